@@ -1,0 +1,141 @@
+"""Do adapters keep up with full fine-tuning? The same backbone, data, pooling and number of trials for each method.
+
+For each task and method, every learning rate is tried with the first seed and the best is chosen on a seeded 10% held
+out of train; the other seeds run at that rate; the score reported is on dev (GLUE) or test, of rows that chose nothing.
+Each run is one JSON file, so an interrupted benchmark goes on where it was.
+
+    python benchmarks/parity.py --data DIR --out results/parity
+    python benchmarks/parity.py --out results/parity --report docs/parity.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+
+import torch
+
+import polytask as pt
+from polytask.atomic import write_text
+from polytask.methods import FullFineTuning, Houlsby, LayerNormOnly, Method
+from polytask.tasks.glue import read_glue
+from polytask.tasks.text17 import TEXT17, read_text17
+from polytask.tasks.task import Task
+from polytask.train.loop import Evaluated, Event, train
+from polytask.train.recipe import Recipe
+
+METHODS: dict[str, tuple[Method, tuple[float, ...]]] = {
+    "houlsby-64": (Houlsby(64), (1e-3, 3e-3)),
+    "full": (FullFineTuning(), (5e-5, 1.5e-4)),
+    "layernorm": (LayerNormOnly(), (3e-3, 1e-2)),
+}
+TASKS = ("RTE", "MRPC", "CoLA", "SST-2", "crowdflower_airline")
+LIMITS = {"SST-2": 10_000}
+METRIC_NAMES = {"matthews": "Matthews", "f1": "F1", "accuracy": "accuracy"}
+
+
+def read(name: str, data: Path, limit: int | None) -> Task:
+    """A task whose validation rows choose and whose test rows report."""
+    if name in TEXT17:
+        return read_text17(name, data / "text17", limit=limit)
+    return read_glue(name, data / "glue", limit=limit)
+
+
+def run(out: Path, backbone: pt.Backbone, task: Task, label: str, recipe: Recipe) -> dict[str, object]:
+    """The result of one recipe, from its file if it has run before."""
+    path = out / f"{task.name}-{label}-{recipe.lr:g}-{recipe.seed}.json"
+    if not path.exists():
+
+        def show(event: Event) -> None:
+            if isinstance(event, Evaluated):
+                print(f"{path.stem}: epoch {event.epoch}/{event.num_epochs} {event.score:.4f}", flush=True)
+
+        _, result = train(backbone, task, recipe, progress=show)
+        write_text(path, json.dumps(result.to_json(), indent=1) + "\n")
+    return json.loads(path.read_text())
+
+
+def runs(args: argparse.Namespace) -> Iterator[dict[str, object]]:
+    """All runs, learning rates first, then the other seeds at the best of them."""
+    backbone = pt.load_backbone(args.backbone)
+    for name in args.tasks.split(","):
+        task = read(name, args.data, args.limit or LIMITS.get(name))
+        for label in args.methods.split(","):
+            method, rates = METHODS[label]
+            rates = tuple(float(rate) for rate in args.lr.split(",")) if args.lr else rates
+            tried = []
+            for rate in rates:
+                recipe = Recipe(method, lr=rate, epochs=args.epochs, seed=0)
+                tried.append(run(args.out, backbone, task, label, recipe))
+                yield tried[-1]
+            best = max(tried, key=lambda result: result["validation"]["score"])["recipe"]["lr"]
+            for seed in range(1, args.seeds):
+                yield run(args.out, backbone, task, label, Recipe(method, lr=best, epochs=args.epochs, seed=seed))
+
+
+def chosen(results: list[dict]) -> list[dict]:
+    """The runs at the learning rate that did best on the held-out rows with the first seed."""
+    first = [result for result in results if result["recipe"]["seed"] == 0]
+    rate = max(first, key=lambda result: result["validation"]["score"])["recipe"]["lr"]
+    return [result for result in results if result["recipe"]["lr"] == rate]
+
+
+def report(out: Path) -> str:
+    """The table, from the files alone."""
+    found: dict[tuple[str, str], list[dict]] = {}
+    for path in sorted(out.glob("*.json")):
+        result = json.loads(path.read_text())
+        label = next(label for label in METHODS if f"-{label}-" in path.name)
+        found.setdefault((result["task"], label), []).append(result)
+    tasks = [task for task in TASKS if all((task, label) in found for label in METHODS)]
+    lines = ["| task (metric) | " + " | ".join(METHODS) + " | majority |", "|---" * (len(METHODS) + 2) + "|"]
+    means: dict[str, list[float]] = {label: [] for label in METHODS}
+    for task in tasks:
+        cells = []
+        for label in METHODS:
+            picked = chosen(found[task, label])
+            scores = [100 * result["test"]["score"] for result in picked]
+            means[label].append(mean(scores))
+            rate = picked[0]["recipe"]["lr"]
+            cells.append(f"{mean(scores):.1f} ({', '.join(f'{s:.1f}' for s in scores)}; lr {rate:g})")
+        one = found[task, next(iter(METHODS))][0]
+        majority = f"{100 * one['majority']:.1f}"
+        lines.append(f"| {task} ({METRIC_NAMES[one['test']['metric']]}) | " + " | ".join(cells) + f" | {majority} |")
+    if tasks:
+        lines.append("| **mean** | " + " | ".join(f"**{mean(means[label]):.1f}**" for label in METHODS) + " | |")
+        trained = [found[tasks[0], label][0]["parameters"] for label in METHODS]
+        lines.append("| trained | " + " | ".join(f"{p['trained']:,} ({p['percent']:.2f}%)" for p in trained) + " | |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="the folder with glue/ and text17/; without it nothing is run")
+    parser.add_argument("--out", type=Path, default=Path("results/parity"))
+    parser.add_argument("--backbone", default="minilm")
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--lr", help="learning rates to try instead of each method's own, as 1e-3,3e-3")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--epochs", type=int, help="instead of the recipe's choice by number of rows")
+    parser.add_argument("--limit", type=int, help="training rows at most")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--report", type=Path, help="write the table here, too")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if args.data:
+        for result in runs(args):
+            print(json.dumps({key: result[key] for key in ("task", "validation", "test")}), flush=True)
+    table = report(args.out)
+    print(table)
+    if args.report:
+        write_text(args.report, table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Sites on a model: putting deltas there, and taking them away again.
+
+The user's model keeps its modules, its parameter names and its forward pass; what a task adds hangs on hooks. One
+``Attached`` object owns the route for the length of a forward pass: no thread-locals, no arguments threaded through
+Hugging Face code.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polytask.architectures import Architecture, architecture_of, locate
+from polytask.errors import BackboneError, RecipeError, RouteError, UnknownName
+from polytask.methods.seam import Delta, DeltaMethod, Method, Place, Replacement
+from polytask.noise import Noise, keyed_generator
+from polytask.routing import Mode, Route, apply
+
+
+class Site:
+    """A place in a model with the deltas that adapters put there."""
+
+    def __init__(self, place: Place, read: nn.Module, written: nn.Module) -> None:
+        self.place, self.read, self.written = place, read, written
+        self.deltas: dict[str, Delta] = {}
+        self.x: Tensor | None = None
+        self.handles: list[Any] = []
+        self.is_inside = False
+
+    def hook(self, output: Callable[[Site, Tensor, Tensor], Tensor]) -> None:
+        """Let ``output(site, x, y)`` decide what comes out of this site, once there is a delta."""
+        if self.handles:
+            return
+        if self.read is not self.written:
+            self.handles.append(self.read.register_forward_pre_hook(self._remember, with_kwargs=True))
+        self.handles.append(self.written.register_forward_hook(lambda _, args, y: self._output(output, args, y)))
+
+    def unhook(self) -> None:
+        """Leave the model as it was."""
+        for handle in self.handles:
+            handle.remove()
+        self.handles.clear()
+
+    def _remember(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.x = args[0] if args else kwargs["hidden_states"]
+
+    def _output(self, output: Callable[[Site, Tensor, Tensor], Tensor], args: tuple[Any, ...], y: Tensor) -> Tensor:
+        if self.is_inside:  # a delta calls the frozen part itself
+            return y
+        x, self.x = (args[0] if self.x is None else self.x), None
+        self.is_inside = True
+        try:
+            return output(self, x, y)
+        finally:
+            self.is_inside = False
+
+
+class Attached:
+    """The sites of one model, the adapters on them and the route of the batch in flight.
+
+    ``model`` is the bare encoder. Its parameters are not touched here; see ``attach`` for a user's own model.
+    """
+
+    def __init__(self, model: nn.Module, architecture: Architecture, noise: Noise | None = None) -> None:
+        self.model = model
+        self.noise = noise or Noise()
+        self.sites = {found.place.name: Site(*found) for found in locate(model, architecture)}
+        self.names: set[str] = set()
+        self.route: Route | None = None
+        self.default: str | None = None
+        self.mode: Mode = "auto"
+
+    def add(self, name: str, deltas: Mapping[str, Delta]) -> None:
+        """Put an adapter's deltas (by place name) on their sites.
+
+        Raises:
+            RouteError: an adapter of this name is there already.
+        """
+        if name in self.names:
+            raise RouteError(f"an adapter called {name!r} is attached already: remove it first")
+        for place in deltas:
+            if place not in self.sites:
+                raise UnknownName("site", place, self.sites)
+        self.names.add(name)
+        for place, delta in deltas.items():
+            site = self.sites[place]
+            site.deltas[name] = delta
+            site.hook(self._output)
+
+    def remove(self, name: str) -> None:
+        """Take an adapter's deltas away; sites without any are as if never touched."""
+        if name not in self.names:
+            raise UnknownName("attached adapter", name, sorted(self.names))
+        self.names.discard(name)
+        self.default = None if self.default == name else self.default
+        for site in self.sites.values():
+            site.deltas.pop(name, None)
+            if not site.deltas:
+                site.unhook()
+
+    @contextmanager
+    def routed(self, route: Route) -> Iterator[None]:
+        """Send the rows of forward passes within the block along ``route``."""
+        for name in route.rows:
+            if name is not None and name not in self.names:
+                raise UnknownName("attached adapter", name, sorted(self.names))
+        before, self.route = self.route, route
+        try:
+            yield
+        finally:
+            self.route = before
+
+    def _output(self, site: Site, x: Tensor, y: Tensor) -> Tensor:
+        if self.route is None and self.default is None:
+            return y
+        route = self.route or Route((self.default,) * len(y))
+        return apply(route, site.deltas, x, y, site.written, self.noise, site.place.name, self.mode)
+
+
+def deltas_for(
+    model: nn.Module, architecture: Architecture, method: Method, *, key: tuple[object, ...] | None
+) -> dict[str, Delta]:
+    """The deltas that ``method`` adds to ``model``, by place name, in fp32 on the model's device.
+
+    ``key`` decides the initial values, as a function of the key and the place. With None they are left unfilled,
+    to be loaded or counted.
+    """
+    if not isinstance(method, DeltaMethod):
+        raise RecipeError(f"{method.name!r} trains the backbone's own parameters: there is nothing to attach")
+    num_layers = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+    method.chosen_layers(num_layers)
+    device = next(model.parameters()).device
+    deltas: dict[str, Delta] = {}
+    with torch.device(device):
+        for place, _, written in locate(model, architecture):
+            if method.acts_at(place, num_layers):
+                delta = deltas[place.name] = method.delta(place)
+                if key is not None:
+                    delta.start(written, keyed_generator(*key, "init", place.name))
+    return deltas
+
+
+def replaced_parameters(model: nn.Module, architecture: Architecture, method: Replacement) -> list[str]:
+    """The names of the model's parameters of which ``method`` trains private copies."""
+    num_layers = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+    prefix = architecture.layers + "."
+
+    def layer(name: str) -> int | None:
+        return int(name[len(prefix) :].split(".")[0]) if name.startswith(prefix) else None
+
+    return [name for name, _ in model.named_parameters() if method.replaces(name, layer(name), num_layers)]
+
+
+def tree_of(modules: Mapping[str, nn.Module]) -> nn.Module:
+    """One module that holds these under their dotted names: its state dict has the names of an adapter file."""
+    root = nn.Module()
+    for path, module in modules.items():
+        parent = root
+        *above, last = path.split(".")
+        for part in above:
+            if part not in parent._modules:
+                parent.add_module(part, nn.Module())
+            parent = parent.get_submodule(part)
+        parent.add_module(last, module)
+    return root
+
+
+_ATTACHED: weakref.WeakKeyDictionary[nn.Module, Attached] = weakref.WeakKeyDictionary()
+SUBMODULE = "polytask"
+
+
+def attach(model: nn.Module, method: Method, *, name: str = "default", seed: int = 0) -> Attached:
+    """Put ``method`` on a Hugging Face model for a training loop of one's own.
+
+    The encoder inside ``model`` is frozen; what stands on top of it (a classifier) trains on. The deltas become a
+    submodule, ``model.polytask``, so optimizers, ``.to`` and ``state_dict`` see them. Untrained they change nothing, or
+    next to nothing. More than one can be attached: route rows with ``with attached.routed(Route.of("aab"))``; without
+    a route, rows go to the one attached last.
+
+    Raises:
+        UnsupportedArchitecture: the model's type has no row.
+        RecipeError: the method trains the backbone itself.
+    """
+    encoder = getattr(model, "base_model", model)
+    config = getattr(encoder, "config", None)
+    if config is None:
+        raise BackboneError(f"{type(model).__name__} is not a Hugging Face model: it has no config")
+    row = architecture_of(str(config.model_type))
+    deltas = deltas_for(encoder, row, method, key=(seed, name))
+    attached = _ATTACHED.get(model) or Attached(encoder, row)
+    attached.add(name, deltas)
+    if model not in _ATTACHED:
+        encoder.requires_grad_(False)
+        model.add_module(SUBMODULE, nn.ModuleDict())
+        _ATTACHED[model] = attached
+    model.get_submodule(SUBMODULE).add_module(name, tree_of(deltas))
+    attached.default = name
+    return attached
+
+
+def detach(model: nn.Module) -> None:
+    """Undo ``attach``: deltas and hooks are gone and every parameter trains again, as in a model just loaded."""
+    attached = _ATTACHED.pop(model, None)
+    if attached is None:
+        raise BackboneError("nothing is attached to this model")
+    for name in list(attached.names):
+        attached.remove(name)
+    delattr(model, SUBMODULE)
+    attached.model.requires_grad_(True)

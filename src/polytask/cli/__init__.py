@@ -1,0 +1,19 @@
+"""The command line: thin verbs over the Python API. Answers go to stdout, everything else to stderr.
+
+Nothing heavy is imported until a verb needs it, so ``polytask --help`` is there at once. A user's mistake is one
+red line and exit code 2; an interrupt is exit code 130.
+"""
+
+from __future__ import annotations
+
+from polytask.cli.answering import evaluate, predict
+from polytask.cli.options import Verbs, app
+from polytask.cli.showing import demo, inspect, remove, tasks
+from polytask.cli.training import train
+
+__all__ = ["Verbs", "app", "demo", "evaluate", "inspect", "main", "predict", "remove", "tasks", "train"]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,216 @@
+"""``polytask eval`` and ``polytask predict``: adapters of a store answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polytask import screen
+from polytask.cli import options
+from polytask.cli.options import app, emit, examples, loaded, working
+from polytask.errors import DataError, PolytaskError
+
+if TYPE_CHECKING:
+    from polytask.header import Header
+    from polytask.predict import Prediction
+    from polytask.store import Store
+    from polytask.tasks.files import FileRows
+    from polytask.tasks.task import Rows, Target
+
+SHOWN_ROWS = 20
+SEPARATOR = "|"
+
+
+@app.command(
+    name="eval",
+    epilog=examples("polytask eval test.csv --task sentiment", "polytask eval test.csv --task sentiment@2 --metric f1"),
+)
+def evaluate(
+    file: Annotated[str, typer.Argument(help="Rows with labels.")],
+    task: Annotated[str, typer.Option(help="The adapter: sentiment, sentiment@2, sentiment@best.")],
+    metric: Annotated[str | None, typer.Option(help="The one it was trained by unless given.")] = None,
+    text: options.TextColumn = None,
+    text_pair: options.PairColumn = None,
+    label: options.LabelColumn = None,
+    drop_empty: options.DropEmpty = False,
+    store: options.StoreFolder = "adapters",
+    backbone: options.OfBackbone = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    as_json: options.AsJson = False,
+) -> None:
+    """Score a task's adapter on a file of texts with labels."""
+    from polytask.predict import MultiTask
+    from polytask.store import Store
+    from polytask.tasks.files import rows_for
+    from polytask.tasks.metrics import all_scores, fitting_metric, score
+
+    adapters = Store(store)
+    entry = adapters.entry(task)
+    head, name = entry.header.head, metric or entry.metric
+    fitting_metric(name, head.kind)
+    columns = {"text": text, "text_pair": text_pair, "label": label}
+    rows = rows_for(head.labels, head.kind, file, **columns, drop_empty=drop_empty)
+    assert rows.targets is not None, "labelled rows have targets"
+    frozen = loaded(backbone or entry.header.backbone.name, device, dtype)
+    with working(f"answering {len(rows):,} texts"):
+        predictions = MultiTask(frozen, adapters).predict(texts_of(rows), str(entry))
+    given = [target_of(prediction, head.labels) for prediction in predictions]
+    value = score(name, head.kind, rows.targets, given, num_labels=len(head.labels))
+    metrics = all_scores(head.kind, rows.targets, given, num_labels=len(head.labels))
+    if as_json:
+        emit({"task": entry.task, "metric": name, "score": value, "rows": len(rows), "metrics": metrics})
+        return
+    majority = commonest_score(entry.header, name, rows.targets)
+    screen.terminal().print(screen.evaluated(entry, file, len(rows), name, metrics, majority))
+
+
+@app.command(
+    epilog=examples(
+        'polytask predict --task sentiment --task spam "WIN cash now" "see you at 5"',
+        "polytask predict --task sentiment --file in.csv --output out.csv",
+    )
+)
+def predict(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to answer.", show_default=False)] = None,
+    task: Annotated[list[str] | None, typer.Option(help="One or more: --task sentiment --task spam@2.")] = None,
+    pair: Annotated[list[str] | None, typer.Option(help="The second text of each text, in their order.")] = None,
+    file: Annotated[str | None, typer.Option(metavar="FILE", help="Answer the rows of a file instead.")] = None,
+    output: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The file's columns and, for each task, TASK and TASK_prob.")
+    ] = None,
+    text: options.TextColumn = None,
+    text_pair: options.PairColumn = None,
+    drop_empty: options.DropEmpty = False,
+    store: options.StoreFolder = "adapters",
+    backbone: options.OfBackbone = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    as_json: options.AsJson = False,
+) -> None:
+    """Answer texts with the adapters of one or more tasks on one backbone."""
+    from polytask.predict import MultiTask
+    from polytask.store import Store
+    from polytask.tasks.files import read_rows
+
+    adapters = Store(store)
+    tasks = tasks_asked(task, adapters)
+    name = backbone or adapters.entry(tasks[0]).header.backbone.name
+    for other in tasks[1:]:
+        adapters.entry(other)
+    if file is None:
+        asked, source = rows_given(texts, pair, [output, text, text_pair]), None
+    else:
+        if texts or pair:
+            raise DataError("texts and a file are given", fix="Answer the one or the other")
+        source = read_rows(file, text=text, text_pair=text_pair, drop_empty=drop_empty)
+        asked = source.rows
+        check_output(file, output, source, tasks)
+    frozen = loaded(name, device, dtype)
+    together = MultiTask(frozen, adapters)
+    with working(f"answering {len(asked):,} texts"):
+        answers = {reference: together.predict(texts_of(asked), reference) for reference in tasks}
+    if source is not None and output is not None:
+        write(output, source, answers)
+    if as_json:
+        for row in range(len(asked)):
+            for column in answers.values():
+                emit(column[row].to_json())
+        return
+    out = screen.terminal()
+    if output is not None:
+        out.print(f"{len(asked):,} rows written to {output}")
+        return
+    out.print(screen.answers(asked.texts[:SHOWN_ROWS], answers))
+    if len(asked) > SHOWN_ROWS:
+        out.print(f"… and {len(asked) - SHOWN_ROWS:,} more rows. Write them all with --output FILE")
+
+
+def tasks_asked(given: Sequence[str] | None, adapters: Store) -> list[str]:
+    """The tasks named, each once."""
+    if not given:
+        there = ", ".join(adapters.tasks()) or "none yet; train one with polytask train"
+        raise PolytaskError(f"no task is named. Name one with --task; the store has {there}")
+    return list(dict.fromkeys(given))
+
+
+def rows_given(texts: Sequence[str] | None, pair: Sequence[str] | None, about_a_file: Sequence[str | None]) -> Rows:
+    """The texts of the command line."""
+    from polytask.tasks.task import Rows
+
+    if any(about_a_file):
+        raise DataError("--output, --text and --text-pair are about a file", fix="Name it with --file FILE")
+    if not texts:
+        raise DataError("there is nothing to answer", fix="Give texts, or a file with --file FILE")
+    if pair and len(pair) != len(texts):
+        raise DataError(f"{len(texts)} texts and {len(pair)} second texts", fix="Give one --pair for each text")
+    return Rows(texts, pair or None)
+
+
+def texts_of(rows: Rows) -> list[Any]:
+    """Texts, or pairs of texts, as ``MultiTask.predict`` takes them."""
+    return list(rows.texts) if rows.pairs is None else list(zip(rows.texts, rows.pairs))
+
+
+def target_of(prediction: Prediction, labels: Sequence[str]) -> Target:
+    """A prediction in the form that targets have."""
+    if prediction.score is not None:
+        return prediction.score
+    if prediction.labels is not None:
+        return tuple(labels.index(label) for label in prediction.labels)
+    return labels.index(prediction.label or "")
+
+
+def commonest_score(header: Header, metric: str, targets: Sequence[Target]) -> float | None:
+    """The metric where every row is given the label that was commonest in training; None where there is no such."""
+    from polytask.tasks.metrics import score
+
+    counts: Mapping[str, int] = header.result.get("label_counts") or {}
+    labels = header.head.labels
+    if header.head.kind != "classification" or set(counts) != set(labels):
+        return None
+    commonest = labels.index(max(labels, key=lambda label: counts[label]))
+    return score(metric, header.head.kind, targets, [commonest] * len(targets), num_labels=len(labels))
+
+
+def check_output(file: str, output: str | None, source: FileRows, tasks: Sequence[str]) -> None:
+    """Refuse, before any work is done, an output that cannot be written without losing something."""
+    from polytask.tasks.tables import check_writable
+
+    if output is None:
+        return
+    check_writable(output)
+    if Path(output).resolve() == Path(file).resolve():
+        raise DataError("the output would take the place of the input", file=output, fix="Give it another name")
+    for name in (column for task in tasks for column in (task, f"{task}_prob")):
+        if name in source.table.header:
+            fix = "Rename it there: a column of this name is to be added"
+            raise DataError("there is such a column already", file=file, column=name, fix=fix)
+
+
+def write(output: str, source: FileRows, answers: Mapping[str, Sequence[Prediction]]) -> None:
+    """The file's own columns and those of each task."""
+    from polytask.tasks.tables import write_table
+
+    header, columns = [*source.table.header], []
+    for task, predictions in answers.items():
+        for name, cells in cells_of(task, predictions).items():
+            header.append(name)
+            columns.append(cells)
+    write_table(output, header, [[*row, *cells] for row, *cells in zip(source.table.rows, *columns)])
+
+
+def cells_of(task: str, predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
+    """``task`` and ``task_prob``: the label and its probability; for several labels, joined by a bar; or a number."""
+    if predictions[0].score is not None:
+        return {task: [prediction.score for prediction in predictions]}
+    if predictions[0].labels is not None:
+        labels = [prediction.labels or () for prediction in predictions]
+        probs = [[(p.probs or {})[label] for label in own] for p, own in zip(predictions, labels)]
+        joined = [SEPARATOR.join(f"{prob:.4f}" for prob in row) for row in probs]
+        return {task: [SEPARATOR.join(own) for own in labels], f"{task}_prob": joined}
+    likeliest = [(p.probs or {})[p.label or ""] for p in predictions]
+    return {task: [p.label for p in predictions], f"{task}_prob": [round(prob, 6) for prob in likeliest]}

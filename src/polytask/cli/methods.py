@@ -1,0 +1,55 @@
+"""A method from ``--method``, ``--size`` and ``--set``: every setting that was given is one that the method has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from polytask.errors import RecipeError, UnknownName
+
+if TYPE_CHECKING:
+    from polytask.methods import Method
+
+
+def method_of(name: str, size: int | None, given: Sequence[str] | None) -> Method:
+    """The method called ``name`` with the settings given, each of the type that its default has.
+
+    Raises:
+        UnknownName: there is no such method, or it has no such setting.
+        RecipeError: a setting's value is not of its type or out of range.
+    """
+    from polytask.methods import METHODS
+
+    if name not in METHODS:
+        raise UnknownName("method", name, METHODS)
+    settings = dict(_assignment(text) for text in given or ())
+    if size is not None:
+        settings["size"] = str(size)
+    known = {field.name: field.default for field in fields(METHODS[name])}  # type: ignore[arg-type]
+    for setting in settings:
+        if setting not in known:
+            raise UnknownName(f"setting of the method {name!r}", setting, known)
+    return METHODS[name](**{setting: _value(setting, text, known[setting]) for setting, text in settings.items()})
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise RecipeError(f"{text!r} is not a setting. Write NAME=VALUE, such as activation=relu")
+    return name.strip(), value.strip()
+
+
+def _value(name: str, text: str, default: Any) -> Any:
+    """What ``text`` says, in the type of ``default``. Where that is None (``layers``): ``3``, or ``[0,1,2]``."""
+    if isinstance(default, str):
+        return text
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(","))
+    try:
+        value = json.loads(text)
+        return type(default)(text) if default is not None else tuple(value) if isinstance(value, list) else value
+    except ValueError:
+        example = "[0,1,2]" if default is None else default
+        raise RecipeError(f"{name}={text} is not understood. Write, for example, {name}={example}") from None

@@ -1,0 +1,124 @@
+"""What the verbs share: the app, the options that mean the same everywhere, how refusals end, how JSON is printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from polytask import __version__, screen
+from polytask.errors import PolytaskError
+
+if TYPE_CHECKING:
+    from polytask.backbones import Backbone
+
+OURS, THEIRS, INTERRUPTED = 1, 2, 130
+
+
+ORDER = ("train", "eval", "predict", "tasks", "inspect", "remove", "demo")
+
+
+class Verbs(TyperGroup):
+    """Verbs whose refusals are one red line and an exit code, without a traceback."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order in which a person needs them."""
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except PolytaskError as error:
+            raise refused(str(error), THEIRS) from None
+        except OSError as error:
+            raise refused(f"{error.filename or 'the system'}: {error.strerror or error}", OURS) from None
+        except KeyboardInterrupt:
+            raise refused("interrupted", INTERRUPTED) from None
+
+
+def refused(message: str, code: int) -> typer.Exit:
+    """Print one red line; the exit to raise."""
+    screen.refusal(screen.terminal(stderr=True), message)
+    return typer.Exit(code)
+
+
+app = typer.Typer(
+    cls=Verbs,
+    name="polytask",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def polytask(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Many tasks on one frozen pretrained transformer: each adds one small adapter, and none changes another."""
+    if version:
+        typer.echo(f"polytask {__version__}")
+        raise typer.Exit
+
+
+StoreFolder = Annotated[str, typer.Option("--store", metavar="DIR", help="The folder of adapters.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs, and nothing else, on stdout.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, … or auto.")]
+Dtype = Annotated[str, typer.Option(help="Of the frozen weights: float32, bfloat16, or auto for the faster one here.")]
+TextColumn = Annotated[str | None, typer.Option("--text", metavar="COLUMN", help="The column of texts.")]
+PairColumn = Annotated[str | None, typer.Option("--text-pair", metavar="COLUMN", help="The column of second texts.")]
+LabelColumn = Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="The column of labels.")]
+DropEmpty = Annotated[bool, typer.Option("--drop-empty", help="Leave out rows without a text or label.")]
+OfBackbone = Annotated[
+    str | None,
+    typer.Option("--backbone", help="Where the backbone is, if no longer where the adapter was trained on it."),
+]
+MethodName = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help="houlsby, pfeiffer, parallel, lora, ia3, bitfit, layernorm, or the baselines full and top.",
+    ),
+]
+Size = Annotated[int | None, typer.Option("--size", help="The bottleneck's size (64 unless given).")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Another setting of the method: --set activation=relu."),
+]
+
+
+def examples(*lines: str) -> str:
+    """What stands at the end of a help, one example a line."""
+    return "\n\n".join(f"[dim]$[/dim] [cyan]{line}[/cyan]" for line in lines)
+
+
+def emit(value: object) -> None:
+    """One line of JSON on stdout."""
+    typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """A sign of life on a terminal while something takes a while."""
+    console = screen.terminal(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
+
+
+def loaded(name: str, device: str, dtype: str) -> Backbone:
+    """The backbone of this name, with a sign of life while it loads."""
+    with working(f"loading {name}"):
+        from polytask.backbones import load_backbone
+
+        return load_backbone(name, device=device, dtype=dtype)

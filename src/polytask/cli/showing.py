@@ -1,0 +1,147 @@
+"""``polytask tasks``, ``inspect``, ``remove`` and ``demo``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polytask import screen
+from polytask.cli import options
+from polytask.cli.methods import method_of
+from polytask.cli.options import THEIRS, app, emit, examples, loaded, refused
+from polytask.errors import PolytaskError, StoreError
+
+if TYPE_CHECKING:
+    from polytask.architectures import Architecture
+    from polytask.methods import Method
+    from polytask.store import Entry
+
+FLOAT32_BYTES = 4
+
+
+@app.command(epilog=examples("polytask tasks", "polytask tasks --store team/adapters --verify"))
+def tasks(
+    store: options.StoreFolder = "adapters",
+    verify: Annotated[bool, typer.Option("--verify", help="Read every file to its last byte.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """List the adapters of a store."""
+    from polytask.store import Store
+
+    adapters = Store(store)
+    found = adapters.list()
+    problems = adapters.verify() if verify else []
+    if as_json:
+        emit([described(entry) for entry in found])
+    elif found:
+        screen.terminal().print(screen.entries(found))
+    else:
+        where = "" if store == "adapters" else f" --store {store}"
+        screen.terminal().print(f"There is no adapter in {store} yet.")
+        screen.terminal().print(screen.hint(f"polytask train your.csv --task NAME{where}"))
+    if problems:
+        raise refused("\n".join(map(str, problems)), THEIRS)
+    unread = sum(len(adapters.versions(task)) for task in adapters.tasks()) - len(found)
+    if unread:
+        remark = f"{unread} files in {store} cannot be read as adapters; polytask tasks --verify says why"
+        screen.notes(screen.terminal(stderr=True), [remark])
+
+
+def described(entry: Entry) -> dict[str, Any]:
+    """What ``tasks --json`` prints of an adapter."""
+    header = entry.header.to_object()
+    shown = ("head", "method", "backbone", "metric", "score", "created", "digest")
+    own = {"task": entry.task, "version": entry.version, "aliases": list(entry.aliases)}
+    return {**own, **{name: header[name] for name in shown}, "path": entry.path, "bytes": entry.size_bytes}
+
+
+@app.command(
+    epilog=examples(
+        "polytask inspect minilm --method houlsby --size 64",
+        "polytask inspect --config bert-large/config.json --method lora --set rank=16",
+    )
+)
+def inspect(
+    backbone: Annotated[str | None, typer.Argument(help="A hub id, a folder, or minilm.", show_default=False)] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER_OR_JSON", help="Count from a config.json: no weights, no network."),
+    ] = None,
+    method: options.MethodName = "houlsby",
+    size: options.Size = None,
+    setting: options.Settings = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show where a method acts in a backbone, layer by layer, and what it trains."""
+    chosen = method_of(method, size, setting)
+    if (backbone is None) == (config is None):
+        raise PolytaskError("name one thing to inspect: a backbone, or --config FOLDER_OR_JSON")
+    if config is not None:
+        from polytask.backbones import empty_model
+
+        model, architecture = empty_model(config)
+        name = config
+    else:
+        assert backbone is not None
+        frozen = loaded(backbone, "cpu", "float32")
+        model, architecture, name = frozen.model, frozen.row, backbone
+    sites = counted(model, architecture, chosen)
+    trained, total = sum(sites.values()), sum(p.numel() for p in model.parameters())
+    parameters = {"trained": trained, "backbone": total, "percent": 100 * trained / total}
+    size_bytes = FLOAT32_BYTES * trained
+    if as_json:
+        listed = [{"site": site, "parameters": number} for site, number in sites.items()]
+        emit({"sites": listed, "parameters": parameters, "bytes": size_bytes})
+        return
+    kind = str(getattr(model.config, "model_type", ""))
+    screen.terminal().print(screen.inspected(name, kind, chosen, sites, parameters, size_bytes))
+
+
+def counted(model: Any, architecture: Architecture, method: Method) -> dict[str, int]:
+    """Trained parameters by site, or by the backbone's own parameters where copies of those are trained."""
+    from polytask.attach import deltas_for, replaced_parameters
+    from polytask.methods import Replacement
+
+    if isinstance(method, Replacement):
+        own = dict(model.named_parameters())
+        return {name: own[name].numel() for name in replaced_parameters(model, architecture, method)}
+    deltas = deltas_for(model, architecture, method, key=None)
+    return {place: sum(p.numel() for p in delta.parameters()) for place, delta in deltas.items()}
+
+
+@app.command(epilog=examples("polytask remove spam@2", "polytask remove spam --yes"))
+def remove(
+    name: Annotated[str, typer.Argument(help="A version (spam@2), or a task with all of its versions (spam).")],
+    store: options.StoreFolder = "adapters",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before several versions are removed.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Remove an adapter from the store. Its number is not used again; no other adapter changes."""
+    from polytask.store import Store
+
+    adapters = Store(store)
+    doomed = [str(adapters.entry(name))] if "@" in name else [f"{name}@{n}" for n in adapters.versions(name)]
+    if len(doomed) > 1 and not yes:
+        if not sys.stdin.isatty():
+            raise StoreError(f"{name} has {len(doomed)} versions. Remove all with --yes, or one: {doomed[-1]}")
+        typer.confirm(f"Remove {', '.join(doomed)}?", abort=True, err=True)
+    adapters.remove(name)
+    if as_json:
+        emit({"removed": doomed})
+    else:
+        screen.terminal().print(f"removed {', '.join(doomed)} from {store}")
+
+
+@app.command(epilog=examples("polytask demo", "polytask demo --store somewhere/else"))
+def demo(
+    store: options.StoreFolder = "demo-adapters",
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    seed: Annotated[int, typer.Option(help="Draws the rows and starts the weights.")] = 0,
+) -> None:
+    """Train three real tasks on one frozen backbone, and see that none changes another. Takes a few minutes."""
+    from polytask.demo.show import run
+
+    run(screen.terminal(), screen.terminal(stderr=True), store=store, device=device, dtype=dtype, seed=seed)

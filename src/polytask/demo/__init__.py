@@ -1,0 +1,1 @@
+"""The demo: three real tasks on one frozen backbone, trained one after the other."""

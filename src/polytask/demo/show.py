@@ -1,0 +1,189 @@
+"""Three tasks, one after the other, on one frozen backbone; what they score, what they cost, and that none changes another.
+
+Nothing here is rehearsed: every number is measured in the run that prints it, on texts that no adapter was trained
+or chosen on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from polytask import screen
+from polytask.backbones import Backbone, load_backbone
+from polytask.demo.corpora import CORPORA, Corpus, read_corpus
+from polytask.methods import Houlsby
+from polytask.predict import MultiTask, Prediction
+from polytask.store import Entry, Store
+from polytask.tasks.baselines import majority_score, tfidf_score
+from polytask.tasks.task import Rows, Task
+from polytask.train.loop import train
+from polytask.train.recipe import Recipe
+from polytask.train.result import Result
+
+NUM_WATCHED = 100
+
+SENTENCES = (
+    "Shares in the chip maker jumped 12% after it raised its profit forecast",
+    "The striker scored twice in the last five minutes to win the cup final",
+    "@united lost my bag again and nobody picks up the phone. Never flying with you again!",
+    "A tender, quietly funny film that stays with you long after the credits",
+    "The new phone's camera is superb, but parliament may still ban the app it ships with",
+    "two hours of explosions and not a single idea",
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A task of the demo with what came of it and what it is held against."""
+
+    about: str
+    task: Task
+    entry: Entry
+    result: Result
+    majority: float
+    tfidf: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What must not change: the bytes of an adapter's file, and its answers to the bit."""
+
+    sha256: str
+    answers: Sequence[Prediction]
+
+    @classmethod
+    def of(cls, entry: Entry, backbone: Backbone, store: Store, texts: Sequence[str]) -> Memory:
+        """Read the file, and ask a new ``MultiTask`` with every adapter of the store on the backbone."""
+        together = MultiTask(backbone, store)
+        for name in store.tasks():
+            together.load(name)
+        sha256 = hashlib.sha256(Path(entry.path).read_bytes()).hexdigest()
+        return cls(sha256, together.predict(list(texts), str(entry)))
+
+
+def run(out: Console, err: Console, *, store: str, device: str = "auto", dtype: str = "auto", seed: int = 0) -> None:
+    """The whole demo. Adapters are put into ``store`` as new versions; run again, it adds further ones.
+
+    Raises:
+        DataError: a corpus is not installed.
+        BackboneError: the packaged backbone is not to be had.
+    """
+    tasks = [(corpus, read_corpus(corpus, seed=seed)) for corpus in CORPORA]
+    backbone = load_backbone("minilm", device=device, dtype=dtype)
+    adapters = Store(store)
+    out.print(introduction(backbone, tasks, store))
+    trained: list[Trained] = []
+    memory: Memory | None = None
+    watched = _texts(tasks[0][1].test)[:NUM_WATCHED]
+    for corpus, task in tasks:
+        trained.append(learned(backbone, corpus, task, adapters, err, seed))
+        out.print(one_line(trained[-1]))
+        memory = memory or Memory.of(trained[0].entry, backbone, adapters, watched)
+    assert memory is not None, "there are tasks"
+    out.print(scores(trained))
+    out.print(unchanged(trained, memory, Memory.of(trained[0].entry, backbone, adapters, watched)))
+    out.print(classified(backbone, adapters, trained))
+    out.print(screen.hint(f'polytask predict --store {store} --task {trained[-1].task.name} "your own sentence"'))
+    out.print(screen.hint("polytask train your.csv --task NAME"))
+
+
+def learned(backbone: Backbone, corpus: Corpus, task: Task, adapters: Store, err: Console, seed: int) -> Trained:
+    """Train one task, store its adapter and score what it is held against."""
+    recipe = Recipe(Houlsby(size=64), epochs=corpus.epochs, max_length=corpus.max_length, seed=seed)
+    with screen.watching(err) as progress:
+        adapter, result = train(backbone, task, recipe, progress=progress)
+    entry = adapters.put(adapter)
+    majority = majority_score(task, _test(task))
+    assert majority is not None, "a task of one label a row"
+    return Trained(corpus.about, task, entry, result, majority, tfidf_score(task, _test(task)))
+
+
+def introduction(backbone: Backbone, tasks: Sequence[tuple[Corpus, Task]], store: str) -> Text:
+    """What is about to happen."""
+    names = ", ".join(corpus.about for corpus, _ in tasks)
+    kind = str(backbone.dtype).removeprefix("torch.")
+    return Text.assemble(
+        ("One frozen backbone, three tasks\n", "bold"),
+        f"all-MiniLM-L6-v2: {backbone.num_parameters:,} parameters, {kind} on {backbone.device}, never trained here.\n",
+        f"{names}: one Houlsby adapter each, trained one after the other.\n",
+        ("The adapters go to ", "dim"),
+        (f"{Path(store).resolve()}\n", "dim"),
+    )
+
+
+def one_line(done: Trained) -> Text:
+    """What has just come of a task."""
+    assert done.result.test is not None
+    seconds = screen.seconds_in_words(done.result.train["seconds"])
+    return Text.assemble(
+        ("✓ ", "green"),
+        (f"{done.about:<24}", "bold"),
+        f"{done.result.test.metric} {done.result.test.score:.3f} after {seconds}, stored as {done.entry}",
+    )
+
+
+def scores(trained: Sequence[Trained]) -> screen.Table:
+    """The table of the demo."""
+    table = screen.grid(
+        *("task", "classes", "train + held out", "adapter", "majority", "TF-IDF + LR", "trained", "file", "time"),
+        right=("classes", "train + held out", "adapter", "majority", "TF-IDF + LR", "trained", "file", "time"),
+    )
+    for done in trained:
+        test = done.result.test
+        assert test is not None
+        table.add_row(
+            Text.assemble((done.task.name, "bold"), (f"\n{done.about}", "dim")),
+            str(len(done.task.labels)),
+            f"{len(done.task.train):,} + {test.rows:,}",
+            Text(f"{test.score:.3f}", style="bold green" if test.score >= done.tfidf else "bold yellow"),
+            f"{done.majority:.3f}",
+            f"{done.tfidf:.3f}",
+            f"{done.result.parameters['trained']:,}\n{done.result.parameters['percent']:.2f}%",
+            screen.bytes_in_words(done.entry.size_bytes),
+            screen.seconds_in_words(done.result.train["seconds"]),
+        )
+    table.caption = "Accuracy on held-out texts. TF-IDF + LR: words counted, logistic regression, same training texts."
+    table.caption_justify = "left"
+    return table
+
+
+def unchanged(trained: Sequence[Trained], before: Memory, after: Memory) -> Text:
+    """Whether the first task's file and answers are what they were before the others came."""
+    first, *others = trained
+    names = " and ".join(str(done.entry) for done in others)
+    same_bytes, same_answers = before.sha256 == after.sha256, before.answers == after.answers
+    verdict = ("yes", "bold green") if same_bytes and same_answers else ("NO", "bold red")
+    assert same_bytes, f"{first.entry.path} has changed"
+    assert same_answers, f"{first.entry} answers otherwise than before"
+    return Text.assemble(
+        (f"\nIs {first.entry} untouched by {names}? ", "bold"),
+        verdict,
+        f"\n  its file    sha256 {before.sha256[:16]}… before, {after.sha256[:16]}… after",
+        f"\n  its answers {len(before.answers)} held-out texts, all probabilities equal to the last bit\n",
+    )
+
+
+def classified(backbone: Backbone, adapters: Store, trained: Sequence[Trained]) -> screen.Table:
+    """Some sentences, answered by all tasks."""
+    together = MultiTask(backbone, adapters)
+    names = {done.task.name: str(done.entry) for done in trained}
+    answers = {name: together.predict(SENTENCES, entry) for name, entry in names.items()}
+    table = screen.answers(SENTENCES, answers)
+    table.title = "Six sentences that no task has seen, each answered by all three"
+    return table
+
+
+def _test(task: Task) -> Rows:
+    assert task.test is not None, "tasks of the demo have held-out rows"
+    return task.test
+
+
+def _texts(rows: Rows | None) -> Sequence[str]:
+    assert rows is not None
+    return rows.texts

@@ -1,0 +1,125 @@
+"""What can go wrong, said so that a user knows what to do next.
+
+    PolytaskError                     everything a user can cause, a ValueError
+    ├── UnknownName                   a method, task, metric, … that does not exist, with the nearest that does
+    ├── DataError                     a file of texts that cannot be used, with file, line and column
+    ├── RecipeError                   settings that contradict each other or are out of range
+    ├── RouteError                    rows sent to adapters in a way that cannot be served
+    ├── BackboneError                 a pretrained model that cannot be used
+    │   └── UnsupportedArchitecture
+    ├── AdapterError                  an adapter file that cannot be trusted or read
+    │   └── IncompatibleAdapter       a sound adapter that belongs to something else
+    │       ├── WrongBackbone
+    │       ├── WrongDepth
+    │       ├── WrongWidth
+    │       └── WrongTokenizer
+    ├── StoreError                    a store that cannot do what was asked
+    │   └── NoSuchAdapter
+    └── CheckpointError               a run that cannot be resumed from what is there
+
+Each message says what was wrong, what was given and what would be right. Our own mistakes are
+``assert``\\ s, never one of these.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from os import PathLike
+
+
+class PolytaskError(ValueError):
+    """A mistake its user can mend; the message says how."""
+
+
+class UnknownName(PolytaskError):
+    """A name that is not one of those known.
+
+    >>> raise UnknownName("method", "hulsby", ["houlsby", "lora"])
+    Traceback (most recent call last):
+    polytask.errors.UnknownName: no method called 'hulsby'. Did you mean 'houlsby'? There are: houlsby, lora
+    """
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        known = list(known)
+        near = difflib.get_close_matches(name, known, n=1)
+        guess = f" Did you mean {near[0]!r}?" if near else ""
+        there = f" There are: {', '.join(known)}" if known else f" There is no {what} yet"
+        super().__init__(f"no {what} called {name!r}.{guess}{there}")
+
+
+class DataError(PolytaskError):
+    """Data that cannot be used: ``file:line, column 'c': what is wrong. What would be right.``"""
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: str | PathLike[str] | None = None,
+        line: int | None = None,
+        column: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.file, self.line, self.column = file, line, column
+        where = "" if file is None else str(file)
+        if line is not None:
+            where += f":{line}"
+        if column is not None:
+            where += f", column {column!r}" if where else f"column {column!r}"
+        message = f"{where}: {problem}" if where else problem
+        super().__init__(f"{message}. {fix}" if fix else message)
+
+
+class RecipeError(PolytaskError):
+    """Settings of a recipe or method that are out of range or contradict each other."""
+
+
+class RouteError(PolytaskError):
+    """Rows sent to adapters in a way that cannot be served."""
+
+
+class BackboneError(PolytaskError):
+    """A pretrained model that cannot be used as a backbone."""
+
+
+class UnsupportedArchitecture(BackboneError):
+    """A model type that has no row in ``polytask.backbones.ARCHITECTURES``."""
+
+    def __init__(self, given: str, supported: Iterable[str]) -> None:
+        super().__init__(f"the architecture {given!r} is not supported. Supported are: {', '.join(supported)}")
+
+
+class AdapterError(PolytaskError):
+    """An adapter file that is damaged, hostile or not one of ours."""
+
+
+class IncompatibleAdapter(AdapterError):
+    """A sound adapter that belongs to another backbone."""
+
+
+class WrongBackbone(IncompatibleAdapter):
+    """Trained on other weights than these."""
+
+
+class WrongDepth(IncompatibleAdapter):
+    """Trained on a backbone with another number of layers."""
+
+
+class WrongWidth(IncompatibleAdapter):
+    """Trained on a backbone with another hidden size."""
+
+
+class WrongTokenizer(IncompatibleAdapter):
+    """Trained on texts cut into other tokens."""
+
+
+class StoreError(PolytaskError):
+    """A store that cannot do what was asked."""
+
+
+class NoSuchAdapter(StoreError, UnknownName):
+    """The store holds no adapter of this name or version."""
+
+
+class CheckpointError(PolytaskError):
+    """A run that cannot be resumed from the checkpoint that is there."""

@@ -1,0 +1,301 @@
+"""The header of an adapter file: a closed schema, read strictly and written in one canonical way.
+
+Unusual here: there is one way in. A header that was just made and one that comes from an unknown file pass through
+the same checks, ``Header.from_object``, so nothing can be written that could not be read.
+
+The fields, all of them always there::
+
+    format     1
+    task       a plain name
+    head       {"kind": one of KINDS, "labels": [distinct names; none for regression and span]}
+    method     {"name": …, and the method's settings}
+    pooling    "pooler", "cls" or "mean"
+    backbone   {"name", "architecture", "hidden", "layers", "fingerprint"}
+    tokenizer  its fingerprint
+    metric     the metric's name          score    a number on the validation rows
+    recipe     {…} how it was trained     result   {…} what came out: data digest, rows, scores, seconds
+    versions   {"torch": "2.13.0", …}     created  "2026-11-22T20:46:00Z"
+    digest     SHA-256 over the tensors and this header without ``digest`` and ``created``
+
+``recipe`` and ``result`` are free JSON objects; ``result`` is an addition to the list in the design.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timezone
+from typing import Any, cast
+
+from polytask.architectures import POOLINGS, Pooling
+from polytask.errors import AdapterError, PolytaskError
+from polytask.methods import Method, described, method_described
+from polytask.tasks.task import KINDS, Kind
+
+FORMAT = 1
+MAX_HEADER_BYTES = 1 << 20
+MAX_LAYERS = 512
+MAX_WIDTH = 1 << 20
+
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+# A setting has the type of its default, or one of these: ``layers`` is None unless it is a count or a list.
+_ALSO_OF: Mapping[type, tuple[type, ...]] = {float: (int,), type(None): (int, tuple)}
+_MOST_SCORE = sys.float_info.max
+_CREATED = "%Y-%m-%dT%H:%M:%SZ"
+
+_HEADER: Mapping[str, tuple[type, ...]] = {
+    "format": (int,),
+    "task": (str,),
+    "head": (dict,),
+    "method": (dict,),
+    "pooling": (str,),
+    "backbone": (dict,),
+    "tokenizer": (str,),
+    "metric": (str,),
+    "score": (float, int),
+    "recipe": (dict,),
+    "result": (dict,),
+    "versions": (dict,),
+    "created": (str,),
+    "digest": (str,),
+}
+_HEAD: Mapping[str, tuple[type, ...]] = {"kind": (str,), "labels": (list,)}
+_BACKBONE: Mapping[str, tuple[type, ...]] = {
+    "name": (str,),
+    "architecture": (str,),
+    "hidden": (int,),
+    "layers": (int,),
+    "fingerprint": (str,),
+}
+
+
+@dataclass(frozen=True)
+class HeadHeader:
+    """The kind of head and the label names in the order of its outputs."""
+
+    kind: Kind
+    labels: tuple[str, ...]
+
+    @property
+    def num_outputs(self) -> int:
+        """Rows of the head's weight: one a label, one for a score, two for a span's ends."""
+        return {"regression": 1, "span": 2}.get(self.kind, len(self.labels))
+
+
+@dataclass(frozen=True)
+class BackboneHeader:
+    """The backbone that was trained on: ``hidden`` is its width, ``layers`` its depth."""
+
+    name: str
+    architecture: str
+    hidden: int
+    layers: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an adapter says of itself. Made by ``from_object`` only, which checks every field."""
+
+    task: str
+    head: HeadHeader
+    method: Method
+    pooling: Pooling
+    backbone: BackboneHeader
+    tokenizer: str
+    metric: str
+    score: float
+    recipe: Mapping[str, Any]
+    result: Mapping[str, Any]
+    versions: Mapping[str, str]
+    created: str
+    digest: str
+
+    @classmethod
+    def from_object(cls, given: object) -> Header:
+        """A header from what its JSON holds.
+
+        Raises:
+            AdapterError: a field is missing, unknown, of the wrong type or out of range.
+        """
+        if isinstance(given, dict) and given.get("format", FORMAT) != FORMAT:
+            raise AdapterError(
+                f"the file has format {given['format']!r}; this version of Polytask reads format {FORMAT}"
+            )
+        of = _closed("the header", given, _HEADER)
+        plain_name(of["task"])
+        plain_name(of["metric"], "a metric's name")
+        if of["pooling"] not in POOLINGS:
+            raise AdapterError(f"pooling is {of['pooling']!r}; it can be {', '.join(POOLINGS)}")
+        if not -_MOST_SCORE <= of["score"] <= _MOST_SCORE:
+            raise AdapterError(f"the score is {of['score']!r}, which is not a finite number")
+        if not all(isinstance(version, str) for version in of["versions"].values()):
+            raise AdapterError("'versions' maps names to version strings; it holds something else")
+        if not _DIGEST.fullmatch(of["digest"]):
+            raise AdapterError(f"the digest is {of['digest']!r}; it is 64 hexadecimal digits")
+        _check_filled("the header", of, ("tokenizer",))
+        _check_created(of["created"])
+        backbone = _backbone(of["backbone"])
+        made: dict[str, Any] = {name: of[name] for name in _HEADER if name != "format"}
+        made |= {"head": _head(of["head"]), "backbone": backbone, "score": float(of["score"])}
+        return cls(**made | {"method": _method(of["method"], backbone.layers)})
+
+    @classmethod
+    def from_json(cls, text: str) -> Header:
+        """A header from its JSON.
+
+        Raises:
+            AdapterError: not JSON, or not a header.
+        """
+        if len(text) > MAX_HEADER_BYTES:
+            raise AdapterError(f"the header has {len(text):,} characters; at most {MAX_HEADER_BYTES:,} are read")
+        header = cls.from_object(parsed_json(text, "the header"))
+        canonical(header.to_object())
+        return header
+
+    def to_object(self) -> dict[str, Any]:
+        """The inverse of ``from_object``: a JSON object."""
+        head = {"kind": self.head.kind, "labels": list(self.head.labels)}
+        backbone = {name: getattr(self.backbone, name) for name in _BACKBONE}
+        own = {name: getattr(self, name) for name in _HEADER if name != "format"}
+        return {**own, "format": FORMAT, "head": head, "backbone": backbone, "method": described(self.method)}
+
+    def to_json(self) -> str:
+        """As it stands in the file.
+
+        Raises:
+            AdapterError: longer than can be read again.
+        """
+        text = canonical(self.to_object())
+        if len(text) > MAX_HEADER_BYTES:
+            raise AdapterError(
+                f"the header would have {len(text):,} bytes, and at most {MAX_HEADER_BYTES:,} are read again; "
+                "shorten the recipe, the result or the labels"
+            )
+        return text.decode()
+
+
+def plain_name(name: object, what: str = "a task's name", error: type[PolytaskError] = AdapterError) -> str:
+    """``name``, if it can safely be a folder's name on any system.
+
+    Raises:
+        error: it cannot.
+    """
+    if not isinstance(name, str) or not _PLAIN.fullmatch(name):
+        raise error(
+            f"{name!r} cannot be {what}: 1 to 64 letters, digits, '.', '_' or '-' of ASCII, the first a letter or digit"
+        )
+    return name
+
+
+def canonical(value: object) -> bytes:
+    """The one JSON of ``value``: keys sorted, no spaces, UTF-8.
+
+    Raises:
+        AdapterError: it holds what JSON cannot, such as NaN or an object of Python's.
+    """
+    try:
+        text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise AdapterError(f"this cannot be written as JSON: {error}") from error
+
+
+def parsed_json(text: str | bytes, what: str) -> Any:
+    """What ``text`` holds.
+
+    Raises:
+        AdapterError: it is not JSON, nests too deep, names a key twice or holds NaN or an infinity.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_finite)
+    except (ValueError, RecursionError) as error:
+        raise AdapterError(f"{what} is not sound JSON: {error}") from error
+
+
+def now() -> str:
+    """The time as it stands in ``created``."""
+    return datetime.now(timezone.utc).strftime(_CREATED)
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands in it twice")
+    return found
+
+
+def _finite(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _closed(what: str, given: object, schema: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
+    """``given``, if it has exactly the fields of ``schema``, each of exactly one of its types."""
+    if not isinstance(given, dict):
+        raise AdapterError(f"{what} is a {type(given).__name__}; it is a JSON object")
+    for problem, names in (("unknown", set(given) - set(schema)), ("missing", set(schema) - set(given))):
+        if names:
+            raise AdapterError(f"{what} has {problem} fields: {', '.join(sorted(map(repr, names)))}")
+    for name, types in schema.items():
+        if type(given[name]) not in types:
+            raise AdapterError(f"{name!r} of {what} is a {type(given[name]).__name__}; it is a {types[0].__name__}")
+    return given
+
+
+def _head(given: object) -> HeadHeader:
+    of = _closed("'head'", given, _HEAD)
+    kind, labels = of["kind"], tuple(of["labels"])
+    if kind not in KINDS:
+        raise AdapterError(f"the head's kind is {kind!r}; it can be {', '.join(KINDS)}")
+    if not all(isinstance(label, str) and label for label in labels):
+        raise AdapterError("the head's labels hold something that is not a name")
+    if len(set(labels)) != len(labels):
+        raise AdapterError("the head's labels name one label twice")
+    fewest = {"classification": 2, "multilabel": 1}.get(kind, 0)
+    if len(labels) < fewest or (labels and not fewest):
+        right = f"at least {fewest}" if fewest else "none"
+        raise AdapterError(f"a {kind} head has {right} labels; {len(labels)} are named")
+    return HeadHeader(cast(Kind, kind), labels)
+
+
+def _backbone(given: object) -> BackboneHeader:
+    of = _closed("'backbone'", given, _BACKBONE)
+    _check_filled("'backbone'", of, ("name", "architecture", "fingerprint"))
+    for name, most in (("hidden", MAX_WIDTH), ("layers", MAX_LAYERS)):
+        if not 1 <= of[name] <= most:
+            raise AdapterError(f"the backbone's {name!r} is {of[name]!r}; it lies between 1 and {most:,}")
+    return BackboneHeader(**of)
+
+
+def _method(given: dict[str, Any], num_layers: int) -> Method:
+    try:
+        method = method_described(given)
+    except (PolytaskError, TypeError, ValueError, OverflowError) as error:
+        raise AdapterError(f"the method is not one that can be read: {error}") from error
+    for setting in fields(method):  # type: ignore[arg-type]
+        value, usual = getattr(method, setting.name), type(setting.default)
+        if type(value) not in _ALSO_OF.get(usual, ()) and type(value) is not usual:
+            raise AdapterError(f"{setting.name!r} of the method {method.name!r} is {value!r}; it is a {usual.__name__}")
+    layers = getattr(method, "layers", None)
+    if max(layers if isinstance(layers, tuple) else ((layers or 0) - 1,), default=0) >= num_layers:
+        raise AdapterError(f"the method's layers={layers!r} do not all exist: the backbone has {num_layers} layers")
+    return method
+
+
+def _check_filled(what: str, of: Mapping[str, Any], names: Sequence[str]) -> None:
+    for name in names:
+        if not of[name]:
+            raise AdapterError(f"{name!r} of {what} is empty")
+
+
+def _check_created(created: str) -> None:
+    try:
+        if datetime.strptime(created, _CREATED).strftime(_CREATED) == created:
+            return
+    except ValueError:
+        pass
+    raise AdapterError(f"'created' is {created!r}; it is a time in UTC such as 2026-11-22T20:46:00Z")

@@ -1,0 +1,120 @@
+"""An adapter as modules on a backbone's device: what is trained, and what answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from polytask.adapter import Adapter
+from polytask.attach import deltas_for, replaced_parameters, tree_of
+from polytask.backbones import Backbone
+from polytask.errors import AdapterError
+from polytask.methods.seam import DeltaMethod, Method, Replacement
+from polytask.noise import keyed_generator
+from polytask.tasks.batches import Batch
+from polytask.tasks.heads import RegressionHead, head_for
+from polytask.tasks.task import Kind
+
+COPIES = "backbone"
+
+
+class LiveAdapter:
+    """Deltas by place (or private copies of backbone parameters by name) and a head.
+
+    ``tree`` holds them all under the names of an adapter file.
+    """
+
+    def __init__(
+        self, backbone: Backbone, method: Method, kind: Kind, labels: Sequence[str], key: tuple[object, ...] | None
+    ) -> None:
+        self.method, self.kind, self.labels = method, kind, tuple(labels)
+        self.head = head_for(kind, len(labels), backbone.hidden).to(backbone.device)
+        self.deltas = deltas_for(backbone.model, backbone.row, method, key=key) if _has_deltas(method) else {}
+        self.copies: dict[str, nn.Parameter] = {}
+        if isinstance(method, Replacement):
+            names = replaced_parameters(backbone.model, backbone.row, method)
+            own = dict(backbone.model.named_parameters())
+            self.copies = {name: nn.Parameter(own[name].detach().float().clone()) for name in names}
+        if key is not None:
+            self.head.start(keyed_generator(*key, "init", "head"))
+        self.tree = tree_of({**self.deltas, "head": self.head})
+        for name, copy in self.copies.items():
+            _plant(self.tree, f"{COPIES}.{name}", copy)
+
+    @classmethod
+    def from_adapter(cls, backbone: Backbone, adapter: Adapter) -> LiveAdapter:
+        """An adapter's modules, ready to answer.
+
+        Raises:
+            IncompatibleAdapter: it belongs to another backbone.
+        """
+        adapter.fits(backbone)
+        header = adapter.header
+        live = cls(backbone, adapter.method, header.head.kind, header.head.labels, key=None)
+        live.load(adapter.tensors)
+        return live.frozen()
+
+    @property
+    def num_trained(self) -> int:
+        """Trained parameters without the head."""
+        return sum(p.numel() for p in self.tree.parameters()) - self.num_head
+
+    @property
+    def num_head(self) -> int:
+        """Parameters of the head."""
+        return sum(p.numel() for p in self.head.parameters())
+
+    def frozen(self) -> LiveAdapter:
+        """The same, no longer trained."""
+        self.tree.requires_grad_(False)
+        return self
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Fill the parameters from a file's tensors, which must be exactly these."""
+        have = {name: tuple(p.shape) for name, p in self.tree.named_parameters()}
+        given = {name: tuple(t.shape) for name, t in tensors.items()}
+        if have != given:
+            odd = sorted(name for name in have.keys() | given.keys() if have.get(name) != given.get(name))
+            raise AdapterError(f"tensors that do not fit this backbone: {', '.join(odd[:3])} ({len(odd)} in all)")
+        self.tree.load_state_dict(dict(tensors))
+
+    def tensors(self, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """What an adapter file holds: these parameters (or ``state`` in their place) in fp32 on the CPU."""
+        state = dict(self.tree.state_dict() if state is None else state)
+        if isinstance(self.head, RegressionHead):
+            own = self.head.state_in_own_unit({name: state[f"head.{name}"] for name in ("weight", "bias")})
+            state.update({f"head.{name}": tensor for name, tensor in own.items()})
+        return {name: tensor.detach().float().cpu().contiguous().clone() for name, tensor in state.items()}
+
+
+def encode_batch(backbone: Backbone, batch: Batch, live: LiveAdapter | None = None) -> tuple[Tensor, Tensor]:
+    """One forward pass: hidden states ``[B, T, D]`` and one vector a text ``[B, D]``.
+
+    Where ``live`` is a replacement, with its copies in place of the backbone's parameters.
+    """
+    inputs: tuple[Any, ...] = (batch.ids, batch.mask, batch.types)
+    if live is None or not live.copies:
+        hidden, pooled = backbone.encoder(*inputs)
+        return hidden, pooled
+    copies = {f"model.{name}": copy.to(backbone.dtype) for name, copy in live.copies.items()}
+    hidden, pooled = functional_call(backbone.encoder, copies, inputs)
+    return hidden, pooled
+
+
+def _has_deltas(method: Method) -> bool:
+    return isinstance(method, DeltaMethod)
+
+
+def _plant(root: nn.Module, path: str, parameter: nn.Parameter) -> None:
+    """Register a parameter under a dotted name."""
+    parent = root
+    *above, last = path.split(".")
+    for part in above:
+        if part not in parent._modules:
+            parent.add_module(part, nn.Module())
+        parent = parent.get_submodule(part)
+    parent.register_parameter(last, parameter)

@@ -1,0 +1,168 @@
+"""Bottleneck adapters: down to a few dimensions, a non-linearity, up again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polytask.errors import RecipeError, UnknownName
+from polytask.methods.scaling import TunedNorm
+from polytask.methods.seam import NORMS, Delta, DeltaMethod, Place, affine, power_of_two, truncated_normal_
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+class Bottleneck(Delta):
+    """``f(h) = up(activation(down(h)))`` with biases: ``2RD + D + R`` parameters."""
+
+    def __init__(self, width_in: int, width_out: int, size: int, activation: str, init_std: float) -> None:
+        super().__init__()
+        self.down = nn.utils.skip_init(nn.Linear, width_in, size)
+        self.up = nn.utils.skip_init(nn.Linear, size, width_out)
+        self.activation, self.init_std = activation, init_std
+
+    def bottleneck(self, h: Tensor) -> Tensor:
+        """``[B, T, D]`` to ``[B, T, D]``."""
+        h_BTR = ACTIVATIONS[self.activation](affine(h, self.down.weight, self.down.bias))
+        return affine(h_BTR, self.up.weight, self.up.bias)
+
+    def start(self, base: nn.Module, generator: torch.Generator) -> None:
+        """Near the identity: both weights small, both biases zero."""
+        for linear in (self.down, self.up):
+            truncated_normal_(linear.weight, self.init_std, generator)
+            nn.init.zeros_(linear.bias)
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Formula and activation."""
+        return (type(self), self.activation)
+
+    def stack_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Padded to a power of two: a zero row of ``down`` meets a zero column of ``up``."""
+        size, width_in = self.down.weight.shape
+        padded, width_out = power_of_two(size), self.up.weight.shape[0]
+        shapes = {"down.weight": (padded, width_in), "down.bias": (padded,)}
+        return {**shapes, "up.weight": (width_out, padded), "up.bias": (width_out,)}
+
+
+class SerialBottleneck(Bottleneck):
+    """After a sub-layer, before its residual sum."""
+
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
+        """``y + f(y)``."""
+        return y + self.bottleneck(y)
+
+
+class NormBottleneck(Bottleneck):
+    """On the LayerNorm that ends a layer, with its own residual."""
+
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
+        """``base(x + f(y))``: normalised, adapted, summed with what came in, normalised again."""
+        out: Tensor = base(x + self.bottleneck(y))
+        return out
+
+
+class ParallelBottleneck(Bottleneck):
+    """Beside a sub-layer, reading what it reads."""
+
+    def __init__(
+        self, width_in: int, width_out: int, size: int, activation: str, init_std: float, scale: float
+    ) -> None:
+        super().__init__(width_in, width_out, size, activation, init_std)
+        self.scale = scale
+
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
+        """``y + s·f(x)``."""
+        return y + self.scale * self.bottleneck(x)
+
+    def start(self, base: nn.Module, generator: torch.Generator) -> None:
+        """Small weights down and zeros up, as in its paper: nothing changes."""
+        super().start(base, generator)
+        nn.init.zeros_(self.up.weight)
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Formula, activation and scale."""
+        return (*super().kind, self.scale)
+
+
+@dataclass(frozen=True)
+class BottleneckMethod(DeltaMethod):
+    """Settings that all bottleneck methods share."""
+
+    size: int = 64
+    activation: str = "gelu"
+    init_std: float = 1e-2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.activation not in ACTIVATIONS:
+            raise UnknownName("activation", self.activation, ACTIVATIONS)
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            raise RecipeError(f"size={self.size!r}: the bottleneck's size is a whole number from 1")
+        if not self.init_std >= 0:
+            raise RecipeError(f"init_std={self.init_std!r}: a standard deviation is not negative")
+
+
+@dataclass(frozen=True)
+class Houlsby(BottleneckMethod):
+    """Parameter-Efficient Transfer Learning for NLP, arXiv:1902.00751.
+
+    Two serial bottlenecks a layer and every LayerNorm. For BERT-base and size 64: 2,417,664 parameters.
+    ``activation``: ``gelu`` is the exact one, ``gelu_tanh`` the approximation in the paper's code.
+    """
+
+    name: ClassVar = "houlsby"
+    sites: ClassVar = ("attn_out", "ffn_out", *NORMS)
+
+    def delta(self, place: Place) -> Delta:
+        """A bottleneck on residual branches, gain and bias on norms."""
+        if place.site in NORMS:
+            return TunedNorm(place.width_out)
+        return SerialBottleneck(place.width_in, place.width_out, self.size, self.activation, self.init_std)
+
+
+@dataclass(frozen=True)
+class Pfeiffer(BottleneckMethod):
+    """AdapterFusion, arXiv:2005.00247: one bottleneck a layer, after the feed-forward LayerNorm."""
+
+    name: ClassVar = "pfeiffer"
+    sites: ClassVar = ("ffn_norm",)
+
+    activation: str = "relu"
+
+    def delta(self, place: Place) -> Delta:
+        """A bottleneck around the LayerNorm."""
+        return NormBottleneck(place.width_out, place.width_out, self.size, self.activation, self.init_std)
+
+
+@dataclass(frozen=True)
+class Parallel(BottleneckMethod):
+    """Towards a Unified View of Parameter-Efficient Transfer Learning, arXiv:2110.04366.
+
+    A scaled bottleneck beside the feed-forward sub-layer, reading the sub-layer's input.
+    """
+
+    name: ClassVar = "parallel"
+    sites: ClassVar = ("ffn_out",)
+
+    activation: str = "relu"
+    scale: float = 4.0
+
+    def delta(self, place: Place) -> Delta:
+        """A scaled bottleneck."""
+        return ParallelBottleneck(
+            place.width_in, place.width_out, self.size, self.activation, self.init_std, self.scale
+        )

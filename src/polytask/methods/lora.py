@@ -1,0 +1,87 @@
+"""Low-rank updates of linears."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from polytask.errors import RecipeError, UnknownName
+from polytask.methods.seam import LINEARS, Delta, DeltaMethod, Place, affine, power_of_two
+
+
+class LowRank(Delta):
+    """``s · up(down(x))`` beside a linear, without biases: ``R (I + O)`` parameters."""
+
+    def __init__(self, width_in: int, width_out: int, rank: int, scale: float, dropout: float) -> None:
+        super().__init__()
+        self.down = nn.utils.skip_init(nn.Linear, width_in, rank, bias=False)
+        self.up = nn.utils.skip_init(nn.Linear, rank, width_out, bias=False)
+        self.scale, self.dropout = scale, dropout
+
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
+        """``y + s·(x A B)``."""
+        return y + self.scale * affine(affine(x, self.down.weight), self.up.weight)
+
+    def start(self, base: nn.Module, generator: torch.Generator) -> None:
+        """``down`` uniform as a linear's default, ``up`` zero: nothing changes."""
+        values = torch.empty(self.down.weight.shape)
+        nn.init.kaiming_uniform_(values, a=math.sqrt(5), generator=generator)
+        with torch.no_grad():
+            self.down.weight.copy_(values)
+        nn.init.zeros_(self.up.weight)
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Formula, scale and dropout."""
+        return (type(self), self.scale, self.dropout)
+
+    def stack_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Padded to a power of two."""
+        rank, width_in = self.down.weight.shape
+        return {
+            "down.weight": (power_of_two(rank), width_in),
+            "up.weight": (self.up.weight.shape[0], power_of_two(rank)),
+        }
+
+
+@dataclass(frozen=True)
+class LoRA(DeltaMethod):
+    """LoRA, arXiv:2106.09685: a low-rank update of linears, ``alpha / rank`` times ``x A B``."""
+
+    name: ClassVar = "lora"
+    sites: ClassVar = LINEARS
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    linears: tuple[str, ...] = ("query", "value")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "linears", tuple(self.linears))
+        for linear in self.linears:
+            if linear not in LINEARS:
+                raise UnknownName("linear", linear, LINEARS)
+        if not self.linears or self.rank < 1 or not 0 <= self.dropout < 1:
+            raise RecipeError(f"{self}: give at least one linear, a rank from 1 and a dropout in [0, 1)")
+
+    def acts_at(self, place: Place, num_layers: int) -> bool:
+        """At the linears that were named."""
+        return place.site in self.linears and super().acts_at(place, num_layers)
+
+    def delta(self, place: Place) -> Delta:
+        """A low-rank update."""
+        return LowRank(place.width_in, place.width_out, self.rank, self.alpha / self.rank, self.dropout)
+
+
+@torch.no_grad()
+def merged(base: nn.Linear, delta: LowRank) -> nn.Linear:
+    """A new linear equal to ``base`` with ``delta`` beside it; neither argument changes."""
+    out = copy.deepcopy(base)
+    out.weight += (delta.scale * delta.up.weight @ delta.down.weight).to(out.weight.dtype)
+    return out

@@ -1,0 +1,199 @@
+"""The seam between a frozen transformer and what a task adds to it.
+
+Unusual here: a delta's formula is written once and runs for one adapter and for many. Its parameters may
+carry a leading dimension, one set of weights for each row of the batch (or each group of rows), and
+``affine`` and ``per_row`` do the right thing with either. So the grouped path cannot drift from the
+looped one: they are the same lines.
+
+Shapes: ``B`` rows, ``T`` tokens, ``D`` hidden, ``R`` bottleneck, ``I`` and ``O`` a linear's widths.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polytask.errors import RecipeError
+
+EMBED_NORM = "embed_norm"
+RESIDUALS = ("attn_out", "ffn_out")
+NORMS = (EMBED_NORM, "attn_norm", "ffn_norm")
+LINEARS = ("query", "key", "value", "attn_dense", "ffn_up", "ffn_down")
+SITES = (*NORMS, *RESIDUALS, *LINEARS, "ffn_mid")
+
+Layers = int | tuple[int, ...] | None
+M = TypeVar("M", bound="Method")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A site of one layer: ``layer`` is None for what stands once per backbone (``embed_norm``).
+
+    ``width_in`` is the last dimension of what goes in, ``width_out`` of what comes out.
+    """
+
+    site: str
+    layer: int | None
+    width_in: int
+    width_out: int
+
+    @property
+    def name(self) -> str:
+        """As in adapter files: ``layer.3.attn_out``, ``embed_norm``."""
+        return self.site if self.layer is None else f"layer.{self.layer}.{self.site}"
+
+
+class Delta(nn.Module, ABC):
+    """The trainable module that one task adds at one site.
+
+    ``dropout`` is the rate at which numbers of ``x`` are dropped in training before the delta sees them.
+    """
+
+    dropout: float = 0.0
+
+    @abstractmethod
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
+        """What comes out of the site instead of ``y``.
+
+        Args:
+            x: what went into the frozen part, ``[B, T, width_in]``.
+            y: what came out of it, ``[B, T, width_out]``.
+            base: the frozen part itself.
+
+        Returns:
+            The new output, of the shape and type of ``y``.
+        """
+
+    @abstractmethod
+    def start(self, base: nn.Module, generator: torch.Generator) -> None:
+        """Fill the parameters so that the untrained delta changes nothing, or next to nothing."""
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What two deltas must share to be stacked: their formula and its settings, but no size."""
+        return (type(self),)
+
+    def stack_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape to which each parameter is padded with zeros in a stack; the same answers."""
+        return {name: tuple(p.shape) for name, p in self.named_parameters()}
+
+
+class Method(ABC):
+    """What a task may change in a frozen transformer: a frozen dataclass named as in its paper."""
+
+    name: ClassVar[str]
+
+    def settings(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}  # type: ignore[call-overload]
+
+    @classmethod
+    def from_settings(cls: type[M], settings: Mapping[str, Any]) -> M:
+        """The inverse of ``settings``; unknown or missing settings are refused."""
+        known = {setting.name for setting in fields(cls)}  # type: ignore[arg-type]
+        if set(settings) != known:
+            odd = ", ".join(sorted(known ^ set(settings)))
+            raise RecipeError(f"the settings of {cls.name!r} are {', '.join(sorted(known))}; not matching: {odd}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+
+
+@dataclass(frozen=True)
+class DeltaMethod(Method):
+    """A method that adds a delta at some sites of some layers and leaves the rest as it is.
+
+    ``layers``: None for all, a number for so many from the top, or the layers' numbers from 0. When only
+    some layers are meant, what lies below all layers (``embed_norm``) stays frozen.
+    """
+
+    sites: ClassVar[tuple[str, ...]]
+
+    layers: Layers = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.layers, Sequence | range) and not isinstance(self.layers, str):
+            object.__setattr__(self, "layers", tuple(self.layers))
+        numbers = self.layers if isinstance(self.layers, tuple) else (self.layers or 0,)
+        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers)
+        if not whole or self.layers == () or self.layers == 0 or len(set(numbers)) != len(numbers):
+            raise RecipeError(f"layers={self.layers!r}: give a count from the top or distinct layer numbers from 0")
+
+    def chosen_layers(self, num_layers: int) -> tuple[int, ...]:
+        """The layers meant in a backbone of ``num_layers``."""
+        if self.layers is None:
+            return tuple(range(num_layers))
+        if isinstance(self.layers, int):
+            chosen: tuple[int, ...] = tuple(range(num_layers - self.layers, num_layers))
+        else:
+            chosen = tuple(sorted(self.layers))
+        if chosen[0] < 0 or chosen[-1] >= num_layers:
+            raise RecipeError(f"layers={self.layers!r} do not all exist: the backbone has layers 0 to {num_layers - 1}")
+        return chosen
+
+    def acts_at(self, place: Place, num_layers: int) -> bool:
+        """Whether this method adds a delta at ``place``."""
+        if place.site not in self.sites:
+            return False
+        return self.layers is None if place.layer is None else place.layer in self.chosen_layers(num_layers)
+
+    @abstractmethod
+    def delta(self, place: Place) -> Delta:
+        """A delta for ``place``, its parameters not yet filled."""
+
+
+@dataclass(frozen=True)
+class Replacement(Method):
+    """A method that trains private copies of the backbone's own parameters: full and top-n fine-tuning.
+
+    Not a delta: such an adapter runs as its own forward pass and is refused in mixed routes.
+    """
+
+    @abstractmethod
+    def replaces(self, parameter: str, layer: int | None, num_layers: int) -> bool:
+        """Whether the backbone's ``parameter`` is trained.
+
+        ``layer`` is its layer's number, None for embeddings and pooler.
+        """
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight^T + bias`` in the type of ``x``.
+
+    Args:
+        x: ``[B, T, I]``.
+        weight: ``[O, I]``, or ``[B, O, I]``: one for each row.
+        bias: ``[O]``, or ``[B, O]``.
+    """
+    weight = weight.to(x.dtype)
+    bias = None if bias is None else bias.to(x.dtype)
+    if weight.dim() == 2:
+        return F.linear(x, weight, bias)
+    if bias is None:
+        return torch.bmm(x, weight.mT)
+    return torch.baddbmm(bias[:, None, :], x, weight.mT)
+
+
+def per_row(vector: Tensor) -> Tensor:
+    """``[O]`` as it is, ``[B, O]`` as ``[B, 1, O]``: ready to meet ``[B, T, O]``."""
+    return vector if vector.dim() == 1 else vector[:, None, :]
+
+
+def power_of_two(size: int) -> int:
+    """The least power of two that is not below ``size``."""
+    return 1 << (size - 1).bit_length()
+
+
+def truncated_normal_(weight: Tensor, std: float, generator: torch.Generator) -> None:
+    """Fill with a normal distribution of ``std`` before it is cut at two of them, as in the paper.
+
+    Drawn in fp32 on the CPU, whatever the type or device, so that equal generators give equal weights.
+    """
+    values = torch.empty(weight.shape)
+    nn.init.trunc_normal_(values, generator=generator)
+    with torch.no_grad():
+        weight.copy_(values.mul_(std))

@@ -1,0 +1,275 @@
+"""What a person sees: progress, panels, tables. Progress and remarks go to stderr, answers to stdout.
+
+On a terminal a bar moves; in a log each epoch is one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from polytask.methods import Method
+    from polytask.predict import Prediction
+    from polytask.store import Entry
+    from polytask.train.loop import Event
+    from polytask.train.result import Result
+
+WIDTH = 100
+LONGEST_TEXT = 60
+
+
+def terminal(*, stderr: bool = False) -> Console:
+    """A console no wider than is pleasant to read; text is never taken for markup."""
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
+    return console
+
+
+def bytes_in_words(size_bytes: float) -> str:
+    """``4.8 MB`` for 4,800,000."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes:.0f} B"
+
+
+def seconds_in_words(seconds: float) -> str:
+    """``8.3 s``, ``52 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def count_in_words(number: int) -> str:
+    """``22.7 M`` for 22,713,216; small numbers in full."""
+    return f"{number / 1e6:.1f} M" if number >= 10_000_000 else f"{number:,}"
+
+
+def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
+    """The text on one line, cut at ``longest`` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
+def method_in_words(method: Mapping[str, Any]) -> str:
+    """``houlsby, size 64``: the name and the first setting; the others where the adapter is inspected."""
+    name, *settings = method.items()
+    shown = [f"{key} {value}" for key, value in settings if key in ("size", "rank", "n")]
+    return ", ".join([str(name[1]), *shown])
+
+
+class Watch:
+    """Shows the events of a training run as they come."""
+
+    def __init__(self, console: Console, bar: Progress | None) -> None:
+        self.console, self.bar = console, bar
+        self.metric = ""
+        self.row: Any = None
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        from polytask.train.loop import Evaluated
+
+        if isinstance(event, Evaluated):
+            best = " (best so far)" if event.is_best else ""
+            self.metric = f"{event.metric} {event.score:.3f}"
+            if self.bar is None:
+                line = f"{event.job}: epoch {event.epoch} of {event.num_epochs}, validation {self.metric}{best}"
+                self.console.print(line, style="dim")
+        elif self.bar is not None:
+            shown: dict[str, Any] = {
+                "epoch": f"epoch {event.epoch}/{event.num_epochs}",
+                "loss": f"loss {event.loss:.3f}",
+                "metric": self.metric,
+                "speed": f"{event.tokens / max(event.seconds, 1e-9):,.0f} tokens/s",
+            }
+            if self.row is None:
+                self.row = self.bar.add_task(event.job, total=event.num_steps, **shown)
+            self.bar.update(self.row, completed=event.step, **shown)
+
+
+@contextmanager
+def watching(console: Console) -> Iterator[Watch]:
+    """A ``progress`` for ``train``: loss, metric, tokens a second and the time that is left."""
+    if not console.is_terminal:
+        yield Watch(console, None)
+        return
+    columns = (
+        TextColumn("{task.description}", style="bold"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        *(TextColumn(f"{{task.fields[{name}]}}") for name in ("epoch", "loss", "metric", "speed")),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield Watch(console, bar)
+
+
+def notes(console: Console, remarks: Sequence[str]) -> None:
+    """Remarks that a person should know of and that stop nothing."""
+    for remark in remarks:
+        console.print(Text.assemble(("note ", "yellow"), remark))
+
+
+def refusal(console: Console, message: str) -> None:
+    """One clear red line."""
+    console.print(Text.assemble(("error ", "bold red"), (message, "red")), soft_wrap=True)
+
+
+def panel(title: str, rows: Sequence[tuple[str, RenderableType]]) -> Panel:
+    """Named facts in a box."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, value in rows:
+        table.add_row(name, value)
+    return Panel(table, title=Text(title, style="bold"), title_align="left", border_style="green", padding=(0, 1))
+
+
+def hint(command: str) -> Text:
+    """The command to try next."""
+    return Text.assemble(("  next  ", "dim"), (command, "bold cyan"))
+
+
+def grid(*columns: str, right: Sequence[str] = (), title: str | None = None) -> Table:
+    """An empty table in the style of all of them; the columns named in ``right`` hold numbers."""
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", title=title, title_justify="left", pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def answer_in_words(prediction: Prediction) -> Text:
+    """``spam 98%``, ``urgent, billing``, ``3.42``."""
+    if prediction.score is not None:
+        return Text(f"{prediction.score:.3f}")
+    probs = prediction.probs or {}
+    if prediction.labels is not None:
+        return Text(", ".join(prediction.labels) or "(none)")
+    assert prediction.label is not None
+    share = probs[prediction.label]
+    style = "green" if share >= 0.8 else "yellow" if share >= 0.5 else "red"
+    return Text.assemble(prediction.label, " ", (f"{share:.0%}", style))
+
+
+def answers(texts: Sequence[str], by_task: Mapping[str, Sequence[Prediction]]) -> Table:
+    """One line a text, one column a task."""
+    table = grid("text", *by_task)
+    table.columns[0].ratio = 1
+    for row, text in enumerate(texts):
+        table.add_row(Text(shortened(text)), *(answer_in_words(column[row]) for column in by_task.values()))
+    return table
+
+
+def entries(found: Sequence[Entry]) -> Table:
+    """The adapters of a store."""
+    table = grid("adapter", "labels", "method", "score", "backbone", "size", "made", right=("size",))
+    for entry in found:
+        header = entry.header
+        shown = header.head.kind if not entry.labels else f"{len(entry.labels)}: {', '.join(entry.labels)}"
+        alias = "".join(f" ({name})" for name in entry.aliases)
+        table.add_row(
+            Text.assemble((str(entry), "bold"), alias),
+            Text(shortened(shown, 36)),
+            method_in_words(header.to_object()["method"]),
+            f"{entry.metric} {entry.score:.3f}",
+            shortened(header.backbone.name, 24),
+            bytes_in_words(entry.size_bytes),
+            entry.created[:10],
+        )
+    return table
+
+
+def trained(entry: Entry, result: Result, majority: float | None) -> RenderableType:
+    """What came of a training run: the score beside what it must be held against, its cost, and where it is."""
+    of, train = result.parameters, result.train
+    kept = f", epoch {result.best_epoch} of {train['epochs']} kept"
+    rows: list[tuple[str, RenderableType]] = []
+    if result.test is not None:
+        rows.append(("test", scored(result.test.metric, result.test.score, result.test.rows, majority)))
+    versus = majority if result.test is None else None
+    validation = scored(result.validation.metric, result.validation.score, result.validation.rows, versus)
+    rows += [
+        ("validation", validation + Text(kept, style="dim")),
+        (
+            "trained",
+            f"{of['trained']:,} parameters and a head of {of['head']:,}: "
+            f"{of['percent']:.2f}% of the backbone's {of['backbone']:,}",
+        ),
+        (
+            "time",
+            f"{seconds_in_words(train['seconds'])}, {train['epochs']} × {train['rows']:,} texts, "
+            f"{train['tokens_per_second']:,.0f} tokens/s",
+        ),
+        ("truncated", truncated(result.truncated, train["rows"], result.recipe["max_length"])),
+        ("adapter", Text.assemble((entry.path, "bold"), f"  {bytes_in_words(entry.size_bytes)}")),
+    ]
+    name = f"{entry} · {method_in_words(result.method)} on {entry.header.backbone.name}"
+    return panel(f"{name} ({result.environment['dtype']}, {result.environment['device']})", rows)
+
+
+def scored(metric: str, value: float, num_rows: int, majority: float | None = None) -> Text:
+    """``accuracy 0.912  (majority class 0.504) on 400 texts``."""
+    versus = "" if majority is None else f"  (majority class {majority:.3f})"
+    return Text.assemble(f"{metric} ", (f"{value:.3f}", "bold green"), (f"{versus} on {num_rows:,} texts", "dim"))
+
+
+def truncated(num_truncated: int, num_rows: int, max_length: int) -> Text:
+    """How many texts lost their end."""
+    if not num_truncated:
+        return Text(f"none of the {num_rows:,} texts is longer than {max_length} tokens")
+    share = num_truncated / num_rows
+    text = f"{num_truncated:,} of {num_rows:,} texts ({share:.0%}) lost what they have beyond {max_length} tokens"
+    return Text(text, style="yellow" if share >= 0.1 else "")
+
+
+def evaluated(
+    entry: Entry, file: str, num_rows: int, metric: str, metrics: Mapping[str, float], majority: float | None
+) -> RenderableType:
+    """The scores of an adapter on a file."""
+    rows: list[tuple[str, RenderableType]] = [("score", scored(metric, metrics[metric], num_rows, majority))]
+    rows += [(name, f"{value:.3f}") for name, value in metrics.items() if name != metric]
+    return panel(f"{entry} on {file}", rows)
+
+
+def inspected(
+    name: str, kind: str, method: Method, sites: Mapping[str, int], parameters: Mapping[str, Any], size_bytes: int
+) -> RenderableType:
+    """Where a method acts, one line a layer, and what that amounts to."""
+    by_layer: dict[str, list[tuple[str, int]]] = {}
+    for site, number in sites.items():
+        layer, what = _layer_and_rest(site)
+        by_layer.setdefault(layer, []).append((what, number))
+    table = grid("where", "trained there", "parameters", right=("parameters",))
+    for layer, trained_there in by_layer.items():
+        shown = Text(", ".join(f"{what} {number:,}" for what, number in trained_there))
+        table.add_row(layer, shown, f"{sum(number for _, number in trained_there):,}")
+    rows: list[tuple[str, RenderableType]] = [
+        ("trained", f"{parameters['trained']:,} parameters; a head is added for each task"),
+        ("backbone", f"{parameters['backbone']:,} parameters, embeddings included"),
+        ("per cent", f"{parameters['percent']:.3f}% of the backbone a task"),
+        ("on disk", f"{bytes_in_words(size_bytes)} ({size_bytes:,} bytes) a task, in fp32, without head and header"),
+    ]
+    settings = ", ".join(f"{key}={value}" for key, value in method.settings().items() if value is not None)
+    return Group(table, panel(f"{method.name}({settings}) on {name} ({kind})", rows))
+
+
+def _layer_and_rest(site: str) -> tuple[str, str]:
+    """``layer 3`` and ``attn_out`` of ``layer.3.attn_out``; the same of a backbone's own parameter names."""
+    parts = site.split(".")
+    number = next((at for at, part in enumerate(parts) if part.isdigit()), None)
+    if number is None:
+        return parts[0] if len(parts) > 1 else "once", ".".join(parts[1:]) or site
+    return f"layer {parts[number]}", ".".join(parts[number + 1 :])

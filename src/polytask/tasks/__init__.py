@@ -1,0 +1,1 @@
+"""Tasks: their data, label names, metrics and heads."""

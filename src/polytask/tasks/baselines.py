@@ -1,0 +1,47 @@
+"""What a score must be held against: answering the commonest label always, and words counted without a transformer."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from polytask.tasks.metrics import score
+from polytask.tasks.task import Rows, Task
+
+STRENGTHS = (1.0, 10.0, 100.0)
+
+
+def majority_score(task: Task, rows: Rows) -> float | None:
+    """The task's metric where every row is given the commonest label of the training rows.
+
+    None where there is no one label to give (regression, several labels a row) or none to compare with.
+    """
+    if task.kind != "classification" or not rows.targets or not task.train.targets:
+        return None
+    commonest = Counter(task.train.targets).most_common(1)[0][0]
+    return score(task.metric, task.kind, rows.targets, [commonest] * len(rows), num_labels=len(task.labels))
+
+
+def tfidf_score(task: Task, rows: Rows) -> float:
+    """The task's metric with TF-IDF and logistic regression, from scikit-learn.
+
+    Words and word pairs that occur in two texts or more, of the whole training texts; of three strengths of
+    regularisation, the best on the validation rows.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    assert task.kind == "classification", "a baseline of one label a row"
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    features = vectorizer.fit_transform(_whole(task.train))
+
+    def scored(model: LogisticRegression, on: Rows) -> float:
+        predictions = model.predict(vectorizer.transform(_whole(on))).tolist()
+        return score(task.metric, task.kind, on.targets or (), predictions, num_labels=len(task.labels))
+
+    models = [LogisticRegression(C=c, max_iter=300).fit(features, task.train.targets) for c in STRENGTHS]
+    return scored(max(models, key=lambda model: scored(model, task.validation)), rows)
+
+
+def _whole(rows: Rows) -> list[str]:
+    """Each text, or both texts of a pair, as one string."""
+    return [*rows.texts] if rows.pairs is None else [f"{text}\n{pair}" for text, pair in zip(rows.texts, rows.pairs)]

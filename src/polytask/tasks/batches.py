@@ -1,0 +1,117 @@
+"""Texts as token ids, and ids as batches of similar length: nothing is padded to a fixed width."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polytask.noise import key_seed
+from polytask.tasks.task import Rows
+
+POOL = 64
+CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of some texts. ``types`` tell the second text of a pair from the first."""
+
+    ids: list[list[int]]
+    types: list[list[int]] | None
+    num_truncated: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each text."""
+        return [len(ids) for ids in self.ids]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``ids``, ``mask`` and ``types``, each ``[B, T]``; ``types`` None where the backbone takes none."""
+
+    ids: Tensor
+    mask: Tensor
+    types: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def encode(tokenizer: Any, rows: Rows, max_length: int) -> Encoded:
+    """Cut texts (or pairs) into tokens, at most ``max_length`` each, the longer of a pair cut first."""
+    ids: list[list[int]] = []
+    types: list[list[int]] = []
+    num_truncated = 0
+    for start in range(0, len(rows), CHUNK):
+        chunk = rows.take(range(start, min(start + CHUNK, len(rows))))
+        texts = (list(chunk.texts), None if chunk.pairs is None else list(chunk.pairs))
+        cut = tokenizer(*texts, truncation=True, max_length=max_length, return_attention_mask=False)
+        full = [row for row, tokens in enumerate(cut["input_ids"]) if len(tokens) == max_length]
+        num_truncated += _longer_than(tokenizer, chunk.take(full), max_length)
+        ids += cut["input_ids"]
+        types += cut.get("token_type_ids", [])
+    return Encoded(ids, types or None, num_truncated)
+
+
+def _longer_than(tokenizer: Any, rows: Rows, max_length: int) -> int:
+    """How many of these texts have more tokens than ``max_length``."""
+    if not len(rows):
+        return 0
+    texts = (list(rows.texts), None if rows.pairs is None else list(rows.pairs))
+    whole = tokenizer(*texts, truncation=False, return_attention_mask=False, verbose=False)
+    return sum(len(tokens) > max_length for tokens in whole["input_ids"])
+
+
+def collate(
+    parts: Sequence[tuple[Encoded, Sequence[int]]], pad: int, device: torch.device, multiple: int = 1
+) -> Batch:
+    """One batch of the given rows of each part, padded to the longest (rounded up to ``multiple``)."""
+    chosen = [(encoded, row) for encoded, rows in parts for row in rows]
+    longest = max(len(encoded.ids[row]) for encoded, row in chosen)
+    width = -(-longest // multiple) * multiple
+
+    def filled(lists: Iterator[list[int]], fill: int) -> Tensor:
+        return torch.tensor([items + [fill] * (width - len(items)) for items in lists], device=device)
+
+    ids = filled((encoded.ids[row] for encoded, row in chosen), pad)
+    mask = filled(([1] * len(encoded.ids[row]) for encoded, row in chosen), 0)
+    if any(encoded.types is None for encoded, _ in chosen):
+        return Batch(ids, mask, None)
+    return Batch(ids, mask, filled((encoded.types[row] for encoded, row in chosen), 0))  # type: ignore[index]
+
+
+def epoch_batches(lengths: Sequence[int], size: int, *key: object) -> list[list[int]]:
+    """All rows once, in batches of ``size`` rows of similar length, in an order that is a function of ``key``.
+
+    Rows are shuffled, sorted by length within pools of 64 batches, and the batches shuffled.
+    """
+    generator = random.Random(key_seed(*key))
+    order = list(range(len(lengths)))
+    generator.shuffle(order)
+    batches = []
+    for start in range(0, len(order), POOL * size):
+        pool = sorted(order[start : start + POOL * size], key=lengths.__getitem__)
+        batches += [pool[at : at + size] for at in range(0, len(pool), size)]
+    generator.shuffle(batches)
+    return batches
+
+
+def budget_batches(lengths: Sequence[int], num_tokens: int) -> list[list[int]]:
+    """All rows once, longest first, in batches of at most ``num_tokens`` tokens with their padding."""
+    batches: list[list[int]] = []
+    width = 0
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+        if not batches or (len(batches[-1]) + 1) * width > num_tokens:
+            batches.append([])
+            width = max(lengths[row], 1)
+        batches[-1].append(row)
+    return batches

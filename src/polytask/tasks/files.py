@@ -1,0 +1,235 @@
+"""Tasks from files of texts and labels.
+
+Everything that can be found out is found out from the data: columns from their names, the kind of task from
+the labels, validation rows by a seeded split. Everything found can be overruled, and nothing doubtful passes
+in silence: what cannot be used is refused with file, line and column, what merely looks odd becomes a note.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from polytask.errors import DataError, UnknownName
+from polytask.tasks import remarks
+from polytask.tasks.columns import find_roles
+from polytask.tasks.labels import check_variety, infer_kind, is_empty, names_in, spelled
+from polytask.tasks.metrics import default_metric, fitting_metric
+from polytask.tasks.source import Source
+from polytask.tasks.splits import hold_out
+from polytask.tasks.tables import PathLike, Table, read_table, stem
+from polytask.tasks.task import Kind, Rows, Task
+
+FILE_KINDS: tuple[Kind, ...] = ("classification", "multilabel", "regression")
+"""The kinds of task that a column of labels can make."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user may ask for; where it is ``None``, the data decide. Told in ``read_task``."""
+
+    text: str | None = None
+    text_pair: str | None = None
+    label: str | None = None
+    kind: Kind | None = None
+    metric: str | None = None
+    seed: int = 0
+    validation_share: float = 0.1
+    drop_empty: bool = False
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """The rows of a file to be answered.
+
+    ``table`` has all their columns, row for row with ``rows``. ``labels`` is the label column as strings, several
+    labels joined by ``|``, ``""`` for none; it is ``None`` where there is no such column.
+    """
+
+    table: Table
+    rows: Rows
+    labels: tuple[str, ...] | None
+
+
+def read_task(
+    path: PathLike,
+    name: str | None = None,
+    *,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    validation: PathLike | None = None,
+    test: PathLike | None = None,
+    kind: Kind | None = None,
+    metric: str | None = None,
+    seed: int = 0,
+    validation_share: float = 0.1,
+    drop_empty: bool = False,
+) -> Task:
+    """Read a task from a CSV, TSV, JSON lines or Parquet file.
+
+    Args:
+        path: the training rows.
+        name: the task's name; by default the file's name without its ending.
+        text: the column of texts; by default the one with a usual name (``polytask.tasks.columns``).
+        text_pair: the column of second texts. By default two columns with a usual pair of names make a task of
+            pairs, unless ``text`` is given.
+        label: the column of labels; by default the one with a usual name.
+        validation: a file with the same columns; by default a part of the training rows is held out.
+        test: a file with the same columns.
+        kind: ``classification``, ``multilabel`` or ``regression``; by default what the labels look like
+            (``polytask.tasks.labels``).
+        metric: a name in ``polytask.tasks.metrics.METRICS``; by default accuracy, micro F1 or Pearson.
+        seed: chooses the rows that are held out.
+        validation_share: the part of the rows that is held out (``polytask.tasks.splits``), at most 2,000 rows.
+        drop_empty: leave out rows without a text or a label, instead of refusing them.
+
+    Raises:
+        DataError: the data cannot be used; the message says where and why.
+        UnknownName: there is no such kind or metric.
+        RecipeError: the metric does not fit the kind, or the share is not between 0 and 1.
+    """
+    return task_from_tables(
+        stem(path) if name is None else name,
+        read_table(path),
+        None if validation is None else read_table(validation),
+        None if test is None else read_table(test),
+        Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty),
+    )
+
+
+def read_rows(
+    path: PathLike,
+    *,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    drop_empty: bool = False,
+) -> FileRows:
+    """Read texts to be answered. A column of labels is read if there is one, and need not make sense.
+
+    Arguments and errors are those of ``read_task``.
+    """
+    table = read_table(path)
+    source = Source(table, find_roles(table, text=text, text_pair=text_pair, label=label, needs_label=False))
+    if drop_empty:
+        source = source.without_empty(None)
+    labels = None if source.roles.label is None else tuple(map(spelled, source.label.cells))
+    return FileRows(source.table, source.texts(), labels)
+
+
+def rows_for(
+    labels: Sequence[str],
+    kind: Kind,
+    path: PathLike,
+    *,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    drop_empty: bool = False,
+) -> Rows:
+    """Read labelled rows of a task whose labels are known already, to score its answers.
+
+    Args:
+        labels: the names of the task's labels in the order of their indices.
+        kind: the kind of the task.
+        path: the file; the remaining arguments are those of ``read_task``.
+
+    Raises:
+        DataError: the data cannot be used, or have a label that is not among ``labels``.
+    """
+    table = read_table(path)
+    source = Source(table, find_roles(table, text=text, text_pair=text_pair, label=label))
+    if drop_empty:
+        source = source.without_empty(kind)
+    return source.labelled(kind, labels)
+
+
+def task_from_tables(
+    name: str,
+    train: Table,
+    validation: Table | None,
+    test: Table | None,
+    asked: Asked,
+    known_labels: Mapping[str, Sequence[str]] | None = None,
+    remarked: Sequence[str] = (),
+) -> Task:
+    """Make a task of tables, wherever they come from.
+
+    Args:
+        name: the task's name.
+        train: the training rows; they decide columns, kind and labels.
+        validation: rows with the same columns; ``None`` to hold out some of ``train``.
+        test: rows with the same columns.
+        asked: what the user asked for.
+        known_labels: by the name of a column, the names of its labels in order, where they are known beforehand.
+        remarked: notes that were made while the tables were read.
+
+    Raises:
+        PolytaskError: as ``read_task``.
+    """
+    check_name(name)
+    source = Source(train, find_roles(train, text=asked.text, text_pair=asked.text_pair, label=asked.label))
+    kind = _kind(source, asked)
+    metric = default_metric(kind) if asked.metric is None else fitting_metric(asked.metric, kind).name
+    notes = list(remarked)
+    if asked.text is None and asked.text_pair is None:
+        notes += remarks.on_pairs(*source.names[:2])
+
+    def complete(table: Table) -> Source:
+        whole = source.like(table)
+        if not asked.drop_empty:
+            return whole
+        kept = whole.without_empty(kind)
+        notes.extend(remarks.on_dropped(whole.table, kept.table))
+        return kept
+
+    source = complete(train)
+    known = () if known_labels is None or kind == "regression" else tuple(known_labels.get(source.label.name, ()))
+    labels = known or names_in(source.label, kind)
+    given = source.labelled(kind, labels)
+    assert given.targets is not None
+    check_variety(source.label, kind, given.targets, labels)
+    test_rows = None if test is None else complete(test).labelled(kind, labels)
+    if validation is None:
+        train_rows, validation_rows = _held_out(given, kind, asked, train.file)
+        notes += remarks.on_rare_labels(kind, labels, given.targets)
+    else:
+        train_rows, validation_rows = given, complete(validation).labelled(kind, labels)
+
+    if asked.kind is None:
+        notes += remarks.on_kind(source.label, kind, labels, given.targets)
+    notes += remarks.on_labels(source.label, kind, labels, given.targets) + remarks.on_texts(given)
+    notes += remarks.on_overlap(train_rows, validation_rows, "validation")
+    notes += [] if test_rows is None else remarks.on_overlap(train_rows, test_rows, "test")
+    return Task(name, kind, labels, metric, train_rows, validation_rows, test_rows, tuple(notes))
+
+
+def check_name(name: str) -> None:
+    """Refuse what is not a plain name: 1 to 64 letters, digits, dots, dashes and underscores.
+
+    Raises:
+        DataError: it is not one.
+    """
+    if not _PLAIN_NAME.fullmatch(name):
+        fix = "Give one with --task: up to 64 letters A to Z, digits, '.', '_' and '-', the first a letter or digit"
+        raise DataError(f"{name[:80]!r} cannot be the name of a task", fix=fix)
+
+
+def _kind(source: Source, asked: Asked) -> Kind:
+    if asked.kind is None:
+        return infer_kind([cell for cell in source.label.cells if not is_empty(cell)])
+    if asked.kind not in FILE_KINDS:
+        raise UnknownName("kind of task in files", asked.kind, FILE_KINDS)
+    return asked.kind
+
+
+def _held_out(rows: Rows, kind: Kind, asked: Asked, file: str) -> tuple[Rows, Rows]:
+    kept, held_out = hold_out(rows, kind, share=asked.validation_share, seed=asked.seed)
+    if not held_out:
+        fix = "Add rows, or name a file of validation rows with --validation"
+        raise DataError("no label has two rows, so none can be held out for validation", file=file, fix=fix)
+    return rows.take(kept), rows.take(held_out)

@@ -1,0 +1,149 @@
+"""Heads: a task's output layer, what it is trained with and what it answers. One small class for each kind."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polytask.methods.seam import truncated_normal_
+from polytask.tasks.task import Kind, Target
+
+
+class Head(nn.Module, ABC):
+    """A linear layer on the pooled text, kept in fp32, with the loss and the answers of its kind."""
+
+    kind: ClassVar[Kind]
+    reads_tokens: ClassVar[bool] = False
+
+    def __init__(self, hidden: int, num_outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_outputs, hidden))
+        self.bias = nn.Parameter(torch.empty(num_outputs))
+
+    def start(self, generator: torch.Generator) -> None:
+        """Small weights and no bias, as in the paper's code."""
+        truncated_normal_(self.weight, 0.02, generator)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """``[B, D]`` (or ``[B, T, D]`` where tokens are read) to outputs in fp32 (or wider)."""
+        return F.linear(pooled.to(self.weight.dtype), self.weight, self.bias)
+
+    @abstractmethod
+    def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
+        """Targets as a tensor with a row each."""
+
+    @abstractmethod
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """One loss a row, ``[B]``."""
+
+    @abstractmethod
+    def scores(self, outputs: Tensor) -> Tensor:
+        """What a user sees: probabilities ``[B, K]``, or values ``[B, 1]``."""
+
+    @abstractmethod
+    def predictions(self, scores: Tensor) -> list[Any]:
+        """One prediction a row, of the form that targets have."""
+
+
+class ClassificationHead(Head):
+    """One of K labels: softmax and cross-entropy."""
+
+    kind = "classification"
+
+    def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
+        """Label indices, ``[B]``."""
+        return torch.tensor(list(targets), dtype=torch.long, device=device)
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy."""
+        return F.cross_entropy(outputs, targets, reduction="none")
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        """Probabilities that sum to one."""
+        return outputs.softmax(dim=-1)
+
+    def predictions(self, scores: Tensor) -> list[Any]:
+        """The likeliest label's index."""
+        return scores.argmax(dim=-1).tolist()  # type: ignore[no-any-return]
+
+
+class MultilabelHead(Head):
+    """Any of K labels: a sigmoid each, binary cross-entropy."""
+
+    kind = "multilabel"
+
+    def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
+        """A 1 for each label that holds, ``[B, K]``."""
+        held = torch.zeros(len(targets), len(self.bias), device=device)
+        for row, labels in enumerate(targets):
+            held[row, list(labels)] = 1.0
+        return held
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Binary cross-entropy, the mean over labels."""
+        return F.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype), reduction="none").mean(dim=-1)
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        """A probability for each label."""
+        return outputs.sigmoid()
+
+    def predictions(self, scores: Tensor) -> list[Any]:
+        """The indices of labels that hold with a probability of at least a half."""
+        return [tuple(row.nonzero().flatten().tolist()) for row in scores >= 0.5]
+
+
+class RegressionHead(Head):
+    """A number: squared error. Trained on standardised targets; ``centre`` and ``spread`` are folded in at the end."""
+
+    kind = "regression"
+
+    def __init__(self, hidden: int, num_outputs: int = 1) -> None:
+        super().__init__(hidden, num_outputs)
+        self.centre, self.spread = 0.0, 1.0
+
+    def standardise(self, targets: Sequence[float]) -> None:
+        """Learn in units of these targets' standard deviation around their mean."""
+        values = torch.tensor(list(targets), dtype=torch.float64)
+        self.centre, self.spread = float(values.mean()), float(values.std(correction=0)) or 1.0
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """``[B, D]`` to values in the targets' own unit, ``[B, 1]``."""
+        return super().forward(pooled) * self.spread + self.centre
+
+    def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
+        """Values, ``[B]``."""
+        return torch.tensor(list(targets), dtype=torch.float32, device=device)
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Squared error in units of the targets' variance."""
+        return ((outputs.squeeze(-1) - targets) / self.spread) ** 2
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        """The values."""
+        return outputs
+
+    def predictions(self, scores: Tensor) -> list[Any]:
+        """One float a row."""
+        return scores.squeeze(-1).tolist()  # type: ignore[no-any-return]
+
+    def state_in_own_unit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights and bias that give the same values without ``centre`` and ``spread``."""
+        return {"weight": state["weight"] * self.spread, "bias": state["bias"] * self.spread + self.centre}
+
+
+HEADS: dict[str, type[Head]] = {
+    "classification": ClassificationHead,
+    "multilabel": MultilabelHead,
+    "regression": RegressionHead,
+}
+
+
+def head_for(kind: Kind, num_labels: int, hidden: int) -> Head:
+    """An unfilled head of this kind."""
+    return HEADS[kind](hidden, 1 if kind == "regression" else num_labels)

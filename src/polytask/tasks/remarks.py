@@ -1,0 +1,128 @@
+"""What a careful colleague would say about the data before training: notes, not refusals.
+
+Each function looks at one thing and gives whole sentences, or none.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from polytask.tasks.labels import SEPARATOR, label_counts
+from polytask.tasks.tables import Column, Table
+from polytask.tasks.task import Kind, Rows, Target
+
+_SCORE_NAMES = {"score", "rating", "ratings", "stars", "points", "grade", "similarity", "relevance", "quality"}
+_LOOKS_MISSING = {"nan", "na", "n/a", "#n/a", "null"}
+_MANY_CLASSES = 20
+
+
+def on_pairs(text: str, pair: str | None) -> list[str]:
+    """That two columns are read where none was named."""
+    if pair is None:
+        return []
+    return [f"Each text is a pair, {text!r} with {pair!r}. To read only one of them, name it with --text."]
+
+
+def on_dropped(before: Table, after: Table) -> list[str]:
+    """How many rows were left out for being empty."""
+    dropped = len(before) - len(after)
+    if not dropped:
+        return []
+    return [f"{before.file}: {_rows(dropped, 'was', 'were')} left out for an empty text or label."]
+
+
+def on_kind(column: Column, kind: Kind, labels: Sequence[str], targets: Sequence[Target]) -> list[str]:
+    """Where the labels may have been meant as another kind of task than they were taken for."""
+    if kind == "classification" and all(label.lstrip("+-").isdecimal() for label in labels):
+        return _on_whole_numbers(column, labels)
+    if kind == "classification" and len(labels) > max(_MANY_CLASSES, len(targets) // 10):
+        many = f"There are {len(labels):,} different labels in {len(targets):,} rows."
+        return [f"{many} If {column.name!r} is not the column of labels, name it with --label."]
+    if kind == "regression" and all(target.is_integer() for target in targets) and len(set(targets)) <= _MANY_CLASSES:
+        few = f"The {len(set(targets))} different numbers in column {column.name!r} are whole, and taken for scores."
+        return [f"{few} If they are classes, ask for --kind classification."]
+    joined = sum(isinstance(cell, str) and SEPARATOR in cell for cell in column.cells)
+    if kind == "multilabel" and 0 < joined < len(targets) / 20:
+        some = f"{_rows(joined, 'has', 'have')} a {SEPARATOR!r} in the label, so each row may have several labels."
+        return [f"{some} If it is part of a name, ask for --kind classification."]
+    return []
+
+
+def _on_whole_numbers(column: Column, labels: Sequence[str]) -> list[str]:
+    """Classes are mostly few and counted from 0, scores have telling names or are counted from 1."""
+    is_called_score = column.name.lower() in _SCORE_NAMES and len(labels) > 2
+    is_counted_from_other = len(labels) >= 5 and int(labels[0]) != 0
+    if not (is_called_score or is_counted_from_other or len(labels) > _MANY_CLASSES):
+        return []
+    what = f"The {len(labels):,} whole numbers in column {column.name!r} ({labels[0]} to {labels[-1]})"
+    return [f"{what} are taken for classes without an order. If they are scores, ask for --kind regression."]
+
+
+def on_labels(column: Column, kind: Kind, labels: Sequence[str], targets: Sequence[Target]) -> list[str]:
+    """Labels that may be one label spelled in two ways, or no label at all."""
+    notes = []
+    padded = sum(isinstance(cell, str) and cell != cell.strip() for cell in column.cells)
+    if padded:
+        notes.append(f"{_rows(padded, 'has', 'have')} spaces around the label. They were taken off.")
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in labels:
+        alike["".join(label.casefold().split())].append(label)
+    notes += [
+        f"The labels {_listed(names)} differ only in case or spaces, and count as different. "
+        "If they are meant as one, spell them alike."
+        for names in alike.values()
+        if len(names) > 1
+    ]
+    counts = label_counts(kind, targets)
+    notes += [
+        f"{_rows(counts[index], 'has', 'have')} the label {label!r}. If it means that there is none, take them out."
+        for index, label in enumerate(labels)
+        if label.lower() in _LOOKS_MISSING
+    ]
+    unlabelled = sum(not target for target in targets) if kind == "multilabel" else 0
+    if unlabelled:
+        notes.append(f"{_rows(unlabelled, 'has', 'have')} none of the labels.")
+    return notes
+
+
+def on_texts(rows: Rows) -> list[str]:
+    """Texts that are what a program writes for a missing one."""
+    missing = sum(text.strip().lower() in _LOOKS_MISSING for text in rows.texts)
+    if not missing:
+        return []
+    return [f"{_rows(missing, 'has', 'have')} a text such as 'nan' or 'null'. If it is missing there, take them out."]
+
+
+def on_rare_labels(kind: Kind, labels: Sequence[str], targets: Sequence[Target]) -> list[str]:
+    """Labels that no validation row has, because there is only one row of each."""
+    counts = label_counts(kind, targets)
+    single = [label for index, label in enumerate(labels) if counts[index] == 1]
+    if not single:
+        return []
+    return [f"Only one row each has the label {_listed(single)}: it is trained on, and not validated."]
+
+
+def on_overlap(train: Rows, other: Rows, name: str) -> list[str]:
+    """Rows that are asked for in ``other`` and were trained on."""
+    seen = set(_keys(train))
+    count = sum(key in seen for key in _keys(other))
+    if not count:
+        return []
+    share = f"{count:,} of {len(other):,} {name} rows ({100 * count / len(other):.1f}%)"
+    return [f"{share} have a text that is in the training rows too, so the {name} score may be too good."]
+
+
+def _keys(rows: Rows) -> Sequence[object]:
+    return rows.texts if rows.pairs is None else list(zip(rows.texts, rows.pairs))
+
+
+def _rows(count: int, one: str, more: str) -> str:
+    return f"1 row {one}" if count == 1 else f"{count:,} rows {more}"
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    shown = [repr(name) for name in names[:most]]
+    if len(names) > most:
+        return f"{', '.join(shown)} and {len(names) - most:,} more"
+    return f"{', '.join(shown[:-1])} and {shown[-1]}" if len(shown) > 1 else shown[0]

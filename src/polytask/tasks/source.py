@@ -1,0 +1,86 @@
+"""A table together with the columns of it that are read: rows of texts and targets come out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+
+from polytask.errors import DataError
+from polytask.tasks.columns import Roles, find_roles
+from polytask.tasks.labels import is_empty, is_missing, targets_of
+from polytask.tasks.tables import Column, Table
+from polytask.tasks.task import Kind, Rows
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table and the roles of its columns."""
+
+    table: Table
+    roles: Roles
+
+    @property
+    def names(self) -> tuple[str, str | None, str | None]:
+        """The names of the columns of texts, second texts and labels."""
+        text, pair, label = (None if at is None else self.table.header[at] for at in astuple(self.roles))
+        assert text is not None
+        return text, pair, label
+
+    @property
+    def label(self) -> Column:
+        """The column of labels."""
+        assert self.roles.label is not None
+        return self.table.column(self.roles.label)
+
+    def like(self, table: Table) -> Source:
+        """The columns of the same names in another table.
+
+        Raises:
+            DataError: one of them is not there.
+        """
+        text, pair, label = self.names
+        return Source(table, find_roles(table, text=text, text_pair=pair, label=label))
+
+    def without_empty(self, kind: Kind | None) -> Source:
+        """Only the rows that have a text, a second text and, unless ``kind`` is ``None``, a label.
+
+        Raises:
+            DataError: there are none.
+        """
+        roles = self.roles
+        needed = [self.table.column(at) for at in (roles.text, roles.pair) if at is not None]
+        is_empty_row = [any(map(is_empty, cells)) for cells in zip(*(column.cells for column in needed))]
+        if kind is not None:
+            is_empty_row = [row or is_missing(cell, kind) for row, cell in zip(is_empty_row, self.label.cells)]
+        if all(is_empty_row):
+            raise DataError("no rows are left without those that have an empty text or label", file=self.table.file)
+        return Source(self.table.take([row for row, empty in enumerate(is_empty_row) if not empty]), roles)
+
+    def texts(self) -> Rows:
+        """The texts alone.
+
+        Raises:
+            DataError: a text is empty or not a string.
+        """
+        pair = None if self.roles.pair is None else _texts(self.table.column(self.roles.pair))
+        return Rows(_texts(self.table.column(self.roles.text)), pair)
+
+    def labelled(self, kind: Kind, labels: Sequence[str]) -> Rows:
+        """The texts with their targets.
+
+        Raises:
+            DataError: as ``texts`` and ``targets_of``.
+        """
+        rows = self.texts()
+        return Rows(rows.texts, rows.pairs, targets_of(self.label, kind, labels))
+
+
+def _texts(column: Column) -> list[str]:
+    for row, cell in enumerate(column.cells):
+        if is_empty(cell):
+            more = sum(map(is_empty, column.cells)) - 1
+            problem = f"the text is empty, as in {more:,} more rows" if more else "the text is empty"
+            raise column.error(row, problem, "Fill it in, or leave such rows out with --drop-empty")
+        if not isinstance(cell, str):
+            raise column.error(row, f"the text is not a string: {str(cell)[:60]}", "Put it between quotation marks")
+    return list(column.cells)

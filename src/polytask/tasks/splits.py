@@ -1,0 +1,71 @@
+"""Which rows are held out for validation when no file of them is given.
+
+The choice depends on the seed and the rows alone, on every machine and in every version: rows are put in the
+order of a hash, not of a generator. Each class gives its share. Rows with the same text stay on one side as
+long as a class has other texts, so that validation does not ask for what was trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+
+from polytask.errors import RecipeError
+from polytask.tasks.task import Kind, Rows, Target
+
+MOST_HELD_OUT = 2000
+"""More rows than this make validation slower without making its score much surer."""
+
+
+def hold_out(rows: Rows, kind: Kind, *, share: float = 0.1, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Split into the rows to train on and the rows to validate on, each in the order of the file.
+
+    Every class of at least two rows gives at least one and keeps at least one; a class of one row is only trained
+    on. A row of a multi-label task counts to the rarest of its labels; a regression is one class.
+
+    Args:
+        rows: rows with targets.
+        kind: what the targets are.
+        share: the part of each class to hold out, in (0, 1); fewer where it would be over ``MOST_HELD_OUT`` in all.
+        seed: another seed holds out other rows.
+
+    Raises:
+        RecipeError: the share is not in (0, 1).
+    """
+    if not 0 < share < 1:
+        raise RecipeError(f"the share of rows held out for validation is {share}. It must lie between 0 and 1")
+    assert rows.targets is not None
+    share = min(share, MOST_HELD_OUT / len(rows))
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for row, member_of in enumerate(_classes(rows.targets, kind)):
+        members[member_of].append(row)
+    held_out = {row for of_class in members.values() for row in _held_out(rows, of_class, share, seed)}
+    return [row for row in range(len(rows)) if row not in held_out], sorted(held_out)
+
+
+def _classes(targets: Sequence[Target], kind: Kind) -> Sequence[Hashable]:
+    if kind == "classification":
+        return targets
+    if kind == "multilabel":
+        counts = Counter(label for target in targets for label in target)
+        return [min(target, key=lambda label: (counts[label], label), default=None) for target in targets]
+    return [None] * len(targets)
+
+
+def _held_out(rows: Rows, of_class: list[int], share: float, seed: int) -> list[int]:
+    wanted = max(1, round(share * len(of_class)))
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for row in of_class:
+        groups[(rows.texts[row], "" if rows.pairs is None else rows.pairs[row])].append(row)
+    alike = list(groups.values()) if len(groups) > 1 else [[row] for row in of_class]
+    alike.sort(key=lambda group: _order(seed, group[0]))
+    chosen: list[int] = []
+    for group in alike[:-1]:
+        if len(chosen) + len(group) <= wanted:
+            chosen.extend(group)
+    return chosen if chosen or len(alike) == 1 else min(alike, key=len)
+
+
+def _order(seed: int, row: int) -> bytes:
+    return hashlib.blake2b(f"{seed}:{row}".encode(), digest_size=8).digest()

@@ -1,0 +1,157 @@
+"""One adapter in training: its rows, its step, its optimizer, its best epoch. Everything a checkpoint must hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polytask.backbones import Backbone
+from polytask.errors import RecipeError
+from polytask.live import LiveAdapter
+from polytask.noise import Draw, Key, keep_mask
+from polytask.tasks.batches import encode, epoch_batches
+from polytask.tasks.heads import RegressionHead
+from polytask.tasks.task import Rows, Task, Target
+from polytask.train.optimizer import FlatAdam, linear_schedule
+from polytask.train.recipe import Recipe
+
+
+class Job:
+    """A task trained by a recipe.
+
+    Its randomness is a function of (seed, data, step, site) and so does not depend on the jobs beside it.
+    """
+
+    def __init__(self, backbone: Backbone, task: Task, recipe: Recipe, name: str | None = None) -> None:
+        self.name = name or task.name
+        self.task, self.recipe = task, recipe.resolved(len(task.train))
+        self.max_length = min(self.recipe.max_length, backbone.max_length)
+        self.key: Key = (self.recipe.seed, task.digest)
+        self.live = LiveAdapter(backbone, recipe.method, task.kind, task.labels, key=self.key)
+        self.train = encode(backbone.tokenizer, task.train, self.max_length)
+        self.validation = encode(backbone.tokenizer, task.validation, self.max_length)
+        self.targets = _targets(task.train)
+        if isinstance(self.live.head, RegressionHead):
+            self.live.head.standardise(self.targets)
+        self.weights = class_weights(task) if self.recipe.class_weights else None
+        self.optimizer = FlatAdam(
+            dict(self.live.tree.named_parameters()),
+            weight_decay=self.recipe.weight_decay,
+            clip=self.recipe.clip,
+            epsilon=self.recipe.epsilon,
+            bias_correction=self.recipe.bias_correction,
+        )
+        self.steps_an_epoch = -(-len(task.train) // self.recipe.batch_size)
+        self.num_epochs = self.recipe.epochs or 1
+        self.num_steps = self.steps_an_epoch * self.num_epochs
+        self.step = 0
+        self.best_score, self.best_epoch = -math.inf, 0
+        self.best: Tensor = self.optimizer.flat.clone()
+        self.history: list[dict[str, float]] = []
+        self._plan: tuple[int, list[list[int]]] = (-1, [])
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are complete."""
+        return self.step // self.steps_an_epoch
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the step just taken was the last of its epoch."""
+        return self.step > 0 and self.step % self.steps_an_epoch == 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs are over, or ``patience`` is."""
+        patience = self.recipe.patience
+        is_stale = patience is not None and self.ends_epoch and len(self.history) - self.best_epoch >= patience
+        return self.step >= self.num_steps or is_stale
+
+    def rows(self) -> list[int]:
+        """The training rows of the step to come."""
+        epoch, at = divmod(self.step, self.steps_an_epoch)
+        if self._plan[0] != epoch:
+            key = (*self.key, "shuffle", epoch)
+            self._plan = (epoch, epoch_batches(self.train.lengths, self.recipe.batch_size, *key))
+        return self._plan[1][at]
+
+    def draw(self, first: int, rows: Sequence[int]) -> Draw:
+        """The randomness of its rows in a batch, where they start at ``first``."""
+        num_tokens = max(len(self.train.ids[row]) for row in rows)
+        return Draw(slice(first, first + len(rows)), (*self.key, self.step), num_tokens)
+
+    def loss(self, pooled: Tensor, rows: Sequence[int]) -> Tensor:
+        """The mean loss over the rows of the step, from their vectors ``[B, D]``."""
+        if self.recipe.head_dropout:
+            mask = keep_mask(tuple(pooled.shape), self.recipe.head_dropout, (*self.key, self.step, "head"), pooled)
+            pooled = pooled * mask
+        head = self.live.head
+        picked = [self.targets[row] for row in rows]
+        losses = head.losses(head(pooled), head.targets(picked, pooled.device))
+        if self.weights is None:
+            return losses.mean()
+        weights = torch.tensor([self.weights[target] for target in picked], device=pooled.device)
+        return (losses * weights).sum() / weights.sum()
+
+    def update(self, loss: float) -> None:
+        """Take the step that the gradients call for."""
+        if not math.isfinite(loss):
+            raise RecipeError(
+                f"training {self.name!r} diverged at step {self.step + 1} of {self.num_steps} (loss {loss}). "
+                f"Lower the learning rate, which is {self.recipe.lr}"
+            )
+        share = linear_schedule(self.step, self.num_steps, self.recipe.warmup)
+        self.optimizer.step(share * (self.recipe.lr or 0.0))
+        self.step += 1
+
+    def record(self, score: float, loss: float) -> bool:
+        """Note the validation score after an epoch; whether it is the best so far (and kept)."""
+        self.history.append({"epoch": self.epoch, "score": score, "loss": loss})
+        is_best = score > self.best_score
+        if is_best:
+            self.best_score, self.best_epoch = score, self.epoch
+            self.best.copy_(self.optimizer.flat)
+        return is_best
+
+    @torch.no_grad()
+    def restore_best(self) -> None:
+        """Go back to the best epoch's parameters."""
+        self.optimizer.flat.copy_(self.best)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that a checkpoint must hold: tensors, and JSON values."""
+        progress = {
+            "step": self.step,
+            "best_score": self.best_score if self.history else None,
+            "best_epoch": self.best_epoch,
+            "history": self.history,
+        }
+        return {**self.optimizer.state(), "best": self.best}, progress
+
+    def load(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.optimizer.load(tensors)
+        self.best.copy_(tensors["best"])
+        self.step, self.best_epoch = progress["step"], progress["best_epoch"]
+        self.best_score = -math.inf if progress["best_score"] is None else progress["best_score"]
+        self.history = list(progress["history"])
+
+
+def class_weights(task: Task) -> list[float]:
+    """A weight for each class, the inverse of its frequency, with a mean of one over the training rows."""
+    if task.kind != "classification":
+        raise RecipeError(f"class weights are for classification; this task is {task.kind}")
+    targets = _targets(task.train)
+    counts = [targets.count(label) for label in range(len(task.labels))]
+    return [len(targets) / (len(counts) * count) if count else 0.0 for count in counts]
+
+
+def _targets(rows: Rows) -> Sequence[Target]:
+    assert rows.targets is not None, "training rows have targets"
+    return rows.targets
+
+

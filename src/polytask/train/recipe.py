@@ -1,0 +1,132 @@
+"""How to train: a frozen dataclass with a content key. What is None is chosen from the method and the data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from polytask.errors import RecipeError
+from polytask.methods import Houlsby, Method, described, method_described
+
+LEARNING_RATES = {
+    "houlsby": 1e-3,
+    "pfeiffer": 1e-3,
+    "parallel": 1e-3,
+    "lora": 1e-3,
+    "ia3": 3e-3,
+    "bitfit": 3e-3,
+    "layernorm": 3e-3,
+    "full": 1e-4,
+    "top": 1e-4,
+}
+"""Chosen on data that no table reports; see docs/recipes.md."""
+
+MIN_STEPS, MAX_EPOCHS, MIN_EPOCHS = 1500, 10, 3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an adapter is trained.
+
+    Attributes:
+        method: what is trained.
+        lr: the peak learning rate, after a linear warm-up over ``warmup`` of the steps and before a linear way to 0.
+            None: the method's own.
+        epochs: passes over the training rows. None: 3 to 10, fewer the more rows there are.
+        batch_size: rows a step.
+        max_length: tokens of a text, the rest is cut; never more than the backbone takes.
+        seed: of initial weights, shuffles and dropout.
+        warmup: share of the steps.
+        weight_decay: on weights; not on biases and LayerNorms.
+        clip: the norm to which gradients are cut.
+        epsilon: Adam's.
+        bias_correction: Adam as published; without it as in BERT's code.
+        head_dropout: on the pooled text.
+        class_weights: ``balanced`` weighs each class by the inverse of its frequency.
+        patience: stop after so many epochs without a better validation score. None: never.
+    """
+
+    method: Method = field(default_factory=Houlsby)
+    lr: float | None = None
+    epochs: int | None = None
+    batch_size: int = 32
+    max_length: int = 256
+    seed: int = 0
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    epsilon: float = 1e-6
+    bias_correction: bool = True
+    head_dropout: float = 0.1
+    class_weights: str | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        checks = {
+            "lr": self.lr is None or 0 < self.lr < math.inf,
+            "epochs": self.epochs is None or self.epochs >= 1,
+            "batch_size": self.batch_size >= 1,
+            "max_length": self.max_length >= 3,
+            "warmup": 0 <= self.warmup <= 1,
+            "weight_decay": self.weight_decay >= 0,
+            "clip": self.clip > 0,
+            "epsilon": self.epsilon > 0,
+            "head_dropout": 0 <= self.head_dropout < 1,
+            "class_weights": self.class_weights in (None, "balanced"),
+            "patience": self.patience is None or self.patience >= 1,
+        }
+        for name, is_right in checks.items():
+            if not is_right:
+                raise RecipeError(f"{name}={getattr(self, name)!r} is out of range. {_RANGES[name]}")
+
+    @classmethod
+    def paper(cls, *, lr: float = 3e-4, epochs: int = 20, size: int = 64, seed: int = 0) -> Recipe:
+        """The 2019 protocol: tanh-GELU, Adam without bias correction, batches of 32, 128 tokens.
+
+        Learning rate, epochs and size are what the paper sweeps: {3e-5, 3e-4, 3e-3} × {3, 20} × {8, 64, 256}.
+        """
+        method = Houlsby(size=size, activation="gelu_tanh", init_std=1e-2)
+        return cls(method, lr=lr, epochs=epochs, seed=seed, max_length=128, bias_correction=False)
+
+    def resolved(self, num_rows: int) -> Recipe:
+        """The same recipe with nothing left to choose, for a task of so many training rows."""
+        steps_an_epoch = -(-num_rows // self.batch_size)
+        epochs = max(MIN_EPOCHS, min(MAX_EPOCHS, -(-MIN_STEPS // steps_an_epoch)))
+        lr = LEARNING_RATES[self.method.name] if self.lr is None else self.lr
+        return replace(self, lr=lr, epochs=self.epochs or epochs)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values; ``from_json`` reads them back."""
+        return {**{k: v for k, v in asdict(self).items() if k != "method"}, "method": described(self.method)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Recipe:
+        """The inverse of ``to_json``; unknown or missing fields are refused."""
+        known = {setting.name for setting in fields(cls)}
+        if set(values) != known:
+            raise RecipeError(f"not the fields of a recipe: {', '.join(sorted(known ^ set(values)))}")
+        return cls(**{**values, "method": method_described(values["method"])})
+
+    @property
+    def key(self) -> str:
+        """Equal recipes have equal keys."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+_RANGES = {
+    "lr": "Give a positive number, such as 1e-3",
+    "epochs": "Give a whole number from 1",
+    "batch_size": "Give a whole number from 1",
+    "max_length": "Give a whole number from 3",
+    "warmup": "Give a share of the steps between 0 and 1",
+    "weight_decay": "Give a number from 0",
+    "clip": "Give a positive number",
+    "epsilon": "Give a positive number",
+    "head_dropout": "Give a rate from 0 and below 1",
+    "class_weights": "Give 'balanced' or nothing",
+    "patience": "Give a whole number of epochs from 1",
+}

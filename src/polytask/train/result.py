@@ -1,0 +1,115 @@
+"""What a recipe produced on a task: scores, seconds, parameters, versions, hardware."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import safetensors
+import tokenizers
+import torch
+import transformers
+
+from polytask.tasks.task import Rows, Task
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric over some rows."""
+
+    metric: str
+    score: float
+    rows: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a training run.
+
+    Attributes:
+        parameters: ``trained`` (without the head), ``head``, ``backbone``, and ``percent``, trained of backbone.
+        train: ``rows``, ``tokens`` (with repetitions), ``epochs``, ``seconds``, ``tokens_per_second``.
+        validation: of the epoch that was kept, the ``best_epoch``.
+        test: None where there are no test rows.
+        majority: the share of the commonest label in the rows that ``test`` (or else ``validation``) is about.
+        truncated: training texts longer than the limit.
+        history: ``epoch``, ``score`` and mean ``loss`` of each epoch.
+        label_counts: training rows of each label.
+        environment: dtype, device, threads, versions and hardware.
+    """
+
+    task: str
+    method: dict[str, Any]
+    recipe: dict[str, Any]
+    parameters: dict[str, Any]
+    train: dict[str, Any]
+    validation: Score
+    test: Score | None
+    majority: float | None
+    best_epoch: int
+    truncated: int
+    history: list[dict[str, float]]
+    label_counts: dict[str, int]
+    data_digest: str
+    environment: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+
+def majority_share(rows: Rows | None) -> float | None:
+    """How often the commonest label stands in ``rows``; None where there are no labels to count."""
+    if rows is None or not rows.targets or not isinstance(rows.targets[0], int):
+        return None
+    return Counter(rows.targets).most_common(1)[0][1] / len(rows)
+
+
+def label_counts(task: Task) -> dict[str, int]:
+    """Training rows of each label."""
+    targets = task.train.targets or []
+    if task.kind == "classification":
+        counts = Counter(targets)
+    elif task.kind == "multilabel":
+        counts = Counter(label for target in targets for label in target)
+    else:
+        return {}
+    return {name: counts[index] for index, name in enumerate(task.labels)}
+
+
+def versions() -> dict[str, str]:
+    """Of everything that could change a result."""
+    from polytask import __version__
+
+    return {
+        "polytask": __version__,
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+        "tokenizers": tokenizers.__version__,
+        "safetensors": safetensors.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """Where and how a result came about."""
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": str(device),
+        "dtype": str(dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "hardware": hardware,
+        "cores": os.cpu_count(),
+        "versions": versions(),
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

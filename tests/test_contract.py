@@ -1,0 +1,151 @@
+"""The contract of every method on every backbone, written as facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from polytask.attach import Attached
+from polytask.backbones import Backbone, load_backbone
+from polytask.live import LiveAdapter, encode_batch
+from polytask.methods import METHODS, DeltaMethod
+from polytask.methods.bottleneck import BottleneckMethod
+from polytask.noise import Draw
+from polytask.routing import Route
+from polytask.tasks.batches import Batch, collate, encode
+from polytask.tasks.task import Rows
+from tests.tiny import ARCHITECTURES
+
+DELTA_METHODS = [name for name, method in METHODS.items() if issubclass(method, DeltaMethod)]
+TEXTS = Rows(
+    ["good film", "the plot was not great at all", "a", "win cash now free prize"],
+    ["x y", "bad", "free call you", "see you at five"],
+)
+EXACT = dict(rtol=0.0, atol=0.0)
+
+
+class Setup:
+    """A tiny backbone with adapters of some methods, all moved away from their start."""
+
+    def __init__(self, folder: Path, adapters: dict[str, DeltaMethod], moved: float = 0.1) -> None:
+        self.backbone: Backbone = load_backbone(folder, device="cpu", dtype="float32")
+        self.attached = Attached(self.backbone.model, self.backbone.row, self.backbone.noise)
+        self.live: dict[str, LiveAdapter] = {}
+        for name, method in adapters.items():
+            live = LiveAdapter(self.backbone, method, "classification", ("no", "yes"), key=(0, name))
+            generator = torch.Generator().manual_seed(len(self.live))
+            with torch.no_grad():
+                for parameter in live.tree.parameters():
+                    parameter.add_(moved * torch.randn(parameter.shape, generator=generator))
+            self.live[name] = live
+            self.attached.add(name, live.deltas)
+        encoded = encode(self.backbone.tokenizer, TEXTS, 32)
+        self.batch: Batch = collate([(encoded, range(len(TEXTS)))], 0, self.backbone.device)
+
+    def hidden(self, route: str, mode: str = "auto", batch: Batch | None = None) -> Tensor:
+        names = [None if name == "-" else name for name in route]
+        self.attached.mode = mode  # type: ignore[assignment]
+        with self.attached.routed(Route.of(names)):
+            return encode_batch(self.backbone, batch or self.batch)[0]
+
+    def bare(self) -> Tensor:
+        return encode_batch(self.backbone, self.batch)[0]
+
+
+def setting(name: str, size: int) -> DeltaMethod:
+    sizes = {"houlsby": "size", "pfeiffer": "size", "parallel": "size", "lora": "rank"}
+    return METHODS[name](**({sizes[name]: size} if name in sizes else {}))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("method", DELTA_METHODS)
+def test_an_untrained_adapter_changes_next_to_nothing(
+    method: str, architecture: str, folder_of: Callable[[str], Path]
+) -> None:
+    for exactly in (False, True):
+        chosen = setting(method, 4)
+        if exactly and isinstance(chosen, BottleneckMethod):
+            chosen = replace(chosen, init_std=0.0)
+        setup = Setup(folder_of(architecture), {"a": chosen}, moved=0.0)
+        difference = (setup.hidden("aaaa") - setup.bare()).abs().max()
+        assert difference <= (2e-6 if exactly else 2e-2)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("method", DELTA_METHODS)
+@pytest.mark.parametrize("mode", ["looped", "grouped"])
+def test_each_row_sees_only_its_own_adapter(
+    mode: str, method: str, architecture: str, folder_of: Callable[[str], Path]
+) -> None:
+    setup = Setup(folder_of(architecture), {"a": setting(method, 3), "b": setting(method, 4)})
+    mixed = setup.hidden("ba-b", mode)
+    assert (setup.hidden("aaaa") - setup.hidden("bbbb")).abs().max() > 1e-3
+    torch.testing.assert_close(mixed[[0, 3]], setup.hidden("bbbb")[[0, 3]], rtol=0, atol=1e-5)
+    torch.testing.assert_close(mixed[1], setup.hidden("aaaa")[1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(mixed[2], setup.bare()[2], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_rows_of_different_methods_meet_in_one_batch(architecture: str, folder_of: Callable[[str], Path]) -> None:
+    letters = dict(zip("abcdefg", DELTA_METHODS, strict=True))
+    setup = Setup(folder_of(architecture), {letter: setting(name, 4) for letter, name in letters.items()})
+    for route in ("abcd", "efga", "g-ag"):
+        for mode in ("looped", "grouped"):
+            mixed = setup.hidden(route, mode)
+            for row, name in enumerate(route):
+                torch.testing.assert_close(mixed[row], setup.hidden(name * 4)[row], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", DELTA_METHODS)
+def test_gradients_of_one_adapter_never_reach_another(method: str, tiny_bert_folder: Path) -> None:
+    setup = Setup(tiny_bert_folder, {"a": setting(method, 4), "b": setting(method, 4)})
+    grads = {}
+    for mode in ("looped", "grouped"):
+        for live in setup.live.values():
+            live.tree.zero_grad()
+        setup.hidden("abab", mode)[0::2].square().sum().backward()
+        assert all(p.grad is None or not p.grad.any() for d in setup.live["b"].deltas.values() for p in d.parameters())
+        grads[mode] = {f"{w}.{n}": p.grad for w, d in setup.live["a"].deltas.items() for n, p in d.named_parameters()}
+    assert all(grad is not None and grad.any() for grad in grads["looped"].values())
+    torch.testing.assert_close(grads["looped"], grads["grouped"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", DELTA_METHODS)
+def test_adding_and_removing_an_adapter_leaves_every_bit_of_the_others(method: str, tiny_bert_folder: Path) -> None:
+    setup = Setup(tiny_bert_folder, {"a": setting(method, 4), "b": setting(method, 3)})
+    before, bare = setup.hidden("ab-a"), setup.bare()
+    setup.attached.add("c", LiveAdapter(setup.backbone, setting(method, 4), "regression", (), key=(7,)).deltas)
+    torch.testing.assert_close(setup.hidden("ab-a"), before, **EXACT)
+    setup.attached.remove("c")
+    torch.testing.assert_close(setup.hidden("ab-a"), before, **EXACT)
+    for name in "ab":
+        setup.attached.remove(name)
+    torch.testing.assert_close(setup.bare(), bare, **EXACT)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in setup.backbone.model.modules())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_dropout_of_a_row_does_not_depend_on_its_company(
+    architecture: str, folder_of: Callable[[str], Path]
+) -> None:
+    setup = Setup(folder_of(architecture), {"a": setting("lora", 4)})
+    setup.backbone.model.train()
+    encoded = encode(setup.backbone.tokenizer, TEXTS, 32)
+    lengths = encoded.lengths
+    alone_batch = collate([(encoded, [0, 2])], 0, setup.backbone.device)
+    own = max(lengths[0], lengths[2])
+    assert own < max(lengths)
+    key = (3, "job", 5)
+    with setup.backbone.noise.drawn((Draw(slice(0, 2), key, own),)):
+        alone = setup.hidden("aa", batch=alone_batch)
+    mixed_batch = collate([(encoded, [1, 3]), (encoded, [0, 2])], 0, setup.backbone.device)
+    with setup.backbone.noise.drawn((Draw(slice(0, 2), (4, "other", 5), max(lengths)), Draw(slice(2, 4), key, own))):
+        mixed = setup.hidden("-" * 2 + "aa", batch=mixed_batch)
+    assert not torch.equal(alone, setup.hidden("aa", batch=alone_batch))
+    for row, at in enumerate((0, 2)):
+        torch.testing.assert_close(mixed[2 + row, : lengths[at]], alone[row, : lengths[at]], rtol=0, atol=1e-5)

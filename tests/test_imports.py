@@ -1,0 +1,134 @@
+"""Imports point one way, and importing Polytask costs nothing: read off the syntax trees and off fresh interpreters."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import polytask
+
+PACKAGE = Path(polytask.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Each may import those to its left, and itself, and nothing to its right.
+ORDER = (
+    "errors atomic noise methods architectures attention backbones routing attach tasks header layout adapter storage "
+    "store live predict train launch serve paper screen demo cli"
+).split()
+
+# The one place each of these is imported in.
+ONLY_IN = {"ray": "launch", "fastapi": "serve", "uvicorn": "serve", "matplotlib": "paper", "typer": "cli"}
+
+HEAVY = ("torch", "transformers", "sklearn", "scipy", "numpy", "pandas", "datasets", "pyarrow")
+
+
+def part_of(file: Path) -> str:
+    """``methods`` for ``polytask/methods/lora.py`` and for ``polytask/methods.py``."""
+    return file.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported(file: Path) -> Iterator[tuple[int, str]]:
+    """Every module that the file names in an import, wherever in the file, with its line."""
+    package = ["polytask", *file.relative_to(PACKAGE).parent.parts]
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*start, *([node.module] if node.module else [])])
+            names = [alias.name for alias in node.names]
+            yield from (
+                ((node.lineno, f"{module}.{name}") for name in names)
+                if module == "polytask"
+                else [(node.lineno, module)]
+            )
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_point_to_the_left_only(file: Path) -> None:
+    own = part_of(file)
+    if own == "__init__":
+        pytest.skip("the package itself names all of them")
+    assert own in ORDER, f"give {own!r} a place in the order of imports"
+    wrong = []
+    for line, module in imported(file):
+        root, _, rest = module.partition(".")
+        part = rest.partition(".")[0]
+        if root == "polytask" and part != "__version__" and part not in ORDER[: ORDER.index(own) + 1]:
+            wrong.append(f"{file}:{line}: polytask/{own} imports {module}, which stands to its right")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_outside_packages_are_imported_where_they_belong(file: Path) -> None:
+    own = part_of(file)
+    wrong = [
+        f"{file}:{line}: {module} belongs in polytask/{ONLY_IN[root]}"
+        for line, module in imported(file)
+        if (root := module.partition(".")[0]) in ONLY_IN and own != ONLY_IN[root]
+    ]
+    wrong += [
+        f"{file}:{line}: the methods know torch only, not {module}"
+        for line, module in imported(file)
+        if own == "methods" and module.partition(".")[0] in ("transformers", "datasets", "sklearn")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_serving_does_not_import_training() -> None:
+    wrong = [
+        f"{file}:{line}"
+        for file in FILES
+        if part_of(file) == "serve"
+        for line, module in imported(file)
+        if module.startswith("polytask.train")
+    ]
+    assert not wrong, wrong
+
+
+def test_importing_polytask_imports_nothing_heavy() -> None:
+    assert run(f"import sys, polytask; print([name for name in {HEAVY} if name in sys.modules])") == "[]"
+
+
+def test_showing_the_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from polytask.cli import main\n"
+        "sys.argv = ['polytask', '--help']\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    assert run(code).splitlines()[-1] == "[]"
+
+
+def test_every_public_name_is_what_its_module_holds() -> None:
+    for name, module in polytask._MODULE_OF.items():
+        assert getattr(polytask, name) is getattr(sys.modules[module], name)
+
+
+def test_type_checkers_see_the_names_that_programs_see() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    assert {alias.asname: node.module for node in imports for alias in node.names} == polytask._MODULE_OF
+
+
+@pytest.mark.parametrize("first", ["polytask.train.loop", "polytask.train.recipe", "polytask.attach", "polytask.cli"])
+def test_train_and_attach_are_functions_whatever_was_imported_before(first: str) -> None:
+    code = f"import polytask as pt, {first}; print(callable(pt.train), callable(pt.attach))"
+    assert run(code) == "True True"
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'hulsby'"):
+        polytask.hulsby  # noqa: B018

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polytask.errors import DataError
+from polytask.tasks.labels import check_variety, in_order, infer_kind, names_in, spelled, targets_of
+from polytask.tasks.tables import Column
+
+
+def column(*cells):
+    return Column("f.csv", "label", cells, range(2, 2 + len(cells)))
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["ham", "spam"], "classification"),
+        (["0", "1"], "classification"),
+        ([0, 1, 5], "classification"),
+        ([True, False], "classification"),
+        (["0.5", "1"], "regression"),
+        ([0.5, 1], "regression"),
+        (["1e-3", "-2", ".5", "5."], "regression"),
+        (["1.5", "nan"], "regression"),
+        (["1.5", "high"], "classification"),
+        (["a|b", "a"], "multilabel"),
+        ([["a", "b"], []], "multilabel"),
+    ],
+)
+def test_labels_tell_their_kind(cells, kind):
+    assert infer_kind(cells) == kind
+
+
+def test_whole_numbers_keep_their_order_and_words_that_of_their_characters():
+    assert names_in(column("10", "9", "-1", "9"), "classification") == ("-1", "9", "10")
+    assert names_in(column("b", "B", "a10", "a9"), "classification") == ("B", "a10", "a9", "b")
+    assert names_in(column(10, 9), "classification") == ("9", "10")
+
+
+def test_json_booleans_are_the_labels_false_and_true():
+    assert names_in(column(True, False), "classification") == ("false", "true")
+
+
+def test_targets_are_indices_tuples_of_them_or_numbers():
+    assert targets_of(column("b ", " a"), "classification", ("a", "b")) == [1, 0]
+    assert targets_of(column("b|a|a", "", "a|", ["b"], []), "multilabel", ("a", "b")) == [(0, 1), (), (0,), (1,), ()]
+    assert targets_of(column("0.5", 2, " -1e3 "), "regression", ()) == [0.5, 2.0, -1000.0]
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "said"),
+    [
+        (
+            ["a", "c"],
+            "classification",
+            r"f.csv:3, column 'label': the label 'c' is not one of this task's.*Known are: a, B",
+        ),
+        (["a", "b"], "classification", r"Did you mean 'B'\?"),
+        (["a", " "], "classification", "f.csv:3, column 'label': the label is missing. Fill it in, or .* --drop-empty"),
+        (["a", None], "multilabel", "f.csv:3, .*the label is missing"),
+        ([1.0, float("nan")], "regression", "f.csv:3, .*the label is missing"),
+        (["a", ["a"]], "classification", "f.csv:3, .*a list of labels.*--kind multilabel"),
+        (["a", {"b": 1}], "classification", "f.csv:3, .*is not a label"),
+        (["1", "nan"], "regression", "f.csv:3, .*nan is not a finite number"),
+        (["1", "-inf"], "regression", "not a finite number"),
+        (["1", "1e999"], "regression", "not a finite number"),
+        ([1, 10**400], "regression", "not a finite number"),
+        (["1", "4,5"], "regression", "'4,5' is not a number. Write a decimal point, not a comma"),
+        (["1", "good"], "regression", "'good' is not a number.*--kind classification"),
+        ([1, True], "regression", "'True' is not a number"),
+    ],
+)
+def test_a_cell_that_is_not_a_label_is_refused_with_its_place(cells, kind, said):
+    with pytest.raises(DataError, match=said):
+        targets_of(column(*cells), kind, ("a", "B"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "said"),
+    [
+        ("classification", [1, 1, 1], "all 3 rows have the label 'b'. At least two different labels are needed"),
+        ("classification", [0], "the only row has the label 'a'"),
+        ("multilabel", [(0, 1), (0, 1)], "all 2 rows have the labels 'a' and 'b'"),
+        ("multilabel", [(), ()], "all 2 rows have no label"),
+        ("regression", [0.5, 0.5], "all 2 rows have the number 0.5. At least two different numbers"),
+    ],
+)
+def test_rows_that_are_all_alike_are_refused(kind, targets, said):
+    with pytest.raises(DataError, match=said):
+        check_variety(column("a", "b"), kind, targets, ("a", "b"))
+
+
+def test_a_cell_is_spelled_as_its_label():
+    assert [spelled(cell) for cell in (" a ", 1, True, None, ["a", 2], 0.5)] == ["a", "1", "true", "", "a|2", "0.5"]
+
+
+@given(st.sets(st.text() | st.integers().map(str), min_size=1))
+def test_the_order_of_labels_does_not_depend_on_that_of_the_rows(names):
+    assert in_order(names) == in_order(dict.fromkeys(sorted(names, reverse=True)).keys())
+    assert set(in_order(names)) == names
+
+
+@given(st.lists(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.text()), min_size=1))
+def test_any_column_makes_targets_or_is_refused(cells):
+    kind = infer_kind(cells)
+    try:
+        labels = names_in(column(*cells), kind)
+        assert len(targets_of(column(*cells), kind, labels)) == len(cells)
+    except DataError:
+        pass

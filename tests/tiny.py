@@ -1,0 +1,76 @@
+"""Tiny random backbones of every architecture, saved as folders that ``load_backbone`` reads like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import CONFIG_MAPPING, AutoModel, PreTrainedTokenizerFast
+
+HIDDEN, LAYERS, HEADS, MIDDLE = 32, 2, 4, 48
+
+WORDS = (
+    "the a an and or not is was it this that i you we they good bad great awful film plot actor win cash now free "
+    "prize call see you at five tomorrow team game score goal match bank market share price election vote law"
+).split()
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+VOCABULARY = {word: number for number, word in enumerate(dict.fromkeys([*SPECIAL, *WORDS, *"abcdefghijklmnopqrstuvwxyz"]))}
+
+COMMON = {"vocab_size": len(VOCABULARY), "max_position_embeddings": 66, "pad_token_id": 0}
+BERT_LIKE = {
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": MIDDLE,
+}
+CONFIGS = {
+    "bert": BERT_LIKE,
+    "roberta": BERT_LIKE | {"type_vocab_size": 1, "pad_token_id": 1},
+    "xlm-roberta": BERT_LIKE | {"type_vocab_size": 1, "pad_token_id": 1},
+    "distilbert": {"dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": MIDDLE},
+    "electra": BERT_LIKE | {"embedding_size": 16},
+    "mpnet": BERT_LIKE,
+}
+ARCHITECTURES = list(CONFIGS)
+
+
+def tiny_config(architecture: str, **changes: int) -> dict[str, object]:
+    """The content of a tiny ``config.json``."""
+    return {"model_type": architecture, **COMMON, **CONFIGS[architecture], **changes}
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Whole words, or unknown; ``[CLS] a [SEP] b [SEP]``."""
+    tokenizer = Tokenizer(models.WordPiece(VOCABULARY, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", VOCABULARY["[CLS]"]), ("[SEP]", VOCABULARY["[SEP]"])],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
+    )
+
+
+def save_tiny(folder: Path, architecture: str = "bert", seed: int = 0, **changes: int) -> Path:
+    """A folder with config, random weights (safetensors) and tokenizer."""
+    torch.manual_seed(seed)
+    settings = tiny_config(architecture, **changes)
+    config = CONFIG_MAPPING[architecture](**{k: v for k, v in settings.items() if k != "model_type"})
+    model = AutoModel.from_config(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():  # norms at 1 and 0 would hide what is not copied
+            if "norm" in name.lower():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
