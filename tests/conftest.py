@@ -40,8 +40,8 @@ def tiny_bert_folder(folder_of: Callable[[str], Path]) -> Path:
 
 @pytest.fixture
 def tiny_backbone(tiny_bert_folder: Path) -> Backbone:
-    """A tiny BERT in fp32."""
-    return load_backbone(tiny_bert_folder, device="cpu", dtype="float32")
+    """A tiny BERT in fp32 that pools by the mean: random weights tell little of a text to its first token."""
+    return load_backbone(tiny_bert_folder, device="cpu", dtype="float32", pooling="mean")
 
 
 @pytest.fixture(scope="session")

@@ -58,8 +58,8 @@ class Known:
 
 def places(backbone: Known = Known(), embedding: int = 6, intermediate: int = 12) -> list[Place]:
     hidden = backbone.hidden
-    widths = {site: (hidden, hidden) for site in "attn_out ffn_out attn_norm ffn_norm".split()}
-    widths |= {site: (hidden, hidden) for site in "query key value attn_dense".split()}
+    widths = dict.fromkeys("attn_out ffn_out attn_norm ffn_norm".split(), (hidden, hidden))
+    widths |= dict.fromkeys("query key value attn_dense".split(), (hidden, hidden))
     widths |= {"ffn_up": (hidden, intermediate), "ffn_down": (intermediate, hidden)}
     widths |= {"ffn_mid": (intermediate, intermediate)}
     found = [Place("embed_norm", None, embedding, embedding)]

@@ -63,6 +63,8 @@ def test_pairs_are_found_and_said(put):
         in task.notes
     )
     assert read_task(path, validation=path, text="sentence1").train.pairs is None
+    asked = read_task(path, validation=path, text_pair="sentence2")
+    assert (asked.train.pairs, "a pair" in " ".join(asked.notes)) == (["b", "d"], False)
 
 
 def test_files_of_validation_and_test_are_read_with_the_labels_of_train(put):

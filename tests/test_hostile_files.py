@@ -20,7 +20,7 @@ import polytask
 from polytask.adapter import MAX_FILE_BYTES, MAX_TENSORS, Adapter, read_header
 from polytask.errors import AdapterError
 from polytask.header import MAX_HEADER_BYTES, Header
-from polytask.methods import FullFineTuning, Houlsby, LoRA
+from polytask.methods import FullFineTuning, Houlsby
 from tests.samples import created, raw, same, written
 
 ADAPTER = created(Houlsby(size=2))
@@ -223,14 +223,14 @@ def test_files_that_are_not_sound_safetensors_are_refused(preamble: bytes, probl
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int32])
 def test_tensors_of_another_type_are_refused(dtype: torch.dtype, tmp_path: Path) -> None:
     tensors = {**ADAPTER.tensors, "head.bias": torch.zeros(2, dtype=dtype)}
-    with pytest.raises(AdapterError, match="'head.bias' is of type"):
+    with pytest.raises(AdapterError, match=r"'head.bias' is of type"):
         Adapter.load(written(tmp_path / "a.safetensors", HEADER, tensors))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_are_not_finite_are_refused(value: float, tmp_path: Path) -> None:
     tensors = {**ADAPTER.tensors, "head.bias": torch.tensor([0.0, value])}
-    with pytest.raises(AdapterError, match="'head.bias' holds NaN or an infinity"):
+    with pytest.raises(AdapterError, match=r"'head.bias' holds NaN or an infinity"):
         Adapter.load(written(tmp_path / "a.safetensors", HEADER, tensors))
 
 
@@ -319,8 +319,7 @@ def read_or_refused(content: bytes) -> None:
     """Only the same adapter, or an AdapterError."""
     try:
         adapter = Adapter.from_bytes(content)
-    except AdapterError as error:
-        assert str(error)
+    except AdapterError:
         return
     assert same(adapter, ADAPTER)
 

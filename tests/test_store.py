@@ -93,7 +93,7 @@ def test_an_empty_store_is_empty_and_makes_nothing(tmp_path: Path) -> None:
     assert store.tasks() == []
     assert store.verify() == []
     assert store.gc() == []
-    with pytest.raises(NoSuchAdapter, match="no adapter called 'spam'. There is no adapter yet"):
+    with pytest.raises(NoSuchAdapter, match=r"no adapter called 'spam'. There is no adapter yet"):
         store.get("spam")
     assert not (tmp_path / "adapters").exists()
 
@@ -102,7 +102,7 @@ def test_names_that_do_not_exist_are_told_with_those_that_do(store: Store) -> No
     store.put(created(), alias="prod")
     with pytest.raises(NoSuchAdapter, match=r"no adapter called 'spma'. Did you mean 'spam'\?"):
         store.get("spma")
-    for name in ("spam@2", "spam@0", "spam@01", "spam@beta", "spam@-1"[:0] + "spam@99999999999"):
+    for name in ("spam@2", "spam@0", "spam@01", "spam@beta", "spam@99999999999"):
         with pytest.raises(NoSuchAdapter, match="There are: 1, best, latest"):
             store.get(name)
 

@@ -257,7 +257,7 @@ def _head(given: object) -> HeadHeader:
         raise AdapterError("the head's labels name one label twice")
     fewest = {"classification": 2, "multilabel": 1}.get(kind, 0)
     if len(labels) < fewest or (labels and not fewest):
-        right = f"at least {fewest}" if fewest else "none"
+        right = f"at least {fewest}" if fewest else "no"
         raise AdapterError(f"a {kind} head has {right} labels; {len(labels)} are named")
     return HeadHeader(cast(Kind, kind), labels)
 

@@ -38,12 +38,13 @@ class LiveAdapter:
         if isinstance(method, Replacement):
             names = replaced_parameters(backbone.model, backbone.row, method)
             own = dict(backbone.model.named_parameters())
-            self.copies = {name: nn.Parameter(own[name].detach().float().clone()) for name in names}
+            self.copies = {name: nn.Parameter(own[name].detach().clone()) for name in names}
         if key is not None:
             self.head.start(keyed_generator(*key, "init", "head"))
         self.tree = tree_of({**self.deltas, "head": self.head})
         for name, copy in self.copies.items():
             _plant(self.tree, f"{COPIES}.{name}", copy)
+        self.tree.to(torch.promote_types(backbone.dtype, torch.float32))
 
     @classmethod
     def from_adapter(cls, backbone: Backbone, adapter: Adapter) -> LiveAdapter:

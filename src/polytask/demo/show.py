@@ -1,4 +1,4 @@
-"""Three tasks, one after the other, on one frozen backbone; what they score, what they cost, and that none changes another.
+"""Three tasks, one after the other, on one frozen backbone: their scores, their cost, and that none changes another.
 
 Nothing here is rehearsed: every number is measured in the run that prints it, on texts that no adapter was trained
 or chosen on.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from polytask import screen
@@ -128,7 +129,7 @@ def one_line(done: Trained) -> Text:
     )
 
 
-def scores(trained: Sequence[Trained]) -> screen.Table:
+def scores(trained: Sequence[Trained]) -> Table:
     """The table of the demo."""
     table = screen.grid(
         *("task", "classes", "train + held out", "adapter", "majority", "TF-IDF + LR", "trained", "file", "time"),
@@ -169,7 +170,7 @@ def unchanged(trained: Sequence[Trained], before: Memory, after: Memory) -> Text
     )
 
 
-def classified(backbone: Backbone, adapters: Store, trained: Sequence[Trained]) -> screen.Table:
+def classified(backbone: Backbone, adapters: Store, trained: Sequence[Trained]) -> Table:
     """Some sentences, answered by all tasks."""
     together = MultiTask(backbone, adapters)
     names = {done.task.name: str(done.entry) for done in trained}

@@ -122,7 +122,7 @@ class RegressionHead(Head):
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Squared error in units of the targets' variance."""
-        return ((outputs.squeeze(-1) - targets) / self.spread) ** 2
+        return ((outputs.squeeze(-1) - targets.to(outputs.dtype)) / self.spread) ** 2
 
     def scores(self, outputs: Tensor) -> Tensor:
         """The values."""
