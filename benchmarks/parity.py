@@ -28,7 +28,7 @@ from polytask.train.loop import Evaluated, Event, train
 from polytask.train.recipe import Recipe
 
 METHODS: dict[str, tuple[Method, tuple[float, ...]]] = {
-    "houlsby-64": (Houlsby(64), (1e-3, 3e-3)),
+    "houlsby-64": (Houlsby(64), (5e-4, 1e-3)),
     "full": (FullFineTuning(), (5e-5, 1.5e-4)),
     "layernorm": (LayerNormOnly(), (3e-3, 1e-2)),
 }

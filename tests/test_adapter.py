@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,11 @@ import torch
 
 from polytask import errors
 from polytask.adapter import Adapter
+from polytask.architectures import ARCHITECTURES, locate
+from polytask.backbones import load_backbone
 from polytask.errors import AdapterError
 from polytask.header import canonical, plain_name
-from polytask.methods import Houlsby, LoRA, Method
+from polytask.methods import DeltaMethod, Houlsby, LoRA, Method
 from tests.samples import METHODS, Known, created, same, tensors_of
 
 
@@ -62,8 +66,6 @@ def test_the_file_keeps_the_contract(tmp_path: Path) -> None:
 
 
 def test_the_digest_can_be_computed_by_anyone(tmp_path: Path) -> None:
-    import hashlib
-
     adapter = created()
     sha = hashlib.sha256()
     for name, tensor in sorted(adapter.tensors.items()):
@@ -256,6 +258,20 @@ def test_widths_that_the_header_does_not_say_must_agree() -> None:
     tensors |= {f"layer.{layer}.ffn_up.up.weight": torch.zeros(13, 2) for layer in range(2)}
     with pytest.raises(AdapterError, match=r"ffn_down.down.weight' has shape \[2, 12\]; the header asks for \[2, 13\]"):
         created(method, tensors=tensors)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("method", METHODS[:-2], ids=str)
+def test_the_sites_of_every_architecture_have_the_shapes_that_are_expected(
+    method: DeltaMethod, architecture: str, folder_of: Callable[[str], Path]
+) -> None:
+    backbone = load_backbone(folder_of(architecture))
+    tensors = {"head.weight": torch.zeros(2, backbone.hidden), "head.bias": torch.zeros(2)}
+    for place, _, _ in locate(backbone.model, backbone.row):
+        if method.acts_at(place, backbone.num_layers):
+            parameters = method.delta(place).named_parameters()
+            tensors |= {f"{place.name}.{name}": torch.zeros(parameter.shape) for name, parameter in parameters}
+    created(method, tensors=tensors, backbone=backbone).fits(backbone)
 
 
 def test_replacements_are_checked_against_layers_and_settings() -> None:

@@ -392,3 +392,8 @@ def test_random_headers_are_refused(value: object) -> None:
 def test_random_preambles_are_refused(entries: dict[str, object], content: bytes) -> None:
     preamble = json.dumps({"__metadata__": {"polytask": json.dumps(HEADER)}, **entries}).encode()
     read_or_refused(len(preamble).to_bytes(8, "little") + preamble + content)
+
+
+def test_what_cannot_be_written_again_is_not_listed_either() -> None:
+    with pytest.raises(AdapterError, match="cannot be written as JSON"):
+        Header.from_json(json.dumps(changed("backbone.name", "\ud800")))

@@ -80,7 +80,7 @@ class Watch:
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
-        from polytask.train.loop import Evaluated
+        from polytask.train.loop import Evaluated, Step
 
         if isinstance(event, Evaluated):
             best = " (best so far)" if event.is_best else ""
@@ -88,7 +88,7 @@ class Watch:
             if self.bar is None:
                 line = f"{event.job}: epoch {event.epoch} of {event.num_epochs}, validation {self.metric}{best}"
                 self.console.print(line, style="dim")
-        elif self.bar is not None:
+        elif isinstance(event, Step) and self.bar is not None:
             shown: dict[str, Any] = {
                 "epoch": f"epoch {event.epoch}/{event.num_epochs}",
                 "loss": f"loss {event.loss:.3f}",
@@ -138,9 +138,9 @@ def panel(title: str, rows: Sequence[tuple[str, RenderableType]]) -> Panel:
     return Panel(table, title=Text(title, style="bold"), title_align="left", border_style="green", padding=(0, 1))
 
 
-def hint(command: str) -> Text:
-    """The command to try next."""
-    return Text.assemble(("  next  ", "dim"), (command, "bold cyan"))
+def hint(console: Console, command: str) -> None:
+    """The command to try next, never broken into two lines."""
+    console.print(Text.assemble(("  next  ", "dim"), (command, "bold cyan")), soft_wrap=True)
 
 
 def grid(*columns: str, right: Sequence[str] = (), title: str | None = None) -> Table:

@@ -40,7 +40,7 @@ def tasks(
     else:
         where = "" if store == "adapters" else f" --store {store}"
         screen.terminal().print(f"There is no adapter in {store} yet.")
-        screen.terminal().print(screen.hint(f"polytask train your.csv --task NAME{where}"))
+        screen.hint(screen.terminal(), f"polytask train your.csv --task NAME{where}")
     if problems:
         raise refused("\n".join(map(str, problems)), THEIRS)
     unread = sum(len(adapters.versions(task)) for task in adapters.tasks()) - len(found)

@@ -91,10 +91,9 @@ def train(
     majority = majority_score(data, data.test or data.validation)
     where = "" if store == "adapters" else f" --store {store}"
     second = "" if data.train.pairs is None else ' --pair "its second text"'
-    screen.terminal().print(
-        screen.trained(entry, result, majority),
-        screen.hint(f'polytask predict --task {data.name}{where} "a text"{second}'),
-    )
+    out = screen.terminal()
+    out.print(screen.trained(entry, result, majority))
+    screen.hint(out, f'polytask predict --task {data.name}{where} "a text"{second}')
 
 
 def summary(entry: Entry, adapter: Adapter, result: Result) -> dict[str, Any]:

@@ -90,8 +90,8 @@ def run(out: Console, err: Console, *, store: str, device: str = "auto", dtype: 
     out.print(scores(trained))
     out.print(unchanged(trained, memory, Memory.of(trained[0].entry, backbone, adapters, watched)))
     out.print(classified(backbone, adapters, trained))
-    out.print(screen.hint(f'polytask predict --store {store} --task {trained[-1].task.name} "your own sentence"'))
-    out.print(screen.hint("polytask train your.csv --task NAME"))
+    screen.hint(out, f'polytask predict --store {store} --task {trained[-1].task.name} "your own sentence"')
+    screen.hint(out, "polytask train your.csv --task NAME")
 
 
 def learned(backbone: Backbone, corpus: Corpus, task: Task, adapters: Store, err: Console, seed: int) -> Trained:

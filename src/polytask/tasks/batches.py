@@ -15,6 +15,7 @@ from polytask.tasks.task import Rows
 
 POOL = 64
 CHUNK = 4096
+GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -89,20 +90,26 @@ def collate(
     return Batch(ids, mask, filled((encoded.types[row] for encoded, row in chosen), 0))  # type: ignore[index]
 
 
-def epoch_batches(lengths: Sequence[int], size: int, *key: object) -> list[list[int]]:
-    """All rows once, in batches of ``size`` rows of similar length, in an order that is a function of ``key``.
+def epoch_batches(lengths: Sequence[int], size: int, epoch: int, *key: object) -> list[list[int]]:
+    """All rows once, in batches of ``size`` rows of similar length.
 
-    Rows are shuffled, sorted by length within pools of 64 batches, and the batches shuffled.
+    Rows are shuffled by ``key``, sorted by length within pools of 64 batches and cut into batches. The batches follow a
+    golden-ratio sequence of lengths counted in steps since the first epoch, which all jobs share: jobs that step
+    together, whatever their data, take short batches together and long ones together, so little is padded; and which
+    batches a job takes does not depend on its company.
     """
-    generator = random.Random(key_seed(*key))
+    generator = random.Random(key_seed(*key, epoch))
     order = list(range(len(lengths)))
     generator.shuffle(order)
     batches = []
     for start in range(0, len(order), POOL * size):
         pool = sorted(order[start : start + POOL * size], key=lengths.__getitem__)
         batches += [pool[at : at + size] for at in range(0, len(pool), size)]
-    generator.shuffle(batches)
-    return batches
+    batches.sort(key=lambda batch: lengths[batch[-1]])
+    first = epoch * len(batches)
+    quantiles = [(first + step) * GOLDEN % 1.0 for step in range(len(batches))]
+    steps = sorted(range(len(batches)), key=quantiles.__getitem__)
+    return [batch for _, batch in sorted(zip(steps, batches, strict=True))]
 
 
 def budget_batches(lengths: Sequence[int], num_tokens: int) -> list[list[int]]:

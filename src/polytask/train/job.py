@@ -52,6 +52,8 @@ class Job:
         self.best_score, self.best_epoch = -math.inf, 0
         self.best: Tensor = self.optimizer.flat.clone()
         self.history: list[dict[str, float]] = []
+        self.num_tokens, self.seconds, self.loss_sum = 0, 0.0, 0.0
+        self.failure: RecipeError | None = None
         self._plan: tuple[int, list[list[int]]] = (-1, [])
 
     @property
@@ -66,17 +68,22 @@ class Job:
 
     @property
     def is_done(self) -> bool:
-        """Whether all epochs are over, or ``patience`` is."""
+        """Whether all epochs are over, or ``patience`` is, or it failed."""
         patience = self.recipe.patience
         is_stale = patience is not None and self.ends_epoch and len(self.history) - self.best_epoch >= patience
-        return self.step >= self.num_steps or is_stale
+        return self.step >= self.num_steps or is_stale or self.failure is not None
+
+    @property
+    def batch_tokens(self) -> int:
+        """The most tokens that a step of it takes."""
+        return self.recipe.batch_size * max(self.train.lengths)
 
     def rows(self) -> list[int]:
         """The training rows of the step to come."""
         epoch, at = divmod(self.step, self.steps_an_epoch)
         if self._plan[0] != epoch:
-            key = (*self.key, "shuffle", epoch)
-            self._plan = (epoch, epoch_batches(self.train.lengths, self.recipe.batch_size, *key))
+            plan = epoch_batches(self.train.lengths, self.recipe.batch_size, epoch, *self.key, "shuffle")
+            self._plan = (epoch, plan)
         return self._plan[1][at]
 
     def draw(self, first: int, rows: Sequence[int]) -> Draw:
@@ -97,20 +104,24 @@ class Job:
         weights = torch.tensor([self.weights[target] for target in picked], device=pooled.device)
         return (losses * weights).sum() / weights.sum()
 
-    def update(self, loss: float) -> None:
-        """Take the step that the gradients call for."""
+    def update(self, loss: float, rows: Sequence[int]) -> None:
+        """Take the step that the gradients call for; a loss that is no number ends the job with ``failure``."""
         if not math.isfinite(loss):
-            raise RecipeError(
+            self.failure = RecipeError(
                 f"training {self.name!r} diverged at step {self.step + 1} of {self.num_steps} (loss {loss}). "
                 f"Lower the learning rate, which is {self.recipe.lr}"
             )
+            return
         share = linear_schedule(self.step, self.num_steps, self.recipe.warmup)
         self.optimizer.step(share * (self.recipe.lr or 0.0))
         self.step += 1
+        self.loss_sum += loss
+        self.num_tokens += sum(len(self.train.ids[row]) for row in rows)
 
-    def record(self, score: float, loss: float) -> bool:
+    def record(self, score: float) -> bool:
         """Note the validation score after an epoch; whether it is the best so far (and kept)."""
-        self.history.append({"epoch": self.epoch, "score": score, "loss": loss})
+        self.history.append({"epoch": self.epoch, "score": score, "loss": self.loss_sum / self.steps_an_epoch})
+        self.loss_sum = 0.0
         is_best = score > self.best_score
         if is_best:
             self.best_score, self.best_epoch = score, self.epoch
@@ -124,21 +135,20 @@ class Job:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """All that a checkpoint must hold: tensors, and JSON values."""
-        progress = {
-            "step": self.step,
-            "best_score": self.best_score if self.history else None,
-            "best_epoch": self.best_epoch,
-            "history": self.history,
-        }
+        progress = {name: getattr(self, name) for name in _PROGRESS}
+        progress["best_score"] = self.best_score if self.history else None
         return {**self.optimizer.state(), "best": self.best}, progress
 
     def load(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.optimizer.load(tensors)
         self.best.copy_(tensors["best"])
-        self.step, self.best_epoch = progress["step"], progress["best_epoch"]
+        for name in _PROGRESS:
+            setattr(self, name, progress[name])
         self.best_score = -math.inf if progress["best_score"] is None else progress["best_score"]
-        self.history = list(progress["history"])
+
+
+_PROGRESS = ("step", "best_epoch", "history", "loss_sum", "num_tokens", "seconds")
 
 
 def class_weights(task: Task) -> list[float]:

@@ -6,14 +6,18 @@ take its own step. The loop yields events; its caller shows, logs, saves and sto
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from polytask.adapter import Adapter
 from polytask.attach import Attached
 from polytask.backbones import Backbone
-from polytask.errors import DataError
+from polytask.errors import DataError, RecipeError
 from polytask.live import LiveAdapter, encode_batch
 from polytask.methods import described
 from polytask.predict import scores_of
@@ -21,6 +25,7 @@ from polytask.routing import Route
 from polytask.tasks.batches import Encoded, collate, encode
 from polytask.tasks.metrics import score
 from polytask.tasks.task import Rows, Task
+from polytask.train.checkpoint import Checkpoint
 from polytask.train.job import Job
 from polytask.train.recipe import Recipe
 from polytask.train.result import Result, Score, environment, label_counts, majority_share, versions
@@ -28,7 +33,10 @@ from polytask.train.result import Result, Score, environment, label_counts, majo
 
 @dataclass(frozen=True)
 class Step:
-    """A step was taken: ``tokens`` (without padding) and ``seconds`` are sums since the start."""
+    """A step was taken. ``tokens`` (without padding) and ``seconds`` are sums since the job's start.
+
+    ``padding`` is the share of padding in the step's batch.
+    """
 
     job: str
     step: int
@@ -38,6 +46,7 @@ class Step:
     loss: float
     tokens: int
     seconds: float
+    padding: float
 
 
 @dataclass(frozen=True)
@@ -52,12 +61,26 @@ class Evaluated:
     is_best: bool
 
 
-Event = Step | Evaluated
+@dataclass(frozen=True)
+class Failed:
+    """A job diverged and left; the others go on."""
+
+    job: str
+    error: RecipeError
+
+
+Event = Step | Evaluated | Failed
 Progress = Callable[[Event], None]
 
 
 def train(
-    backbone: Backbone, task: Task, recipe: Recipe | None = None, *, progress: Progress | None = None
+    backbone: Backbone,
+    task: Task,
+    recipe: Recipe | None = None,
+    *,
+    progress: Progress | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
 ) -> tuple[Adapter, Result]:
     """Train one adapter and keep its best epoch.
 
@@ -68,61 +91,139 @@ def train(
         task: rows to train on and to validate with.
         recipe: how; the defaults suit tasks of 1,000 to 60,000 rows.
         progress: called with each ``Step`` and ``Evaluated``.
+        checkpoint: a file that keeps the state of the run while it lasts, to go on from when it is interrupted.
+        resume: go on from ``checkpoint`` if it is there; to the same tensors as without the interruption.
 
     Returns:
         The adapter, ready for a store, and what came of it.
 
     Raises:
         RecipeError: the recipe does not suit the backbone, or training diverged.
+        CheckpointError: the checkpoint belongs to another recipe, other data or another backbone.
+        KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
-    started = time.perf_counter()
     job = Job(backbone, task, recipe or Recipe())
-    tokens = 0
-    for event in run(backbone, [job]):
-        tokens = event.tokens if isinstance(event, Step) else tokens
-        if progress is not None:
-            progress(event)
-    job.restore_best()
-    return finished(backbone, job, tokens, time.perf_counter() - started)
+    drive(backbone, [job], progress=progress, checkpoint=checkpoint, resume=resume)
+    if job.failure is not None:
+        raise job.failure
+    return finished(backbone, job)
 
 
-def run(backbone: Backbone, jobs: Sequence[Job]) -> Iterator[Event]:
+def drive(
+    backbone: Backbone,
+    jobs: Sequence[Job],
+    *,
+    progress: Progress | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    budget_tokens: int | None = None,
+) -> None:
+    """Train jobs to their ends with a checkpoint between steps, and go back to each one's best epoch."""
+    kept = Checkpoint(checkpoint) if checkpoint is not None else None
+    if kept is not None and resume:
+        kept.load(backbone, jobs)
+    with deferred_interrupt() as interrupted:
+        for event in run(backbone, jobs, budget_tokens=budget_tokens):
+            if progress is not None:
+                progress(event)
+            if kept is not None and isinstance(event, Step):
+                kept.write_if_due(backbone, jobs)
+            if interrupted():
+                if kept is not None:
+                    kept.write(backbone, jobs)
+                raise KeyboardInterrupt
+    if kept is not None:
+        kept.write(backbone, jobs)
+    for job in jobs:
+        job.restore_best()
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Within the block, Ctrl-C is noted (once; a second one ends at once) so that no step is left half done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.getsignal(signal.SIGINT)
+    seen: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        seen.append(number)
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(seen)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def run(backbone: Backbone, jobs: Sequence[Job], *, budget_tokens: int | None = None) -> Iterator[Event]:
     """Train jobs to their ends, yielding what happens; afterwards each holds its last parameters and its best.
 
-    Jobs that replace backbone parameters cannot share a forward pass: give such a job alone.
+    At any time so many jobs take part as fit ``budget_tokens`` of a step; one that is done leaves and the next
+    enters. Between two events every job is between two of its steps.
     """
     attached = Attached(backbone.model, backbone.row, backbone.noise)
     for job in jobs:
         attached.add(job.name, job.live.deltas)
-    started, tokens = time.perf_counter(), dict.fromkeys((job.name for job in jobs), 0)
-    losses: dict[str, list[float]] = {job.name: [] for job in jobs}
     try:
-        while active := [job for job in jobs if not job.is_done]:
-            for job, loss, num_tokens in step(backbone, attached, active):
-                tokens[job.name] += num_tokens
-                losses[job.name].append(loss)
-                seconds = time.perf_counter() - started
-                epoch = -(-job.step // job.steps_an_epoch)
-                yield Step(
-                    job.name, job.step, job.num_steps, epoch, job.num_epochs, loss, tokens[job.name], seconds
-                )
-                if job.ends_epoch:
-                    value = validate(backbone, attached, job)
-                    mean_loss = sum(losses[job.name]) / len(losses[job.name])
-                    is_best = job.record(value, mean_loss)
-                    losses[job.name].clear()
-                    yield Evaluated(job.name, job.epoch, job.num_epochs, job.task.metric, value, is_best)
+        while active := admitted(jobs, budget_tokens):
+            for together in sharing(active):
+                yield from _round(backbone, attached, together)
     finally:
         backbone.model.eval()
         for job in jobs:
             attached.remove(job.name)
 
 
-def step(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> list[tuple[Job, float, int]]:
-    """One step of every job in one forward and one backward pass; each job with its loss and its tokens."""
+def admitted(jobs: Sequence[Job], budget_tokens: int | None) -> list[Job]:
+    """The first jobs that are not done and fit the budget together; at least one."""
+    active: list[Job] = []
+    for job in jobs:
+        if job.is_done:
+            continue
+        tokens = sum(other.batch_tokens for other in active) + job.batch_tokens
+        if active and budget_tokens is not None and tokens > budget_tokens:
+            break
+        active.append(job)
+    return active
+
+
+def sharing(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs that share a forward pass: all with deltas; each that replaces backbone parameters has its own."""
+    together = [job for job in jobs if not job.live.copies]
+    alone = [[job] for job in jobs if job.live.copies]
+    return [together, *alone] if together else alone
+
+
+def _round(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> Iterator[Event]:
+    """One step of every job, and the scores of those whose epoch it ended."""
+    started = time.perf_counter()
+    losses, padding = step(backbone, attached, jobs)
+    scores = {job.name: validate(backbone, attached, job) for job in jobs if job.ends_epoch and job.failure is None}
+    seconds = (time.perf_counter() - started) / len(jobs)
+    for job in jobs:  # all are updated before the first event: a checkpoint between two events is whole
+        job.seconds += seconds
+        if job.name in scores:
+            job.record(scores[job.name])
+    for job, loss in zip(jobs, losses, strict=True):
+        if job.failure is not None:
+            yield Failed(job.name, job.failure)
+            continue
+        epoch = -(-job.step // job.steps_an_epoch)
+        yield Step(
+            job.name, job.step, job.num_steps, epoch, job.num_epochs, loss, job.num_tokens, job.seconds, padding
+        )
+        if job.name in scores:
+            is_best = job.best_epoch == job.epoch
+            yield Evaluated(job.name, job.epoch, job.num_epochs, job.task.metric, scores[job.name], is_best)
+
+
+def step(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tuple[list[float], float]:
+    """One step of every job in one forward and one backward pass; the jobs' losses and the share of padding."""
     taken = [(job, job.rows()) for job in jobs]
-    pad = backbone.tokenizer.pad_token_id or 0
-    batch = collate([(job.train, rows) for job, rows in taken], pad, backbone.device)
+    batch = collate([(job.train, rows) for job, rows in taken], backbone.tokenizer.pad_token_id or 0, backbone.device)
     firsts = [sum(len(rows) for _, rows in taken[:at]) for at in range(len(taken))]
     draws = tuple(job.draw(first, rows) for first, (job, rows) in zip(firsts, taken, strict=True))
     route = Route.of(None if job.live.copies else job.name for job, rows in taken for _ in rows)
@@ -135,10 +236,10 @@ def step(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> list[tu
         losses.append(job.loss(vectors[first : first + len(rows)], rows))
     sum(losses).backward()  # type: ignore[union-attr]
     values = [float(loss.detach()) for loss in losses]
-    for (job, _), value in zip(taken, values, strict=True):
-        job.update(value)
-    num_tokens = [sum(len(job.train.ids[row]) for row in rows) for job, rows in taken]
-    return [(job, value, count) for (job, _), value, count in zip(taken, values, num_tokens, strict=True)]
+    for (job, rows), value in zip(taken, values, strict=True):
+        job.update(value, rows)
+    num_tokens = sum(len(job.train.ids[row]) for job, rows in taken for row in rows)
+    return values, 1 - num_tokens / batch.ids.numel()
 
 
 def validate(backbone: Backbone, attached: Attached, job: Job) -> float:
@@ -158,7 +259,7 @@ def score_on(
     return score(task.metric, task.kind, list(rows.targets), predictions)
 
 
-def finished(backbone: Backbone, job: Job, tokens: int, seconds: float) -> tuple[Adapter, Result]:
+def finished(backbone: Backbone, job: Job) -> tuple[Adapter, Result]:
     """A trained job's adapter and result; the test rows are scored here, once."""
     task, live = job.task, job.live
     test = None
@@ -183,10 +284,10 @@ def finished(backbone: Backbone, job: Job, tokens: int, seconds: float) -> tuple
         },
         train={
             "rows": len(task.train),
-            "tokens": tokens,
+            "tokens": job.num_tokens,
             "epochs": len(job.history),
-            "seconds": seconds,
-            "tokens_per_second": tokens / seconds,
+            "seconds": job.seconds,
+            "tokens_per_second": job.num_tokens / job.seconds,
         },
         validation=Score(task.metric, job.best_score, len(task.validation)),
         test=test,
