@@ -67,7 +67,7 @@ class LoRA(DeltaMethod):
         for linear in self.linears:
             if linear not in LINEARS:
                 raise UnknownName("linear", linear, LINEARS)
-        if not self.linears or self.rank < 1 or not 0 <= self.dropout < 1:
+        if not self.linears or type(self.rank) is not int or self.rank < 1 or not 0 <= self.dropout < 1:
             raise RecipeError(f"{self}: give at least one linear, a rank from 1 and a dropout in [0, 1)")
 
     def acts_at(self, place: Place, num_layers: int) -> bool:

@@ -116,11 +116,11 @@ class DeltaMethod(Method):
     layers: Layers = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if isinstance(self.layers, Sequence | range) and not isinstance(self.layers, str):
+        if isinstance(self.layers, list | range):
             object.__setattr__(self, "layers", tuple(self.layers))
-        numbers = self.layers if isinstance(self.layers, tuple) else (self.layers or 0,)
-        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers)
-        if not whole or self.layers == () or self.layers == 0 or len(set(numbers)) != len(numbers):
+        numbers = self.layers if isinstance(self.layers, tuple) else (1 if self.layers is None else self.layers,)
+        is_right = all(type(number) is int for number in numbers) and 0 < len(numbers) == len(set(numbers))
+        if not is_right or min(numbers) < 0 or self.layers == 0:
             raise RecipeError(f"layers={self.layers!r}: give a count from the top or distinct layer numbers from 0")
 
     def chosen_layers(self, num_layers: int) -> tuple[int, ...]:

@@ -79,7 +79,7 @@ def train(
     recipe: Recipe | None = None,
     *,
     progress: Progress | None = None,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | Checkpoint | None = None,
     resume: bool = False,
 ) -> tuple[Adapter, Result]:
     """Train one adapter and keep its best epoch.
@@ -114,12 +114,12 @@ def drive(
     jobs: Sequence[Job],
     *,
     progress: Progress | None = None,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | Checkpoint | None = None,
     resume: bool = False,
     budget_tokens: int | None = None,
 ) -> None:
     """Train jobs to their ends with a checkpoint between steps, and go back to each one's best epoch."""
-    kept = Checkpoint(checkpoint) if checkpoint is not None else None
+    kept = Checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
     if kept is not None and resume:
         kept.load(backbone, jobs)
     with deferred_interrupt() as interrupted:
