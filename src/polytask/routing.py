@@ -1,8 +1,8 @@
 """Where a batch's rows meet their adapters.
 
 Two ways to apply deltas, one truth. *Looped*: each adapter's delta runs on its own rows. *Grouped*: deltas of one
-kind run at once, their parameters stacked and taken row by row. Both call the same formula, with parameters of
-``[…]`` or of ``[B, …]``, and differ only in how rows are parted.
+kind run at once, their parameters stacked. Both call the same formula, with parameters of ``[…]`` or of ``[B, …]``,
+and differ only in how rows are parted.
 
 Nothing here depends on adapters that are not in the batch: adding or removing one leaves the others' bits alone.
 """
@@ -10,7 +10,7 @@ Nothing here depends on adapters that are not in the batch: adding or removing o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -32,6 +32,7 @@ class Route:
     """Which adapter each row of a batch belongs to; None for the bare backbone."""
 
     names: tuple[str | None, ...]
+    _parts: dict[object, list[Part]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, names: Iterable[str | None]) -> Route:
@@ -44,17 +45,41 @@ class Route:
     @cached_property
     def rows(self) -> dict[str | None, Rows]:
         """The rows of each name, in the order in which names first appear."""
+        return {name: as_rows(rows) for name, rows in self._numbers.items()}
+
+    @cached_property
+    def _numbers(self) -> dict[str | None, list[int]]:
         found: dict[str | None, list[int]] = {}
         for row, name in enumerate(self.names):
             found.setdefault(name, []).append(row)
-        return {name: as_rows(rows) for name, rows in found.items()}
+        return found
 
+    def parts(self, deltas: Mapping[str, Delta], mode: Mode) -> list[Part]:
+        """The rows that have a delta at a site, parted by adapter (looped) or by kind of delta (grouped)."""
+        here = {name: deltas[name] for name in self._numbers if name in deltas}  # type: ignore[index]
+        kinds = (mode, *((name, delta.stack_key) for name, delta in here.items()))
+        if kinds not in self._parts:
+            groups: dict[object, list[str]] = {}
+            for name, delta in here.items():
+                groups.setdefault(name if mode == "looped" else delta.stack_key, []).append(str(name))
+            self._parts[kinds] = [
+                Part.of([(name, self._numbers[name]) for name in names])
+                for group in groups.values()
+                for names in (self._split(group, here) if mode == "auto" else [group])
+            ]
+        return self._parts[kinds]
 
-def as_rows(rows: Sequence[int]) -> Rows:
-    """A slice where the rows are consecutive, else their numbers as a tensor."""
-    if rows[-1] - rows[0] == len(rows) - 1 and list(rows) == list(range(rows[0], rows[-1] + 1)):
-        return slice(rows[0], rows[-1] + 1)
-    return torch.tensor(rows)
+    def _split(self, group: list[str], deltas: Mapping[str | None, Delta]) -> list[list[str]]:
+        """A group as it is where running it at once is the faster way, else one part for each adapter.
+
+        Measured (benchmarks/routing.py): at once where all have equally many rows side by side, so that no weights
+        are copied, or where there are so few rows each that copying weights costs less than another call.
+        """
+        if deltas[group[0]].loops:
+            return [[name] for name in group]
+        counts = [len(self._numbers[name]) for name in group]
+        is_even = min(counts) == max(counts) and all(isinstance(self.rows[name], slice) for name in group)
+        return [group] if is_even or sum(counts) < 2 * len(group) else [[name] for name in group]
 
 
 @dataclass(frozen=True)
@@ -64,24 +89,29 @@ class Part:
     rows: Rows
     names: tuple[str, ...]
 
-    @property
+    @classmethod
+    def of(cls, adapters: Sequence[tuple[str, list[int]]]) -> Part:
+        """The rows of some adapters, in the order of the batch."""
+        pairs = sorted((row, name) for name, rows in adapters for row in rows)
+        return cls(as_rows([row for row, _ in pairs]), tuple(name for _, name in pairs))
+
+    @cached_property
     def adapters(self) -> tuple[str, ...]:
-        """The adapters in it, each once."""
+        """The adapters in it, each once, in the order of their rows."""
         return tuple(dict.fromkeys(self.names))
 
-
-def parts_of(route: Route, deltas: Mapping[str, Delta], mode: Mode) -> list[Part]:
-    """The rows that have a delta here, parted by adapter (looped) or by kind of delta (grouped)."""
-    groups: dict[object, list[int]] = {}
-    for row, name in enumerate(route.names):
-        if name is not None and name in deltas:
-            groups.setdefault(name if mode == "looped" else stack_key(deltas[name]), []).append(row)
-    return [Part(as_rows(rows), tuple(str(route.names[row]) for row in rows)) for rows in groups.values()]
+    @cached_property
+    def is_even(self) -> bool:
+        """Whether each adapter has equally many rows, side by side."""
+        size, rest = divmod(len(self.names), len(self.adapters))
+        return rest == 0 and all(self.names[row] == self.names[row - row % size] for row in range(len(self.names)))
 
 
-def stack_key(delta: Delta) -> tuple[object, ...]:
-    """Deltas with equal keys can be stacked."""
-    return (delta.kind, tuple(delta.stack_shapes().items()))
+def as_rows(rows: Sequence[int]) -> Rows:
+    """A slice where the rows are consecutive, else their numbers as a tensor."""
+    if list(rows) == list(range(rows[0], rows[0] + len(rows))):
+        return slice(rows[0], rows[0] + len(rows))
+    return torch.tensor(rows)
 
 
 def apply(
@@ -104,48 +134,51 @@ def apply(
     """
     if len(route) != len(y):
         raise RouteError(f"a route of {len(route)} rows meets a batch of {len(y)}: give one name a row")
-    parts = parts_of(route, deltas, mode)
+    parts = route.parts(deltas, mode)
     if not parts:
         return y
-    outs = []
-    for part in parts:
-        x_part = noise.drop(x, deltas[part.names[0]].dropout, f"{site}.delta")
-        if part.rows == slice(0, len(y)):
-            return run(part, deltas, x_part, y, base)
-        outs.append(run(part, deltas, x_part[part.rows], y[part.rows], base))
-    return joined(y, parts, outs)
-
-
-def joined(y: Tensor, parts: Sequence[Part], outs: Sequence[Tensor]) -> Tensor:
-    """``y`` with the rows of each part replaced by its output."""
+    rates = {deltas[part.names[0]].dropout for part in parts}
+    dropped = {rate: noise.drop(x, rate, f"{site}.delta") for rate in rates}
+    if len(parts) == 1 and parts[0].rows == slice(0, len(y)):
+        return run(parts[0], deltas, dropped[deltas[parts[0].names[0]].dropout], y, base)
     if all(isinstance(part.rows, slice) for part in parts):
-        pieces, end = [], 0
-        for part, out in sorted(zip(parts, outs, strict=True), key=lambda pair: pair[0].rows.start):  # type: ignore[union-attr]
-            pieces += [y[end : part.rows.start], out]  # type: ignore[union-attr]
-            end = part.rows.stop  # type: ignore[union-attr]
-        return torch.cat([piece for piece in [*pieces, y[end:]] if len(piece)])
-    rows = torch.cat([_numbers(part.rows, y.device) for part in parts])
-    return y.index_copy(0, rows, torch.cat(list(outs)))
+        return _in_slices(parts, deltas, dropped, y, base)
+    outs = [run(part, deltas, dropped[deltas[part.names[0]].dropout][part.rows], y[part.rows], base) for part in parts]
+    rows = torch.cat([torch.arange(len(y))[part.rows] for part in parts]).to(y.device)
+    return y.index_copy(0, rows, torch.cat(outs))
 
 
-def _numbers(rows: Rows, device: torch.device) -> Tensor:
-    if isinstance(rows, slice):
-        return torch.arange(rows.start, rows.stop, device=device)
-    return rows.to(device)
+def _in_slices(
+    parts: Sequence[Part], deltas: Mapping[str, Delta], dropped: Mapping[float, Tensor], y: Tensor, base: nn.Module
+) -> Tensor:
+    """Parts of consecutive rows: one split and one concatenation, so that gradients are not padded for each part."""
+    after: dict[int, Part] = {part.rows.start: part for part in parts}  # type: ignore[union-attr]
+    ends = {start: part.rows.stop for start, part in after.items()}  # type: ignore[union-attr]
+    cuts = sorted({0, len(y), *after, *ends.values()})
+    sizes = [stop - start for start, stop in zip(cuts, cuts[1:])]
+    pieces = dict(zip(cuts, y.split(sizes)))
+    inputs = {rate: dict(zip(cuts, x.split(sizes))) for rate, x in dropped.items()}
+    for start, part in after.items():
+        x = inputs[deltas[part.names[0]].dropout][start]
+        pieces[start] = run(part, deltas, x, pieces[start], base)
+    return torch.cat(list(pieces.values()))
 
 
 def run(part: Part, deltas: Mapping[str, Delta], x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
     """One call of the formula for a part; ``x`` and ``y`` are its rows only."""
-    adapters = part.adapters
-    first = deltas[adapters[0]]
-    if len(adapters) == 1:
+    first = deltas[part.names[0]]
+    num_adapters = len(part.adapters)
+    if num_adapters == 1:
         out: Tensor = first(x, y, base)
         return out
-    stacked = stack([deltas[name] for name in adapters])
-    number = {name: k for k, name in enumerate(adapters)}
+    stacked = stack([deltas[name] for name in part.adapters])
+    if part.is_even:  # [B, T, D] as [K, B/K * T, D]: an adapter's rows as one long one, no weights copied
+        long = [tensor.reshape(num_adapters, -1, tensor.shape[-1]) for tensor in (x, y)]
+        out = functional_call(first, stacked, (*long, base))
+        return out.reshape(y.shape)
+    number = {name: k for k, name in enumerate(part.adapters)}
     rows = torch.tensor([number[name] for name in part.names], device=y.device)
-    taken = {name: parameter[rows] for name, parameter in stacked.items()}
-    out = functional_call(first, taken, (x, y, base))
+    out = functional_call(first, {name: parameter[rows] for name, parameter in stacked.items()}, (x, y, base))
     return out
 
 

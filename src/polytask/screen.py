@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from polytask.train.result import Result
 
 WIDTH = 100
-LONGEST_TEXT = 60
+SHORTEST_TEXT = 24
 
 
 def terminal(*, stderr: bool = False) -> Console:
@@ -57,7 +57,7 @@ def count_in_words(number: int) -> str:
     return f"{number / 1e6:.1f} M" if number >= 10_000_000 else f"{number:,}"
 
 
-def shortened(text: str, longest: int = LONGEST_TEXT) -> str:
+def shortened(text: str, longest: int) -> str:
     """The text on one line, cut at ``longest`` characters."""
     text = " ".join(text.split())
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
@@ -165,11 +165,13 @@ def answer_in_words(prediction: Prediction) -> Text:
 
 
 def answers(texts: Sequence[str], by_task: Mapping[str, Sequence[Prediction]]) -> Table:
-    """One line a text, one column a task."""
+    """One line a text, one column a task; the texts are cut to what room the answers leave."""
+    columns = [[answer_in_words(prediction) for prediction in column] for column in by_task.values()]
+    widths = [max(len(name), *(cell.cell_len for cell in column)) for name, column in zip(by_task, columns)]
+    room = max(WIDTH - sum(width + 3 for width in widths) - 2, SHORTEST_TEXT)
     table = grid("text", *by_task)
-    table.columns[0].ratio = 1
     for row, text in enumerate(texts):
-        table.add_row(Text(shortened(text)), *(answer_in_words(column[row]) for column in by_task.values()))
+        table.add_row(Text(shortened(text, room)), *(column[row] for column in columns))
     return table
 
 

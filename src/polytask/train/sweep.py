@@ -1,0 +1,393 @@
+"""Many recipes on one task in one process. Each result is kept as it comes: a sweep that is killed runs what is missing.
+
+A folder holds, for each recipe by its key::
+
+    <key>.safetensors   its adapter; none where it diverged
+    <key>.json          the recipe and what came of it; written last, so a run is over when it is there
+    sweep.ckpt          how far the runs under way are
+
+Unusual here: a run that diverges is a result like any other.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from polytask.adapter import Adapter
+from polytask.atomic import write_text
+from polytask.backbones import Backbone
+from polytask.errors import AdapterError, CheckpointError, RecipeError
+from polytask.methods import Replacement
+from polytask.tasks.task import Task
+from polytask.train.checkpoint import Checkpoint
+from polytask.train.checkpoint import setting as run_setting
+from polytask.train.grid import SEED, settings, varying
+from polytask.train.job import Job
+from polytask.train.loop import Evaluated, Event, Failed, deferred_interrupt, finished
+from polytask.train.loop import run as run_jobs
+from polytask.train.recipe import Recipe
+from polytask.train.result import Result, Score
+
+FORMAT = 1
+CHECKPOINT = "sweep.ckpt"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A recipe, nothing left to choose in it, and what came of it: a result, or why it diverged."""
+
+    recipe: Recipe
+    result: Result | None
+    failure: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The recipe's: its job's name and the name of its files."""
+        return self.recipe.key
+
+    @property
+    def status(self) -> Literal["finished", "diverged"]:
+        """How it ended."""
+        return "diverged" if self.result is None else "finished"
+
+    @property
+    def score(self) -> float | None:
+        """On the validation rows."""
+        return None if self.result is None else self.result.validation.score
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A run is over and kept, now or by a sweep before this one. ``job`` is its recipe's key."""
+
+    job: str
+    run: Run
+
+
+Progress = Callable[[Event | Kept], None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ in nothing but the seed. ``values`` are the settings that vary in their sweep."""
+
+    values: dict[str, Any]
+    runs: tuple[Run, ...]
+
+    @property
+    def scores(self) -> list[float]:
+        """On the validation rows, one a run that did not diverge."""
+        return [run.score for run in self.runs if run.score is not None]
+
+    @property
+    def mean(self) -> float | None:
+        """Of the scores; None where all runs diverged."""
+        return statistics.fmean(self.scores) if self.scores else None
+
+    @property
+    def sem(self) -> float | None:
+        """The standard error of the mean; None for less than two scores."""
+        return statistics.stdev(self.scores) / len(self.scores) ** 0.5 if len(self.scores) > 1 else None
+
+    @property
+    def num_diverged(self) -> int:
+        """Runs without a score."""
+        return len(self.runs) - len(self.scores)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What came of a sweep: its settings, the best mean first, those with a diverged run after those without."""
+
+    metric: str
+    settings: tuple[Setting, ...]
+    adapter: Adapter | None
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs, the best setting's first."""
+        return [run for setting in self.settings for run in setting.runs]
+
+    @property
+    def best_run(self) -> Run:
+        """The run with the highest validation score; of equal ones, that of the better setting.
+
+        Raises:
+            RecipeError: all diverged.
+        """
+        return _best(self.runs)
+
+    @property
+    def best(self) -> Adapter:
+        """The adapter of the best run.
+
+        Raises:
+            RecipeError: all diverged.
+        """
+        assert self.adapter is not None or self.best_run is None, "the best run has an adapter"
+        return self.adapter  # type: ignore[return-value]
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a setting: what varies, ``score`` (the mean), ``sem``, ``runs``, ``diverged``, ``parameters``."""
+        return [
+            {
+                **setting.values,
+                "score": setting.mean,
+                "sem": setting.sem,
+                "runs": len(setting.runs),
+                "diverged": setting.num_diverged,
+                "parameters": next((r.result.parameters["trained"] for r in setting.runs if r.result), None),
+            }
+            for setting in self.settings
+        ]
+
+
+def sweep(
+    backbone: Backbone,
+    task: Task,
+    recipes: Sequence[Recipe],
+    *,
+    folder: str | Path | None = None,
+    progress: Progress | None = None,
+    budget_tokens: int | None = None,
+) -> Sweep:
+    """Train one task by many recipes at once, each exactly as ``train`` alone would.
+
+    Recipes whose method adds deltas share their steps; those that train the backbone itself follow one by one.
+
+    Args:
+        backbone: a frozen backbone.
+        task: rows to train on and to validate with.
+        recipes: distinct ones, such as ``grid`` makes.
+        folder: keeps every result and adapter as it comes, and how far the others are. Called again with this folder,
+            a sweep trains only what is missing; more recipes may be asked for then.
+        progress: called with each ``Step``, ``Evaluated`` and ``Failed``, whose jobs are the recipes' keys, and with
+            ``Kept`` when a run is over.
+        budget_tokens: the most tokens of a step; what does not fit waits its turn.
+
+    Returns:
+        All runs, those found in ``folder`` included, and the best one's adapter.
+
+    Raises:
+        RecipeError: there is no recipe, one is there twice, or one does not suit the backbone.
+        CheckpointError: ``folder`` belongs to another task or backbone, or a file in it cannot be read.
+        KeyboardInterrupt: on Ctrl-C, after everything is kept.
+    """
+    asked = _distinct([recipe.resolved(len(task.train)) for recipe in recipes])
+    tell: Progress = progress or (lambda event: None)
+    with _place(folder) as place:
+        results = _Results(Path(place), _identity(backbone, task))
+        runs = {key: run for key, recipe in asked.items() if (run := results.read(recipe)) is not None}
+        for key, run in runs.items():
+            tell(Kept(key, run))
+        missing = [recipe for key, recipe in asked.items() if key not in runs]
+        checkpoint = None if folder is None else Checkpoint(Path(folder) / CHECKPOINT)
+        for together in _sharing(missing):
+            jobs = [Job(backbone, task, recipe, recipe.key) for recipe in together]
+            if checkpoint is not None:
+                _go_on(checkpoint, results.identity, backbone, task, jobs)
+            for run in _trained(backbone, jobs, results, checkpoint, tell, budget_tokens):
+                runs[run.key] = run
+        ordered = by_setting([runs[key] for key in asked])
+        every = [run for setting in ordered for run in setting.runs]
+        adapter = results.adapter(_best(every).key) if any(run.result for run in every) else None
+    return Sweep(task.metric, ordered, adapter)
+
+
+def by_setting(runs: Sequence[Run]) -> tuple[Setting, ...]:
+    """Runs that differ in their seed only, side by side; the best mean first, with a diverged run after without."""
+    names = varying([run.recipe for run in runs])
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        own = {name: value for name, value in settings(run.recipe).items() if name != SEED}
+        groups.setdefault(json.dumps(own), []).append(run)
+    found = []
+    for group in groups.values():
+        own = settings(group[0].recipe)
+        found.append(Setting({name: own.get(name) for name in names}, tuple(group)))
+    return tuple(sorted(found, key=_rank))
+
+
+def _rank(setting: Setting) -> tuple[bool, float]:
+    mean = setting.mean
+    return setting.num_diverged > 0, float("inf") if mean is None else -mean
+
+
+def _best(runs: Sequence[Run]) -> Run:
+    scored = [run for run in runs if run.score is not None]
+    if not scored:
+        why = next((run.failure for run in runs if run.failure), "")
+        raise RecipeError(f"all {len(runs)} runs of the sweep diverged, the first with: {why}")
+    return max(scored, key=lambda run: run.score or 0.0)
+
+
+def _distinct(recipes: Sequence[Recipe]) -> dict[str, Recipe]:
+    if not recipes:
+        raise RecipeError("there is no recipe to sweep over. Give some, such as grid(Recipe(), lr=(1e-3, 3e-3))")
+    asked: dict[str, Recipe] = {}
+    for recipe in recipes:
+        if recipe.key in asked:
+            raise RecipeError(f"a recipe is there twice: {recipe}. Give each once, with a seed of its own")
+        asked[recipe.key] = recipe
+    return asked
+
+
+def _place(folder: str | Path | None) -> AbstractContextManager[str | Path]:
+    return nullcontext(folder) if folder is not None else TemporaryDirectory(prefix="polytask-sweep-")
+
+
+def _sharing(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
+    """Recipes whose jobs train together. Each private copy of a backbone trains by itself, to be one in memory."""
+    together = [recipe for recipe in recipes if not isinstance(recipe.method, Replacement)]
+    alone = [[recipe] for recipe in recipes if isinstance(recipe.method, Replacement)]
+    return [together, *alone] if together else alone
+
+
+def _trained(
+    backbone: Backbone,
+    jobs: Sequence[Job],
+    results: _Results,
+    checkpoint: Checkpoint | None,
+    tell: Progress,
+    budget_tokens: int | None,
+) -> Iterator[Run]:
+    """Train jobs to their ends; each is kept, told of and yielded when it is over."""
+    pending = {job.name: job for job in jobs}
+
+    def kept(job: Job) -> Run:
+        del pending[job.name]
+        run = _keep(backbone, job, results)
+        tell(Kept(job.name, run))
+        return run
+
+    yield from [kept(job) for job in jobs if job.is_done]  # killed after their last step
+    with deferred_interrupt() as interrupted:
+        for event in run_jobs(backbone, list(pending.values()), budget_tokens=budget_tokens):
+            tell(event)
+            if isinstance(event, Evaluated | Failed) and pending[event.job].is_done:
+                yield kept(pending[event.job])
+            if checkpoint is not None and pending:
+                if interrupted():
+                    checkpoint.write(backbone, list(pending.values()))
+                checkpoint.write_if_due(backbone, list(pending.values()))
+            if interrupted():
+                raise KeyboardInterrupt
+    if checkpoint is not None:
+        checkpoint.remove()
+
+
+def _keep(backbone: Backbone, job: Job, results: _Results) -> Run:
+    """What came of a job that is over, on the disk."""
+    run, adapter = Run(job.recipe, None, str(job.failure)), None
+    if job.failure is None:
+        job.restore_best()
+        try:
+            adapter, result = finished(backbone, job)
+            run = Run(job.recipe, result)
+        except AdapterError as error:  # the last step left no numbers
+            run = Run(job.recipe, None, str(error))
+    results.write(run, adapter)
+    return run
+
+
+def _go_on(
+    checkpoint: Checkpoint, identity: Mapping[str, Any], backbone: Backbone, task: Task, jobs: Sequence[Job]
+) -> None:
+    """Take those jobs that the checkpoint holds to where it left them."""
+    try:
+        header = checkpoint.header()
+    except CheckpointError:
+        raise CheckpointError(
+            f"{checkpoint.path} is not a checkpoint that can be read. Remove it: what was under way starts over, "
+            "what is over stays"
+        ) from None
+    ours = {job.name: job for job in jobs}
+    if header is None or not ours.keys() & header["setting"]["jobs"].keys():
+        return
+    held = header["setting"]["jobs"]
+    now = run_setting(backbone, ())
+    kept = {**header["setting"], "data": next(iter(held.values()))["data"]}
+    names = [name for name in now if name not in ("jobs", "threads")]
+    _check_same(checkpoint.path, kept, {**{name: now[name] for name in names}, "data": identity["data"]})
+    others = {name: Recipe.from_json(of["recipe"]) for name, of in held.items() if name not in ours}
+    also = {name: Job(backbone, task, recipe, name) for name, recipe in others.items()}  # over since it was written
+    checkpoint.load(backbone, [ours.get(name) or also[name] for name in held])
+
+
+class _Results:
+    """The results of one task on one backbone in a folder."""
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        self.folder, self.identity = folder, identity
+
+    def read(self, recipe: Recipe) -> Run | None:
+        """What came of a recipe; None where it is not over."""
+        path = self.folder / f"{recipe.key}.json"
+        if not path.exists():
+            return None
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            given, identity = Recipe.from_json(values["recipe"]), dict(values["identity"])
+            result = None if values["status"] == "diverged" else _result(values["result"])
+            run = Run(given, result, values["failure"])
+        except (ValueError, KeyError, TypeError):
+            raise CheckpointError(f"{path} is not a result of a sweep. Remove it to run its recipe again") from None
+        _check_same(path, identity, self.identity)
+        if result is not None and not self._adapter(recipe.key).exists():
+            return None
+        return run
+
+    def write(self, run: Run, adapter: Adapter | None) -> None:
+        """Keep what came of a recipe."""
+        if adapter is not None:
+            adapter.save(self._adapter(run.key))
+        values = {
+            "format": FORMAT,
+            "status": run.status,
+            "identity": self.identity,
+            "recipe": run.recipe.to_json(),
+            "result": None if run.result is None else run.result.to_json(),
+            "failure": run.failure,
+        }
+        write_text(self.folder / f"{run.key}.json", json.dumps(values, indent=1, allow_nan=False) + "\n")
+
+    def adapter(self, key: str) -> Adapter:
+        """What a finished run left."""
+        return Adapter.load(self._adapter(key))
+
+    def _adapter(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
+
+def _identity(backbone: Backbone, task: Task) -> dict[str, Any]:
+    """What all runs of a folder share."""
+    of = run_setting(backbone, ())
+    names = ("backbone", "tokenizer", "pooling", "dtype", "device")
+    return {"data": task.digest, **{name: of[name] for name in names}}
+
+
+def _check_same(path: Path, kept: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to put runs of different things side by side, saying what differs."""
+    changes = [f"{name} was {_short(kept.get(name))} and is {_short(now[name])}" for name in now if kept.get(name) != now[name]]
+    if changes:
+        raise CheckpointError(
+            f"{path} belongs to another sweep: {'; '.join(changes)}. "
+            "Give another folder, or go on with what that sweep was started with"
+        )
+
+
+def _short(value: object) -> str:
+    """Enough of a digest to tell it from another."""
+    return repr(value[:12] if isinstance(value, str) else value)
+
+
+def _result(values: Mapping[str, Any]) -> Result:
+    scores = {name: None if values[name] is None else Score(**values[name]) for name in ("validation", "test")}
+    return Result(**{**values, **scores})
