@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -24,9 +25,9 @@ from polytask.tasks.task import Rows, Task
 SMALL = Sizes(train=60, validation=20, test=20)
 
 
-def words(text: str) -> str:
-    """What is left of a text without case, punctuation and who is addressed."""
-    return " ".join(word for word in text.lower().split() if word.isalpha())
+def beginning(text: str) -> str:
+    """Ten words of a text, as a reader who skims would compare them."""
+    return " ".join(word for word in re.findall("[a-z]+", re.sub(r"http\S+|@\w+", "", text.lower())) if word != "rt")[:50]
 
 
 @pytest.fixture(scope="module", params=CORPORA, ids=lambda corpus: corpus.task)
@@ -62,10 +63,12 @@ def test_each_split_has_the_labels_in_the_same_shares(task: Task) -> None:
 
 def test_no_text_of_one_split_stands_in_another(task: Task) -> None:
     assert task.test is not None
-    splits = [{words(text) for text in rows.texts if words(text)} for rows in (task.train, task.validation, task.test)]
-    assert not splits[0] & splits[2]
-    assert not splits[0] & splits[1]
-    assert not splits[1] & splits[2]
+    train, validation, test = (
+        {beginning(text) for text in rows.texts} for rows in (task.train, task.validation, task.test)
+    )
+    assert not train & test
+    assert not train & validation
+    assert not validation & test
 
 
 def test_labels_are_words(task: Task) -> None:
@@ -82,7 +85,7 @@ def test_nothing_of_the_packages_is_imported(task: Task) -> None:
 
 
 def test_counting_words_beats_the_majority_class(corpus: Corpus) -> None:
-    small = read_corpus(corpus, Sizes(train=400, validation=50, test=400))
+    small = read_corpus(corpus, Sizes(train=300, validation=50, test=300))
     assert small.test is not None
     majority = majority_score(small, small.test)
     assert majority is not None
@@ -123,7 +126,7 @@ def test_the_demo_runs_twice_into_one_store(tmp_path: Path) -> None:
     first = printed(dtype="float32")
     for said in ("Is topic@1 what it was before mood@1 and review@1? yes", "605,184", "2.68%", "+ 20", "TF-IDF"):
         assert said in first
-    assert all(sentence in first for sentence in show.SENTENCES)
+    assert all(sentence[:20] in first for sentence in show.SENTENCES)
     files = {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
     assert "Is topic@2 what it was" in printed(dtype="float32")
     assert {path: path.read_bytes() for path in files} == files

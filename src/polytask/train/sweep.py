@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -131,8 +131,9 @@ class Sweep:
         Raises:
             RecipeError: all diverged.
         """
-        assert self.adapter is not None or self.best_run is None, "the best run has an adapter"
-        return self.adapter  # type: ignore[return-value]
+        if self.adapter is None:
+            raise _all_diverged(self.runs)
+        return self.adapter
 
     def table(self) -> list[dict[str, Any]]:
         """One row a setting: what varies, ``score`` (the mean), ``sem``, ``runs``, ``diverged``, ``parameters``."""
@@ -223,9 +224,12 @@ def _rank(setting: Setting) -> tuple[bool, float]:
 def _best(runs: Sequence[Run]) -> Run:
     scored = [run for run in runs if run.score is not None]
     if not scored:
-        why = next((run.failure for run in runs if run.failure), "")
-        raise RecipeError(f"all {len(runs)} runs of the sweep diverged, the first with: {why}")
+        raise _all_diverged(runs)
     return max(scored, key=lambda run: run.score or 0.0)
+
+
+def _all_diverged(runs: Sequence[Run]) -> RecipeError:
+    return RecipeError(f"all {len(runs)} runs of the sweep diverged, one of them so: {runs[0].failure}")
 
 
 def _distinct(recipes: Sequence[Recipe]) -> dict[str, Recipe]:
@@ -268,15 +272,15 @@ def _trained(
         return run
 
     yield from [kept(job) for job in jobs if job.is_done]  # killed after their last step
-    with deferred_interrupt() as interrupted:
-        for event in run_jobs(backbone, list(pending.values()), budget_tokens=budget_tokens):
+    running = closing(run_jobs(backbone, list(pending.values()), budget_tokens=budget_tokens))
+    with deferred_interrupt() as interrupted, running as events:
+        for event in events:
             tell(event)
             if isinstance(event, Evaluated | Failed) and pending[event.job].is_done:
                 yield kept(pending[event.job])
             if checkpoint is not None and pending:
-                if interrupted():
-                    checkpoint.write(backbone, list(pending.values()))
-                checkpoint.write_if_due(backbone, list(pending.values()))
+                write = checkpoint.write if interrupted() else checkpoint.write_if_due
+                write(backbone, list(pending.values()))
             if interrupted():
                 raise KeyboardInterrupt
     if checkpoint is not None:
@@ -375,11 +379,13 @@ def _identity(backbone: Backbone, task: Task) -> dict[str, Any]:
 
 def _check_same(path: Path, kept: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to put runs of different things side by side, saying what differs."""
-    changes = [f"{name} was {_short(kept.get(name))} and is {_short(now[name])}" for name in now if kept.get(name) != now[name]]
+    changes = [
+        f"{name} was {_short(kept.get(name))} and is {_short(now[name])}" for name in now if kept.get(name) != now[name]
+    ]
     if changes:
         raise CheckpointError(
             f"{path} belongs to another sweep: {'; '.join(changes)}. "
-            "Give another folder, or go on with what that sweep was started with"
+            "Give another folder, go on with what that sweep was started with, or remove the file"
         )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from polytask.adapter import Adapter
@@ -112,17 +113,26 @@ def tune(
     kept = Checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
     if kept is not None and resume:
         kept.load(backbone, jobs)
-    alive, epochs = jobs, 0
-    for epochs, num_kept in rungs(jobs[0].num_epochs, len(jobs)):
-        _climb(backbone, alive, jobs, epochs, kept, progress, budget_tokens)
+
+    def climb(some: Sequence[Contender], epochs: int) -> None:
+        _climb(backbone, some, jobs, epochs, kept, progress, budget_tokens)
+
+    alive, num_epochs = jobs, jobs[0].num_epochs
+    for epochs, num_kept in rungs(num_epochs, len(jobs)):
+        climb(alive, epochs)
         alive = sorted(alive, key=lambda job: job.standing(epochs), reverse=True)[:num_kept]
-    winner = max(jobs, key=lambda job: (job in alive, job.standing(epochs)))
-    if winner.failure is not None:
-        raise RecipeError(f"all {len(jobs)} settings diverged, the last with: {winner.failure}")
+    climb(alive, num_epochs)
+    while all(job.failure for job in alive):  # late: the best of those that left takes their place
+        sound = [job for job in jobs if job.failure is None]
+        if not sound:
+            raise RecipeError(f"all {len(jobs)} settings diverged, one of them so: {jobs[0].failure}")
+        alive = [max(sound, key=lambda job: job.standing(job.epoch))]
+        climb(alive, num_epochs)
+    winner = max(alive, key=lambda job: job.standing(num_epochs))
     winner.restore_best()
     adapter, result = finished(backbone, winner)
     trials = _trials(jobs, winner)
-    return Tuned(winner.recipe, adapter, result, _why(trials, result, winner), trials)
+    return Tuned(winner.recipe, adapter, result, _why(trials, result, num_epochs), trials)
 
 
 def contenders(base: Recipe, num_rows: int, *, lr: Sequence[float] = (), size: Sequence[int] = ()) -> dict[str, Recipe]:
@@ -131,26 +141,25 @@ def contenders(base: Recipe, num_rows: int, *, lr: Sequence[float] = (), size: S
     around = (base.lr,) if base.lr is not None else tuple(float(f"{own * factor:.2g}") for factor in RATES)
     full = size_of(base.method)
     sizes = () if full is None else tuple(dict.fromkeys(max(1, round(full * share)) for share in SHARES))
-    recipes = grid(base, lr=lr or around, size=size or sizes, seeds=1)  # type: ignore[arg-type]
+    recipes = grid(base, lr=lr or around, size=size or sizes, seeds=1)
     recipes = [recipe.resolved(num_rows) for recipe in recipes]
     names = varying(recipes)
     named = {in_words({name: settings(recipe)[name] for name in reversed(names)}): recipe for recipe in recipes}
-    if len(named) < 2:
+    if len(recipes) < 2:
         raise RecipeError("there is one setting only, and nothing to choose. Leave the learning rate or the size open")
     if len(named) < len(recipes):
-        raise RecipeError(f"a setting is there twice: lr={tuple(lr)}, size={tuple(size)}. Give each value once")
+        raise RecipeError(f"a value is there twice: lr={tuple(lr)}, size={tuple(size)}. Give each once")
     return named
 
 
 def rungs(num_epochs: int, num_settings: int) -> list[tuple[int, int]]:
-    """When to look, and how many settings go on: ``[(1, 4), (2, 2), (4, 1), (8, 1)]`` for 8 epochs and 8 settings.
+    """After which epochs to look, and how many settings go on: ``[(1, 4), (2, 2), (4, 1)]`` for 8 epochs and 8 settings.
 
-    Each rung is twice as long as the one before. With fewer epochs than that takes there are fewer rungs.
+    Each rung is twice as long as the one before, the last ends with the recipe. Of few epochs there are fewer rungs.
     """
     halvings = math.ceil(math.log2(num_settings))
     ends = sorted({math.ceil(num_epochs / 2**number) for number in range(1, halvings + 1)} - {num_epochs})
-    kept = [math.ceil(num_settings / 2 ** (number + 1)) for number in range(len(ends))]
-    return [*zip(ends, kept), (num_epochs, 1)]
+    return [(end, math.ceil(num_settings / 2 ** (number + 1))) for number, end in enumerate(ends)]
 
 
 def _climb(
@@ -165,8 +174,8 @@ def _climb(
     """Train those still alive to the end of a rung; the checkpoint holds those that left, too."""
     for job in alive:
         job.until = epochs
-    with deferred_interrupt() as interrupted:
-        for event in run(backbone, alive, budget_tokens=budget_tokens):
+    with deferred_interrupt() as interrupted, closing(run(backbone, alive, budget_tokens=budget_tokens)) as events:
+        for event in events:
             if progress is not None:
                 progress(event)
             if checkpoint is not None:
@@ -178,21 +187,24 @@ def _climb(
 
 
 def _trials(jobs: Sequence[Contender], winner: Contender) -> tuple[Trial, ...]:
-    """The winner, then by how far they came and how good they were there."""
-    ordered = sorted(jobs, key=lambda job: (job is winner, job.epoch, job.standing(job.epoch)), reverse=True)
+    """The winner, then by how far they came and how good they were there; last those that diverged."""
+    ordered = sorted(
+        jobs, key=lambda job: (job is winner, job.failure is None, job.epoch, job.standing(job.epoch)), reverse=True
+    )
     return tuple(
         Trial(job.name, job.recipe, len(job.history), None if job.failure else job.best_score) for job in ordered
     )
 
 
-def _why(trials: Sequence[Trial], result: Result, winner: Contender) -> str:
+def _why(trials: Sequence[Trial], result: Result, num_epochs: int) -> str:
     """``lr 1e-3, size 64: accuracy 0.912 on 160 validation rows; the next best, …, had 0.905 after 4 of 8 epochs``."""
     best, others = trials[0], [trial for trial in trials[1:] if trial.score is not None]
-    said = f"{best.name}: {result.validation.metric} {best.score:.3f} on {result.validation.rows:,} validation rows"
-    diverged = len(trials) - 1 - len(others)
+    of = result.validation
+    said = f"{best.name}: {of.metric} {of.score:.3f} on {of.rows:,} validation rows"
     if others:
         following = max(others, key=lambda trial: trial.score or 0.0)
-        said += f"; the next best, {following.name}, had {following.score:.3f}"
-        if following.epochs < winner.num_epochs:
-            said += f" when it was stopped after {following.epochs} of {winner.num_epochs} epochs"
-    return said + (f"; {diverged} diverged" if diverged else "")
+        had = "had the same at a higher training loss" if following.score == of.score else f"had {following.score:.3f}"
+        stopped = f" after {following.epochs} of {num_epochs} epochs" if following.epochs < num_epochs else ""
+        said += f"; the next best, {following.name}, {had}{stopped}"
+    diverged = len(trials) - 1 - len(others)
+    return said + (f"; {diverged} of {len(trials)} settings diverged" if diverged else "")
