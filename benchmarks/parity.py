@@ -22,8 +22,8 @@ import polytask as pt
 from polytask.atomic import write_text
 from polytask.methods import FullFineTuning, Houlsby, LayerNormOnly, Method
 from polytask.tasks.glue import read_glue
-from polytask.tasks.text17 import TEXT17, read_text17
 from polytask.tasks.task import Task
+from polytask.tasks.text17 import TEXT17, read_text17
 from polytask.train.loop import Evaluated, Event, train
 from polytask.train.recipe import Recipe
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import sys
 import time
 from collections.abc import Callable
 from statistics import median
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from polytask.methods.bottleneck import SerialBottleneck
 from polytask.methods.scaling import TunedNorm
 from polytask.methods.seam import Delta
 from polytask.noise import Noise
-from polytask.routing import Mode, Route, apply
+from polytask.routing import Mode, Route, Stacks, apply
 
 WIDTH = 384
 SHAPES = ((8, 4, 16), (8, 32, 16), (8, 32, 64), (26, 1, 16), (26, 1, 64), (26, 4, 16))
@@ -41,34 +42,42 @@ def milliseconds(run: Callable[[], object], repeats: int) -> float:
     return median(times[1:])
 
 
+def site_milliseconds(mode: Mode, deltas: dict[str, Delta], names: list[str], x: Tensor, repeats: int) -> float:
+    """One site's time, with its backward pass where ``x`` asks for gradients."""
+    base, noise, stacks = nn.LayerNorm(WIDTH, dtype=x.dtype), Noise(), Stacks()
+
+    def run() -> None:
+        with torch.set_grad_enabled(x.requires_grad):
+            out = apply(Route.of(names), deltas, x, x, base, noise, "site", mode, stacks)
+        if x.requires_grad:
+            out.sum().backward()
+
+    return milliseconds(run, repeats)
+
+
 def main() -> None:
     """Write one CSV row for each kind, shape, evenness and direction."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--dtype", default="bfloat16")
-    repeats, dtype = (args := parser.parse_args()).repeats, getattr(torch, args.dtype)
-    base, noise = nn.LayerNorm(WIDTH, dtype=dtype), Noise()
+    args = parser.parse_args()
     writer = csv.writer(sys.stdout)
-    writer.writerow(["kind", "adapters", "rows_each", "tokens", "rows", "backward", "looped_ms", "grouped_ms", "auto_ms"])
-    for kind, make in KINDS.items():
-        for num_adapters, rows_each, tokens in SHAPES:
+    writer.writerow(
+        ["kind", "adapters", "rows_each", "tokens", "rows", "backward", "looped_ms", "grouped_ms", "auto_ms"]
+    )
+    for (kind, make), shape in itertools.product(KINDS.items(), SHAPES):
+        num_adapters, rows_each, tokens = shape
+        for extra, backward in itertools.product((0, 1), (False, True)):
             deltas = {f"a{k:02}": make() for k in range(num_adapters)}
             for delta in deltas.values():
-                delta.start(base, torch.Generator())
-            for evenness, extra in (("even", 0), ("uneven", 1)):
-                names = ["a00"] * extra + [name for name in deltas for _ in range(rows_each)]
-                for backward in (False, True):
-                    x = torch.randn(len(names), tokens, WIDTH, dtype=dtype, requires_grad=backward)
-
-                    def run(mode: Mode) -> None:
-                        with torch.set_grad_enabled(backward):
-                            out = apply(Route.of(names), deltas, x, x, base, noise, "site", mode)
-                        if backward:
-                            out.sum().backward()
-
-                    times = [milliseconds(lambda m=mode: run(m), repeats) for mode in ("looped", "grouped", "auto")]
-                    shape = [kind, num_adapters, rows_each, tokens, evenness, backward]
-                    writer.writerow([*shape, *(f"{t:.2f}" for t in times)])
+                delta.start(nn.LayerNorm(WIDTH), torch.Generator())
+                delta.requires_grad_(backward)
+            names = ["a00"] * extra + [name for name in deltas for _ in range(rows_each)]
+            x = torch.randn(len(names), tokens, WIDTH, dtype=getattr(torch, args.dtype), requires_grad=backward)
+            modes: tuple[Mode, ...] = ("looped", "grouped", "auto")
+            times = [site_milliseconds(mode, deltas, names, x, args.repeats) for mode in modes]
+            evenness = "uneven" if extra else "even"
+            writer.writerow([kind, *shape, evenness, backward, *(f"{t:.2f}" for t in times)])
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def test_loading_twice_gives_the_same_bits_and_fingerprints(folder_of: Callable[
 
 def test_an_unknown_architecture_is_named_with_those_there_are(copied: Path) -> None:
     edit_config(copied, model_type="modernbart")
-    with pytest.raises(UnsupportedArchitecture, match="'modernbart' is not supported. Supported are: bert, roberta"):
+    with pytest.raises(UnsupportedArchitecture, match=r"'modernbart' is not supported. Supported are: bert, roberta"):
         load(copied)
 
 
@@ -81,7 +81,7 @@ def test_a_checkpoint_that_lacks_tensors_is_refused_and_nothing_is_made_up(copie
         del weights["encoder.layer.1.output.dense.weight"]
 
     edit_weights(copied, with_a_hole)
-    with pytest.raises(BackboneError, match="lacks tensors .*encoder.layer.1.output.dense.weight"):
+    with pytest.raises(BackboneError, match=r"lacks tensors .*encoder.layer.1.output.dense.weight"):
         load(copied)
 
 
@@ -111,7 +111,11 @@ def test_sentence_transformers_say_how_they_pool(copied: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("/no/such/folder", "there is no folder"), ("./nowhere", "there is no folder"), ("~/nowhere/at/all", "there is no")],
+    [
+        ("/no/such/folder", "there is no folder"),
+        ("./nowhere", "there is no folder"),
+        ("~/nowhere/at/all", "there is no"),
+    ],
 )
 def test_a_folder_that_does_not_exist_is_refused(name: str, message: str) -> None:
     with pytest.raises(BackboneError, match=message):
@@ -119,7 +123,7 @@ def test_a_folder_that_does_not_exist_is_refused(name: str, message: str) -> Non
 
 
 def test_folders_without_config_and_unknown_options_are_refused(tmp_path: Path, tiny_bert_folder: Path) -> None:
-    with pytest.raises(BackboneError, match="config.json"):
+    with pytest.raises(BackboneError, match=r"config.json"):
         load(tmp_path)
     (tmp_path / "config.json").write_text("{not json")
     with pytest.raises(BackboneError, match="not a JSON file"):

@@ -26,7 +26,7 @@ TEXTS = Rows(
     ["good film", "the plot was not great at all", "a", "win cash now free prize"],
     ["x y", "bad", "free call you", "see you at five"],
 )
-EXACT = dict(rtol=0.0, atol=0.0)
+EXACT = {"rtol": 0.0, "atol": 0.0}
 
 
 class Setup:
@@ -130,9 +130,7 @@ def test_adding_and_removing_an_adapter_leaves_every_bit_of_the_others(method: s
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_dropout_of_a_row_does_not_depend_on_its_company(
-    architecture: str, folder_of: Callable[[str], Path]
-) -> None:
+def test_dropout_of_a_row_does_not_depend_on_its_company(architecture: str, folder_of: Callable[[str], Path]) -> None:
     setup = Setup(folder_of(architecture), {"a": setting("lora", 4)})
     setup.backbone.model.train()
     encoded = encode(setup.backbone.tokenizer, TEXTS, 32)
@@ -149,3 +147,21 @@ def test_dropout_of_a_row_does_not_depend_on_its_company(
     assert not torch.equal(alone, setup.hidden("aa", batch=alone_batch))
     for row, at in enumerate((0, 2)):
         torch.testing.assert_close(mixed[2 + row, : lengths[at]], alone[row, : lengths[at]], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("route", ["abcd", "dcba", "aabb", "ab-c", "aaab"])
+def test_what_is_kept_between_batches_changes_no_bit(route: str, tiny_bert_folder: Path) -> None:
+    """Kept stacks, with other batches before: the bits of a backbone that answers for the first time."""
+    adapters = {letter: setting("houlsby", 3 + number) for number, letter in enumerate("abcd")}
+    fresh, used = Setup(tiny_bert_folder, adapters), Setup(tiny_bert_folder, adapters)
+    for setup in (fresh, used):
+        for live in setup.live.values():
+            live.frozen()
+    with torch.no_grad():
+        for other in ("cdab", "aabb", "bbaa", "dddd", route):
+            used.hidden(other)
+        torch.testing.assert_close(used.hidden(route), fresh.hidden(route), **EXACT)
+        used.attached.remove("d")
+        used.attached.add("d", fresh.live["a"].deltas)  # another adapter under an old name
+        expected = fresh.hidden(route.replace("d", "a"))
+        torch.testing.assert_close(used.hidden(route), expected, rtol=0, atol=1e-5)

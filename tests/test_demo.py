@@ -27,7 +27,9 @@ SMALL = Sizes(train=60, validation=20, test=20)
 
 def beginning(text: str) -> str:
     """Ten words of a text, as a reader who skims would compare them."""
-    return " ".join(word for word in re.findall("[a-z]+", re.sub(r"http\S+|@\w+", "", text.lower())) if word != "rt")[:50]
+    return " ".join(word for word in re.findall("[a-z]+", re.sub(r"http\S+|@\w+", "", text.lower())) if word != "rt")[
+        :50
+    ]
 
 
 @pytest.fixture(scope="module", params=CORPORA, ids=lambda corpus: corpus.task)
@@ -52,7 +54,7 @@ def shares(rows: Rows) -> dict[int, float]:
 
 def test_each_split_has_as_many_rows_as_wanted(task: Task) -> None:
     assert task.test is not None
-    assert (len(task.train), len(task.validation), len(task.test)) == (1500, 200, 400)
+    assert (len(task.train), len(task.validation), len(task.test)) == (1400, 200, 400)
 
 
 def test_each_split_has_the_labels_in_the_same_shares(task: Task) -> None:

@@ -19,7 +19,7 @@ from polytask.train.loop import Event, Failed, Step, admitted, run, train
 from polytask.train.recipe import Recipe
 
 RECIPE = Recipe(Houlsby(4), lr=1e-2, epochs=2, batch_size=8)
-CLOSE = dict(rtol=0, atol=2e-4)
+CLOSE = {"rtol": 0, "atol": 2e-4}
 
 
 def tensors_of(outcome: object) -> dict[str, torch.Tensor]:
@@ -32,7 +32,9 @@ def tensors_of(outcome: object) -> dict[str, torch.Tensor]:
 @pytest.fixture
 def several(tiny_task: Task) -> dict[str, tuple[Task, Recipe]]:
     """Jobs that share nothing but the backbone."""
-    long = Rows(["the plot was not great at all and " + t for t in tiny_task.train.texts], targets=tiny_task.train.targets)
+    long = Rows(
+        ["the plot was not great at all and " + t for t in tiny_task.train.texts], targets=tiny_task.train.targets
+    )
     scores = Rows(tiny_task.train.texts, targets=[2.0 * t for t in tiny_task.train.targets or []])
     return {
         "mood": (tiny_task, RECIPE),

@@ -27,7 +27,13 @@ def test_precision_does_not_change_what_is_dropped() -> None:
 
 def test_equal_keys_give_equal_masks_and_others_independent_ones() -> None:
     like = torch.empty(0)
-    keys = [(0, "job", 1, "site"), (1, "job", 1, "site"), (0, "other", 1, "site"), (0, "job", 2, "site"), (0, "job", 1, "s")]
+    keys = [
+        (0, "job", 1, "site"),
+        (1, "job", 1, "site"),
+        (0, "other", 1, "site"),
+        (0, "job", 2, "site"),
+        (0, "job", 1, "s"),
+    ]
     masks = [(keep_mask(SHAPE, 0.1, key, like) == 0).double() for key in keys]
     assert torch.equal(masks[0], (keep_mask(SHAPE, 0.1, keys[0], like) == 0).double())
     for mask in masks[1:]:

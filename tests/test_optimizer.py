@@ -8,7 +8,7 @@ from torch import nn
 
 from polytask.train.optimizer import FlatAdam, linear_schedule
 
-SETTINGS = dict(weight_decay=0.01, clip=1.0, epsilon=1e-6)
+SETTINGS = {"weight_decay": 0.01, "clip": 1.0, "epsilon": 1e-6}
 
 
 def parameters() -> dict[str, nn.Parameter]:

@@ -28,7 +28,10 @@ def store(tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path) -> Store:
     scores = Rows(tiny_task.train.texts, targets=[float(t) for t in tiny_task.train.targets or []])
     tasks = {
         "mood": (tiny_task, Houlsby(4)),
-        "three": (replace(tiny_task, labels=("x", "y", "z"), train=three, validation=three, test=None), METHODS["lora"]()),
+        "three": (
+            replace(tiny_task, labels=("x", "y", "z"), train=three, validation=three, test=None),
+            METHODS["lora"](),
+        ),
         "stars": (
             Task("stars", "regression", (), "pearson", scores, scores),
             METHODS["ia3"](),
@@ -93,7 +96,7 @@ def test_what_cannot_be_answered_is_refused(tiny_backbone: Backbone, store: Stor
     with pytest.raises(WrongBackbone, match="fingerprint"):
         MultiTask(other, store).predict(TEXTS, "mood")
     deeper = load_backbone(save_tiny(tmp_path / "deep", num_hidden_layers=3), device="cpu", dtype="float32")
-    with pytest.raises(WrongDepth, match="2 layers.*3"):
+    with pytest.raises(WrongDepth, match=r"2 layers.*3"):
         MultiTask(deeper, store).predict(TEXTS, "mood")
 
 

@@ -36,7 +36,9 @@ def jobs_of(backbone: Backbone, task: Task, *methods: Method) -> list[Job]:
     ]
 
 
-@pytest.mark.parametrize("methods", [(Houlsby(4),), (FullFineTuning(),), (Houlsby(4), LoRA(2, dropout=0.3), FullFineTuning())])
+@pytest.mark.parametrize(
+    "methods", [(Houlsby(4),), (FullFineTuning(),), (Houlsby(4), LoRA(2, dropout=0.3), FullFineTuning())]
+)
 def test_stopped_between_any_two_events_and_resumed_is_the_same_run(
     methods: tuple[Method, ...], tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
 ) -> None:
@@ -70,9 +72,7 @@ def test_killed_at_random_points_many_times_it_ends_with_the_same_digest(tmp_pat
         assert digest == whole
 
 
-def test_ctrl_c_ends_between_two_steps_and_resumes(
-    tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
-) -> None:
+def test_ctrl_c_ends_between_two_steps_and_resumes(tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path) -> None:
     path = tmp_path / "run.ckpt"
     expected, _ = train(tiny_backbone, tiny_task, RECIPE)
     seen: list[Step] = []
@@ -96,7 +96,9 @@ def test_a_run_that_was_over_ends_at_once_with_the_same_tensors(
     tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
 ) -> None:
     first, _ = train(tiny_backbone, tiny_task, RECIPE, checkpoint=tmp_path / "run.ckpt")
-    again, _ = train(tiny_backbone, tiny_task, RECIPE, checkpoint=tmp_path / "run.ckpt", resume=True, progress=pytest.fail)  # type: ignore[arg-type]
+    again, _ = train(
+        tiny_backbone, tiny_task, RECIPE, checkpoint=tmp_path / "run.ckpt", resume=True, progress=pytest.fail
+    )  # type: ignore[arg-type]
     assert again.tensor_digest == first.tensor_digest
 
 
@@ -115,7 +117,9 @@ def test_a_changed_recipe_data_or_backbone_is_refused_by_name(
     train(tiny_backbone, tiny_task, RECIPE, checkpoint=path)
     content = path.read_bytes()
 
-    def refused(words: str, backbone: Backbone = tiny_backbone, task: Task = tiny_task, recipe: Recipe = RECIPE) -> None:
+    def refused(
+        words: str, backbone: Backbone = tiny_backbone, task: Task = tiny_task, recipe: Recipe = RECIPE
+    ) -> None:
         with pytest.raises(CheckpointError, match=words):
             train(backbone, task, recipe, checkpoint=path, resume=True)
         assert path.read_bytes() == content

@@ -55,7 +55,9 @@ def test_saved_loaded_and_predicted_is_what_training_saw(
     store = Store(tmp_path / "store")
     store.put(adapter)
     predictions = MultiTask(tiny_backbone, store).predict(tiny_task.validation.texts, task="mood")
-    right = [p.label == ("bad", "good")[t] for p, t in zip(predictions, tiny_task.validation.targets or [], strict=True)]
+    right = [
+        p.label == ("bad", "good")[t] for p, t in zip(predictions, tiny_task.validation.targets or [], strict=True)
+    ]
     assert sum(right) / len(right) == pytest.approx(result.validation.score)
     assert result.test is not None
     assert result.test.score == pytest.approx(result.validation.score)  # the same rows
@@ -93,7 +95,9 @@ def test_jobs_trained_together_equal_each_trained_alone(tiny_bert_folder: Path, 
     """In float64, after several steps, with dropout on, with other methods, sizes, rates, lengths and batch sizes."""
     backbone = load_backbone(tiny_bert_folder, device="cpu", dtype="float64")
     assert backbone.config.hidden_dropout_prob == 0.1
-    long = Rows(["the plot was not great at all and " + text for text in tiny_task.train.texts], targets=tiny_task.train.targets)
+    long = Rows(
+        ["the plot was not great at all and " + text for text in tiny_task.train.texts], targets=tiny_task.train.targets
+    )
     three = Rows(tiny_task.train.texts, targets=[row % 3 for row in range(len(tiny_task.train))])
     jobs = {
         "a": (tiny_task, Recipe(Houlsby(5), lr=1e-2, epochs=1, batch_size=8)),
@@ -119,7 +123,7 @@ def test_jobs_trained_together_equal_each_trained_alone(tiny_bert_folder: Path, 
 
 def test_a_rate_that_diverges_is_refused_in_words(tiny_backbone: Backbone, tiny_task: Task) -> None:
     before = state_of(tiny_backbone)
-    with pytest.raises(RecipeError, match="diverged at step .* Lower the learning rate"):
+    with pytest.raises(RecipeError, match=r"diverged at step .* Lower the learning rate"):
         train(tiny_backbone, tiny_task, replace(QUICK, method=FullFineTuning(), lr=1e30, epochs=30))
     assert all(torch.equal(tensor, before[key]) for key, tensor in state_of(tiny_backbone).items())
 
@@ -159,7 +163,12 @@ def test_the_papers_recipe_is_to_the_letter() -> None:
     recipe = Recipe.paper()
     assert recipe.method == Houlsby(64, activation="gelu_tanh", init_std=1e-2)
     assert (recipe.batch_size, recipe.warmup, recipe.clip, recipe.max_length) == (32, 0.1, 1.0, 128)
-    assert (recipe.weight_decay, recipe.epsilon, recipe.bias_correction, recipe.head_dropout) == (0.01, 1e-6, False, 0.1)
+    assert (recipe.weight_decay, recipe.epsilon, recipe.bias_correction, recipe.head_dropout) == (
+        0.01,
+        1e-6,
+        False,
+        0.1,
+    )
 
 
 def test_a_recipe_reads_back_from_its_json_and_has_a_key_of_its_content() -> None:

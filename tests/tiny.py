@@ -15,7 +15,9 @@ WORDS = (
     "prize call see you at five tomorrow team game score goal match bank market share price election vote law"
 ).split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-VOCABULARY = {word: number for number, word in enumerate(dict.fromkeys([*SPECIAL, *WORDS, *"abcdefghijklmnopqrstuvwxyz"]))}
+VOCABULARY = {
+    word: number for number, word in enumerate(dict.fromkeys([*SPECIAL, *WORDS, *"abcdefghijklmnopqrstuvwxyz"]))
+}
 
 COMMON = {"vocab_size": len(VOCABULARY), "max_position_embeddings": 66, "pad_token_id": 0}
 BERT_LIKE = {

@@ -33,9 +33,12 @@ if TYPE_CHECKING:
     from polytask.store import Store as Store
     from polytask.tasks.files import read_task as read_task
     from polytask.tasks.task import Rows as Rows, Task as Task
+    from polytask.train.grid import grid as grid
     from polytask.train.loop import train as train
     from polytask.train.recipe import Recipe as Recipe
     from polytask.train.result import Result as Result
+    from polytask.train.sweep import sweep as sweep
+    from polytask.train.tune import tune as tune
 # isort: on
 
 __version__ = "0.1.0"
@@ -58,9 +61,12 @@ _MODULE_OF = {
     "read_task": "polytask.tasks.files",
     "Rows": "polytask.tasks.task",
     "Task": "polytask.tasks.task",
+    "grid": "polytask.train.grid",
     "train": "polytask.train.loop",
     "Recipe": "polytask.train.recipe",
     "Result": "polytask.train.result",
+    "sweep": "polytask.train.sweep",
+    "tune": "polytask.train.tune",
 }
 
 __all__ = sorted([*_MODULE_OF, "PolytaskError", "errors"])

@@ -19,7 +19,7 @@ from polytask.architectures import Architecture, architecture_of, locate
 from polytask.errors import BackboneError, RecipeError, RouteError, UnknownName
 from polytask.methods.seam import Delta, DeltaMethod, Method, Place, Replacement
 from polytask.noise import Noise, keyed_generator
-from polytask.routing import Mode, Route, apply
+from polytask.routing import Mode, Route, Stacks, apply
 
 
 class Site:
@@ -28,6 +28,7 @@ class Site:
     def __init__(self, place: Place, read: nn.Module, written: nn.Module) -> None:
         self.place, self.read, self.written = place, read, written
         self.deltas: dict[str, Delta] = {}
+        self.stacks = Stacks()
         self.x: Tensor | None = None
         self.handles: list[Any] = []
         self.is_inside = False
@@ -100,6 +101,7 @@ class Attached:
         self.default = None if self.default == name else self.default
         for site in self.sites.values():
             site.deltas.pop(name, None)
+            site.stacks.clear()
             if not site.deltas:
                 site.unhook()
 
@@ -119,7 +121,7 @@ class Attached:
         if self.route is None and self.default is None:
             return y
         route = self.route or Route((self.default,) * len(y))
-        return apply(route, site.deltas, x, y, site.written, self.noise, site.place.name, self.mode)
+        return apply(route, site.deltas, x, y, site.written, self.noise, site.place.name, self.mode, site.stacks)
 
 
 def deltas_for(

@@ -186,7 +186,7 @@ def fingerprint_of(model: nn.Module, row: Architecture) -> str:
     sha = hashlib.sha256(json.dumps({field: getattr(config, field, None) for field in row.fields}).encode())
     for name, tensor in sorted(model.state_dict().items()):
         sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        sha.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+        sha.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
     return sha.hexdigest()
 
 

@@ -15,7 +15,7 @@ from polytask.errors import RouteError
 from polytask.live import LiveAdapter, encode_batch
 from polytask.routing import Route
 from polytask.store import Store
-from polytask.tasks.batches import Encoded, budget_batches, collate, encode
+from polytask.tasks.batches import Encoded, budget_batches, collate, encode, joined
 from polytask.tasks.task import Kind, Rows
 
 BATCH_TOKENS = 4096
@@ -63,18 +63,19 @@ def scores_of(
 ) -> list[Tensor]:
     """The scores of each row's own adapter, in the order of the rows, in fp32 on the CPU.
 
-    Rows are sorted by length and packed to ``batch_tokens``. Adapters with deltas share forward passes; a
+    Of a row that was split, the mean over its windows. Rows are sorted by length and packed to ``batch_tokens``. Adapters with deltas share forward passes; a
     replacement runs as its own. ``adapters`` with deltas are on ``attached`` under the same names.
     """
     scores: list[Tensor] = [torch.empty(0)] * len(encoded)
     lengths = encoded.lengths
+    names = encoded.for_each(names)
     for group in _groups(adapters, names):
         for picked in budget_batches([lengths[row] for row in group], batch_tokens):
             rows = [group[position] for position in picked]
             answers = _batch_scores(backbone, attached, adapters, encoded, [names[row] for row in rows], rows)
             for row, answer in zip(rows, answers, strict=True):
                 scores[row] = answer
-    return scores
+    return encoded.averaged(scores)
 
 
 def _groups(adapters: Mapping[str, LiveAdapter], names: Sequence[str]) -> list[list[int]]:
@@ -121,7 +122,7 @@ class MultiTask:
         self.max_length = max_length
         self.attached = Attached(backbone.model, backbone.row, backbone.noise)
         self.adapters: dict[str, LiveAdapter] = {}
-        self._lengths: dict[str, int] = {}
+        self._cuts: dict[str, tuple[int, str]] = {}
 
     def load(self, reference: str) -> str:
         """Make an adapter ready; the name under which it is held, ``task@version``.
@@ -137,7 +138,7 @@ class MultiTask:
             live = LiveAdapter.from_adapter(self.backbone, adapter)
             self.attached.add(name, live.deltas)
             self.adapters[name] = live
-            self._lengths[name] = int(adapter.header.recipe.get("max_length", self.backbone.max_length))
+            self._cuts[name] = self._cut(adapter.header.recipe)
         return name
 
     def unload(self, reference: str) -> None:
@@ -164,10 +165,21 @@ class MultiTask:
             return []
         held = {reference: self.load(reference) for reference in dict.fromkeys(tasks)}
         names = [held[reference] for reference in tasks]
-        limits = self.max_length or max(self._lengths[name] for name in held.values())
-        encoded = encode(self.backbone.tokenizer, _rows(texts), min(limits, self.backbone.max_length))
-        scores = scores_of(self.backbone, self.attached, self.adapters, encoded, names)
+        scores = scores_of(self.backbone, self.attached, self.adapters, self._encoded(_rows(texts), names), names)
         return [self._prediction(reference, held[reference], row) for reference, row in zip(tasks, scores, strict=True)]
+
+    def _cut(self, recipe: Mapping[str, Any]) -> tuple[int, str]:
+        """How an adapter of this recipe has its texts cut: to how many tokens, and what becomes of the rest."""
+        limit = self.max_length or int(recipe.get("max_length", self.backbone.max_length))
+        return min(limit, self.backbone.max_length), str(recipe.get("long", "truncate"))
+
+    def _encoded(self, rows: Rows, names: Sequence[str]) -> Encoded:
+        """Each text cut as its own adapter has it, whatever the others ask for."""
+        ways: dict[tuple[int, str], list[int]] = {}
+        for row, name in enumerate(names):
+            ways.setdefault(self._cuts[name], []).append(row)
+        parts = [(encode(self.backbone.tokenizer, rows.take(own), *way), own) for way, own in ways.items()]
+        return parts[0][0] if len(parts) == 1 else joined(parts)
 
     def _prediction(self, reference: str, name: str, scores: Tensor) -> Prediction:
         live = self.adapters[name]

@@ -9,6 +9,7 @@ Nothing here depends on adapters that are not in the batch: adding or removing o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -114,8 +115,42 @@ def as_rows(rows: Sequence[int]) -> Rows:
     return torch.tensor(rows)
 
 
+class Stacks:
+    """The stacked parameters that a site used last, kept while no gradients are asked for.
+
+    Batches of the same tasks follow each other: then nothing is copied. At most one stack is kept for each kind of
+    delta, so that memory follows the adapters in a batch, not the hundreds that are loaded.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[object, tuple[tuple[int, ...], torch.dtype, dict[str, Tensor]]] = {}
+
+    def of(self, deltas: Sequence[Delta], dtype: torch.dtype) -> dict[str, Tensor]:
+        """Parameters of deltas with equal keys as ``[K, …]``; matrices in ``dtype`` where they are kept."""
+        if any(parameter.requires_grad for delta in deltas for parameter in delta.parameters()):
+            return stack(deltas)
+        which, key = tuple(map(id, deltas)), deltas[0].stack_key
+        kept = self._kept.get(key)
+        if kept is None or kept[:2] != (which, dtype):
+            made = {name: p.to(dtype) if p.dim() > 2 else p for name, p in stack(deltas).items()}
+            kept = self._kept[key] = (which, dtype, made)
+        return kept[2]
+
+    def clear(self) -> None:
+        """Forget them: an adapter has left."""
+        self._kept.clear()
+
+
 def apply(
-    route: Route, deltas: Mapping[str, Delta], x: Tensor, y: Tensor, base: nn.Module, noise: Noise, site: str, mode: Mode
+    route: Route,
+    deltas: Mapping[str, Delta],
+    x: Tensor,
+    y: Tensor,
+    base: nn.Module,
+    noise: Noise,
+    site: str,
+    mode: Mode,
+    stacks: Stacks,
 ) -> Tensor:
     """The output of a site after each row met its own adapter's delta.
 
@@ -128,6 +163,7 @@ def apply(
         noise: the source of dropout, for deltas that drop.
         site: the site's name, part of the dropout's key.
         mode: how rows are parted.
+        stacks: where stacked parameters are kept between batches.
 
     Returns:
         ``[B, T, O]``; rows without a delta here are those of ``y``.
@@ -140,38 +176,44 @@ def apply(
     rates = {deltas[part.names[0]].dropout for part in parts}
     dropped = {rate: noise.drop(x, rate, f"{site}.delta") for rate in rates}
     if len(parts) == 1 and parts[0].rows == slice(0, len(y)):
-        return run(parts[0], deltas, dropped[deltas[parts[0].names[0]].dropout], y, base)
+        return run(parts[0], deltas, dropped[deltas[parts[0].names[0]].dropout], y, base, stacks)
     if all(isinstance(part.rows, slice) for part in parts):
-        return _in_slices(parts, deltas, dropped, y, base)
-    outs = [run(part, deltas, dropped[deltas[part.names[0]].dropout][part.rows], y[part.rows], base) for part in parts]
+        return _in_slices(parts, deltas, dropped, y, base, stacks)
+    inputs = [(dropped[deltas[part.names[0]].dropout][part.rows], y[part.rows]) for part in parts]
+    outs = [run(part, deltas, *given, base, stacks) for part, given in zip(parts, inputs)]
     rows = torch.cat([torch.arange(len(y))[part.rows] for part in parts]).to(y.device)
     return y.index_copy(0, rows, torch.cat(outs))
 
 
 def _in_slices(
-    parts: Sequence[Part], deltas: Mapping[str, Delta], dropped: Mapping[float, Tensor], y: Tensor, base: nn.Module
+    parts: Sequence[Part],
+    deltas: Mapping[str, Delta],
+    dropped: Mapping[float, Tensor],
+    y: Tensor,
+    base: nn.Module,
+    stacks: Stacks,
 ) -> Tensor:
     """Parts of consecutive rows: one split and one concatenation, so that gradients are not padded for each part."""
     after: dict[int, Part] = {part.rows.start: part for part in parts}  # type: ignore[union-attr]
     ends = {start: part.rows.stop for start, part in after.items()}  # type: ignore[union-attr]
     cuts = sorted({0, len(y), *after, *ends.values()})
-    sizes = [stop - start for start, stop in zip(cuts, cuts[1:])]
+    sizes = [stop - start for start, stop in itertools.pairwise(cuts)]
     pieces = dict(zip(cuts, y.split(sizes)))
     inputs = {rate: dict(zip(cuts, x.split(sizes))) for rate, x in dropped.items()}
     for start, part in after.items():
         x = inputs[deltas[part.names[0]].dropout][start]
-        pieces[start] = run(part, deltas, x, pieces[start], base)
+        pieces[start] = run(part, deltas, x, pieces[start], base, stacks)
     return torch.cat(list(pieces.values()))
 
 
-def run(part: Part, deltas: Mapping[str, Delta], x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
+def run(part: Part, deltas: Mapping[str, Delta], x: Tensor, y: Tensor, base: nn.Module, stacks: Stacks) -> Tensor:
     """One call of the formula for a part; ``x`` and ``y`` are its rows only."""
     first = deltas[part.names[0]]
     num_adapters = len(part.adapters)
     if num_adapters == 1:
         out: Tensor = first(x, y, base)
         return out
-    stacked = stack([deltas[name] for name in part.adapters])
+    stacked = stacks.of([deltas[name] for name in part.adapters], y.dtype)
     if part.is_even:  # [B, T, D] as [K, B/K * T, D]: an adapter's rows as one long one, no weights copied
         long = [tensor.reshape(num_adapters, -1, tensor.shape[-1]) for tensor in (x, y)]
         out = functional_call(first, stacked, (*long, base))

@@ -11,7 +11,7 @@ Shapes: ``B`` rows, ``T`` tokens, ``D`` hidden, ``R`` bottleneck, ``I`` and ``O`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar

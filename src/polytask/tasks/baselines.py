@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 from polytask.tasks.metrics import score
-from polytask.tasks.task import Rows, Task
+from polytask.tasks.task import Rows, Target, Task
 
 STRENGTHS = (1.0, 10.0, 100.0)
 
@@ -32,14 +34,16 @@ def tfidf_score(task: Task, rows: Rows) -> float:
 
     assert task.kind == "classification", "a baseline of one label a row"
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
-    features = vectorizer.fit_transform(_whole(task.train))
+    train = vectorizer.fit_transform(_whole(task.train))
+    validation, asked = vectorizer.transform(_whole(task.validation)), vectorizer.transform(_whole(rows))
 
-    def scored(model: LogisticRegression, on: Rows) -> float:
-        predictions = model.predict(vectorizer.transform(_whole(on))).tolist()
-        return score(task.metric, task.kind, on.targets or (), predictions, num_labels=len(task.labels))
+    def scored(model: Any, features: Any, targets: Sequence[Target] | None) -> float:
+        predictions = model.predict(features).tolist()
+        return score(task.metric, task.kind, targets or (), predictions, num_labels=len(task.labels))
 
-    models = [LogisticRegression(C=c, max_iter=300).fit(features, task.train.targets) for c in STRENGTHS]
-    return scored(max(models, key=lambda model: scored(model, task.validation)), rows)
+    models = [LogisticRegression(C=c, solver="newton-cg").fit(train, task.train.targets) for c in STRENGTHS]
+    best = max(models, key=lambda model: scored(model, validation, task.validation.targets))
+    return scored(best, asked, rows.targets)
 
 
 def _whole(rows: Rows) -> list[str]:

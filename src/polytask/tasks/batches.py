@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from polytask.errors import RecipeError
 from polytask.noise import key_seed
 from polytask.tasks.task import Rows
 
@@ -17,14 +18,21 @@ POOL = 64
 CHUNK = 4096
 GOLDEN = (5**0.5 - 1) / 2
 
+Long = Literal["truncate", "split"]
+"""What becomes of a text that is too long: its end is cut off, or it is read in windows that overlap by a quarter."""
+
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of some texts. ``types`` tell the second text of a pair from the first."""
+    """Token ids of some texts. ``types`` tell the second text of a pair from the first.
+
+    Where texts were split, each window is a text here, and ``owners`` has the row that it is of.
+    """
 
     ids: list[list[int]]
     types: list[list[int]] | None
     num_truncated: int
+    owners: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -33,6 +41,24 @@ class Encoded:
     def lengths(self) -> list[int]:
         """Tokens of each text."""
         return [len(ids) for ids in self.ids]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that the texts or windows are of."""
+        return len(self.ids) if self.owners is None else 1 + max(self.owners, default=-1)
+
+    def for_each(self, of_rows: Sequence[Any]) -> Sequence[Any]:
+        """What rows have, for each of their texts or windows."""
+        return of_rows if self.owners is None else [of_rows[row] for row in self.owners]
+
+    def averaged(self, scores: list[Tensor]) -> list[Tensor]:
+        """Scores of texts or windows as scores of rows: the mean over each row's windows."""
+        if self.owners is None:
+            return scores
+        windows: list[list[Tensor]] = [[] for _ in range(self.num_rows)]
+        for row, of_window in zip(self.owners, scores, strict=True):
+            windows[row].append(of_window)
+        return [torch.stack(of_row).mean(dim=0) for of_row in windows]
 
 
 @dataclass(frozen=True)
@@ -47,8 +73,16 @@ class Batch:
         return len(self.ids)
 
 
-def encode(tokenizer: Any, rows: Rows, max_length: int) -> Encoded:
-    """Cut texts (or pairs) into tokens, at most ``max_length`` each, the longer of a pair cut first."""
+def encode(tokenizer: Any, rows: Rows, max_length: int, long: str = "truncate") -> Encoded:
+    """Cut texts (or pairs) into tokens, at most ``max_length`` each, the longer of a pair cut first.
+
+    With ``long="split"`` nothing is lost: a longer text becomes several windows.
+
+    Raises:
+        RecipeError: pairs are to be split.
+    """
+    if long == "split":
+        return _split(tokenizer, rows, max_length)
     ids: list[list[int]] = []
     types: list[list[int]] = []
     num_truncated = 0
@@ -63,6 +97,37 @@ def encode(tokenizer: Any, rows: Rows, max_length: int) -> Encoded:
     return Encoded(ids, types or None, num_truncated)
 
 
+def _split(tokenizer: Any, rows: Rows, max_length: int) -> Encoded:
+    if rows.pairs is not None:
+        raise RecipeError("pairs of texts cannot be split into windows, only single texts. Choose to truncate them")
+    ids: list[list[int]] = []
+    types: list[list[int]] = []
+    owners: list[int] = []
+    overlap = (max_length - tokenizer.num_special_tokens_to_add()) // 4
+    for start in range(0, len(rows), CHUNK):
+        texts = list(rows.texts[start : start + CHUNK])
+        cut = tokenizer(
+            texts,
+            truncation=True,
+            max_length=max_length,
+            stride=overlap,
+            return_overflowing_tokens=True,
+            return_attention_mask=False,
+        )
+        owners += [start + row for row in cut["overflow_to_sample_mapping"]]
+        ids += cut["input_ids"]
+        types += cut.get("token_type_ids", [])
+    return Encoded(ids, types or None, 0, owners)
+
+
+def joined(parts: Sequence[tuple[Encoded, Sequence[int]]]) -> Encoded:
+    """Texts that were cut in different ways as one, each part with the rows that its own rows are."""
+    ids = [ids for part, _ in parts for ids in part.ids]
+    types = [types for part, _ in parts for types in part.types or ()]
+    owners = [row for part, rows in parts for row in part.for_each(rows)]
+    return Encoded(ids, types or None, sum(part.num_truncated for part, _ in parts), owners)
+
+
 def _longer_than(tokenizer: Any, rows: Rows, max_length: int) -> int:
     """How many of these texts have more tokens than ``max_length``."""
     if not len(rows):
@@ -72,9 +137,7 @@ def _longer_than(tokenizer: Any, rows: Rows, max_length: int) -> int:
     return sum(len(tokens) > max_length for tokens in whole["input_ids"])
 
 
-def collate(
-    parts: Sequence[tuple[Encoded, Sequence[int]]], pad: int, device: torch.device, multiple: int = 1
-) -> Batch:
+def collate(parts: Sequence[tuple[Encoded, Sequence[int]]], pad: int, device: torch.device, multiple: int = 1) -> Batch:
     """One batch of the given rows of each part, padded to the longest (rounded up to ``multiple``)."""
     chosen = [(encoded, row) for encoded, rows in parts for row in rows]
     longest = max(len(encoded.ids[row]) for encoded, row in chosen)

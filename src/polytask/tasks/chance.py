@@ -99,7 +99,9 @@ def compared(
     """
     both = resampled(metric, kind, targets, [first, second], num_labels=num_labels, seed=seed, resamples=resamples)
     differences = both[1] - both[0]
-    observed = _observed(metric, kind, targets, second, num_labels) - _observed(metric, kind, targets, first, num_labels)
+    observed = _observed(metric, kind, targets, second, num_labels) - _observed(
+        metric, kind, targets, first, num_labels
+    )
     beyond = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     num_apart = sum(one != other for one, other in zip(first, second, strict=True))
     p_value = min(1.0, max(2 * (beyond + 1) / (resamples + 1), 2.0 ** (1 - num_apart)))

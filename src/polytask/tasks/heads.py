@@ -70,7 +70,7 @@ class ClassificationHead(Head):
 
     def predictions(self, scores: Tensor) -> list[Any]:
         """The likeliest label's index."""
-        return scores.argmax(dim=-1).tolist()  # type: ignore[no-any-return]
+        return scores.argmax(dim=-1).tolist()
 
 
 class MultilabelHead(Head):
@@ -130,7 +130,7 @@ class RegressionHead(Head):
 
     def predictions(self, scores: Tensor) -> list[Any]:
         """One float a row."""
-        return scores.squeeze(-1).tolist()  # type: ignore[no-any-return]
+        return scores.squeeze(-1).tolist()
 
     def state_in_own_unit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights and bias that give the same values without ``centre`` and ``spread``."""

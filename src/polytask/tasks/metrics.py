@@ -172,7 +172,7 @@ def _averaged_f1(targets: Sequence[Target], predictions: Sequence[Target], num_l
 
     if not isinstance(targets[0], tuple):
         return float(f1_score(targets, predictions, average=average, zero_division=0.0))
-    true, given = _indicators(targets, num_labels), _indicators(predictions, num_labels)
+    true, given = indicators(targets, num_labels), indicators(predictions, num_labels)
     seen = true.any(axis=0) | given.any(axis=0)
     if not seen.any():
         return 1.0  # no row has a label and none was given one: every decision is right
@@ -181,7 +181,7 @@ def _averaged_f1(targets: Sequence[Target], predictions: Sequence[Target], num_l
     return float(f1_score(true[:, seen], given[:, seen], average=average, zero_division=0.0))
 
 
-def _indicators(rows: Sequence[tuple[int, ...]], num_labels: int) -> Any:
+def indicators(rows: Sequence[tuple[int, ...]], num_labels: int) -> Any:
     """A table of 0 and 1, ``[rows, num_labels]``."""
     import numpy as np
 

@@ -15,7 +15,7 @@ from polytask.live import LiveAdapter
 from polytask.noise import Draw, Key, keep_mask
 from polytask.tasks.batches import encode, epoch_batches
 from polytask.tasks.heads import RegressionHead
-from polytask.tasks.task import Rows, Task, Target
+from polytask.tasks.task import Rows, Target, Task
 from polytask.train.optimizer import FlatAdam, linear_schedule
 from polytask.train.recipe import Recipe
 
@@ -28,13 +28,13 @@ class Job:
 
     def __init__(self, backbone: Backbone, task: Task, recipe: Recipe, name: str | None = None) -> None:
         self.name = name or task.name
-        self.task, self.recipe = task, recipe.resolved(len(task.train))
-        self.max_length = min(self.recipe.max_length, backbone.max_length)
+        self.max_length = min(recipe.max_length, backbone.max_length)
+        self.train = encode(backbone.tokenizer, task.train, self.max_length, recipe.long)
+        self.validation = encode(backbone.tokenizer, task.validation, self.max_length, recipe.long)
+        self.task, self.recipe = task, recipe.resolved(len(self.train))
         self.key: Key = (self.recipe.seed, task.digest)
         self.live = LiveAdapter(backbone, recipe.method, task.kind, task.labels, key=self.key)
-        self.train = encode(backbone.tokenizer, task.train, self.max_length)
-        self.validation = encode(backbone.tokenizer, task.validation, self.max_length)
-        self.targets = _targets(task.train)
+        self.targets = self.train.for_each(_targets(task.train))
         if isinstance(self.live.head, RegressionHead):
             self.live.head.standardise(self.targets)
         self.weights = class_weights(task) if self.recipe.class_weights else None
@@ -45,10 +45,10 @@ class Job:
             epsilon=self.recipe.epsilon,
             bias_correction=self.recipe.bias_correction,
         )
-        self.steps_an_epoch = -(-len(task.train) // self.recipe.batch_size)
+        self.steps_an_epoch = -(-len(self.train) // self.recipe.batch_size)
         self.num_epochs = self.recipe.epochs or 1
         self.num_steps = self.steps_an_epoch * self.num_epochs
-        self.step = 0
+        self.step, self.lr = 0, 0.0
         self.best_score, self.best_epoch = -math.inf, 0
         self.best: Tensor = self.optimizer.flat.clone()
         self.history: list[dict[str, float]] = []
@@ -112,8 +112,8 @@ class Job:
                 f"Lower the learning rate, which is {self.recipe.lr}"
             )
             return
-        share = linear_schedule(self.step, self.num_steps, self.recipe.warmup)
-        self.optimizer.step(share * (self.recipe.lr or 0.0))
+        self.lr = (self.recipe.lr or 0.0) * linear_schedule(self.step, self.num_steps, self.recipe.warmup)
+        self.optimizer.step(self.lr)
         self.step += 1
         self.loss_sum += loss
         self.num_tokens += sum(len(self.train.ids[row]) for row in rows)
@@ -163,5 +163,3 @@ def class_weights(task: Task) -> list[float]:
 def _targets(rows: Rows) -> Sequence[Target]:
     assert rows.targets is not None, "training rows have targets"
     return rows.targets
-
-

@@ -10,7 +10,7 @@ import itertools
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +161,7 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def run(backbone: Backbone, jobs: Sequence[Job], *, budget_tokens: int | None = None) -> Iterator[Event]:
+def run(backbone: Backbone, jobs: Sequence[Job], *, budget_tokens: int | None = None) -> Generator[Event, None, None]:
     """Train jobs to their ends, yielding what happens; afterwards each holds its last parameters and its best.
 
     At any time so many jobs take part as fit ``budget_tokens`` of a step; one that is done leaves and the next
@@ -215,9 +215,7 @@ def _round(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> Itera
             yield Failed(job.name, job.failure)
             continue
         epoch = -(-job.step // job.steps_an_epoch)
-        yield Step(
-            job.name, job.step, job.num_steps, epoch, job.num_epochs, loss, job.num_tokens, job.seconds, padding
-        )
+        yield Step(job.name, job.step, job.num_steps, epoch, job.num_epochs, loss, job.num_tokens, job.seconds, padding)
         if job.name in scores:
             is_best = job.best_epoch == job.epoch
             yield Evaluated(job.name, job.epoch, job.num_epochs, job.task.metric, scores[job.name], is_best)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-
 WARM = 10**9
 """A step count at which Adam's bias corrections are 1: to start there is to do without them."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from polytask.errors import RecipeError
 from polytask.methods import Houlsby, Method, described, method_described
+from polytask.tasks.batches import Long
 
 LEARNING_RATES = {
     "houlsby": 1e-3,
@@ -38,7 +39,9 @@ class Recipe:
             None: the method's own.
         epochs: passes over the training rows. None: 3 to 10, fewer the more rows there are.
         batch_size: rows a step.
-        max_length: tokens of a text, the rest is cut; never more than the backbone takes.
+        max_length: tokens of a text; never more than the backbone takes.
+        long: ``truncate`` cuts off what a text has beyond ``max_length``. ``split`` reads it in windows that overlap by
+            a quarter: each is trained on with the text's label, and a text's answer is the mean over its windows.
         seed: of initial weights, shuffles and dropout.
         warmup: share of the steps.
         weight_decay: on weights; not on biases and LayerNorms.
@@ -55,6 +58,7 @@ class Recipe:
     epochs: int | None = None
     batch_size: int = 32
     max_length: int = 256
+    long: Long = "truncate"
     seed: int = 0
     warmup: float = 0.1
     weight_decay: float = 0.01
@@ -71,6 +75,7 @@ class Recipe:
             "epochs": self.epochs is None or self.epochs >= 1,
             "batch_size": self.batch_size >= 1,
             "max_length": self.max_length >= 3,
+            "long": self.long in ("truncate", "split"),
             "warmup": 0 <= self.warmup <= 1,
             "weight_decay": self.weight_decay >= 0,
             "clip": self.clip > 0,
@@ -122,6 +127,7 @@ _RANGES = {
     "epochs": "Give a whole number from 1",
     "batch_size": "Give a whole number from 1",
     "max_length": "Give a whole number from 3",
+    "long": "Give 'truncate' or 'split'",
     "warmup": "Give a share of the steps between 0 and 1",
     "weight_decay": "Give a number from 0",
     "clip": "Give a positive number",

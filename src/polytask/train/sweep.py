@@ -1,4 +1,4 @@
-"""Many recipes on one task in one process. Each result is kept as it comes: a sweep that is killed runs what is missing.
+"""Many recipes on one task in one process, each result kept as it comes: a sweep that is killed runs what is missing.
 
 A folder holds, for each recipe by its key::
 
@@ -28,6 +28,7 @@ from polytask.methods import Replacement
 from polytask.tasks.task import Task
 from polytask.train.checkpoint import Checkpoint
 from polytask.train.checkpoint import setting as run_setting
+from polytask.train.fused import measured_budget
 from polytask.train.grid import SEED, settings, varying
 from polytask.train.job import Job
 from polytask.train.loop import Evaluated, Event, Failed, deferred_interrupt, finished
@@ -171,7 +172,8 @@ def sweep(
             a sweep trains only what is missing; more recipes may be asked for then.
         progress: called with each ``Step``, ``Evaluated`` and ``Failed``, whose jobs are the recipes' keys, and with
             ``Kept`` when a run is over.
-        budget_tokens: the most tokens of a step; what does not fit waits its turn.
+        budget_tokens: tokens of one step, all runs together; what does not fit waits its turn. Unless given it is
+            measured, as in ``train_many``.
 
     Returns:
         All runs, those found in ``folder`` included, and the best one's adapter.
@@ -272,6 +274,8 @@ def _trained(
         return run
 
     yield from [kept(job) for job in jobs if job.is_done]  # killed after their last step
+    if budget_tokens is None and pending:
+        budget_tokens = measured_budget(backbone, list(pending.values()))
     running = closing(run_jobs(backbone, list(pending.values()), budget_tokens=budget_tokens))
     with deferred_interrupt() as interrupted, running as events:
         for event in events:

@@ -18,6 +18,7 @@ from polytask.backbones import Backbone
 from polytask.errors import RecipeError
 from polytask.tasks.task import Task
 from polytask.train.checkpoint import Checkpoint
+from polytask.train.fused import measured_budget
 from polytask.train.grid import grid, in_words, settings, size_of, varying
 from polytask.train.job import Job
 from polytask.train.loop import Progress, deferred_interrupt, finished, run
@@ -33,7 +34,7 @@ SHARES = (0.25, 1)
 
 @dataclass(frozen=True)
 class Trial:
-    """A setting that was tried: for ``epochs`` of its recipe's, with the best validation ``score`` (None: it diverged)."""
+    """A setting that was tried for ``epochs`` epochs, and its best validation score; None where it diverged."""
 
     name: str
     recipe: Recipe
@@ -101,7 +102,8 @@ def tune(
         progress: called with each ``Step``, ``Evaluated`` and ``Failed``; jobs are named by what varies.
         checkpoint: a file that keeps the state of all of them.
         resume: go on from ``checkpoint`` if it is there.
-        budget_tokens: the most tokens of a step; what does not fit waits its turn.
+        budget_tokens: tokens of one step, all settings together; what does not fit waits its turn. Unless given it is
+            measured, as in ``train_many``.
 
     Raises:
         RecipeError: the method has no size to vary, a value is out of range or there twice, or all settings diverged.
@@ -110,12 +112,13 @@ def tune(
     """
     recipes = contenders(base or Recipe(), len(task.train), lr=lr, size=size)
     jobs = [Contender(backbone, task, recipe, name) for name, recipe in recipes.items()]
+    budget = measured_budget(backbone, jobs) if budget_tokens is None else budget_tokens
     kept = Checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
     if kept is not None and resume:
         kept.load(backbone, jobs)
 
     def climb(some: Sequence[Contender], epochs: int) -> None:
-        _climb(backbone, some, jobs, epochs, kept, progress, budget_tokens)
+        _climb(backbone, some, jobs, epochs, kept, progress, budget)
 
     alive, num_epochs = jobs, jobs[0].num_epochs
     for epochs, num_kept in rungs(num_epochs, len(jobs)):
@@ -153,7 +156,7 @@ def contenders(base: Recipe, num_rows: int, *, lr: Sequence[float] = (), size: S
 
 
 def rungs(num_epochs: int, num_settings: int) -> list[tuple[int, int]]:
-    """After which epochs to look, and how many settings go on: ``[(1, 4), (2, 2), (4, 1)]`` for 8 epochs and 8 settings.
+    """After which epochs to look, and how many settings go on: of 8 settings and epochs ``[(1, 4), (2, 2), (4, 1)]``.
 
     Each rung is twice as long as the one before, the last ends with the recipe. Of few epochs there are fewer rungs.
     """

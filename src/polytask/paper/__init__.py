@@ -1,0 +1,1 @@
+"""Tables and figures. matplotlib is imported here and nowhere else."""
