@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from polytask.methods import METHODS as METHODS, Method as Method
     from polytask.methods import FullFineTuning as FullFineTuning, TopLayers as TopLayers
     from polytask.methods import Houlsby as Houlsby, LayerNormOnly as LayerNormOnly
+    from polytask.methods import Pfeiffer as Pfeiffer, Parallel as Parallel, LoRA as LoRA, IA3 as IA3, BitFit as BitFit
     from polytask.predict import MultiTask as MultiTask, Prediction as Prediction
     from polytask.store import Store as Store
     from polytask.tasks.files import read_task as read_task
     from polytask.tasks.task import Rows as Rows, Task as Task
     from polytask.train.grid import grid as grid
+    from polytask.routing import Route as Route
+    from polytask.train.fused import train_many as train_many
     from polytask.train.loop import train as train
     from polytask.train.recipe import Recipe as Recipe
     from polytask.train.result import Result as Result
@@ -51,7 +54,12 @@ _MODULE_OF = {
     "load_backbone": "polytask.backbones",
     "METHODS": "polytask.methods",
     "FullFineTuning": "polytask.methods",
+    "BitFit": "polytask.methods",
     "Houlsby": "polytask.methods",
+    "IA3": "polytask.methods",
+    "LoRA": "polytask.methods",
+    "Parallel": "polytask.methods",
+    "Pfeiffer": "polytask.methods",
     "LayerNormOnly": "polytask.methods",
     "Method": "polytask.methods",
     "TopLayers": "polytask.methods",
@@ -63,6 +71,8 @@ _MODULE_OF = {
     "Task": "polytask.tasks.task",
     "grid": "polytask.train.grid",
     "train": "polytask.train.loop",
+    "train_many": "polytask.train.fused",
+    "Route": "polytask.routing",
     "Recipe": "polytask.train.recipe",
     "Result": "polytask.train.result",
     "sweep": "polytask.train.sweep",

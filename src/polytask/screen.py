@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -17,13 +18,17 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from polytask.backbones import Backbone
     from polytask.methods import Method
     from polytask.predict import Prediction
     from polytask.store import Entry
+    from polytask.tasks.report import Report
+    from polytask.train.estimate import Estimate
     from polytask.train.loop import Event
     from polytask.train.result import Result
 
 WIDTH = 100
+MOST_COLUMNS = 10
 SHORTEST_TEXT = 24
 
 
@@ -200,9 +205,9 @@ def trained(entry: Entry, result: Result, majority: float | None) -> RenderableT
     kept = f", epoch {result.best_epoch} of {train['epochs']} kept"
     rows: list[tuple[str, RenderableType]] = []
     if result.test is not None:
-        rows.append(("test", scored(result.test.metric, result.test.score, result.test.rows, majority)))
+        rows.append(("test", scored(**asdict(result.test), majority=majority)))
     versus = majority if result.test is None else None
-    validation = scored(result.validation.metric, result.validation.score, result.validation.rows, versus)
+    validation = scored(**asdict(result.validation), majority=versus)
     rows += [
         ("validation", validation + Text(kept, style="dim")),
         (
@@ -215,21 +220,31 @@ def trained(entry: Entry, result: Result, majority: float | None) -> RenderableT
             f"{seconds_in_words(train['seconds'])}, {train['epochs']} × {train['rows']:,} texts, "
             f"{train['tokens_per_second']:,.0f} tokens/s",
         ),
-        ("truncated", truncated(result.truncated, train["rows"], result.recipe["max_length"])),
+        ("truncated", truncated(result.truncated, train["rows"], result.recipe["max_length"], result.recipe["long"])),
         ("adapter", Text.assemble((entry.path, "bold"), f"  {bytes_in_words(entry.size_bytes)}")),
     ]
     name = f"{entry} · {method_in_words(result.method)} on {entry.header.backbone.name}"
     return panel(f"{name} ({result.environment['dtype']}, {result.environment['device']})", rows)
 
 
-def scored(metric: str, value: float, num_rows: int, majority: float | None = None) -> Text:
-    """``accuracy 0.912  (majority class 0.504) on 400 texts``."""
-    versus = "" if majority is None else f"  (majority class {majority:.3f})"
-    return Text.assemble(f"{metric} ", (f"{value:.3f}", "bold green"), (f"{versus} on {num_rows:,} texts", "dim"))
+def scored(
+    metric: str,
+    score: float,
+    rows: int,
+    interval: tuple[float, float] | None = None,
+    majority: float | None = None,
+) -> Text:
+    """``accuracy 0.912  (0.883 to 0.940; majority class 0.504) on 400 texts``: with its 95% interval."""
+    beside = [] if interval is None else [f"{interval[0]:.3f} to {interval[1]:.3f}"]
+    beside += [] if majority is None else [f"majority class {majority:.3f}"]
+    versus = f"  ({'; '.join(beside)})" if beside else ""
+    return Text.assemble(f"{metric} ", (f"{score:.3f}", "bold green"), (f"{versus} on {rows:,} texts", "dim"))
 
 
-def truncated(num_truncated: int, num_rows: int, max_length: int) -> Text:
+def truncated(num_truncated: int, num_rows: int, max_length: int, long: str = "truncate") -> Text:
     """How many texts lost their end."""
+    if long == "split":
+        return Text(f"none: what is longer than {max_length} tokens is read in windows")
     if not num_truncated:
         return Text(f"none of the {num_rows:,} texts is longer than {max_length} tokens")
     share = num_truncated / num_rows
@@ -238,12 +253,81 @@ def truncated(num_truncated: int, num_rows: int, max_length: int) -> Text:
 
 
 def evaluated(
-    entry: Entry, file: str, num_rows: int, metric: str, metrics: Mapping[str, float], majority: float | None
+    entry: Entry,
+    file: str,
+    num_rows: int,
+    metric: str,
+    metrics: Mapping[str, float],
+    interval: tuple[float, float],
+    majority: float | None,
 ) -> RenderableType:
     """The scores of an adapter on a file."""
-    rows: list[tuple[str, RenderableType]] = [("score", scored(metric, metrics[metric], num_rows, majority))]
+    rows: list[tuple[str, RenderableType]] = [("score", scored(metric, metrics[metric], num_rows, interval, majority))]
     rows += [(name, f"{value:.3f}") for name, value in metrics.items() if name != metric]
     return panel(f"{entry} on {file}", rows)
+
+
+def by_label(report: Report) -> Table:
+    """Which labels are found and which are missed, the commonest first."""
+    table = grid("label", *_OF_LABELS, right=_OF_LABELS)
+    for label in sorted(report.labels, key=lambda label: -label.rows):
+        shares = (f"{share:.3f}" for share in (label.precision, label.recall, label.f1))
+        table.add_row(Text(shortened(label.label, 36)), *shares, f"{label.rows:,}")
+    return table
+
+
+_OF_LABELS = ("precision", "recall", "F1", "rows")
+
+
+def confused(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> Table:
+    """Which label is taken for which: a matrix, or of many labels the commonest mistakes."""
+    names = [shortened(label, 16) for label in labels]
+    if len(labels) > MOST_COLUMNS:
+        mistakes = [
+            (count, right, given)
+            for right, row in zip(names, confusion)
+            for given, count in zip(names, row)
+            if count and given != right
+        ]
+        table = grid("right", "answered instead", "rows", right=("rows",))
+        for count, right, given in sorted(mistakes, key=lambda mistake: -mistake[0])[:MOST_COLUMNS]:
+            table.add_row(Text(right), Text(given), f"{count:,}")
+        return table
+    table = grid("right, below; answered, across", right=())
+    for name in names:
+        table.add_column(Text(name), justify="right")
+    for at, (name, row) in enumerate(zip(names, confusion)):
+        cells = [Text(f"{count:,}", style="bold green" if at == column else "") for column, count in enumerate(row)]
+        table.add_row(Text(name), *cells)
+    return table
+
+
+def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
+    """What a run would cost."""
+    of, memory, recipe = cost.parameters, cost.memory_bytes, cost.recipe
+    texts = "" if cost.texts == cost.rows else f" in {cost.texts:,} windows"
+    room = Text(
+        f"{bytes_in_words(memory['total'])} ({bytes_in_words(memory['backbone'])} backbone, "
+        f"{bytes_in_words(memory['training'])} trained, {bytes_in_words(memory['step'])} the largest step); "
+        f"{bytes_in_words(memory['free'])} is free now",
+        style="yellow" if memory["total"] - memory["backbone"] > memory["free"] else "",
+    )
+    rows: list[tuple[str, RenderableType]] = [
+        ("rows", f"{cost.rows:,} to train on{texts}, {cost.validation_rows:,} to validate with"),
+        ("tokens", f"{cost.tokens_an_epoch:,} an epoch, {cost.tokens:,} in all"),
+        ("truncated", truncated(cost.truncated, cost.rows, recipe["max_length"], recipe["long"])),
+        ("steps", f"{cost.steps:,}: {cost.epochs} epochs in batches of {recipe['batch_size']} at most"),
+        (
+            "trained",
+            f"{of['trained']:,} parameters and a head of {of['head']:,}: "
+            f"{of['percent']:.2f}% of the backbone's {of['backbone']:,}",
+        ),
+        ("memory", room),
+        ("time", f"about {seconds_in_words(cost.seconds)} at the speed of some steps that were timed now"),
+    ]
+    dtype = str(backbone.dtype).removeprefix("torch.")
+    name = f"{task} · {method_in_words(recipe['method'])} on {backbone.name} ({dtype}, {backbone.device})"
+    return panel(f"{name}: nothing was trained", rows)
 
 
 def inspected(

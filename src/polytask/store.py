@@ -6,6 +6,7 @@
         2.removed       its number stays taken, so that spam@2 never means something else
         aliases.json    {"prod": 3}
         .lock           held by a writer while it picks a number; never deleted
+    .training/          checkpoints of runs that are not over; no part of the store
 
 An adapter is named ``spam`` (its latest version), ``spam@3``, ``spam@best`` (the highest score among the versions that
 have the latest one's metric) or ``spam@prod`` (an alias). ``storage.py`` says what is promised when several processes
@@ -31,6 +32,7 @@ from polytask.storage import LOCK, PART, Publish, storage_at
 
 BEST, LATEST = "best", "latest"
 ALIASES = "aliases.json"
+TRAINING = ".training"
 MAX_ALIASES_BYTES = 1 << 20
 
 _NUMBER = r"[1-9][0-9]{0,8}"
@@ -231,7 +233,7 @@ class Store:
             older_than_s: what is younger may belong to a writer at work.
         """
         with self._writing():
-            return [path for task in self._folders() for path in self._files.sweep(task, older_than_s)]
+            return [path for name in (TRAINING, *self._folders()) for path in self._files.sweep(name, older_than_s)]
 
     def list(self) -> Entries:
         """Every version of every task whose header can be read."""
@@ -324,6 +326,8 @@ class Store:
 
     def _problems(self, backbone: Identity | None) -> Iterator[Problem]:
         for task in self._files.names():
+            if task == TRAINING:
+                continue
             try:
                 names = self._files.names(plain_name(task, error=StoreError))
             except StoreError as error:

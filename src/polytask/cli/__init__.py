@@ -7,11 +7,30 @@ red line and exit code 2; an interrupt is exit code 130.
 from __future__ import annotations
 
 from polytask.cli.answering import evaluate, predict
+from polytask.cli.comparing import compare
+from polytask.cli.keeping import alias, gc, verify
 from polytask.cli.options import Verbs, app
 from polytask.cli.showing import demo, inspect, remove, tasks
+from polytask.cli.telling import show
 from polytask.cli.training import train
 
-__all__ = ["Verbs", "app", "demo", "evaluate", "inspect", "main", "predict", "remove", "tasks", "train"]
+__all__ = [
+    "Verbs",
+    "alias",
+    "app",
+    "compare",
+    "demo",
+    "evaluate",
+    "gc",
+    "inspect",
+    "main",
+    "predict",
+    "remove",
+    "show",
+    "tasks",
+    "train",
+    "verify",
+]
 
 
 def main() -> None:

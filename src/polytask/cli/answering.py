@@ -14,9 +14,10 @@ from polytask.cli.options import app, emit, examples, loaded, working
 from polytask.errors import DataError, PolytaskError
 
 if TYPE_CHECKING:
+    from polytask.backbones import Backbone
     from polytask.header import Header
     from polytask.predict import Prediction
-    from polytask.store import Store
+    from polytask.store import Entry, Store
     from polytask.tasks.files import FileRows
     from polytask.tasks.task import Rows, Target
 
@@ -26,12 +27,18 @@ SEPARATOR = "|"
 
 @app.command(
     name="eval",
-    epilog=examples("polytask eval test.csv --task sentiment", "polytask eval test.csv --task sentiment@2 --metric f1"),
+    epilog=examples(
+        "polytask eval test.csv --task sentiment",
+        "polytask eval test.csv --task sentiment@2 --metric f1 --confusion confusion.png",
+    ),
 )
 def evaluate(
     file: Annotated[str, typer.Argument(help="Rows with labels.")],
     task: Annotated[str, typer.Option(help="The adapter: sentiment, sentiment@2, sentiment@best.")],
     metric: Annotated[str | None, typer.Option(help="The one it was trained by unless given.")] = None,
+    confusion: Annotated[
+        str | None, typer.Option(metavar="FILE.png", help="Draw which label is taken for which; needs polytask[paper].")
+    ] = None,
     text: options.TextColumn = None,
     text_pair: options.PairColumn = None,
     label: options.LabelColumn = None,
@@ -42,30 +49,44 @@ def evaluate(
     dtype: options.Dtype = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Score a task's adapter on a file of texts with labels."""
-    from polytask.predict import MultiTask
+    """Score a task's adapter on a file of texts with labels: as a whole, label by label, and what it confuses."""
     from polytask.store import Store
+    from polytask.tasks.chance import interval
     from polytask.tasks.files import rows_for
-    from polytask.tasks.metrics import all_scores, fitting_metric, score
+    from polytask.tasks.metrics import all_scores, fitting_metric
+    from polytask.tasks.report import report
 
     adapters = Store(store)
     entry = adapters.entry(task)
     head, name = entry.header.head, metric or entry.metric
     fitting_metric(name, head.kind)
+    check_drawable(confusion, head.kind)
     columns = {"text": text, "text_pair": text_pair, "label": label}
     rows = rows_for(head.labels, head.kind, file, **columns, drop_empty=drop_empty)
     assert rows.targets is not None, "labelled rows have targets"
     frozen = loaded(backbone or entry.header.backbone.name, device, dtype)
-    with working(f"answering {len(rows):,} texts"):
-        predictions = MultiTask(frozen, adapters).predict(texts_of(rows), str(entry))
-    given = [target_of(prediction, head.labels) for prediction in predictions]
-    value = score(name, head.kind, rows.targets, given, num_labels=len(head.labels))
+    given = answered(frozen, adapters, entry, rows)
     metrics = all_scores(head.kind, rows.targets, given, num_labels=len(head.labels))
+    surely = interval(name, head.kind, rows.targets, given, num_labels=len(head.labels))
+    by_label = report(head.kind, head.labels, rows.targets, given)
+    if confusion is not None and by_label is not None and by_label.confusion is not None:
+        from polytask.paper.figures import draw_confusion
+
+        draw_confusion(confusion, head.labels, by_label.confusion, f"{entry} on {Path(file).name}")
     if as_json:
-        emit({"task": entry.task, "metric": name, "score": value, "rows": len(rows), "metrics": metrics})
+        whole = {"task": entry.task, "metric": name, "score": metrics[name], "rows": len(rows), "metrics": metrics}
+        parts = {"classes": None, "confusion": None} if by_label is None else by_label.to_json()
+        emit({**whole, "interval": surely, **parts})
         return
+    out = screen.terminal()
+    if by_label is not None:
+        out.print(screen.by_label(by_label))
+        if by_label.confusion is not None:
+            out.print(screen.confused(head.labels, by_label.confusion))
     majority = commonest_score(entry.header, name, rows.targets)
-    screen.terminal().print(screen.evaluated(entry, file, len(rows), name, metrics, majority))
+    out.print(screen.evaluated(entry, file, len(rows), name, metrics, surely, majority))
+    if confusion is not None:
+        out.print(f"the confusion matrix is drawn in {confusion}")
 
 
 @app.command(
@@ -127,6 +148,26 @@ def predict(
     out.print(screen.answers(asked.texts[:SHOWN_ROWS], answers))
     if len(asked) > SHOWN_ROWS:
         out.print(f"… and {len(asked) - SHOWN_ROWS:,} more rows. Write them all with --output FILE")
+
+
+def check_drawable(file: str | None, kind: str) -> None:
+    """Refuse, before any work is done, a drawing that cannot be made."""
+    if file is None:
+        return
+    if kind != "classification":
+        raise DataError(f"a {kind} task has no confusion matrix", fix="Leave out --confusion")
+    from polytask.paper.figures import figure
+
+    figure(file, 1, 1)
+
+
+def answered(frozen: Backbone, adapters: Store, entry: Entry, rows: Rows) -> list[Target]:
+    """What an adapter answers, in the form that targets have."""
+    from polytask.predict import MultiTask
+
+    with working(f"answering {len(rows):,} texts"):
+        predictions = MultiTask(frozen, adapters).predict(texts_of(rows), str(entry))
+    return [target_of(prediction, entry.labels) for prediction in predictions]
 
 
 def tasks_asked(given: Sequence[str] | None, adapters: Store) -> list[str]:

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 OURS, THEIRS, INTERRUPTED = 1, 2, 130
 
 
-ORDER = ("train", "eval", "predict", "tasks", "inspect", "remove", "demo")
+ORDER = (
+    *("train", "eval", "predict", "compare"),
+    *("tasks", "show", "alias", "remove", "verify", "gc"),
+    *("inspect", "demo"),
+)
+GIVEN = "polytask.given"
 
 
 class Verbs(TyperGroup):
@@ -28,6 +33,11 @@ class Verbs(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """In the order in which a person needs them."""
         return sorted(super().list_commands(ctx), key=ORDER.index)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep the command line as it was given, so that a verb can say how to go on with it."""
+        ctx.meta[GIVEN] = list(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb."""

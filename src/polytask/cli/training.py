@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,11 +13,16 @@ import typer
 from polytask import screen
 from polytask.cli import options
 from polytask.cli.methods import method_of
-from polytask.cli.options import app, emit, examples, loaded
+from polytask.cli.options import GIVEN, INTERRUPTED, app, emit, examples, loaded, refused, working
+from polytask.errors import DataError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from polytask.adapter import Adapter
     from polytask.store import Entry
+    from polytask.train.checkpoint import Checkpoint
+    from polytask.train.loop import Event, Progress
     from polytask.train.result import Result
 
 
@@ -21,10 +30,19 @@ if TYPE_CHECKING:
     epilog=examples(
         "polytask train reviews.csv --task sentiment",
         "polytask train pairs.tsv --task rte --text premise --text-pair hypothesis --metric f1 --size 128",
+        "polytask train --hub nyu-mll/glue:cola --metric matthews --dry-run",
+        "polytask train reviews.csv --task sentiment --resume",
     )
 )
 def train(
-    file: Annotated[str, typer.Argument(help="Rows to train on: CSV, TSV, JSON lines (also .gz) or Parquet.")],
+    context: typer.Context,
+    file: Annotated[
+        str | None,
+        typer.Argument(help="Rows to train on: CSV, TSV, JSON lines (also .gz) or Parquet.", show_default=False),
+    ] = None,
+    hub: Annotated[
+        str | None, typer.Option(metavar="NAME[:CONFIGURATION]", help="A data set of the Hugging Face hub instead.")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="The task's name; the file's name unless given.")] = None,
     backbone: Annotated[str, typer.Option(help="A hub id, a folder, or minilm.")] = "minilm",
     method: options.MethodName = "houlsby",
@@ -33,9 +51,30 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the rows; chosen by their number.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate; the method's own unless given.")] = None,
     batch_size: Annotated[int, typer.Option(help="Rows a step.")] = 32,
-    max_length: Annotated[int, typer.Option(help="Tokens of a text; the rest is cut.")] = 256,
+    max_length: Annotated[int, typer.Option(help="Tokens of a text.")] = 256,
+    long: Annotated[
+        str, typer.Option(help="What is longer: truncate cuts it off, split averages over windows of it.")
+    ] = "truncate",
     seed: Annotated[int, typer.Option(help="Same seed, same adapter.")] = 0,
     class_weights: Annotated[str | None, typer.Option(help="'balanced' for labels of unequal frequency.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better validation score.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run, to the same adapter.")
+    ] = False,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Where to keep the run while it lasts; in the store's .training unless given."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would cost: tokens, steps, memory, time.")
+    ] = False,
+    log: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Write a log for TensorBoard; needs polytask[log].")
+    ] = None,
     validation: Annotated[str | None, typer.Option(metavar="FILE", help="Unless given, a tenth is held out.")] = None,
     test: Annotated[str | None, typer.Option(metavar="FILE", help="Rows to report on, once, at the end.")] = None,
     text: options.TextColumn = None,
@@ -53,6 +92,9 @@ def train(
     from polytask.store import Store
     from polytask.tasks.baselines import majority_score
     from polytask.tasks.files import read_task
+    from polytask.tasks.hub import read_hub
+    from polytask.train.checkpoint import Checkpoint
+    from polytask.train.estimate import estimate
     from polytask.train.loop import train as train_adapter
     from polytask.train.recipe import Recipe
 
@@ -63,28 +105,39 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
         max_length=max_length,
+        long=long,  # type: ignore[arg-type]
         seed=seed,
         class_weights=class_weights,
+        patience=patience,
     )
     adapters = Store(store)
-    data = read_task(
-        file,
-        name=task,
-        text=text,
-        text_pair=text_pair,
-        label=label,
-        validation=validation,
-        test=test,
-        kind=kind,  # type: ignore[arg-type]
-        metric=metric,
-        seed=seed,
-        drop_empty=drop_empty,
-    )
+    given = {"name": task, "text": text, "text_pair": text_pair, "label": label, "kind": kind, "metric": metric}
+    given |= {"seed": seed, "drop_empty": drop_empty}  # type: ignore[dict-item]
+    check_source(file, hub, validation, test)
+    if hub is not None:
+        data = read_hub(hub, **given)  # type: ignore[arg-type]
+    else:
+        data = read_task(file or "", validation=validation, test=test, **given)  # type: ignore[arg-type]
     screen.notes(err, data.notes)
-    frozen = loaded(backbone, device, dtype)
-    with screen.watching(err) as progress:
-        adapter, result = train_adapter(frozen, data, recipe, progress=progress)
+    kept = Checkpoint(checkpoint or checkpoint_of(store, data.name))
+    before = kept.header() if resume else None
+    frozen = loaded(backbone, device, dtype if before is None else dtype_of(before, dtype))
+    if dry_run:
+        with working("timing some steps"):
+            cost = estimate(frozen, data, recipe)
+        if as_json:
+            emit({"task": data.name, **cost.to_json()})
+        else:
+            screen.terminal().print(screen.estimated(data.name, frozen, cost))
+        return
+    screen.notes(err, start_over(kept) if not resume else [] if before else [f"there is no checkpoint {kept.path} yet"])
+    try:
+        with watched(err, log) as progress:
+            adapter, result = train_adapter(frozen, data, recipe, progress=progress, checkpoint=kept, resume=resume)
+    except KeyboardInterrupt:
+        raise refused(how_to_resume(kept, context.meta[GIVEN]), INTERRUPTED) from None
     entry = adapters.put(adapter)
+    clear(kept)
     if as_json:
         emit(summary(entry, adapter, result))
         return
@@ -94,6 +147,79 @@ def train(
     out = screen.terminal()
     out.print(screen.trained(entry, result, majority))
     screen.hint(out, f'polytask predict --task {data.name}{where} "a text"{second}')
+
+
+def check_source(file: str | None, hub: str | None, validation: str | None, test: str | None) -> None:
+    """Refuse what does not name one source of rows."""
+    if (file is None) == (hub is None):
+        raise DataError("name one thing to train on: a file, or a data set with --hub owner/name:configuration")
+    if hub is not None and (validation or test):
+        raise DataError("--validation and --test name files", fix="A data set of the hub has its own splits")
+
+
+def checkpoint_of(store: str, task: str) -> Path:
+    """Where a run is kept unless it is said: in the store, or here if the store is on another machine."""
+    from polytask.store import TRAINING
+
+    return Path("" if "://" in store else store, TRAINING, f"{task}.ckpt")
+
+
+def dtype_of(before: Mapping[str, Any], given: str) -> str:
+    """What ``auto`` was when the interrupted run began."""
+    return str(before.get("setting", {}).get("dtype", given)) if given == "auto" else given
+
+
+def former(kept: Checkpoint) -> Path:
+    """Where the checkpoint is that a new run took the place of."""
+    return kept.path.with_name(f"{kept.path.name}.old")
+
+
+def start_over(kept: Checkpoint) -> list[str]:
+    """Set an interrupted run's checkpoint aside, and say so."""
+    if not kept.path.exists():
+        return []
+    kept.path.replace(former(kept))
+    return [
+        "an interrupted run of this task is there. Without --resume it is not gone on with; until the new run is over, "
+        f"its checkpoint is {former(kept)}"
+    ]
+
+
+def how_to_resume(kept: Checkpoint, given: Sequence[str]) -> str:
+    """What to say of an interrupt."""
+    if not kept.path.exists():
+        return "interrupted before the first step; nothing was kept"
+    again = given if "--resume" in given else [*given, "--resume"]
+    return f"interrupted. To go on from here: {shlex.join(['polytask', *again])}"
+
+
+def clear(kept: Checkpoint) -> None:
+    """The adapter is in the store: nothing else is needed."""
+    from polytask.store import TRAINING
+
+    kept.remove()
+    former(kept).unlink(missing_ok=True)
+    if kept.path.parent.name == TRAINING:
+        with suppress(OSError):  # another run is at work
+            kept.path.parent.rmdir()
+
+
+@contextmanager
+def watched(console: Console, log: str | None) -> Iterator[Progress]:
+    """A ``progress`` that shows, and logs if it is asked to."""
+    from polytask.train.log import logging
+
+    with screen.watching(console) as shown:
+        if log is None:
+            yield shown
+            return
+        with logging(log) as logged:
+
+            def both(event: Event) -> None:
+                shown(event)
+                logged(event)
+
+            yield both
 
 
 def summary(entry: Entry, adapter: Adapter, result: Result) -> dict[str, Any]:

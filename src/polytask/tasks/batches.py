@@ -47,6 +47,11 @@ class Encoded:
         """Rows that the texts or windows are of."""
         return len(self.ids) if self.owners is None else 1 + max(self.owners, default=-1)
 
+    def take(self, texts: Sequence[int]) -> Encoded:
+        """These texts or windows only, each as a row."""
+        types = None if self.types is None else [self.types[text] for text in texts]
+        return Encoded([self.ids[text] for text in texts], types, 0)
+
     def for_each(self, of_rows: Sequence[Any]) -> Sequence[Any]:
         """What rows have, for each of their texts or windows."""
         return of_rows if self.owners is None else [of_rows[row] for row in self.owners]

@@ -85,7 +85,7 @@ def value_in_words(value: Any) -> str:
     """``1e-3`` for 0.001, ``0.1`` for 0.1."""
     if not isinstance(value, float):
         return str(value)
-    if value and abs(value) < 0.02:
+    if value and abs(value) < 0.1:
         mantissa, exponent = f"{value:e}".split("e")
         return f"{float(mantissa):g}e{int(exponent)}"
     return f"{value:g}"

@@ -26,8 +26,9 @@ from polytask.methods import described
 from polytask.predict import scores_of
 from polytask.routing import Route
 from polytask.tasks.batches import Encoded, collate, encode
+from polytask.tasks.chance import interval
 from polytask.tasks.metrics import score
-from polytask.tasks.task import Rows, Task
+from polytask.tasks.task import Rows, Target, Task
 from polytask.train.checkpoint import Checkpoint
 from polytask.train.job import Job
 from polytask.train.recipe import Recipe
@@ -50,6 +51,7 @@ class Step:
     tokens: int
     seconds: float
     padding: float
+    lr: float
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,8 @@ def _round(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> Itera
             yield Failed(job.name, job.failure)
             continue
         epoch = -(-job.step // job.steps_an_epoch)
-        yield Step(job.name, job.step, job.num_steps, epoch, job.num_epochs, loss, job.num_tokens, job.seconds, padding)
+        at = (job.step, job.num_steps, epoch, job.num_epochs)
+        yield Step(job.name, *at, loss, job.num_tokens, job.seconds, padding, job.lr)
         if job.name in scores:
             is_best = job.best_epoch == job.epoch
             yield Evaluated(job.name, job.epoch, job.num_epochs, job.task.metric, scores[job.name], is_best)
@@ -259,12 +262,37 @@ def score_on(
     backbone: Backbone, attached: Attached, live: LiveAdapter, name: str, task: Task, rows: Rows, encoded: Encoded
 ) -> float:
     """The task's metric over labelled rows, answered by the adapter attached as ``name``."""
+    predictions = predictions_of(backbone, attached, live, name, encoded)
+    return score(task.metric, task.kind, labels_of(rows, task), predictions, num_labels=len(task.labels))
+
+
+def predictions_of(
+    backbone: Backbone, attached: Attached, live: LiveAdapter, name: str, encoded: Encoded
+) -> list[Target]:
+    """What the adapter attached as ``name`` answers, in the form that targets have."""
     backbone.model.eval()
-    scores = scores_of(backbone, attached, {name: live}, encoded, [name] * len(encoded))
-    predictions = [live.head.predictions(row[None])[0] for row in scores]
+    scores = scores_of(backbone, attached, {name: live}, encoded, [name] * encoded.num_rows)
+    return [live.head.predictions(row[None])[0] for row in scores]
+
+
+def labels_of(rows: Rows, task: Task) -> list[Target]:
+    """What the rows should be answered with."""
     if rows.targets is None:
         raise DataError(f"the rows of task {task.name!r} have no labels to score against")
-    return score(task.metric, task.kind, list(rows.targets), predictions, num_labels=len(task.labels))
+    return list(rows.targets)
+
+
+def surely_scored(backbone: Backbone, job: Job, rows: Rows, encoded: Encoded, value: float | None = None) -> Score:
+    """The score of a trained job on labelled rows with its interval; ``value`` is the score where it is known."""
+    task, attached = job.task, Attached(backbone.model, backbone.row, backbone.noise)
+    attached.add(job.name, job.live.deltas)
+    try:
+        predictions = predictions_of(backbone, attached, job.live, job.name, encoded)
+    finally:
+        attached.remove(job.name)
+    of = (task.metric, task.kind, labels_of(rows, task), predictions)
+    value = score(*of, num_labels=len(task.labels)) if value is None else value
+    return Score(task.metric, value, len(rows), interval(*of, num_labels=len(task.labels)))
 
 
 def finished(backbone: Backbone, job: Job) -> tuple[Adapter, Result]:
@@ -272,14 +300,8 @@ def finished(backbone: Backbone, job: Job) -> tuple[Adapter, Result]:
     task, live = job.task, job.live
     test = None
     if task.test is not None and task.test.targets is not None:
-        encoded = encode(backbone.tokenizer, task.test, job.max_length)
-        attached = Attached(backbone.model, backbone.row, backbone.noise)
-        attached.add(job.name, live.deltas)
-        try:
-            value = score_on(backbone, attached, live, job.name, task, task.test, encoded)
-        finally:
-            attached.remove(job.name)
-        test = Score(task.metric, value, len(task.test))
+        encoded = encode(backbone.tokenizer, task.test, job.max_length, job.recipe.long)
+        test = surely_scored(backbone, job, task.test, encoded)
     result = Result(
         task=task.name,
         method=described(job.recipe.method),
@@ -297,7 +319,7 @@ def finished(backbone: Backbone, job: Job) -> tuple[Adapter, Result]:
             "seconds": job.seconds,
             "tokens_per_second": job.num_tokens / job.seconds,
         },
-        validation=Score(task.metric, job.best_score, len(task.validation)),
+        validation=surely_scored(backbone, job, task.validation, job.validation, job.best_score),
         test=test,
         majority=majority_share(task.test or task.validation),
         best_epoch=job.best_epoch,

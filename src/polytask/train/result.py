@@ -18,11 +18,12 @@ from polytask.tasks.task import Rows, Task
 
 @dataclass(frozen=True)
 class Score:
-    """A metric over some rows."""
+    """A metric over some rows, with the range in which it lies in 95% of resamples of them (``tasks.chance``)."""
 
     metric: str
     score: float
     rows: int
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -399,5 +399,10 @@ def _short(value: object) -> str:
 
 
 def _result(values: Mapping[str, Any]) -> Result:
-    scores = {name: None if values[name] is None else Score(**values[name]) for name in ("validation", "test")}
+    """The inverse of ``Result.to_json``."""
+    scores = {name: None if values[name] is None else _score(values[name]) for name in ("validation", "test")}
     return Result(**{**values, **scores})
+
+
+def _score(values: Mapping[str, Any]) -> Score:
+    return Score(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

@@ -1,0 +1,161 @@
+"""An adapter's card: what it is, where it comes from, how good it is and how sure that is.
+
+Unusual here: the panel on the screen and the Markdown for a hub's page are made of the same facts. ``recipe`` and
+``result`` of a header are free JSON, possibly from a stranger, so nothing in them is relied on to be there.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polytask.screen import bytes_in_words, seconds_in_words
+
+if TYPE_CHECKING:
+    from polytask.store import Entry
+
+_PIPELINES = {"classification": "text-classification", "multilabel": "text-classification"}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def facts(entry: Entry) -> list[tuple[str, str]]:
+    """What there is to know, by name."""
+    header, result, recipe = entry.header, entry.header.result, entry.header.recipe
+    train, where = _object(result.get("train")), _object(result.get("environment"))
+    settings = ", ".join(f"{key} {value}" for key, value in header.method.settings().items() if value is not None)
+    of = header.backbone
+    found = [
+        ("task", f"{header.task}, {header.head.kind}"),
+        *((f"{part} score", score) for part in ("test", "validation") if (score := _score(result.get(part)))),
+        ("score", "" if result.get("validation") else f"{header.metric} {header.score:.4f}"),
+        ("majority class", _share(result.get("majority"))),
+        ("method", f"{header.method.name} ({settings})"),
+        ("backbone", f"{shown_name(of.name)}, {of.architecture}, {of.layers} layers of width {of.hidden}"),
+        ("backbone's fingerprint", of.fingerprint),
+        ("tokenizer's fingerprint", header.tokenizer),
+        ("pooling", header.pooling),
+        ("data digest", str(result.get("data_digest", ""))),
+        ("training", _training(train, recipe)),
+        ("truncated", f"{result['truncated']} training texts" if result.get("truncated") else ""),
+        (
+            "recipe",
+            ", ".join(f"{key} {value}" for key, value in recipe.items() if key != "method" and value is not None),
+        ),
+        ("hardware", ", ".join(str(where[key]) for key in ("hardware", "device", "dtype", "threads") if key in where)),
+        ("versions", ", ".join(f"{name} {version}" for name, version in header.versions.items())),
+        ("made", header.created),
+        ("digest", header.digest),
+        ("size", bytes_in_words(entry.size_bytes)),
+    ]
+    return [(name, value) for name, value in found if value]
+
+
+def label_counts(entry: Entry) -> dict[str, int | None]:
+    """Training rows of each label, None where the header does not tell."""
+    counts = _object(entry.header.result.get("label_counts"))
+    return {label: counts[label] if isinstance(counts.get(label), int) else None for label in entry.labels}
+
+
+def markdown(entry: Entry) -> str:
+    """A model card: YAML that a hub reads, and Markdown that people read."""
+    header = entry.header
+    labels = [f"| {_escaped(label)} | {'' if rows is None else rows} |" for label, rows in label_counts(entry).items()]
+    parts = [
+        "---",
+        *(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in _front(entry).items()),
+        "---",
+        "",
+        f"# {_escaped(str(entry))}",
+        "",
+        f"An adapter of {_escaped(shown_name(header.backbone.name))} for a {header.head.kind} task, trained "
+        "with Polytask. It holds what the task adds to the frozen transformer and works with that transformer only, "
+        "which it knows by its fingerprint.",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "import polytask as pt",
+        "",
+        'store = pt.Store("adapters")',
+        f'store.put(pt.Adapter.load("{entry.version}.safetensors"))',
+        f"backbone = pt.load_backbone({json.dumps(_hub_id(header.backbone.name) or 'path/to/the/backbone')})",
+        f'pt.MultiTask(backbone, store).predict(["a text"], task={json.dumps(entry.task)})',
+        "```",
+        "",
+        "## Facts",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {_escaped(value)} |" for name, value in facts(entry)),
+    ]
+    if labels:
+        parts += ["", "## Labels", "", "| label | training rows |", "|---|---:|", *labels]
+    parts += ["", "Intervals hold the score in 95% of 1,000 resamples of the same rows (bootstrap).", ""]
+    return "\n".join(parts)
+
+
+def shown_name(backbone: str) -> str:
+    """A backbone's name without the folders of the machine that it was trained on."""
+    path = Path(backbone)
+    return path.name if path.is_absolute() or backbone.startswith((".", "~")) else backbone
+
+
+def _front(entry: Entry) -> dict[str, Any]:
+    header, base = entry.header, _hub_id(entry.header.backbone.name)
+    front: dict[str, Any] = {"library_name": "polytask", "tags": ["polytask", "adapter", header.method.name]}
+    if header.head.kind in _PIPELINES:
+        front["pipeline_tag"] = _PIPELINES[header.head.kind]
+    if base:
+        front |= {"base_model": base, "base_model_relation": "adapter"}
+    return front | {"metrics": [header.metric]}
+
+
+def _hub_id(name: str) -> str | None:
+    """The hub's name of a backbone; None for a folder."""
+    from polytask.backbones import ALIASES
+
+    if name in ALIASES:
+        return ALIASES[name][2]
+    return name if _HUB_ID.fullmatch(name) and not Path(name).is_dir() else None
+
+
+def _training(train: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
+    parts = [
+        f"{train['rows']} rows" if "rows" in train else "",
+        f"{train['epochs']} epochs" if "epochs" in train else "",
+        f"{train['tokens']} tokens" if "tokens" in train else "",
+        seconds_in_words(train["seconds"]) if _is_number(train.get("seconds")) else "",
+        f"seed {recipe['seed']}" if "seed" in recipe else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _score(given: Any) -> str:
+    of = _object(given)
+    if not _is_number(of.get("score")):
+        return ""
+    bounds = of.get("interval")
+    is_interval = isinstance(bounds, list) and len(bounds) == 2 and all(map(_is_number, bounds))
+    within = f" ({bounds[0]:.4f} to {bounds[1]:.4f})" if is_interval and bounds else ""
+    return f"{of.get('metric', '')} {of['score']:.4f}{within} on {of.get('rows', '?')} rows".strip()
+
+
+def _share(given: Any) -> str:
+    return f"{given:.4f} of the rows" if _is_number(given) else ""
+
+
+def _object(given: Any) -> Mapping[str, Any]:
+    return given if isinstance(given, Mapping) else {}
+
+
+def _is_number(given: Any) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool)
+
+
+def _escaped(text: str) -> str:
+    """One line that Markdown takes for plain text, in a table too."""
+    return re.sub(r"([\\`*_{}\[\]#|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

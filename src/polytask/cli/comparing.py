@@ -1,0 +1,126 @@
+"""``polytask compare``: whether one adapter answers better than another, or only by chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polytask import screen
+from polytask.cli import options
+from polytask.cli.answering import answered
+from polytask.cli.options import app, emit, examples, loaded
+from polytask.errors import RecipeError
+
+if TYPE_CHECKING:
+    from polytask.backbones import Backbone
+    from polytask.store import Entry
+    from polytask.tasks.chance import Difference
+    from polytask.tasks.task import Target
+
+
+@app.command(
+    epilog=examples(
+        "polytask compare sentiment@1 sentiment@2 test.csv",
+        "polytask compare sentiment@best reviews test.csv --metric f1 --json",
+    )
+)
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="An adapter: sentiment, sentiment@2, sentiment@best.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one with the same labels.")],
+    file: Annotated[str, typer.Argument(help="Rows with labels that neither was trained on.")],
+    metric: Annotated[str | None, typer.Option(help="The one that A was trained by unless given.")] = None,
+    text: options.TextColumn = None,
+    text_pair: options.PairColumn = None,
+    label: options.LabelColumn = None,
+    drop_empty: options.DropEmpty = False,
+    store: options.StoreFolder = "adapters",
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    as_json: options.AsJson = False,
+) -> None:
+    """Let two adapters answer the same rows, and say whether their difference is more than chance.
+
+    The rows are drawn anew 1,000 times, the same for both (a paired bootstrap).
+    """
+    from polytask.store import Store
+    from polytask.tasks.chance import compared, interval
+    from polytask.tasks.files import rows_for
+    from polytask.tasks.metrics import fitting_metric, score
+
+    adapters = Store(store)
+    entries = [adapters.entry(first), adapters.entry(second)]
+    check_comparable(*entries)
+    head, name = entries[0].header.head, metric or entries[0].metric
+    fitting_metric(name, head.kind)
+    rows = rows_for(head.labels, head.kind, file, text=text, text_pair=text_pair, label=label, drop_empty=drop_empty)
+    assert rows.targets is not None, "labelled rows have targets"
+    frozen: dict[str, Backbone] = {}
+    columns = []
+    for entry in entries:
+        of = entry.header.backbone.name
+        frozen[of] = frozen.get(of) or loaded(of, device, dtype)
+        columns.append(in_order_of(head.labels, entry.labels, answered(frozen[of], adapters, entry, rows)))
+    shared = (name, head.kind, rows.targets)
+    sides = [
+        {
+            "adapter": str(entry),
+            "score": score(*shared, column, num_labels=len(head.labels)),
+            "interval": interval(*shared, column, num_labels=len(head.labels)),
+        }
+        for entry, column in zip(entries, columns)
+    ]
+    found = compared(*shared, *columns, num_labels=len(head.labels))
+    if as_json:
+        whole = {"metric": name, "rows": len(rows), "a": sides[0], "b": sides[1], "difference": found.difference}
+        rest = {"p_value": found.p_value, "answered_differently": found.num_apart}
+        emit({**whole, "interval": [found.low, found.high], **rest, "is_more_than_chance": found.is_more_than_chance})
+        return
+    facts = [(str(side["adapter"]), screen.scored(name, rows=len(rows), **_score(side))) for side in sides]
+    facts.append(("difference", screen.Text(f"{found.difference:+.3f}  ({found.low:+.3f} to {found.high:+.3f})")))
+    out = screen.terminal()
+    out.print(screen.panel(f"{entries[0]} and {entries[1]} on {Path(file).name}", facts))
+    out.print(verdict(*entries, name, found, len(rows)))
+
+
+def check_comparable(first: Entry, second: Entry) -> None:
+    """Refuse two adapters that do not answer the same question."""
+    one, other = first.header.head, second.header.head
+    if one.kind != other.kind:
+        raise RecipeError(
+            f"{first} is of the kind {one.kind}, and {second} of the kind {other.kind}: they do not compare"
+        )
+    if set(one.labels) != set(other.labels):
+        odd = ", ".join(map(repr, sorted(set(one.labels) ^ set(other.labels))[:5]))
+        raise RecipeError(f"{first} and {second} do not have the same labels. Only one of them has {odd}")
+
+
+def in_order_of(labels: Sequence[str], own: Sequence[str], answers: Sequence[Target]) -> list[Target]:
+    """Answers as indices into ``labels``, which are ``own`` in another order."""
+    if tuple(labels) == tuple(own):
+        return list(answers)
+    at = [labels.index(label) for label in own]
+    return [tuple(sorted(at[i] for i in answer)) if isinstance(answer, tuple) else at[answer] for answer in answers]
+
+
+def verdict(first: Entry, second: Entry, metric: str, found: Difference, num_rows: int) -> str:
+    """What it comes to, in words."""
+    apart = f"They answer {found.num_apart:,} of {num_rows:,} texts differently."
+    if not found.num_apart:
+        return f"{first} and {second} give the same answer to each of {num_rows:,} texts."
+    if found.is_more_than_chance:
+        better, worse = (second, first) if found.difference > 0 else (first, second)
+        margin = f"{abs(found.difference):.3f} {metric}"
+        return (
+            f"{better} is better than {worse} by {margin}. That is more than chance (p = {found.p_value:.3f}). {apart}"
+        )
+    return (
+        f"The difference between {first} and {second} is not more than chance (p = {found.p_value:.2f}): "
+        f"other texts of this kind might turn it round. {apart}"
+    )
+
+
+def _score(side: dict[str, object]) -> dict[str, object]:
+    return {name: side[name] for name in ("score", "interval")}

@@ -1,0 +1,145 @@
+"""What a run would cost, found out without running it: rows, tokens, steps, parameters, memory and time.
+
+Counts are exact. Memory and time are measured on a job that is thrown away: the bytes that the largest batch keeps
+for its backward pass, and the seconds of three steps, a short, a middling and a long one.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from polytask.attach import Attached
+from polytask.backbones import Backbone
+from polytask.predict import scores_of
+from polytask.tasks.task import Task
+from polytask.train.fused import free_bytes, saved_bytes
+from polytask.train.job import Job
+from polytask.train.loop import step
+from polytask.train.recipe import Recipe
+
+COPIES = 5
+"""Trained parameters are held as themselves, their gradient, Adam's two moments, and the best epoch's."""
+
+TIMED_ROWS = 32
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The cost of training a task by a recipe.
+
+    Attributes:
+        rows: training rows.
+        texts: what they are cut into; more than ``rows`` where long texts are split.
+        tokens_an_epoch: without padding.
+        tokens: of all epochs, unless ``patience`` ends the run before.
+        truncated: texts that lose their end.
+        steps: of all epochs.
+        parameters: as in ``Result``.
+        memory_bytes: ``backbone``, ``training`` (trained parameters and optimizer), ``step`` (what the largest batch
+            keeps for its backward pass), ``total`` of these, and ``free`` on the device.
+        seconds: of training and validation, at the speed measured now.
+        recipe: with nothing left to choose.
+    """
+
+    rows: int
+    texts: int
+    validation_rows: int
+    tokens_an_epoch: int
+    tokens: int
+    truncated: int
+    epochs: int
+    steps: int
+    parameters: dict[str, Any]
+    memory_bytes: dict[str, int]
+    seconds: float
+    recipe: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+
+def estimate(backbone: Backbone, task: Task, recipe: Recipe | None = None) -> Estimate:
+    """Find out what training would cost. The backbone is not changed, and nothing is written.
+
+    Raises:
+        RecipeError: the recipe does not suit the backbone or the task.
+    """
+    job = Job(backbone, task, recipe or Recipe())
+    live, tokens = job.live, sum(job.train.lengths)
+    trained = sum(p.numel() for p in live.tree.parameters())
+    by_size = _steps_by_size(job)
+    job.step, padded = by_size[-1]
+    memory = {
+        "backbone": sum(p.nbytes for p in backbone.model.parameters()),
+        "training": COPIES * trained * job.optimizer.flat.element_size(),
+        "step": round(saved_bytes(backbone, [job]) * padded),
+    }
+    memory["total"] = sum(memory.values())
+    memory["free"] = free_bytes(backbone.device)
+    an_epoch = _training_seconds(backbone, job, by_size) + _validation_seconds(backbone, job)
+    return Estimate(
+        rows=len(task.train),
+        texts=len(job.train),
+        validation_rows=len(task.validation),
+        tokens_an_epoch=tokens,
+        tokens=tokens * job.num_epochs,
+        truncated=job.train.num_truncated,
+        epochs=job.num_epochs,
+        steps=job.num_steps,
+        parameters={
+            "trained": live.num_trained,
+            "head": live.num_head,
+            "backbone": backbone.num_parameters,
+            "percent": 100 * live.num_trained / backbone.num_parameters,
+        },
+        memory_bytes=memory,
+        seconds=an_epoch * job.num_epochs,
+        recipe=job.recipe.to_json(),
+    )
+
+
+def _steps_by_size(job: Job) -> list[tuple[int, int]]:
+    """The steps of the first epoch with their tokens, padding included, the smallest first."""
+    sizes, lengths = [], job.train.lengths
+    for at in range(job.steps_an_epoch):
+        job.step = at
+        rows = job.rows()
+        sizes.append((at, len(rows) * max(lengths[row] for row in rows)))
+    return sorted(sizes, key=lambda size: size[1])
+
+
+def _training_seconds(backbone: Backbone, job: Job, by_size: list[tuple[int, int]]) -> float:
+    """Of the steps of an epoch: the mean of one from the middle of each third, times their number."""
+    attached = Attached(backbone.model, backbone.row, backbone.noise)
+    attached.add(job.name, job.live.deltas)
+    middles = [len(by_size) * sixth // 6 for sixth in (1, 3, 5)]
+    try:
+        seconds = []
+        for at in (middles[0], *middles):  # the first one also warms up
+            job.step = by_size[at][0]
+            started = time.perf_counter()
+            step(backbone, attached, [job])
+            seconds.append(time.perf_counter() - started)
+    finally:
+        backbone.model.eval()
+        attached.remove(job.name)
+    return sum(seconds[1:]) / len(middles) * len(by_size)
+
+
+def _validation_seconds(backbone: Backbone, job: Job) -> float:
+    """Of one pass over the validation rows, from some of them, short ones and long ones."""
+    lengths = job.validation.lengths
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    some = order[:: -(-len(order) // TIMED_ROWS)]
+    asked = job.validation.take(some)
+    attached = Attached(backbone.model, backbone.row, backbone.noise)
+    attached.add(job.name, job.live.deltas)
+    started = time.perf_counter()
+    try:
+        scores_of(backbone, attached, {job.name: job.live}, asked, [job.name] * len(asked))
+    finally:
+        attached.remove(job.name)
+    return (time.perf_counter() - started) * sum(lengths) / sum(asked.lengths)

@@ -1,0 +1,51 @@
+"""Numbers and texts as a person reads them."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from polytask import screen
+from polytask.predict import Prediction
+
+
+def shown(renderable: object) -> str:
+    console = Console(file=io.StringIO(), width=screen.WIDTH)
+    console.print(renderable)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(8.34, "8.3 s"), (52.2, "52 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (0, "0.0 s")]
+)
+def test_seconds_are_told_as_precisely_as_anyone_cares(seconds: float, words: str) -> None:
+    assert screen.seconds_in_words(seconds) == words
+
+
+@pytest.mark.parametrize(("size", "words"), [(812, "812 B"), (2_432_480, "2.4 MB"), (4_096, "4.1 kB"), (3e9, "3.0 GB")])
+def test_bytes_are_told_in_the_unit_that_fits(size: float, words: str) -> None:
+    assert screen.bytes_in_words(size) == words
+
+
+def test_a_long_text_is_cut_to_one_line() -> None:
+    assert screen.shortened("one\ntwo   three", 9) == "one two…"
+
+
+def test_no_text_is_taken_for_markup() -> None:
+    answer = Prediction("mood", label="[bold]", probs={"[bold]": 0.9})
+    assert "[red]not red[/red]" in shown(screen.answers(["[red]not red[/red]"], {"mood": [answer]}))
+    assert "[bold] 90%" in shown(screen.answers(["x"], {"mood": [answer]}))
+
+
+def test_each_kind_of_answer_is_told() -> None:
+    assert screen.answer_in_words(Prediction("a", score=3.14159)).plain == "3.142"
+    assert screen.answer_in_words(Prediction("a", labels=("x", "y"), probs={"x": 0.9, "y": 0.8})).plain == "x, y"
+    assert screen.answer_in_words(Prediction("a", labels=(), probs={"x": 0.1})).plain == "(none)"
+
+
+def test_texts_that_lost_their_end_are_counted() -> None:
+    assert "12 of 100 texts (12%)" in screen.truncated(12, 100, 64).plain
+    assert "none of the 100 texts" in screen.truncated(0, 100, 64).plain
