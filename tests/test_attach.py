@@ -93,3 +93,15 @@ def test_what_cannot_be_attached_is_refused_and_leaves_the_model_alone(model: to
     gpt2 = GPT2Model(GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=len(VOCABULARY)))
     with pytest.raises(UnsupportedArchitecture, match="'gpt2'"):
         pt.attach(gpt2, Houlsby())
+
+
+def test_an_adapter_that_replaces_parameters_is_refused_in_a_mixed_route(tiny_backbone: pt.Backbone) -> None:
+    from polytask.attach import Attached
+    from polytask.live import LiveAdapter
+
+    full = LiveAdapter(tiny_backbone, FullFineTuning(), "classification", ("a", "b"), key=(0,))
+    attached = Attached(tiny_backbone.model, tiny_backbone.row, tiny_backbone.noise)
+    with pytest.raises(RouteError, match=r"'full' has no deltas.*cannot share a batch"):
+        attached.add("full", full.deltas)
+    with pytest.raises(UnknownName, match="'full'"), attached.routed(Route.of(["full", None])):
+        pass

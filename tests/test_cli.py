@@ -139,7 +139,7 @@ def test_train_prints_the_object_that_programs_rely_on(trained: dict[str, Any], 
     assert trained["parameters"]["head"] == 2 * HIDDEN + 2
     assert set(trained["train"]) == {"rows", "tokens", "epochs", "seconds", "tokens_per_second", "truncated"}
     assert trained["train"]["rows"] + trained["validation"]["rows"] == 60
-    assert set(trained["validation"]) == set(trained["test"]) == {"metric", "score", "rows"}
+    assert set(trained["validation"]) == set(trained["test"]) == {"metric", "score", "rows", "interval"}
     assert trained["test"]["rows"] == 12
 
 
@@ -235,7 +235,7 @@ def test_an_interrupt_ends_with_130_and_stores_nothing(tmp_path: Path, reviews: 
 
 def test_eval_prints_the_object_that_programs_rely_on(store: Path, unseen: Path, trained: dict[str, Any]) -> None:
     printed = json.loads(succeeded("eval", unseen, "--task", "mood", "--store", store, "--dtype", "float32", "--json"))
-    assert list(printed) == ["task", "metric", "score", "rows", "metrics"]
+    assert list(printed) == ["task", "metric", "score", "rows", "metrics", "interval", "classes", "confusion"]
     assert (printed["task"], printed["metric"], printed["rows"]) == ("mood", "accuracy", 12)
     assert printed["score"] == printed["metrics"]["accuracy"] == trained["test"]["score"]
     assert {"f1", "matthews"} <= set(printed["metrics"])

@@ -165,3 +165,18 @@ def test_what_is_kept_between_batches_changes_no_bit(route: str, tiny_bert_folde
         used.attached.add("d", fresh.live["a"].deltas)  # another adapter under an old name
         expected = fresh.hidden(route.replace("d", "a"))
         torch.testing.assert_close(used.hidden(route), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_second_text_of_a_pair_is_told_from_the_first_where_the_backbone_can(
+    architecture: str, folder_of: Callable[[str], Path]
+) -> None:
+    backbone = load_backbone(folder_of(architecture), device="cpu", dtype="float32")
+    encoded = encode(backbone.tokenizer, Rows(["good film"], ["bad plot"]), 16)
+    batch = collate([(encoded, [0])], 0, backbone.device)
+    assert batch.types is not None
+    assert batch.types.tolist() == [[0, 0, 0, 0, 1, 1, 1]]
+    differs = not torch.equal(
+        encode_batch(backbone, batch)[0], encode_batch(backbone, replace(batch, types=torch.zeros_like(batch.types)))[0]
+    )
+    assert differs == (architecture in ("bert", "electra"))

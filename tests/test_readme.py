@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,18 +18,19 @@ def blocks() -> list[str]:
 
 
 @pytest.fixture
-def in_a_folder_with_spam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    rows = [f'"{text} {n}",{label}\n' for n in range(4) for label, texts in (("spam", SPAM), ("ham", HAM)) for text in texts]
+def in_a_folder_with_spam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        f'"{text} {n}",{label}\n' for n in range(4) for label, texts in (("spam", SPAM), ("ham", HAM)) for text in texts
+    ]
     (tmp_path / "spam.csv").write_text("text,label\n" + "".join(rows))
     monkeypatch.chdir(tmp_path)
-    yield
 
 
 @pytest.mark.usefixtures("minilm", "in_a_folder_with_spam")
 def test_the_python_of_the_readme_runs(tiny_bert_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {"folder": tiny_bert_folder}
     for block in blocks():
-        exec(block, names)  # noqa: S102
+        exec(block, names)
     assert [answer.label for answer in names["answers"]] == ["spam", "ham"]  # type: ignore[attr-defined]
     assert set(names["outcomes"]) == {"lr0.0003", "lr0.001"}  # type: ignore[call-overload]
     assert "spam" in capsys.readouterr().out

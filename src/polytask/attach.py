@@ -80,10 +80,15 @@ class Attached:
         """Put an adapter's deltas (by place name) on their sites.
 
         Raises:
-            RouteError: an adapter of this name is there already.
+            RouteError: an adapter of this name is there already, or this one replaces backbone parameters.
         """
         if name in self.names:
             raise RouteError(f"an adapter called {name!r} is attached already: remove it first")
+        if not deltas:
+            raise RouteError(
+                f"{name!r} has no deltas: an adapter that replaces the backbone's own parameters (full and top-n "
+                "fine-tuning) runs as its own forward pass and cannot share a batch"
+            )
         for place in deltas:
             if place not in self.sites:
                 raise UnknownName("site", place, self.sites)

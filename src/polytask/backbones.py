@@ -50,8 +50,7 @@ class Backbone:
     noise: Noise = field(default_factory=Noise)
 
     def __post_init__(self) -> None:
-        names, num_types = self.tokenizer.model_input_names, getattr(self.config, "type_vocab_size", 0)
-        self.encoder = Encoder(self.model, self.pooling, "token_type_ids" in names and num_types > 1)
+        self.encoder = Encoder(self.model, self.pooling, getattr(self.config, "type_vocab_size", 0) > 1)
 
     @property
     def row(self) -> Architecture:

@@ -63,8 +63,9 @@ def scores_of(
 ) -> list[Tensor]:
     """The scores of each row's own adapter, in the order of the rows, in fp32 on the CPU.
 
-    Of a row that was split, the mean over its windows. Rows are sorted by length and packed to ``batch_tokens``. Adapters with deltas share forward passes; a
-    replacement runs as its own. ``adapters`` with deltas are on ``attached`` under the same names.
+    Of a row that was split, the mean over its windows. Rows are sorted by length and packed to ``batch_tokens``.
+    Adapters with deltas share forward passes; a replacement runs as its own. ``adapters`` with deltas are on
+    ``attached`` under the same names.
     """
     scores: list[Tensor] = [torch.empty(0)] * len(encoded)
     lengths = encoded.lengths
@@ -136,7 +137,8 @@ class MultiTask:
         if name not in self.adapters:
             adapter = self.store.get(name)
             live = LiveAdapter.from_adapter(self.backbone, adapter)
-            self.attached.add(name, live.deltas)
+            if live.deltas:
+                self.attached.add(name, live.deltas)
             self.adapters[name] = live
             self._cuts[name] = self._cut(adapter.header.recipe)
         return name
@@ -145,7 +147,8 @@ class MultiTask:
         """Free what ``load`` made ready; the store keeps it."""
         entry = self.store.entry(reference)
         name = f"{entry.task}@{entry.version}"
-        if self.adapters.pop(name, None):
+        live = self.adapters.pop(name, None)
+        if live is not None and live.deltas:
             self.attached.remove(name)
 
     def predict(self, texts: Sequence[Text], task: str | Sequence[str]) -> list[Prediction]:

@@ -327,7 +327,7 @@ def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
     ]
     dtype = str(backbone.dtype).removeprefix("torch.")
     name = f"{task} · {method_in_words(recipe['method'])} on {backbone.name} ({dtype}, {backbone.device})"
-    return panel(f"{name}: nothing was trained", rows)
+    return panel(name, [*rows, ("adapter", "none: nothing was trained or written")])
 
 
 def inspected(

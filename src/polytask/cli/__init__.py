@@ -11,6 +11,7 @@ from polytask.cli.comparing import compare
 from polytask.cli.keeping import alias, gc, verify
 from polytask.cli.options import Verbs, app
 from polytask.cli.showing import demo, inspect, remove, tasks
+from polytask.cli.sweeping import sweep
 from polytask.cli.telling import show
 from polytask.cli.training import train
 
@@ -27,6 +28,7 @@ __all__ = [
     "predict",
     "remove",
     "show",
+    "sweep",
     "tasks",
     "train",
     "verify",

@@ -20,7 +20,7 @@ OURS, THEIRS, INTERRUPTED = 1, 2, 130
 
 
 ORDER = (
-    *("train", "eval", "predict", "compare"),
+    *("train", "sweep", "eval", "predict", "compare"),
     *("tasks", "show", "alias", "remove", "verify", "gc"),
     *("inspect", "demo"),
 )

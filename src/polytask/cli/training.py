@@ -14,15 +14,19 @@ from polytask import screen
 from polytask.cli import options
 from polytask.cli.methods import method_of
 from polytask.cli.options import GIVEN, INTERRUPTED, app, emit, examples, loaded, refused, working
-from polytask.errors import DataError
+from polytask.cli.watching import side_by_side
+from polytask.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from polytask.adapter import Adapter
+    from polytask.backbones import Backbone
     from polytask.store import Entry
+    from polytask.tasks.task import Task
     from polytask.train.checkpoint import Checkpoint
     from polytask.train.loop import Event, Progress
+    from polytask.train.recipe import Recipe
     from polytask.train.result import Result
 
 
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
         "polytask train reviews.csv --task sentiment",
         "polytask train pairs.tsv --task rte --text premise --text-pair hypothesis --metric f1 --size 128",
         "polytask train --hub nyu-mll/glue:cola --metric matthews --dry-run",
+        "polytask train reviews.csv --task sentiment --tune",
         "polytask train reviews.csv --task sentiment --resume",
     )
 )
@@ -60,6 +65,9 @@ def train(
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without a better validation score.")
     ] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Find the learning rate and the size, as far as they are not given.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run, to the same adapter.")
     ] = False,
@@ -114,6 +122,8 @@ def train(
     given = {"name": task, "text": text, "text_pair": text_pair, "label": label, "kind": kind, "metric": metric}
     given |= {"seed": seed, "drop_empty": drop_empty}  # type: ignore[dict-item]
     check_source(file, hub, validation, test)
+    if tune:
+        check_tunable(log, dry_run)
     if hub is not None:
         data = read_hub(hub, **given)  # type: ignore[arg-type]
     else:
@@ -132,8 +142,11 @@ def train(
         return
     screen.notes(err, start_over(kept) if not resume else [] if before else [f"there is no checkpoint {kept.path} yet"])
     try:
-        with watched(err, log) as progress:
-            adapter, result = train_adapter(frozen, data, recipe, progress=progress, checkpoint=kept, resume=resume)
+        if tune:
+            adapter, result = tuned(err, frozen, data, recipe, size, kept, resume)
+        else:
+            with watched(err, log) as progress:
+                adapter, result = train_adapter(frozen, data, recipe, progress=progress, checkpoint=kept, resume=resume)
     except KeyboardInterrupt:
         raise refused(how_to_resume(kept, context.meta[GIVEN]), INTERRUPTED) from None
     entry = adapters.put(adapter)
@@ -147,6 +160,27 @@ def train(
     out = screen.terminal()
     out.print(screen.trained(entry, result, majority))
     screen.hint(out, f'polytask predict --task {data.name}{where} "a text"{second}')
+
+
+def check_tunable(log: str | None, dry_run: bool) -> None:
+    """Refuse what is about one run where there are several."""
+    for option, given in (("--log", log), ("--dry-run", dry_run)):
+        if given:
+            raise RecipeError(f"{option} is about one run, and --tune makes several. Leave the one or the other out")
+
+
+def tuned(
+    console: Console, backbone: Backbone, data: Task, base: Recipe, size: int | None, kept: Checkpoint, resume: bool
+) -> tuple[Adapter, Result]:
+    """Train with the learning rate and the size that suit the data, and say why these."""
+    from polytask.train.tune import contenders, tune
+
+    sizes = () if size is None else (size,)
+    labels = {name: name for name in contenders(base, len(data.train), size=sizes)}
+    with side_by_side(console, labels, data.metric) as progress:
+        found = tune(backbone, data, base, size=sizes, progress=progress, checkpoint=kept, resume=resume)
+    screen.notes(console, [f"chosen: {found.why}"])
+    return found.adapter, found.result
 
 
 def check_source(file: str | None, hub: str | None, validation: str | None, test: str | None) -> None:

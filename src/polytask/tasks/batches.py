@@ -17,6 +17,7 @@ from polytask.tasks.task import Rows
 POOL = 64
 CHUNK = 4096
 GOLDEN = (5**0.5 - 1) / 2
+COLUMNS = {"return_token_type_ids": True, "return_attention_mask": False}
 
 Long = Literal["truncate", "split"]
 """What becomes of a text that is too long: its end is cut off, or it is read in windows that overlap by a quarter."""
@@ -94,7 +95,7 @@ def encode(tokenizer: Any, rows: Rows, max_length: int, long: str = "truncate") 
     for start in range(0, len(rows), CHUNK):
         chunk = rows.take(range(start, min(start + CHUNK, len(rows))))
         texts = (list(chunk.texts), None if chunk.pairs is None else list(chunk.pairs))
-        cut = tokenizer(*texts, truncation=True, max_length=max_length, return_attention_mask=False)
+        cut = tokenizer(*texts, truncation=True, max_length=max_length, **COLUMNS)
         full = [row for row, tokens in enumerate(cut["input_ids"]) if len(tokens) == max_length]
         num_truncated += _longer_than(tokenizer, chunk.take(full), max_length)
         ids += cut["input_ids"]
@@ -117,7 +118,7 @@ def _split(tokenizer: Any, rows: Rows, max_length: int) -> Encoded:
             max_length=max_length,
             stride=overlap,
             return_overflowing_tokens=True,
-            return_attention_mask=False,
+            **COLUMNS,
         )
         owners += [start + row for row in cut["overflow_to_sample_mapping"]]
         ids += cut["input_ids"]

@@ -10,12 +10,11 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from polytask.attach import Attached
 from polytask.backbones import Backbone
 from polytask.predict import scores_of
 from polytask.tasks.task import Task
 from polytask.train.fused import free_bytes, saved_bytes
-from polytask.train.job import Job
+from polytask.train.job import Job, attached_to
 from polytask.train.loop import step
 from polytask.train.recipe import Recipe
 
@@ -113,19 +112,14 @@ def _steps_by_size(job: Job) -> list[tuple[int, int]]:
 
 def _training_seconds(backbone: Backbone, job: Job, by_size: list[tuple[int, int]]) -> float:
     """Of the steps of an epoch: the mean of one from the middle of each third, times their number."""
-    attached = Attached(backbone.model, backbone.row, backbone.noise)
-    attached.add(job.name, job.live.deltas)
     middles = [len(by_size) * sixth // 6 for sixth in (1, 3, 5)]
-    try:
-        seconds = []
+    seconds = []
+    with attached_to(backbone, [job]) as attached:
         for at in (middles[0], *middles):  # the first one also warms up
             job.step = by_size[at][0]
             started = time.perf_counter()
             step(backbone, attached, [job])
             seconds.append(time.perf_counter() - started)
-    finally:
-        backbone.model.eval()
-        attached.remove(job.name)
     return sum(seconds[1:]) / len(middles) * len(by_size)
 
 
@@ -135,11 +129,7 @@ def _validation_seconds(backbone: Backbone, job: Job) -> float:
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     some = order[:: -(-len(order) // TIMED_ROWS)]
     asked = job.validation.take(some)
-    attached = Attached(backbone.model, backbone.row, backbone.noise)
-    attached.add(job.name, job.live.deltas)
     started = time.perf_counter()
-    try:
+    with attached_to(backbone, [job]) as attached:
         scores_of(backbone, attached, {job.name: job.live}, asked, [job.name] * len(asked))
-    finally:
-        attached.remove(job.name)
     return (time.perf_counter() - started) * sum(lengths) / sum(asked.lengths)

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from polytask.adapter import Adapter
-from polytask.attach import Attached
 from polytask.backbones import Backbone
 from polytask.errors import RecipeError
 from polytask.tasks.task import Task
 from polytask.train.checkpoint import Checkpoint
-from polytask.train.job import Job
+from polytask.train.job import Job, attached_to
 from polytask.train.loop import Progress, drive, finished, forward, sharing
 from polytask.train.recipe import Recipe
 from polytask.train.result import Result
@@ -80,16 +79,9 @@ def saved_bytes(backbone: Backbone, jobs: Sequence[Job]) -> float:
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    attached = Attached(backbone.model, backbone.row, backbone.noise)
-    for job in jobs:
-        attached.add(job.name, job.live.deltas)
-    try:
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            _, num_tokens = forward(backbone, attached, jobs)
-    finally:
-        backbone.model.eval()
-        for job in jobs:
-            attached.remove(job.name)
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with attached_to(backbone, jobs) as attached, hooks:
+        _, num_tokens = forward(backbone, attached, jobs)
     weights = {p.untyped_storage().data_ptr() for p in backbone.model.parameters()}
     return sum(size for pointer, size in kept.items() if pointer not in weights) / num_tokens
 

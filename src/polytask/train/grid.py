@@ -76,6 +76,14 @@ def varying(recipes: Sequence[Recipe]) -> list[str]:
     return [name for name in names if name != SEED and any(own.get(name) != every[0].get(name) for own in every)]
 
 
+def labelled(recipes: Sequence[Recipe]) -> dict[str, str]:
+    """What tells each recipe from the others, by its key: ``lr 1e-3, size 64, seed 2``."""
+    names = varying(recipes)
+    names += [SEED] if len({recipe.seed for recipe in recipes}) > 1 or not names else []
+    every = [(recipe.key, settings(recipe)) for recipe in recipes]
+    return {key: in_words({name: own[name] for name in names if name in own}) for key, own in every}
+
+
 def in_words(values: Mapping[str, Any]) -> str:
     """``lr 1e-3, size 64``."""
     return ", ".join(f"{name} {value_in_words(value)}" for name, value in values.items())

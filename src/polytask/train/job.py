@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from polytask.attach import Attached
 from polytask.backbones import Backbone
 from polytask.errors import RecipeError
 from polytask.live import LiveAdapter
@@ -149,6 +151,21 @@ class Job:
 
 
 _PROGRESS = ("step", "best_epoch", "history", "loss_sum", "num_tokens", "seconds")
+
+
+@contextmanager
+def attached_to(backbone: Backbone, jobs: Sequence[Job]) -> Iterator[Attached]:
+    """The backbone's sites with the deltas of these jobs on them; afterwards it is as it was."""
+    attached = Attached(backbone.model, backbone.row, backbone.noise)
+    for job in jobs:
+        if job.live.deltas:
+            attached.add(job.name, job.live.deltas)
+    try:
+        yield attached
+    finally:
+        backbone.model.eval()
+        for name in list(attached.names):
+            attached.remove(name)
 
 
 def class_weights(task: Task) -> list[float]:

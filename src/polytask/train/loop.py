@@ -30,7 +30,7 @@ from polytask.tasks.chance import interval
 from polytask.tasks.metrics import score
 from polytask.tasks.task import Rows, Target, Task
 from polytask.train.checkpoint import Checkpoint
-from polytask.train.job import Job
+from polytask.train.job import Job, attached_to
 from polytask.train.recipe import Recipe
 from polytask.train.result import Result, Score, environment, label_counts, majority_share, versions
 
@@ -169,17 +169,10 @@ def run(backbone: Backbone, jobs: Sequence[Job], *, budget_tokens: int | None = 
     At any time so many jobs take part as fit ``budget_tokens`` of a step; one that is done leaves and the next
     enters. Between two events every job is between two of its steps.
     """
-    attached = Attached(backbone.model, backbone.row, backbone.noise)
-    for job in jobs:
-        attached.add(job.name, job.live.deltas)
-    try:
+    with attached_to(backbone, jobs) as attached:
         while active := admitted(jobs, budget_tokens):
             for together in sharing(active):
                 yield from _round(backbone, attached, together)
-    finally:
-        backbone.model.eval()
-        for job in jobs:
-            attached.remove(job.name)
 
 
 def admitted(jobs: Sequence[Job], budget_tokens: int | None) -> list[Job]:
@@ -284,12 +277,9 @@ def labels_of(rows: Rows, task: Task) -> list[Target]:
 
 def surely_scored(backbone: Backbone, job: Job, rows: Rows, encoded: Encoded, value: float | None = None) -> Score:
     """The score of a trained job on labelled rows with its interval; ``value`` is the score where it is known."""
-    task, attached = job.task, Attached(backbone.model, backbone.row, backbone.noise)
-    attached.add(job.name, job.live.deltas)
-    try:
+    task = job.task
+    with attached_to(backbone, [job]) as attached:
         predictions = predictions_of(backbone, attached, job.live, job.name, encoded)
-    finally:
-        attached.remove(job.name)
     of = (task.metric, task.kind, labels_of(rows, task), predictions)
     value = score(*of, num_labels=len(task.labels)) if value is None else value
     return Score(task.metric, value, len(rows), interval(*of, num_labels=len(task.labels)))

@@ -38,6 +38,7 @@ from polytask.train.result import Result, Score
 
 FORMAT = 1
 CHECKPOINT = "sweep.ckpt"
+KEY_LENGTH = 16
 
 
 @dataclass(frozen=True)
@@ -309,13 +310,7 @@ def _go_on(
     checkpoint: Checkpoint, identity: Mapping[str, Any], backbone: Backbone, task: Task, jobs: Sequence[Job]
 ) -> None:
     """Take those jobs that the checkpoint holds to where it left them."""
-    try:
-        header = checkpoint.header()
-    except CheckpointError:
-        raise CheckpointError(
-            f"{checkpoint.path} is not a checkpoint that can be read. Remove it: what was under way starts over, "
-            "what is over stays"
-        ) from None
+    header = _header(checkpoint)
     ours = {job.name: job for job in jobs}
     if header is None or not ours.keys() & header["setting"]["jobs"].keys():
         return
@@ -340,17 +335,10 @@ class _Results:
         path = self.folder / f"{recipe.key}.json"
         if not path.exists():
             return None
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            given, identity = Recipe.from_json(values["recipe"]), dict(values["identity"])
-            result = None if values["status"] == "diverged" else _result(values["result"])
-            run = Run(given, result, values["failure"])
-        except (ValueError, KeyError, TypeError):
-            raise CheckpointError(f"{path} is not a result of a sweep. Remove it to run its recipe again") from None
-        _check_same(path, identity, self.identity)
-        if result is not None and not self._adapter(recipe.key).exists():
-            return None
-        return run
+        values = _parsed(path)
+        _check_same(path, values["identity"], self.identity)
+        is_whole = values["run"].result is None or self._adapter(recipe.key).exists()
+        return values["run"] if is_whole else None
 
     def write(self, run: Run, adapter: Adapter | None) -> None:
         """Keep what came of a recipe."""
@@ -372,6 +360,18 @@ class _Results:
 
     def _adapter(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
+
+
+def started_with(folder: str | Path) -> dict[str, Any] | None:
+    """What the sweep in a folder was started with: ``data``, ``backbone``, ``dtype``, …; None where there is none yet.
+
+    Raises:
+        CheckpointError: a file in it cannot be read.
+    """
+    for path in sorted(Path(folder).glob(f"{'[0-9a-f]' * KEY_LENGTH}.json")):
+        return dict(_parsed(path)["identity"])
+    header = _header(Checkpoint(Path(folder) / CHECKPOINT))
+    return None if header is None else dict(header["setting"])
 
 
 def _identity(backbone: Backbone, task: Task) -> dict[str, Any]:
@@ -396,6 +396,27 @@ def _check_same(path: Path, kept: Mapping[str, Any], now: Mapping[str, Any]) -> 
 def _short(value: object) -> str:
     """Enough of a digest to tell it from another."""
     return repr(value[:12] if isinstance(value, str) else value)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    """The ``run`` in a file, and the ``identity`` of its sweep."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        result = None if values["status"] == "diverged" else _result(values["result"])
+        run = Run(Recipe.from_json(values["recipe"]), result, values["failure"])
+        return {"run": run, "identity": dict(values["identity"])}
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path} is not a result of a sweep. Remove it to run its recipe again") from None
+
+
+def _header(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    try:
+        return checkpoint.header()
+    except CheckpointError:
+        raise CheckpointError(
+            f"{checkpoint.path} is not a checkpoint that can be read. Remove it: what was under way starts over, "
+            "what is over stays"
+        ) from None
 
 
 def _result(values: Mapping[str, Any]) -> Result:

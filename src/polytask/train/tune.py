@@ -8,7 +8,7 @@ is, to the last bit but for rounding, what ``train`` makes of its recipe alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from polytask.train.checkpoint import Checkpoint
 from polytask.train.fused import measured_budget
 from polytask.train.grid import grid, in_words, settings, size_of, varying
 from polytask.train.job import Job
-from polytask.train.loop import Progress, deferred_interrupt, finished, run
+from polytask.train.loop import Event, deferred_interrupt, finished, run
 from polytask.train.recipe import LEARNING_RATES, Recipe
 from polytask.train.result import Result
 
@@ -40,6 +40,18 @@ class Trial:
     recipe: Recipe
     epochs: int
     score: float | None
+
+
+@dataclass(frozen=True)
+class Left:
+    """A setting was among the worse half and trains no longer."""
+
+    job: str
+    epochs: int
+    num_epochs: int
+
+
+Progress = Callable[[Event | Left], None]
 
 
 @dataclass(frozen=True)
@@ -99,7 +111,7 @@ def tune(
         base: everything else. A learning rate in it is kept; None is to be found.
         lr: the rates to try instead, of 0.3, 1, 3 and 10 times the method's own.
         size: the sizes (or ranks) to try, of the base's and a quarter of it.
-        progress: called with each ``Step``, ``Evaluated`` and ``Failed``; jobs are named by what varies.
+        progress: called with each ``Step``, ``Evaluated``, ``Failed`` and ``Left``; jobs are named by what varies.
         checkpoint: a file that keeps the state of all of them.
         resume: go on from ``checkpoint`` if it is there.
         budget_tokens: tokens of one step, all settings together; what does not fit waits its turn. Unless given it is
@@ -123,7 +135,10 @@ def tune(
     alive, num_epochs = jobs, jobs[0].num_epochs
     for epochs, num_kept in rungs(num_epochs, len(jobs)):
         climb(alive, epochs)
-        alive = sorted(alive, key=lambda job: job.standing(epochs), reverse=True)[:num_kept]
+        ranked = sorted(alive, key=lambda job: job.standing(epochs), reverse=True)
+        alive = ranked[:num_kept]
+        for job in ranked[num_kept:] if progress is not None else ():
+            progress(Left(job.name, epochs, num_epochs))
     climb(alive, num_epochs)
     while all(job.failure for job in alive):  # late: the best of those that left takes their place
         sound = [job for job in jobs if job.failure is None]

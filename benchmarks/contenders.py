@@ -1,0 +1,216 @@
+"""Contenders that take turns: each is a process that lives as long as the benchmark, in its own virtual environment.
+
+A figure here is a ratio. Machines drift, so the contenders run A B C, B C A, … over the same batches, a first round
+does not count, and what is reported is the median of the rounds.
+
+The protocol is a line of JSON each way. A contender says ``{"ready": facts}`` once it has loaded. Then it is asked
+
+    {"run": [0, 1, 2]}    to run these batches           {"seconds": […], "values": […]}
+    {"memory": true}      how much it has taken          {"now_bytes": …, "peak_bytes": …}
+
+Only the standard library is needed, so that any environment can run a contender.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+HERE = Path(__file__).parent
+Run = Callable[[int], object]
+Make = Callable[[dict[str, Any]], tuple[Run, dict[str, Any]]]
+
+
+class Contender:
+    """A process that runs batches when asked.
+
+    ``module`` is run by ``python`` in this folder; its ``settings`` are JSON values. ``facts`` are what it says of
+    itself once it is ready. Processes load side by side: call ``wait`` before the first ``ask``.
+    """
+
+    def __init__(self, name: str, python: Path, module: str, settings: Mapping[str, Any]) -> None:
+        self.name, self.settings = name, dict(settings)
+        self.facts: dict[str, Any] = {}
+        self.started = time.perf_counter()
+        threads = str(settings["threads"])
+        paths = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [str(python), "-m", module, json.dumps(self.settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            env={**os.environ, **quiet, "PYTHONPATH": paths, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+        )
+
+    def wait(self) -> Contender:
+        """Until it has loaded."""
+        self.facts = self._answer()["ready"]
+        return self
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Its answer to a request."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        """Let it end."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if line:
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+        self.process.wait()
+        self.errors.seek(0)
+        raise RuntimeError(f"{self.name} ended:\n{self.errors.read()[-3000:]}")
+
+
+def serve(make: Make) -> None:
+    """Be a contender: make what runs a batch from the settings, then answer until there is nothing more to answer.
+
+    What libraries print goes to the error stream, so that only answers are on the line.
+    """
+    settings = json.loads(sys.argv[1])
+    line = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    run, facts = make(settings)
+    settle = _settler(settings["device"])
+    print(json.dumps({"ready": {**facts, "versions": versions()}}), file=line)
+    for asked in sys.stdin:
+        request = json.loads(asked)
+        if "memory" in request:
+            print(json.dumps(memory()), file=line)
+            continue
+        seconds, values = [], []
+        for batch in request["run"]:
+            start = time.perf_counter()
+            value = run(batch)
+            settle()
+            seconds.append(time.perf_counter() - start)
+            values.append(value)
+        print(json.dumps({"seconds": seconds, "values": values}), file=line)
+
+
+def _settler(device: str) -> Callable[[], object]:
+    """What waits until the device is done."""
+    if device == "cpu":
+        return lambda: None
+    import torch
+
+    return torch.cuda.synchronize
+
+
+def memory() -> dict[str, int]:
+    """Bytes of memory that this process holds, and has held at most."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"now_bytes": pages * os.sysconf("SC_PAGE_SIZE"), "peak_bytes": peak_kib * 1024}
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that matter, where they are installed."""
+    found = {}
+    for name in ("torch", "transformers", "adapters", "peft", "polytask"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def interleaved(contenders: Sequence[Contender], batches: Sequence[int], rounds: int) -> dict[str, list[float]]:
+    """The seconds that each contender takes for a batch, the median of the rounds, in the order of ``batches``."""
+    for contender in contenders:
+        contender.wait()
+    taken: dict[str, list[list[float]]] = {contender.name: [] for contender in contenders}
+    for turn in range(rounds + 1):
+        for contender in _rotated(contenders, turn):
+            seconds = contender.ask({"run": list(batches)})["seconds"]
+            if turn:
+                taken[contender.name].append(seconds)
+        print(f"round {turn} of {rounds}", file=sys.stderr, flush=True)
+    return {name: [median(column) for column in zip(*of_rounds)] for name, of_rounds in taken.items()}
+
+
+def alternated(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """As ``interleaved``, for functions of one process: the median seconds of each."""
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(rounds + 1):
+        for name in _rotated(list(runs), turn):
+            start = time.perf_counter()
+            runs[name]()
+            if turn:
+                taken[name].append(time.perf_counter() - start)
+    return {name: median(seconds) for name, seconds in taken.items()}
+
+
+def _rotated(items: Sequence[Any], by: int) -> list[Any]:
+    by %= max(1, len(items))
+    return [*items[by:], *items[:by]]
+
+
+def environments(folder: Path) -> dict[str, Path]:
+    """The Python of each library: this one for ours; for a peer the one that ``peers/setup.sh`` made."""
+    pythons = {name: folder / name / "bin" / "python" for name in ("adapters", "peft")}
+    for name, python in pythons.items():
+        if not python.exists():
+            sys.exit(f"{name} is not installed in {folder / name}. Run benchmarks/peers/setup.sh {folder}")
+    return {"polytask": Path(sys.executable), **pythons}
+
+
+def hardware(device: str, threads: int) -> str:
+    """A name for folders: the processor, its matrix units and the threads in use, or the GPU."""
+    if device != "cpu":
+        import torch
+
+        return _slug(torch.cuda.get_device_name())
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    named = {key.strip(): value.strip() for key, value in fields.items()}
+    units = "amx" if "amx_bf16" in named.get("flags", "") else ""
+    model = "-".join(filter(None, [named.get("model name", "cpu"), named.get("model", ""), units]))
+    return f"{_slug(model)}-{threads}threads"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|processor|cpu @.*", "", text.lower())).strip("-")
+
+
+def results_folder(out: Path, device: str, threads: int) -> Path:
+    """``out/<hardware>-torch<version>``."""
+    return out / f"{hardware(device, threads)}-torch{version('torch').partition('+')[0]}"
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows of equal columns, whole or not at all, and show them."""
+    rows = list(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    part.replace(path)
+    print(path.read_text(), end="")
+    print(f"written to {path}", file=sys.stderr)

@@ -1,0 +1,134 @@
+"""What does it cost to answer 26 tasks in one batch? Ours, BatchSplit of adapters, mixed batches of peft.
+
+The rows and their lengths are the same for all: ``rows_each`` of each task, side by side, as BatchSplit needs them. All
+adapters have a head. Beside them: the bare backbone without heads, one adapter for all rows, and a forward pass a task.
+
+    benchmarks/peers/setup.sh
+    python benchmarks/mixed_inference.py --threads 2 [--data DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from contenders import Contender, environments, interleaved, results_folder, write_csv
+from work import MODELS, TEXTS, cut, model_folder, num_tokens, rows_of, write_work
+
+OURS = {"library": "polytask", "module": "peers.with_polytask", "precision": "auto", "setting": "default"}
+DEFAULT = {"setting": "default", "precision": "float32"}
+BEST = {"setting": "autocast", "precision": "autocast"}
+ADAPTERS = {"library": "adapters", "module": "peers.with_adapters", "method": "houlsby"}
+PEFT = {"library": "peft", "module": "peers.with_peft", "method": "lora"}
+
+FIELD: list[dict[str, Any]] = [
+    *({**OURS, "method": "houlsby", "route": route} for route in ("mixed", "one", "apart", "bare")),
+    *({**ADAPTERS, **setting, "route": "mixed"} for setting in (DEFAULT, BEST)),
+    *({**ADAPTERS, **BEST, "route": route} for route in ("one", "apart")),
+    *({**OURS, "method": "lora", "route": route} for route in ("mixed", "one")),
+    *({**PEFT, **setting, "route": "mixed"} for setting in (DEFAULT, BEST)),
+    {**PEFT, **BEST, "route": "apart"},
+]
+ROUTES = {
+    "mixed": "all tasks in one batch",
+    "one": "one adapter for all rows",
+    "apart": "one forward pass a task",
+    "bare": "the backbone alone",
+}
+
+
+def measured(model: str, texts: str, rows_each: int, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """One CSV row a contender, for one model, one kind of text and so many rows of each task."""
+    pythons = environments(args.peers)
+    size = args.tasks * rows_each
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = model_folder(model, Path(scratch))
+        encoded = rows_of(TEXTS[texts], args.batches * size, args.data, folder)
+        path = Path(scratch) / "work.json"
+        work = write_work(path, encoded, TEXTS[texts].num_labels, size)
+        assert all(len(rows) == size for rows in cut(range(len(encoded)), size))
+        shared = {
+            "model": str(folder),
+            "work": str(path),
+            "work_kind": "answer",
+            "order": "shuffled",
+            "num_tasks": args.tasks,
+            "rows_each": rows_each,
+            "threads": args.threads,
+            "device": args.device,
+        }
+        contenders = [
+            Contender(
+                f"{entry['library']} {entry['method']}, {entry['setting']}, {entry['route']}",
+                pythons[entry["library"]],
+                entry["module"],
+                {**shared, **entry},
+            )
+            for entry in FIELD
+        ]
+        try:
+            seconds = interleaved(contenders, range(args.batches), args.rounds)
+        finally:
+            for contender in contenders:
+                contender.close()
+    tokens, _ = num_tokens(work, "shuffled")
+    total = {name: sum(taken) for name, taken in seconds.items()}
+    ours = {
+        one.settings["method"]: total[one.name]
+        for one in contenders
+        if one.settings["route"] == "mixed" and one.settings["library"] == "polytask"
+    }
+    return [
+        {
+            "model": model,
+            "texts": texts,
+            "tasks": args.tasks,
+            "rows_each": rows_each,
+            "method": one.settings["method"],
+            "library": one.settings["library"],
+            "setting": one.settings["setting"],
+            "route": ROUTES[one.settings["route"]],
+            "ms_a_batch": round(1e3 * total[one.name] / args.batches, 1),
+            "texts_per_s": round(args.batches * size / total[one.name]),
+            "tokens_per_s": round(tokens / total[one.name]),
+            "ours_mixed_over_this": round(total[one.name] / ours[one.settings["method"]], 2),
+            "versions": " ".join(f"{package}={number}" for package, number in one.facts["versions"].items()),
+        }
+        for one in contenders
+    ]
+
+
+def main() -> None:
+    """Measure and write ``mixed.csv``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=lambda names: names.split(","), default=list(MODELS))
+    parser.add_argument("--texts", type=lambda names: names.split(","), default=list(TEXTS))
+    parser.add_argument("--rows-each", type=lambda counts: [int(n) for n in counts.split(",")], default=[1, 4])
+    parser.add_argument("--tasks", type=int, default=26)
+    parser.add_argument(
+        "--data", type=Path, help="the folder with glue/ and text17/; else synthetic rows of like lengths"
+    )
+    parser.add_argument("--batches", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--quick", action="store_true", help="MiniLM, one row a task")
+    parser.add_argument("--peers", type=Path, default=Path(".venv-peers"))
+    parser.add_argument("--out", type=Path, default=Path("results/speed"))
+    args = parser.parse_args()
+    if args.quick:
+        args.models, args.rows_each = ["minilm"], [1]
+    rows = [
+        row
+        for model in args.models
+        for texts in args.texts
+        for rows_each in args.rows_each
+        for row in measured(model, texts, rows_each, args)
+    ]
+    write_csv(results_folder(args.out, args.device, args.threads) / "mixed.csv", rows)
+
+
+if __name__ == "__main__":
+    main()

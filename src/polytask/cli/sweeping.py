@@ -1,0 +1,202 @@
+"""``polytask sweep``: many settings at once, the best by validation into the store."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from polytask import screen
+from polytask.cli import options
+from polytask.cli.methods import method_of
+from polytask.cli.options import GIVEN, INTERRUPTED, app, emit, examples, loaded, refused
+from polytask.cli.training import check_source, summary
+from polytask.cli.watching import side_by_side
+from polytask.errors import NoSuchAdapter, RecipeError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from polytask.adapter import Adapter
+    from polytask.store import Entry, Store
+    from polytask.train.recipe import Recipe
+    from polytask.train.sweep import Sweep
+
+N = TypeVar("N", int, float)
+
+
+@app.command(
+    epilog=examples(
+        "polytask sweep reviews.csv --task sentiment --lr 3e-4,1e-3,3e-3 --size 8,64 --seeds 3",
+        "polytask sweep reviews.csv --task sentiment --method lora --size 4,8,16 --figure lora.png",
+    )
+)
+def sweep(
+    context: typer.Context,
+    file: Annotated[
+        str | None,
+        typer.Argument(help="Rows to train on: CSV, TSV, JSON lines (also .gz) or Parquet.", show_default=False),
+    ] = None,
+    hub: Annotated[
+        str | None, typer.Option(metavar="NAME[:CONFIGURATION]", help="A data set of the Hugging Face hub instead.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="The task's name; the file's name unless given.")] = None,
+    backbone: Annotated[str, typer.Option(help="A hub id, a folder, or minilm.")] = "minilm",
+    method: options.MethodName = "houlsby",
+    setting: options.Settings = None,
+    lr: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Learning rates: 3e-4,1e-3,3e-3.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="NUMBERS", help="The method's sizes or ranks: 8,64.")] = None,
+    epochs: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Passes over the rows: 3,20.")] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each setting.")] = 3,
+    batch_size: Annotated[int, typer.Option(help="Rows a step.")] = 32,
+    max_length: Annotated[int, typer.Option(help="Tokens of a text.")] = 256,
+    seed: Annotated[int, typer.Option(help="The first of the seeds; it also draws what is held out.")] = 0,
+    class_weights: Annotated[str | None, typer.Option(help="'balanced' for labels of unequal frequency.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better validation score.")
+    ] = None,
+    validation: Annotated[str | None, typer.Option(metavar="FILE", help="Unless given, a tenth is held out.")] = None,
+    test: Annotated[str | None, typer.Option(metavar="FILE", help="Rows to report on; they choose nothing.")] = None,
+    text: options.TextColumn = None,
+    text_pair: options.PairColumn = None,
+    label: options.LabelColumn = None,
+    kind: Annotated[str | None, typer.Option(help="classification, multilabel or regression.")] = None,
+    metric: Annotated[str | None, typer.Option(help="accuracy, f1, matthews, micro_f1, macro_f1, pearson, …")] = None,
+    drop_empty: options.DropEmpty = False,
+    results: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Keeps every run; sweeps/TASK unless given.")
+    ] = None,
+    figure: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A picture of it: .png, .pdf or .svg; needs polytask[paper].")
+    ] = None,
+    budget_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of a step, all runs together; as memory allows unless given.")
+    ] = None,
+    store: options.StoreFolder = "adapters",
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    as_json: options.AsJson = False,
+) -> None:
+    """Train every combination of these settings at once, and put the best by validation in the store.
+
+    Every run is kept as it ends. The same command again goes on where an interrupted sweep was.
+    """
+    from polytask.store import Store
+    from polytask.tasks.baselines import majority_score
+    from polytask.tasks.files import read_task
+    from polytask.tasks.hub import read_hub
+    from polytask.train.grid import grid, labelled
+    from polytask.train.recipe import Recipe
+    from polytask.train.sweep import started_with
+    from polytask.train.sweep import sweep as run_sweep
+
+    err = screen.terminal(stderr=True)
+    base = Recipe(
+        method_of(method, None, setting),
+        batch_size=batch_size,
+        max_length=max_length,
+        seed=seed,
+        class_weights=class_weights,
+        patience=patience,
+    )
+    recipes = grid(
+        base,
+        lr=numbers("--lr", lr, float, "3e-4,1e-3"),
+        size=numbers("--size", size, int, "8,64"),
+        epochs=numbers("--epochs", epochs, int, "3,20"),
+        seeds=seeds,
+    )
+    check_drawable(figure, recipes)
+    adapters = Store(store)
+    given: dict[str, Any] = {"name": task, "text": text, "text_pair": text_pair, "label": label, "kind": kind}
+    given |= {"metric": metric, "seed": seed, "drop_empty": drop_empty}
+    check_source(file, hub, validation, test)
+    data = read_hub(hub, **given) if hub else read_task(file or "", validation=validation, test=test, **given)
+    screen.notes(err, data.notes)
+    folder = results or str(Path("sweeps", data.name))
+    before = started_with(folder)
+    frozen = loaded(backbone, device, before["dtype"] if before and dtype == "auto" else dtype)
+    recipes = [recipe.resolved(len(data.train)) for recipe in recipes]
+    try:
+        with side_by_side(err, labelled(recipes), data.metric) as progress:
+            swept = run_sweep(frozen, data, recipes, folder=folder, progress=progress, budget_tokens=budget_tokens)
+    except KeyboardInterrupt:
+        again = shlex.join(["polytask", *context.meta[GIVEN]])
+        raise refused(f"interrupted. To go on from here: {again}", INTERRUPTED) from None
+    if figure is not None:
+        from polytask.paper.sweep_figure import sweep_figure
+
+        sweep_figure(swept, figure)
+    best, result = swept.best, swept.best_run.result
+    assert result is not None, "the best run has a result"
+    entry = stored(adapters, best)
+    if as_json:
+        of_best = {**summary(entry, best, result), "recipe": swept.best_run.recipe.to_json()}
+        shown = {"task": data.name, "metric": swept.metric, "settings": swept.table(), "best": of_best}
+        emit({**shown, "results": folder, "figure": figure})
+        return
+    out = screen.terminal()
+    out.print(settings_table(swept))
+    out.print(screen.trained(entry, result, majority_score(data, data.test or data.validation)))
+    written = "" if figure is None else f", the picture {figure}"
+    out.print(f"{len(swept.runs)} runs are kept in {folder}{written}")
+    where = "" if store == "adapters" else f" --store {store}"
+    screen.hint(out, f"polytask show {entry}{where}")
+
+
+def numbers(option: str, given: str | None, kind: Callable[[str], N], example: str) -> tuple[N, ...]:
+    """The numbers of ``3e-4,1e-3``; none where the option is not given.
+
+    Raises:
+        RecipeError: they are not numbers.
+    """
+    try:
+        return () if given is None else tuple(kind(part) for part in given.split(","))
+    except ValueError:
+        raise RecipeError(f"{option} {given} is not understood. Write, for example, {option} {example}") from None
+
+
+def check_drawable(figure: str | None, recipes: list[Recipe]) -> None:
+    """Refuse, before any work is done, a picture that cannot be drawn."""
+    from polytask.train.grid import varying
+
+    if figure is None:
+        return
+    from polytask.paper.figures import figure as empty_figure
+
+    empty_figure(figure, 1, 1)
+    if not varying(recipes):
+        raise RecipeError(
+            f"nothing but the seed varies: there is nothing to draw in {figure}. Give several --lr or --size"
+        )
+
+
+def stored(adapters: Store, adapter: Adapter) -> Entry:
+    """The adapter in the store: as the version that it is already, or as a new one."""
+    task = adapter.header.task
+    try:
+        versions = adapters.versions(task)
+    except NoSuchAdapter:
+        versions = []
+    entries = (adapters.entry(f"{task}@{version}") for version in reversed(versions))
+    return next((e for e in entries if e.digest == adapter.header.digest), None) or adapters.put(adapter)
+
+
+def settings_table(swept: Sweep) -> Table:
+    """One line a setting, the best first."""
+    from polytask.train.grid import value_in_words
+
+    names = list(swept.settings[0].values)
+    scored = f"validation {swept.metric}"
+    table = screen.grid(*names, scored, "runs", "parameters", right=(*names, "runs", "parameters"))
+    for at, row in enumerate(swept.table()):
+        error = "" if row["sem"] is None else f" ± {row['sem']:.3f}"
+        score = "diverged" if row["score"] is None else f"{row['score']:.3f}{error}"
+        runs = str(row["runs"]) + (f", {row['diverged']} diverged" if row["diverged"] and row["score"] else "")
+        count = "" if row["parameters"] is None else f"{row['parameters']:,}"
+        style = "bold green" if at == 0 and row["score"] is not None else "red" if row["score"] is None else ""
+        table.add_row(*(value_in_words(row[name]) for name in names), score, runs, count, style=style)
+    return table

@@ -1,0 +1,65 @@
+"""Every row once, similar lengths together, nothing cut without being counted."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polytask.tasks.batches import budget_batches, collate, encode, epoch_batches
+from polytask.tasks.task import Rows
+from tests.tiny import tiny_tokenizer
+
+LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=300)
+
+
+@given(LENGTHS, st.integers(1, 40), st.integers(0, 5))
+def test_an_epoch_takes_every_row_once(lengths: list[int], size: int, epoch: int) -> None:
+    batches = epoch_batches(lengths, size, epoch, "key")
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    assert all(len(batch) <= size for batch in batches)
+    assert len(batches) == -(-len(lengths) // size)
+    assert batches == epoch_batches(lengths, size, epoch, "key")
+
+
+def test_epochs_and_keys_differ_and_batches_are_of_similar_length() -> None:
+    lengths = [3 + row * 7 % 50 for row in range(2000)]
+    batches = epoch_batches(lengths, 32, 0, "a")
+    padded = sum(len(batch) * max(lengths[row] for row in batch) for batch in batches)
+    assert padded < 1.05 * sum(lengths)
+    assert batches != epoch_batches(lengths, 32, 1, "a")
+    assert batches != epoch_batches(lengths, 32, 0, "b")
+
+
+def test_lengths_do_not_run_from_short_to_long() -> None:
+    lengths = [3 + row * 7 % 50 for row in range(2000)]
+    longest = [max(lengths[row] for row in batch) for batch in epoch_batches(lengths, 32, 0, "a")]
+    halves = sum(longest[: len(longest) // 2]), sum(longest[len(longest) // 2 :])
+    assert halves[0] == pytest.approx(halves[1], rel=0.15)
+
+
+@given(LENGTHS, st.integers(1, 200))
+def test_a_budget_is_kept_wherever_one_row_fits(lengths: list[int], num_tokens: int) -> None:
+    batches = budget_batches(lengths, num_tokens)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= num_tokens
+
+
+def test_truncated_texts_are_counted_and_padding_is_masked() -> None:
+    rows = Rows(["good film", "good " * 30, "a b c d e f g h"], ["bad", "free", "x"])
+    encoded = encode(tiny_tokenizer(), rows, 12)
+    assert encoded.lengths == [6, 12, 12]
+    assert encoded.num_truncated == 1
+    batch = collate([(encoded, [0, 2])], 0, torch.device("cpu"))
+    assert batch.ids.shape == (2, 12)
+    assert batch.mask.sum(dim=1).tolist() == [6, 12]
+    assert batch.types is not None
+    assert batch.types[0].tolist() == [0, 0, 0, 0, 1, 1] + [0] * 6
+
+
+def test_a_text_of_exactly_the_limit_is_not_called_truncated() -> None:
+    encoded = encode(tiny_tokenizer(), Rows(["good " * 10, "good " * 11]), 12)
+    assert encoded.lengths == [12, 12]
+    assert encoded.num_truncated == 1
