@@ -1,6 +1,7 @@
 # make demo    three real tasks on one frozen backbone, in a few minutes on two cores
 # make test    everything a change must pass (with make check)
 # make check   format, lint, types
+# make bench   speed and memory against the peers, in an hour or two; QUICK=--quick for ten minutes of it
 #
 # Nothing but Python (3.10 to 3.13) and make is needed: each makes its own .venv. PYTHON=python3.12 make test takes another.
 
@@ -9,7 +10,7 @@ BIN    := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 .DEFAULT_GOAL := test
 
 demo: .venv/demo.stamp
@@ -49,3 +50,10 @@ clean:
 	@echo "· polytask and what its tests need"
 	@$(BIN)/pip install -qq --constraint constraints.txt --editable '.[demo,paper,log,dev]'
 	@touch $@ .venv/demo.stamp
+
+bench: .venv/demo.stamp
+	@PYTHON=$(BIN)/python benchmarks/peers/setup.sh .venv-peers
+	@$(BIN)/python benchmarks/train_speed.py $(QUICK)
+	@$(BIN)/python benchmarks/mixed_inference.py $(QUICK)
+	@$(BIN)/python benchmarks/fused.py
+	@$(BIN)/python benchmarks/memory.py

@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=lambda counts: [int(n) for n in counts.split(",")], default=[8, 32])
     parser.add_argument("--batches", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("results/speed"))
     args = parser.parse_args()

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from contenders import Contender, environments, interleaved, results_folder, write_csv
-from work import MODELS, TEXTS, cut, model_folder, num_tokens, rows_of, write_work
+from work import MODELS, TEXTS, model_folder, num_tokens, rows_of, write_work
 
 OURS = {"library": "polytask", "module": "peers.with_polytask", "precision": "auto", "setting": "default"}
 DEFAULT = {"setting": "default", "precision": "float32"}
@@ -48,56 +51,43 @@ def measured(model: str, texts: str, rows_each: int, args: argparse.Namespace) -
         encoded = rows_of(TEXTS[texts], args.batches * size, args.data, folder)
         path = Path(scratch) / "work.json"
         work = write_work(path, encoded, TEXTS[texts].num_labels, size)
-        assert all(len(rows) == size for rows in cut(range(len(encoded)), size))
-        shared = {
-            "model": str(folder),
-            "work": str(path),
-            "work_kind": "answer",
-            "order": "shuffled",
-            "num_tasks": args.tasks,
-            "rows_each": rows_each,
-            "threads": args.threads,
-            "device": args.device,
-        }
-        contenders = [
-            Contender(
-                f"{entry['library']} {entry['method']}, {entry['setting']}, {entry['route']}",
-                pythons[entry["library"]],
-                entry["module"],
-                {**shared, **entry},
-            )
-            for entry in FIELD
-        ]
+        shared = {"model": str(folder), "work": str(path), "work_kind": "answer", "order": "shuffled"}
+        shared |= {"num_tasks": args.tasks, "rows_each": rows_each, "threads": args.threads, "device": args.device}
+        contenders = []
+        for entry in FIELD:
+            name = f"{entry['library']} {entry['method']}, {entry['setting']}, {entry['route']}"
+            contenders.append(Contender(name, pythons[entry["library"]], entry["module"], {**shared, **entry}))
         try:
             seconds = interleaved(contenders, range(args.batches), args.rounds)
         finally:
             for contender in contenders:
                 contender.close()
+    about = {"model": model, "texts": texts, "tasks": args.tasks, "rows_each": rows_each}
+    return [{**about, **row} for row in compared(contenders, seconds, work)]
+
+
+def compared(
+    contenders: list[Contender], seconds: Mapping[str, list[float]], work: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Rates of all contenders, and that of our mixed batch with the same method over each."""
     tokens, _ = num_tokens(work, "shuffled")
+    batches = len(work["orders"]["shuffled"])
     total = {name: sum(taken) for name, taken in seconds.items()}
-    ours = {
-        one.settings["method"]: total[one.name]
-        for one in contenders
-        if one.settings["route"] == "mixed" and one.settings["library"] == "polytask"
-    }
-    return [
-        {
-            "model": model,
-            "texts": texts,
-            "tasks": args.tasks,
-            "rows_each": rows_each,
-            "method": one.settings["method"],
-            "library": one.settings["library"],
-            "setting": one.settings["setting"],
-            "route": ROUTES[one.settings["route"]],
-            "ms_a_batch": round(1e3 * total[one.name] / args.batches, 1),
-            "texts_per_s": round(args.batches * size / total[one.name]),
-            "tokens_per_s": round(tokens / total[one.name]),
-            "ours_mixed_over_this": round(total[one.name] / ours[one.settings["method"]], 2),
+    mixed = [one for one in contenders if (one.settings["library"], one.settings["route"]) == ("polytask", "mixed")]
+    ours = {one.settings["method"]: total[one.name] for one in mixed}
+    for one in contenders:
+        settings, taken = one.settings, total[one.name]
+        yield {
+            "method": settings["method"],
+            "library": settings["library"],
+            "setting": settings["setting"],
+            "route": ROUTES[settings["route"]],
+            "ms_a_batch": round(1e3 * taken / batches, 1),
+            "texts_per_s": round(len(work["ids"]) / taken),
+            "tokens_per_s": round(tokens / taken),
+            "ours_mixed_over_this": round(taken / ours[settings["method"]], 2),
             "versions": " ".join(f"{package}={number}" for package, number in one.facts["versions"].items()),
         }
-        for one in contenders
-    ]
 
 
 def main() -> None:
@@ -112,7 +102,7 @@ def main() -> None:
     )
     parser.add_argument("--batches", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="MiniLM, one row a task")
     parser.add_argument("--peers", type=Path, default=Path(".venv-peers"))

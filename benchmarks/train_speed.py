@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from contenders import Contender, environments, interleaved, results_folder, write_csv
 from work import MODELS, TEXTS, model_folder, num_tokens, rows_of, write_work
@@ -47,10 +49,10 @@ FIELD: dict[str, list[dict[str, Any]]] = {
 """Who trains what. Full fine-tuning of a peer is plain transformers, in the environment of peft."""
 
 
-def entered(field: str, pythons: Mapping[str, Path], shared: Mapping[str, Any]) -> list[Contender]:
-    """The processes of one method, loading."""
+def entered(entries: Sequence[dict[str, Any]], pythons: Mapping[str, Path], shared: dict[str, Any]) -> list[Contender]:
+    """The processes of these entries, loading."""
     contenders = []
-    for entry in FIELD[field]:
+    for entry in entries:
         name = f"{entry['library']} {entry['method']}, {entry['setting']}"
         python = pythons["peft" if entry["module"] == PEFT["module"] else entry["library"]]
         contenders.append(Contender(name, python, entry["module"], {**shared, **entry, "work_kind": "train"}))
@@ -66,7 +68,7 @@ def measured(model: str, texts: str, args: argparse.Namespace) -> list[dict[str,
         path = Path(scratch) / "work.json"
         work = write_work(path, encoded, TEXTS[texts].num_labels, args.batch_size)
         shared = {"model": str(folder), "work": str(path), "threads": args.threads, "device": args.device}
-        contenders = [one for field in args.methods for one in entered(field, pythons, shared)]
+        contenders = [one for field in args.methods for one in entered(FIELD[field], pythons, shared)]
         try:
             seconds = interleaved(contenders, range(args.batches), args.rounds)
         finally:
@@ -113,7 +115,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="MiniLM, four batches, three rounds")
     parser.add_argument("--peers", type=Path, default=Path(".venv-peers"))

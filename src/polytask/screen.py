@@ -307,9 +307,8 @@ def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
     of, memory, recipe = cost.parameters, cost.memory_bytes, cost.recipe
     texts = "" if cost.texts == cost.rows else f" in {cost.texts:,} windows"
     room = Text(
-        f"{bytes_in_words(memory['total'])} ({bytes_in_words(memory['backbone'])} backbone, "
-        f"{bytes_in_words(memory['training'])} trained, {bytes_in_words(memory['step'])} the largest step); "
-        f"{bytes_in_words(memory['free'])} is free now",
+        f"{bytes_in_words(memory['total'])}: {bytes_in_words(memory['backbone'])} backbone, "
+        f"{bytes_in_words(memory['training'])} trained, {bytes_in_words(memory['step'])} the largest step",
         style="yellow" if memory["total"] - memory["backbone"] > memory["free"] else "",
     )
     rows: list[tuple[str, RenderableType]] = [
@@ -323,6 +322,7 @@ def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
             f"{of['percent']:.2f}% of the backbone's {of['backbone']:,}",
         ),
         ("memory", room),
+        ("free now", bytes_in_words(memory["free"])),
         ("time", f"about {seconds_in_words(cost.seconds)} at the speed of some steps that were timed now"),
     ]
     dtype = str(backbone.dtype).removeprefix("torch.")

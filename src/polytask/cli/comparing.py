@@ -15,6 +15,8 @@ from polytask.cli.options import app, emit, examples, loaded
 from polytask.errors import RecipeError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from polytask.backbones import Backbone
     from polytask.store import Entry
     from polytask.tasks.chance import Difference
@@ -64,25 +66,27 @@ def compare(
         frozen[of] = frozen.get(of) or loaded(of, device, dtype)
         columns.append(in_order_of(head.labels, entry.labels, answered(frozen[of], adapters, entry, rows)))
     shared = (name, head.kind, rows.targets)
-    sides = [
-        {
-            "adapter": str(entry),
-            "score": score(*shared, column, num_labels=len(head.labels)),
-            "interval": interval(*shared, column, num_labels=len(head.labels)),
-        }
-        for entry, column in zip(entries, columns)
-    ]
-    found = compared(*shared, *columns, num_labels=len(head.labels))
+    of_labels = len(head.labels)
+    scores = [score(*shared, column, num_labels=of_labels) for column in columns]
+    intervals = [interval(*shared, column, num_labels=of_labels) for column in columns]
+    found = compared(*shared, *columns, num_labels=of_labels)
     if as_json:
+        sides = [
+            {"adapter": str(entry), "score": value, "interval": surely}
+            for entry, value, surely in zip(entries, scores, intervals)
+        ]
         whole = {"metric": name, "rows": len(rows), "a": sides[0], "b": sides[1], "difference": found.difference}
         rest = {"p_value": found.p_value, "answered_differently": found.num_apart}
         emit({**whole, "interval": [found.low, found.high], **rest, "is_more_than_chance": found.is_more_than_chance})
         return
-    facts = [(str(side["adapter"]), screen.scored(name, rows=len(rows), **_score(side))) for side in sides]
-    facts.append(("difference", screen.Text(f"{found.difference:+.3f}  ({found.low:+.3f} to {found.high:+.3f})")))
+    facts: list[tuple[str, RenderableType]] = [
+        (str(entry), screen.scored(name, value, len(rows), surely))
+        for entry, value, surely in zip(entries, scores, intervals)
+    ]
+    facts.append(("difference", f"{found.difference:+.3f}  ({found.low:+.3f} to {found.high:+.3f})"))
     out = screen.terminal()
     out.print(screen.panel(f"{entries[0]} and {entries[1]} on {Path(file).name}", facts))
-    out.print(verdict(*entries, name, found, len(rows)))
+    out.print(verdict(entries[0], entries[1], name, found, len(rows)))
 
 
 def check_comparable(first: Entry, second: Entry) -> None:
@@ -120,7 +124,3 @@ def verdict(first: Entry, second: Entry, metric: str, found: Difference, num_row
         f"The difference between {first} and {second} is not more than chance (p = {found.p_value:.2f}): "
         f"other texts of this kind might turn it round. {apart}"
     )
-
-
-def _score(side: dict[str, object]) -> dict[str, object]:
-    return {name: side[name] for name in ("score", "interval")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from polytask import screen
 from polytask.cli import options
@@ -31,7 +32,7 @@ def verify(
     elif problems:
         out = screen.terminal()
         for problem in problems:
-            out.print(screen.Text.assemble((problem.path, "bold"), f": {problem.problem}"), soft_wrap=True)
+            out.print(Text.assemble((problem.path, "bold"), f": {problem.problem}"), soft_wrap=True)
     else:
         count = sum(len(adapters.versions(task)) for task in adapters.tasks())
         screen.terminal().print(f"{count:,} adapters in {store}: nothing is wrong")

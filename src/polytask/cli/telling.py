@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from polytask import screen
 from polytask.cli import options
@@ -37,7 +38,7 @@ def show(
     if entry.labels:
         table = screen.grid("label", "training rows", right=("training rows",))
         for label, rows in label_counts(entry).items():
-            table.add_row(screen.Text(screen.shortened(label, 60)), "" if rows is None else f"{rows:,}")
+            table.add_row(Text(screen.shortened(label, 60)), "" if rows is None else f"{rows:,}")
         out.print(table)
     alias = "".join(f" ({alias})" for alias in entry.aliases)
-    out.print(screen.panel(f"{entry}{alias}", [(what, screen.Text(value)) for what, value in facts(entry)]))
+    out.print(screen.panel(f"{entry}{alias}", [(what, Text(value)) for what, value in facts(entry)]))

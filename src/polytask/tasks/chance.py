@@ -256,7 +256,8 @@ def _ranks(counts: Array, values: Array) -> Array:
 def _share(part: Any, whole: Any, of_nothing: float = 0.0) -> Array:
     import numpy as np
 
-    return np.divide(part, whole, out=np.full(np.shape(part), of_nothing), where=np.asarray(whole) != 0)
+    shares: Array = np.divide(part, whole, out=np.full(np.shape(part), of_nothing), where=np.asarray(whole) != 0)
+    return shares
 
 
 def _observed(

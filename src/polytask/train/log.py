@@ -29,7 +29,7 @@ def logging(folder: str | Path) -> Iterator[Progress]:
         if not isinstance(event, Step | Evaluated):
             return
         if event.job not in writers:
-            writers[event.job] = SummaryWriter(Path(folder) / event.job)  # type: ignore[no-untyped-call]
+            writers[event.job] = SummaryWriter(Path(folder) / event.job)
         if isinstance(event, Evaluated):
             values, at = {f"validation/{event.metric}": event.score}, event.epoch
         else:
@@ -37,10 +37,10 @@ def logging(folder: str | Path) -> Iterator[Progress]:
             values = {"loss": event.loss, "learning_rate": event.lr, "tokens_per_second": speed}
             values, at = {f"train/{name}": value for name, value in values.items()}, event.step
         for name, value in values.items():
-            writers[event.job].add_scalar(name, value, at)  # type: ignore[no-untyped-call]
+            writers[event.job].add_scalar(name, value, at)
 
     try:
         yield write
     finally:
         for writer in writers.values():
-            writer.close()  # type: ignore[no-untyped-call]
+            writer.close()

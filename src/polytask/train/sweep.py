@@ -404,6 +404,8 @@ def _parsed(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
         result = None if values["status"] == "diverged" else _result(values["result"])
         run = Run(Recipe.from_json(values["recipe"]), result, values["failure"])
+        if values["format"] != FORMAT or run.key != path.stem:
+            raise ValueError
         return {"run": run, "identity": dict(values["identity"])}
     except (ValueError, KeyError, TypeError):
         raise CheckpointError(f"{path} is not a result of a sweep. Remove it to run its recipe again") from None
@@ -426,4 +428,5 @@ def _result(values: Mapping[str, Any]) -> Result:
 
 
 def _score(values: Mapping[str, Any]) -> Score:
-    return Score(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    whole: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Score(**whole)

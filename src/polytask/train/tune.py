@@ -137,8 +137,9 @@ def tune(
         climb(alive, epochs)
         ranked = sorted(alive, key=lambda job: job.standing(epochs), reverse=True)
         alive = ranked[:num_kept]
-        for job in ranked[num_kept:] if progress is not None else ():
-            progress(Left(job.name, epochs, num_epochs))
+        if progress is not None:
+            for job in ranked[num_kept:]:
+                progress(Left(job.name, epochs, num_epochs))
     climb(alive, num_epochs)
     while all(job.failure for job in alive):  # late: the best of those that left takes their place
         sound = [job for job in jobs if job.failure is None]
