@@ -156,5 +156,6 @@ def attached_with(backbone: Backbone, jobs: Sequence[Job]) -> Attached:
     """The backbone's sites with the deltas of these jobs."""
     attached = Attached(backbone.model, backbone.row, backbone.noise)
     for job in jobs:
-        attached.add(job.name, job.live.deltas)
+        if job.live.deltas:
+            attached.add(job.name, job.live.deltas)
     return attached

@@ -73,7 +73,7 @@ def answering(backbone: Backbone, work: dict[str, Any], method: Method, settings
     def scores(rows: list[int], names: list[str]) -> float:
         taken = everything.take(rows)
         answers = scores_of(backbone, attached, live, taken, names, batch_tokens=1 << 20)
-        return float(sum(answer.sum() for answer in answers))
+        return float(sum(answer[0] for answer in answers))
 
     def mixed(rows: list[int]) -> float:
         return scores(rows, [f"t{at // rows_each}" for at in range(len(rows))])

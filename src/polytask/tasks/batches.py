@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -85,8 +85,10 @@ def encode(tokenizer: Any, rows: Rows, max_length: int, long: str = "truncate") 
     With ``long="split"`` nothing is lost: a longer text becomes several windows.
 
     Raises:
-        RecipeError: pairs are to be split.
+        RecipeError: pairs are to be split, or ``long`` is none of ``Long``.
     """
+    if long not in get_args(Long):
+        raise RecipeError(f"long={long!r} is not known. Long texts are cut by: {', '.join(get_args(Long))}")
     if long == "split":
         return _split(tokenizer, rows, max_length)
     ids: list[list[int]] = []
