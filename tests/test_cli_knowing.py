@@ -266,14 +266,25 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on_to_the_same_adapter(
 
 
 def test_without_resume_an_interrupted_run_is_set_aside_and_said(reviews: Path, backbone: Path, tmp_path: Path) -> None:
-    kept = tmp_path / "own.ckpt"
-    shared = ("--task", "mood", "--backbone", backbone, "--store", tmp_path / "store", "--epochs", 1, *QUICK)
+    store = tmp_path / "store"
+    shared = ("--task", "mood", "--backbone", backbone, "--store", store, "--epochs", 1, *QUICK)
+    kept = store / TRAINING / "mood.ckpt"
+    kept.parent.mkdir(parents=True)
     kept.write_bytes(b"of a run")
-    assert "not a checkpoint" in refused("train", reviews, *shared, "--checkpoint", kept, "--resume")
-    result = polytask("train", reviews, *shared, "--checkpoint", kept)
+    assert "not a checkpoint" in refused("train", reviews, *shared, "--resume")
+    result = polytask("train", reviews, *shared)
     assert result.exit_code == 0
     assert "an interrupted run of this task is there" in result.stderr
-    assert not list(tmp_path.glob("own.ckpt*"))
+    assert [path.name for path in store.iterdir()] == ["mood"]
+
+
+def test_a_file_that_is_something_else_is_not_written_over(reviews: Path, backbone: Path, tmp_path: Path) -> None:
+    before = reviews.read_bytes()
+    asked = ("--backbone", backbone, "--store", tmp_path / "s", "--checkpoint", reviews)
+    result = polytask("train", reviews, *asked)
+    assert result.exit_code == 2
+    assert "is not a checkpoint that can be read, so it is not written over" in result.stderr
+    assert reviews.read_bytes() == before
 
 
 def test_to_resume_what_never_began_is_to_begin(reviews: Path, backbone: Path, tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ def test_pairs_cannot_be_split(tiny_backbone: Backbone, tiny_task: Task) -> None
     pairs = replace(tiny_task, train=replace(tiny_task.train, pairs=tiny_task.train.texts))
     with pytest.raises(RecipeError, match="pairs of texts cannot be split"):
         Job(tiny_backbone, pairs, SPLIT)
+    with pytest.raises(RecipeError, match="long='halve' is not known"):
+        encode(tiny_backbone.tokenizer, Rows(["a"]), LENGTH, "halve")
     with pytest.raises(RecipeError, match="'truncate' or 'split'"):
         replace(SPLIT, long="halve")  # type: ignore[arg-type]
 

@@ -75,6 +75,7 @@ def test_killed_at_random_points_many_times_it_ends_with_the_same_digest(tmp_pat
 def test_ctrl_c_ends_between_two_steps_and_resumes(tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path) -> None:
     path = tmp_path / "run.ckpt"
     expected, _ = train(tiny_backbone, tiny_task, RECIPE)
+    before = signal.getsignal(signal.SIGINT)
     seen: list[Step] = []
 
     def interrupt(event: object) -> None:
@@ -86,7 +87,7 @@ def test_ctrl_c_ends_between_two_steps_and_resumes(tiny_backbone: Backbone, tiny
     with pytest.raises(KeyboardInterrupt):
         train(tiny_backbone, tiny_task, RECIPE, checkpoint=path, progress=interrupt)
     assert len(seen) == 5
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     resumed, _ = train(tiny_backbone, tiny_task, RECIPE, checkpoint=path, resume=True, progress=seen.append)  # type: ignore[arg-type]
     assert seen[5].step == 6
     assert resumed.tensor_digest == expected.tensor_digest

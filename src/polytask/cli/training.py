@@ -15,7 +15,7 @@ from polytask.cli import options
 from polytask.cli.methods import method_of
 from polytask.cli.options import GIVEN, INTERRUPTED, app, emit, examples, loaded, refused, working
 from polytask.cli.watching import side_by_side
-from polytask.errors import DataError, RecipeError
+from polytask.errors import CheckpointError, DataError, RecipeError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -130,6 +130,8 @@ def train(
         data = read_task(file or "", validation=validation, test=test, **given)  # type: ignore[arg-type]
     screen.notes(err, data.notes)
     kept = Checkpoint(checkpoint or checkpoint_of(store, data.name))
+    if checkpoint is not None and not resume:
+        check_own(kept)
     before = kept.header() if resume else None
     frozen = loaded(backbone, device, dtype if before is None else dtype_of(before, dtype))
     if dry_run:
@@ -201,6 +203,17 @@ def checkpoint_of(store: str, task: str) -> Path:
 def dtype_of(before: Mapping[str, Any], given: str) -> str:
     """What ``auto`` was when the interrupted run began."""
     return str(before.get("setting", {}).get("dtype", given)) if given == "auto" else given
+
+
+def check_own(kept: Checkpoint) -> None:
+    """Refuse to write over a file that is something else."""
+    try:
+        kept.header()
+    except CheckpointError:
+        raise CheckpointError(
+            f"{kept.path} is there and is not a checkpoint that can be read, so it is not written over. "
+            "Give --checkpoint another name"
+        ) from None
 
 
 def former(kept: Checkpoint) -> Path:
