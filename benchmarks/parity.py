@@ -90,25 +90,32 @@ def report(out: Path) -> str:
         result = json.loads(path.read_text())
         label = next(label for label in METHODS if f"-{label}-" in path.name)
         found.setdefault((result["task"], label), []).append(result)
-    tasks = [task for task in TASKS if all((task, label) in found for label in METHODS)]
-    lines = ["| task (metric) | " + " | ".join(METHODS) + " | majority |", "|---" * (len(METHODS) + 2) + "|"]
+    tasks = [task for task in TASKS if any((task, label) in found for label in METHODS)]
+    lines = ["| task (metric) | " + " | ".join(METHODS) + " | commonest label |", "|---" * (len(METHODS) + 2) + "|"]
     means: dict[str, list[float]] = {label: [] for label in METHODS}
     for task in tasks:
-        cells = []
-        for label in METHODS:
-            picked = chosen(found[task, label])
-            scores = [100 * result["test"]["score"] for result in picked]
-            means[label].append(mean(scores))
-            rate = picked[0]["recipe"]["lr"]
-            cells.append(f"{mean(scores):.1f} ({', '.join(f'{s:.1f}' for s in scores)}; lr {rate:g})")
-        one = found[task, next(iter(METHODS))][0]
+        cells = [cell(found.get((task, label), []), means[label]) for label in METHODS]
+        one = next(found[task, label] for label in METHODS if (task, label) in found)[0]
         majority = f"{100 * one['majority']:.1f}"
         lines.append(f"| {task} ({METRIC_NAMES[one['test']['metric']]}) | " + " | ".join(cells) + f" | {majority} |")
-    if tasks:
-        lines.append("| **mean** | " + " | ".join(f"**{mean(means[label]):.1f}**" for label in METHODS) + " | |")
-        trained = [found[tasks[0], label][0]["parameters"] for label in METHODS]
-        lines.append("| trained | " + " | ".join(f"{p['trained']:,} ({p['percent']:.2f}%)" for p in trained) + " | |")
+    whole = [f"**{mean(scores):.1f}**" if len(scores) == len(TASKS) else "–" for scores in means.values()]
+    lines.append("| **mean** | " + " | ".join(whole) + " | |")
+    trained = [next((runs for (_, of), runs in found.items() if of == label), None) for label in METHODS]
+    counts = [
+        f"{r[0]['parameters']['trained']:,} ({r[0]['parameters']['percent']:.2f}%)" if r else "–" for r in trained
+    ]
+    lines.append("| trained | " + " | ".join(counts) + " | |")
     return "\n".join(lines) + "\n"
+
+
+def cell(results: list[dict], scores_so_far: list[float]) -> str:
+    """The mean over seeds, each seed and the learning rate; a dash where not everything has run."""
+    picked = chosen(results) if results else []
+    if len(picked) < 2:
+        return "–"
+    scores = [100 * result["test"]["score"] for result in picked]
+    scores_so_far.append(mean(scores))
+    return f"{mean(scores):.1f} ({', '.join(f'{s:.1f}' for s in scores)}; lr {picked[0]['recipe']['lr']:g})"
 
 
 def main() -> None:
