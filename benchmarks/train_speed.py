@@ -80,13 +80,14 @@ def measured(model: str, texts: str, args: argparse.Namespace) -> list[dict[str,
 def compared(
     contenders: list[Contender], seconds: Mapping[str, list[float]], work: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Rates of all contenders, and ours over each: with the same method, and Houlsby whatever the other trains."""
+    """Rates of all contenders, and ours over each: with the same method, and Houlsby both ways whatever it trains."""
     rates, padded = {}, {}
     for contender in contenders:
         own, with_padding = num_tokens(dict(work), contender.settings["order"])
         taken = sum(seconds[contender.name])
         rates[contender.name], padded[contender.name] = own / taken, with_padding / taken
     ours = {one.settings["method"]: rates[one.name] for one in contenders if one.settings["library"] == "polytask"}
+    both = {"houlsby": "houlsby", "norms_frozen": "houlsby-norms-frozen"} if "houlsby" in ours else {}
     for contender in contenders:
         settings, name = contender.settings, contender.name
         yield {
@@ -98,7 +99,7 @@ def compared(
             "padded_tokens_per_s": round(padded[name]),
             "ms_a_step": round(1e3 * sum(seconds[name]) / len(seconds[name]), 1),
             "ours_over_this": round(ours[settings["method"]] / rates[name], 2),
-            "our_houlsby_over_this": round(ours["houlsby"] / rates[name], 2) if "houlsby" in ours else "",
+            **{f"our_{column}_over_this": round(ours[method] / rates[name], 2) for column, method in both.items()},
             "versions": " ".join(f"{package}={number}" for package, number in contender.facts["versions"].items()),
         }
 
