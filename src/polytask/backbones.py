@@ -6,9 +6,11 @@ checkpoint lacks (a pooler, say) is not used, because random weights would diffe
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.util
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -260,7 +262,8 @@ def _config(source: str) -> PreTrainedConfig:
     if Path(source).is_dir():  # read first without transformers, so that an unknown architecture is named as such
         architecture_of(str(_read_config(Path(source)).get("model_type", "(none given)")))
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        with _quiet():
+            config: PreTrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
         raise _not_loaded(source, error) from error
     return config
@@ -339,11 +342,15 @@ def _load_model(source: str, config: PreTrainedConfig, row: Architecture, poolin
 def _quiet() -> Iterator[None]:
     """No progress bar and no report on tensors that are left out on purpose."""
     verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    hub = logging.getLogger("huggingface_hub")  # it tells of each attempt to reach a network that is not there
+    level = hub.level
+    hub.setLevel(logging.CRITICAL)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
+        hub.setLevel(level)
         transformers_logging.set_verbosity(verbosity)
         if bar:
             transformers_logging.enable_progress_bar()
@@ -364,4 +371,6 @@ def _not_loaded(source: str, error: Exception, what: str = "model") -> BackboneE
     if "safetensors" in str(error):
         reason = "it has no model.safetensors, and only safetensors files are read"
     advice = "" if Path(source).is_dir() else " (a hub id needs a network the first time; a folder works offline)"
+    if near := difflib.get_close_matches(source, ALIASES, n=1, cutoff=0.75):
+        advice = f". Did you mean {near[0]!r}?"
     return BackboneError(f"cannot load the {what} of {source}: {reason}{advice}")

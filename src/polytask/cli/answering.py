@@ -37,7 +37,8 @@ def evaluate(
     task: Annotated[str, typer.Option(help="The adapter: sentiment, sentiment@2, sentiment@best.")],
     metric: Annotated[str | None, typer.Option(help="The one it was trained by unless given.")] = None,
     confusion: Annotated[
-        str | None, typer.Option(metavar="FILE.png", help="Draw which label is taken for which; needs polytask[paper].")
+        str | None,
+        typer.Option(metavar="FILE.png", help="Draw which label is taken for which; needs polytask\\[paper]."),
     ] = None,
     text: options.TextColumn = None,
     text_pair: options.PairColumn = None,

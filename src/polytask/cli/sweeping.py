@@ -70,7 +70,7 @@ def sweep(
         str | None, typer.Option(metavar="DIR", help="Keeps every run; sweeps/TASK unless given.")
     ] = None,
     figure: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A picture of it: .png, .pdf or .svg; needs polytask[paper].")
+        str | None, typer.Option(metavar="FILE", help="A picture of it: .png, .pdf or .svg; needs polytask\\[paper].")
     ] = None,
     budget_tokens: Annotated[
         int | None, typer.Option(help="Tokens of a step, all runs together; as memory allows unless given.")

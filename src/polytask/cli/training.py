@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from polytask.train.result import Result
 
 
+NO_BETTER = (
+    "this is no better than giving every text the commonest label. Train longer (--epochs), let it look for settings "
+    "(--tune), or weigh rare labels (--class-weights balanced)"
+)
+
+
 @app.command(
     epilog=examples(
         "polytask train reviews.csv --task sentiment",
@@ -81,7 +87,7 @@ def train(
         bool, typer.Option("--dry-run", help="Only say what it would cost: tokens, steps, memory, time.")
     ] = False,
     log: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Write a log for TensorBoard; needs polytask[log].")
+        str | None, typer.Option(metavar="DIR", help="Write a log for TensorBoard; needs polytask\\[log].")
     ] = None,
     validation: Annotated[str | None, typer.Option(metavar="FILE", help="Unless given, a tenth is held out.")] = None,
     test: Annotated[str | None, typer.Option(metavar="FILE", help="Rows to report on, once, at the end.")] = None,
@@ -161,6 +167,9 @@ def train(
     second = "" if data.train.pairs is None else ' --pair "its second text"'
     out = screen.terminal()
     out.print(screen.trained(entry, result, majority))
+    reported = result.test or result.validation
+    if majority is not None and reported.score <= majority:
+        screen.notes(err, [NO_BETTER])
     screen.hint(out, f'polytask predict --task {data.name}{where} "a text"{second}')
 
 
