@@ -494,3 +494,13 @@ def test_two_tasks_on_minilm_from_files_to_answers(tmp_path: Path) -> None:
     answers = [json.loads(line) for line in printed.splitlines()]
     assert [answer["task"] for answer in answers] == ["spam", "mood"] * 2
     assert (answers[0]["label"], answers[3]["label"]) == ("spam", "+")
+
+
+def test_a_run_that_learned_nothing_says_so(tmp_path: Path, tiny_bert_folder: Path) -> None:
+    rows = ["a film,ham"] * 30 + ["a film,spam"] * 10  # nothing to tell them by
+    (tmp_path / "same.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    store, folder = str(tmp_path / "store"), str(tiny_bert_folder)
+    given = ["train", str(tmp_path / "same.csv"), "--task", "same", "--store", store, "--backbone", folder]
+    result = CliRunner().invoke(app, [*given, "--epochs", "1", "--device", "cpu"])
+    assert result.exit_code == 0
+    assert "no better than giving every text the commonest label" in " ".join(result.stderr.split())

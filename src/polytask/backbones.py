@@ -367,7 +367,7 @@ def _load_tokenizer(source: str) -> Any:
 
 
 def _not_loaded(source: str, error: Exception, what: str = "model") -> BackboneError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     if "safetensors" in str(error):
         reason = "it has no model.safetensors, and only safetensors files are read"
     advice = "" if Path(source).is_dir() else " (a hub id needs a network the first time; a folder works offline)"
