@@ -425,9 +425,14 @@ def test_puts_of_two_processes_are_all_there_once(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
 def test_writers_killed_at_any_moment_lose_and_break_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.writers", "killed", str(tmp_path / "adapters"), "15"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
-    num_put, num_removed, _ = map(int, done.stdout.split())
+    num_put = num_removed = 0
+    for attempt in range(6):  # on a busy machine a writer may be killed before it gets to remove anything
+        command = [sys.executable, "-m", "tests.writers", "killed", str(tmp_path / f"adapters{attempt}"), "15"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT)
+        assert done.returncode == 0, done.stderr
+        put, removed, _ = map(int, done.stdout.split())
+        num_put, num_removed = num_put + put, num_removed + removed
+        if num_put > 3 and num_removed > 0:
+            break
     assert num_put > 3
     assert num_removed > 0
