@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from polytask.adapter import MAX_FILE_BYTES, Adapter, open_regular
-from polytask.atomic import write_text
+from polytask.atomic import sync, write_text
 from polytask.errors import AdapterError, StoreError
 
 try:
@@ -119,12 +119,12 @@ class LocalFiles(Storage):
     def staged(self, task: str, adapter: Adapter) -> Iterator[Publish]:
         folder = self._folder(task)
         folder.mkdir(parents=True, exist_ok=True)
-        _sync(self.root)
+        sync(self.root)
         part = folder / f".{uuid.uuid4().hex}{PART}"
 
         def publish(name: str) -> None:
             _link(part, folder / name)
-            _sync(folder)
+            sync(folder)
 
         try:
             adapter.save(part)
@@ -147,7 +147,7 @@ class LocalFiles(Storage):
 
     def delete(self, task: str, name: str) -> None:
         self._folder(task).joinpath(name).unlink(missing_ok=True)
-        _sync(self._folder(task))
+        sync(self._folder(task))
 
     def sweep(self, task: str, older_than_s: float) -> list[str]:
         swept = []
@@ -257,15 +257,3 @@ def _link(part: Path, target: Path) -> None:
         if target.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
         part.rename(target)
-
-
-def _sync(folder: Path) -> None:
-    """Names reach the disk too."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):  # some file systems refuse it for folders
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
