@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +25,12 @@ class Score:
     score: float
     rows: int
     interval: tuple[float, float] | None = None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Score:
+        """From the fields as JSON values."""
+        whole: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**whole)
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,12 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Result:
+        """The inverse of ``to_json``."""
+        scores = {name: values[name] and Score.from_json(values[name]) for name in ("validation", "test")}
+        return cls(**{**values, **scores})
 
 
 def majority_share(rows: Rows | None) -> float | None:

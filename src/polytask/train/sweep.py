@@ -34,7 +34,7 @@ from polytask.train.job import Job
 from polytask.train.loop import Evaluated, Event, Failed, deferred_interrupt, finished
 from polytask.train.loop import run as run_jobs
 from polytask.train.recipe import Recipe
-from polytask.train.result import Result, Score
+from polytask.train.result import Result
 
 FORMAT = 1
 CHECKPOINT = "sweep.ckpt"
@@ -402,7 +402,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     """The ``run`` in a file, and the ``identity`` of its sweep."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        result = None if values["status"] == "diverged" else _result(values["result"])
+        result = None if values["status"] == "diverged" else Result.from_json(values["result"])
         run = Run(Recipe.from_json(values["recipe"]), result, values["failure"])
         if values["format"] != FORMAT or run.key != path.stem:
             raise ValueError
@@ -419,14 +419,3 @@ def _header(checkpoint: Checkpoint) -> dict[str, Any] | None:
             f"{checkpoint.path} is not a checkpoint that can be read. Remove it: what was under way starts over, "
             "what is over stays"
         ) from None
-
-
-def _result(values: Mapping[str, Any]) -> Result:
-    """The inverse of ``Result.to_json``."""
-    scores = {name: None if values[name] is None else _score(values[name]) for name in ("validation", "test")}
-    return Result(**{**values, **scores})
-
-
-def _score(values: Mapping[str, Any]) -> Score:
-    whole: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return Score(**whole)

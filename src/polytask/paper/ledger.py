@@ -1,0 +1,150 @@
+"""What has been run: one small JSON file an entry, ``<folder>/<edition>/<key>.json``. Exhibits draw from these alone.
+
+An entry is a trial (a task of the paper, cut to the edition's caps, trained by one recipe with one seed) and what came
+of it. Its key is a function of what determines the outcome and of nothing else, so a trial that several exhibits ask
+for is run once, and running again runs what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from polytask.atomic import write_text
+from polytask.errors import DataError
+from polytask.train.result import Score
+
+FORMAT = 1
+Suite = Literal["glue", "text17", "squad"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is to be run.
+
+    Attributes:
+        edition: the name of the set of grids and caps it belongs to.
+        suite: where the task comes from.
+        task: its name in ``tasks.glue.GLUE`` or ``tasks.text17.TEXT17``, or ``squad``.
+        recipe: ``Recipe.to_json()`` with nothing left to choose; for the column without a backbone
+            ``{"method": {"name": "tfidf", "C": …}, "seed": …}``.
+        max_rows: the most training rows; None for all of them.
+        measures: what is measured of the trained adapter besides its scores: ``"ablation"``.
+    """
+
+    edition: str
+    suite: Suite
+    task: str
+    recipe: dict[str, Any]
+    max_rows: int | None = None
+    measures: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> dict[str, Any]:
+        """The method's name and settings: ``{"name": "houlsby", "size": 64, …}``, ``{"name": "top", "layers": 2}``."""
+        return dict(self.recipe["method"])
+
+    @property
+    def seed(self) -> int:
+        """Of initial weights, shuffles and dropout."""
+        return int(self.recipe["seed"])
+
+    def key(self, backbone: str, data: str) -> str:
+        """Of this trial on the backbone and the rows with these fingerprints."""
+        what = {name: value for name, value in asdict(self).items() if name != "edition"}
+        return hashlib.sha256(json.dumps([what, backbone, data], sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trial that was run.
+
+    Attributes:
+        trial: what was run.
+        key: its name in the ledger.
+        backbone: ``name``, ``architecture``, ``fingerprint``, ``layers``, ``hidden``, ``parameters``; for a trial
+            without one, ``{"name": null, "fingerprint": ""}``.
+        data: ``digest``, rows of ``train``, ``validation`` and ``test``, ``is_sample``, ``notes``.
+        parameters: ``trained`` (without the head), ``head``, ``backbone``, ``percent``; empty without a backbone.
+        validation: None where it diverged.
+        test: on rows that chose nothing; for GLUE these are dev's. None where it diverged.
+        metrics: every metric of the task's kind on the test rows, by name.
+        also: test scores on further rows, by name: ``{"MNLI-mm": …}`` of MNLI-m's adapter.
+        measured: what ``trial.measures`` asked for, by name.
+        epochs: that were run.
+        seconds: of training and validation.
+        failure: why it diverged.
+        environment: versions, hardware, dtype.
+    """
+
+    trial: Trial
+    key: str
+    backbone: dict[str, Any]
+    data: dict[str, Any]
+    parameters: dict[str, Any] = field(default_factory=dict)
+    validation: Score | None = None
+    test: Score | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    also: dict[str, Score] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
+    epochs: int | None = None
+    seconds: float = 0.0
+    failure: str | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Entry:
+        """The inverse of ``to_json``."""
+        own = {name: values[name] for name in (each.name for each in fields(cls))}
+        trial = Trial(**{**own["trial"], "measures": tuple(own["trial"]["measures"])})
+        scores = {name: own[name] and Score.from_json(own[name]) for name in ("validation", "test")}
+        also = {name: Score.from_json(score) for name, score in own["also"].items()}
+        return cls(**{**own, **scores, "trial": trial, "also": also})
+
+
+class Ledger:
+    """The entries of one edition in a folder."""
+
+    def __init__(self, folder: str | Path, edition: str) -> None:
+        self.folder, self.edition = Path(folder) / edition, edition
+
+    def __contains__(self, key: str) -> bool:
+        return self.path(key).exists()
+
+    def path(self, key: str) -> Path:
+        """Where the entry of this key is or will be."""
+        return self.folder / f"{key}.json"
+
+    def write(self, entry: Entry) -> None:
+        """Keep an entry, whole or not at all."""
+        write_text(self.path(entry.key), json.dumps(entry.to_json(), indent=1, allow_nan=False) + "\n")
+
+    def read(self, key: str) -> Entry:
+        """The entry of this key.
+
+        Raises:
+            DataError: there is none, or the file is not one.
+        """
+        path = self.path(key)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            entry = Entry.from_json(values)
+            if values["format"] != FORMAT or entry.key != key:
+                raise ValueError
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            problem = "this is not an entry of the ledger"
+            raise DataError(problem, file=path, fix="Remove it to run its trial again") from None
+        return entry
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries, in the order of their keys."""
+        for path in sorted(self.folder.glob("*.json")):
+            yield self.read(path.stem)
