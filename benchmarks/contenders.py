@@ -37,7 +37,7 @@ class Contender:
     """A process that runs batches when asked.
 
     ``module`` is run by ``python`` in this folder; its ``settings`` are JSON values. ``facts`` are what it says of
-    itself once it is ready. Processes load side by side: call ``wait`` before the first ``ask``.
+    itself once it is ready: ``wait`` for it before the first ``ask``, and before the next one loads, which may measure.
     """
 
     def __init__(self, name: str, python: Path, module: str, settings: Mapping[str, Any]) -> None:
@@ -141,8 +141,6 @@ def versions() -> dict[str, str]:
 
 def interleaved(contenders: Sequence[Contender], batches: Sequence[int], rounds: int) -> dict[str, list[float]]:
     """The seconds that each contender takes for a batch, the median of the rounds, in the order of ``batches``."""
-    for contender in contenders:
-        contender.wait()
     taken: dict[str, list[list[float]]] = {contender.name: [] for contender in contenders}
     for turn in range(rounds + 1):
         for contender in _rotated(contenders, turn):

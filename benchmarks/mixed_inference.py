@@ -56,7 +56,7 @@ def measured(model: str, texts: str, rows_each: int, args: argparse.Namespace) -
         contenders = []
         for entry in FIELD:
             name = f"{entry['library']} {entry['method']}, {entry['setting']}, {entry['route']}"
-            contenders.append(Contender(name, pythons[entry["library"]], entry["module"], {**shared, **entry}))
+            contenders.append(Contender(name, pythons[entry["library"]], entry["module"], {**shared, **entry}).wait())
         try:
             seconds = interleaved(contenders, range(args.batches), args.rounds)
         finally:

@@ -55,7 +55,7 @@ def entered(entries: Sequence[dict[str, Any]], pythons: Mapping[str, Path], shar
     for entry in entries:
         name = f"{entry['library']} {entry['method']}, {entry['setting']}"
         python = pythons["peft" if entry["module"] == PEFT["module"] else entry["library"]]
-        contenders.append(Contender(name, python, entry["module"], {**shared, **entry, "work_kind": "train"}))
+        contenders.append(Contender(name, python, entry["module"], {**shared, **entry, "work_kind": "train"}).wait())
     return contenders
 
 
@@ -94,6 +94,7 @@ def compared(
             "method": settings["method"],
             "library": settings["library"],
             "setting": settings["setting"],
+            "precision": contender.facts.get("dtype", settings["precision"]),
             "trained": contender.facts["trained"],
             "tokens_per_s": round(rates[name]),
             "padded_tokens_per_s": round(padded[name]),

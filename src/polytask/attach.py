@@ -8,57 +8,19 @@ Hugging Face code.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from polytask.architectures import Architecture, architecture_of, locate
 from polytask.errors import BackboneError, RecipeError, RouteError, UnknownName
-from polytask.methods.seam import Delta, DeltaMethod, Method, Place, Replacement
+from polytask.layers import show_sites
+from polytask.methods.seam import Delta, DeltaMethod, Method, Replacement
 from polytask.noise import Noise, keyed_generator
-from polytask.routing import Mode, Route, Stacks, apply
-
-
-class Site:
-    """A place in a model with the deltas that adapters put there."""
-
-    def __init__(self, place: Place, read: nn.Module, written: nn.Module) -> None:
-        self.place, self.read, self.written = place, read, written
-        self.deltas: dict[str, Delta] = {}
-        self.stacks = Stacks()
-        self.x: Tensor | None = None
-        self.handles: list[Any] = []
-        self.is_inside = False
-
-    def hook(self, output: Callable[[Site, Tensor, Tensor], Tensor]) -> None:
-        """Let ``output(site, x, y)`` decide what comes out of this site, once there is a delta."""
-        if self.handles:
-            return
-        if self.read is not self.written:
-            self.handles.append(self.read.register_forward_pre_hook(self._remember, with_kwargs=True))
-        self.handles.append(self.written.register_forward_hook(lambda _, args, y: self._output(output, args, y)))
-
-    def unhook(self) -> None:
-        """Leave the model as it was."""
-        for handle in self.handles:
-            handle.remove()
-        self.handles.clear()
-
-    def _remember(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.x = args[0] if args else kwargs["hidden_states"]
-
-    def _output(self, output: Callable[[Site, Tensor, Tensor], Tensor], args: tuple[Any, ...], y: Tensor) -> Tensor:
-        if self.is_inside:  # a delta calls the frozen part itself
-            return y
-        x, self.x = (args[0] if self.x is None else self.x), None
-        self.is_inside = True
-        try:
-            return output(self, x, y)
-        finally:
-            self.is_inside = False
+from polytask.routing import Mode, Route, apply
+from polytask.sites import Site
 
 
 class Attached:
@@ -71,6 +33,7 @@ class Attached:
         self.model = model
         self.noise = noise or Noise()
         self.sites = {found.place.name: Site(*found) for found in locate(model, architecture)}
+        show_sites(self, model, architecture)
         self.names: set[str] = set()
         self.route: Route | None = None
         self.default: str | None = None
@@ -96,7 +59,7 @@ class Attached:
         for place, delta in deltas.items():
             site = self.sites[place]
             site.deltas[name] = delta
-            site.hook(self._output)
+            site.hook(self.output)
 
     def remove(self, name: str) -> None:
         """Take an adapter's deltas away; sites without any are as if never touched."""
@@ -122,11 +85,21 @@ class Attached:
         finally:
             self.route = before
 
-    def _output(self, site: Site, x: Tensor, y: Tensor) -> Tensor:
-        if self.route is None and self.default is None:
+    @property
+    def is_active(self) -> bool:
+        """Whether a forward pass now would meet its adapters."""
+        return bool(self.names) and (self.route is not None or self.default is not None)
+
+    def route_of(self, num_rows: int) -> Route:
+        """The route of the batch in flight."""
+        return self.route or Route((self.default,) * num_rows)
+
+    def output(self, site: Site, x: Tensor, y: Tensor) -> Tensor:
+        """What comes out of a site that read ``x`` and whose frozen part put out ``y``."""
+        if not self.is_active:
             return y
-        route = self.route or Route((self.default,) * len(y))
-        return apply(route, site.deltas, x, y, site.written, self.noise, site.place.name, self.mode, site.stacks)
+        where = (self.noise, site.place.name, self.mode, site.stacks)
+        return apply(self.route_of(len(y)), site.deltas, x, y, site.written, *where)
 
 
 def deltas_for(

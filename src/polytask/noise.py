@@ -1,13 +1,14 @@
 """Dropout whose masks are a function of (seed, job, step, site), not of a generator's state.
 
 So the rows of a job are dropped alike whatever else is in the batch and however far it is padded, and a run
-that is resumed needs no generator state. Masks are cut from shared random words, 16 bits a number: torch's own
+that is resumed needs no generator state. Masks are cut from stirred random words, 16 bits a number: torch's own
 dropout draws one random number after another on one core and takes longer than the matrix products around it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from torch.nn import functional as F
 
 Key = tuple[object, ...]
 LEVELS = 1 << 16
+TABLE_WIDTH = 256
+STIR = -7046029254386353131
 
 
 def key_seed(*key: object) -> int:
@@ -30,22 +33,31 @@ def keyed_generator(*key: object, device: torch.device | str = "cpu") -> torch.G
     return torch.Generator(device).manual_seed(key_seed(*key))
 
 
+def random_bits(numbers: int, key: Key, device: torch.device) -> Tensor:
+    """``numbers`` times 16 random bits, int16, as a function of ``key``.
+
+    Words of 64 bits are drawn for the rows and for the columns of a table; a cell is the one exclusive-or the other,
+    stirred by a multiplication with an odd constant. Two passes over memory on all cores: one number after another
+    on one core takes five times as long (benchmarks/noise.py, which also tests what comes out).
+    """
+    rows = -(-numbers // (4 * TABLE_WIDTH))
+    drawn = torch.empty(rows + TABLE_WIDTH, dtype=torch.int64, device=device)
+    drawn.random_(-(1 << 63), None, generator=keyed_generator(*key, device=device))
+    words = drawn[:rows, None] ^ drawn[None, rows:]
+    return words.mul_(STIR).view(torch.int16).view(-1)[:numbers]
+
+
 def keep_mask(shape: tuple[int, ...], rate: float, key: Key, like: Tensor) -> Tensor:
     """A mask of ``shape``: 0 where a number is dropped, else 1 over the share that is kept.
 
     The rate is kept to 1/65536; the type and device are those of ``like``.
     """
-    numbers = 1
-    for size in shape:
-        numbers *= size
-    words = torch.empty(-(-numbers // 4), dtype=torch.int64, device=like.device)
-    words.random_(-(1 << 63), None, generator=keyed_generator(*key, device=like.device))
-    levels = words.view(torch.int16)[:numbers].view(shape)
+    levels = random_bits(math.prod(shape), key, like.device).view(shape)
     dropped = round(rate * LEVELS)
     scale, least = LEVELS / (LEVELS - dropped), dropped - LEVELS // 2
-    if like.dtype == torch.bfloat16:  # three passes over 16 bits: 0 or 1, then the bits of 0 or of the scale
+    if like.dtype == torch.bfloat16:  # 0 or 1, then the bits of 0 or of the scale, where the 16 bits stand
         bits = int(torch.tensor(scale, dtype=torch.bfloat16).view(torch.int16))
-        return levels.clamp_(least - 1, least).sub_(least - 1).mul_(bits).view(torch.bfloat16)
+        return levels.ge_(least).mul_(bits).view(torch.bfloat16)
     return (levels >= least).to(like.dtype).mul_(scale)
 
 
@@ -78,26 +90,28 @@ class Noise:
 
         Rows without a draw pass unchanged.
         """
-        if not self.draws or rate == 0.0:
-            return x
-        return x * self._mask(x, rate, site)
+        keep = self.keep(tuple(x.shape), rate, site, x)
+        return x if keep is None else x * keep
 
-    def _mask(self, x: Tensor, rate: float, site: str) -> Tensor:
+    def keep(self, shape: tuple[int, ...], rate: float, site: str, like: Tensor) -> Tensor | None:
+        """The mask that ``drop`` multiplies with, for an ``x`` of ``shape``; None where nothing is dropped."""
+        if not self.draws or rate == 0.0:
+            return None
         first = self.draws[0]
-        if len(self.draws) == 1 and first.rows == slice(0, len(x)) and self._shape(x, first) == x.shape:
-            return keep_mask(tuple(x.shape), rate, (*first.key, site), x)
-        mask = torch.ones_like(x)
+        if len(self.draws) == 1 and first.rows == slice(0, shape[0]) and _alone(shape, first) == shape:
+            return keep_mask(shape, rate, (*first.key, site), like)
+        mask = torch.ones(shape, dtype=like.dtype, device=like.device)
         for draw in self.draws:
-            shape = self._shape(x, draw)
-            where = (draw.rows, *(slice(0, size) for size in shape[1:]))
-            mask[where] = keep_mask(shape, rate, (*draw.key, site), x)
+            own = _alone(shape, draw)
+            where = (draw.rows, *(slice(0, size) for size in own[1:]))
+            mask[where] = keep_mask(own, rate, (*draw.key, site), like)
         return mask
 
-    @staticmethod
-    def _shape(x: Tensor, draw: Draw) -> tuple[int, ...]:
-        """The shape that ``x`` has for this draw's rows alone."""
-        num_rows, t = draw.rows.stop - draw.rows.start, draw.num_tokens
-        return {2: (num_rows, *x.shape[1:]), 3: (num_rows, t, *x.shape[2:]), 4: (num_rows, x.shape[1], t, t)}[x.dim()]
+
+def _alone(shape: tuple[int, ...], draw: Draw) -> tuple[int, ...]:
+    """What ``shape`` is for this draw's rows alone."""
+    num_rows, t = draw.rows.stop - draw.rows.start, draw.num_tokens
+    return {2: (num_rows, *shape[1:]), 3: (num_rows, t, *shape[2:]), 4: (num_rows, shape[1], t, t)}[len(shape)]
 
 
 class KeyedDropout(nn.Module):

@@ -55,6 +55,10 @@ class Route:
             found.setdefault(name, []).append(row)
         return found
 
+    def needs_output(self, deltas: Mapping[str, Delta]) -> bool:
+        """Whether what a site's frozen part puts out is looked at, by a delta or for a row without one."""
+        return any(name not in deltas or deltas[name].reads_output for name in self._numbers)  # type: ignore[index]
+
     def parts(self, deltas: Mapping[str, Delta], mode: Mode) -> list[Part]:
         """The rows that have a delta at a site, parted by adapter (looped) or by kind of delta (grouped)."""
         here = {name: deltas[name] for name in self._numbers if name in deltas}  # type: ignore[index]

@@ -16,6 +16,7 @@ class TunedNorm(Delta):
     """A LayerNorm with the task's own gain and bias in place of the backbone's."""
 
     loops = True
+    reads_output = False
 
     def __init__(self, width: int) -> None:
         super().__init__()

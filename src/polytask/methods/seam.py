@@ -59,6 +59,8 @@ class Delta(nn.Module, ABC):
     dropout: float = 0.0
     loops: ClassVar[bool] = False
     """Whether one adapter after another is faster than a stack: where torch has a kernel for one only."""
+    reads_output: ClassVar[bool] = True
+    """Whether the formula has ``y`` in it; where it has not, what the frozen part puts out need not be computed."""
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:

@@ -1,0 +1,157 @@
+"""BERT's layer over frozen parts: the forward pass that a backbone's layers take where it is faster.
+
+Nothing is computed here that Hugging Face's layer does not compute; ``frozen`` computes it with less memory and fewer
+operations. A layer takes Hugging Face's own way where this one does not hold: weights that train, a GPU (which has
+fused kernels), deltas inside the feed-forward part, a model that is not ours. Tests hold both ways equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polytask.architectures import Architecture
+from polytask.frozen import Attend, FeedForward, Frozen, Linear, Project
+from polytask.noise import KeyedDropout
+from polytask.routing import Route
+from polytask.sites import Site
+
+GELUS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+KNOWN = ("bert", "roberta", "xlm-roberta", "electra")
+INSIDE = ("query", "key", "value")
+SERVED = (*INSIDE, "attn_out", "attn_norm", "ffn_out", "ffn_norm")
+
+
+class Attached(Protocol):
+    """What a layer asks of ``attach.Attached``."""
+
+    @property
+    def sites(self) -> Mapping[str, Site]: ...
+
+    @property
+    def is_active(self) -> bool: ...
+
+    def route_of(self, num_rows: int) -> Route: ...
+
+    def output(self, site: Site, x: Tensor, y: Tensor) -> Tensor: ...
+
+
+class FastLayer:
+    """One layer of a frozen encoder, in place of the layer's own ``forward``."""
+
+    def __init__(self, layer: nn.Module, number: int, gelu: str) -> None:
+        self.layer, self.number, self.gelu = layer, number, gelu
+        self.own_forward = layer.forward
+        self.attached: WeakKeyDictionary[Attached, list[Site]] = WeakKeyDictionary()
+        attention: Any = layer.get_submodule("attention")
+        output: Any = layer.get_submodule("output")
+        self.projections = [Frozen(getattr(attention.self, name)) for name in INSIDE]
+        self.dense, self.down = Frozen(attention.output.dense), Frozen(output.dense)
+        self.up = Frozen(layer.get_submodule("intermediate.dense"))  # type: ignore[arg-type]
+        self.drops: list[Any] = [attention.self.dropout, attention.output.dropout, output.dropout]
+        self.norms: dict[str, nn.LayerNorm] = {"attn_norm": attention.output.LayerNorm, "ffn_norm": output.LayerNorm}
+        self.num_heads = int(attention.self.num_attention_heads)
+
+    def forward(self, hidden: Tensor, mask: Tensor | None = None, *others: Any, **named: Any) -> Tensor:
+        """``[B, T, D]`` to ``[B, T, D]``; ``mask`` is True where a token may look, ``[B, 1, T, T]``."""
+        active = [attached for attached in self.attached if attached.is_active]
+        if not self.holds(hidden, mask, active):
+            out: Tensor = self.own_forward(hidden, mask, *others, **named)
+            return out
+        return self.fast(hidden, mask, active[0] if active else None)
+
+    def holds(self, hidden: Tensor, mask: Tensor | None, active: list[Attached]) -> bool:
+        """Whether this way is right for the batch in flight."""
+        linears = (*self.projections, self.dense, self.up, self.down)
+        is_frozen = not any(linear.weight.requires_grad for linear in linears)
+        is_keyed = not self.layer.training or all(
+            type(drop) is KeyedDropout and drop.noise.draws for drop in self.drops
+        )
+        is_served = len(active) < 2 and not any(site.deltas for one in active for site in self.attached[one])
+        is_mask = mask is None or (mask.dtype == torch.bool and mask.shape[1] == 1)
+        return hidden.device.type == "cpu" and is_frozen and is_keyed and is_served and is_mask
+
+    def show(self, attached: Attached) -> None:
+        """Let the layer know of these sites."""
+        own = [site for site in attached.sites.values() if site.place.layer == self.number]
+        self.attached[attached] = [site for site in own if site.place.site not in SERVED]
+
+    def fast(self, x: Tensor, mask: Tensor | None, attached: Attached | None) -> Tensor:
+        """The layer: two residual branches, each with its sites, each with the norm behind it."""
+        x = x.contiguous()
+        y, x_again = self.attention(x, mask, attached)
+        x = self.norm("attn_norm", x_again + self.meet("attn_out", x, y, attached), attached)
+        y, x_again = FeedForward.apply(x, self.up, self.down, self.gelu, self._keep(2, x))  # type: ignore[no-untyped-call]
+        return self.norm("ffn_norm", x_again + self.meet("ffn_out", x, y, attached), attached)
+
+    def attention(self, x: Tensor, mask: Tensor | None, attached: Attached | None) -> tuple[Tensor, Tensor]:
+        """The attention's branch, and ``x``."""
+        *projected, x_again = Project.apply(x, *self.projections)  # type: ignore[no-untyped-call]
+        q, k, v = (self.meet(site, x, y, attached) for site, y in zip(INSIDE, projected, strict=True))
+        keep = self._keep(0, x, (len(x), self.num_heads, x.shape[1], x.shape[1]))
+        if keep is None and not (torch.is_grad_enabled() and q.requires_grad):
+            heads = [t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v)]
+            context = F.scaled_dot_product_attention(heads[0], heads[1], heads[2], mask).transpose(1, 2).flatten(2)
+        else:
+            context = Attend.apply(q, k, v, self.num_heads, _bias(mask, self.num_heads, x), keep)  # type: ignore[no-untyped-call]
+        return Linear.apply(context, self.dense, self._keep(1, x)), x_again  # type: ignore[no-untyped-call]
+
+    def meet(self, site: str, x: Tensor, y: Tensor, attached: Attached | None) -> Tensor:
+        """What the deltas at a site make of ``y``."""
+        place = self._place(site, attached)
+        return y if attached is None or place is None else place.through(attached.output, x, y)
+
+    def norm(self, site: str, x: Tensor, attached: Attached | None) -> Tensor:
+        """The LayerNorm at a site; the backbone's own is not computed where no row needs it."""
+        own, place = self.norms[site], self._place(site, attached)
+        if attached is None or place is None:
+            return F.layer_norm(x, own.normalized_shape, own.weight, own.bias, own.eps)
+        needs_own = attached.route_of(len(x)).needs_output(place.deltas)
+        y = F.layer_norm(x, own.normalized_shape, own.weight, own.bias, own.eps) if needs_own else x
+        return place.through(attached.output, x, y)
+
+    def _place(self, site: str, attached: Attached | None) -> Site | None:
+        """The site of this name in this layer, where there are deltas."""
+        place = None if attached is None else attached.sites[f"layer.{self.number}.{site}"]
+        return place if place is not None and place.deltas else None
+
+    def _keep(self, drop: int, like: Tensor, shape: tuple[int, ...] | None = None) -> Tensor | None:
+        """The mask of one of the layer's three dropouts."""
+        if not self.layer.training:
+            return None
+        module: Any = self.drops[drop]
+        keep: Tensor | None = module.noise.keep(shape or tuple(like.shape), module.p, module.site, like)
+        return keep
+
+
+def quicken(model: nn.Module, architecture: Architecture) -> None:
+    """Let the layers of a model of our own take the fast way where it holds."""
+    config: Any = model.config
+    if config.model_type not in KNOWN or config.hidden_act not in GELUS:
+        return
+    for number, layer in enumerate(model.get_submodule(architecture.layers).children()):
+        fast = FastLayer(layer, number, GELUS[config.hidden_act])
+        layer.forward = fast.forward
+
+
+def show_sites(attached: Attached, model: nn.Module, architecture: Architecture) -> None:
+    """Let the fast layers of ``model`` know of these sites."""
+    for layer in model.get_submodule(architecture.layers).children():
+        fast = getattr(layer.forward, "__self__", None)
+        if isinstance(fast, FastLayer):
+            fast.show(attached)
+
+
+def _bias(mask: Tensor | None, num_heads: int, like: Tensor) -> Tensor | None:
+    """What makes scores of padding vanish: ``[BH, 1, T]``, expanded to ``[BH, T, T]``."""
+    if mask is None:
+        return None
+    seen = mask[:, :, :1].expand(-1, num_heads, -1, -1).reshape(-1, 1, mask.shape[-1])
+    least = torch.finfo(like.dtype).min
+    bias = torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill_(~seen, least)
+    return bias.expand(-1, mask.shape[-1], -1)
