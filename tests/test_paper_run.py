@@ -24,8 +24,8 @@ from polytask.launch import local
 from polytask.launch import ray as on_ray
 from polytask.paper.claims import Claims
 from polytask.paper.cost import Costs, fitted
-from polytask.paper.editions import Edition, Plan, Unit, all_trials, identity, trials
-from polytask.paper.ledger import Entry, Ledger
+from polytask.paper.editions import Edition, Plan, all_trials, identity, trials
+from polytask.paper.ledger import Entry
 from polytask.paper.outcome import word_answers
 from polytask.paper.run import best_adapters, missing, packs, run
 from polytask.paper.suites import read
@@ -34,6 +34,7 @@ from polytask.tasks.metrics import score
 from polytask.train.loop import Step, train
 from polytask.train.recipe import Recipe
 from tests.papers import ADAPTERS, FULL, TINY, TOP, keys_of, ledger_of, place_of, run_all, write_data
+from tests.test_glue import mnli
 from tests.test_launch import needs_ray
 from tests.tiny import save_tiny
 
@@ -144,6 +145,18 @@ def test_the_ablation_of_no_layer_is_the_adapter_and_of_all_its_norms_and_head(d
         assert [[value is None for value in row] for row in found["scores"]] == [[False, False], [True, False]]
 
 
+def test_an_adapter_of_mnli_is_scored_on_mismatched_rows_too(folder: Path, backbone: Backbone) -> None:
+    mnli(folder / "data" / "glue", "MNLI_sample")
+    edition = replace(TINY, plans=(Plan("table1", ("MNLI-m",), (ADAPTERS,), 1, 1, 1),))
+    list(run_all(backbone, folder, edition))
+    (entry,) = ledger_of(folder).entries()
+    mismatched = entry.also["MNLI-mm"]
+    assert (mismatched.metric, mismatched.rows) == ("accuracy", 5)
+    assert entry.data["is_sample"]
+    assert entry.test is not None
+    assert entry.test.rows == 3
+
+
 # -- packs ------------------------------------------------------------------------------------------------------------
 
 
@@ -209,6 +222,11 @@ def test_the_best_adapter_of_a_task_and_method_is_kept(done: Path, folder: Path,
         assert entry.validation.score == max(scores)
         adapter = Adapter.load(adapter_path(ledger.folder, entry.key))
         assert adapter.header.recipe == entry.trial.recipe
+        alone, _ = train(
+            backbone, read(task, done / "data", max_rows=24, max_test=10).task, Recipe.from_json(entry.trial.recipe)
+        )
+        for name, tensor in alone.tensors.items():
+            torch.testing.assert_close(adapter.tensors[name], tensor, rtol=1e-4, atol=1e-5)
     list(run_all(backbone, folder, replace(TINY, plans=TINY.plans[:1]), adapters="none"))
     assert not (ledger_of(folder).folder / "adapters").exists()
 
@@ -375,8 +393,3 @@ def test_timing_trains_nothing(folder: Path, backbone: Backbone) -> None:
         Costs(backbone, str(folder / "data")).seconds(trial)
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.model.state_dict().items())
     assert not (folder / "results").exists()
-
-
-def test_a_unit_without_words_is_no_unit_of_words() -> None:
-    assert [setting["n"] for setting in Unit("top", (("n", (1, 3)),)).settings()] == [1, 3]
-    assert Ledger("x", "y").folder == Path("x/y")

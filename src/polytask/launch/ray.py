@@ -7,6 +7,7 @@ share the folder of results, an interrupted pack is taken up again on any of the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -75,6 +76,7 @@ def _cluster(address: str | None, num_cpus: int | None) -> Iterator[Any]:
     options: dict[str, Any] = {"include_dashboard": False, "num_cpus": num_cpus} if address is None else {}
     was_there = ray.is_initialized()
     if not was_there:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told that it runs
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
