@@ -98,7 +98,14 @@ def test_the_small_edition_keeps_its_caps_and_says_them() -> None:
         assert not trial.has_backbone or (trial.recipe["max_length"], trial.recipe["epochs"]) == (128, 5)
     assert {n for (n,) in values("cpu", "table2", "top", "n")} == {1, 3}
     said = "; ".join(cpu.caps())
-    for words in ("2,500 training rows", "500 validation rows", "2,000 test rows", "128 tokens", "5 epochs", "2 to 3"):
+    for words in (
+        "2,500 training rows",
+        "500 validation rows",
+        "2,000 test rows",
+        "128 tokens",
+        "5 epochs",
+        "1 to 3 seeds",
+    ):
         assert words in said
 
 

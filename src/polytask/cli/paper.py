@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from polytask.paper.run import Place
 
 app = typer.Typer(
-    name="paper", no_args_is_help=True, help="Reproduce Houlsby et al. (2019): run trials, draw exhibits."
+    name="paper",
+    no_args_is_help=True,
+    help="Reproduce Houlsby et al. (2019): run its trials, draw its tables and figures.",
+    epilog=examples("polytask paper run --edition cpu --backbone minilm --data DIR --out results"),
 )
 
 EditionName = Annotated[str, typer.Option("--edition", help="paper: the grids as printed; cpu: capped for two cores.")]

@@ -31,7 +31,7 @@ from polytask.train.recipe import Recipe
 Message = dict[str, Any]
 UNDER_WAY, ADAPTERS = "under-way", "adapters"
 TOLD_S = 0.2
-"""A step is told of so often at most; epochs and entries always."""
+"""A trial's steps are told of so often at most."""
 
 
 def work(pack: Mapping[str, Any]) -> Iterator[Message]:
@@ -91,12 +91,12 @@ def _train(trials: Mapping[str, Trial], pack: Mapping[str, Any]) -> Iterator[Mes
     if not pending:
         return
     budget_tokens = max(1, int(measured_budget(backbone, list(pending.values())) * pack["share"]))
-    told = 0.0
+    told: dict[str, float] = {}
     running = closing(run_jobs(backbone, list(pending.values()), budget_tokens=budget_tokens))
     with deferred_interrupt() as interrupted, running as events:
         for event in events:
-            if isinstance(event, Step) and time.monotonic() - told > TOLD_S:
-                told = time.monotonic()
+            if isinstance(event, Step) and time.monotonic() - told.get(event.job, 0.0) > TOLD_S:
+                told[event.job] = time.monotonic()
                 at = {name: getattr(event, name) for name in ("step", "num_steps", "epoch", "num_epochs")}
                 yield {"what": "step", "key": event.job, **at}
             if isinstance(event, Evaluated | Failed) and pending[event.job].is_done:
