@@ -33,6 +33,17 @@ TOGETHER = 4
 """Trials whose steps are timed together, as they train together."""
 
 
+@dataclass(frozen=True)
+class _Counts:
+    """Mean length of a training text in tokens; rows of each split (the further test rows among them); labels."""
+
+    length: float
+    train: int
+    validation: int
+    test: int
+    labels: int
+
+
 @dataclass
 class Costs:
     """Tokens and seconds of trials; what was measured once is kept while this lives.
@@ -43,44 +54,44 @@ class Costs:
     backbone: Backbone
     data: str | None
     jobs: int = TOGETHER
-    _lengths: dict[Any, tuple[float, int, int]] = field(default_factory=dict)
+    _seen: dict[Any, _Counts] = field(default_factory=dict)
     _speeds: dict[Any, tuple[float, float]] = field(default_factory=dict)
 
     def tokens(self, trial: Trial) -> int:
         """Of all epochs, without padding; 0 where words are only counted."""
         if not trial.has_backbone:
             return 0
-        length, num_train, _ = self._counts(trial)
-        return round(length * num_train * int(trial.recipe["epochs"]))
+        counts = self._counts(trial)
+        return round(counts.length * counts.train * int(trial.recipe["epochs"]))
 
     def seconds(self, trial: Trial) -> float:
         """Of training, validation after every epoch, the test, and what is measured besides."""
+        counts = self._counts(trial)
         train_s, answer_s = self._speed(trial)
         if not trial.has_backbone:
-            return train_s
-        length, _, num_test = self._counts(trial)
+            return train_s * counts.train * counts.labels
         layers = self.backbone.num_layers
         passes = 1 + (layers * (layers + 1) // 2 + 1 if ABLATION in trial.measures else 0)
-        num_validation = len(loaded(rows_of(trial), self.data).task.validation)
-        answered = length * (num_test * passes + num_validation * (int(trial.recipe["epochs"]) + 1))
+        answered = counts.length * (counts.test * passes + counts.validation * (int(trial.recipe["epochs"]) + 1))
         return self.tokens(trial) * train_s + answered * answer_s
 
-    def _counts(self, trial: Trial) -> tuple[float, int, int]:
-        """Mean length of a text in tokens, training rows, and rows that are answered in the end."""
-        key = (rows_of(trial), trial.recipe["max_length"])
-        if key not in self._lengths:
+    def _counts(self, trial: Trial) -> _Counts:
+        key = (rows_of(trial), trial.recipe.get("max_length"))
+        if key not in self._seen:
             own = loaded(rows_of(trial), self.data)
-            job_length = min(trial.recipe["max_length"], self.backbone.max_length)
-            some = own.task.train.take(drawn(len(own.task.train), LOOKED_AT))
-            encoded = encode(self.backbone.tokenizer, some, job_length)
-            num_test = sum(len(rows) for rows in (own.task.test or Rows([]), *own.also.values()))
-            self._lengths[key] = (sum(encoded.lengths) / len(some), len(own.task.train), num_test)
-        return self._lengths[key]
+            task, length = own.task, 0.0
+            if trial.has_backbone:
+                some = task.train.take(drawn(len(task.train), LOOKED_AT))
+                most = min(trial.recipe["max_length"], self.backbone.max_length)
+                length = sum(encode(self.backbone.tokenizer, some, most).lengths) / len(some)
+            num_test = sum(len(rows) for rows in (task.test or Rows([]), *own.also.values()))
+            self._seen[key] = _Counts(length, len(task.train), len(task.validation), num_test, len(task.labels))
+        return self._seen[key]
 
     def _speed(self, trial: Trial) -> tuple[float, float]:
-        """Seconds for a token trained on, and for one answered; of counted words, for a trial and 0."""
+        """Seconds for a token trained on, and for one answered; of counted words, for a row and label, and 0."""
         method = trial.method
-        key = (method["name"], method.get("n"), trial.suite if trial.has_backbone else trial.task)
+        key = (method["name"], method.get("n"), trial.suite)
         if key not in self._speeds:
             task = loaded(rows_of(trial), self.data).task
             self._speeds[key] = self._timed(trial, task) if trial.has_backbone else (_words_seconds(trial, task), 0.0)
@@ -110,10 +121,10 @@ class Costs:
 
 
 def _words_seconds(trial: Trial, task: Task) -> float:
-    """Of a trial, every seed of which has the same answers."""
+    """Of a trial, for each training row and label."""
     started = time.perf_counter()
     outcome.word_answers(trial.method, task)
-    return time.perf_counter() - started
+    return (time.perf_counter() - started) / (len(task.train) * len(task.labels))
 
 
 def fitted(edition: Edition, seconds: Mapping[str, float], budget_s: float) -> Edition:
