@@ -10,6 +10,7 @@ from polytask.cli.answering import evaluate, predict
 from polytask.cli.comparing import compare
 from polytask.cli.keeping import alias, gc, verify
 from polytask.cli.options import Verbs, app
+from polytask.cli.paper import app as paper
 from polytask.cli.showing import demo, inspect, remove, tasks
 from polytask.cli.sweeping import sweep
 from polytask.cli.telling import show
@@ -25,6 +26,7 @@ __all__ = [
     "gc",
     "inspect",
     "main",
+    "paper",
     "predict",
     "remove",
     "show",
@@ -33,6 +35,8 @@ __all__ = [
     "train",
     "verify",
 ]
+
+app.add_typer(paper)
 
 
 def main() -> None:
