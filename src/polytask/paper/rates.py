@@ -12,12 +12,9 @@ from polytask.paper.ledger import Entry
 from polytask.paper.selection import NothingToShow, settings, sweep_of
 from polytask.paper.words import number_of
 
-IN_PAPER = (
-    "Learning rates from 2e-5 to 1e-3, three seeds: adapters hold up over a wider range than full fine-tuning, "
-    "which falls off above 1e-4."
-)
+IN_PAPER = "Learning rates from 2e-5 to 1e-3, three seeds: adapters hold up over a wider range than full fine-tuning."
 FAMILIES = ("adapters", "full")
-FEWEST, MOST_PANELS = 3, 4
+FEWEST, MOST_PANELS = 3, 3
 CLOSE = 1.0
 """Points from a method's own best within which a learning rate counts as holding up."""
 
@@ -56,7 +53,7 @@ def _num_rates(lines: Sequence[Row], family: str) -> int:
 
 
 def draw(entries: Sequence[Entry], path: str | Path) -> None:
-    """A panel for each of the first four tasks: means as lines, the worst to the best seed as bands.
+    """A panel for each of the first three tasks: means as lines, the worst to the best seed as bands.
 
     Raises:
         NothingToShow: as ``rows``.
@@ -68,8 +65,9 @@ def draw(entries: Sequence[Entry], path: str | Path) -> None:
         for family in FAMILIES:
             _draw_family(own, family, [line for line in lines if line["task"] == task and line["method"] == family])
         own.set_xscale("log")
-        own.margins(y=0.12)
-        labelled(own, task, "learning rate", "test score × 100")
+        own.margins(y=0.2)
+        sizes = {line["size"] for line in lines if line["task"] == task and line["size"]}
+        labelled(own, f"{task}, adapters of size {min(sizes)}" if sizes else task, "learning rate", "test score × 100")
     legend(drawn)
     save(drawn, path)
 
@@ -77,13 +75,12 @@ def draw(entries: Sequence[Entry], path: str | Path) -> None:
 def _draw_family(axes: Any, family: str, lines: Sequence[Row]) -> None:
     ended = [line for line in lines if line["mean"] is not None]
     xs, low, middle, high = ([line[name] for line in ended] for name in ("lr", "low", "mean", "high"))
-    size = f", size {lines[0]['size']}" if lines and lines[0]["size"] else ""
     axes.fill_between(xs, low, high, color=COLOURS[family], alpha=0.18, linewidth=0)
-    axes.plot(xs, middle, "o-", color=COLOURS[family], label=f"{NAMES[family]}{size}", **LINE)
+    axes.plot(xs, middle, "o-", color=COLOURS[family], label=NAMES[family], **LINE)
     for line in (line for line in lines if line["diverged"]):
         height = line["mean"] if line["mean"] is not None else 0.0
         text = f"{line['diverged']} of {line['diverged'] + line['seeds']}\ndiverged"
-        place = {"textcoords": "offset points", "xytext": (0, -26), "ha": "center", "fontsize": 7.5}
+        place = {"textcoords": "offset points", "xytext": (-9, -3), "ha": "right", "va": "center", "fontsize": 8}
         axes.annotate(text, (line["lr"], height), color=INK, **place)
         axes.plot([line["lr"]], [height], "x", color=COLOURS[family], markersize=8)
 

@@ -153,7 +153,7 @@ class Table:
             marks = _marks(notes, letters)
             return escape(text) + (f"<sup>{marks}</sup>" if marks else "")
 
-        kinds = [' class="number"' if column.is_number else "" for column in self.columns]
+        kinds = [' class="number"' if column.is_number else ' class="prose"' for column in self.columns]
         head = ""
         if self.groups:
             spans = (f'<th colspan="{span}" scope="colgroup">{escape(name)}</th>' for name, span in self.groups)

@@ -1,0 +1,223 @@
+"""All exhibits in files and on one page: what came out, beside what the paper says, what was run, what is missing."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from polytask.atomic import write_text
+from polytask.paper.exhibits import EXHIBITS, Exhibit
+from polytask.paper.ledger import Entry
+from polytask.paper.page import Part, page
+from polytask.paper.selection import FAMILIES, NothingToShow, of_one_backbone, on_one_data, settings
+from polytask.paper.table import MISSING, Cell, Column, Table
+from polytask.paper.words import listed, number_of
+
+Draws = Callable[[Sequence[Entry], str], Sequence[Entry]]
+"""Which of the entries an exhibit is drawn from, by the name of its plan."""
+
+
+def every_entry(entries: Sequence[Entry], plan: str) -> Sequence[Entry]:
+    """All of them."""
+    return entries
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An exhibit with what it shows, or why it shows nothing."""
+
+    exhibit: Exhibit
+    entries: Sequence[Entry]
+    table: Table | None = None
+    reading: str = ""
+    missing: tuple[str, ...] = ()
+    why_empty: str = ""
+
+
+def shown(exhibit: Exhibit, entries: Sequence[Entry], draws: Draws = every_entry) -> Shown:
+    """An exhibit of a ledger of one backbone."""
+    own = draws(entries, exhibit.plan or exhibit.name)
+    try:
+        return Shown(exhibit, own, exhibit.table(own), exhibit.reading(own), tuple(exhibit.missing(own)))
+    except NothingToShow as nothing:
+        return Shown(exhibit, own, why_empty=str(nothing))
+
+
+@dataclass(frozen=True)
+class Written:
+    """What ``write_report`` wrote."""
+
+    html: Path
+    files: tuple[Path, ...]
+    exhibits: tuple[Shown, ...]
+
+
+def write_report(
+    entries: Sequence[Entry],
+    folder: str | Path,
+    *,
+    edition: str,
+    html: str | Path | None = None,
+    backbone: str | None = None,
+    draws: Draws = every_entry,
+    command: str = "polytask paper report",
+) -> Written:
+    """Write every exhibit as Markdown, LaTeX, CSV, PNG and SVG into ``folder`` and all of them on one page.
+
+    Args:
+        entries: of one edition.
+        folder: is made where it is not there.
+        edition: its name.
+        html: the page; ``folder/index.html`` unless given.
+        backbone: whose entries, where the ledger holds several backbones.
+        draws: which entries an exhibit is drawn from; all unless given.
+        command: makes it again.
+
+    Raises:
+        NothingToShow: there are no entries.
+        UnknownName: no entry is of this backbone.
+        PolytaskError: there are several backbones and none was named, or matplotlib is not installed.
+    """
+    if not entries:
+        raise NothingToShow(
+            f"the ledger of the edition {edition} is empty: nothing has been run. Run polytask paper run"
+        )
+    folder = Path(folder)
+    kept, remarks = on_one_data(of_one_backbone(entries, backbone))
+    exhibits = tuple(shown(exhibit, kept, draws) for exhibit in EXHIBITS.values())
+    files = [file for one in exhibits for file in _write(one, folder)]
+    target = Path(html) if html is not None else folder / "index.html"
+    parts = [_glance(exhibits), *(_part(one, folder) for one in exhibits), *about(kept, edition, remarks)]
+    parts.append(_missing(exhibits))
+    subtitle = f"Edition {edition} on {_backbones(kept)}, {number_of(len(kept), 'run')}. {date.today():%d %B %Y}."
+    text = page("Parameter-efficient transfer learning: the paper’s tables and figures", subtitle, parts, command)
+    write_text(target, text)
+    return Written(target, (*files, target), exhibits)
+
+
+def _write(one: Shown, folder: Path) -> Iterable[Path]:
+    """The files of an exhibit; those of an earlier report are removed where it has nothing to show now."""
+    paths = {kind: folder / f"{one.exhibit.name}.{kind}" for kind in ("md", "tex", "csv", "png", "svg")}
+    if one.table is None:
+        for path in paths.values():
+            path.unlink(missing_ok=True)
+        return []
+    write_text(paths["md"], one.table.markdown())
+    write_text(paths["tex"], one.table.latex())
+    write_text(paths["csv"], one.table.csv())
+    if one.exhibit.draw is None:
+        return [paths[kind] for kind in ("md", "tex", "csv")]
+    one.exhibit.draw(one.entries, paths["png"])
+    one.exhibit.draw(one.entries, paths["svg"])
+    return list(paths.values())
+
+
+def _part(one: Shown, folder: Path) -> Part:
+    exhibit, svg = one.exhibit, None
+    if one.table is not None and exhibit.draw is not None:
+        svg = (folder / f"{exhibit.name}.svg").read_text(encoding="utf-8")
+    said = {"lead": one.reading, "paper": exhibit.in_paper, "why_empty": one.why_empty}
+    return Part(exhibit.name, exhibit.title, svg=svg, table=one.table, **said)
+
+
+def _glance(exhibits: Sequence[Shown]) -> Part:
+    """Every reading in one place."""
+    rows = tuple((Cell(one.exhibit.title), Cell(one.reading)) for one in exhibits if one.reading)
+    return Part("glance", "At a glance", table=_prose("At a glance", ("exhibit", "what came out"), rows))
+
+
+def _missing(exhibits: Sequence[Shown]) -> Part:
+    """What a reader would look for and not find."""
+    lacking = [f"{one.exhibit.title}: {one.why_empty}." for one in exhibits if one.why_empty]
+    lacking += [sentence for one in exhibits for sentence in one.missing]
+    lead = "" if lacking else "Nothing: every exhibit has all its tasks and methods."
+    return Part("missing", "What is missing", lead=lead, remarks=lacking)
+
+
+def about(entries: Sequence[Entry], edition: str, remarks: Sequence[str] = ()) -> list[Part]:
+    """What was run, on what, and on which rows."""
+    return [
+        Part("run", "What was run", table=_run(entries, edition), remarks=remarks),
+        Part("machine", "On what", table=_machine(entries)),
+        Part("data", "The rows", table=_data(entries)),
+    ]
+
+
+def _run(entries: Sequence[Entry], edition: str) -> Table:
+    trials = [entry.trial for entry in entries]
+    diverged = sum(entry.test is None for entry in entries)
+    by_family = Counter(setting.family for setting in settings(entries) for _ in setting.entries)
+    families = [f"{FAMILIES.get(name, 'other methods')} {count:,}" for name, count in by_family.most_common()]
+    seeds = sorted({trial.seed for trial in trials})
+    facts = {
+        "edition": edition,
+        "runs": f"{len(entries):,}, each one recipe with one seed on one task; {diverged:,} diverged",
+        "of methods": listed(families),
+        "tasks": f"{len({(trial.suite, trial.task) for trial in trials})}",
+        "seeds": listed([str(seed) for seed in seeds]),
+        "caps": _caps(entries),
+        "epochs": listed([f"{count}" for count in sorted({e.epochs for e in entries if e.epochs is not None})]),
+        "time": f"{sum(entry.seconds for entry in entries) / 3600:.1f} hours of training and validation",
+    }
+    return _facts("What was run", facts)
+
+
+def _caps(entries: Sequence[Entry]) -> str:
+    """What the trials limit, in words."""
+    said = []
+    for name, what in (("max_rows", "training"), ("max_validation", "validation"), ("max_test", "test")):
+        caps = sorted({cap for entry in entries if (cap := getattr(entry.trial, name, None)) is not None})
+        said += [f"{' or '.join(f'{cap:,}' for cap in caps)} {what} rows of a task at most"] if caps else []
+    lengths = sorted({entry.trial.recipe["max_length"] for entry in entries if "max_length" in entry.trial.recipe})
+    said += [f"{' or '.join(map(str, lengths))} tokens of a text"] if lengths else []
+    return ", ".join(said) or "none"
+
+
+def _machine(entries: Sequence[Entry]) -> Table:
+    with_backbone = [entry for entry in entries if entry.backbone["name"] is not None]
+    facts = {}
+    if with_backbone:
+        of = with_backbone[0].backbone
+        size = f"{of['layers']} layers of {of['hidden']}, {of['parameters']:,} parameters"
+        facts = {"backbone": f"{of['name']} ({of['architecture']}, {size})", "fingerprint": of["fingerprint"]}
+    for name in ("hardware", "cores", "threads", "device", "dtype"):
+        facts[name] = listed(sorted({str(e.environment[name]) for e in with_backbone if name in e.environment}))
+    versions: dict[str, set[str]] = defaultdict(set)
+    for entry in entries:
+        for name, version in entry.environment.get("versions", {}).items():
+            versions[name].add(str(version))
+    facts["versions"] = ", ".join(f"{name} {' / '.join(sorted(found))}" for name, found in versions.items())
+    return _facts("On what", facts)
+
+
+def _data(entries: Sequence[Entry]) -> Table:
+    columns = (
+        Column("task", is_number=False),
+        *(Column(name) for name in ("train", "validation", "test")),
+        Column("digest", is_number=False),
+        Column("remarks", is_number=False),
+    )
+    first = {(entry.trial.suite, entry.trial.task): entry.data for entry in reversed(entries)}
+    rows = []
+    for (_, task), data in sorted(first.items()):
+        counts = [Cell.number(data.get(name), form=",d") for name in ("train", "validation", "test")]
+        notes = " ".join(f"{note.removeprefix(f'{task}: ')}." for note in data.get("notes", ()))
+        rows.append((Cell(task), *counts, Cell(str(data.get("digest", MISSING))[:12]), Cell(notes)))
+    return Table("The rows", columns, (tuple(rows),))
+
+
+def _facts(title: str, facts: dict[str, Any]) -> Table:
+    rows = tuple((Cell(name), Cell(str(value))) for name, value in facts.items() if value)
+    return _prose(title, ("", ""), rows)
+
+
+def _prose(title: str, headings: Sequence[str], rows: tuple[tuple[Cell, ...], ...]) -> Table:
+    return Table(title, tuple(Column(heading, is_number=False) for heading in headings), (rows,))
+
+
+def _backbones(entries: Sequence[Entry]) -> str:
+    return listed(sorted({str(e.backbone["name"]) for e in entries if e.backbone["name"] is not None})) or "no backbone"
