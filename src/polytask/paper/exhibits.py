@@ -86,8 +86,8 @@ EXHIBITS: Mapping[str, Exhibit] = {
         _figure(
             "tradeoff",
             "Figures 1 and 3: accuracy against trained parameters",
-            "Adapters of every size stay close to full fine-tuning; fine-tuning the top layers alone loses more the fewer "
-            "they are. Mean validation accuracy over eight GLUE tasks with sizes "
+            "Adapters of every size stay close to full fine-tuning; fine-tuning the top layers alone loses more the "
+            "fewer they are. Mean validation accuracy over eight GLUE tasks with sizes "
             f"{listed([str(size) for size in SIZE_MEANS])}: {listed([str(mean) for mean in SIZE_MEANS.values()])}.",
             tradeoff.rows,
             tradeoff.draw,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from polytask.atomic import write_text
+from polytask.errors import DataError
+from polytask.paper.editions import Edition, of_exhibit, trials
 from polytask.paper.exhibits import EXHIBITS, Exhibit
-from polytask.paper.ledger import Entry
+from polytask.paper.ledger import Entry, Ledger
 from polytask.paper.page import Part, page
+from polytask.paper.run import about as about_edition
 from polytask.paper.selection import FAMILIES, NothingToShow, of_one_backbone, on_one_data, settings
 from polytask.paper.table import MISSING, Cell, Column, Table
 from polytask.paper.words import listed, number_of
@@ -27,6 +31,40 @@ def every_entry(entries: Sequence[Entry], plan: str) -> Sequence[Entry]:
 
 
 @dataclass(frozen=True)
+class Background:
+    """What the ledger says of its edition, beside its entries.
+
+    Attributes:
+        draws: of every exhibit what its plan asks for, so that methods have equal numbers of trials.
+        planned: how many trials that is, by plan.
+        remarks: what a budget cut.
+    """
+
+    draws: Draws = every_entry
+    planned: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> Background:
+        """As the last run described it; every exhibit is drawn from all entries where none did."""
+        path = about_edition(ledger)
+        if not path.exists():
+            return cls()
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            edition = Edition.from_json(values["edition"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise DataError("this does not describe an edition", file=path, fix="Remove it and run again") from None
+        known = {plan.exhibit for plan in edition.plans}
+
+        def draws(entries: Sequence[Entry], plan: str) -> Sequence[Entry]:
+            return of_exhibit(entries, edition, plan) if plan in known else entries
+
+        planned = {plan: len(list(trials(edition, plan))) for plan in known}
+        return cls(draws, planned, tuple(f"cut to fit a budget: {line}" for line in values["cut"]))
+
+
+@dataclass(frozen=True)
 class Shown:
     """An exhibit with what it shows, or why it shows nothing."""
 
@@ -38,13 +76,16 @@ class Shown:
     why_empty: str = ""
 
 
-def shown(exhibit: Exhibit, entries: Sequence[Entry], draws: Draws = every_entry) -> Shown:
+def shown(exhibit: Exhibit, entries: Sequence[Entry], background: Background) -> Shown:
     """An exhibit of a ledger of one backbone."""
-    own = draws(entries, exhibit.plan or exhibit.name)
+    plan = exhibit.plan or exhibit.name
+    own = background.draws(entries, plan)
+    planned = background.planned.get(plan, 0)
+    lacking = [f"{exhibit.title}: {len(own):,} of {planned:,} trials are run."] if len(own) < planned else []
     try:
-        return Shown(exhibit, own, exhibit.table(own), exhibit.reading(own), tuple(exhibit.missing(own)))
+        return Shown(exhibit, own, exhibit.table(own), exhibit.reading(own), (*lacking, *exhibit.missing(own)))
     except NothingToShow as nothing:
-        return Shown(exhibit, own, why_empty=str(nothing))
+        return Shown(exhibit, own, missing=tuple(lacking), why_empty=str(nothing))
 
 
 @dataclass(frozen=True)
@@ -63,7 +104,7 @@ def write_report(
     edition: str,
     html: str | Path | None = None,
     backbone: str | None = None,
-    draws: Draws = every_entry,
+    background: Background | None = None,
     command: str = "polytask paper report",
 ) -> Written:
     """Write every exhibit as Markdown, LaTeX, CSV, PNG and SVG into ``folder`` and all of them on one page.
@@ -74,7 +115,7 @@ def write_report(
         edition: its name.
         html: the page; ``folder/index.html`` unless given.
         backbone: whose entries, where the ledger holds several backbones.
-        draws: which entries an exhibit is drawn from; all unless given.
+        background: of the edition; every exhibit is drawn from all entries unless given.
         command: makes it again.
 
     Raises:
@@ -87,8 +128,10 @@ def write_report(
             f"the ledger of the edition {edition} is empty: nothing has been run. Run polytask paper run"
         )
     folder = Path(folder)
-    kept, remarks = on_one_data(of_one_backbone(entries, backbone))
-    exhibits = tuple(shown(exhibit, kept, draws) for exhibit in EXHIBITS.values())
+    background = background or Background()
+    kept, left_out = on_one_data(of_one_backbone(entries, backbone))
+    remarks = [*background.remarks, *left_out]
+    exhibits = tuple(shown(exhibit, kept, background) for exhibit in EXHIBITS.values())
     files = [file for one in exhibits for file in _write(one, folder)]
     target = Path(html) if html is not None else folder / "index.html"
     parts = [_glance(exhibits), *(_part(one, folder) for one in exhibits), *about(kept, edition, remarks)]
@@ -148,16 +191,15 @@ def about(entries: Sequence[Entry], edition: str, remarks: Sequence[str] = ()) -
 
 
 def _run(entries: Sequence[Entry], edition: str) -> Table:
-    trials = [entry.trial for entry in entries]
     diverged = sum(entry.test is None for entry in entries)
     by_family = Counter(setting.family for setting in settings(entries) for _ in setting.entries)
     families = [f"{FAMILIES.get(name, 'other methods')} {count:,}" for name, count in by_family.most_common()]
-    seeds = sorted({trial.seed for trial in trials})
+    seeds = sorted({entry.trial.seed for entry in entries})
     facts = {
         "edition": edition,
         "runs": f"{len(entries):,}, each one recipe with one seed on one task; {diverged:,} diverged",
         "of methods": listed(families),
-        "tasks": f"{len({(trial.suite, trial.task) for trial in trials})}",
+        "tasks": f"{len({(entry.trial.suite, entry.trial.task) for entry in entries})}",
         "seeds": listed([str(seed) for seed in seeds]),
         "caps": _caps(entries),
         "epochs": listed([f"{count}" for count in sorted({e.epochs for e in entries if e.epochs is not None})]),

@@ -11,13 +11,16 @@ import json
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from polytask.errors import PolytaskError, UnknownName
 from polytask.methods import Houlsby
 from polytask.paper.ledger import Entry, Suite
+from polytask.paper.suites import SUITES
+from polytask.tasks.glue import GLUE
+from polytask.tasks.text17 import TEXT17
 
 ADAPTERS = "adapters"
 FAMILIES: Mapping[str, str] = {
@@ -141,14 +144,21 @@ def family(method: Mapping[str, Any]) -> str:
 
 
 def settings(entries: Iterable[Entry]) -> list[Setting]:
-    """The entries by task and recipe, in the order of their first appearance."""
+    """The entries by task and recipe, tasks in the order of their suites."""
     found: dict[str, dict[int, Entry]] = defaultdict(dict)
     for entry in entries:
-        what = {**asdict(entry.trial), "recipe": without(entry.trial.recipe, "seed"), "edition": "", "measures": ()}
+        what = {**vars(entry.trial), "recipe": without(entry.trial.recipe, "seed"), "edition": "", "measures": ()}
         runs = found[json.dumps(what, sort_keys=True)]
         if entry.trial.seed not in runs or entry.trial.measures:
             runs[entry.trial.seed] = entry
-    return [_setting([runs[seed] for seed in sorted(runs)]) for runs in found.values()]
+    made = [_setting([runs[seed] for seed in sorted(runs)]) for runs in found.values()]
+    return sorted(made, key=lambda setting: (SUITES.index(setting.suite), _place(setting.task)))
+
+
+def _place(task: str) -> int:
+    """Unknown tasks come last."""
+    known = (*GLUE, *TEXT17)
+    return known.index(task) if task in known else len(known)
 
 
 def _setting(runs: Sequence[Entry]) -> Setting:

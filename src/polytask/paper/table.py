@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from polytask.train.grid import value_in_words
+
 MISSING = "–"
+RATES = ("lr", "init_std")
+"""Columns whose numbers span orders of magnitude."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,8 @@ def of_rows(title: str, rows: Sequence[Mapping[str, Any]], caption: str = "") ->
     names = list(rows[0]) if rows else []
     numbers = {name: all(_is_number(row[name]) or row[name] is None for row in rows) for name in names}
     columns = tuple(Column(name.replace("_", " "), is_number=numbers[name]) for name in names)
-    return Table(title, columns, (tuple(tuple(_as_cell(row[name]) for name in names) for row in rows),), caption)
+    cells = tuple(tuple(_as_cell(name, row[name]) for name in names) for row in rows)
+    return Table(title, columns, (cells,), caption)
 
 
 def as_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -224,12 +229,15 @@ def _marks(notes: Sequence[str], letters: Mapping[str, str]) -> str:
     return ",".join(sorted((letters[note] for note in notes), key=lambda mark: (len(mark), mark)))
 
 
-def _as_cell(value: object) -> Cell:
+def _as_cell(name: str, value: object) -> Cell:
     if value is None:
         return Cell(MISSING)
-    if _is_number(value):
-        text = f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-        return Cell(text.replace("-", "−"), value=value)  # type: ignore[arg-type]
+    if isinstance(value, bool):
+        return Cell("yes" if value else "no")
+    if isinstance(value, int | float):
+        if name in RATES:
+            return Cell(value_in_words(value), value=value)
+        return Cell.number(value, form=",d" if isinstance(value, int) else ".2f")
     return Cell(str(value))
 
 
