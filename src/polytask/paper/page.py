@@ -15,6 +15,10 @@ from polytask.paper.figures import INK, MUTED, RULE
 from polytask.paper.table import Table
 
 
+PANELS = 1.8
+"""A figure that is so many times as wide as it is high has several panels, and may be scrolled on a narrow screen."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A section of the page.
@@ -81,6 +85,8 @@ def inlined(svg: str) -> str:
     """An SVG as matplotlib writes it, to stand in a page: without its prologue, its inks those of the page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    if (box := re.search(r'viewBox="\S+ \S+ (\S+) (\S+)"', svg)) and float(box[1]) > PANELS * float(box[2]):
+        svg = svg.replace("<svg", '<svg class="panels"', 1)
     for colour, name in ((INK, "ink"), (MUTED, "muted"), (RULE, "rule")):
         svg = svg.replace(colour, f"var(--{name})")
     return svg.strip()
@@ -163,7 +169,12 @@ footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--rule);
     overflow-x: auto; z-index: 1 }
   nav ul { display: flex; gap: 1.1rem; padding: .8rem 1rem; width: max-content }
   nav li { margin: 0; white-space: nowrap }
-  .figure svg { max-width: none; height: 18rem; width: auto }
+  .figure svg.panels { max-width: none; height: 18rem; width: auto }
+  thead .groups th { text-align: left }
+  .facts, .facts tbody, .facts tr { display: block }
+  .facts thead { display: none }
+  .facts th, .facts td { display: block; position: static; padding: 0 .2rem; max-width: none }
+  .facts th { font-weight: 600; padding-top: .6rem }
   tbody th { min-width: 7.5rem; position: sticky; left: 0; background: var(--ground) }
 }
 @media print {

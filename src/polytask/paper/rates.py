@@ -95,6 +95,6 @@ def reading(entries: Sequence[Entry]) -> str:
             means = [line["mean"] for line in own if line["mean"] is not None and not line["diverged"]]
             if means:
                 close = sum(mean >= max(means) - CLOSE for mean in means)
-                parts.append(f"{NAMES[family]} at {close} of {number_of(len(own), 'learning rate')}")
-        said.append(f"{task}: within {CLOSE:g} point of their best are {' and '.join(parts) or 'none'}.")
+                parts.append(f"{NAMES[family]} at {close} of {number_of(len(own), 'rate')}")
+        said.append(f"{task}: within {CLOSE:g} point of their own best are {' and '.join(parts) or 'none'}.")
     return " ".join(said)

@@ -171,7 +171,10 @@ class Table:
                 cells = (f"<td{kind}>{shown(c.text, c.notes)}</td>" for c, kind in zip(rest, kinds[1:], strict=True))
                 lines.append(f'<tr><th scope="row">{shown(first.text, first.notes)}</th>{"".join(cells)}</tr>')
             body += f"<tbody>{''.join(lines)}</tbody>"
-        table = f'<div class="wide"><table><thead>{head}</thead>{body}</table></div>'
+        facts = "" if any(column.is_number for column in self.columns) else ' class="facts"'
+        if any(column.heading for column in self.columns):
+            body = f"<thead>{head}</thead>{body}"
+        table = f'<div class="wide"><table{facts}>{body}</table></div>'
         notes = "".join(f"<li><sup>{mark}</sup> {escape(text)}</li>" for text, mark in letters.items())
         caption = f'<p class="caption">{escape(self.caption)}</p>' if self.caption else ""
         return table + caption + (f'<ul class="notes">{notes}</ul>' if notes else "")
