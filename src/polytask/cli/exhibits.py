@@ -83,11 +83,13 @@ def _print(one: Shown, form: str) -> None:
         out = screen.terminal()
         out.width = out.width if out.is_terminal else WIDE
         out.print(one.table.rich())
-        out.print(one.reading, soft_wrap=False)
+        out.print(one.reading)
+        for mark in one.marks:
+            out.print(mark, style="dim")
         out.print()
     elif form == "json":
         about = {"exhibit": one.exhibit.name, "title": one.exhibit.title, "reading": one.reading}
-        emit({**about, "missing": list(one.missing), "rows": one.exhibit.rows(one.entries)})
+        emit({**about, "missing": list(one.missing), "marks": list(one.marks), "rows": one.exhibit.rows(one.entries)})
     else:
         text = {"markdown": one.table.markdown, "latex": one.table.latex, "csv": one.table.csv}[form]()
         typer.echo(text, nl=form != "csv")

@@ -18,7 +18,7 @@ IN_PAPER = (
     "the majority class (MNLI 37%, CoLA 69%), and the lowest layers matter least."
 )
 MEASURE = "ablation"
-MOST_PANELS = 2
+MOST_PANELS, NOTHING = 2, "nothing"
 FIRST = ("MNLI-m", "CoLA")
 """The paper's tasks, drawn before others."""
 
@@ -116,9 +116,10 @@ def reading(entries: Sequence[Entry]) -> str:
         single = [line for line in own if line["first"] == line["last"]]
         dearest, lowest = min(single, key=lambda line: line["change"]), single[0]
         everything = next(line for line in own if line["first"] == 0 and line["last"] == single[-1]["last"])
+        which = f" at most (layer {dearest['last']})" if _cost(dearest) != NOTHING else ""
         said.append(
-            f"{task}: taking out one layer costs {_cost(dearest)} at most (layer {dearest['last']}), the lowest "
-            f"{_cost(lowest)}, all {number_of(len(single), 'layer')} {_cost(everything)}, which leaves "
+            f"{task}: taking out one layer costs {_cost(dearest)}{which}, the lowest {_cost(lowest)}, all "
+            f"{number_of(len(single), 'layer')} {_cost(everything)}, which leaves "
             f"{everything['metric']} {everything['score']:.1f}."
         )
     return " ".join(said)
@@ -130,4 +131,4 @@ def _whole(change: float) -> str:
 
 
 def _cost(line: Row) -> str:
-    return "nothing" if line["change"] >= -0.05 else f"{-line['change']:.1f}%"
+    return NOTHING if line["change"] >= -0.05 else f"{-line['change']:.1f}%"

@@ -11,10 +11,11 @@ from typing import Any
 
 from polytask.paper.ledger import Entry, Suite
 from polytask.paper.published import Published
-from polytask.paper.seen import seen_by
+from polytask.paper.seen import backbone_in_words, seen_by
 from polytask.paper.selection import Choice, Estimate, NothingToShow, Setting, choose, of_task, settings
 from polytask.paper.table import MISSING, Cell, Column, Row, Table
 from polytask.paper.words import and_so_on, apart, listed, number_of
+from polytask.train.result import Score
 
 SAMPLE = "a sample of the official rows: not comparable with the paper"
 OTHER_ROWS = "not tested on all the official rows"
@@ -253,7 +254,7 @@ class Outcome:
         notes = [] if is_run else [NOT_RUN if not entries else "all runs diverged"]
         if line.name in self.samples:
             notes.append(SAMPLE)
-        elif line.also is None and any(e.data.get("test", line.rows[1]) != line.rows[1] for e in entries):
+        elif any(score.rows != line.rows[1] for entry in entries if (score := _reported(entry, line))):
             notes.append(OTHER_ROWS)
         caps = {e.trial.max_rows for e in entries if is_capped(e, line.rows[0]) and e.trial.max_rows}
         notes += [f"trained on {cap:,} rows at most" for cap in sorted(caps)]
@@ -301,8 +302,7 @@ class Outcome:
     def _caption(self) -> list[str]:
         seeds = {choice.setting.test().num_seeds for c in self.contenders for choice in self.runs_of(c)}  # type: ignore[union-attr]
         over = f"{min(seeds)} to {number_of(max(seeds), 'seed')}" if len(seeds) > 1 else number_of(max(seeds), "seed")
-        backbones = sorted({str(s.entries[0].backbone["name"]) for s in self.found if _backbone(s)})
-        ours = f"Ours: {listed(backbones) or 'no backbone'}, mean over {over}"
+        ours = f"Ours: {backbone_in_words(self.entries)}, mean over {over}"
         ours += " ± standard error." if max(seeds) > 1 else "."
         said = [ours, f"Paper: {self.comparison.theirs}.", *self.comparison.remarks]
         left_out = [line.title for line in self.comparison.lines if line not in self.shared]
@@ -416,6 +416,10 @@ def sizes(allowed: Sequence[int]) -> Callable[[Setting], bool]:
 def of_family(name: str) -> Callable[[Setting], bool]:
     """All settings of a family."""
     return lambda setting: setting.family == name
+
+
+def _reported(entry: Entry, line: Line) -> Score | None:
+    return entry.test if line.also is None else entry.also.get(line.also)
 
 
 def _backbone(setting: Setting) -> int:

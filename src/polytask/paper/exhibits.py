@@ -31,6 +31,7 @@ class Exhibit:
         reading: what the numbers say, a sentence or two.
         draw: writes the figure; None for tables.
         missing: what it lacks, in sentences.
+        has_footnotes: says in its table which tasks are samples, capped or known to the backbone.
         plan: under which name an edition has what is run for it; ``name`` unless given.
     """
 
@@ -43,6 +44,7 @@ class Exhibit:
     draw: Callable[[Entries, Path], None] | None = None
     missing: Callable[[Entries], list[str]] = lambda entries: []
     plan: str = ""
+    has_footnotes: bool = False
 
 
 def _figure(
@@ -72,6 +74,7 @@ EXHIBITS: Mapping[str, Exhibit] = {
             table1.table,
             table1.reading,
             missing=table1.missing,
+            has_footnotes=True,
         ),
         Exhibit(
             "table2",
@@ -82,6 +85,7 @@ EXHIBITS: Mapping[str, Exhibit] = {
             table2.table,
             table2.reading,
             missing=table2.missing,
+            has_footnotes=True,
         ),
         _figure(
             "tradeoff",

@@ -14,7 +14,6 @@ from html import escape
 from polytask.paper.figures import INK, MUTED, RULE
 from polytask.paper.table import Table
 
-
 PANELS = 1.8
 """A figure that is so many times as wide as it is high has several panels, and may be scrolled on a narrow screen."""
 

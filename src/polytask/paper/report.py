@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -17,6 +17,7 @@ from polytask.paper.exhibits import EXHIBITS, Exhibit
 from polytask.paper.ledger import Entry, Ledger
 from polytask.paper.page import Part, page
 from polytask.paper.run import about as about_edition
+from polytask.paper.seen import backbone_in_words, seen_by
 from polytask.paper.selection import FAMILIES, NothingToShow, of_one_backbone, on_one_data, settings
 from polytask.paper.table import MISSING, Cell, Column, Table
 from polytask.paper.words import listed, number_of
@@ -73,6 +74,7 @@ class Shown:
     table: Table | None = None
     reading: str = ""
     missing: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
     why_empty: str = ""
 
 
@@ -83,9 +85,28 @@ def shown(exhibit: Exhibit, entries: Sequence[Entry], background: Background) ->
     planned = background.planned.get(plan, 0)
     lacking = [f"{exhibit.title}: {len(own):,} of {planned:,} trials are run."] if len(own) < planned else []
     try:
-        return Shown(exhibit, own, exhibit.table(own), exhibit.reading(own), (*lacking, *exhibit.missing(own)))
+        missing = (*lacking, *exhibit.missing(own))
+        return Shown(exhibit, own, exhibit.table(own), exhibit.reading(own), missing, tuple(_marks(exhibit, own)))
     except NothingToShow as nothing:
         return Shown(exhibit, own, missing=tuple(lacking), why_empty=str(nothing))
+
+
+def _marks(exhibit: Exhibit, entries: Sequence[Entry]) -> Iterator[str]:
+    """What a table says in footnotes and a figure cannot: which of its tasks are samples, or known to the backbone."""
+    if exhibit.has_footnotes:
+        return
+    rows = exhibit.rows(entries)
+    suites = {row["suite"] for row in rows if "suite" in row}
+    tasks = {row["task"] for row in rows if "task" in row}
+    drawn = [e for e in entries if e.trial.task in tasks or e.trial.suite in suites or not (tasks or suites)]
+    samples = sorted({entry.trial.task for entry in drawn if entry.data.get("is_sample")})
+    seen = sorted({entry.trial.task for entry in drawn} & seen_by(drawn))
+    if samples:
+        yield f"Samples of the official rows, not comparable with the paper: {listed(samples)}."
+    if seen:
+        yield f"The backbone saw texts of these in its own training: {listed(seen)}."
+    if caps := sorted({entry.trial.max_rows for entry in drawn if entry.trial.max_rows is not None}):
+        yield f"Trained on {listed([f'{cap:,}' for cap in caps], 'or')} rows of a task at most."
 
 
 @dataclass(frozen=True)
@@ -136,7 +157,9 @@ def write_report(
     target = Path(html) if html is not None else folder / "index.html"
     parts = [_glance(exhibits), *(_part(one, folder) for one in exhibits), *about(kept, edition, remarks)]
     parts.append(_missing(exhibits))
-    subtitle = f"Edition {edition} on {_backbones(kept)}, {number_of(len(kept), 'run')}. {date.today():%d %B %Y}."
+    subtitle = (
+        f"Edition {edition} on {backbone_in_words(kept)}, {number_of(len(kept), 'run')}. {date.today():%d %B %Y}."
+    )
     text = page("Parameter-efficient transfer learning: the paper’s tables and figures", subtitle, parts, command)
     write_text(target, text)
     return Written(target, (*files, target), exhibits)
@@ -164,7 +187,7 @@ def _part(one: Shown, folder: Path) -> Part:
     if one.table is not None and exhibit.draw is not None:
         svg = (folder / f"{exhibit.name}.svg").read_text(encoding="utf-8")
     said = {"lead": one.reading, "paper": exhibit.in_paper, "why_empty": one.why_empty}
-    return Part(exhibit.name, exhibit.title, svg=svg, table=one.table, **said)
+    return Part(exhibit.name, exhibit.title, svg=svg, table=one.table, remarks=one.marks, **said)
 
 
 def _glance(exhibits: Sequence[Shown]) -> Part:
@@ -259,7 +282,3 @@ def _facts(title: str, facts: dict[str, Any]) -> Table:
 
 def _prose(title: str, headings: Sequence[str], rows: tuple[tuple[Cell, ...], ...]) -> Table:
     return Table(title, tuple(Column(heading, is_number=False) for heading in headings), (rows,))
-
-
-def _backbones(entries: Sequence[Entry]) -> str:
-    return listed(sorted({str(e.backbone["name"]) for e in entries if e.backbone["name"] is not None})) or "no backbone"

@@ -1,10 +1,12 @@
-"""Which of the paper's tasks a backbone has already seen in its own training, as far as its makers say."""
+"""A backbone's name, and which of the paper's tasks it has seen in its own training, as far as its makers say."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from polytask.paper.ledger import Entry
+from polytask.paper.words import listed
 
 SEEN: Mapping[str, frozenset[str]] = {
     # Its model card lists AllNLI (SNLI and MultiNLI), Quora Question Pairs and SQuAD 2.0 among the training data;
@@ -14,6 +16,12 @@ SEEN: Mapping[str, frozenset[str]] = {
 """By the last part of the backbone's name on the hub."""
 
 ALIASES = {"minilm": "all-MiniLM-L6-v2"}
+
+
+def backbone_in_words(entries: Sequence[Entry]) -> str:
+    """The name without the folders it stands in; ``no backbone`` where none was used."""
+    names = {str(entry.backbone["name"]) for entry in entries if entry.backbone["name"] is not None}
+    return listed(sorted(Path(name).name if Path(name).is_absolute() else name for name in names)) or "no backbone"
 
 
 def seen_by(entries: Sequence[Entry]) -> frozenset[str]:

@@ -114,12 +114,9 @@ class Table:
             return _escaped(text, _LATEX) + (rf"\textsuperscript{{{marks}}}" if marks else "")
 
         align = "".join("r" if column.is_number else "l" for column in self.columns)
-        lines = [
-            r"\begin{table}",
-            r"\centering\small",
-            rf"\caption{{{_escaped(f'{self.title}. {self.caption}', _LATEX)}}}",
-        ]
-        lines += [rf"\begin{{tabular}}{{{align}}}", r"\hline"]
+        title = self.title.partition(": ")[2] or self.title  # LaTeX numbers tables itself
+        lines = [r"\begin{table}", r"\centering\small", r"\renewcommand{\arraystretch}{1.15}"]
+        lines += [rf"\caption{{{_escaped(title, _LATEX)}}}", r"\medskip", rf"\begin{{tabular}}{{{align}}}", r"\hline"]
         if self.groups:
             spans = [rf"\multicolumn{{{span}}}{{c}}{{{_escaped(name, _LATEX)}}}" for name, span in self.groups]
             lines.append(" & ".join(spans) + r" \\")
@@ -128,7 +125,8 @@ class Table:
             lines.append(r"\hline")
             lines += [" & ".join(shown(cell.text, cell.notes) for cell in row) + r" \\" for row in section]
         lines += [r"\hline", r"\end{tabular}"]
-        notes = [rf"\textsuperscript{{{mark}}}~{_escaped(text, _LATEX)}" for text, mark in letters.items()]
+        notes = [_escaped(self.caption, _LATEX)] if self.caption else []
+        notes += [rf"\textsuperscript{{{mark}}}~{_escaped(text, _LATEX)}" for text, mark in letters.items()]
         lines += [r"\par\smallskip\raggedright\footnotesize", "\\\\\n".join(notes)] if notes else []
         return "\n".join([*lines, r"\end{table}", ""])
 
