@@ -197,3 +197,16 @@ def test_several_backbones_need_a_name(tmp_path: Path) -> None:
     with pytest.raises(PolytaskError, match="Say which with --backbone"):
         write_report([ours, other], tmp_path, edition="cpu")
     assert "on bert, 1 run" in write_report([ours, other], tmp_path, edition="cpu", backbone="bert").html.read_text()
+
+
+def test_figures_say_which_of_their_tasks_are_samples_or_known_to_the_backbone(tmp_path: Path) -> None:
+    methods = (Houlsby(64), FullFineTuning())
+    made = [entry("QNLI", method, 0.5, 0.5, max_rows=2500, is_sample=True) for method in methods]
+    made += [entry("sms_spam", method, 0.5, 0.5) for method in methods]
+    exhibits = {one.exhibit.name: one for one in write_report(made, tmp_path, edition="cpu").exhibits}
+    assert exhibits["tradeoff"].marks == (
+        "Samples of the official rows, not comparable with the paper: QNLI.",
+        "The backbone saw texts of these in its own training: QNLI.",
+        "Trained on 2,500 rows of a task at most.",
+    )
+    assert exhibits["table1"].marks == (), "these stand in its footnotes"

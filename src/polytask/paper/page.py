@@ -46,15 +46,10 @@ class Part:
 def page(title: str, subtitle: str, parts: Sequence[Part], command: str) -> str:
     """The whole document; ``command`` makes it again."""
     links = "".join(f'<li><a href="#{escape(part.name)}">{escape(part.title)}</a></li>' for part in parts)
-    body = "".join(map(_section, parts))
-    return (
-        _PAGE.replace("$STYLE", _STYLE)
-        .replace("$TITLE", escape(title))
-        .replace("$SUBTITLE", escape(subtitle))
-        .replace("$LINKS", links)
-        .replace("$COMMAND", escape(command))
-        .replace("$BODY", body)
-    )
+    texts = {"TITLE": title, "SUBTITLE": subtitle, "COMMAND": command}
+    values = {"STYLE": _STYLE, "LINKS": links, "BODY": "".join(map(_section, parts))}
+    values |= {name: escape(text) for name, text in texts.items()}
+    return re.sub(r"\$([A-Z]+)", lambda found: values[found[1]], _PAGE)
 
 
 def _section(part: Part) -> str:
@@ -184,6 +179,7 @@ footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--rule);
   section { break-inside: avoid-page; margin-top: 1.2rem; padding-top: .8rem }
   .figure, .wide { overflow: visible }
   table { font-size: 7.5pt }
+  .facts { font-size: 9pt }
   th, td { padding: .15rem .3rem }
   details > summary { display: none }
 }
