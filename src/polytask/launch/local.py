@@ -39,70 +39,77 @@ def run(packs: Iterator[Pack], work: Work, *, devices: Sequence[str] = ("cpu",))
     yield from _in_processes(packs, work, devices)
 
 
+def portable(work: Work, pack: Pack) -> Iterator[Message]:
+    """The messages of a pack; what goes wrong is raised as an error that survives the way between processes."""
+    try:
+        yield from work(pack)
+    except PolytaskError as error:
+        raise PolytaskError(str(error)) from None
+
+
 @dataclass
 class _Worker:
     process: BaseProcess
-    messages: Connection
     device: str
 
 
 def _in_processes(packs: Iterator[Pack], work: Work, devices: Sequence[str]) -> Iterator[Message]:
     context = multiprocessing.get_context("spawn")
     workers: dict[Connection, _Worker] = {}
-    free = list(devices)
+    busy: list[Connection] = []
 
-    def start() -> None:
-        while free:
-            pack = next(packs, None)
-            if pack is None:
-                return
-            device = free.pop(0)
-            receiving, sending = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(work, {**pack, "device": device}, sending), daemon=True)
-            process.start()
-            sending.close()
-            workers[receiving] = _Worker(process, receiving, device)
+    def give(worker: Connection) -> None:
+        pack = next(packs, None)
+        if pack is not None:
+            worker.send({**pack, "device": workers[worker].device})
+            busy.append(worker)
 
     try:
-        start()
-        while workers:
-            for ready in wait(list(workers)):
+        for device in devices:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(work, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            workers[ours] = _Worker(process, device)
+        for worker in workers:
+            give(worker)
+        while busy:
+            for ready in wait(busy):
                 assert isinstance(ready, Connection)
-                worker = workers[ready]
                 try:
                     what, value = ready.recv()
                 except EOFError:
+                    device = workers[ready].device
                     raise PolytaskError(
-                        f"a process on {worker.device} ended without a word: the system may have run out of memory"
+                        f"a process on {device} ended without a word: the system may have run out of memory"
                     ) from None
                 if what == "message":
                     yield value
                 elif what == "error":
                     raise value
                 else:
-                    del workers[ready]
-                    worker.process.join()
-                    free.append(worker.device)
-                    start()
+                    busy.remove(ready)
+                    give(ready)
     finally:
-        for worker in workers.values():
-            if worker.process.pid is not None and worker.process.is_alive():
-                os.kill(worker.process.pid, signal.SIGINT)
-            worker.messages.close()
-        for worker in workers.values():
-            worker.process.join(GRACE_S)
-            worker.process.kill()
+        for worker, own in workers.items():
+            if worker in busy and own.process.pid is not None and own.process.is_alive():
+                os.kill(own.process.pid, signal.SIGINT)
+            worker.close()
+        for own in workers.values():
+            own.process.join(GRACE_S)
+            own.process.kill()
 
 
-def _work(work: Work, pack: Pack, messages: Connection) -> None:
-    """In a process of its own. When the one that reads is gone, the next message ends it."""
+def _work(work: Work, packs: Connection) -> None:
+    """In a process of its own, until the one that gives packs is gone."""
     if hasattr(os, "setsid"):
-        os.setsid()  # a terminal's Ctrl-C reaches the reader alone, who passes it on once
+        os.setsid()  # a terminal's Ctrl-C reaches the giver alone, who passes it on once
     try:
-        for message in work(pack):
-            messages.send(("message", message))
-        messages.send(("over", None))
-    except (BrokenPipeError, KeyboardInterrupt):
+        while True:
+            for message in portable(work, packs.recv()):
+                packs.send(("message", message))
+            packs.send(("over", None))
+    except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         return
     except Exception as error:
-        messages.send(("error", error))
+        packs.send(("error", error))

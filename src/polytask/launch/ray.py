@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from polytask.errors import PolytaskError
-from polytask.launch.local import Message, Pack, Work
+from polytask.launch.local import Message, Pack, Work, portable
 
 
 def run(
@@ -42,12 +42,12 @@ def run(
         asked = _asked(machines, gpus, cpus)
         room = sum(_fits(machine, asked) for machine in machines)
         device = "cuda" if asked["GPU"] else "cpu"
-        remote = ray.remote(num_cpus=asked["CPU"], num_gpus=asked["GPU"], max_retries=0)(work)
+        remote = ray.remote(num_cpus=asked["CPU"], num_gpus=asked["GPU"], max_retries=0)(portable)
         running: list[Any] = []
 
         def start() -> None:
             while len(running) < room and (pack := next(packs, None)) is not None:
-                running.append(remote.options(num_returns="streaming").remote({**pack, "device": device}))
+                running.append(remote.options(num_returns="streaming").remote(work, {**pack, "device": device}))
 
         start()
         while running:

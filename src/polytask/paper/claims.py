@@ -1,9 +1,9 @@
 """Who runs what: a claim on a key, which the operating system gives up with the process that holds it.
 
 A claim is an exclusive ``flock`` on ``<key>.claim``. What a killed process claimed is free at once, without timeouts
-and without asking whether a process id still lives. Between machines it holds where the file system passes locks on: NFS
-on Linux (as byte-range locks of the server, freed when the client is gone), CephFS, GPFS, Lustre mounted with ``flock``.
-A file system without locks is refused. On Windows there is no ``flock``: run one process at a time there.
+and without asking whether a process id still lives. Between machines it holds where the file system passes locks on:
+NFS on Linux (byte-range locks of the server, freed when the client is gone), CephFS, GPFS, Lustre mounted with
+``flock``. A file system without locks is refused. On Windows there is no ``flock``: run one process at a time there.
 """
 
 from __future__ import annotations

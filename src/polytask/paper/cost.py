@@ -1,7 +1,7 @@
 """What an edition would cost, and what of it fits a budget.
 
-Tokens follow from the lengths of some of each task's texts. Seconds follow from a short calibration: a few steps of each
-method on the backbone as it is here, and one pass over some texts. Nothing is kept of it.
+Tokens follow from the lengths of some of each task's texts. Seconds follow from a short calibration: a few steps of
+each method on the backbone as it is here, and one pass over some texts. Nothing is kept of it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Costs:
         if not trial.has_backbone:
             return 0
         length, num_train, _ = self._counts(trial)
-        return round(length * num_train * trial.recipe["epochs"])
+        return round(length * num_train * int(trial.recipe["epochs"]))
 
     def seconds(self, trial: Trial) -> float:
         """Of training, validation after every epoch, the test, and what is measured besides."""
@@ -62,7 +62,7 @@ class Costs:
         layers = self.backbone.num_layers
         passes = 1 + (layers * (layers + 1) // 2 + 1 if ABLATION in trial.measures else 0)
         num_validation = len(loaded(rows_of(trial), self.data).task.validation)
-        answered = length * (num_test * passes + num_validation * (trial.recipe["epochs"] + 1))
+        answered = length * (num_test * passes + num_validation * (int(trial.recipe["epochs"]) + 1))
         return self.tokens(trial) * train_s + answered * answer_s
 
     def _counts(self, trial: Trial) -> tuple[float, int, int]:
@@ -132,7 +132,8 @@ def fitted(edition: Edition, seconds: Mapping[str, float], budget_s: float) -> E
 
     if needed(edition) <= budget_s:
         return edition
-    for edition in cuts(edition):
+    for smaller in [*cuts(edition)]:
+        edition = smaller
         if needed(edition) <= budget_s:
             return edition
     while needed(edition) > budget_s:
