@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from polytask.paper.figures import COLOURS, INK, MUTED
+from polytask.paper.figures import COLOURS, INK, MUTED, room
 from polytask.paper.ledger import Suite
 from polytask.paper.selection import Choice, Setting, choose, of_task
 
@@ -57,6 +57,7 @@ def draw_by_size(axes: Any, rows: Iterable[Row]) -> None:
         across(axes, row["score"])
     axes.set_xscale("log")
     axes.margins(y=0.14)
+    room(axes)
 
 
 LINE = {"markersize": 4.5, "linewidth": 1.7}

@@ -92,13 +92,22 @@ def labelled(axes: Any, title: str = "", x: str = "", y: str = "") -> None:
     axes.set_ylabel(plain(y, 80), fontsize=9.5, color=INK)
 
 
+def room(axes: Any, least: float = 1.0) -> None:
+    """Let the upright axis span so many points at least: equal scores are a level line, not noise enlarged."""
+    low, high = axes.get_ylim()
+    if high - low < least:
+        middle = (low + high) / 2
+        axes.set_ylim(middle - least / 2, middle + least / 2)
+
+
 def legend(drawn: Any) -> None:
     """Names of what is drawn in any panel, each once, below all panels."""
     names: dict[str, Any] = {}
     for axes in drawn.axes:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             names.setdefault(name, handle)
-    where = {"loc": "outside lower center", "ncols": max(1, len(names))}
+    abreast = len(names) if len(drawn.axes) > 1 or len(names) < 4 else 2
+    where = {"loc": "outside lower center", "ncols": max(1, abreast)}
     drawn.legend(names.values(), names.keys(), frameon=False, fontsize=9, labelcolor=INK, **where)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polytask.paper.by_size import LINE, Row
-from polytask.paper.figures import labelled, legend, panels, save
+from polytask.paper.figures import labelled, legend, panels, room, save
 from polytask.paper.ledger import Entry
 from polytask.paper.selection import ADAPTERS, NothingToShow, Setting, family, settings, sweep_of
 from polytask.paper.words import number_of
@@ -71,6 +71,7 @@ def draw(entries: Sequence[Entry], path: str | Path) -> None:
         axes.fill_between(xs, low, high, color=colour, alpha=0.18, linewidth=0)
         axes.plot(xs, middle, "o-", color=colour, label=task, **LINE)
     axes.set_xscale("log")
+    room(axes)
     metrics = " / ".join(dict.fromkeys(str(line["metric"]) for line in lines))
     labelled(axes, "Where adapters start", "standard deviation of the initial weights", f"test {metrics} × 100")
     legend(drawn)
@@ -89,7 +90,8 @@ def reading(entries: Sequence[Entry]) -> str:
         close = sum(line["score"] >= best["score"] - CLOSE for line in own)
         said.append(
             f"{task}: within {CLOSE:g} point of its best ({best['metric']} {best['score']:.1f}) at {close} of "
-            f"{number_of(len(own), 'standard deviation')}, worst at {value_in_words(worst['init_std'])} "
-            f"({worst['score']:.1f})."
+            f"{number_of(len(own), 'standard deviation')}"
         )
+        at = f", worst at {value_in_words(worst['init_std'])} ({worst['score']:.1f})"
+        said[-1] += "." if close == len(own) else f"{at}."
     return " ".join(said)

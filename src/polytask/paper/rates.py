@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polytask.paper.by_size import LINE, NAMES, Row
-from polytask.paper.figures import COLOURS, INK, labelled, legend, panels, save
+from polytask.paper.figures import COLOURS, INK, labelled, legend, panels, room, save
 from polytask.paper.ledger import Entry
 from polytask.paper.selection import NothingToShow, settings, sweep_of
 from polytask.paper.words import number_of
@@ -66,6 +66,7 @@ def draw(entries: Sequence[Entry], path: str | Path) -> None:
             _draw_family(own, family, [line for line in lines if line["task"] == task and line["method"] == family])
         own.set_xscale("log")
         own.margins(y=0.2)
+        room(own)
         sizes = {line["size"] for line in lines if line["task"] == task and line["size"]}
         labelled(own, f"{task}, adapters of size {min(sizes)}" if sizes else task, "learning rate", "test score × 100")
     legend(drawn)

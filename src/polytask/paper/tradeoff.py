@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from polytask.paper.by_size import LINE, NAMES, Row, across, by_size, draw_by_size, name_sizes, scores_by_size
-from polytask.paper.figures import COLOURS, labelled, legend, panels, save
+from polytask.paper.figures import COLOURS, labelled, legend, panels, room, save
 from polytask.paper.ledger import Entry, Suite
 from polytask.paper.published import LAYERNORM_BEHIND, MNLI_TRADE_OFF
 from polytask.paper.selection import NothingToShow, Setting, settings
@@ -97,6 +97,7 @@ def _draw_suite(axes: Any, lines: Sequence[Row]) -> None:
     across(axes, 0)
     axes.set_xscale("log")
     axes.margins(y=0.1)
+    room(axes)
 
 
 def reading(entries: Sequence[Entry]) -> str:
