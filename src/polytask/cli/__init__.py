@@ -6,10 +6,11 @@ red line and exit code 2; an interrupt is exit code 130.
 
 from __future__ import annotations
 
+from polytask.cli import exhibits
 from polytask.cli.answering import evaluate, predict
 from polytask.cli.comparing import compare
 from polytask.cli.keeping import alias, gc, verify
-from polytask.cli.options import Verbs, app
+from polytask.cli.options import Verbs, app, examples
 from polytask.cli.paper import app as paper
 from polytask.cli.showing import demo, inspect, remove, tasks
 from polytask.cli.sweeping import sweep
@@ -23,6 +24,7 @@ __all__ = [
     "compare",
     "demo",
     "evaluate",
+    "exhibits",
     "gc",
     "inspect",
     "main",
@@ -36,7 +38,9 @@ __all__ = [
     "verify",
 ]
 
-app.add_typer(paper)
+app.add_typer(
+    paper, epilog=examples("polytask paper run --edition cpu --data DIR", "polytask paper report --edition cpu")
+)
 
 
 def main() -> None:
