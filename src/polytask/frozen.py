@@ -99,7 +99,8 @@ class Attend(torch.autograd.Function):
     ) -> Tensor:
         """``q``, ``k``, ``v``: ``[B, T, D]``; ``bias`` on the scores, ``[BH, T, T]``; ``keep`` ``[B, H, T, T]``."""
         ctx.num_heads = num_heads
-        return attended(ctx, *(split(t, num_heads) for t in (q, k, v)), bias, keep)
+        q, k, v = (split(t, num_heads) for t in (q, k, v))
+        return attended(ctx, q, k, v, bias, keep)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -150,7 +151,7 @@ def attended_backward(ctx: Any, grad: Tensor) -> Tensor:
     product of the row's output and its gradient, which is shorter (FlashAttention-2, arXiv:2307.08691).
     """
     q, k, v, probs, dropped, out = ctx.saved_tensors
-    grads = q.new_empty(3, *q.shape)
+    grads: Tensor = q.new_empty(3, *q.shape)
     grad = split(grad, ctx.num_heads)
     torch.bmm(dropped.mT, grad, out=grads[2])
     of_scores = torch.bmm(grad, v.mT).mul_(dropped)
