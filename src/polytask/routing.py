@@ -63,7 +63,7 @@ class Route:
     def parts(self, deltas: Mapping[str, Delta], mode: Mode) -> list[Part]:
         """The rows that have a delta at a site, parted by adapter (looped) or by kind of delta (grouped)."""
         here = {name: deltas[name] for name in self._numbers if name in deltas}  # type: ignore[index]
-        kinds = (mode, *((name, delta.stack_key) for name, delta in here.items()))
+        kinds = (mode, torch.is_grad_enabled(), *((name, delta.stack_key) for name, delta in here.items()))
         if kinds not in self._parts:
             groups: dict[object, list[str]] = {}
             for name, delta in here.items():
@@ -81,7 +81,7 @@ class Route:
         Measured (benchmarks/routing.py): at once where all have equally many rows side by side, so that no weights
         are copied, or where there are so few rows each that copying weights costs less than another call.
         """
-        if deltas[group[0]].loops:
+        if deltas[group[0]].loops and torch.is_grad_enabled():
             return [[name] for name in group]
         counts = [len(self._numbers[name]) for name in group]
         is_even = min(counts) == max(counts) and all(isinstance(self.rows[name], slice) for name in group)

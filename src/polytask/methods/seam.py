@@ -58,7 +58,7 @@ class Delta(nn.Module, ABC):
 
     dropout: float = 0.0
     loops: ClassVar[bool] = False
-    """Whether one adapter after another is faster than a stack: where torch has a kernel for one only."""
+    """Whether, in training, one adapter after another is faster than a stack: where torch has a kernel for one only."""
     reads_output: ClassVar[bool] = True
     """Whether the formula has ``y`` in it; where it has not, what the frozen part puts out need not be computed."""
 
