@@ -19,7 +19,7 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from os import PathLike
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -56,6 +56,7 @@ class Window:
     ``offsets``, shape ``[C, 2]``, holds for each of them where it begins and ends in ``context``, in
     characters. ``start`` and ``end`` are the positions of the answer's first and last token, both 0
     (the first special token) where the window does not hold the whole answer or there is none.
+    ``row`` is the question's; ``is_cut``: its question lost its end.
     """
 
     id: str
@@ -66,11 +67,14 @@ class Window:
     offsets: Ints
     start: int = 0
     end: int = 0
+    row: int = 0
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)
 class Span:
-    """A candidate answer: ``context[start:end]`` in characters; ``score`` is start logit plus end logit."""
+    """A candidate answer: ``context[start:end]`` in characters; ``score`` is start logit plus end logit, or, after
+    ``with_probabilities``, a probability."""
 
     text: str
     start: int
@@ -130,15 +134,14 @@ def windows(
     out: list[Window] = []
     for row, (question, _) in enumerate(_encode(rows.texts, tokenizer)):
         context_ids, offsets = encoded[rows.pairs[row]]
-        question = question[:max_question]
+        question, is_cut = question[:max_question], len(question) > max_question
         answer = _tokens_of(rows.targets[row][0], offsets) if rows.targets else None
         for first, last in _cuts(len(context_ids), max_length - frame.size - len(question), stride):
             holds = answer is not None and first <= answer[0] and answer[1] < last
             input_ids, type_ids, at = frame.fill(question, context_ids[first:last])
             start, end = (at + token - first for token in answer) if answer and holds else (0, 0)
-            out.append(
-                Window(_id(rows, row), rows.pairs[row], input_ids, type_ids, at, offsets[first:last], start, end)
-            )
+            tokens = (input_ids, type_ids, at, offsets[first:last])
+            out.append(Window(_id(rows, row), rows.pairs[row], *tokens, start, end, row, is_cut))
     return out
 
 
@@ -165,6 +168,19 @@ def n_best_answers(
             if known is None or known.score < span.score:
                 spans[span.start, span.end] = span
     return {id: sorted(spans.values(), key=lambda s: (-s.score, s.start, s.end))[:n] for id, spans in best.items()}
+
+
+def with_probabilities(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Candidates of one question with the share of each among them (softmax) as its score, as in BERT's code.
+
+    Where there is none, the empty answer with a score of 0.
+    """
+    if not spans:
+        return (Span("", 0, 0, 0.0),)
+    scores = np.array([span.score for span in spans])
+    shares = np.exp(scores - scores.max())
+    shares /= shares.sum()
+    return tuple(replace(span, score=float(share)) for span, share in zip(spans, shares, strict=True))
 
 
 def best_answers(

@@ -14,7 +14,13 @@ KINDS: tuple[Kind, ...] = ("classification", "multilabel", "regression", "span")
 
 Target = Any
 """What a row should be answered with: ``int`` (the index of its label), ``float`` (a score),
-``tuple[int, ...]`` (the indices of its labels) or a span (see ``tasks.squad``)."""
+``tuple[int, ...]`` (the indices of its labels) or ``tuple[Answer, ...]`` (spans, each of which is right; see
+``tasks.squad``)."""
+
+
+def num_outputs(kind: Kind, num_labels: int) -> int:
+    """Rows of a head's weight: one a label, one for a score, two for a span's ends."""
+    return {"regression": 1, "span": 2}.get(kind, num_labels)
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,14 @@ class Job:
     def __init__(self, backbone: Backbone, task: Task, recipe: Recipe, name: str | None = None) -> None:
         self.name = name or task.name
         self.max_length = min(recipe.max_length, backbone.max_length)
-        self.train = encode(backbone.tokenizer, task.train, self.max_length, recipe.long)
-        self.validation = encode(backbone.tokenizer, task.validation, self.max_length, recipe.long)
+        recipe = recipe.fitted(task.kind, self.max_length)
+        self.cut = (self.max_length, recipe.long, recipe.stride)
+        self.train = encode(backbone.tokenizer, task.train, *self.cut)
+        self.validation = encode(backbone.tokenizer, task.validation, *self.cut)
         self.task, self.recipe = task, recipe.resolved(len(self.train))
         self.key: Key = (self.recipe.seed, task.digest)
         self.live = LiveAdapter(backbone, recipe.method, task.kind, task.labels, key=self.key)
-        self.targets = self.train.for_each(_targets(task.train))
+        self.targets = self.live.head.lessons(self.train, _targets(task.train))
         if isinstance(self.live.head, RegressionHead):
             self.live.head.standardise(self.targets)
         self.weights = class_weights(task) if self.recipe.class_weights else None
@@ -93,17 +95,20 @@ class Job:
         num_tokens = max(len(self.train.ids[row]) for row in rows)
         return Draw(slice(first, first + len(rows)), (*self.key, self.step), num_tokens)
 
-    def loss(self, pooled: Tensor, rows: Sequence[int]) -> Tensor:
-        """The mean loss over the rows of the step, from their vectors ``[B, D]``."""
+    def loss(self, vectors: Tensor, rows: Sequence[int]) -> Tensor:
+        """The mean loss over the rows of the step, from their vectors ``[B, D]``, or ``[B, T, D]`` for each token.
+
+        ``T`` is the longest of these rows, however far the batch is padded for others.
+        """
         if self.recipe.head_dropout:
-            mask = keep_mask(tuple(pooled.shape), self.recipe.head_dropout, (*self.key, self.step, "head"), pooled)
-            pooled = pooled * mask
+            mask = keep_mask(tuple(vectors.shape), self.recipe.head_dropout, (*self.key, self.step, "head"), vectors)
+            vectors = vectors * mask
         head = self.live.head
         picked = [self.targets[row] for row in rows]
-        losses = head.losses(head(pooled), head.targets(picked, pooled.device))
+        losses = head.losses(head(vectors), head.targets(picked, vectors.device))
         if self.weights is None:
             return losses.mean()
-        weights = torch.tensor([self.weights[target] for target in picked], device=pooled.device)
+        weights = torch.tensor([self.weights[target] for target in picked], device=vectors.device)
         return (losses * weights).sum() / weights.sum()
 
     def update(self, loss: float, rows: Sequence[int]) -> None:

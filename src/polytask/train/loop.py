@@ -240,9 +240,9 @@ def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tupl
     with attached.routed(route), backbone.noise.drawn(draws):
         hidden, pooled = encode_batch(backbone, batch, jobs[0].live)
     losses = []
-    for (start, stop), (job, rows) in zip(itertools.pairwise(firsts), taken, strict=True):
-        vectors = hidden if job.live.head.reads_tokens else pooled
-        losses.append(job.loss(vectors[start:stop], rows))
+    for draw, (job, rows) in zip(draws, taken, strict=True):
+        reads_tokens = job.live.head.reads_tokens
+        losses.append(job.loss(hidden[draw.rows, : draw.num_tokens] if reads_tokens else pooled[draw.rows], rows))
     return losses, batch.ids.numel()
 
 
@@ -265,7 +265,7 @@ def predictions_of(
     """What the adapter attached as ``name`` answers, in the form that targets have."""
     backbone.model.eval()
     scores = scores_of(backbone, attached, {name: live}, encoded, [name] * encoded.num_rows)
-    return [live.head.predictions(row[None])[0] for row in scores]
+    return [live.head.prediction(row) for row in scores]
 
 
 def labels_of(rows: Rows, task: Task) -> list[Target]:
@@ -290,7 +290,7 @@ def finished(backbone: Backbone, job: Job) -> tuple[Adapter, Result]:
     task, live = job.task, job.live
     test = None
     if task.test is not None and task.test.targets is not None:
-        encoded = encode(backbone.tokenizer, task.test, job.max_length, job.recipe.long)
+        encoded = encode(backbone.tokenizer, task.test, *job.cut)
         test = surely_scored(backbone, job, task.test, encoded)
     result = Result(
         task=task.name,
