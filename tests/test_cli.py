@@ -184,7 +184,7 @@ def test_the_same_seed_gives_the_same_tensors(
         (("--lr", "-1"), "lr=-1.0 is out of range"),
         (("--epochs", "0"), "epochs=0 is out of range"),
         (("--metric", "f2"), "no metric called 'f2'"),
-        (("--kind", "span"), "no kind of task in files called 'span'"),
+        (("--kind", "tagging"), "no kind of task in files called 'tagging'"),
         (("--text", "txt"), "column 'txt'"),
         (("--task", "a/b"), "'a/b' cannot be the name of a task"),
         (("--validation", "nowhere.csv"), "nowhere.csv"),

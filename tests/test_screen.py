@@ -9,6 +9,7 @@ from rich.console import Console
 
 from polytask import screen
 from polytask.predict import Prediction
+from polytask.train.recipe import Recipe
 
 
 def shown(renderable: object) -> str:
@@ -42,10 +43,16 @@ def test_no_text_is_taken_for_markup() -> None:
 
 def test_each_kind_of_answer_is_told() -> None:
     assert screen.answer_in_words(Prediction("a", score=3.14159)).plain == "3.142"
+    answer = Prediction("a", answer="martial  spirit", start=3, end=18, score=0.871)
+    assert screen.answer_in_words(answer).plain == "martial spirit 87%"
     assert screen.answer_in_words(Prediction("a", labels=("x", "y"), probs={"x": 0.9, "y": 0.8})).plain == "x, y"
     assert screen.answer_in_words(Prediction("a", labels=(), probs={"x": 0.1})).plain == "(none)"
 
 
 def test_texts_that_lost_their_end_are_counted() -> None:
-    assert "12 of 100 texts (12%)" in screen.truncated(12, 100, 64).plain
-    assert "none of the 100 texts" in screen.truncated(0, 100, 64).plain
+    recipe = Recipe(max_length=64).to_json()
+    assert "12 of 100 texts (12%)" in screen.truncated(12, 100, recipe).plain
+    assert "none of the 100 texts" in screen.truncated(0, 100, recipe).plain
+    of_spans = {**recipe, "stride": 21}
+    assert "none: what is longer" in screen.truncated(0, 100, of_spans).plain
+    assert "3 of 100 questions lost their end" in screen.truncated(3, 100, of_spans).plain

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 MOST_COLUMNS = 10
 SHORTEST_TEXT = 24
+LONGEST_ANSWER = 48
 
 
 def terminal(*, stderr: bool = False) -> Console:
@@ -157,16 +158,20 @@ def grid(*columns: str, right: Sequence[str] = (), title: str | None = None) -> 
 
 
 def answer_in_words(prediction: Prediction) -> Text:
-    """``spam 98%``, ``urgent, billing``, ``3.42``."""
+    """``spam 98%``, ``urgent, billing``, ``3.42``, ``martial spirit 87%``."""
+    if prediction.answer is not None:
+        return _with_share(shortened(prediction.answer, LONGEST_ANSWER) or "(none)", prediction.score or 0.0)
     if prediction.score is not None:
         return Text(f"{prediction.score:.3f}")
-    probs = prediction.probs or {}
     if prediction.labels is not None:
         return Text(", ".join(prediction.labels) or "(none)")
     assert prediction.label is not None
-    share = probs[prediction.label]
+    return _with_share(prediction.label, (prediction.probs or {})[prediction.label])
+
+
+def _with_share(answer: str, share: float) -> Text:
     style = "green" if share >= 0.8 else "yellow" if share >= 0.5 else "red"
-    return Text.assemble(prediction.label, " ", (f"{share:.0%}", style))
+    return Text.assemble(answer, " ", (f"{share:.0%}", style))
 
 
 def answers(texts: Sequence[str], by_task: Mapping[str, Sequence[Prediction]]) -> Table:
@@ -220,7 +225,7 @@ def trained(entry: Entry, result: Result, majority: float | None) -> RenderableT
             f"{seconds_in_words(train['seconds'])}, {train['epochs']} × {train['rows']:,} texts, "
             f"{train['tokens_per_second']:,.0f} tokens/s",
         ),
-        ("truncated", truncated(result.truncated, train["rows"], result.recipe["max_length"], result.recipe["long"])),
+        ("truncated", truncated(result.truncated, train["rows"], result.recipe)),
         ("adapter", Text.assemble((entry.path, "bold"), f"  {bytes_in_words(entry.size_bytes)}")),
     ]
     name = f"{entry} · {method_in_words(result.method)} on {entry.header.backbone.name}"
@@ -241,9 +246,12 @@ def scored(
     return Text.assemble(f"{metric} ", (f"{score:.3f}", "bold green"), (f"{versus} on {rows:,} texts", "dim"))
 
 
-def truncated(num_truncated: int, num_rows: int, max_length: int, long: str = "truncate") -> Text:
+def truncated(num_truncated: int, num_rows: int, recipe: Mapping[str, Any]) -> Text:
     """How many texts lost their end."""
-    if long == "split":
+    max_length, is_span = recipe["max_length"], recipe["stride"] is not None
+    if is_span and num_truncated:
+        return Text(f"{num_truncated:,} of {num_rows:,} questions lost their end; contexts are read in windows")
+    if is_span or recipe["long"] == "split":
         return Text(f"none: what is longer than {max_length} tokens is read in windows")
     if not num_truncated:
         return Text(f"none of the {num_rows:,} texts is longer than {max_length} tokens")
@@ -314,7 +322,7 @@ def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
     rows: list[tuple[str, RenderableType]] = [
         ("rows", f"{cost.rows:,} to train on{texts}, {cost.validation_rows:,} to validate with"),
         ("tokens", f"{cost.tokens_an_epoch:,} an epoch, {cost.tokens:,} in all"),
-        ("truncated", truncated(cost.truncated, cost.rows, recipe["max_length"], recipe["long"])),
+        ("truncated", truncated(cost.truncated, cost.rows, recipe)),
         ("steps", f"{cost.steps:,}: {cost.epochs} epochs in batches of {recipe['batch_size']} at most"),
         (
             "trained",

@@ -12,6 +12,7 @@ from polytask import screen
 from polytask.cli import options
 from polytask.cli.options import app, emit, examples, loaded, working
 from polytask.errors import DataError, PolytaskError
+from polytask.tasks.task import Answer
 
 if TYPE_CHECKING:
     from polytask.backbones import Backbone
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     from polytask.predict import Prediction
     from polytask.store import Entry, Store
     from polytask.tasks.files import FileRows
-    from polytask.tasks.task import Rows, Target
+    from polytask.tasks.task import Kind, Rows, Target
 
 SHOWN_ROWS = 20
 SEPARATOR = "|"
+ENDINGS = {"span": ("", "_prob", "_start", "_end")}
+"""What the names of the columns that ``--output`` adds end in, by kind of task; of all others a label's two."""
 
 
 @app.command(
@@ -94,6 +97,7 @@ def evaluate(
     epilog=examples(
         'polytask predict --task sentiment --task spam "WIN cash now" "see you at 5"',
         "polytask predict --task sentiment --file in.csv --output out.csv",
+        'polytask predict --task qa "Who led them?" --pair "Rollo led them, a Viking."',
     )
 )
 def predict(
@@ -102,7 +106,7 @@ def predict(
     pair: Annotated[list[str] | None, typer.Option(help="The second text of each text, in their order.")] = None,
     file: Annotated[str | None, typer.Option(metavar="FILE", help="Answer the rows of a file instead.")] = None,
     output: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The file's columns and, for each task, TASK and TASK_prob.")
+        str | None, typer.Option(metavar="FILE", help="The file's columns and, for each task, TASK, TASK_prob, ….")
     ] = None,
     text: options.TextColumn = None,
     text_pair: options.PairColumn = None,
@@ -120,17 +124,18 @@ def predict(
 
     adapters = Store(store)
     tasks = tasks_asked(task, adapters)
-    name = backbone or adapters.entry(tasks[0]).header.backbone.name
-    for other in tasks[1:]:
-        adapters.entry(other)
+    entries = {reference: adapters.entry(reference) for reference in tasks}
+    kinds: dict[str, Kind] = {reference: entry.header.head.kind for reference, entry in entries.items()}
+    name = backbone or entries[tasks[0]].header.backbone.name
     if file is None:
         asked, source = rows_given(texts, pair, [output, text, text_pair]), None
     else:
         if texts or pair:
             raise DataError("texts and a file are given", fix="Answer the one or the other")
-        source = read_rows(file, text=text, text_pair=text_pair, drop_empty=drop_empty)
+        of_spans: Kind | None = "span" if "span" in kinds.values() else None
+        source = read_rows(file, text=text, text_pair=text_pair, kind=of_spans, drop_empty=drop_empty)
         asked = source.rows
-        check_output(file, output, source, tasks)
+        check_output(file, output, source, kinds)
     frozen = loaded(name, device, dtype)
     together = MultiTask(frozen, adapters)
     with working(f"answering {len(asked):,} texts"):
@@ -199,6 +204,8 @@ def texts_of(rows: Rows) -> list[Any]:
 
 def target_of(prediction: Prediction, labels: Sequence[str]) -> Target:
     """A prediction in the form that targets have."""
+    if prediction.answer is not None:
+        return (Answer(prediction.answer, prediction.start or 0),)
     if prediction.score is not None:
         return prediction.score
     if prediction.labels is not None:
@@ -218,7 +225,7 @@ def commonest_score(header: Header, metric: str, targets: Sequence[Target]) -> f
     return score(metric, header.head.kind, targets, [commonest] * len(targets), num_labels=len(labels))
 
 
-def check_output(file: str, output: str | None, source: FileRows, tasks: Sequence[str]) -> None:
+def check_output(file: str, output: str | None, source: FileRows, kinds: Mapping[str, Kind]) -> None:
     """Refuse, before any work is done, an output that cannot be written without losing something."""
     from polytask.tasks.tables import check_writable
 
@@ -227,7 +234,7 @@ def check_output(file: str, output: str | None, source: FileRows, tasks: Sequenc
     check_writable(output)
     if Path(output).resolve() == Path(file).resolve():
         raise DataError("the output would take the place of the input", file=output, fix="Give it another name")
-    for name in (column for task in tasks for column in (task, f"{task}_prob")):
+    for name in (f"{task}{ending}" for task, kind in kinds.items() for ending in ENDINGS.get(kind, ("", "_prob"))):
         if name in source.table.header:
             fix = "Rename it there: a column of this name is to be added"
             raise DataError("there is such a column already", file=file, column=name, fix=fix)
@@ -246,7 +253,13 @@ def write(output: str, source: FileRows, answers: Mapping[str, Sequence[Predicti
 
 
 def cells_of(task: str, predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
-    """``task`` and ``task_prob``: the label and its probability; for several labels, joined by a bar; or a number."""
+    """``task`` and ``task_prob``: the label and its probability; for several labels, joined by a bar; or a number.
+
+    Of a span also ``task_start`` and ``task_end``, in characters of its context.
+    """
+    if predictions[0].answer is not None:
+        cells = [(p.answer, round(p.score or 0.0, 6), p.start, p.end) for p in predictions]
+        return {f"{task}{ending}": list(column) for ending, column in zip(ENDINGS["span"], zip(*cells))}
     if predictions[0].score is not None:
         return {task: [prediction.score for prediction in predictions]}
     if predictions[0].labels is not None:

@@ -43,13 +43,16 @@ NO_BETTER = (
         "polytask train --hub nyu-mll/glue:cola --metric matthews --dry-run",
         "polytask train reviews.csv --task sentiment --tune",
         "polytask train reviews.csv --task sentiment --resume",
+        "polytask train questions.csv --task qa --kind span",
     )
 )
 def train(
     context: typer.Context,
     file: Annotated[
         str | None,
-        typer.Argument(help="Rows to train on: CSV, TSV, JSON lines (also .gz) or Parquet.", show_default=False),
+        typer.Argument(
+            help="Rows to train on: CSV, TSV, JSON lines (also .gz) or Parquet; for spans, SQuAD's JSON too."
+        ),
     ] = None,
     hub: Annotated[
         str | None, typer.Option(metavar="NAME[:CONFIGURATION]", help="A data set of the Hugging Face hub instead.")
@@ -66,6 +69,9 @@ def train(
     long: Annotated[
         str, typer.Option(help="What is longer: truncate cuts it off, split averages over windows of it.")
     ] = "truncate",
+    stride: Annotated[
+        int | None, typer.Option(help="Of spans: tokens that two windows of a context share; a third unless given.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same adapter.")] = 0,
     class_weights: Annotated[str | None, typer.Option(help="'balanced' for labels of unequal frequency.")] = None,
     patience: Annotated[
@@ -94,8 +100,8 @@ def train(
     text: options.TextColumn = None,
     text_pair: options.PairColumn = None,
     label: options.LabelColumn = None,
-    kind: Annotated[str | None, typer.Option(help="classification, multilabel or regression.")] = None,
-    metric: Annotated[str | None, typer.Option(help="accuracy, f1, matthews, micro_f1, macro_f1, pearson, …")] = None,
+    kind: Annotated[str | None, typer.Option(help="classification, multilabel, regression or span.")] = None,
+    metric: Annotated[str | None, typer.Option(help="accuracy, f1, matthews, micro_f1, pearson, span_f1, …")] = None,
     drop_empty: options.DropEmpty = False,
     store: options.StoreFolder = "adapters",
     device: options.Device = "auto",
@@ -120,6 +126,7 @@ def train(
         batch_size=batch_size,
         max_length=max_length,
         long=long,  # type: ignore[arg-type]
+        stride=stride,
         seed=seed,
         class_weights=class_weights,
         patience=patience,

@@ -88,9 +88,7 @@ class Batch:
         return len(self.ids)
 
 
-def encode(
-    tokenizer: Any, rows: Rows, max_length: int, long: str = "truncate", stride: int | None = None
-) -> Encoded:
+def encode(tokenizer: Any, rows: Rows, max_length: int, long: str = "truncate", stride: int | None = None) -> Encoded:
     """Cut texts (or pairs) into tokens, at most ``max_length`` each, the longer of a pair cut first.
 
     With ``long="split"`` nothing is lost: a longer text becomes several windows. With a ``stride`` texts are questions
@@ -150,7 +148,10 @@ def usual_stride(max_length: int) -> int:
 
 def _over_contexts(tokenizer: Any, rows: Rows, max_length: int, stride: int) -> Encoded:
     if rows.pairs is None:
-        raise DataError("a question is asked about a context, and there is none", fix="Give it as the second text")
+        raise DataError(
+            "a question is asked about a context, and there is none",
+            fix="Give it as the second text (--pair, --text-pair)",
+        )
     longest = min(MOST_OF_A_QUESTION, max_length // 3)
     cut = windows(rows, tokenizer, max_length=max_length, stride=stride, max_question=longest)
     return Encoded(

@@ -50,6 +50,10 @@ LABELS = frozenset(
 """Names that stand for the label where none is called ``label`` or ``labels``."""
 
 
+QUESTIONS, CONTEXTS, ANSWERS = ("question", "query"), ("context", "passage", "paragraph"), ("answer", "answers")
+"""Names that stand for the columns of a task of spans."""
+
+
 @dataclass(frozen=True)
 class Roles:
     """Indices into a table's header; ``None`` where no column has the role."""
@@ -91,6 +95,32 @@ def find_roles(
     return Roles(text_at, pair_at, label_at)
 
 
+def find_span_roles(
+    table: Table,
+    *,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    needs_label: bool = True,
+) -> Roles:
+    """Find the columns of questions, contexts and answers by the names given, else by the usual ones.
+
+    Raises:
+        DataError: as ``find_roles``.
+    """
+    text_at = _the_one(table, "text", QUESTIONS, (), (), "question") if text is None else _named(table, text)
+    pair_at = (
+        _the_one(table, "text-pair", CONTEXTS, (), (text_at,), "context")
+        if text_pair is None
+        else _named(table, text_pair)
+    )
+    taken = (text_at, pair_at)
+    if label is None and (needs_label or len(_usual(table, ANSWERS, (), taken)) == 1):
+        label = table.header[_the_one(table, "label", ANSWERS, (), taken, "answer")]
+    names = (table.header[text_at], table.header[pair_at], label)
+    return find_roles(table, text=names[0], text_pair=names[1], label=names[2], needs_label=False)
+
+
 def _named(table: Table, name: str) -> int:
     if name in table.header:
         return table.header.index(name)
@@ -119,13 +149,22 @@ def _usual(table: Table, first: Collection[str], others: Collection[str], taken:
     return []
 
 
-def _the_one(table: Table, role: str, first: Collection[str], others: Collection[str], taken: Collection[int]) -> int:
+def _the_one(
+    table: Table,
+    role: str,
+    first: Collection[str],
+    others: Collection[str],
+    taken: Collection[int],
+    what: str | None = None,
+) -> int:
+    """The one column with a usual name for the role that is asked for by ``--role`` and called ``what``."""
+    what = what or role
     found = _usual(table, first, others, taken)
     if len(found) == 1:
         return found[0]
     if found:
         which = " or ".join(f"--{role} {shlex.quote(table.header[index])}" for index in found)
-        raise DataError(f"several columns could hold the {role}", file=table.file, fix=f"Say which: {which}")
+        raise DataError(f"several columns could hold the {what}", file=table.file, fix=f"Say which: {which}")
     usual = {*first, *others}
     alike = [
         name
@@ -134,7 +173,7 @@ def _the_one(table: Table, role: str, first: Collection[str], others: Collection
     ]
     guess = f", perhaps --{role} {shlex.quote(alike[0])}" if alike else ""
     fix = _there(table) if _first_line_is_data(table) else f"Name it with --{role}{guess}. {_there(table)}"
-    raise DataError(f"no column has a usual name for the {role}", file=table.file, fix=fix)
+    raise DataError(f"no column has a usual name for the {what}", file=table.file, fix=fix)
 
 
 def _there(table: Table) -> str:

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from polytask.methods.seam import truncated_normal_
 from polytask.tasks.batches import Encoded
-from polytask.tasks.squad import Answer, Span, Window, n_best_answers, with_probabilities
-from polytask.tasks.task import Kind, Target, num_outputs
+from polytask.tasks.squad import Span, Window, n_best_answers, with_probabilities
+from polytask.tasks.task import Answer, Kind, Target, num_outputs
 
 
 class Head(nn.Module, ABC):

@@ -14,8 +14,15 @@ KINDS: tuple[Kind, ...] = ("classification", "multilabel", "regression", "span")
 
 Target = Any
 """What a row should be answered with: ``int`` (the index of its label), ``float`` (a score),
-``tuple[int, ...]`` (the indices of its labels) or ``tuple[Answer, ...]`` (spans, each of which is right; see
-``tasks.squad``)."""
+``tuple[int, ...]`` (the indices of its labels) or ``tuple[Answer, ...]`` (spans, each of which is right)."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A span: its text, and the character of the context at which it starts."""
+
+    text: str
+    start: int
 
 
 def num_outputs(kind: Kind, num_labels: int) -> int:
