@@ -257,7 +257,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on_to_the_same_adapter(
     assert kept.exists()
     assert json.loads(succeeded("verify", "--store", tmp_path / "cut", "--json")) == []
     content = kept.read_bytes()
-    assert "recipe.lr was 0.01 and is 0.1" in refused(*asked("cut"), "--resume", "--lr", 0.1)
+    assert "another run: lr was 0.01 and is 0.1" in refused(*asked("cut"), "--resume", "--lr", 0.1)
     assert kept.read_bytes() == content
     whole = json.loads(succeeded(*asked("whole"), "--json"))
     resumed = json.loads(succeeded(*shlex.split(command), "--json"))

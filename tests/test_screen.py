@@ -48,4 +48,4 @@ def test_each_kind_of_answer_is_told() -> None:
 
 def test_texts_that_lost_their_end_are_counted() -> None:
     assert "12 of 100 texts (12%)" in screen.truncated(12, 100, 64).plain
-    assert "none of the 100 texts" in screen.truncated(0, 100, 64).plain
+    assert "none of 100 texts" in screen.truncated(0, 100, 64).plain

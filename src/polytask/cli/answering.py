@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ import typer
 from polytask import screen
 from polytask.cli import options
 from polytask.cli.options import app, emit, examples, loaded, working
+from polytask.cli.reading import columns_of
 from polytask.errors import DataError, PolytaskError
 
 if TYPE_CHECKING:
@@ -56,14 +59,16 @@ def evaluate(
     from polytask.tasks.files import rows_for
     from polytask.tasks.metrics import all_scores, fitting_metric
     from polytask.tasks.report import report
+    from polytask.tasks.tables import read_table
 
     adapters = Store(store)
     entry = adapters.entry(task)
     head, name = entry.header.head, metric or entry.metric
     fitting_metric(name, head.kind)
     check_drawable(confusion, head.kind)
-    columns = {"text": text, "text_pair": text_pair, "label": label}
-    rows = rows_for(head.labels, head.kind, file, **columns, drop_empty=drop_empty)
+    table = read_table(file)
+    columns = columns_of([entry], table, text=text, text_pair=text_pair, label=label)
+    rows = rows_for(head.labels, head.kind, table, **columns, drop_empty=drop_empty)
     assert rows.targets is not None, "labelled rows have targets"
     frozen = loaded(backbone or entry.header.backbone.name, device, dtype)
     given = answered(frozen, adapters, entry, rows)
@@ -117,23 +122,25 @@ def predict(
     from polytask.predict import MultiTask
     from polytask.store import Store
     from polytask.tasks.files import read_rows
+    from polytask.tasks.tables import read_table
 
     adapters = Store(store)
     tasks = tasks_asked(task, adapters)
-    name = backbone or adapters.entry(tasks[0]).header.backbone.name
-    for other in tasks[1:]:
-        adapters.entry(other)
+    entries = [adapters.entry(reference) for reference in tasks]
+    name = backbone or entries[0].header.backbone.name
     if file is None:
         asked, source = rows_given(texts, pair, [output, text, text_pair]), None
     else:
         if texts or pair:
             raise DataError("texts and a file are given", fix="Answer the one or the other")
-        source = read_rows(file, text=text, text_pair=text_pair, drop_empty=drop_empty)
+        table = read_table(file)
+        columns = columns_of(entries, table, text=text, text_pair=text_pair)
+        source = read_rows(table, **columns, drop_empty=drop_empty)
         asked = source.rows
         check_output(file, output, source, tasks)
     frozen = loaded(name, device, dtype)
     together = MultiTask(frozen, adapters)
-    with working(f"answering {len(asked):,} texts"):
+    with working(f"answering {screen.counted(len(asked), 'text')}"):
         answers = {reference: together.predict(texts_of(asked), reference) for reference in tasks}
     if source is not None and output is not None:
         write(output, source, answers)
@@ -144,11 +151,11 @@ def predict(
         return
     out = screen.terminal()
     if output is not None:
-        out.print(f"{len(asked):,} rows written to {output}")
+        out.print(f"{screen.counted(len(asked), 'row')} written to {output}")
         return
     out.print(screen.answers(asked.texts[:SHOWN_ROWS], answers))
     if len(asked) > SHOWN_ROWS:
-        out.print(f"… and {len(asked) - SHOWN_ROWS:,} more rows. Write them all with --output FILE")
+        out.print(f"… and {screen.counted(len(asked) - SHOWN_ROWS, 'more row')}. Write them all with --output FILE")
 
 
 def check_drawable(file: str | None, kind: str) -> None:
@@ -166,7 +173,7 @@ def answered(frozen: Backbone, adapters: Store, entry: Entry, rows: Rows) -> lis
     """What an adapter answers, in the form that targets have."""
     from polytask.predict import MultiTask
 
-    with working(f"answering {len(rows):,} texts"):
+    with working(f"answering {screen.counted(len(rows), 'text')}"):
         predictions = MultiTask(frozen, adapters).predict(texts_of(rows), str(entry))
     return [target_of(prediction, entry.labels) for prediction in predictions]
 
@@ -188,7 +195,16 @@ def rows_given(texts: Sequence[str] | None, pair: Sequence[str] | None, about_a_
     if not texts:
         raise DataError("there is nothing to answer", fix="Give texts, or a file with --file FILE")
     if pair and len(pair) != len(texts):
-        raise DataError(f"{len(texts)} texts and {len(pair)} second texts", fix="Give one --pair for each text")
+        given = f"{screen.counted(len(texts), 'text')} and {screen.counted(len(pair), 'second text')}"
+        raise DataError(given, fix="Give one --pair for each text")
+    for what, column in (("text", texts), ("second text", pair or ())):
+        for number, own in enumerate(column, 1):
+            if not own.strip():
+                which = f"{what} {number} of {len(column)}" if len(column) > 1 else f"the {what}"
+                raise DataError(f"{which} is empty, and there is nothing to answer", fix="Give it, or leave it out")
+    if len(texts) == 1 and isfile(texts[0]):
+        again = f"polytask predict --file {shlex.quote(texts[0])}"
+        raise DataError(f"{texts[0]!r} is a file, not a text", fix=f"To answer its rows: {again}")
     return Rows(texts, pair or None)
 
 

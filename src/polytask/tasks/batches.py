@@ -105,6 +105,24 @@ def encode(tokenizer: Any, rows: Rows, max_length: int, long: str = "truncate") 
     return Encoded(ids, types or None, num_truncated)
 
 
+class Encodings:
+    """Rows as token ids, cut once for all who ask for the same rows cut in the same way.
+
+    It holds what it was asked for, and lives as long as those who share it.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self._made: dict[tuple[int, int, str], tuple[Rows, Encoded]] = {}
+
+    def of(self, rows: Rows, max_length: int, long: str = "truncate") -> Encoded:
+        """As ``encode``."""
+        key = (id(rows), max_length, long)
+        if key not in self._made:  # rows are held beside what they became, so that no others can have their id
+            self._made[key] = (rows, encode(self.tokenizer, rows, max_length, long))
+        return self._made[key][1]
+
+
 def _split(tokenizer: Any, rows: Rows, max_length: int) -> Encoded:
     if rows.pairs is not None:
         raise RecipeError("pairs of texts cannot be split into windows, only single texts. Choose to truncate them")

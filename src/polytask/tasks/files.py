@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from polytask.errors import DataError, UnknownName
 from polytask.tasks import remarks
-from polytask.tasks.columns import find_roles
+from polytask.tasks.columns import ROLES, find_roles
 from polytask.tasks.labels import check_variety, infer_kind, is_empty, names_in, spelled
 from polytask.tasks.metrics import default_metric, fitting_metric
 from polytask.tasks.source import Source
@@ -102,7 +102,7 @@ def read_task(
 
 
 def read_rows(
-    path: PathLike,
+    path: PathLike | Table,
     *,
     text: str | None = None,
     text_pair: str | None = None,
@@ -111,9 +111,9 @@ def read_rows(
 ) -> FileRows:
     """Read texts to be answered. A column of labels is read if there is one, and need not make sense.
 
-    Arguments and errors are those of ``read_task``.
+    Arguments and errors are those of ``read_task``; a table that was read already will do.
     """
-    table = read_table(path)
+    table = _table(path)
     source = Source(table, find_roles(table, text=text, text_pair=text_pair, label=label, needs_label=False))
     if drop_empty:
         source = source.without_empty(None)
@@ -124,7 +124,7 @@ def read_rows(
 def rows_for(
     labels: Sequence[str],
     kind: Kind,
-    path: PathLike,
+    path: PathLike | Table,
     *,
     text: str | None = None,
     text_pair: str | None = None,
@@ -136,12 +136,12 @@ def rows_for(
     Args:
         labels: the names of the task's labels in the order of their indices.
         kind: the kind of the task.
-        path: the file; the remaining arguments are those of ``read_task``.
+        path: the file, or what was read of it; the remaining arguments are those of ``read_task``.
 
     Raises:
         DataError: the data cannot be used, or have a label that is not among ``labels``.
     """
-    table = read_table(path)
+    table = _table(path)
     source = Source(table, find_roles(table, text=text, text_pair=text_pair, label=label))
     if drop_empty:
         source = source.without_empty(kind)
@@ -205,7 +205,8 @@ def task_from_tables(
     notes += remarks.on_labels(source.label, kind, labels, given.targets) + remarks.on_texts(given)
     notes += remarks.on_overlap(train_rows, validation_rows, "validation")
     notes += [] if test_rows is None else remarks.on_overlap(train_rows, test_rows, "test")
-    return Task(name, kind, labels, metric, train_rows, validation_rows, test_rows, tuple(notes))
+    columns = dict(zip(ROLES, source.names))
+    return Task(name, kind, labels, metric, train_rows, validation_rows, test_rows, tuple(notes), columns)
 
 
 def check_name(name: str) -> None:
@@ -217,6 +218,10 @@ def check_name(name: str) -> None:
     if not _PLAIN_NAME.fullmatch(name):
         fix = "Give one with --task: up to 64 letters A to Z, digits, '.', '_' and '-', the first a letter or digit"
         raise DataError(f"{name[:80]!r} cannot be the name of a task", fix=fix)
+
+
+def _table(given: PathLike | Table) -> Table:
+    return given if isinstance(given, Table) else read_table(given)
 
 
 def _kind(source: Source, asked: Asked) -> Kind:
