@@ -30,6 +30,15 @@ def test_bytes_are_told_in_the_unit_that_fits(size: float, words: str) -> None:
     assert screen.bytes_in_words(size) == words
 
 
+def test_one_is_not_told_as_many() -> None:
+    assert [screen.counted(number, "epoch") for number in (0, 1, 2, 2000)] == [
+        "0 epochs",
+        "1 epoch",
+        "2 epochs",
+        "2,000 epochs",
+    ]
+
+
 def test_a_long_text_is_cut_to_one_line() -> None:
     assert screen.shortened("one\ntwo   three", 9) == "one two…"
 

@@ -19,6 +19,7 @@ from polytask.backbones import Backbone, load_backbone
 from polytask.errors import CheckpointError, RecipeError
 from polytask.methods import METHODS, Houlsby, LoRA, TopLayers
 from polytask.tasks.task import Rows, Task
+from polytask.train.fused import train_many
 from polytask.train.grid import grid, in_words, varying
 from polytask.train.loop import Evaluated, Failed, Step, train
 from polytask.train.recipe import Recipe
@@ -121,6 +122,73 @@ def test_the_best_is_the_adapter_with_the_highest_validation_score(tiny_backbone
     assert swept.best.header.score == max(run.score or 0 for run in swept.runs) > swept.settings[-1].scores[0]
     assert swept.best.header.recipe == swept.best_run.recipe.to_json()
     assert swept.best_run.recipe.lr == 1e-2
+
+
+def test_the_texts_of_a_task_are_cut_once_for_all_of_its_runs(
+    tiny_backbone: Backbone, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    plain = tiny_backbone.tokenizer
+
+    class Counting:
+        def __call__(self, texts: list[str], *rest: object, **options: object) -> object:
+            asked.append(texts)
+            return plain(texts, *rest, **options)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(plain, name)
+
+    monkeypatch.setattr(tiny_backbone, "tokenizer", Counting())
+    once = replace(BASE, epochs=1)
+    sweep(tiny_backbone, tiny_task, grid(once, lr=(1e-3, 1e-2), seeds=2))
+    assert tiny_task.test is not None
+    parts = (tiny_task.train, tiny_task.validation, tiny_task.test)
+    assert sorted(asked) == sorted(list(rows.texts) for rows in parts)
+    asked.clear()
+    train_many(tiny_backbone, {name: (tiny_task, replace(once, max_length=int(name))) for name in ("64", "32", "16")})
+    assert len(asked) == 9
+
+
+def test_only_the_best_run_is_asked_the_test_rows_unless_all_are_to_be(
+    tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
+) -> None:
+    recipes = grid(BASE, lr=(1e-5, 1e-2), seeds=2)
+    swept = sweep(tiny_backbone, tiny_task, recipes, folder=tmp_path)
+    tested = [run for run in swept.runs if run.result is not None and run.result.test is not None]
+    assert [run.key for run in tested] == [swept.best_run.key]
+    alone, result = train(tiny_backbone, tiny_task, swept.best_run.recipe)
+    assert tested[0].result is not None
+    assert tested[0].result.test == result.test
+    assert swept.best.header.result["test"] == alone.header.result["test"]
+    assert swept.best.header.score == alone.header.score
+    others = sweep(tiny_backbone, tiny_task, recipes, folder=tmp_path, test="all")
+    assert all(run.result is not None and run.result.test is not None for run in others.runs)
+    assert others.best.header.digest == swept.best.header.digest
+    with pytest.raises(RecipeError, match="test='some' is out of range"):
+        sweep(tiny_backbone, tiny_task, recipes, test="some")  # type: ignore[arg-type]
+
+
+def test_the_test_rows_of_a_regression_are_scored_in_its_own_unit(tiny_backbone: Backbone) -> None:
+    rows = Rows([*GOOD, *BAD] * 2, targets=([70.0] * len(GOOD) + [50.0] * len(BAD)) * 2)
+    task = Task("stars", "regression", (), "pearson", rows, rows.take(range(12)), rows)
+    swept = sweep(tiny_backbone, task, [BASE])
+    _, result = train(tiny_backbone, task, BASE)
+    assert swept.best_run.result is not None
+    assert swept.best_run.result.test is not None
+    assert result.test is not None
+    assert swept.best_run.result.test.score == pytest.approx(result.test.score, abs=1e-5)
+
+
+def test_results_tell_of_padding_and_of_company(tiny_backbone: Backbone, tiny_task: Task) -> None:
+    events: list[object] = []
+    twice = sweep(tiny_backbone, tiny_task, grid(replace(BASE, batch_size=24), seeds=2), progress=events.append)
+    shares = {run.key: [e.padding for e in events if isinstance(e, Step) and e.job == run.key] for run in twice.runs}
+    for run in twice.runs:
+        assert run.result is not None
+        assert run.result.train["routing"] == "grouped"
+        assert run.result.train["padding"] == pytest.approx(fmean(shares[run.key]))
+        assert 0 < run.result.train["padding"] < 1
+    assert train(tiny_backbone, tiny_task, BASE)[1].train["routing"] == "looped"
 
 
 def test_what_is_left_open_is_resolved_before_it_is_named(tiny_backbone: Backbone, tiny_task: Task) -> None:

@@ -108,6 +108,29 @@ def test_sweep_refuses(
     assert not (tmp_path / "store").exists()
 
 
+def test_sweep_reads_long_texts_in_windows(
+    tmp_path: Path,
+    reviews: Path,  # noqa: F811
+    averaging_folder: Path,  # noqa: F811
+) -> None:
+    printed = sweep(reviews, averaging_folder, tmp_path, "--long", "split", "--max-length", 4, "--epochs", 1)
+    assert printed["best"]["recipe"]["long"] == "split"
+    assert printed["best"]["train"]["truncated"] == 0
+
+
+def test_train_tune_tells_programs_what_it_chose_and_why(
+    tmp_path: Path,
+    reviews: Path,  # noqa: F811
+    averaging_folder: Path,  # noqa: F811
+) -> None:
+    where = ("--backbone", averaging_folder, "--store", tmp_path / "store", "--dtype", "float32", "--json")
+    short = ("--task", "mood", "--epochs", 2, "--batch-size", 8, "--tune", "--method", "layernorm")
+    tuned = json.loads(succeeded("train", reviews, *short, *where))["tuned"]
+    assert set(tuned) == {"why", "recipe", "trials"}
+    assert tuned["why"].startswith(f"{tuned['trials'][0]['name']}: accuracy")
+    assert [set(trial) for trial in tuned["trials"]] == [{"name", "epochs", "score"}] * 4
+
+
 def test_sweep_refuses_a_folder_of_other_data(
     swept: dict[str, Any],
     folder: Path,  # noqa: F811

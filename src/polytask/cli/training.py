@@ -133,11 +133,11 @@ def train(
         else:
             screen.terminal().print(screen.estimated(data.name, frozen, cost))
         return
+    if checkpoint is not None and not resume:
+        check_own(kept)
+    before = kept.header() if resume else None
+    frozen = loaded(backbone, device, dtype if before is None else dtype_of(before, dtype))
     with alone(kept.path, f"training {data.name!r} with the checkpoint {kept.path}"):
-        if checkpoint is not None and not resume:
-            check_own(kept)
-        before = kept.header() if resume else None
-        frozen = loaded(backbone, device, dtype if before is None else dtype_of(before, dtype))
         none_yet = [f"there is no checkpoint {kept.path} yet"]
         screen.notes(err, start_over(kept) if not resume else [] if before else none_yet)
         found: Tuned | None = None

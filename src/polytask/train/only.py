@@ -1,7 +1,7 @@
 """One run at a time in one place: the second is refused, not mixed with the first.
 
 The lock is a file beside what it guards. The system releases it with its process, however that ends; the file itself is
-removed by whoever held it last.
+removed by whoever held it last, and so are folders that were made for it and stayed empty.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def alone(path: Path, what: str) -> Iterator[None]:
         yield
         return
     lock = path.with_name(f".{path.name}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    made = [folder for folder in lock.parents if not folder.exists()]
     descriptor = _held(lock, what)
     try:
         os.truncate(descriptor, 0)
@@ -43,12 +43,19 @@ def alone(path: Path, what: str) -> Iterator[None]:
     finally:
         lock.unlink(missing_ok=True)
         os.close(descriptor)
+        with contextlib.suppress(OSError):  # what was done there is there
+            for folder in made:
+                folder.rmdir()
 
 
 def _held(lock: Path, what: str) -> int:
     """The lock's descriptor. A holder removes the file, so the one that was opened may no longer be the one there."""
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # removed just now by a holder who had made it
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
