@@ -202,15 +202,14 @@ def entries(found: Sequence[Entry]) -> Table:
 def trained(entry: Entry, result: Result, majority: float | None) -> RenderableType:
     """What came of a training run: the score beside what it must be held against, its cost, and where it is."""
     of, train = result.parameters, result.train
-    kept = f", epoch {result.best_epoch} of {train['epochs']} kept"
     padded = "" if "padding" not in train else f", {train['padding']:.0%} padding, {train['routing']}"
     rows: list[tuple[str, RenderableType]] = []
     if result.test is not None:
         rows.append(("test", scored(**asdict(result.test), majority=majority)))
     versus = majority if result.test is None else None
-    validation = scored(**asdict(result.validation), majority=versus)
     rows += [
-        ("validation", validation + Text(kept, style="dim")),
+        ("validation", scored(**asdict(result.validation), majority=versus)),
+        ("kept", f"epoch {result.best_epoch} of {train['epochs']}"),
         (
             "trained",
             f"{of['trained']:,} parameters and a head of {of['head']:,}: "

@@ -69,9 +69,8 @@ def plainly() -> Iterator[None]:
             raise  # no verb was given, and the help is shown
         at = getattr(error, "ctx", None)
         command = at.command_path if at is not None else "polytask"
-        raise refused(
-            f"{problem[:1].lower()}{problem[1:].rstrip('.')}. What there is: {command} --help", THEIRS
-        ) from None
+        said = problem[:1].lower() + problem[1:] + ("" if problem[-1] in ".?" else ".")
+        raise refused(f"{said} What there is: {command} --help", THEIRS) from None
 
 
 def refused(message: str, code: int) -> typer.Exit:

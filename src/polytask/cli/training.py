@@ -137,7 +137,7 @@ def train(
         check_own(kept)
     before = kept.header() if resume else None
     frozen = loaded(backbone, device, dtype if before is None else dtype_of(before, dtype))
-    with alone(kept.path, f"training {data.name!r} with the checkpoint {kept.path}"):
+    with alone(kept.path, f"training {data.name!r} with {kept.path}", "give this one a --checkpoint of its own"):
         none_yet = [f"there is no checkpoint {kept.path} yet"]
         screen.notes(err, start_over(kept) if not resume else [] if before else none_yet)
         found: Tuned | None = None

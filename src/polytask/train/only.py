@@ -20,12 +20,13 @@ except ImportError:  # Windows: nobody is kept out
 
 
 @contextlib.contextmanager
-def alone(path: Path, what: str) -> Iterator[None]:
+def alone(path: Path, what: str, instead: str) -> Iterator[None]:
     """Keep other processes from what is at ``path``, which need not be there.
 
     Args:
         path: the file that is guarded.
         what: what would be done twice, for the message.
+        instead: what to do other than wait, for the message.
 
     Raises:
         CheckpointError: another process is at it.
@@ -35,7 +36,7 @@ def alone(path: Path, what: str) -> Iterator[None]:
         return
     lock = path.with_name(f".{path.name}.lock")
     made = [folder for folder in lock.parents if not folder.exists()]
-    descriptor = _held(lock, what)
+    descriptor = _held(lock, what, instead)
     try:
         os.truncate(descriptor, 0)
         os.write(descriptor, str(os.getpid()).encode())
@@ -48,7 +49,7 @@ def alone(path: Path, what: str) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _held(lock: Path, what: str) -> int:
+def _held(lock: Path, what: str, instead: str) -> int:
     """The lock's descriptor. A holder removes the file, so the one that was opened may no longer be the one there."""
     while True:
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ def _held(lock: Path, what: str) -> int:
             process = os.read(descriptor, 20).decode() or "unknown"
             os.close(descriptor)
             raise CheckpointError(
-                f"{what} is under way already, in process {process}. Wait for it, or give this one another place"
+                f"{what} is under way already, in process {process}. Wait for it, or {instead}"
             ) from None
         with contextlib.suppress(FileNotFoundError):
             if os.fstat(descriptor).st_ino == os.stat(lock).st_ino:

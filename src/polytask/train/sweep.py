@@ -197,7 +197,7 @@ def sweep(
     asked = _distinct([recipe.resolved(len(task.train)) for recipe in recipes])
     tell: Progress = progress or (lambda event: None)
     encodings = Encodings(backbone.tokenizer)
-    with _place(folder) as place, alone(Path(place) / CHECKPOINT, f"a sweep of {task.name!r} in {place}"):
+    with _place(folder) as place, _alone(Path(place), task):
         results = _Results(Path(place), _identity(backbone, task))
         runs = {key: run for key, recipe in asked.items() if (run := results.read(recipe)) is not None}
         for key, run in runs.items():
@@ -263,6 +263,10 @@ def _distinct(recipes: Sequence[Recipe]) -> dict[str, Recipe]:
 
 def _place(folder: str | Path | None) -> AbstractContextManager[str | Path]:
     return nullcontext(folder) if folder is not None else TemporaryDirectory(prefix="polytask-sweep-")
+
+
+def _alone(place: Path, task: Task) -> AbstractContextManager[None]:
+    return alone(place / CHECKPOINT, f"a sweep of {task.name!r} in {place}", "give this one another folder")
 
 
 def _sharing(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
