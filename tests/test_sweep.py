@@ -168,7 +168,7 @@ def test_only_the_best_run_is_asked_the_test_rows_unless_all_are_to_be(
         sweep(tiny_backbone, tiny_task, recipes, test="some")  # type: ignore[arg-type]
 
 
-def test_the_test_rows_of_a_regression_are_scored_in_its_own_unit(tiny_backbone: Backbone) -> None:
+def test_a_regression_has_the_test_score_that_it_has_alone(tiny_backbone: Backbone) -> None:
     rows = Rows([*GOOD, *BAD] * 2, targets=([70.0] * len(GOOD) + [50.0] * len(BAD)) * 2)
     task = Task("stars", "regression", (), "pearson", rows, rows.take(range(12)), rows)
     swept = sweep(tiny_backbone, task, [BASE])
