@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_cli import refused, succeeded, table
+from tests.test_cli import polytask, refused, succeeded, table
 from tests.test_spans import questions
 
 
@@ -85,6 +85,60 @@ def test_eval_reads_a_table_of_the_same_questions(squad: Path, store: Path, tmp_
         for file in (squad, path)
     ]
     assert scores[0] == scores[1]
+
+
+def test_two_adapters_of_spans_are_compared(squad: Path, store: Path, tiny_bert_folder: Path, tmp_path: Path) -> None:
+    shared = ("--task", "worse", "--kind", "span", "--backbone", tiny_bert_folder, "--method", "bitfit", "--epochs", 1)
+    succeeded("train", squad, *shared, "--lr", "1e-5", "--max-length", 32, "--dtype", "float32", "--store", store)
+    both = ("compare", "worse", "qa", squad, "--store", store, "--dtype", "float32")
+    found = json.loads(succeeded(*both, "--json"))
+    evaluated = {
+        task: json.loads(succeeded("eval", squad, "--task", task, "--store", store, "--dtype", "float32", "--json"))
+        for task in ("worse", "qa")
+    }
+    assert (found["metric"], found["rows"]) == ("span_f1", 25)
+    for side, task in (("a", "worse"), ("b", "qa")):
+        assert found[side]["adapter"] == f"{task}@1"
+        assert found[side]["score"] == evaluated[task]["score"]
+        assert found[side]["interval"] == evaluated[task]["interval"]
+    assert found["difference"] == pytest.approx(found["b"]["score"] - found["a"]["score"])
+    assert 0 < found["answered_differently"] <= 25
+    low, high = found["interval"]
+    assert low <= found["difference"] <= high
+    exact = json.loads(succeeded(*both, "--metric", "exact_match", "--json"))
+    assert exact["a"]["score"] == evaluated["worse"]["metrics"]["exact_match"]
+    assert "of 25 texts differently" in succeeded(*both)
+    same = json.loads(succeeded("compare", "qa", "qa@1", squad, "--store", store, "--dtype", "float32", "--json"))
+    assert (same["answered_differently"], same["difference"]) == (0, 0.0)
+
+
+def test_columns_of_questions_are_remembered(tmp_path: Path, tiny_bert_folder: Path, squad: Path) -> None:
+    rows, store, header = questions(), tmp_path / "store", ("asked", "told", "right")
+    cells = [(q, c, a[0].text) for q, c, a in zip(rows.texts, rows.pairs or (), rows.targets or ())]
+    path = table(tmp_path / "odd.csv", cells, header)
+    named = ("--text", "asked", "--text-pair", "told", "--label", "right", "--kind", "span", "--epochs", 1)
+    shared = ("--backbone", tiny_bert_folder, "--max-length", 32, "--dtype", "float32", "--store", store)
+    succeeded("train", path, "--task", "odd", *named, *shared)
+    own = json.loads(succeeded("eval", path, "--task", "odd", "--store", store, "--dtype", "float32", "--json"))
+    usual = polytask("eval", squad, "--task", "odd", "--store", store, "--dtype", "float32", "--json")
+    assert "has no column 'asked' and 'told' and 'right', of which odd@1 was trained" in " ".join(usual.stderr.split())
+    assert json.loads(usual.stdout)["metrics"] == own["metrics"]
+    unlabelled = table(tmp_path / "in.csv", [cell[:2] for cell in cells[:3]], header[:2])
+    answers = succeeded("predict", "--file", unlabelled, "--task", "odd", "--store", store, "--json").splitlines()
+    assert len(answers) == 3
+    assert json.loads(answers[0])["answer"] in cells[0][1]
+
+
+def test_strides_are_swept_over(tmp_path: Path, squad: Path, tiny_bert_folder: Path) -> None:
+    shared = ("--task", "qa", "--kind", "span", "--backbone", tiny_bert_folder, "--max-length", 32, "--epochs", 1)
+    places = ("--store", tmp_path / "store", "--results", tmp_path / "runs", "--dtype", "float32", "--json")
+    command = ("sweep", squad, *shared, "--lr", "1e-3,1e-2", "--seeds", 1, "--test", squad, *places)
+    usual = json.loads(succeeded(*command))
+    assert usual["best"]["recipe"]["stride"] == 10
+    assert usual["best"]["test"]["rows"] == 25
+    assert json.loads(succeeded(*command)) == usual
+    assert json.loads(succeeded(*command, "--stride", 5))["best"]["recipe"]["stride"] == 5
+    assert len(list((tmp_path / "runs").glob("*.json"))) == 4
 
 
 def test_predict_prints_the_answer_and_its_place(store: Path) -> None:

@@ -28,6 +28,8 @@ from polytask.train.fused import train_many
 from polytask.train.job import Job, attached_to
 from polytask.train.loop import Event, run, train
 from polytask.train.recipe import Recipe
+from polytask.train.sweep import sweep
+from polytask.train.tune import tune
 from tests.conftest import GOOD
 
 PAIRS = (("film", "great"), ("plot", "awful"), ("actor", "good"), ("game", "bad"), ("team", "free"))
@@ -197,6 +199,28 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(tiny_backbone: Backbone, qa
     assert Recipe.from_json(result.recipe).stride == 10
 
 
+def test_recipes_of_spans_are_swept_and_tuned_as_each_is_alone(
+    tiny_backbone: Backbone, qa: Task, tmp_path: Path
+) -> None:
+    strides = [replace(RECIPE, stride=stride) for stride in (None, 3)]
+    swept = sweep(tiny_backbone, qa, strides, folder=tmp_path, test="all")
+    assert sorted(run.recipe.stride or 0 for run in swept.runs) == [3, 10]
+    for found in swept.runs:
+        adapter, alone = train(tiny_backbone, qa, replace(RECIPE, stride=found.recipe.stride))
+        assert found.result is not None
+        assert found.result.test == alone.test
+        assert found.result.test is not None
+        assert found.result.train["tokens"] == alone.train["tokens"]
+    assert sweep(tiny_backbone, qa, strides, folder=tmp_path).best.header.digest == swept.best.header.digest
+    with pytest.raises(RecipeError, match="a recipe is there twice"):
+        sweep(tiny_backbone, qa, [RECIPE, replace(RECIPE, stride=10)])
+    tuned = tune(tiny_backbone, qa, replace(RECIPE, lr=None, stride=5), lr=(1e-3, 1e-2), size=(8,))
+    assert tuned.recipe.stride == 5
+    adapter, _ = train(tiny_backbone, qa, tuned.recipe)
+    assert tuned.result.validation.score == pytest.approx(tuned.adapter.header.score)
+    torch.testing.assert_close(dict(tuned.adapter.tensors), dict(adapter.tensors), rtol=0, atol=1e-4)
+
+
 def test_a_job_that_diverges_leaves_the_others_alone(tiny_backbone: Backbone, qa: Task) -> None:
     broken = replace(RECIPE, method=FullFineTuning(), lr=1e30, epochs=20, batch_size=32)
     outcomes = train_many(tiny_backbone, {"a": (qa, RECIPE), "b": (qa, broken)})
@@ -313,10 +337,19 @@ def test_what_cannot_be_asked_is_refused(tiny_backbone: Backbone, qa: Task, stor
         multi.predict([("a", "b")], "qa", pairs=["c"])
     with pytest.raises(RouteError, match="some texts of one task are pairs"):
         multi.predict(["a", "b"], "mood", pairs=["c", None])
-    (nothing,) = multi.predict([("was it good", " ")], "qa")
-    assert (nothing.answer, nothing.start, nothing.end, nothing.score) == ("", 0, 0, 0.0)
+    with pytest.raises(DataError, match="the second text is empty"):
+        multi.predict([("was it good", " ")], "qa")
     with pytest.raises(PolytaskError, match="NaN"):
         Prediction.of("qa", "span", (), ())
+
+
+def test_a_context_of_which_no_token_is_left_has_the_empty_answer(tiny_backbone: Backbone, store: Store) -> None:
+    multi = MultiTask(tiny_backbone, store)
+    name = multi.load("qa")
+    encoded = encode(tiny_backbone.tokenizer, Rows(["was it good"], [" "]), 32, stride=10)
+    (spans,) = scores_of(tiny_backbone, multi.attached, multi.adapters, encoded, [name])
+    nothing = Prediction.of("qa", "span", (), spans)
+    assert (nothing.answer, nothing.start, nothing.end, nothing.score) == ("", 0, 0, 0.0)
 
 
 def test_logits_that_are_not_numbers_answer_nothing() -> None:

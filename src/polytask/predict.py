@@ -11,17 +11,16 @@ from torch import Tensor
 
 from polytask.attach import Attached
 from polytask.backbones import Backbone
-from polytask.errors import PolytaskError, RouteError
+from polytask.errors import DataError, PolytaskError, RouteError
 from polytask.live import LiveAdapter, encode_batch
 from polytask.routing import Route
 from polytask.store import Store
-from polytask.tasks.batches import Encoded, budget_batches, collate, encode, joined, usual_stride
+from polytask.tasks.batches import Cut, Encoded, budget_batches, collate, encode, joined, usual_stride
+from polytask.tasks.labels import is_empty
 from polytask.tasks.task import Kind, Rows
 
 BATCH_TOKENS = 4096
 Text = str | tuple[str, str]
-Cut = tuple[int, str, int | None]
-"""How an adapter has its texts cut: ``max_length``, ``long`` and ``stride`` of its recipe."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ class MultiTask:
 
         Raises:
             RouteError: not as many tasks or second texts as texts, or a task is asked with pairs and without.
-            DataError: a question has no context.
+            DataError: a text or a second text is empty, or a question has no context.
             NoSuchAdapter, IncompatibleAdapter: as ``load``.
         """
         if pairs is not None:
@@ -191,6 +190,7 @@ class MultiTask:
             raise RouteError(f"{len(texts)} texts and {len(tasks)} tasks: give one task, or one a text")
         if not texts:
             return []
+        check_texts(texts)
         held = {reference: self.load(reference) for reference in dict.fromkeys(tasks)}
         names = [held[reference] for reference in tasks]
         scores = scores_of(self.backbone, self.attached, self.adapters, self._encoded(texts, names), names)
@@ -223,6 +223,19 @@ class MultiTask:
     def _prediction(self, reference: str, name: str, scores: Any) -> Prediction:
         live = self.adapters[name]
         return Prediction.of(reference.partition("@")[0], live.kind, live.labels, scores)
+
+
+def check_texts(texts: Sequence[Text]) -> None:
+    """Refuse texts, or pairs of texts, in which there is nothing to answer.
+
+    Raises:
+        DataError: one is empty.
+    """
+    for number, text in enumerate(texts, 1):
+        for what, own in zip(("text", "second text"), text if isinstance(text, tuple | list) else (text,)):
+            if is_empty(own):
+                which = f"{what} {number} of {len(texts)}" if len(texts) > 1 else f"the {what}"
+                raise DataError(f"{which} is empty, and there is nothing to answer", fix="Give it, or leave it out")
 
 
 def _paired(texts: Sequence[Text], pairs: Sequence[str | None]) -> list[Text]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ import typer
 from polytask import screen
 from polytask.cli import options
 from polytask.cli.options import app, emit, examples, loaded, working
+from polytask.cli.reading import columns_of
 from polytask.errors import DataError, PolytaskError
 from polytask.tasks.task import Answer
 
@@ -56,7 +59,7 @@ def evaluate(
     """Score a task's adapter on a file of texts with labels: as a whole, label by label, and what it confuses."""
     from polytask.store import Store
     from polytask.tasks.chance import interval
-    from polytask.tasks.files import rows_for
+    from polytask.tasks.files import rows_for, table_of
     from polytask.tasks.metrics import all_scores, fitting_metric
     from polytask.tasks.report import report
 
@@ -65,8 +68,9 @@ def evaluate(
     head, name = entry.header.head, metric or entry.metric
     fitting_metric(name, head.kind)
     check_drawable(confusion, head.kind)
-    columns = {"text": text, "text_pair": text_pair, "label": label}
-    rows = rows_for(head.labels, head.kind, file, **columns, drop_empty=drop_empty)
+    table = table_of(file, head.kind)
+    columns = columns_of([entry], table, text=text, text_pair=text_pair, label=label)
+    rows = rows_for(head.labels, head.kind, table, **columns, drop_empty=drop_empty)
     assert rows.targets is not None, "labelled rows have targets"
     frozen = loaded(backbone or entry.header.backbone.name, device, dtype)
     given = answered(frozen, adapters, entry, rows)
@@ -120,7 +124,7 @@ def predict(
     """Answer texts with the adapters of one or more tasks on one backbone."""
     from polytask.predict import MultiTask
     from polytask.store import Store
-    from polytask.tasks.files import read_rows
+    from polytask.tasks.files import read_rows, table_of
 
     adapters = Store(store)
     tasks = tasks_asked(task, adapters)
@@ -133,12 +137,14 @@ def predict(
         if texts or pair:
             raise DataError("texts and a file are given", fix="Answer the one or the other")
         of_spans: Kind | None = "span" if "span" in kinds.values() else None
-        source = read_rows(file, text=text, text_pair=text_pair, kind=of_spans, drop_empty=drop_empty)
+        table = table_of(file, of_spans, labelled=False)
+        columns = columns_of(list(entries.values()), table, text=text, text_pair=text_pair)
+        source = read_rows(table, **columns, kind=of_spans, drop_empty=drop_empty)
         asked = source.rows
         check_output(file, output, source, kinds)
     frozen = loaded(name, device, dtype)
     together = MultiTask(frozen, adapters)
-    with working(f"answering {len(asked):,} texts"):
+    with working(f"answering {screen.counted(len(asked), 'text')}"):
         answers = {reference: together.predict(texts_of(asked), reference) for reference in tasks}
     if source is not None and output is not None:
         write(output, source, answers)
@@ -149,11 +155,11 @@ def predict(
         return
     out = screen.terminal()
     if output is not None:
-        out.print(f"{len(asked):,} rows written to {output}")
+        out.print(f"{screen.counted(len(asked), 'row')} written to {output}")
         return
     out.print(screen.answers(asked.texts[:SHOWN_ROWS], answers))
     if len(asked) > SHOWN_ROWS:
-        out.print(f"… and {len(asked) - SHOWN_ROWS:,} more rows. Write them all with --output FILE")
+        out.print(f"… and {screen.counted(len(asked) - SHOWN_ROWS, 'more row')}. Write them all with --output FILE")
 
 
 def check_drawable(file: str | None, kind: str) -> None:
@@ -171,7 +177,7 @@ def answered(frozen: Backbone, adapters: Store, entry: Entry, rows: Rows) -> lis
     """What an adapter answers, in the form that targets have."""
     from polytask.predict import MultiTask
 
-    with working(f"answering {len(rows):,} texts"):
+    with working(f"answering {screen.counted(len(rows), 'text')}"):
         predictions = MultiTask(frozen, adapters).predict(texts_of(rows), str(entry))
     return [target_of(prediction, entry.labels) for prediction in predictions]
 
@@ -186,6 +192,7 @@ def tasks_asked(given: Sequence[str] | None, adapters: Store) -> list[str]:
 
 def rows_given(texts: Sequence[str] | None, pair: Sequence[str] | None, about_a_file: Sequence[str | None]) -> Rows:
     """The texts of the command line."""
+    from polytask.predict import check_texts
     from polytask.tasks.task import Rows
 
     if any(about_a_file):
@@ -193,8 +200,14 @@ def rows_given(texts: Sequence[str] | None, pair: Sequence[str] | None, about_a_
     if not texts:
         raise DataError("there is nothing to answer", fix="Give texts, or a file with --file FILE")
     if pair and len(pair) != len(texts):
-        raise DataError(f"{len(texts)} texts and {len(pair)} second texts", fix="Give one --pair for each text")
-    return Rows(texts, pair or None)
+        given = f"{screen.counted(len(texts), 'text')} and {screen.counted(len(pair), 'second text')}"
+        raise DataError(given, fix="Give one --pair for each text")
+    rows = Rows(texts, pair or None)
+    check_texts(texts_of(rows))
+    if len(texts) == 1 and isfile(texts[0]):
+        again = f"polytask predict --file {shlex.quote(texts[0])}"
+        raise DataError(f"{texts[0]!r} is a file, not a text", fix=f"To answer its rows: {again}")
+    return rows
 
 
 def texts_of(rows: Rows) -> list[Any]:

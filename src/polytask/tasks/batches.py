@@ -24,6 +24,9 @@ COLUMNS = {"return_token_type_ids": True, "return_attention_mask": False}
 Long = Literal["truncate", "split"]
 """What becomes of a text that is too long: its end is cut off, or it is read in windows that overlap by a quarter."""
 
+Cut = tuple[int, str, int | None]
+"""How texts are cut: ``max_length``, ``long`` and ``stride`` of a recipe."""
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -116,6 +119,24 @@ def encode(tokenizer: Any, rows: Rows, max_length: int, long: str = "truncate", 
         ids += cut["input_ids"]
         types += cut.get("token_type_ids", [])
     return Encoded(ids, types or None, num_truncated)
+
+
+class Encodings:
+    """Rows as token ids, cut once for all who ask for the same rows cut in the same way.
+
+    It holds what it was asked for, and lives as long as those who share it.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self._made: dict[tuple[int, Cut], tuple[Rows, Encoded]] = {}
+
+    def of(self, rows: Rows, max_length: int, long: str = "truncate", stride: int | None = None) -> Encoded:
+        """As ``encode``."""
+        key = (id(rows), (max_length, long, stride))
+        if key not in self._made:  # rows are held beside what they became, so that no others can have their id
+            self._made[key] = (rows, encode(self.tokenizer, rows, *key[1]))
+        return self._made[key][1]
 
 
 def _split(tokenizer: Any, rows: Rows, max_length: int) -> Encoded:

@@ -7,14 +7,16 @@ only one of its role in the table. Between two that could both be meant nothing 
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from polytask.errors import DataError
+from polytask.errors import DataError, nearest
 from polytask.tasks.tables import Table
+
+ROLES = ("text", "text_pair", "label")
+"""What a column can be, as the arguments of ``find_roles`` are called."""
 
 PAIRS = (
     ("text1", "text2"),
@@ -127,8 +129,8 @@ def _named(table: Table, name: str) -> int:
     alike = [index for index, there in enumerate(table.header) if there.lower() == name.strip().lower()]
     if len(alike) == 1:
         return alike[0]
-    near = difflib.get_close_matches(name, table.header, n=1)
-    guess = f"Did you mean {near[0]!r}? " if near else ""
+    near = nearest(name, table.header)
+    guess = "" if near is None else f"Did you mean {near!r}? "
     raise DataError(f"there is no column {name!r}", file=table.file, fix=f"{guess}{_there(table)}")
 
 

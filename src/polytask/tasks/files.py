@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from polytask.errors import DataError, UnknownName
 from polytask.tasks import remarks
-from polytask.tasks.columns import Roles, find_roles, find_span_roles
+from polytask.tasks.columns import ROLES, Roles, find_roles, find_span_roles
 from polytask.tasks.labels import check_variety, infer_kind, is_empty, names_in, spelled
 from polytask.tasks.metrics import default_metric, fitting_metric
 from polytask.tasks.source import Source
@@ -96,15 +96,15 @@ def read_task(
     """
     return task_from_tables(
         stem(path) if name is None else name,
-        _table(path, kind),
-        None if validation is None else _table(validation, kind),
-        None if test is None else _table(test, kind),
+        table_of(path, kind),
+        None if validation is None else table_of(validation, kind),
+        None if test is None else table_of(test, kind),
         Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty),
     )
 
 
 def read_rows(
-    path: PathLike,
+    path: PathLike | Table,
     *,
     text: str | None = None,
     text_pair: str | None = None,
@@ -114,9 +114,9 @@ def read_rows(
 ) -> FileRows:
     """Read texts to be answered. A column of labels is read if there is one, and need not make sense.
 
-    Arguments and errors are those of ``read_task``.
+    Arguments and errors are those of ``read_task``; a table that was read already will do.
     """
-    table = _table(path, kind, labelled=False)
+    table = table_of(path, kind, labelled=False)
     roles = roles_in(table, kind, text=text, text_pair=text_pair, label=label, needs_label=False)
     source = Source(table, roles)
     if drop_empty:
@@ -128,7 +128,7 @@ def read_rows(
 def rows_for(
     labels: Sequence[str],
     kind: Kind,
-    path: PathLike,
+    path: PathLike | Table,
     *,
     text: str | None = None,
     text_pair: str | None = None,
@@ -140,12 +140,12 @@ def rows_for(
     Args:
         labels: the names of the task's labels in the order of their indices.
         kind: the kind of the task.
-        path: the file; the remaining arguments are those of ``read_task``.
+        path: the file, or what was read of it; the remaining arguments are those of ``read_task``.
 
     Raises:
         DataError: the data cannot be used, or have a label that is not among ``labels``.
     """
-    table = _table(path, kind)
+    table = table_of(path, kind)
     source = Source(table, roles_in(table, kind, text=text, text_pair=text_pair, label=label))
     if drop_empty:
         source = source.without_empty(kind)
@@ -214,7 +214,8 @@ def task_from_tables(
     if kind == "span":
         notes += remarks.on_contexts(train_rows, validation_rows, "validation")
         notes += [] if test_rows is None else remarks.on_contexts(train_rows, test_rows, "test")
-    return Task(name, kind, labels, metric, train_rows, validation_rows, test_rows, tuple(notes))
+    columns = dict(zip(ROLES, source.names))
+    return Task(name, kind, labels, metric, train_rows, validation_rows, test_rows, tuple(notes), columns)
 
 
 def check_name(name: str) -> None:
@@ -263,7 +264,13 @@ def roles_in(
     return find(table, text=text, text_pair=text_pair, label=label, needs_label=needs_label)
 
 
-def _table(path: PathLike, kind: Kind | None, *, labelled: bool = True) -> Table:
+def table_of(path: PathLike | Table, kind: Kind | None, *, labelled: bool = True) -> Table:
+    """What a task of this kind reads of a file: of spans SQuAD's JSON too, with its answers if they are to be read.
+
+    A table that was read already is given back. Errors are those of ``read_table`` and ``squad_table``.
+    """
+    if isinstance(path, Table):
+        return path
     if kind == "span" and str(path).lower().endswith(JSON_SUFFIXES):
         from polytask.tasks.squad import squad_table
 

@@ -61,7 +61,8 @@ class Task:
 
     ``labels`` are the label names in the order of their indices; empty for regression and spans.
     ``metric`` is a name in ``polytask.tasks.metrics.METRICS``. ``notes`` are remarks for the person
-    who trains it (warnings found while reading), already worded.
+    who trains it (warnings found while reading), already worded. ``columns`` are the names of the columns that it was
+    read from: ``text``, ``text_pair`` (None for single texts) and ``label``; None where it was read from no table.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Task:
     validation: Rows
     test: Rows | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
+    columns: dict[str, str | None] | None = field(default=None, compare=False)
 
     @cached_property
     def digest(self) -> str:
