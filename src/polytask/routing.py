@@ -60,6 +60,12 @@ class Route:
         """Whether what a site's frozen part puts out is looked at, by a delta or for a row without one."""
         return any(name not in deltas or deltas[name].reads_output for name in self._numbers)  # type: ignore[index]
 
+    @property
+    def grouped(self) -> set[str]:
+        """Names whose deltas ran at once with another's at some site that the route has met."""
+        groups = (part.adapters for parts in self._parts.values() for part in parts)
+        return {name for adapters in groups if len(adapters) > 1 for name in adapters}
+
     def parts(self, deltas: Mapping[str, Delta], mode: Mode) -> list[Part]:
         """The rows that have a delta at a site, parted by adapter (looped) or by kind of delta (grouped)."""
         here = {name: deltas[name] for name in self._numbers if name in deltas}  # type: ignore[index]

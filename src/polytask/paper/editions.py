@@ -17,6 +17,7 @@ from polytask.errors import RecipeError, UnknownName
 from polytask.methods import METHODS, Houlsby
 from polytask.paper.ledger import TFIDF, Entry, Trial
 from polytask.paper.suites import GLUE_TRAINED, suite_of
+from polytask.tasks.batches import usual_stride
 from polytask.tasks.glue import GLUE
 from polytask.tasks.text17 import TEXT17
 from polytask.train.recipe import Recipe
@@ -306,8 +307,11 @@ def _trial(edition: Edition, task: str, method: str, values: dict[str, Any]) -> 
         start = {name: value for name, value in Recipe.paper().method.settings().items() if method == Houlsby.name}
         settings = {name: value for name, value in values.items() if name in own}
         rest = {name: value for name, value in values.items() if name not in own}
-        length = edition.span_length if suite == "squad" else edition.max_length
+        is_span = suite == "squad"
+        length = edition.span_length if is_span else edition.max_length
         base = replace(Recipe.paper(), method=METHODS[method](**{**start, **settings}), max_length=length)
+        if is_span:  # as in BERT's code for SQuAD
+            base = replace(base, stride=usual_stride(length), head_dropout=0.0)
         recipe = replace(base, **rest).to_json()
     is_ablated = recipe["method"] == ABLATED and task in FIGURE_TASKS and recipe["seed"] == 0
     return Trial(

@@ -65,7 +65,7 @@ def of_job(backbone: Backbone, job: Job, trial: Trial, key: str, loaded: Loaded)
     metrics = {} if task.test is None or answers is None else metrics_of(task, task.test, answers)
     entry = replace(entry, validation=validation, test=test, metrics=metrics, also=also)
     measured = {ABLATION: ablation(backbone, job)} if ABLATION in trial.measures else {}
-    return replace(entry, measured=measured), adapter_of(backbone, job, _result(job, entry))
+    return replace(entry, measured=measured), adapter_of(backbone, job.live.tensors(), task, _result(job, entry))
 
 
 def of_words(trial: Trial, key: str, loaded: Loaded, seconds: float, answers: Sequence[list[int]]) -> Entry:
@@ -126,7 +126,7 @@ def ablation(backbone: Backbone, job: Job) -> dict[str, Any]:
 
 def encoded_as(backbone: Backbone, job: Job, rows: Rows) -> Encoded:
     """Rows cut as the job's own are."""
-    return encode(backbone.tokenizer, rows, job.max_length, job.recipe.long)
+    return encode(backbone.tokenizer, rows, *job.cut)
 
 
 def scored(task: Task, rows: Rows, answers: list[Target]) -> Score:

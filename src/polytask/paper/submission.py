@@ -59,6 +59,6 @@ def submit(
             scores = scores_of(backbone, attached, {name: live}, encoded, [name] * len(rows))
         finally:
             attached.remove(name)
-        answers[name] = [live.head.predictions(row[None])[0] for row in scores]
+        answers[name] = [live.head.prediction(row) for row in scores]
     write_submission(folder, answers)
     return list(answers), missing

@@ -178,7 +178,7 @@ def _text17(name: str, data: Path | None, max_rows: int | None) -> Loaded:
 def _squad(name: str, data: Path | None, max_rows: int | None) -> Loaded:
     if data is None:
         raise _needs_a_folder(name)
-    return Loaded(squad.squad_task(data / "squad", limit=max_rows, seed=SEED))  # type: ignore[attr-defined]
+    return Loaded(squad.squad_task(data / "squad", limit=max_rows, seed=SEED))
 
 
 def _tested(task: Task) -> Rows:

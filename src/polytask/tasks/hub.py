@@ -12,7 +12,7 @@ from typing import Any
 
 from polytask.errors import DataError
 from polytask.tasks.columns import find_roles
-from polytask.tasks.files import Asked, task_from_tables
+from polytask.tasks.files import Asked, roles_in, task_from_tables
 from polytask.tasks.source import Source
 from polytask.tasks.tables import Cell, Table
 from polytask.tasks.task import Kind, Rows, Task
@@ -53,7 +53,7 @@ def read_hub(
     if "train" not in splits:
         raise DataError(f"there is no split 'train'. There are: {', '.join(map(str, splits))}", file=spec)
     train = _table(splits["train"], f"{spec}[train]")
-    label_at = find_roles(train, text=text, text_pair=text_pair, label=label).label
+    label_at = roles_in(train, kind, text=text, text_pair=text_pair, label=label).label
     assert label_at is not None
     label_name = train.header[label_at]
     notes: list[str] = []
