@@ -22,6 +22,7 @@ from polytask.attach import Attached
 from polytask.backbones import Backbone
 from polytask.errors import DataError, RecipeError
 from polytask.live import LiveAdapter, encode_batch
+from polytask.memory import kept as kept_memory
 from polytask.methods import described
 from polytask.predict import scores_of
 from polytask.routing import Route
@@ -169,7 +170,7 @@ def run(backbone: Backbone, jobs: Sequence[Job], *, budget_tokens: int | None = 
     At any time so many jobs take part as fit ``budget_tokens`` of a step; one that is done leaves and the next
     enters. Between two events every job is between two of its steps.
     """
-    with attached_to(backbone, jobs) as attached:
+    with kept_memory(), attached_to(backbone, jobs) as attached:
         while active := admitted(jobs, budget_tokens):
             for together in sharing(active):
                 yield from _round(backbone, attached, together)
