@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from peers.plain import inputs_of, read_work
 from polytask.attach import Attached
 from polytask.backbones import Backbone, load_backbone
 from polytask.live import LiveAdapter
+from polytask.memory import kept as kept_memory
 from polytask.methods import FullFineTuning, Houlsby, LoRA, Method
 from polytask.predict import scores_of
 from polytask.tasks.batches import Encoded
@@ -27,6 +29,7 @@ class HoulsbyNormsFrozen(Houlsby):
     sites: ClassVar = ("attn_out", "ffn_out")
 
 
+MEMORY = ExitStack()
 METHODS: dict[str, Method] = {
     "houlsby": Houlsby(64),
     "houlsby-norms-frozen": HoulsbyNormsFrozen(64),
@@ -38,6 +41,7 @@ METHODS: dict[str, Method] = {
 def make(settings: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
     """A training step, or an answer to a mixed batch."""
     torch.set_num_threads(settings["threads"])
+    MEMORY.enter_context(kept_memory())  # as the loop does for as long as it runs
     backbone = load_backbone(settings["model"], device=settings["device"], dtype=settings.get("dtype", "auto"))
     work, method = read_work(settings), METHODS[settings["method"]]
     facts = {"dtype": str(backbone.dtype).removeprefix("torch.")}

@@ -102,6 +102,12 @@ class Job:
         """The most tokens that a step of it takes."""
         return self.recipe.batch_size * max(self.train.lengths)
 
+    @property
+    def next_shape(self) -> tuple[int, int]:
+        """Rows of the step to come, and tokens of its longest."""
+        rows = self.rows()
+        return len(rows), max(len(self.train.ids[row]) for row in rows)
+
     def rows(self) -> list[int]:
         """The training rows of the step to come."""
         epoch, at = divmod(self.step, self.steps_an_epoch)

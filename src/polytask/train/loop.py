@@ -76,6 +76,10 @@ class Failed:
 
 
 Event = Step | Evaluated | Failed
+MOST_TOKENS = {"cpu": 8192}
+MOST_TOKENS_ELSEWHERE = 1 << 18
+"""Tokens with their padding beyond which jobs on a device do not share a pass."""
+
 Progress = Callable[[Event], None]
 
 
@@ -172,7 +176,7 @@ def run(backbone: Backbone, jobs: Sequence[Job], *, budget_tokens: int | None = 
     """
     with kept_memory(), attached_to(backbone, jobs) as attached:
         while active := admitted(jobs, budget_tokens):
-            for together in sharing(active):
+            for together in packed(sharing(active), backbone.device):
                 yield from _round(backbone, attached, together)
 
 
@@ -194,6 +198,20 @@ def sharing(jobs: Sequence[Job]) -> list[list[Job]]:
     together = [job for job in jobs if not job.live.copies]
     alone = [[job] for job in jobs if job.live.copies]
     return [together, *alone] if together else alone
+
+
+def packed(groups: Sequence[Sequence[Job]], device: torch.device) -> Iterator[list[Job]]:
+    """Groups whose next rows are so many tokens that nothing is gained by one pass (benchmarks/fused.py), cut up."""
+    most = MOST_TOKENS.get(device.type, MOST_TOKENS_ELSEWHERE)
+    for group in groups:
+        pack: list[Job] = []
+        for job in group:
+            lengths = [other.next_shape for other in (*pack, job)]
+            if pack and sum(rows for rows, _ in lengths) * max(tokens for _, tokens in lengths) > most:
+                yield pack
+                pack = []
+            pack.append(job)
+        yield pack
 
 
 def _round(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> Iterator[Event]:
