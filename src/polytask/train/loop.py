@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from polytask.adapter import Adapter
@@ -76,7 +77,7 @@ class Failed:
 
 
 Event = Step | Evaluated | Failed
-MOST_TOKENS = {"cpu": 8192}
+MOST_TOKENS = {"cpu": 4096}
 MOST_TOKENS_ELSEWHERE = 1 << 18
 """Tokens with their padding beyond which jobs on a device do not share a pass."""
 
