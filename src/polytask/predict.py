@@ -13,6 +13,7 @@ from polytask.attach import Attached
 from polytask.backbones import Backbone
 from polytask.errors import RouteError
 from polytask.live import LiveAdapter, encode_batch
+from polytask.prefix import entering, entering_once
 from polytask.routing import Route
 from polytask.store import Store
 from polytask.tasks.batches import Encoded, budget_batches, collate, encode, joined
@@ -60,20 +61,26 @@ def scores_of(
     encoded: Encoded,
     names: Sequence[str],
     batch_tokens: int = BATCH_TOKENS,
+    *,
+    keep_prefix: bool = False,
 ) -> list[Tensor]:
     """The scores of each row's own adapter, in the order of the rows, in fp32 on the CPU.
 
     Of a row that was split, the mean over its windows. Rows are sorted by length and packed to ``batch_tokens``.
     Adapters with deltas share forward passes; a replacement runs as its own. ``adapters`` with deltas are on
-    ``attached`` under the same names.
+    ``attached`` under the same names. A text that several adapters answer is computed once in the layers that none of
+    them changes; with ``keep_prefix`` what comes out of these layers is kept for next time.
     """
     scores: list[Tensor] = [torch.empty(0)] * len(encoded)
     lengths = encoded.lengths
     names = encoded.for_each(names)
     for group in _groups(adapters, names):
+        if any(adapters[names[row]].lowest for row in group):
+            group.sort(key=lambda row: encoded.ids[row])  # equal texts side by side, to be in one batch
         for picked in budget_batches([lengths[row] for row in group], batch_tokens):
             rows = [group[position] for position in picked]
-            answers = _batch_scores(backbone, attached, adapters, encoded, [names[row] for row in rows], rows)
+            of_rows = [names[row] for row in rows]
+            answers = _batch_scores(backbone, attached, adapters, encoded, of_rows, rows, keep_prefix)
             for row, answer in zip(rows, answers, strict=True):
                 scores[row] = answer
     return encoded.averaged(scores)
@@ -94,10 +101,14 @@ def _batch_scores(
     encoded: Encoded,
     names: Sequence[str],
     rows: Sequence[int],
+    keep_prefix: bool,
 ) -> list[Tensor]:
     """One forward pass over ``rows``; one tensor of scores a row."""
     order = sorted(range(len(rows)), key=lambda at: names[at])  # an adapter's rows side by side
-    batch = collate([(encoded, [rows[at] for at in order])], backbone.tokenizer.pad_token_id or 0, backbone.device)
+    parts = [(encoded, [rows[at] for at in order])]
+    batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device)
+    lowest = min(adapters[name].lowest for name in set(names))
+    batch = entering(backbone, batch, parts, lowest) if keep_prefix else entering_once(backbone, batch, lowest)
     live = adapters[names[0]]
     route = Route.of(None if live.copies else names[at] for at in order)
     with attached.routed(route):

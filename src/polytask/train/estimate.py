@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from polytask.backbones import Backbone
+from polytask.memory import free_bytes
 from polytask.predict import scores_of
 from polytask.tasks.task import Task
-from polytask.train.fused import free_bytes, saved_bytes
+from polytask.train.fused import saved_bytes
 from polytask.train.job import Job, attached_to
 from polytask.train.loop import step
 from polytask.train.recipe import Recipe

@@ -76,6 +76,11 @@ class Job:
         return self.step >= self.num_steps or is_stale or self.failure is not None
 
     @property
+    def first_layer(self) -> int:
+        """The layer that its steps begin with; what goes into it is kept."""
+        return self.live.lowest if self.recipe.keep_prefix else 0
+
+    @property
     def batch_tokens(self) -> int:
         """The most tokens that a step of it takes."""
         return self.recipe.batch_size * max(self.train.lengths)
