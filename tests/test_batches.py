@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.tasks.batches import budget_batches, collate, encode, epoch_batches
+from polytask.tasks.batches import Encodings, budget_batches, collate, encode, epoch_batches
 from polytask.tasks.task import Rows
 from tests.tiny import tiny_tokenizer
 
@@ -63,3 +63,16 @@ def test_a_text_of_exactly_the_limit_is_not_called_truncated() -> None:
     encoded = encode(tiny_tokenizer(), Rows(["good " * 10, "good " * 11]), 12)
     assert encoded.lengths == [12, 12]
     assert encoded.num_truncated == 1
+
+
+def test_rows_are_cut_once_for_each_way_of_cutting() -> None:
+    rows, others = Rows(["was it good"], ["a film " * 20]), Rows(["was it good"], ["a film " * 20])
+    tokenizer, encodings = tiny_tokenizer(), Encodings(tiny_tokenizer())
+    ways: list[tuple[int, str, int | None]] = [(24, "truncate", None), (16, "truncate", None), (24, "truncate", 4)]
+    ways.append((24, "truncate", 8))
+    for cut in ways:
+        assert encodings.of(rows, *cut) is encodings.of(rows, *cut)
+        assert encodings.of(rows, *cut).ids == encode(tokenizer, rows, *cut).ids
+    assert len({id(encodings.of(own, *cut)) for own in (rows, others) for cut in ways}) == 8
+    numbers = [len(encodings.of(rows, *cut)) for cut in ways]
+    assert numbers[0] == numbers[1] == 1 < numbers[2] < numbers[3]

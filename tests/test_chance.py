@@ -12,7 +12,7 @@ import pytest
 from polytask.errors import RecipeError
 from polytask.tasks.chance import _statistic, compared, distinct, draws, interval, resampled
 from polytask.tasks.metrics import METRICS, score
-from polytask.tasks.task import Kind
+from polytask.tasks.task import Answer, Kind
 
 Answers = Sequence[Any]
 
@@ -26,6 +26,8 @@ def answers(kind: Kind, num_rows: int, num_labels: int, seed: int) -> tuple[Answ
             return draw.randrange(num_labels)
         if kind == "multilabel":
             return tuple(label for label in range(num_labels) if draw.random() < 0.3)
+        if kind == "span":
+            return (Answer(draw.choice(["the plot", "a plot", "a great plot", "plot and actor", "film"]), 0),)
         return draw.choice([0.5, 1.0, 1.5, 2.0, draw.random()])
 
     targets = [one() for _ in range(num_rows)]
@@ -36,7 +38,7 @@ CASES = [
     (metric, kind, num_labels, num_rows)
     for metric in METRICS
     for kind in METRICS[metric].kinds
-    for num_labels in ((0,) if kind == "regression" else (2, 5))
+    for num_labels in ((0,) if kind in ("regression", "span") else (2, 5))
     for num_rows in (3, 40)
 ]
 

@@ -137,7 +137,12 @@ def test_train_prints_the_object_that_programs_rely_on(trained: dict[str, Any], 
     assert trained["adapter"]["bytes"] == Path(trained["adapter"]["path"]).stat().st_size
     assert trained["parameters"]["trained"] == houlsby_parameters(size=8)
     assert trained["parameters"]["head"] == 2 * HIDDEN + 2
-    assert set(trained["train"]) == {"rows", "tokens", "epochs", "seconds", "tokens_per_second", "truncated"}
+    assert set(trained["train"]) == {"rows", "tokens", "epochs", "seconds", "tokens_per_second", "truncated"} | {
+        "padding",
+        "routing",
+    }
+    assert 0 <= trained["train"]["padding"] < 1
+    assert trained["train"]["routing"] == "looped"
     assert trained["train"]["rows"] + trained["validation"]["rows"] == 60
     assert set(trained["validation"]) == set(trained["test"]) == {"metric", "score", "rows", "interval"}
     assert trained["test"]["rows"] == 12
@@ -184,7 +189,7 @@ def test_the_same_seed_gives_the_same_tensors(
         (("--lr", "-1"), "lr=-1.0 is out of range"),
         (("--epochs", "0"), "epochs=0 is out of range"),
         (("--metric", "f2"), "no metric called 'f2'"),
-        (("--kind", "span"), "no kind of task in files called 'span'"),
+        (("--kind", "tagging"), "no kind of task in files called 'tagging'"),
         (("--text", "txt"), "column 'txt'"),
         (("--task", "a/b"), "'a/b' cannot be the name of a task"),
         (("--validation", "nowhere.csv"), "nowhere.csv"),
@@ -211,7 +216,13 @@ def test_train_refuses_one_class_only(tmp_path: Path) -> None:
 
 
 def test_an_unknown_option_is_a_usage_error() -> None:
-    assert polytask("train", "x.csv", "--epoch", "3").exit_code == 2
+    line = refused("train", "x.csv", "--epoch", "3")
+    assert line.startswith("error no such option: --epoch")
+    assert line.endswith(" What there is: polytask train --help")
+    assert "invalid value for '--epochs'" in refused("train", "x.csv", "--epochs", "three")
+    assert "missing argument" in refused("eval")
+    assert refused("trian") == "error no such command 'trian'. Did you mean 'train'? What there is: polytask --help"
+    assert "no such option: --verbose" in refused("--verbose")
 
 
 def test_an_interrupt_ends_with_130_and_stores_nothing(tmp_path: Path, reviews: Path, tiny_bert_folder: Path) -> None:
@@ -321,8 +332,13 @@ def test_predict_refuses_a_column_that_is_there_already(store: Path, tmp_path: P
         (("--task", "mood"), "there is nothing to answer"),
         (("--task", "mood", "a text", "--file", "in.csv"), "texts and a file are given"),
         (("--task", "mood", "a text", "--output", "out.csv"), "--output, --text and --text-pair are about a file"),
-        (("--task", "mood", "a text", "b", "--pair", "c"), "2 texts and 1 second texts"),
+        (("--task", "mood", "a text", "b", "--pair", "c"), "2 texts and 1 second text. Give one --pair"),
         (("--task", "mood", "--task", "spam", "a text"), "spam"),
+        (("--task", "mood", ""), "the text is empty, and there is nothing to answer"),
+        (("--task", "mood", "a text", " "), "text 2 of 2 is empty"),
+        (("--task", "mood", "a text", "--pair", ""), "the second text is empty"),
+        (("--task", "mood", __file__), "is a file, not a text. To answer its rows: polytask predict --file "),
+        (("--task", "Mood", "a text"), "Did you mean 'mood'?"),
         (("--task", "mood@7", "a text"), "no version of 'mood' called '7'"),
     ],
 )
@@ -389,7 +405,7 @@ def test_tasks_of_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
 def test_tasks_says_what_is_damaged(own_store: Path) -> None:
     file = own_store / "a" / "1.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    assert "1 files" in polytask("tasks", "--store", own_store).stderr
+    assert "1 file in" in polytask("tasks", "--store", own_store).stderr
     result = polytask("tasks", "--store", own_store, "--verify")
     assert result.exit_code == 2
     assert "truncated" in result.stderr

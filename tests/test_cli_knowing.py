@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -257,12 +258,50 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on_to_the_same_adapter(
     assert kept.exists()
     assert json.loads(succeeded("verify", "--store", tmp_path / "cut", "--json")) == []
     content = kept.read_bytes()
-    assert "recipe.lr was 0.01 and is 0.1" in refused(*asked("cut"), "--resume", "--lr", 0.1)
+    assert "another run: lr was 0.01 and is 0.1" in refused(*asked("cut"), "--resume", "--lr", 0.1)
     assert kept.read_bytes() == content
     whole = json.loads(succeeded(*asked("whole"), "--json"))
-    resumed = json.loads(succeeded(*shlex.split(command), "--json"))
+    result = polytask(*shlex.split(command), "--json")
+    assert re.search(r"note goes on at step \d+ of 100 of 'mood'\n", result.stderr), result.stderr
+    resumed = json.loads(result.stdout)
     assert resumed["adapter"]["tensor_digest"] == whole["adapter"]["tensor_digest"]
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["mood"]
+
+
+def test_a_second_run_of_a_task_is_refused_while_the_first_is_at_work(
+    reviews: Path, backbone: Path, tmp_path: Path
+) -> None:
+    asked = ("train", reviews, "--task", "mood", "--backbone", backbone, "--store", tmp_path / "store", *QUICK)
+    process = start(*asked, "--epochs", 100_000)
+    try:
+        line = refused(*asked, "--epochs", 1)
+        assert f"mood.ckpt is under way already, in process {process.pid}. Wait for it" in line
+    finally:
+        process.kill()
+        process.communicate()
+    succeeded(*asked, "--epochs", 1)
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["mood"]
+
+
+def test_the_columns_of_the_training_are_remembered(backbone: Path, tmp_path: Path) -> None:
+    header = ("text", "message", "label", "kind")
+    rows = [("same", text, str(number % 3), label) for number, (text, label) in enumerate(ROWS * 4)]
+    source = table(tmp_path / "in.csv", rows, header)  # type: ignore[arg-type]
+    where = ("--store", tmp_path / "store")
+    shared = ("--text", "message", "--label", "kind", "--epochs", 12, "--backbone", backbone, *where, *QUICK)
+    succeeded("train", source, "--task", "mood", *shared, "--seed", 1, "--lr", 0.02)
+    asked, named = ("--task", "mood", *where, "--json"), ("--text", "message", "--label", "kind")
+    result = polytask("eval", source, *asked)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == succeeded("eval", source, *asked, *named)
+    both = ("compare", "mood", "mood@1", source, *where, "--json")
+    assert succeeded(*both) == succeeded(*both, *named)
+    answers = succeeded("predict", "--file", source, *asked)
+    assert answers == succeeded("predict", "--file", source, *asked, "--text", "message")
+    assert answers != succeeded("predict", "--file", source, *asked, "--text", "text")
+    usual = polytask("eval", table(tmp_path / "usual.csv", ROWS), "--task", "mood", *where)
+    assert usual.exit_code == 0
+    assert "has no column 'message' and 'kind', of which mood@1 was trained" in " ".join(usual.stderr.split())
 
 
 def test_without_resume_an_interrupted_run_is_set_aside_and_said(reviews: Path, backbone: Path, tmp_path: Path) -> None:

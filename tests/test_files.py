@@ -173,8 +173,8 @@ def test_kinds_and_metrics_that_do_not_exist_or_fit_are_refused(put):
         read_task(path, metric="acc")
     with pytest.raises(RecipeError, match="this is a classification task"):
         read_task(path, metric="pearson")
-    with pytest.raises(UnknownName, match=r"no kind of task in files called 'span'"):
-        read_task(path, kind="span")
+    with pytest.raises(UnknownName, match=r"no kind of task in files called 'tagging'"):
+        read_task(path, kind="tagging")
 
 
 def test_rows_to_be_answered_keep_every_column(put):

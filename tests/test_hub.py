@@ -6,6 +6,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 
 from polytask.errors import DataError
 from polytask.tasks.hub import read_hub
+from polytask.tasks.task import Answer
 
 LABEL = ClassLabel(names=["unacceptable", "acceptable"])
 
@@ -64,3 +65,17 @@ def test_a_configuration_that_is_not_there_is_refused_with_those_that_are(tmp_pa
 def test_a_data_set_that_cannot_be_reached_is_refused():
     with pytest.raises(DataError, match=r"nyu-mll/no-such-set:x: the data set cannot be loaded: .*Check its name at"):
         read_hub("nyu-mll/no-such-set:x")
+
+
+def test_questions_with_answers_make_a_task_of_spans(tmp_path):
+    rows = {
+        "title": [f"t{row % 10}" for row in range(40)],
+        "context": [f"Rollo led the raiders {row % 10}." for row in range(40)],
+        "question": [f"Who led {row}?" for row in range(40)],
+        "answers": [{"text": ["Rollo"], "answer_start": [0]}] * 40,
+    }
+    (tmp_path / "squad").mkdir()
+    Dataset.from_dict(rows).to_parquet(tmp_path / "squad" / "train.parquet")
+    task = read_hub(str(tmp_path / "squad"), kind="span")
+    assert (task.name, task.kind, len(task.train), len(task.validation)) == ("squad", "span", 36, 4)
+    assert task.train.targets[0] == (Answer("Rollo", 0),)

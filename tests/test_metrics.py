@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from polytask.errors import RecipeError, UnknownName
 from polytask.tasks.metrics import METRICS, all_scores, default_metric, fitting_metric, metrics_for, score
+from polytask.tasks.task import Answer
 
 EXTREMES = {
     "classification": ([0, 1, 2, 1, 0], [0, 1, 2, 1, 0]),
@@ -142,3 +143,11 @@ def test_importing_tasks_imports_nothing_heavy():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "[]"
+
+
+def test_spans_are_scored_against_all_answers_that_are_right():
+    right = [(Answer("Denver", 0), Answer("the Broncos", 4)), (Answer("fifty points", 9),), (Answer("x", 0),)]
+    given = [(Answer("Broncos.", 8),), (Answer("fifty", 9),), ()]
+    assert score("span_f1", "span", right, given) == pytest.approx((1 + 2 / 3 + 0) / 3)
+    assert all_scores("span", right, given) == {"span_f1": pytest.approx(5 / 9), "exact_match": pytest.approx(1 / 3)}
+    assert default_metric("span") == "span_f1"

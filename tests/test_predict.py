@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from polytask.backbones import Backbone, load_backbone
-from polytask.errors import NoSuchAdapter, RouteError, WrongBackbone, WrongDepth
+from polytask.errors import DataError, NoSuchAdapter, RouteError, WrongBackbone, WrongDepth
 from polytask.methods import METHODS, FullFineTuning, Houlsby
 from polytask.predict import MultiTask, Prediction
 from polytask.store import Store
@@ -98,6 +98,21 @@ def test_what_cannot_be_answered_is_refused(tiny_backbone: Backbone, store: Stor
     deeper = load_backbone(save_tiny(tmp_path / "deep", num_hidden_layers=3), device="cpu", dtype="float32")
     with pytest.raises(WrongDepth, match=r"2 layers.*3"):
         MultiTask(deeper, store).predict(TEXTS, "mood")
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ([""], "the text is empty, and there is nothing to answer"),
+        (["good film", " \n"], "text 2 of 2 is empty"),
+        (["good film", None], "text 2 of 2 is empty"),
+        ([("good film", "\t")], "the second text is empty"),
+        ([("good film", "a plot"), ("", "a plot")], "text 2 of 2 is empty"),
+    ],
+)
+def test_an_empty_text_is_refused(tiny_backbone: Backbone, store: Store, texts: list[str], said: str) -> None:
+    with pytest.raises(DataError, match=f"{said}.*Give it, or leave it out"):
+        MultiTask(tiny_backbone, store).predict(texts, "mood")
 
 
 def test_in_bf16_company_changes_answers_by_no_more_than_rounding(

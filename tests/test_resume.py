@@ -125,8 +125,8 @@ def test_a_changed_recipe_data_or_backbone_is_refused_by_name(
             train(backbone, task, recipe, checkpoint=path, resume=True)
         assert path.read_bytes() == content
 
-    refused(r"recipe.lr was 0.01 and is 0.001", recipe=replace(RECIPE, lr=1e-3))
-    refused(r"recipe.method.size was 4 and is 8", recipe=replace(RECIPE, method=Houlsby(8)))
+    refused(r"another run: lr was 0.01 and is 0.001", recipe=replace(RECIPE, lr=1e-3))
+    refused(r"another run: size was 4 and is 8", recipe=replace(RECIPE, method=Houlsby(8)))
     refused(r"data was '\w+' and is", task=replace(tiny_task, train=Rows(["a"] * 48, targets=[0, 1] * 24)))
     other = load_backbone(save_tiny(tmp_path / "other", seed=1), device="cpu", dtype="float32", pooling="mean")
     refused("backbone was", backbone=other)

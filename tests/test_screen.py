@@ -9,6 +9,7 @@ from rich.console import Console
 
 from polytask import screen
 from polytask.predict import Prediction
+from polytask.train.recipe import Recipe
 
 
 def shown(renderable: object) -> str:
@@ -30,6 +31,15 @@ def test_bytes_are_told_in_the_unit_that_fits(size: float, words: str) -> None:
     assert screen.bytes_in_words(size) == words
 
 
+def test_one_is_not_told_as_many() -> None:
+    assert [screen.counted(number, "epoch") for number in (0, 1, 2, 2000)] == [
+        "0 epochs",
+        "1 epoch",
+        "2 epochs",
+        "2,000 epochs",
+    ]
+
+
 def test_a_long_text_is_cut_to_one_line() -> None:
     assert screen.shortened("one\ntwo   three", 9) == "one two…"
 
@@ -42,10 +52,16 @@ def test_no_text_is_taken_for_markup() -> None:
 
 def test_each_kind_of_answer_is_told() -> None:
     assert screen.answer_in_words(Prediction("a", score=3.14159)).plain == "3.142"
+    answer = Prediction("a", answer="martial  spirit", start=3, end=18, score=0.871)
+    assert screen.answer_in_words(answer).plain == "martial spirit 87%"
     assert screen.answer_in_words(Prediction("a", labels=("x", "y"), probs={"x": 0.9, "y": 0.8})).plain == "x, y"
     assert screen.answer_in_words(Prediction("a", labels=(), probs={"x": 0.1})).plain == "(none)"
 
 
 def test_texts_that_lost_their_end_are_counted() -> None:
-    assert "12 of 100 texts (12%)" in screen.truncated(12, 100, 64).plain
-    assert "none of the 100 texts" in screen.truncated(0, 100, 64).plain
+    recipe = Recipe(max_length=64).to_json()
+    assert "12 of 100 texts (12%)" in screen.truncated(12, 100, recipe).plain
+    assert "none of 100 texts" in screen.truncated(0, 100, recipe).plain
+    of_spans = {**recipe, "stride": 21}
+    assert "none: what is longer" in screen.truncated(0, 100, of_spans).plain
+    assert "3 of 100 questions lost their end" in screen.truncated(3, 100, of_spans).plain

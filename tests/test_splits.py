@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polytask.errors import RecipeError
-from polytask.tasks.splits import hold_out
+from polytask.tasks.splits import drawn, hold_out, hold_out_groups
 from polytask.tasks.task import Rows
 
 
@@ -70,3 +70,32 @@ def test_a_regression_is_split_as_a_whole():
 def test_a_share_that_is_none_is_refused(share):
     with pytest.raises(RecipeError, match="must lie between 0 and 1"):
         hold_out(rows([0, 1]), "classification", share=share)
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=200), st.integers(0, 3), st.floats(0.01, 0.5))
+def test_a_group_is_held_out_whole_or_not_at_all(groups, seed, share):
+    train, validation = hold_out_groups(groups, share=share, seed=seed)
+    assert sorted(train + validation) == list(range(len(groups)))
+    assert train
+    assert validation
+    if len(set(groups)) > 1:
+        assert not {groups[row] for row in train} & {groups[row] for row in validation}
+
+
+def test_groups_come_near_to_the_share_and_the_seed_chooses_them():
+    groups = [row // 7 for row in range(700)]
+    first = hold_out_groups(groups)
+    assert len(first[1]) == 70
+    assert first == hold_out_groups(groups)
+    assert first != hold_out_groups(groups, seed=1)
+    assert len(hold_out_groups(groups, most=35)[1]) == 35
+    assert hold_out_groups(["one"]) == ([0], [])
+    with pytest.raises(RecipeError, match="must lie between 0 and 1"):
+        hold_out_groups(groups, share=1)
+
+
+def test_rows_are_drawn_in_their_order_and_by_seed():
+    rows = drawn(100, 10)
+    assert rows == sorted(set(rows)) == drawn(100, 10)
+    assert rows != drawn(100, 10, seed=1)
+    assert drawn(3, 10) == [0, 1, 2]

@@ -22,6 +22,7 @@ from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerBase, 
 from polytask.errors import BackboneError, DataError, PolytaskError, RecipeError
 from polytask.tasks.squad import (
     Answer,
+    Span,
     Window,
     best_answers,
     evaluate,
@@ -30,7 +31,10 @@ from polytask.tasks.squad import (
     n_best_answers,
     normalised,
     read_squad,
+    squad_table,
+    squad_task,
     windows,
+    with_probabilities,
 )
 from polytask.tasks.task import Rows
 
@@ -182,6 +186,53 @@ def changed(**changes: Any) -> dict[str, Any]:
 def test_what_is_not_squad_is_refused_with_its_place(tmp_path: Path, content: object, problem: str) -> None:
     with pytest.raises(DataError, match=problem):
         read_squad(save(tmp_path / "bad.json", content))
+
+
+def articles(num_articles: int, num_questions: int = 4) -> dict[str, Any]:
+    made = [
+        {
+            **squad(*(qa(f"{at}.{n}") for n in range(num_questions)), context=f"{CONTEXT} {at}")["data"][0],
+            "title": f"t{at}",
+        }
+        for at in range(num_articles)
+    ]
+    return {"data": made}
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_the_folder_becomes_a_task_with_dev_as_its_test(tmp_path: Path, suffix: str) -> None:
+    for part, content in {"train": articles(20), "dev": articles(2)}.items():
+        text = json.dumps(content).encode()
+        (tmp_path / f"{part}-v1.1.json{suffix}").write_bytes(gzip.compress(text) if suffix else text)
+    task = squad_task(tmp_path)
+    assert (task.name, task.kind, task.labels, task.metric) == ("squad", "span", (), "span_f1")
+    assert (len(task.train), len(task.validation), len(task.test or ())) == (72, 8, 8)
+    assert not set(task.train.pairs or ()) & set(task.validation.pairs or ())
+    assert task == squad_task(tmp_path / f"train-v1.1.json{suffix}", tmp_path / f"dev-v1.1.json{suffix}")
+    assert squad_task(tmp_path, seed=1).validation.ids != task.validation.ids
+
+
+def test_a_limit_draws_from_all_articles_and_says_so(tmp_path: Path) -> None:
+    path = save(tmp_path / "train.json", articles(20, 10))
+    task = squad_task(path, limit=60)
+    assert len(task.train) + len(task.validation) == 60
+    assert len(set(task.train.pairs or ())) > 10
+    assert not set(task.train.pairs or ()) & set(task.validation.pairs or ())
+    assert task.notes == ("squad: 60 of 200 training questions, drawn with seed 0",)
+    assert task.test is None
+
+
+def test_a_folder_without_the_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train-v1\.1\.json: cannot be read"):
+        squad_task(tmp_path)
+
+
+def test_a_table_of_a_file_knows_its_articles(tmp_path: Path) -> None:
+    table = squad_table(save(tmp_path / "dev.json", articles(2, 1)))
+    assert table.header == ("id", "title", "context", "question", "answers")
+    assert [row[1] for row in table.rows] == ["t0", "t1"]
+    assert table.rows[1][4] == (Answer("martial spirit", CONTEXT.index("martial")),)
+    assert squad_table(tmp_path / "dev.json", labelled=False).header == ("id", "title", "context", "question")
 
 
 # Windows
@@ -386,6 +437,12 @@ def test_the_best_window_wins_and_a_span_seen_twice_counts_once() -> None:
     spans = n_best_answers([left, right], start, end)["q"]
     assert (spans[0].text, spans[0].score) == ("two", 6.0)
     assert max(Counter((span.start, span.end) for span in spans).values()) == 1
+
+
+def test_probabilities_are_shares_among_the_candidates() -> None:
+    spans = [Span("a", 0, 1, 1000.0), Span("b", 2, 3, 1000.0 - math.log(3))]
+    assert [span.score for span in with_probabilities(spans)] == pytest.approx([0.75, 0.25])
+    assert with_probabilities([]) == (Span("", 0, 0, 0.0),)
 
 
 def test_questions_are_kept_apart() -> None:

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
@@ -18,7 +19,9 @@ from polytask.adapter import Adapter
 from polytask.backbones import Backbone, load_backbone
 from polytask.errors import CheckpointError, RecipeError
 from polytask.methods import METHODS, Houlsby, LoRA, TopLayers
+from polytask.tasks.metrics import METRICS, Metric
 from polytask.tasks.task import Rows, Task
+from polytask.train.fused import train_many
 from polytask.train.grid import grid, in_words, varying
 from polytask.train.loop import Evaluated, Failed, Step, train
 from polytask.train.recipe import Recipe
@@ -123,6 +126,82 @@ def test_the_best_is_the_adapter_with_the_highest_validation_score(tiny_backbone
     assert swept.best_run.recipe.lr == 1e-2
 
 
+def test_the_texts_of_a_task_are_cut_once_for_all_of_its_runs(
+    tiny_backbone: Backbone, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    plain = tiny_backbone.tokenizer
+
+    class Counting:
+        def __call__(self, texts: list[str], *rest: object, **options: object) -> object:
+            asked.append(texts)
+            return plain(texts, *rest, **options)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(plain, name)
+
+    monkeypatch.setattr(tiny_backbone, "tokenizer", Counting())
+    once = replace(BASE, epochs=1)
+    sweep(tiny_backbone, tiny_task, grid(once, lr=(1e-3, 1e-2), seeds=2))
+    assert tiny_task.test is not None
+    parts = (tiny_task.train, tiny_task.validation, tiny_task.test)
+    assert sorted(asked) == sorted(list(rows.texts) for rows in parts)
+    asked.clear()
+    train_many(tiny_backbone, {name: (tiny_task, replace(once, max_length=int(name))) for name in ("64", "32", "16")})
+    assert len(asked) == 9
+
+
+def test_only_the_best_run_is_asked_the_test_rows_unless_all_are_to_be(
+    tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
+) -> None:
+    recipes = grid(BASE, lr=(1e-5, 1e-2), seeds=2)
+    swept = sweep(tiny_backbone, tiny_task, recipes, folder=tmp_path)
+    tested = [run for run in swept.runs if run.result is not None and run.result.test is not None]
+    assert [run.key for run in tested] == [swept.best_run.key]
+    alone, result = train(tiny_backbone, tiny_task, swept.best_run.recipe)
+    assert tested[0].result is not None
+    assert tested[0].result.test == result.test
+    assert swept.best.header.result["test"] == alone.header.result["test"]
+    assert swept.best.header.score == alone.header.score
+    others = sweep(tiny_backbone, tiny_task, recipes, folder=tmp_path, test="all")
+    assert all(run.result is not None and run.result.test is not None for run in others.runs)
+    assert others.best.header.digest == swept.best.header.digest
+    with pytest.raises(RecipeError, match="test='some' is out of range"):
+        sweep(tiny_backbone, tiny_task, recipes, test="some")  # type: ignore[arg-type]
+
+
+def nearness(targets: Sequence[float], predictions: Sequence[float], num_labels: int) -> float:
+    """The mean squared error, the higher the better: unlike a correlation, not blind to unit and offset."""
+    return -fmean((target - given) ** 2 for target, given in zip(targets, predictions, strict=True))
+
+
+@pytest.mark.parametrize("metric", ["pearson", "nearness"])
+def test_a_regression_has_the_test_score_that_it_has_alone(
+    tiny_backbone: Backbone, metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METRICS, "nearness", Metric("nearness", ("regression",), nearness))
+    rows = Rows([*GOOD, *BAD] * 2, targets=([70.0] * len(GOOD) + [50.0] * len(BAD)) * 2)
+    task = Task("stars", "regression", (), metric, rows, rows.take(range(12)), rows)
+    swept = sweep(tiny_backbone, task, [BASE])
+    _, result = train(tiny_backbone, task, BASE)
+    assert swept.best_run.result is not None
+    assert swept.best_run.result.test is not None
+    assert result.test is not None
+    assert swept.best_run.result.test.score == pytest.approx(result.test.score, rel=1e-4)
+
+
+def test_results_tell_of_padding_and_of_company(tiny_backbone: Backbone, tiny_task: Task) -> None:
+    events: list[object] = []
+    twice = sweep(tiny_backbone, tiny_task, grid(replace(BASE, batch_size=24), seeds=2), progress=events.append)
+    shares = {run.key: [e.padding for e in events if isinstance(e, Step) and e.job == run.key] for run in twice.runs}
+    for run in twice.runs:
+        assert run.result is not None
+        assert run.result.train["routing"] == "grouped"
+        assert run.result.train["padding"] == pytest.approx(fmean(shares[run.key]))
+        assert 0 < run.result.train["padding"] < 1
+    assert train(tiny_backbone, tiny_task, BASE)[1].train["routing"] == "looped"
+
+
 def test_what_is_left_open_is_resolved_before_it_is_named(tiny_backbone: Backbone, tiny_task: Task) -> None:
     quick = Recipe(Houlsby(4), batch_size=48, patience=1)
     (run,) = sweep(tiny_backbone, tiny_task, [quick]).runs
@@ -173,7 +252,7 @@ def test_a_run_that_diverges_is_a_result_and_harms_no_other(
 def test_where_all_diverge_there_is_no_best(tiny_backbone: Backbone, tiny_task: Task) -> None:
     swept = sweep(tiny_backbone, tiny_task, [DIVERGING])
     assert [run.status for run in swept.runs] == ["diverged"]
-    with pytest.raises(RecipeError, match=r"all 1 runs of the sweep diverged.*Lower the learning rate"):
+    with pytest.raises(RecipeError, match=r"no run of the sweep has a result: all diverged.*Lower the learning rate"):
         _ = swept.best
     with pytest.raises(RecipeError, match="diverged"):
         _ = swept.best_run

@@ -78,7 +78,7 @@ def test_a_person_sees_one_line_a_run_a_table_and_what_to_do_next(
     assert result.exit_code == 0, result.output
     assert len(re.findall(r"^lr 1e-2, seed [01]: over after epoch 3/3, validation accuracy", result.stderr, re.M)) == 2
     assert re.search(r"1e-2 +\d\.\d{3} ± \d\.\d{3} +2 ", result.stdout)
-    assert "4 runs are kept in sweeps/mood" in result.stdout
+    assert "kept in sweeps/mood: 4 runs" in result.stdout
     assert "polytask show mood@1" in result.stdout
     assert (tmp_path / "adapters" / "mood" / "1.safetensors").is_file()
 
@@ -106,6 +106,29 @@ def test_sweep_refuses(
     where = ("--backbone", tiny_bert_folder, "--results", tmp_path / "runs", "--store", tmp_path / "store")
     assert message in refused("sweep", reviews, "--task", "mood", *where, *arguments)
     assert not (tmp_path / "store").exists()
+
+
+def test_sweep_reads_long_texts_in_windows(
+    tmp_path: Path,
+    reviews: Path,  # noqa: F811
+    averaging_folder: Path,  # noqa: F811
+) -> None:
+    printed = sweep(reviews, averaging_folder, tmp_path, "--long", "split", "--max-length", 4, "--epochs", 1)
+    assert printed["best"]["recipe"]["long"] == "split"
+    assert printed["best"]["train"]["truncated"] == 0
+
+
+def test_train_tune_tells_programs_what_it_chose_and_why(
+    tmp_path: Path,
+    reviews: Path,  # noqa: F811
+    averaging_folder: Path,  # noqa: F811
+) -> None:
+    where = ("--backbone", averaging_folder, "--store", tmp_path / "store", "--dtype", "float32", "--json")
+    short = ("--task", "mood", "--epochs", 2, "--batch-size", 8, "--tune", "--method", "layernorm")
+    tuned = json.loads(succeeded("train", reviews, *short, *where))["tuned"]
+    assert set(tuned) == {"why", "recipe", "trials"}
+    assert tuned["why"].startswith(f"{tuned['trials'][0]['name']}: accuracy")
+    assert [set(trial) for trial in tuned["trials"]] == [{"name", "epochs", "score"}] * 4
 
 
 def test_sweep_refuses_a_folder_of_other_data(

@@ -28,6 +28,15 @@ from collections.abc import Iterable
 from os import PathLike
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like ``name``, in capital or small letters; None where none is like it."""
+    folded: dict[str, str] = {}
+    for own in known:
+        folded.setdefault(own.casefold(), own)
+    near = difflib.get_close_matches(name.strip().casefold(), folded, n=1)
+    return folded[near[0]] if near else None
+
+
 class PolytaskError(ValueError):
     """A mistake its user can mend; the message says how."""
 
@@ -42,8 +51,8 @@ class UnknownName(PolytaskError):
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         known = list(known)
-        near = difflib.get_close_matches(name, known, n=1)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
+        near = nearest(name, known)
+        guess = "" if near is None else f" Did you mean {near!r}?"
         there = f" There are: {', '.join(known)}" if known else f" There is no {what} yet"
         super().__init__(f"no {what} called {name!r}.{guess}{there}")
 

@@ -20,39 +20,47 @@ aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
 
 
 class Frozen:
-    """A frozen linear ``[O, I]``, its weight laid out once as the processor's matrix unit reads it.
+    """Frozen linears of one input side by side, ``[O, I]``; the weight laid out once as the matrix unit reads it.
 
     An ordinary product lays the weight out anew each time, which for a short batch takes longer than the product
     (benchmarks/products.py). Where torch has no such layout, or for other types than bf16, it is an ordinary product.
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
-        self.linear = linear
-        self._made_of: tuple[int, int, torch.dtype] | None = None
-        self._packed: Tensor | None = None
+    def __init__(self, *linears: nn.Linear) -> None:
+        self.linears = linears
+        self._made_of: object = None
+        self._made: tuple[Tensor, Tensor, Tensor | None] | None = None
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no weight trains."""
+        return not any(linear.weight.requires_grad for linear in self.linears)
 
     @property
     def weight(self) -> Tensor:
         """``[O, I]``."""
-        return self.linear.weight
+        return self._parts()[0]
 
     def __call__(self, x: Tensor) -> Tensor:
         """``[N, I]`` to ``[N, O]``."""
-        packed = self.packed()
+        weight, bias, packed = self._parts()
         if packed is None:
-            return torch.addmm(self.linear.bias, x, self.weight.t())
-        out: Tensor = mkldnn._linear_pointwise(x, packed, self.linear.bias, "none", [], "")
+            return torch.addmm(bias, x, weight.t())
+        out: Tensor = mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
         return out
 
-    def packed(self) -> Tensor | None:
-        """The weight in the matrix unit's layout; None where an ordinary product is taken."""
-        weight = self.weight
-        made_of = (weight.data_ptr(), weight._version, weight.dtype)
-        if self._made_of != made_of:
-            can = weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and PACKS
-            self._packed = mkldnn._reorder_linear_weight(weight.detach()) if can else None
+    def _parts(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Weight, bias and the weight in the matrix unit's layout, made again when a linear's weight is another."""
+        made_of = [(linear.weight.data_ptr(), linear.weight._version, linear.weight.dtype) for linear in self.linears]
+        if self._made is None or self._made_of != made_of:
+            weights, biases = (
+                [getattr(linear, part).detach() for linear in self.linears] for part in ("weight", "bias")
+            )
+            weight, bias = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in (weights, biases))
+            can = PACKS and weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
+            self._made = weight, bias, mkldnn._reorder_linear_weight(weight) if can else None
             self._made_of = made_of
-        return self._packed
+        return self._made
 
 
 PACKS = torch.backends.mkldnn.is_available() and all(
@@ -89,32 +97,68 @@ class Attend(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, num_heads: int, bias: Tensor | None, keep: Tensor | None
     ) -> Tensor:
-        """``q``, ``k``, ``v``: ``[B, T, D]``; ``bias`` on the scores, ``[BH, 1, T]``; ``keep`` ``[B, H, T, T]``."""
-        ctx.num_heads, ctx.scale = num_heads, (q.shape[-1] // num_heads) ** -0.5
+        """``q``, ``k``, ``v``: ``[B, T, D]``; ``bias`` on the scores, ``[BH, T, T]``; ``keep`` ``[B, H, T, T]``."""
+        ctx.num_heads = num_heads
         q, k, v = (split(t, num_heads) for t in (q, k, v))
-        probs = q.new_empty(len(q), q.shape[1], q.shape[1])
-        torch.baddbmm(probs if bias is None else bias, q, k.mT, beta=bias is not None, alpha=ctx.scale, out=probs)
-        torch.softmax(probs, -1, out=probs)
-        dropped = probs if keep is None else probs * keep.view_as(probs)
-        out = torch.bmm(dropped, v)
-        ctx.save_for_backward(q, k, v, probs, dropped, out)
-        return joined(out, num_heads)
+        return attended(ctx, q, k, v, bias, keep)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """The dropout's mask is not needed again: it stands in ``dropped``.
+        """The gradients of ``q``, ``k`` and ``v``."""
+        grads = attended_backward(ctx, grad)
+        return (*(joined(t, ctx.num_heads) for t in grads), None, None, None)
 
-        A softmax's gradient needs the sum of its outputs times their gradients; over a row of probabilities that is
-        the product of the row's output and its gradient, which is shorter (FlashAttention-2, arXiv:2307.08691).
-        """
-        q, k, v, probs, dropped, out = ctx.saved_tensors
-        grad = split(grad, ctx.num_heads)
-        of_v = torch.bmm(dropped.mT, grad)
-        of_scores = torch.bmm(grad, v.mT).mul_(dropped)
-        of_scores.addcmul_(probs, (grad * out).sum(-1, keepdim=True), value=-1)
-        of_q = torch.baddbmm(q, of_scores, k, beta=0, alpha=ctx.scale)
-        of_k = torch.baddbmm(k, of_scores.mT, q, beta=0, alpha=ctx.scale)
-        return (*(joined(t, ctx.num_heads) for t in (of_q, of_k, of_v)), None, None, None)
+
+class SelfAttend(torch.autograd.Function):
+    """``Project`` and ``Attend`` in one, where nothing is added to queries, keys and values."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, linear: Frozen, num_heads: int, bias: Tensor | None, keep: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """``[B, T, D]`` to twice ``[B, T, D]``; ``linear`` makes queries, keys and values side by side."""
+        ctx.linear, ctx.num_heads = linear, num_heads
+        b, t, d = x.shape
+        qkv = linear(x.view(-1, d)).view(b, t, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.reshape(3, b * num_heads, t, -1)
+        return attended(ctx, q, k, v, bias, keep), x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, of_x: Tensor) -> tuple[Tensor | None, ...]:
+        """One product adds to the gradient that ``x`` has from elsewhere."""
+        b, t, d = of_x.shape
+        of_qkv = attended_backward(ctx, grad).view(3, b, ctx.num_heads, t, -1).permute(1, 3, 0, 2, 4)
+        out = torch.addmm(of_x.reshape(-1, d), of_qkv.reshape(-1, 3 * d), ctx.linear.weight)
+        return out.view_as(of_x), None, None, None, None
+
+
+def attended(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, keep: Tensor | None) -> Tensor:
+    """``[BH, T, D/H]`` each to ``[B, T, D]``."""
+    ctx.scale = q.shape[-1] ** -0.5
+    probs = q.new_empty(len(q), q.shape[1], q.shape[1])
+    torch.baddbmm(probs if bias is None else bias, q, k.mT, beta=bias is not None, alpha=ctx.scale, out=probs)
+    torch.softmax(probs, -1, out=probs)
+    dropped = probs if keep is None else probs * keep.view_as(probs)
+    out = torch.bmm(dropped, v)
+    ctx.save_for_backward(q, k, v, probs, dropped, out)
+    return joined(out, ctx.num_heads)
+
+
+def attended_backward(ctx: Any, grad: Tensor) -> Tensor:
+    """The gradients of ``q``, ``k`` and ``v``, ``[3, BH, T, D/H]``. The mask is not needed: it stands in ``dropped``.
+
+    A softmax's gradient needs the sum of its outputs times their gradients; over a row of probabilities that is the
+    product of the row's output and its gradient, which is shorter (FlashAttention-2, arXiv:2307.08691).
+    """
+    q, k, v, probs, dropped, out = ctx.saved_tensors
+    grads: Tensor = q.new_empty(3, *q.shape)
+    grad = split(grad, ctx.num_heads)
+    torch.bmm(dropped.mT, grad, out=grads[2])
+    of_scores = torch.bmm(grad, v.mT).mul_(dropped)
+    of_scores.addcmul_(probs, (grad * out).sum(-1, keepdim=True), value=-1)
+    torch.baddbmm(q, of_scores, k, beta=0, alpha=ctx.scale, out=grads[0])
+    torch.baddbmm(k, of_scores.mT, q, beta=0, alpha=ctx.scale, out=grads[1])
+    return grads
 
 
 def split(x: Tensor, num_heads: int) -> Tensor:

@@ -33,7 +33,7 @@ from typing import Any, cast
 from polytask.architectures import POOLINGS, Pooling
 from polytask.errors import AdapterError, PolytaskError
 from polytask.methods import Method, described, method_described
-from polytask.tasks.task import KINDS, Kind
+from polytask.tasks.task import KINDS, Kind, num_outputs
 
 FORMAT = 1
 MAX_HEADER_BYTES = 1 << 20
@@ -82,8 +82,8 @@ class HeadHeader:
 
     @property
     def num_outputs(self) -> int:
-        """Rows of the head's weight: one a label, one for a score, two for a span's ends."""
-        return {"regression": 1, "span": 2}.get(self.kind, len(self.labels))
+        """Rows of the head's weight."""
+        return num_outputs(self.kind, len(self.labels))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polytask.architectures import Architecture
-from polytask.frozen import Attend, FeedForward, Frozen, Linear, Project
+from polytask.frozen import Attend, FeedForward, Frozen, Linear, Project, SelfAttend
 from polytask.noise import KeyedDropout
 from polytask.routing import Route
 from polytask.sites import Site
@@ -51,6 +51,7 @@ class FastLayer:
         attention: Any = layer.get_submodule("attention")
         output: Any = layer.get_submodule("output")
         self.projections = [Frozen(getattr(attention.self, name)) for name in INSIDE]
+        self.projection = Frozen(*(getattr(attention.self, name) for name in INSIDE))
         self.dense, self.down = Frozen(attention.output.dense), Frozen(output.dense)
         self.up = Frozen(layer.get_submodule("intermediate.dense"))  # type: ignore[arg-type]
         self.drops: list[Any] = [attention.self.dropout, attention.output.dropout, output.dropout]
@@ -68,7 +69,7 @@ class FastLayer:
     def holds(self, hidden: Tensor, mask: Tensor | None, active: list[Attached]) -> bool:
         """Whether this way is right for the batch in flight."""
         linears = (*self.projections, self.dense, self.up, self.down)
-        is_frozen = not any(linear.weight.requires_grad for linear in linears)
+        is_frozen = all(linear.is_frozen for linear in linears)
         is_keyed = not self.layer.training or all(
             type(drop) is KeyedDropout and drop.noise.draws for drop in self.drops
         )
@@ -91,15 +92,29 @@ class FastLayer:
 
     def attention(self, x: Tensor, mask: Tensor | None, attached: Attached | None) -> tuple[Tensor, Tensor]:
         """The attention's branch, and ``x``."""
+        keep = self._keep(0, x, (len(x), self.num_heads, x.shape[1], x.shape[1]))
+        if keep is None and not (torch.is_grad_enabled() and x.requires_grad):
+            return self._out(self._glance(x, mask, attached), x), x
+        bias = _bias(mask, self.num_heads, x)
+        if not any(self._place(site, attached) for site in INSIDE):
+            context, x = SelfAttend.apply(x, self.projection, self.num_heads, bias, keep)  # type: ignore[no-untyped-call]
+            return self._out(context, x), x
         *projected, x_again = Project.apply(x, *self.projections)  # type: ignore[no-untyped-call]
         q, k, v = (self.meet(site, x, y, attached) for site, y in zip(INSIDE, projected, strict=True))
-        keep = self._keep(0, x, (len(x), self.num_heads, x.shape[1], x.shape[1]))
-        if keep is None and not (torch.is_grad_enabled() and q.requires_grad):
-            heads = [t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v)]
-            context = F.scaled_dot_product_attention(heads[0], heads[1], heads[2], mask).transpose(1, 2).flatten(2)
-        else:
-            context = Attend.apply(q, k, v, self.num_heads, _bias(mask, self.num_heads, x), keep)  # type: ignore[no-untyped-call]
-        return Linear.apply(context, self.dense, self._keep(1, x)), x_again  # type: ignore[no-untyped-call]
+        context = Attend.apply(q, k, v, self.num_heads, bias, keep)  # type: ignore[no-untyped-call]
+        return self._out(context, x), x_again
+
+    def _glance(self, x: Tensor, mask: Tensor | None, attached: Attached | None) -> Tensor:
+        """The context where no gradients are asked for: torch's own attention, which keeps nothing."""
+        projected = self.projection(x.view(-1, x.shape[-1])).view(*x.shape[:2], 3, -1).unbind(2)
+        q, k, v = (self.meet(site, x, y, attached) for site, y in zip(INSIDE, projected, strict=True))
+        heads = [t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v)]
+        return F.scaled_dot_product_attention(heads[0], heads[1], heads[2], mask).transpose(1, 2).flatten(2)
+
+    def _out(self, context: Tensor, x: Tensor) -> Tensor:
+        """The attention's last linear, and its dropout."""
+        out: Tensor = Linear.apply(context, self.dense, self._keep(1, x))  # type: ignore[no-untyped-call]
+        return out
 
     def meet(self, site: str, x: Tensor, y: Tensor, attached: Attached | None) -> Tensor:
         """What the deltas at a site make of ``y``."""

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from polytask.attach import Attached
 from polytask.backbones import Backbone
-from polytask.errors import RouteError
+from polytask.errors import DataError, PolytaskError, RouteError
 from polytask.live import LiveAdapter, encode_batch
 from polytask.prefix import entering, entering_once
 from polytask.routing import Route
 from polytask.store import Store
-from polytask.tasks.batches import Encoded, budget_batches, collate, encode, joined
+from polytask.tasks.batches import Cut, Encoded, budget_batches, collate, encode, joined, usual_stride
+from polytask.tasks.labels import is_empty
 from polytask.tasks.task import Kind, Rows
 
 BATCH_TOKENS = 4096
@@ -28,7 +29,8 @@ class Prediction:
     """What a task's adapter says of one text.
 
     ``label`` is the likeliest label's name (classification), ``labels`` those that hold (multi-label), ``probs`` a
-    probability for each label name; ``score`` is the number that regression answers with.
+    probability for each label name. ``answer`` is the span ``context[start:end]``, in characters, and ``score`` its
+    probability among the best spans; or ``score`` is the number that regression answers with.
     """
 
     task: str
@@ -36,15 +38,23 @@ class Prediction:
     labels: tuple[str, ...] | None = None
     probs: Mapping[str, float] | None = None
     score: float | None = None
+    answer: str | None = None
+    start: int | None = None
+    end: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields that this kind of task has."""
-        fields = {"label": self.label, "labels": self.labels, "probs": self.probs, "score": self.score}
-        return {"task": self.task, **{k: v for k, v in fields.items() if v is not None}}
+        fields = ("label", "labels", "probs", "answer", "start", "end", "score")
+        return {"task": self.task, **{k: v for k in fields if (v := getattr(self, k)) is not None}}
 
     @classmethod
-    def of(cls, task: str, kind: Kind, labels: Sequence[str], scores: Sequence[float]) -> Prediction:
-        """From a head's scores of one row."""
+    def of(cls, task: str, kind: Kind, labels: Sequence[str], scores: Any) -> Prediction:
+        """From a head's scores of one row: numbers, or of a question its best spans."""
+        if kind == "span":
+            if not scores:
+                raise PolytaskError(f"task {task!r} answers with what is not a number (NaN)")
+            return cls(task, answer=scores[0].text, start=scores[0].start, end=scores[0].end, score=scores[0].score)
+        scores = scores.tolist()
         if kind == "regression":
             return cls(task, score=scores[0])
         probs = dict(zip(labels, scores, strict=True))
@@ -63,27 +73,31 @@ def scores_of(
     batch_tokens: int = BATCH_TOKENS,
     *,
     keep_prefix: bool = False,
-) -> list[Tensor]:
+) -> list[Any]:
     """The scores of each row's own adapter, in the order of the rows, in fp32 on the CPU.
 
-    Of a row that was split, the mean over its windows. Rows are sorted by length and packed to ``batch_tokens``.
+    Of a row that was split, what its head makes of all its windows (``Head.of_row``): the mean, or the best spans.
+    Rows are sorted by length and packed to ``batch_tokens``.
     Adapters with deltas share forward passes; a replacement runs as its own. ``adapters`` with deltas are on
     ``attached`` under the same names. A text that several adapters answer is computed once in the layers that none of
     them changes; with ``keep_prefix`` what comes out of these layers is kept for next time.
     """
     scores: list[Tensor] = [torch.empty(0)] * len(encoded)
     lengths = encoded.lengths
-    names = encoded.for_each(names)
-    for group in _groups(adapters, names):
-        if any(adapters[names[row]].lowest for row in group):
-            group.sort(key=lambda row: encoded.ids[row])  # equal texts side by side, to be in one batch
-        for picked in budget_batches([lengths[row] for row in group], batch_tokens):
-            rows = [group[position] for position in picked]
-            of_rows = [names[row] for row in rows]
-            answers = _batch_scores(backbone, attached, adapters, encoded, of_rows, rows, keep_prefix)
-            for row, answer in zip(rows, answers, strict=True):
-                scores[row] = answer
-    return encoded.averaged(scores)
+    of_texts = encoded.for_each(names)
+    for group in _groups(adapters, of_texts):
+        if any(adapters[of_texts[text]].lowest for text in group):
+            group.sort(key=lambda text: encoded.ids[text])  # equal texts side by side, to be in one batch
+        for picked in budget_batches([lengths[text] for text in group], batch_tokens):
+            texts = [group[position] for position in picked]
+            own = [of_texts[text] for text in texts]
+            answers = _batch_scores(backbone, attached, adapters, encoded, own, texts, keep_prefix)
+            for text, answer in zip(texts, answers, strict=True):
+                scores[text] = answer
+    return [
+        adapters[name].head.of_row([scores[text] for text in texts], encoded.windows_of(texts))
+        for name, texts in zip(names, encoded.by_row(), strict=True)
+    ]
 
 
 def _groups(adapters: Mapping[str, LiveAdapter], names: Sequence[str]) -> list[list[int]]:
@@ -134,7 +148,7 @@ class MultiTask:
         self.max_length = max_length
         self.attached = Attached(backbone.model, backbone.row, backbone.noise)
         self.adapters: dict[str, LiveAdapter] = {}
-        self._cuts: dict[str, tuple[int, str]] = {}
+        self._cuts: dict[str, Cut] = {}
 
     def load(self, reference: str) -> str:
         """Make an adapter ready; the name under which it is held, ``task@version``.
@@ -151,7 +165,7 @@ class MultiTask:
             if live.deltas:
                 self.attached.add(name, live.deltas)
             self.adapters[name] = live
-            self._cuts[name] = self._cut(adapter.header.recipe)
+            self._cuts[name] = self._cut(adapter.header.head.kind, adapter.header.recipe)
         return name
 
     def unload(self, reference: str) -> None:
@@ -162,49 +176,90 @@ class MultiTask:
         if live is not None and live.deltas:
             self.attached.remove(name)
 
-    def predict(self, texts: Sequence[Text], task: str | Sequence[str]) -> list[Prediction]:
+    def predict(
+        self, texts: Sequence[Text], task: str | Sequence[str], *, pairs: Sequence[str | None] | None = None
+    ) -> list[Prediction]:
         """Answer each text with its task's adapter.
 
         Args:
-            texts: texts, or pairs of texts.
+            texts: texts, or pairs of texts: a question with its context, a premise with a hypothesis.
             task: a task for all of them, or one a text. ``task``, ``task@version`` or ``task@alias``.
+            pairs: the second text of each text, where ``texts`` does not have it; None for a text without.
 
         Returns:
             One prediction a text, in their order.
+
+        Raises:
+            RouteError: not as many tasks or second texts as texts, or a task is asked with pairs and without.
+            DataError: a text or a second text is empty, or a question has no context.
+            NoSuchAdapter, IncompatibleAdapter: as ``load``.
         """
+        if pairs is not None:
+            texts = _paired(texts, pairs)
         tasks = [task] * len(texts) if isinstance(task, str) else list(task)
         if len(tasks) != len(texts):
             raise RouteError(f"{len(texts)} texts and {len(tasks)} tasks: give one task, or one a text")
         if not texts:
             return []
+        check_texts(texts)
         held = {reference: self.load(reference) for reference in dict.fromkeys(tasks)}
         names = [held[reference] for reference in tasks]
-        scores = scores_of(self.backbone, self.attached, self.adapters, self._encoded(_rows(texts), names), names)
+        scores = scores_of(self.backbone, self.attached, self.adapters, self._encoded(texts, names), names)
         return [self._prediction(reference, held[reference], row) for reference, row in zip(tasks, scores, strict=True)]
 
-    def _cut(self, recipe: Mapping[str, Any]) -> tuple[int, str]:
-        """How an adapter of this recipe has its texts cut: to how many tokens, and what becomes of the rest."""
+    def _cut(self, kind: Kind, recipe: Mapping[str, Any]) -> Cut:
+        """How an adapter of this kind and recipe has its texts cut."""
         limit = self.max_length or int(recipe.get("max_length", self.backbone.max_length))
-        return min(limit, self.backbone.max_length), str(recipe.get("long", "truncate"))
+        limit = min(limit, self.backbone.max_length)
+        if kind != "span":
+            return limit, str(recipe.get("long", "truncate")), None
+        usual = usual_stride(limit)
+        stride = int(recipe.get("stride", usual))
+        return limit, "truncate", min(stride, usual) if self.max_length else stride
 
-    def _encoded(self, rows: Rows, names: Sequence[str]) -> Encoded:
+    def _encoded(self, texts: Sequence[Text], names: Sequence[str]) -> Encoded:
         """Each text cut as its own adapter has it, whatever the others ask for."""
-        ways: dict[tuple[int, str], list[int]] = {}
-        for row, name in enumerate(names):
-            ways.setdefault(self._cuts[name], []).append(row)
-        parts = [(encode(self.backbone.tokenizer, rows.take(own), *way), own) for way, own in ways.items()]
+        is_pair = [isinstance(text, tuple | list) for text in texts]
+        if len(set(zip(names, is_pair))) > len(set(names)):
+            raise RouteError("some texts of one task are pairs and some are not: predict them separately")
+        ways: dict[tuple[Cut, bool], list[int]] = {}
+        for row, (name, pair) in enumerate(zip(names, is_pair)):
+            ways.setdefault((self._cuts[name], pair), []).append(row)
+        parts = [
+            (encode(self.backbone.tokenizer, _rows([texts[row] for row in own]), *cut), own)
+            for (cut, _), own in ways.items()
+        ]
         return parts[0][0] if len(parts) == 1 else joined(parts)
 
-    def _prediction(self, reference: str, name: str, scores: Tensor) -> Prediction:
+    def _prediction(self, reference: str, name: str, scores: Any) -> Prediction:
         live = self.adapters[name]
-        return Prediction.of(reference.partition("@")[0], live.kind, live.labels, scores.tolist())
+        return Prediction.of(reference.partition("@")[0], live.kind, live.labels, scores)
+
+
+def check_texts(texts: Sequence[Text]) -> None:
+    """Refuse texts, or pairs of texts, in which there is nothing to answer.
+
+    Raises:
+        DataError: one is empty.
+    """
+    for number, text in enumerate(texts, 1):
+        for what, own in zip(("text", "second text"), text if isinstance(text, tuple | list) else (text,)):
+            if is_empty(own):
+                which = f"{what} {number} of {len(texts)}" if len(texts) > 1 else f"the {what}"
+                raise DataError(f"{which} is empty, and there is nothing to answer", fix="Give it, or leave it out")
+
+
+def _paired(texts: Sequence[Text], pairs: Sequence[str | None]) -> list[Text]:
+    """Texts with their second texts."""
+    if len(texts) != len(pairs):
+        raise RouteError(f"{len(texts)} texts and {len(pairs)} second texts: give one a text, or None")
+    if not all(isinstance(text, str) for text in texts):
+        raise RouteError("texts are pairs already: leave out pairs=")
+    return [text if pair is None else (str(text), pair) for text, pair in zip(texts, pairs, strict=True)]
 
 
 def _rows(texts: Sequence[Text]) -> Rows:
-    """Texts or pairs as rows; a mixture is refused."""
-    is_pair = [isinstance(text, tuple | list) for text in texts]
-    if all(is_pair):
+    """Texts, or pairs of texts, as rows."""
+    if isinstance(texts[0], tuple | list):
         return Rows([text[0] for text in texts], [text[1] for text in texts])
-    if any(is_pair):
-        raise RouteError("some texts are pairs and some are not: predict them separately")
     return Rows([str(text) for text in texts])

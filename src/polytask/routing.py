@@ -9,15 +9,15 @@ Nothing here depends on adapters that are not in the batch: adding or removing o
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from polytask.errors import RouteError
@@ -26,6 +26,7 @@ from polytask.noise import Noise
 
 Mode = Literal["looped", "grouped", "auto"]
 Rows = slice | Tensor
+D = TypeVar("D", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,16 @@ class Route:
         """Whether what a site's frozen part puts out is looked at, by a delta or for a row without one."""
         return any(name not in deltas or deltas[name].reads_output for name in self._numbers)  # type: ignore[index]
 
+    @property
+    def grouped(self) -> set[str]:
+        """Names whose deltas ran at once with another's at some site that the route has met."""
+        groups = (part.adapters for parts in self._parts.values() for part in parts)
+        return {name for adapters in groups if len(adapters) > 1 for name in adapters}
+
     def parts(self, deltas: Mapping[str, Delta], mode: Mode) -> list[Part]:
         """The rows that have a delta at a site, parted by adapter (looped) or by kind of delta (grouped)."""
         here = {name: deltas[name] for name in self._numbers if name in deltas}  # type: ignore[index]
-        kinds = (mode, *((name, delta.stack_key) for name, delta in here.items()))
+        kinds = (mode, torch.is_grad_enabled(), *((name, delta.stack_key) for name, delta in here.items()))
         if kinds not in self._parts:
             groups: dict[object, list[str]] = {}
             for name, delta in here.items():
@@ -80,7 +87,7 @@ class Route:
         Measured (benchmarks/routing.py): at once where all have equally many rows side by side, so that no weights
         are copied, or where there are so few rows each that copying weights costs less than another call.
         """
-        if deltas[group[0]].loops:
+        if deltas[group[0]].loops and torch.is_grad_enabled():
             return [[name] for name in group]
         counts = [len(self._numbers[name]) for name in group]
         is_even = min(counts) == max(counts) and all(isinstance(self.rows[name], slice) for name in group)
@@ -120,24 +127,24 @@ def as_rows(rows: Sequence[int]) -> Rows:
 
 
 class Stacks:
-    """The stacked parameters that a site used last, kept while no gradients are asked for.
+    """The deltas that a site stacked last, kept while no gradients are asked for.
 
     Batches of the same tasks follow each other: then nothing is copied. At most one stack is kept for each kind of
     delta, so that memory follows the adapters in a batch, not the hundreds that are loaded.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[object, tuple[tuple[int, ...], torch.dtype, dict[str, Tensor]]] = {}
+        self._kept: dict[object, tuple[tuple[int, ...], torch.dtype, Delta]] = {}
 
-    def of(self, deltas: Sequence[Delta], dtype: torch.dtype) -> dict[str, Tensor]:
-        """Parameters of deltas with equal keys as ``[K, …]``; matrices in ``dtype`` where they are kept."""
-        if any(parameter.requires_grad for delta in deltas for parameter in delta.parameters()):
-            return stack(deltas)
+    def of(self, deltas: Sequence[Delta], dtype: torch.dtype) -> Delta:
+        """Deltas with equal keys as one, its parameters ``[K, …]``; matrices in ``dtype`` where it is kept."""
+        if any(delta.is_trained for delta in deltas):
+            return with_parameters(deltas[0], stack(deltas))
         which, key = tuple(map(id, deltas)), deltas[0].stack_key
         kept = self._kept.get(key)
         if kept is None or kept[:2] != (which, dtype):
             made = {name: p.to(dtype) if p.dim() > 2 else p for name, p in stack(deltas).items()}
-            kept = self._kept[key] = (which, dtype, made)
+            kept = self._kept[key] = (which, dtype, with_parameters(deltas[0], made))
         return kept[2]
 
     def clear(self) -> None:
@@ -212,20 +219,39 @@ def _in_slices(
 
 def run(part: Part, deltas: Mapping[str, Delta], x: Tensor, y: Tensor, base: nn.Module, stacks: Stacks) -> Tensor:
     """One call of the formula for a part; ``x`` and ``y`` are its rows only."""
-    first = deltas[part.names[0]]
     num_adapters = len(part.adapters)
     if num_adapters == 1:
-        out: Tensor = first(x, y, base)
-        return out
+        return deltas[part.names[0]].forward(x, y, base)
     stacked = stacks.of([deltas[name] for name in part.adapters], y.dtype)
     if part.is_even:  # [B, T, D] as [K, B/K * T, D]: an adapter's rows as one long one, no weights copied
         long = [tensor.reshape(num_adapters, -1, tensor.shape[-1]) for tensor in (x, y)]
-        out = functional_call(first, stacked, (*long, base))
-        return out.reshape(y.shape)
+        return stacked.forward(long[0], long[1], base).reshape(y.shape)
     number = {name: k for k, name in enumerate(part.adapters)}
     rows = torch.tensor([number[name] for name in part.names], device=y.device)
-    out = functional_call(first, {name: parameter[rows] for name, parameter in stacked.items()}, (x, y, base))
-    return out
+    of_rows = {name: parameter[rows] for name, parameter in tensors_of(stacked).items()}
+    return with_parameters(stacked, of_rows).forward(x, y, base)
+
+
+def tensors_of(delta: nn.Module) -> dict[str, Tensor]:
+    """What stands where a delta has parameters, by dotted name."""
+    own = {name: tensor for name, tensor in delta._parameters.items() if tensor is not None}
+    below = {
+        f"{name}.{k}": v for name, module in delta._modules.items() if module for k, v in tensors_of(module).items()
+    }
+    return {**own, **below}
+
+
+def with_parameters(delta: D, tensors: Mapping[str, Tensor]) -> D:
+    """The same formula with these tensors where ``delta`` has parameters; it stays as it is."""
+    other = copy.copy(delta)
+    own = {name: tensors[name] for name in delta._parameters if name in tensors}
+    below = {
+        name: module
+        and with_parameters(module, {k[len(name) + 1 :]: v for k, v in tensors.items() if k.startswith(name + ".")})
+        for name, module in delta._modules.items()
+    }
+    other.__dict__.update(_parameters=own, _modules=below)
+    return other
 
 
 def stack(deltas: Sequence[Delta]) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 MOST_COLUMNS = 10
 SHORTEST_TEXT = 24
+LONGEST_ANSWER = 48
 
 
 def terminal(*, stderr: bool = False) -> Console:
@@ -57,9 +58,9 @@ def seconds_in_words(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def count_in_words(number: int) -> str:
-    """``22.7 M`` for 22,713,216; small numbers in full."""
-    return f"{number / 1e6:.1f} M" if number >= 10_000_000 else f"{number:,}"
+def counted(number: int, noun: str) -> str:
+    """``1 epoch``, ``3 epochs``, ``2,000 texts``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def shortened(text: str, longest: int) -> str:
@@ -157,16 +158,20 @@ def grid(*columns: str, right: Sequence[str] = (), title: str | None = None) -> 
 
 
 def answer_in_words(prediction: Prediction) -> Text:
-    """``spam 98%``, ``urgent, billing``, ``3.42``."""
+    """``spam 98%``, ``urgent, billing``, ``3.42``, ``martial spirit 87%``."""
+    if prediction.answer is not None:
+        return _with_share(shortened(prediction.answer, LONGEST_ANSWER) or "(none)", prediction.score or 0.0)
     if prediction.score is not None:
         return Text(f"{prediction.score:.3f}")
-    probs = prediction.probs or {}
     if prediction.labels is not None:
         return Text(", ".join(prediction.labels) or "(none)")
     assert prediction.label is not None
-    share = probs[prediction.label]
+    return _with_share(prediction.label, (prediction.probs or {})[prediction.label])
+
+
+def _with_share(answer: str, share: float) -> Text:
     style = "green" if share >= 0.8 else "yellow" if share >= 0.5 else "red"
-    return Text.assemble(prediction.label, " ", (f"{share:.0%}", style))
+    return Text.assemble(answer, " ", (f"{share:.0%}", style))
 
 
 def answers(texts: Sequence[str], by_task: Mapping[str, Sequence[Prediction]]) -> Table:
@@ -202,14 +207,14 @@ def entries(found: Sequence[Entry]) -> Table:
 def trained(entry: Entry, result: Result, majority: float | None) -> RenderableType:
     """What came of a training run: the score beside what it must be held against, its cost, and where it is."""
     of, train = result.parameters, result.train
-    kept = f", epoch {result.best_epoch} of {train['epochs']} kept"
+    padded = "" if "padding" not in train else f", {train['padding']:.0%} padding, {train['routing']}"
     rows: list[tuple[str, RenderableType]] = []
     if result.test is not None:
         rows.append(("test", scored(**asdict(result.test), majority=majority)))
     versus = majority if result.test is None else None
-    validation = scored(**asdict(result.validation), majority=versus)
     rows += [
-        ("validation", validation + Text(kept, style="dim")),
+        ("validation", scored(**asdict(result.validation), majority=versus)),
+        ("kept", f"epoch {result.best_epoch} of {train['epochs']}"),
         (
             "trained",
             f"{of['trained']:,} parameters and a head of {of['head']:,}: "
@@ -217,10 +222,10 @@ def trained(entry: Entry, result: Result, majority: float | None) -> RenderableT
         ),
         (
             "time",
-            f"{seconds_in_words(train['seconds'])}, {train['epochs']} × {train['rows']:,} texts, "
-            f"{train['tokens_per_second']:,.0f} tokens/s",
+            f"{seconds_in_words(train['seconds'])}, {train['epochs']} × {counted(train['rows'], 'text')}, "
+            f"{train['tokens_per_second']:,.0f} tokens/s{padded}",
         ),
-        ("truncated", truncated(result.truncated, train["rows"], result.recipe["max_length"], result.recipe["long"])),
+        ("truncated", truncated(result.truncated, train["rows"], result.recipe)),
         ("adapter", Text.assemble((entry.path, "bold"), f"  {bytes_in_words(entry.size_bytes)}")),
     ]
     name = f"{entry} · {method_in_words(result.method)} on {entry.header.backbone.name}"
@@ -238,17 +243,24 @@ def scored(
     beside = [] if interval is None else [f"{interval[0]:.3f} to {interval[1]:.3f}"]
     beside += [] if majority is None else [f"majority class {majority:.3f}"]
     versus = f"  ({'; '.join(beside)})" if beside else ""
-    return Text.assemble(f"{metric} ", (f"{score:.3f}", "bold green"), (f"{versus} on {rows:,} texts", "dim"))
+    return Text.assemble(f"{metric} ", (f"{score:.3f}", "bold green"), (f"{versus} on {counted(rows, 'text')}", "dim"))
 
 
-def truncated(num_truncated: int, num_rows: int, max_length: int, long: str = "truncate") -> Text:
+def truncated(num_truncated: int, num_rows: int, recipe: Mapping[str, Any]) -> Text:
     """How many texts lost their end."""
-    if long == "split":
+    max_length, is_span = recipe["max_length"], recipe["stride"] is not None
+    if is_span and num_truncated:
+        return Text(
+            f"{num_truncated:,} of {counted(num_rows, 'question')} lost their end; contexts are read in windows"
+        )
+    if is_span or recipe["long"] == "split":
         return Text(f"none: what is longer than {max_length} tokens is read in windows")
     if not num_truncated:
-        return Text(f"none of the {num_rows:,} texts is longer than {max_length} tokens")
+        return Text(f"none of {counted(num_rows, 'text')} is longer than {max_length} tokens")
     share = num_truncated / num_rows
-    text = f"{num_truncated:,} of {num_rows:,} texts ({share:.0%}) lost what they have beyond {max_length} tokens"
+    text = (
+        f"{num_truncated:,} of {counted(num_rows, 'text')} ({share:.0%}) lost what they have beyond {max_length} tokens"
+    )
     return Text(text, style="yellow" if share >= 0.1 else "")
 
 
@@ -305,7 +317,7 @@ def confused(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> Table
 def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
     """What a run would cost."""
     of, memory, recipe = cost.parameters, cost.memory_bytes, cost.recipe
-    texts = "" if cost.texts == cost.rows else f" in {cost.texts:,} windows"
+    texts = "" if cost.texts == cost.rows else f" in {counted(cost.texts, 'window')}"
     room = Text(
         f"{bytes_in_words(memory['total'])}: {bytes_in_words(memory['backbone'])} backbone, "
         f"{bytes_in_words(memory['training'])} trained, {bytes_in_words(memory['step'])} the largest step",
@@ -314,8 +326,8 @@ def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
     rows: list[tuple[str, RenderableType]] = [
         ("rows", f"{cost.rows:,} to train on{texts}, {cost.validation_rows:,} to validate with"),
         ("tokens", f"{cost.tokens_an_epoch:,} an epoch, {cost.tokens:,} in all"),
-        ("truncated", truncated(cost.truncated, cost.rows, recipe["max_length"], recipe["long"])),
-        ("steps", f"{cost.steps:,}: {cost.epochs} epochs in batches of {recipe['batch_size']} at most"),
+        ("truncated", truncated(cost.truncated, cost.rows, recipe)),
+        ("steps", f"{cost.steps:,}: {counted(cost.epochs, 'epoch')} in batches of {recipe['batch_size']} at most"),
         (
             "trained",
             f"{of['trained']:,} parameters and a head of {of['head']:,}: "

@@ -6,10 +6,12 @@ red line and exit code 2; an interrupt is exit code 130.
 
 from __future__ import annotations
 
+from polytask.cli import exhibits
 from polytask.cli.answering import evaluate, predict
 from polytask.cli.comparing import compare
 from polytask.cli.keeping import alias, gc, verify
-from polytask.cli.options import Verbs, app
+from polytask.cli.options import Verbs, app, examples
+from polytask.cli.paper import app as paper
 from polytask.cli.showing import demo, inspect, remove, tasks
 from polytask.cli.sweeping import sweep
 from polytask.cli.telling import show
@@ -22,9 +24,11 @@ __all__ = [
     "compare",
     "demo",
     "evaluate",
+    "exhibits",
     "gc",
     "inspect",
     "main",
+    "paper",
     "predict",
     "remove",
     "show",
@@ -33,6 +37,10 @@ __all__ = [
     "train",
     "verify",
 ]
+
+app.add_typer(
+    paper, epilog=examples("polytask paper run --edition cpu --data DIR", "polytask paper report --edition cpu")
+)
 
 
 def main() -> None:

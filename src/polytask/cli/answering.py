@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +13,9 @@ import typer
 from polytask import screen
 from polytask.cli import options
 from polytask.cli.options import app, emit, examples, loaded, working
+from polytask.cli.reading import columns_of
 from polytask.errors import DataError, PolytaskError
+from polytask.tasks.task import Answer
 
 if TYPE_CHECKING:
     from polytask.backbones import Backbone
@@ -19,10 +23,12 @@ if TYPE_CHECKING:
     from polytask.predict import Prediction
     from polytask.store import Entry, Store
     from polytask.tasks.files import FileRows
-    from polytask.tasks.task import Rows, Target
+    from polytask.tasks.task import Kind, Rows, Target
 
 SHOWN_ROWS = 20
 SEPARATOR = "|"
+ENDINGS = {"span": ("", "_prob", "_start", "_end")}
+"""What the names of the columns that ``--output`` adds end in, by kind of task; of all others a label's two."""
 
 
 @app.command(
@@ -53,7 +59,7 @@ def evaluate(
     """Score a task's adapter on a file of texts with labels: as a whole, label by label, and what it confuses."""
     from polytask.store import Store
     from polytask.tasks.chance import interval
-    from polytask.tasks.files import rows_for
+    from polytask.tasks.files import rows_for, table_of
     from polytask.tasks.metrics import all_scores, fitting_metric
     from polytask.tasks.report import report
 
@@ -62,8 +68,9 @@ def evaluate(
     head, name = entry.header.head, metric or entry.metric
     fitting_metric(name, head.kind)
     check_drawable(confusion, head.kind)
-    columns = {"text": text, "text_pair": text_pair, "label": label}
-    rows = rows_for(head.labels, head.kind, file, **columns, drop_empty=drop_empty)
+    table = table_of(file, head.kind)
+    columns = columns_of([entry], table, text=text, text_pair=text_pair, label=label)
+    rows = rows_for(head.labels, head.kind, table, **columns, drop_empty=drop_empty)
     assert rows.targets is not None, "labelled rows have targets"
     frozen = loaded(backbone or entry.header.backbone.name, device, dtype)
     given = answered(frozen, adapters, entry, rows)
@@ -94,6 +101,7 @@ def evaluate(
     epilog=examples(
         'polytask predict --task sentiment --task spam "WIN cash now" "see you at 5"',
         "polytask predict --task sentiment --file in.csv --output out.csv",
+        'polytask predict --task qa "Who led them?" --pair "Rollo led them, a Viking."',
     )
 )
 def predict(
@@ -102,7 +110,7 @@ def predict(
     pair: Annotated[list[str] | None, typer.Option(help="The second text of each text, in their order.")] = None,
     file: Annotated[str | None, typer.Option(metavar="FILE", help="Answer the rows of a file instead.")] = None,
     output: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The file's columns and, for each task, TASK and TASK_prob.")
+        str | None, typer.Option(metavar="FILE", help="The file's columns and, for each task, TASK, TASK_prob, ….")
     ] = None,
     text: options.TextColumn = None,
     text_pair: options.PairColumn = None,
@@ -116,24 +124,27 @@ def predict(
     """Answer texts with the adapters of one or more tasks on one backbone."""
     from polytask.predict import MultiTask
     from polytask.store import Store
-    from polytask.tasks.files import read_rows
+    from polytask.tasks.files import read_rows, table_of
 
     adapters = Store(store)
     tasks = tasks_asked(task, adapters)
-    name = backbone or adapters.entry(tasks[0]).header.backbone.name
-    for other in tasks[1:]:
-        adapters.entry(other)
+    entries = {reference: adapters.entry(reference) for reference in tasks}
+    kinds: dict[str, Kind] = {reference: entry.header.head.kind for reference, entry in entries.items()}
+    name = backbone or entries[tasks[0]].header.backbone.name
     if file is None:
         asked, source = rows_given(texts, pair, [output, text, text_pair]), None
     else:
         if texts or pair:
             raise DataError("texts and a file are given", fix="Answer the one or the other")
-        source = read_rows(file, text=text, text_pair=text_pair, drop_empty=drop_empty)
+        of_spans: Kind | None = "span" if "span" in kinds.values() else None
+        table = table_of(file, of_spans, labelled=False)
+        columns = columns_of(list(entries.values()), table, text=text, text_pair=text_pair)
+        source = read_rows(table, **columns, kind=of_spans, drop_empty=drop_empty)
         asked = source.rows
-        check_output(file, output, source, tasks)
+        check_output(file, output, source, kinds)
     frozen = loaded(name, device, dtype)
     together = MultiTask(frozen, adapters)
-    with working(f"answering {len(asked):,} texts"):
+    with working(f"answering {screen.counted(len(asked), 'text')}"):
         answers = {reference: together.predict(texts_of(asked), reference) for reference in tasks}
     if source is not None and output is not None:
         write(output, source, answers)
@@ -144,11 +155,11 @@ def predict(
         return
     out = screen.terminal()
     if output is not None:
-        out.print(f"{len(asked):,} rows written to {output}")
+        out.print(f"{screen.counted(len(asked), 'row')} written to {output}")
         return
     out.print(screen.answers(asked.texts[:SHOWN_ROWS], answers))
     if len(asked) > SHOWN_ROWS:
-        out.print(f"… and {len(asked) - SHOWN_ROWS:,} more rows. Write them all with --output FILE")
+        out.print(f"… and {screen.counted(len(asked) - SHOWN_ROWS, 'more row')}. Write them all with --output FILE")
 
 
 def check_drawable(file: str | None, kind: str) -> None:
@@ -166,7 +177,7 @@ def answered(frozen: Backbone, adapters: Store, entry: Entry, rows: Rows) -> lis
     """What an adapter answers, in the form that targets have."""
     from polytask.predict import MultiTask
 
-    with working(f"answering {len(rows):,} texts"):
+    with working(f"answering {screen.counted(len(rows), 'text')}"):
         predictions = MultiTask(frozen, adapters).predict(texts_of(rows), str(entry))
     return [target_of(prediction, entry.labels) for prediction in predictions]
 
@@ -181,6 +192,7 @@ def tasks_asked(given: Sequence[str] | None, adapters: Store) -> list[str]:
 
 def rows_given(texts: Sequence[str] | None, pair: Sequence[str] | None, about_a_file: Sequence[str | None]) -> Rows:
     """The texts of the command line."""
+    from polytask.predict import check_texts
     from polytask.tasks.task import Rows
 
     if any(about_a_file):
@@ -188,8 +200,14 @@ def rows_given(texts: Sequence[str] | None, pair: Sequence[str] | None, about_a_
     if not texts:
         raise DataError("there is nothing to answer", fix="Give texts, or a file with --file FILE")
     if pair and len(pair) != len(texts):
-        raise DataError(f"{len(texts)} texts and {len(pair)} second texts", fix="Give one --pair for each text")
-    return Rows(texts, pair or None)
+        given = f"{screen.counted(len(texts), 'text')} and {screen.counted(len(pair), 'second text')}"
+        raise DataError(given, fix="Give one --pair for each text")
+    rows = Rows(texts, pair or None)
+    check_texts(texts_of(rows))
+    if len(texts) == 1 and isfile(texts[0]):
+        again = f"polytask predict --file {shlex.quote(texts[0])}"
+        raise DataError(f"{texts[0]!r} is a file, not a text", fix=f"To answer its rows: {again}")
+    return rows
 
 
 def texts_of(rows: Rows) -> list[Any]:
@@ -199,6 +217,8 @@ def texts_of(rows: Rows) -> list[Any]:
 
 def target_of(prediction: Prediction, labels: Sequence[str]) -> Target:
     """A prediction in the form that targets have."""
+    if prediction.answer is not None:
+        return (Answer(prediction.answer, prediction.start or 0),)
     if prediction.score is not None:
         return prediction.score
     if prediction.labels is not None:
@@ -218,7 +238,7 @@ def commonest_score(header: Header, metric: str, targets: Sequence[Target]) -> f
     return score(metric, header.head.kind, targets, [commonest] * len(targets), num_labels=len(labels))
 
 
-def check_output(file: str, output: str | None, source: FileRows, tasks: Sequence[str]) -> None:
+def check_output(file: str, output: str | None, source: FileRows, kinds: Mapping[str, Kind]) -> None:
     """Refuse, before any work is done, an output that cannot be written without losing something."""
     from polytask.tasks.tables import check_writable
 
@@ -227,7 +247,7 @@ def check_output(file: str, output: str | None, source: FileRows, tasks: Sequenc
     check_writable(output)
     if Path(output).resolve() == Path(file).resolve():
         raise DataError("the output would take the place of the input", file=output, fix="Give it another name")
-    for name in (column for task in tasks for column in (task, f"{task}_prob")):
+    for name in (f"{task}{ending}" for task, kind in kinds.items() for ending in ENDINGS.get(kind, ("", "_prob"))):
         if name in source.table.header:
             fix = "Rename it there: a column of this name is to be added"
             raise DataError("there is such a column already", file=file, column=name, fix=fix)
@@ -246,7 +266,13 @@ def write(output: str, source: FileRows, answers: Mapping[str, Sequence[Predicti
 
 
 def cells_of(task: str, predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
-    """``task`` and ``task_prob``: the label and its probability; for several labels, joined by a bar; or a number."""
+    """``task`` and ``task_prob``: the label and its probability; for several labels, joined by a bar; or a number.
+
+    Of a span also ``task_start`` and ``task_end``, in characters of its context.
+    """
+    if predictions[0].answer is not None:
+        cells = [(p.answer, round(p.score or 0.0, 6), p.start, p.end) for p in predictions]
+        return {f"{task}{ending}": list(column) for ending, column in zip(ENDINGS["span"], zip(*cells))}
     if predictions[0].score is not None:
         return {task: [prediction.score for prediction in predictions]}
     if predictions[0].labels is not None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polytask.screen import bytes_in_words, seconds_in_words
+from polytask.screen import bytes_in_words, counted, seconds_in_words
 
 if TYPE_CHECKING:
     from polytask.store import Entry
@@ -40,7 +40,7 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
         ("pooling", header.pooling),
         ("data digest", str(result.get("data_digest", ""))),
         ("training", _training(train, recipe)),
-        ("truncated", f"{result['truncated']} training texts" if result.get("truncated") else ""),
+        ("truncated", _counted(result.get("truncated") or None, "training text")),
         (
             "recipe",
             ", ".join(f"{key} {value}" for key, value in recipe.items() if key != "method" and value is not None),
@@ -126,9 +126,7 @@ def _hub_id(name: str) -> str | None:
 
 def _training(train: Mapping[str, Any], recipe: Mapping[str, Any]) -> str:
     parts = [
-        f"{train['rows']} rows" if "rows" in train else "",
-        f"{train['epochs']} epochs" if "epochs" in train else "",
-        f"{train['tokens']} tokens" if "tokens" in train else "",
+        *(_counted(train.get(f"{noun}s"), noun) for noun in ("row", "epoch", "token")),
         seconds_in_words(train["seconds"]) if _is_number(train.get("seconds")) else "",
         f"seed {recipe['seed']}" if "seed" in recipe else "",
     ]
@@ -151,6 +149,10 @@ def _share(given: Any) -> str:
 
 def _object(given: Any) -> Mapping[str, Any]:
     return given if isinstance(given, Mapping) else {}
+
+
+def _counted(given: Any, noun: str) -> str:
+    return counted(given, noun) if isinstance(given, int) else ""
 
 
 def _is_number(given: Any) -> bool:

@@ -12,6 +12,7 @@ from polytask import screen
 from polytask.cli import options
 from polytask.cli.answering import answered
 from polytask.cli.options import app, emit, examples, loaded
+from polytask.cli.reading import columns_of
 from polytask.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def compare(
     """
     from polytask.store import Store
     from polytask.tasks.chance import compared, interval
-    from polytask.tasks.files import rows_for
+    from polytask.tasks.files import rows_for, table_of
     from polytask.tasks.metrics import fitting_metric, score
 
     adapters = Store(store)
@@ -57,7 +58,9 @@ def compare(
     check_comparable(*entries)
     head, name = entries[0].header.head, metric or entries[0].metric
     fitting_metric(name, head.kind)
-    rows = rows_for(head.labels, head.kind, file, text=text, text_pair=text_pair, label=label, drop_empty=drop_empty)
+    table = table_of(file, head.kind)
+    chosen = columns_of(entries, table, text=text, text_pair=text_pair, label=label)
+    rows = rows_for(head.labels, head.kind, table, **chosen, drop_empty=drop_empty)
     assert rows.targets is not None, "labelled rows have targets"
     frozen: dict[str, Backbone] = {}
     columns = []
@@ -111,9 +114,10 @@ def in_order_of(labels: Sequence[str], own: Sequence[str], answers: Sequence[Tar
 
 def verdict(first: Entry, second: Entry, metric: str, found: Difference, num_rows: int) -> str:
     """What it comes to, in words."""
-    apart = f"They answer {found.num_apart:,} of {num_rows:,} texts differently."
+    texts = screen.counted(num_rows, "text")
+    apart = f"They answer {found.num_apart:,} of {texts} differently."
     if not found.num_apart:
-        return f"{first} and {second} give the same answer to each of {num_rows:,} texts."
+        return f"{first} and {second} give the same answer to each of {texts}."
     if found.is_more_than_chance:
         better, worse = (second, first) if found.difference > 0 else (first, second)
         margin = f"{abs(found.difference):.3f} {metric}"

@@ -35,7 +35,7 @@ def verify(
             out.print(Text.assemble((problem.path, "bold"), f": {problem.problem}"), soft_wrap=True)
     else:
         count = sum(len(adapters.versions(task)) for task in adapters.tasks())
-        screen.terminal().print(f"{count:,} adapters in {store}: nothing is wrong")
+        screen.terminal().print(f"{screen.counted(count, 'adapter')} in {store}: nothing is wrong")
     if problems:
         raise typer.Exit(THEIRS)
 

@@ -22,7 +22,7 @@ OURS, THEIRS, INTERRUPTED = 1, 2, 130
 ORDER = (
     *("train", "sweep", "eval", "predict", "compare"),
     *("tasks", "show", "alias", "remove", "verify", "gc"),
-    *("inspect", "demo"),
+    *("inspect", "paper", "demo"),
 )
 GIVEN = "polytask.given"
 
@@ -37,12 +37,14 @@ class Verbs(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Keep the command line as it was given, so that a verb can say how to go on with it."""
         ctx.meta[GIVEN] = list(args)
-        return super().parse_args(ctx, args)
+        with plainly():
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb."""
         try:
-            return super().invoke(ctx)
+            with plainly():
+                return super().invoke(ctx)
         except BrokenPipeError:
             raise
         except PolytaskError as error:
@@ -51,6 +53,24 @@ class Verbs(TyperGroup):
             raise refused(f"{error.filename or 'the system'}: {error.strerror or error}", OURS) from None
         except KeyboardInterrupt:
             raise refused("interrupted", INTERRUPTED) from None
+
+
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+"""What typer raises for an option that is not known, or whose value is not of its type."""
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """A usage error as one red line, in the form of all other refusals."""
+    try:
+        yield
+    except UsageError as error:
+        if not (problem := error.format_message()):  # type: ignore[attr-defined]
+            raise  # no verb was given, and the help is shown
+        at = getattr(error, "ctx", None)
+        command = at.command_path if at is not None else "polytask"
+        said = problem[:1].lower() + problem[1:] + ("" if problem[-1] in ".?" else ".")
+        raise refused(f"{said} What there is: {command} --help", THEIRS) from None
 
 
 def refused(message: str, code: int) -> typer.Exit:
@@ -80,6 +100,41 @@ def polytask(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 StoreFolder = Annotated[str, typer.Option("--store", metavar="DIR", help="The folder of adapters.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs, and nothing else, on stdout.")]
+SourceFile = Annotated[
+    str | None,
+    typer.Argument(
+        help="Rows to train on: CSV, TSV, JSON lines (also .gz) or Parquet; for spans, SQuAD's JSON too.",
+        show_default=False,
+    ),
+]
+HubName = Annotated[
+    str | None,
+    typer.Option("--hub", metavar="NAME[:CONFIGURATION]", help="A data set of the Hugging Face hub instead."),
+]
+TaskName = Annotated[str | None, typer.Option("--task", help="The task's name; the file's name unless given.")]
+BackboneName = Annotated[str, typer.Option("--backbone", help="A hub id, a folder, or minilm.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Rows a step.")]
+MaxLength = Annotated[int, typer.Option("--max-length", help="Tokens of a text.")]
+LongTexts = Annotated[
+    str, typer.Option("--long", help="What is longer: truncate cuts it off, split averages over windows of it.")
+]
+Stride = Annotated[
+    int | None,
+    typer.Option("--stride", help="Of spans: tokens that two windows of a context share; a third unless given."),
+]
+ClassWeights = Annotated[
+    str | None, typer.Option("--class-weights", help="'balanced' for labels of unequal frequency.")
+]
+Patience = Annotated[
+    int | None, typer.Option("--patience", help="Stop after so many epochs without a better validation score.")
+]
+ValidationFile = Annotated[
+    str | None, typer.Option("--validation", metavar="FILE", help="Unless given, a tenth is held out.")
+]
+TaskKind = Annotated[str | None, typer.Option("--kind", help="classification, multilabel, regression or span.")]
+TaskMetric = Annotated[
+    str | None, typer.Option("--metric", help="accuracy, f1, matthews, micro_f1, pearson, span_f1, …")
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, … or auto.")]
 Dtype = Annotated[str, typer.Option(help="Of the frozen weights: float32, bfloat16, or auto for the faster one here.")]
 TextColumn = Annotated[str | None, typer.Option("--text", metavar="COLUMN", help="The column of texts.")]

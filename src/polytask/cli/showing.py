@@ -45,7 +45,7 @@ def tasks(
         raise refused("\n".join(map(str, problems)), THEIRS)
     unread = sum(len(adapters.versions(task)) for task in adapters.tasks()) - len(found)
     if unread:
-        remark = f"{unread} files in {store} cannot be read as adapters; polytask tasks --verify says why"
+        remark = f"{screen.counted(unread, 'file')} in {store} cannot be read; polytask tasks --verify says why"
         screen.notes(screen.terminal(stderr=True), [remark])
 
 

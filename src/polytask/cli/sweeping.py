@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,7 +13,8 @@ from polytask import screen
 from polytask.cli import options
 from polytask.cli.methods import method_of
 from polytask.cli.options import GIVEN, INTERRUPTED, app, emit, examples, loaded, refused
-from polytask.cli.training import check_source, summary
+from polytask.cli.reading import task_given
+from polytask.cli.training import summary
 from polytask.cli.watching import side_by_side
 from polytask.errors import NoSuchAdapter, RecipeError
 
@@ -36,35 +37,32 @@ N = TypeVar("N", int, float)
 )
 def sweep(
     context: typer.Context,
-    file: Annotated[
-        str | None,
-        typer.Argument(help="Rows to train on: CSV, TSV, JSON lines (also .gz) or Parquet.", show_default=False),
-    ] = None,
-    hub: Annotated[
-        str | None, typer.Option(metavar="NAME[:CONFIGURATION]", help="A data set of the Hugging Face hub instead.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="The task's name; the file's name unless given.")] = None,
-    backbone: Annotated[str, typer.Option(help="A hub id, a folder, or minilm.")] = "minilm",
+    file: options.SourceFile = None,
+    hub: options.HubName = None,
+    task: options.TaskName = None,
+    backbone: options.BackboneName = "minilm",
     method: options.MethodName = "houlsby",
     setting: options.Settings = None,
     lr: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Learning rates: 3e-4,1e-3,3e-3.")] = None,
     size: Annotated[str | None, typer.Option(metavar="NUMBERS", help="The method's sizes or ranks: 8,64.")] = None,
     epochs: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Passes over the rows: 3,20.")] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each setting.")] = 3,
-    batch_size: Annotated[int, typer.Option(help="Rows a step.")] = 32,
-    max_length: Annotated[int, typer.Option(help="Tokens of a text.")] = 256,
+    batch_size: options.BatchSize = 32,
+    max_length: options.MaxLength = 256,
+    long: options.LongTexts = "truncate",
+    stride: options.Stride = None,
     seed: Annotated[int, typer.Option(help="The first of the seeds; it also draws what is held out.")] = 0,
-    class_weights: Annotated[str | None, typer.Option(help="'balanced' for labels of unequal frequency.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Stop after so many epochs without a better validation score.")
+    class_weights: options.ClassWeights = None,
+    patience: options.Patience = None,
+    validation: options.ValidationFile = None,
+    test: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Rows to report on, once, by the best; they choose nothing.")
     ] = None,
-    validation: Annotated[str | None, typer.Option(metavar="FILE", help="Unless given, a tenth is held out.")] = None,
-    test: Annotated[str | None, typer.Option(metavar="FILE", help="Rows to report on; they choose nothing.")] = None,
     text: options.TextColumn = None,
     text_pair: options.PairColumn = None,
     label: options.LabelColumn = None,
-    kind: Annotated[str | None, typer.Option(help="classification, multilabel or regression.")] = None,
-    metric: Annotated[str | None, typer.Option(help="accuracy, f1, matthews, micro_f1, macro_f1, pearson, …")] = None,
+    kind: options.TaskKind = None,
+    metric: options.TaskMetric = None,
     drop_empty: options.DropEmpty = False,
     results: Annotated[
         str | None, typer.Option(metavar="DIR", help="Keeps every run; sweeps/TASK unless given.")
@@ -86,11 +84,9 @@ def sweep(
     """
     from polytask.store import Store
     from polytask.tasks.baselines import majority_score
-    from polytask.tasks.files import read_task
-    from polytask.tasks.hub import read_hub
     from polytask.train.grid import grid, labelled
     from polytask.train.recipe import Recipe
-    from polytask.train.sweep import started_with
+    from polytask.train.sweep import settled, started_with
     from polytask.train.sweep import sweep as run_sweep
 
     err = screen.terminal(stderr=True)
@@ -98,6 +94,8 @@ def sweep(
         method_of(method, None, setting),
         batch_size=batch_size,
         max_length=max_length,
+        long=long,  # type: ignore[arg-type]
+        stride=stride,
         seed=seed,
         class_weights=class_weights,
         patience=patience,
@@ -111,15 +109,13 @@ def sweep(
     )
     check_drawable(figure, recipes)
     adapters = Store(store)
-    given: dict[str, Any] = {"name": task, "text": text, "text_pair": text_pair, "label": label, "kind": kind}
-    given |= {"metric": metric, "seed": seed, "drop_empty": drop_empty}
-    check_source(file, hub, validation, test)
-    data = read_hub(hub, **given) if hub else read_task(file or "", validation=validation, test=test, **given)
-    screen.notes(err, data.notes)
+    columns = {"text": text, "text_pair": text_pair, "label": label}
+    asked = {"name": task, **columns, "kind": kind, "metric": metric, "seed": seed, "drop_empty": drop_empty}
+    data = task_given(file, hub, validation, test, **asked)
     folder = results or str(Path("sweeps", data.name))
     before = started_with(folder)
     frozen = loaded(backbone, device, before["dtype"] if before and dtype == "auto" else dtype)
-    recipes = [recipe.resolved(len(data.train)) for recipe in recipes]
+    recipes = settled(frozen, data, recipes)
     try:
         with side_by_side(err, labelled(recipes), data.metric) as progress:
             swept = run_sweep(frozen, data, recipes, folder=folder, progress=progress, budget_tokens=budget_tokens)
@@ -142,7 +138,7 @@ def sweep(
     out.print(settings_table(swept))
     out.print(screen.trained(entry, result, majority_score(data, data.test or data.validation)))
     written = "" if figure is None else f", the picture {figure}"
-    out.print(f"{len(swept.runs)} runs are kept in {folder}{written}")
+    out.print(f"kept in {folder}: {screen.counted(len(swept.runs), 'run')}{written}")
     where = "" if store == "adapters" else f" --store {store}"
     screen.hint(out, f"polytask show {entry}{where}")
 

@@ -14,8 +14,9 @@ from polytask import screen
 from polytask.cli import options
 from polytask.cli.methods import method_of
 from polytask.cli.options import GIVEN, INTERRUPTED, app, emit, examples, loaded, refused, working
+from polytask.cli.reading import task_given
 from polytask.cli.watching import side_by_side
-from polytask.errors import CheckpointError, DataError, RecipeError
+from polytask.errors import CheckpointError, RecipeError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from polytask.store import Entry
     from polytask.tasks.task import Task
     from polytask.train.checkpoint import Checkpoint
+    from polytask.train.job import Job
     from polytask.train.loop import Event, Progress
     from polytask.train.recipe import Recipe
     from polytask.train.result import Result
+    from polytask.train.tune import Tuned
 
 
 NO_BETTER = (
@@ -43,34 +46,27 @@ NO_BETTER = (
         "polytask train --hub nyu-mll/glue:cola --metric matthews --dry-run",
         "polytask train reviews.csv --task sentiment --tune",
         "polytask train reviews.csv --task sentiment --resume",
+        "polytask train questions.csv --task qa --kind span",
     )
 )
 def train(
     context: typer.Context,
-    file: Annotated[
-        str | None,
-        typer.Argument(help="Rows to train on: CSV, TSV, JSON lines (also .gz) or Parquet.", show_default=False),
-    ] = None,
-    hub: Annotated[
-        str | None, typer.Option(metavar="NAME[:CONFIGURATION]", help="A data set of the Hugging Face hub instead.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="The task's name; the file's name unless given.")] = None,
-    backbone: Annotated[str, typer.Option(help="A hub id, a folder, or minilm.")] = "minilm",
+    file: options.SourceFile = None,
+    hub: options.HubName = None,
+    task: options.TaskName = None,
+    backbone: options.BackboneName = "minilm",
     method: options.MethodName = "houlsby",
     size: options.Size = None,
     setting: options.Settings = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the rows; chosen by their number.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate; the method's own unless given.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Rows a step.")] = 32,
-    max_length: Annotated[int, typer.Option(help="Tokens of a text.")] = 256,
-    long: Annotated[
-        str, typer.Option(help="What is longer: truncate cuts it off, split averages over windows of it.")
-    ] = "truncate",
+    batch_size: options.BatchSize = 32,
+    max_length: options.MaxLength = 256,
+    long: options.LongTexts = "truncate",
+    stride: options.Stride = None,
     seed: Annotated[int, typer.Option(help="Same seed, same adapter.")] = 0,
-    class_weights: Annotated[str | None, typer.Option(help="'balanced' for labels of unequal frequency.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Stop after so many epochs without a better validation score.")
-    ] = None,
+    class_weights: options.ClassWeights = None,
+    patience: options.Patience = None,
     tune: Annotated[
         bool, typer.Option("--tune", help="Find the learning rate and the size, as far as they are not given.")
     ] = False,
@@ -89,13 +85,13 @@ def train(
     log: Annotated[
         str | None, typer.Option(metavar="DIR", help="Write a log for TensorBoard; needs polytask\\[log].")
     ] = None,
-    validation: Annotated[str | None, typer.Option(metavar="FILE", help="Unless given, a tenth is held out.")] = None,
+    validation: options.ValidationFile = None,
     test: Annotated[str | None, typer.Option(metavar="FILE", help="Rows to report on, once, at the end.")] = None,
     text: options.TextColumn = None,
     text_pair: options.PairColumn = None,
     label: options.LabelColumn = None,
-    kind: Annotated[str | None, typer.Option(help="classification, multilabel or regression.")] = None,
-    metric: Annotated[str | None, typer.Option(help="accuracy, f1, matthews, micro_f1, macro_f1, pearson, …")] = None,
+    kind: options.TaskKind = None,
+    metric: options.TaskMetric = None,
     drop_empty: options.DropEmpty = False,
     store: options.StoreFolder = "adapters",
     device: options.Device = "auto",
@@ -105,11 +101,10 @@ def train(
     """Train an adapter on a file of texts and labels, and put it in the store as a new version."""
     from polytask.store import Store
     from polytask.tasks.baselines import majority_score
-    from polytask.tasks.files import read_task
-    from polytask.tasks.hub import read_hub
     from polytask.train.checkpoint import Checkpoint
     from polytask.train.estimate import estimate
     from polytask.train.loop import train as train_adapter
+    from polytask.train.only import alone
     from polytask.train.recipe import Recipe
 
     err = screen.terminal(stderr=True)
@@ -120,27 +115,20 @@ def train(
         batch_size=batch_size,
         max_length=max_length,
         long=long,  # type: ignore[arg-type]
+        stride=stride,
         seed=seed,
         class_weights=class_weights,
         patience=patience,
     )
     adapters = Store(store)
-    given = {"name": task, "text": text, "text_pair": text_pair, "label": label, "kind": kind, "metric": metric}
-    given |= {"seed": seed, "drop_empty": drop_empty}  # type: ignore[dict-item]
-    check_source(file, hub, validation, test)
     if tune:
         check_tunable(log, dry_run)
-    if hub is not None:
-        data = read_hub(hub, **given)  # type: ignore[arg-type]
-    else:
-        data = read_task(file or "", validation=validation, test=test, **given)  # type: ignore[arg-type]
-    screen.notes(err, data.notes)
-    kept = Checkpoint(checkpoint or checkpoint_of(store, data.name))
-    if checkpoint is not None and not resume:
-        check_own(kept)
-    before = kept.header() if resume else None
-    frozen = loaded(backbone, device, dtype if before is None else dtype_of(before, dtype))
+    columns = {"text": text, "text_pair": text_pair, "label": label}
+    asked = {"name": task, **columns, "kind": kind, "metric": metric, "seed": seed, "drop_empty": drop_empty}
+    data = task_given(file, hub, validation, test, **asked)
+    kept = Checkpoint(checkpoint or checkpoint_of(store, data.name), resumed=lambda jobs: screen.notes(err, [at(jobs)]))
     if dry_run:
+        frozen = loaded(backbone, device, dtype)
         with working("timing some steps"):
             cost = estimate(frozen, data, recipe)
         if as_json:
@@ -148,19 +136,30 @@ def train(
         else:
             screen.terminal().print(screen.estimated(data.name, frozen, cost))
         return
-    screen.notes(err, start_over(kept) if not resume else [] if before else [f"there is no checkpoint {kept.path} yet"])
-    try:
-        if tune:
-            adapter, result = tuned(err, frozen, data, recipe, size, kept, resume)
-        else:
-            with watched(err, log) as progress:
-                adapter, result = train_adapter(frozen, data, recipe, progress=progress, checkpoint=kept, resume=resume)
-    except KeyboardInterrupt:
-        raise refused(how_to_resume(kept, context.meta[GIVEN]), INTERRUPTED) from None
-    entry = adapters.put(adapter)
-    clear(kept)
+    if checkpoint is not None and not resume:
+        check_own(kept)
+    before = kept.header() if resume else None
+    frozen = loaded(backbone, device, dtype if before is None else dtype_of(before, dtype))
+    with alone(kept.path, f"training {data.name!r} with {kept.path}", "give this one a --checkpoint of its own"):
+        none_yet = [f"there is no checkpoint {kept.path} yet"]
+        screen.notes(err, start_over(kept) if not resume else [] if before else none_yet)
+        found: Tuned | None = None
+        try:
+            if tune:
+                found = tuned(err, frozen, data, recipe, size, kept, resume)
+                adapter, result = found.adapter, found.result
+            else:
+                with watched(err, log) as progress:
+                    adapter, result = train_adapter(
+                        frozen, data, recipe, progress=progress, checkpoint=kept, resume=resume
+                    )
+        except KeyboardInterrupt:
+            raise refused(how_to_resume(kept, context.meta[GIVEN]), INTERRUPTED) from None
+        entry = adapters.put(adapter)
+        clear(kept)
+    tidy(kept)
     if as_json:
-        emit(summary(entry, adapter, result))
+        emit({**summary(entry, adapter, result), **({} if found is None else {"tuned": choice(found)})})
         return
     majority = majority_score(data, data.test or data.validation)
     where = "" if store == "adapters" else f" --store {store}"
@@ -182,7 +181,7 @@ def check_tunable(log: str | None, dry_run: bool) -> None:
 
 def tuned(
     console: Console, backbone: Backbone, data: Task, base: Recipe, size: int | None, kept: Checkpoint, resume: bool
-) -> tuple[Adapter, Result]:
+) -> Tuned:
     """Train with the learning rate and the size that suit the data, and say why these."""
     from polytask.train.tune import contenders, tune
 
@@ -191,15 +190,13 @@ def tuned(
     with side_by_side(console, labels, data.metric) as progress:
         found = tune(backbone, data, base, size=sizes, progress=progress, checkpoint=kept, resume=resume)
     screen.notes(console, [f"chosen: {found.why}"])
-    return found.adapter, found.result
+    return found
 
 
-def check_source(file: str | None, hub: str | None, validation: str | None, test: str | None) -> None:
-    """Refuse what does not name one source of rows."""
-    if (file is None) == (hub is None):
-        raise DataError("name one thing to train on: a file, or a data set with --hub owner/name:configuration")
-    if hub is not None and (validation or test):
-        raise DataError("--validation and --test name files", fix="A data set of the hub has its own splits")
+def choice(found: Tuned) -> dict[str, Any]:
+    """What ``train --tune --json`` says of the settings that were tried, the chosen one first."""
+    trials = [{"name": trial.name, "epochs": trial.epochs, "score": trial.score} for trial in found.trials]
+    return {"why": found.why, "recipe": found.recipe.to_json(), "trials": trials}
 
 
 def checkpoint_of(store: str, task: str) -> Path:
@@ -249,12 +246,24 @@ def how_to_resume(kept: Checkpoint, given: Sequence[str]) -> str:
     return f"interrupted. To go on from here: {shlex.join(['polytask', *again])}"
 
 
+def at(jobs: Sequence[Job]) -> str:
+    """Where an interrupted run goes on: ``goes on at step 120 of 900 of 'spam'``."""
+    if len(jobs) == 1:
+        return f"goes on at step {jobs[0].step:,} of {jobs[0].num_steps:,} of {jobs[0].name!r}"
+    furthest = max(job.step for job in jobs)
+    return f"goes on with {len(jobs)} settings, the furthest at step {furthest:,} of {jobs[0].num_steps:,}"
+
+
 def clear(kept: Checkpoint) -> None:
     """The adapter is in the store: nothing else is needed."""
-    from polytask.store import TRAINING
-
     kept.remove()
     former(kept).unlink(missing_ok=True)
+
+
+def tidy(kept: Checkpoint) -> None:
+    """Leave no empty folder."""
+    from polytask.store import TRAINING
+
     if kept.path.parent.name == TRAINING:
         with suppress(OSError):  # another run is at work
             kept.path.parent.rmdir()

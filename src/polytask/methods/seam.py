@@ -58,7 +58,7 @@ class Delta(nn.Module, ABC):
 
     dropout: float = 0.0
     loops: ClassVar[bool] = False
-    """Whether one adapter after another is faster than a stack: where torch has a kernel for one only."""
+    """Whether, in training, one adapter after another is faster than a stack: where torch has a kernel for one only."""
     reads_output: ClassVar[bool] = True
     """Whether the formula has ``y`` in it; where it has not, what the frozen part puts out need not be computed."""
 
@@ -89,9 +89,21 @@ class Delta(nn.Module, ABC):
         return {name: tuple(p.shape) for name, p in self.named_parameters()}
 
     @cached_property
-    def stack_key(self) -> tuple[object, ...]:
+    def stack_key(self) -> int:
         """Deltas with equal keys can be stacked."""
-        return (self.kind, tuple(self.stack_shapes().items()))
+        return _STACK_KEYS.setdefault((self.kind, tuple(self.stack_shapes().items())), len(_STACK_KEYS))
+
+    @cached_property
+    def _first(self) -> nn.Parameter:
+        return next(self.parameters())
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether its parameters ask for gradients; all of an adapter's do or none does."""
+        return self._first.requires_grad
+
+
+_STACK_KEYS: dict[object, int] = {}
 
 
 class Method(ABC):

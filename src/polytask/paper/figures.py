@@ -13,6 +13,12 @@ FORMATS = (".png", ".pdf", ".svg")
 MOST_NUMBERS = 25
 """With more labels than this the numbers would not be legible, and the shades must do."""
 
+INK, MUTED, RULE = "#1f2328", "#59636e", "#d1d9e0"
+"""Of letters, of what stands back, and of thin lines. A page may swap them in an SVG for its own."""
+
+COLOURS = {"adapters": "#2f6fd0", "top": "#d4730b", "layernorm": "#2e9d55", "full": "#8250c4", "tfidf": "#8a8f98"}
+"""By family of methods; legible on white and on black."""
+
 
 def figure(path: str | Path, width: float, height: float) -> Any:
     """An empty matplotlib figure, in inches, that needs no screen.
@@ -44,22 +50,78 @@ def draw_confusion(
     axes = drawn.subplots()
     shares = [[count / max(1, sum(row)) for count in row] for row in confusion]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [_plain(label) for label in labels]
+    names = [plain(label) for label in labels]
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("answered")
     axes.set_ylabel("right")
-    axes.set_title(_plain(title, 80), fontsize=10)
+    axes.set_title(plain(title, 80), fontsize=10)
     if len(labels) <= MOST_NUMBERS:
         for row, (counts, of_row) in enumerate(zip(confusion, shares, strict=True)):
             for column, (count, share) in enumerate(zip(counts, of_row, strict=True)):
                 colour = "white" if share > 0.5 else "black"
                 axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=9)
-    with whole_file(path) as part:
-        drawn.savefig(part, format=Path(path).suffix.lower().removeprefix("."), dpi=150)
+    save(drawn, path)
 
 
-def _plain(text: str, longest: int = 24) -> str:
+def panels(path: str | Path, count: int, width: float = 4.6, height: float = 3.9) -> tuple[Any, list[Any]]:
+    """A figure of so many panels in a row, each of this size, with thin lines and no frame.
+
+    Raises:
+        PolytaskError: as ``figure``.
+    """
+    drawn = figure(path, width * count, height)
+    return drawn, [calm(axes) for axes in drawn.subplots(1, count, squeeze=False)[0]]
+
+
+def calm(axes: Any) -> Any:
+    """The same axes in ``INK``, ``MUTED`` and ``RULE``."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(RULE)
+    axes.tick_params(which="both", color=RULE, labelcolor=MUTED, labelsize=9)
+    axes.grid(color=RULE, linewidth=0.6, alpha=0.7)
+    axes.set_axisbelow(True)
+    axes.patch.set_alpha(0)
+    return axes
+
+
+def labelled(axes: Any, title: str = "", x: str = "", y: str = "") -> None:
+    """Say what is drawn and along which axes."""
+    axes.set_title(plain(title, 80), fontsize=10.5, color=INK, loc="left", pad=10)
+    axes.set_xlabel(plain(x, 80), fontsize=9.5, color=INK)
+    axes.set_ylabel(plain(y, 80), fontsize=9.5, color=INK)
+
+
+def room(axes: Any, least: float = 1.0) -> None:
+    """Let the upright axis span so many points at least: equal scores are a level line, not noise enlarged."""
+    low, high = axes.get_ylim()
+    if high - low < least:
+        middle = (low + high) / 2
+        axes.set_ylim(middle - least / 2, middle + least / 2)
+
+
+def legend(drawn: Any) -> None:
+    """Names of what is drawn in any panel, each once, below all panels."""
+    names: dict[str, Any] = {}
+    for axes in drawn.axes:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            names.setdefault(name, handle)
+    abreast = len(names) if len(drawn.axes) > 1 or len(names) < 4 else 2
+    where = {"loc": "outside lower center", "ncols": max(1, abreast)}
+    drawn.legend(names.values(), names.keys(), frameon=False, fontsize=9, labelcolor=INK, **where)
+
+
+def save(drawn: Any, path: str | Path) -> None:
+    """Write a figure. The same figure is the same SVG, whenever it is written; its background is clear."""
+    from matplotlib import rc_context
+
+    kind = Path(path).suffix.lower().removeprefix(".")
+    is_svg = kind == "svg"
+    with rc_context({"svg.hashsalt": Path(path).stem}), whole_file(path) as part:
+        drawn.savefig(part, format=kind, dpi=150, transparent=is_svg, metadata={"Date": None} if is_svg else None)
+
+
+def plain(text: str, longest: int = 24) -> str:
     """One line, not taken for a formula."""
     text = " ".join(text.split()).replace("$", r"\$")
     return text if len(text) <= longest else text[: longest - 1] + "…"

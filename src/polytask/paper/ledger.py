@@ -19,6 +19,7 @@ from polytask.errors import DataError
 from polytask.train.result import Score
 
 FORMAT = 1
+TFIDF = "tfidf"
 Suite = Literal["glue", "text17", "squad"]
 
 
@@ -32,7 +33,7 @@ class Trial:
         task: its name in ``tasks.glue.GLUE`` or ``tasks.text17.TEXT17``, or ``squad``.
         recipe: ``Recipe.to_json()`` with nothing left to choose; for the column without a backbone
             ``{"method": {"name": "tfidf", "C": …}, "seed": …}``.
-        max_rows: the most training rows; None for all of them.
+        max_rows: the most training rows; None for all of them. Likewise ``max_validation`` and ``max_test``.
         measures: what is measured of the trained adapter besides its scores: ``"ablation"``.
     """
 
@@ -42,6 +43,8 @@ class Trial:
     recipe: dict[str, Any]
     max_rows: int | None = None
     measures: tuple[str, ...] = ()
+    max_validation: int | None = None
+    max_test: int | None = None
 
     @property
     def method(self) -> dict[str, Any]:
@@ -52,6 +55,16 @@ class Trial:
     def seed(self) -> int:
         """Of initial weights, shuffles and dropout."""
         return int(self.recipe["seed"])
+
+    @property
+    def has_backbone(self) -> bool:
+        """Whether it trains on one; words that are only counted do not."""
+        return bool(self.method["name"] != TFIDF)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Trial:
+        """From the fields as JSON values."""
+        return cls(**{**values, "measures": tuple(values["measures"])})
 
     def key(self, backbone: str, data: str) -> str:
         """Of this trial on the backbone and the rows with these fingerprints."""
@@ -104,7 +117,7 @@ class Entry:
     def from_json(cls, values: Mapping[str, Any]) -> Entry:
         """The inverse of ``to_json``."""
         own = {name: values[name] for name in (each.name for each in fields(cls))}
-        trial = Trial(**{**own["trial"], "measures": tuple(own["trial"]["measures"])})
+        trial = Trial.from_json(own["trial"])
         scores = {name: own[name] and Score.from_json(own[name]) for name in ("validation", "test")}
         also = {name: Score.from_json(score) for name, score in own["also"].items()}
         return cls(**{**own, **scores, "trial": trial, "also": also})

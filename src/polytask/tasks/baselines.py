@@ -29,21 +29,55 @@ def tfidf_score(task: Task, rows: Rows) -> float:
     Words and word pairs that occur in two texts or more, of the whole training texts; of three strengths of
     regularisation, the best on the validation rows.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-
-    assert task.kind == "classification", "a baseline of one label a row"
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
-    train = vectorizer.fit_transform(_whole(task.train))
-    validation, asked = vectorizer.transform(_whole(task.validation)), vectorizer.transform(_whole(rows))
+    train, (validation, asked) = _counted(task, [task.validation, rows])
 
     def scored(model: Any, features: Any, targets: Sequence[Target] | None) -> float:
         predictions = model.predict(features).tolist()
         return score(task.metric, task.kind, targets or (), predictions, num_labels=len(task.labels))
 
-    models = [LogisticRegression(C=c, solver="newton-cg").fit(train, task.train.targets) for c in STRENGTHS]
+    models = [_fitted(train, task, strength) for strength in STRENGTHS]
     best = max(models, key=lambda model: scored(model, validation, task.validation.targets))
     return scored(best, asked, rows.targets)
+
+
+def tfidf_answers(
+    task: Task,
+    asked: Sequence[Rows],
+    *,
+    strength: float = 10.0,
+    ngrams: int = 2,
+    min_df: int = 2,
+    sublinear: bool = True,
+) -> list[list[int]]:
+    """What logistic regression on TF-IDF of the training texts answers to each of these sets of rows.
+
+    Args:
+        strength: scikit-learn's ``C``, the inverse of the regularisation.
+        ngrams: up to how many words in a row count as one.
+        min_df: in how many texts a word must occur.
+        sublinear: count a word by 1 + log of its occurrences.
+    """
+    train, features = _counted(task, asked, ngrams, min_df, sublinear)
+    model = _fitted(train, task, strength)
+    return [model.predict(own).tolist() for own in features]
+
+
+def _counted(
+    task: Task, asked: Sequence[Rows], ngrams: int = 2, min_df: int = 2, sublinear: bool = True
+) -> tuple[Any, list[Any]]:
+    """TF-IDF of the training texts, and of these rows by the same vocabulary."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(ngram_range=(1, ngrams), min_df=min_df, sublinear_tf=sublinear)
+    train = vectorizer.fit_transform(_whole(task.train))
+    return train, [vectorizer.transform(_whole(rows)) for rows in asked]
+
+
+def _fitted(features: Any, task: Task, strength: float) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    assert task.kind == "classification", "a baseline of one label a row"
+    return LogisticRegression(C=strength, solver="newton-cg").fit(features, task.train.targets)
 
 
 def _whole(rows: Rows) -> list[str]:

@@ -164,6 +164,9 @@ def _statistic(
     """The metric of cells with these targets and predictions."""
     import numpy as np
 
+    if kind == "span":
+        each = [_observed(metric, kind, [right], [given], 0) for right, given in zip(targets, predictions, strict=True)]
+        return lambda counts: counts @ np.asarray(each) / counts.sum(axis=1)
     if kind == "regression":
         x, y = np.asarray(targets, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
         if not np.isfinite(y).all():

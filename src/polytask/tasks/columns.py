@@ -7,14 +7,16 @@ only one of its role in the table. Between two that could both be meant nothing 
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from polytask.errors import DataError
+from polytask.errors import DataError, nearest
 from polytask.tasks.tables import Table
+
+ROLES = ("text", "text_pair", "label")
+"""What a column can be, as the arguments of ``find_roles`` are called."""
 
 PAIRS = (
     ("text1", "text2"),
@@ -48,6 +50,10 @@ LABELS = frozenset(
     "score sentiment similarity stance stars tag tags target targets topic topics y".split()
 )
 """Names that stand for the label where none is called ``label`` or ``labels``."""
+
+
+QUESTIONS, CONTEXTS, ANSWERS = ("question", "query"), ("context", "passage", "paragraph"), ("answer", "answers")
+"""Names that stand for the columns of a task of spans."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +97,40 @@ def find_roles(
     return Roles(text_at, pair_at, label_at)
 
 
+def find_span_roles(
+    table: Table,
+    *,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    needs_label: bool = True,
+) -> Roles:
+    """Find the columns of questions, contexts and answers by the names given, else by the usual ones.
+
+    Raises:
+        DataError: as ``find_roles``.
+    """
+    text_at = _the_one(table, "text", QUESTIONS, (), (), "question") if text is None else _named(table, text)
+    pair_at = (
+        _the_one(table, "text-pair", CONTEXTS, (), (text_at,), "context")
+        if text_pair is None
+        else _named(table, text_pair)
+    )
+    taken = (text_at, pair_at)
+    if label is None and (needs_label or len(_usual(table, ANSWERS, (), taken)) == 1):
+        label = table.header[_the_one(table, "label", ANSWERS, (), taken, "answer")]
+    names = (table.header[text_at], table.header[pair_at], label)
+    return find_roles(table, text=names[0], text_pair=names[1], label=names[2], needs_label=False)
+
+
 def _named(table: Table, name: str) -> int:
     if name in table.header:
         return table.header.index(name)
     alike = [index for index, there in enumerate(table.header) if there.lower() == name.strip().lower()]
     if len(alike) == 1:
         return alike[0]
-    near = difflib.get_close_matches(name, table.header, n=1)
-    guess = f"Did you mean {near[0]!r}? " if near else ""
+    near = nearest(name, table.header)
+    guess = "" if near is None else f"Did you mean {near!r}? "
     raise DataError(f"there is no column {name!r}", file=table.file, fix=f"{guess}{_there(table)}")
 
 
@@ -119,13 +151,22 @@ def _usual(table: Table, first: Collection[str], others: Collection[str], taken:
     return []
 
 
-def _the_one(table: Table, role: str, first: Collection[str], others: Collection[str], taken: Collection[int]) -> int:
+def _the_one(
+    table: Table,
+    role: str,
+    first: Collection[str],
+    others: Collection[str],
+    taken: Collection[int],
+    what: str | None = None,
+) -> int:
+    """The one column with a usual name for the role that is asked for by ``--role`` and called ``what``."""
+    what = what or role
     found = _usual(table, first, others, taken)
     if len(found) == 1:
         return found[0]
     if found:
         which = " or ".join(f"--{role} {shlex.quote(table.header[index])}" for index in found)
-        raise DataError(f"several columns could hold the {role}", file=table.file, fix=f"Say which: {which}")
+        raise DataError(f"several columns could hold the {what}", file=table.file, fix=f"Say which: {which}")
     usual = {*first, *others}
     alike = [
         name
@@ -134,7 +175,7 @@ def _the_one(table: Table, role: str, first: Collection[str], others: Collection
     ]
     guess = f", perhaps --{role} {shlex.quote(alike[0])}" if alike else ""
     fix = _there(table) if _first_line_is_data(table) else f"Name it with --{role}{guess}. {_there(table)}"
-    raise DataError(f"no column has a usual name for the {role}", file=table.file, fix=fix)
+    raise DataError(f"no column has a usual name for the {what}", file=table.file, fix=fix)
 
 
 def _there(table: Table) -> str:

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 
 from polytask.errors import DataError, UnknownName
 from polytask.tasks import remarks
-from polytask.tasks.columns import find_roles
+from polytask.tasks.columns import ROLES, Roles, find_roles, find_span_roles
 from polytask.tasks.labels import check_variety, infer_kind, is_empty, names_in, spelled
 from polytask.tasks.metrics import default_metric, fitting_metric
 from polytask.tasks.source import Source
-from polytask.tasks.splits import hold_out
-from polytask.tasks.tables import PathLike, Table, read_table, stem
+from polytask.tasks.splits import hold_out, hold_out_groups
+from polytask.tasks.tables import JSON_SUFFIXES, PathLike, Table, read_table, stem
 from polytask.tasks.task import Kind, Rows, Task
 
-FILE_KINDS: tuple[Kind, ...] = ("classification", "multilabel", "regression")
-"""The kinds of task that a column of labels can make."""
+FILE_KINDS: tuple[Kind, ...] = ("classification", "multilabel", "regression", "span")
+"""The kinds of task that a column of labels, or of answers, can make."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -69,7 +69,7 @@ def read_task(
     validation_share: float = 0.1,
     drop_empty: bool = False,
 ) -> Task:
-    """Read a task from a CSV, TSV, JSON lines or Parquet file.
+    """Read a task from a CSV, TSV, JSON lines or Parquet file, or a task of spans from SQuAD's JSON.
 
     Args:
         path: the training rows.
@@ -77,12 +77,14 @@ def read_task(
         text: the column of texts; by default the one with a usual name (``polytask.tasks.columns``).
         text_pair: the column of second texts. By default two columns with a usual pair of names make a task of
             pairs, unless ``text`` is given.
-        label: the column of labels; by default the one with a usual name.
-        validation: a file with the same columns; by default a part of the training rows is held out.
+        label: the column of labels; by default the one with a usual name. Of spans, the column of answers
+            (``polytask.tasks.answers``).
+        validation: a file with the same columns; by default a part of the training rows is held out, of spans by
+            whole articles (a column ``title``) or contexts.
         test: a file with the same columns.
-        kind: ``classification``, ``multilabel`` or ``regression``; by default what the labels look like
-            (``polytask.tasks.labels``).
-        metric: a name in ``polytask.tasks.metrics.METRICS``; by default accuracy, micro F1 or Pearson.
+        kind: ``classification``, ``multilabel``, ``regression`` or ``span``; by default what the labels look like
+            (``polytask.tasks.labels``), never ``span``.
+        metric: a name in ``polytask.tasks.metrics.METRICS``; by default accuracy, micro F1, Pearson or F1 of spans.
         seed: chooses the rows that are held out.
         validation_share: the part of the rows that is held out (``polytask.tasks.splits``), at most 2,000 rows.
         drop_empty: leave out rows without a text or a label, instead of refusing them.
@@ -94,27 +96,29 @@ def read_task(
     """
     return task_from_tables(
         stem(path) if name is None else name,
-        read_table(path),
-        None if validation is None else read_table(validation),
-        None if test is None else read_table(test),
+        table_of(path, kind),
+        None if validation is None else table_of(validation, kind),
+        None if test is None else table_of(test, kind),
         Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty),
     )
 
 
 def read_rows(
-    path: PathLike,
+    path: PathLike | Table,
     *,
     text: str | None = None,
     text_pair: str | None = None,
     label: str | None = None,
+    kind: Kind | None = None,
     drop_empty: bool = False,
 ) -> FileRows:
     """Read texts to be answered. A column of labels is read if there is one, and need not make sense.
 
-    Arguments and errors are those of ``read_task``.
+    Arguments and errors are those of ``read_task``; a table that was read already will do.
     """
-    table = read_table(path)
-    source = Source(table, find_roles(table, text=text, text_pair=text_pair, label=label, needs_label=False))
+    table = table_of(path, kind, labelled=False)
+    roles = roles_in(table, kind, text=text, text_pair=text_pair, label=label, needs_label=False)
+    source = Source(table, roles)
     if drop_empty:
         source = source.without_empty(None)
     labels = None if source.roles.label is None else tuple(map(spelled, source.label.cells))
@@ -124,7 +128,7 @@ def read_rows(
 def rows_for(
     labels: Sequence[str],
     kind: Kind,
-    path: PathLike,
+    path: PathLike | Table,
     *,
     text: str | None = None,
     text_pair: str | None = None,
@@ -136,13 +140,13 @@ def rows_for(
     Args:
         labels: the names of the task's labels in the order of their indices.
         kind: the kind of the task.
-        path: the file; the remaining arguments are those of ``read_task``.
+        path: the file, or what was read of it; the remaining arguments are those of ``read_task``.
 
     Raises:
         DataError: the data cannot be used, or have a label that is not among ``labels``.
     """
-    table = read_table(path)
-    source = Source(table, find_roles(table, text=text, text_pair=text_pair, label=label))
+    table = table_of(path, kind)
+    source = Source(table, roles_in(table, kind, text=text, text_pair=text_pair, label=label))
     if drop_empty:
         source = source.without_empty(kind)
     return source.labelled(kind, labels)
@@ -172,11 +176,12 @@ def task_from_tables(
         PolytaskError: as ``read_task``.
     """
     check_name(name)
-    source = Source(train, find_roles(train, text=asked.text, text_pair=asked.text_pair, label=asked.label))
+    roles = roles_in(train, asked.kind, text=asked.text, text_pair=asked.text_pair, label=asked.label)
+    source = Source(train, roles)
     kind = _kind(source, asked)
     metric = default_metric(kind) if asked.metric is None else fitting_metric(asked.metric, kind).name
     notes = list(remarked)
-    if asked.text is None and asked.text_pair is None:
+    if kind != "span" and asked.text is None and asked.text_pair is None:
         notes += remarks.on_pairs(*source.names[:2])
 
     def complete(table: Table) -> Source:
@@ -192,10 +197,11 @@ def task_from_tables(
     labels = known or names_in(source.label, kind)
     given = source.labelled(kind, labels)
     assert given.targets is not None
-    check_variety(source.label, kind, given.targets, labels)
+    if kind != "span":
+        check_variety(source.label, kind, given.targets, labels)
     test_rows = None if test is None else complete(test).labelled(kind, labels)
     if validation is None:
-        train_rows, validation_rows = _held_out(given, kind, asked, train.file)
+        train_rows, validation_rows = _held_out(source, given, kind, asked)
         notes += remarks.on_rare_labels(kind, labels, given.targets)
     else:
         train_rows, validation_rows = given, complete(validation).labelled(kind, labels)
@@ -205,7 +211,11 @@ def task_from_tables(
     notes += remarks.on_labels(source.label, kind, labels, given.targets) + remarks.on_texts(given)
     notes += remarks.on_overlap(train_rows, validation_rows, "validation")
     notes += [] if test_rows is None else remarks.on_overlap(train_rows, test_rows, "test")
-    return Task(name, kind, labels, metric, train_rows, validation_rows, test_rows, tuple(notes))
+    if kind == "span":
+        notes += remarks.on_contexts(train_rows, validation_rows, "validation")
+        notes += [] if test_rows is None else remarks.on_contexts(train_rows, test_rows, "test")
+    columns = dict(zip(ROLES, source.names))
+    return Task(name, kind, labels, metric, train_rows, validation_rows, test_rows, tuple(notes), columns)
 
 
 def check_name(name: str) -> None:
@@ -227,9 +237,42 @@ def _kind(source: Source, asked: Asked) -> Kind:
     return asked.kind
 
 
-def _held_out(rows: Rows, kind: Kind, asked: Asked, file: str) -> tuple[Rows, Rows]:
-    kept, held_out = hold_out(rows, kind, share=asked.validation_share, seed=asked.seed)
+def _held_out(source: Source, rows: Rows, kind: Kind, asked: Asked) -> tuple[Rows, Rows]:
+    share, seed = asked.validation_share, asked.seed
+    if kind == "span":
+        kept, held_out = hold_out_groups(source.articles(), share=share, seed=seed)
+    else:
+        kept, held_out = hold_out(rows, kind, share=share, seed=seed)
     if not held_out:
         fix = "Add rows, or name a file of validation rows with --validation"
-        raise DataError("no label has two rows, so none can be held out for validation", file=file, fix=fix)
+        problem = "there is one question" if kind == "span" else "no label has two rows"
+        raise DataError(f"{problem}, so none can be held out for validation", file=source.table.file, fix=fix)
     return rows.take(kept), rows.take(held_out)
+
+
+def roles_in(
+    table: Table,
+    kind: Kind | None,
+    *,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    needs_label: bool = True,
+) -> Roles:
+    """The columns of a table that a task of this kind reads. Errors as of ``polytask.tasks.columns.find_roles``."""
+    find = find_span_roles if kind == "span" else find_roles
+    return find(table, text=text, text_pair=text_pair, label=label, needs_label=needs_label)
+
+
+def table_of(path: PathLike | Table, kind: Kind | None, *, labelled: bool = True) -> Table:
+    """What a task of this kind reads of a file: of spans SQuAD's JSON too, with its answers if they are to be read.
+
+    A table that was read already is given back. Errors are those of ``read_table`` and ``squad_table``.
+    """
+    if isinstance(path, Table):
+        return path
+    if kind == "span" and str(path).lower().endswith(JSON_SUFFIXES):
+        from polytask.tasks.squad import squad_table
+
+        return squad_table(path, labelled=labelled)
+    return read_table(path)

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polytask.methods.seam import truncated_normal_
-from polytask.tasks.task import Kind, Target
+from polytask.tasks.batches import Encoded
+from polytask.tasks.squad import Span, Window, n_best_answers, with_probabilities
+from polytask.tasks.task import Answer, Kind, Target, num_outputs
 
 
 class Head(nn.Module, ABC):
-    """A linear layer on the pooled text, kept in fp32, with the loss and the answers of its kind."""
+    """A linear layer on the pooled text or on its tokens, kept in fp32, with the loss and the answers of its kind."""
 
     kind: ClassVar[Kind]
     reads_tokens: ClassVar[bool] = False
@@ -34,6 +36,10 @@ class Head(nn.Module, ABC):
         """``[B, D]`` (or ``[B, T, D]`` where tokens are read) to outputs in fp32 (or wider)."""
         return F.linear(pooled.to(self.weight.dtype), self.weight, self.bias)
 
+    def lessons(self, encoded: Encoded, targets: Sequence[Target]) -> Sequence[Target]:
+        """What each text or window is trained with: the target of its row."""
+        return encoded.for_each(targets)
+
     @abstractmethod
     def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
         """Targets as a tensor with a row each."""
@@ -46,9 +52,13 @@ class Head(nn.Module, ABC):
     def scores(self, outputs: Tensor) -> Tensor:
         """What a user sees: probabilities ``[B, K]``, or values ``[B, 1]``."""
 
+    def of_row(self, scores: Sequence[Tensor], windows: Sequence[Window]) -> Any:
+        """A row's scores from those of its text or, where it was split, of its windows: the mean."""
+        return scores[0] if len(scores) == 1 else torch.stack(list(scores)).mean(dim=0)
+
     @abstractmethod
-    def predictions(self, scores: Tensor) -> list[Any]:
-        """One prediction a row, of the form that targets have."""
+    def prediction(self, scores: Any) -> Target:
+        """What a row's scores come to, in the form that targets have."""
 
 
 class ClassificationHead(Head):
@@ -68,9 +78,9 @@ class ClassificationHead(Head):
         """Probabilities that sum to one."""
         return outputs.softmax(dim=-1)
 
-    def predictions(self, scores: Tensor) -> list[Any]:
+    def prediction(self, scores: Tensor) -> int:
         """The likeliest label's index."""
-        return scores.argmax(dim=-1).tolist()
+        return int(scores.argmax())
 
 
 class MultilabelHead(Head):
@@ -93,9 +103,9 @@ class MultilabelHead(Head):
         """A probability for each label."""
         return outputs.sigmoid()
 
-    def predictions(self, scores: Tensor) -> list[Any]:
+    def prediction(self, scores: Tensor) -> tuple[int, ...]:
         """The indices of labels that hold with a probability of at least a half."""
-        return [tuple(row.nonzero().flatten().tolist()) for row in scores >= 0.5]
+        return tuple((scores >= 0.5).nonzero().flatten().tolist())
 
 
 class RegressionHead(Head):
@@ -128,22 +138,65 @@ class RegressionHead(Head):
         """The values."""
         return outputs
 
-    def predictions(self, scores: Tensor) -> list[Any]:
-        """One float a row."""
-        return scores.squeeze(-1).tolist()
+    def prediction(self, scores: Tensor) -> float:
+        """The value."""
+        return float(scores)
 
     def state_in_own_unit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights and bias that give the same values without ``centre`` and ``spread``."""
         return {"weight": state["weight"] * self.spread, "bias": state["bias"] * self.spread + self.centre}
 
 
+class SpanHead(Head):
+    """The first and the last token of an answer: a cross-entropy each over the tokens of a window.
+
+    What is learned of a window without the answer is that both are its first token, as in BERT's code; what is
+    answered always lies in the context. Source: Devlin et al., BERT, arXiv:1810.04805, section 4.2.
+    """
+
+    kind = "span"
+    reads_tokens = True
+
+    def lessons(self, encoded: Encoded, targets: Sequence[Target]) -> Sequence[Target]:
+        """Of each window the answer's first and last token, and how many tokens it has."""
+        windows = encoded.windows_of(range(len(encoded)))
+        return [(window.start, window.end, len(window.input_ids)) for window in windows]
+
+    def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
+        """First token, last token, number of tokens: ``[B, 3]``."""
+        return torch.tensor(list(targets), dtype=torch.long, device=device)
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean of the two cross-entropies; ``outputs`` is ``[B, T, 2]``, and padding cannot be chosen."""
+        is_padding = torch.arange(outputs.shape[1], device=outputs.device) >= targets[:, 2:]
+        choices = outputs.masked_fill(is_padding[..., None], -torch.inf)
+        return F.cross_entropy(choices, targets[:, :2], reduction="none").mean(dim=-1)
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        """The logits, ``[B, T, 2]``."""
+        return outputs
+
+    def of_row(self, scores: Sequence[Tensor], windows: Sequence[Window]) -> tuple[Span, ...]:
+        """A question's best spans over all of its windows, the best first; none where logits are not numbers."""
+        if any(bool(logits.isnan().any()) for logits in scores):
+            return ()
+        starts, ends = ([logits[:, side].numpy() for logits in scores] for side in (0, 1))
+        (best,) = n_best_answers(windows, starts, ends).values()
+        return with_probabilities(best)
+
+    def prediction(self, scores: Sequence[Span]) -> tuple[Answer, ...]:
+        """The best span."""
+        return tuple(Answer(span.text, span.start) for span in scores[:1])
+
+
 HEADS: dict[str, type[Head]] = {
     "classification": ClassificationHead,
     "multilabel": MultilabelHead,
     "regression": RegressionHead,
+    "span": SpanHead,
 }
 
 
 def head_for(kind: Kind, num_labels: int, hidden: int) -> Head:
     """An unfilled head of this kind."""
-    return HEADS[kind](hidden, 1 if kind == "regression" else num_labels)
+    return HEADS[kind](hidden, num_outputs(kind, num_labels))

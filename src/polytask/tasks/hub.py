@@ -12,9 +12,10 @@ from typing import Any
 
 from polytask.errors import DataError
 from polytask.tasks.columns import find_roles
-from polytask.tasks.files import Asked, task_from_tables
+from polytask.tasks.files import Asked, roles_in, task_from_tables
+from polytask.tasks.source import Source
 from polytask.tasks.tables import Cell, Table
-from polytask.tasks.task import Kind, Task
+from polytask.tasks.task import Kind, Rows, Task
 
 _VALIDATION = ("validation", "dev", "valid", "val", "validation_matched")
 _TEST = ("test", "test_matched")
@@ -52,7 +53,7 @@ def read_hub(
     if "train" not in splits:
         raise DataError(f"there is no split 'train'. There are: {', '.join(map(str, splits))}", file=spec)
     train = _table(splits["train"], f"{spec}[train]")
-    label_at = find_roles(train, text=text, text_pair=text_pair, label=label).label
+    label_at = roles_in(train, kind, text=text, text_pair=text_pair, label=label).label
     assert label_at is not None
     label_name = train.header[label_at]
     notes: list[str] = []
@@ -74,6 +75,29 @@ def read_hub(
         _label_names(splits["train"]),
         notes,
     )
+
+
+def read_hub_rows(
+    spec: str,
+    split: str,
+    *,
+    text: str,
+    text_pair: str | None = None,
+    label: str,
+    kind: Kind,
+    labels: Sequence[str] = (),
+) -> Rows:
+    """The labelled rows of one split, ``labels`` being their names in the order of their indices.
+
+    Raises:
+        DataError: there is no such data set, split, column or label, or no way to reach it.
+    """
+    path, _, configuration = spec.partition(":")
+    splits = _load(spec, path, configuration or None)
+    if split not in splits:
+        raise DataError(f"there is no split {split!r}. There are: {', '.join(map(str, splits))}", file=spec)
+    table = _table(splits[split], f"{spec}[{split}]")
+    return Source(table, find_roles(table, text=text, text_pair=text_pair, label=label)).labelled(kind, labels)
 
 
 def _load(spec: str, path: str, configuration: str | None) -> Mapping[str, Any]:

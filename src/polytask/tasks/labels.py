@@ -50,14 +50,14 @@ def infer_kind(cells: Sequence[Cell]) -> Kind:
 
 
 def names_in(column: Column, kind: Kind) -> tuple[str, ...]:
-    """The names of the labels that occur, in the order of their indices; none for a regression.
+    """The names of the labels that occur, in the order of their indices; none for a regression or spans.
 
     Rows without a label are passed over here, and refused by ``targets_of``.
 
     Raises:
         DataError: a cell is not a label.
     """
-    if kind == "regression":
+    if kind in ("regression", "span"):
         return ()
     labelled = (row for row, cell in enumerate(column.cells) if not is_missing(cell, kind))
     return in_order({name for row in labelled for name in _names(column, row, kind)})

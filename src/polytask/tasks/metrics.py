@@ -1,7 +1,8 @@
-"""How good answers are: one row of ``METRICS`` a metric, each computed by scikit-learn or SciPy.
+"""How good answers are: one row of ``METRICS`` a metric, each computed by scikit-learn or SciPy, of spans by
+``tasks.squad``.
 
 Higher is better for every one of them. Targets and predictions are given as ``Rows.targets`` holds them:
-indices of labels, tuples of such indices, or scores.
+indices of labels, tuples of such indices, scores, or tuples of ``Answer``: all that are right, the one that was given.
 
 Two conventions are ours. A correlation with constant or non-finite predictions is not defined and counts as
 0.0: such predictions say nothing about the order of the rows. And ``f1`` means the F1 of the label with
@@ -12,6 +13,7 @@ labels, ``macro_f1``, when it has more.
 from __future__ import annotations
 
 import math
+import statistics
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -82,6 +84,20 @@ def spearman(targets: Sequence[float], predictions: Sequence[float], num_labels:
     return _correlation(spearmanr, targets, predictions)
 
 
+def span_f1(targets: Sequence[Target], predictions: Sequence[Target], num_labels: int) -> float:
+    """SQuAD's F1 over the words of an answer, the mean over questions."""
+    from polytask.tasks import squad
+
+    return _mean_of_answers(squad.f1, targets, predictions)
+
+
+def exact_match(targets: Sequence[Target], predictions: Sequence[Target], num_labels: int) -> float:
+    """The share of questions whose answer is one of the right ones, but for case, punctuation and articles."""
+    from polytask.tasks import squad
+
+    return _mean_of_answers(squad.exact_match, targets, predictions)
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -92,6 +108,8 @@ METRICS: dict[str, Metric] = {
         Metric("macro_f1", ("multilabel", "classification"), macro_f1),
         Metric("pearson", ("regression",), pearson),
         Metric("spearman", ("regression",), spearman),
+        Metric("span_f1", ("span",), span_f1),
+        Metric("exact_match", ("span",), exact_match),
     )
 }
 """Every metric by its name. The first one that fits a kind is that kind's default."""
@@ -103,7 +121,7 @@ def metrics_for(kind: Kind) -> list[str]:
 
 
 def default_metric(kind: Kind) -> str:
-    """The metric a task is judged by when none is asked for: ``accuracy``, ``micro_f1`` or ``pearson``."""
+    """The metric a task is judged by when none is asked for: ``accuracy``, ``micro_f1``, ``pearson`` or ``span_f1``."""
     names = metrics_for(kind)
     assert names, f"no metric for tasks of kind {kind}"
     return names[0]
@@ -189,6 +207,16 @@ def indicators(rows: Sequence[tuple[int, ...]], num_labels: int) -> Any:
     for row, labels in enumerate(rows):
         table[row, list(labels)] = 1
     return table
+
+
+def _mean_of_answers(
+    scored: Callable[[str, Sequence[str]], float], targets: Sequence[Target], predictions: Sequence[Target]
+) -> float:
+    """The mean of a score of one answer against all that are right; the empty answer where none was given."""
+    pairs = zip(targets, predictions, strict=True)
+    return statistics.fmean(
+        scored(given[0].text if given else "", [answer.text for answer in right]) for right, given in pairs
+    )
 
 
 def _labels_seen(*columns: Sequence[Target]) -> int:

@@ -113,6 +113,16 @@ def on_overlap(train: Rows, other: Rows, name: str) -> list[str]:
     return [f"{share} have a text that is in the training rows too, so the {name} score may be too good."]
 
 
+def on_contexts(train: Rows, other: Rows, name: str) -> list[str]:
+    """Questions in ``other`` about contexts that were trained on."""
+    seen = set(train.pairs or ())
+    count = sum(context in seen for context in other.pairs or ())
+    if not count:
+        return []
+    share = f"{count:,} of {len(other):,} {name} questions"
+    return [f"{share} have a context that training questions have too, so the {name} score may be too good."]
+
+
 def _keys(rows: Rows) -> Sequence[object]:
     return rows.texts if rows.pairs is None else list(zip(rows.texts, rows.pairs))
 

@@ -43,7 +43,7 @@ class Report:
 def report(
     kind: Kind, labels: Sequence[str], targets: Sequence[Target], predictions: Sequence[Target]
 ) -> Report | None:
-    """Look at each label by itself; None for a regression, which has none.
+    """Look at each label by itself; None for a regression or spans, which have none.
 
     Args:
         kind: of the task.
@@ -52,7 +52,7 @@ def report(
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    if kind == "regression":
+    if kind in ("regression", "span"):
         return None
     every = list(range(len(labels)))
     given: tuple[Any, Any] = (targets, predictions)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 from polytask.errors import DataError
+from polytask.tasks.answers import STARTS, answers_of
 from polytask.tasks.columns import Roles, find_roles
 from polytask.tasks.labels import is_empty, is_missing, targets_of
 from polytask.tasks.tables import Column, Table
 from polytask.tasks.task import Kind, Rows
+
+TITLES = "title"
+"""The name of a column that says which article a context is of."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,29 @@ class Source:
         """The texts with their targets.
 
         Raises:
-            DataError: as ``texts`` and ``targets_of``.
+            DataError: as ``texts`` and ``targets_of`` or, of spans, ``answers_of``.
         """
         rows = self.texts()
-        return Rows(rows.texts, rows.pairs, targets_of(self.label, kind, labels))
+        if kind == "span":
+            return replace(rows, targets=answers_of(self.label, rows.pairs or (), self._named(STARTS)))
+        return replace(rows, targets=targets_of(self.label, kind, labels))
+
+    def articles(self) -> Sequence[str]:
+        """What each row's context is a part of: what the column ``title`` says where there are several, or itself.
+
+        Rows with one context have one article, whatever the title says.
+        """
+        assert self.roles.pair is not None
+        contexts, titles = self.table.column(self.roles.pair).cells, self._named(TITLES)
+        if titles is None or len(set(map(str, titles.cells))) < 2:
+            return contexts
+        of_context: dict[str, str] = {}
+        return [of_context.setdefault(context, str(title)) for context, title in zip(contexts, titles.cells)]
+
+    def _named(self, name: str) -> Column | None:
+        """A column that has no role."""
+        at = self.table.header.index(name) if name in self.table.header else None
+        return None if at is None or at in astuple(self.roles) else self.table.column(at)
 
 
 def _texts(column: Column) -> list[str]:

@@ -33,8 +33,7 @@ def hold_out(rows: Rows, kind: Kind, *, share: float = 0.1, seed: int = 0) -> tu
     Raises:
         RecipeError: the share is not in (0, 1).
     """
-    if not 0 < share < 1:
-        raise RecipeError(f"the share of rows held out for validation is {share}. It must lie between 0 and 1")
+    check_share(share)
     assert rows.targets is not None
     share = min(share, MOST_HELD_OUT / len(rows))
     members: dict[Hashable, list[int]] = defaultdict(list)
@@ -53,12 +52,56 @@ def _classes(targets: Sequence[Target], kind: Kind) -> Sequence[Hashable]:
     return [None] * len(targets)
 
 
+def hold_out_groups(
+    groups: Sequence[Hashable], *, share: float = 0.1, seed: int = 0, most: int = MOST_HELD_OUT
+) -> tuple[list[int], list[int]]:
+    """Split rows so that none of a group, an article say, is on both sides.
+
+    Where all rows are of one group they are split nonetheless, row by row. One row is only trained on.
+
+    Args:
+        groups: of each row the group it belongs to.
+        share: the part of the rows to hold out, in (0, 1); fewer where it would be over ``most``.
+        seed: another seed holds out other groups.
+
+    Raises:
+        RecipeError: the share is not in (0, 1).
+    """
+    check_share(share)
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for row, group in enumerate(groups):
+        members[group].append(row)
+    held_out = set(_chosen(list(members.values()), min(share, most / len(groups)), seed))
+    return [row for row in range(len(groups)) if row not in held_out], sorted(held_out)
+
+
+def drawn(num_rows: int, limit: int, *, seed: int = 0) -> list[int]:
+    """``limit`` of so many rows in their order, others with another seed."""
+    return sorted(sorted(range(num_rows), key=lambda row: _order(seed, -1 - row))[:limit])
+
+
+def check_share(share: float) -> None:
+    """Refuse a share of rows to hold out that is none.
+
+    Raises:
+        RecipeError: it is not in (0, 1).
+    """
+    if not 0 < share < 1:
+        raise RecipeError(f"the share of rows held out for validation is {share}. It must lie between 0 and 1")
+
+
 def _held_out(rows: Rows, of_class: list[int], share: float, seed: int) -> list[int]:
-    wanted = max(1, round(share * len(of_class)))
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row in of_class:
         groups[(rows.texts[row], "" if rows.pairs is None else rows.pairs[row])].append(row)
-    alike = list(groups.values()) if len(groups) > 1 else [[row] for row in of_class]
+    return _chosen(list(groups.values()), share, seed)
+
+
+def _chosen(groups: list[list[int]], share: float, seed: int) -> list[int]:
+    """Whole groups that come near to a share of all rows, in the order of a hash; single rows if there is one group."""
+    rows = [row for group in groups for row in group]
+    wanted = max(1, round(share * len(rows)))
+    alike = groups if len(groups) > 1 else [[row] for row in rows]
     alike.sort(key=lambda group: _order(seed, group[0]))
     chosen: list[int] = []
     for group in alike[:-1]:

@@ -19,17 +19,20 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from polytask.errors import BackboneError, DataError, PolytaskError, RecipeError
-from polytask.tasks.glue import read_whole
-from polytask.tasks.task import Rows
+from polytask.tasks.glue import find_file, read_whole
+from polytask.tasks.splits import drawn, hold_out_groups
+from polytask.tasks.tables import Table
+from polytask.tasks.task import Answer, Rows, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,14 +40,6 @@ if TYPE_CHECKING:
 Ints = npt.NDArray[np.int32]
 Logits = Sequence[npt.ArrayLike] | npt.NDArray[Any]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer and the character of the context at which it starts."""
-
-    text: str
-    start: int
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -56,6 +51,7 @@ class Window:
     ``offsets``, shape ``[C, 2]``, holds for each of them where it begins and ends in ``context``, in
     characters. ``start`` and ``end`` are the positions of the answer's first and last token, both 0
     (the first special token) where the window does not hold the whole answer or there is none.
+    ``row`` is the question's; ``is_cut``: its question lost its end.
     """
 
     id: str
@@ -66,11 +62,14 @@ class Window:
     offsets: Ints
     start: int = 0
     end: int = 0
+    row: int = 0
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)
 class Span:
-    """A candidate answer: ``context[start:end]`` in characters; ``score`` is start logit plus end logit."""
+    """A candidate answer: ``context[start:end]`` in characters; ``score`` is start logit plus end logit, or, after
+    ``with_probabilities``, a probability."""
 
     text: str
     start: int
@@ -85,9 +84,63 @@ def read_squad(path: str | PathLike[str], *, labelled: bool = True, limit: int |
     ``labelled=False`` reads questions alone, whether or not answers stand beside them. ``limit`` keeps the
     first questions. Raises ``DataError`` naming the place in the file.
     """
+    return _read(path, labelled, limit)[0]
+
+
+def squad_table(path: str | PathLike[str], *, labelled: bool = True) -> Table:
+    """SQuAD v1.1 JSON as a table with a row a question: ``id``, ``title`` (of the article), ``context``, ``question``
+    and, if it is to be ``labelled``, ``answers``. Errors are those of ``read_squad``.
+    """
+    rows, titles = _read(path, labelled, None)
+    columns: dict[str, Sequence[Any] | None] = {"id": rows.ids, "title": titles, "context": rows.pairs}
+    columns |= {"question": rows.texts, "answers": rows.targets}
+    there = {name: column for name, column in columns.items() if column is not None}
+    return Table(str(path), tuple(there), list(zip(*there.values(), strict=True)), range(1, len(rows) + 1))
+
+
+def squad_task(
+    train: str | PathLike[str],
+    dev: str | PathLike[str] | None = None,
+    *,
+    name: str = "squad",
+    seed: int = 0,
+    limit: int | None = None,
+    validation_share: float = 0.1,
+) -> Task:
+    """SQuAD v1.1 as a task: train's articles to train on and, a seeded tenth of them, to validate on; dev to test on.
+
+    Args:
+        train: the training file, or the folder of ``train-v1.1.json`` and ``dev-v1.1.json``, gzipped or not.
+        dev: the file of dev; by default the one in the folder.
+        name: the task's.
+        seed: chooses the articles that are held out, and the questions where there is a limit.
+        limit: so many of train's questions, drawn from all articles before some of these are held out.
+        validation_share: the part of the questions that is held out, as far as whole articles allow.
+
+    Raises:
+        DataError: a file is not there or not SQuAD.
+        RecipeError: the share is not between 0 and 1.
+    """
+    if Path(train).is_dir():
+        found = {part: find_file(Path(train), f"{part}-v1.1.json") for part in ("train", "dev")}
+        train, dev = found["train"] or Path(train, "train-v1.1.json"), dev or found["dev"]
+    rows, titles = _read(train, True, None)
+    notes: tuple[str, ...] = ()
+    if limit is not None and limit < len(rows):
+        notes = (f"{name}: {limit:,} of {len(rows):,} training questions, drawn with seed {seed}",)
+        picked = drawn(len(rows), limit, seed=seed)
+        rows, titles = rows.take(picked), [titles[row] for row in picked]
+    kept, held_out = hold_out_groups(titles, share=validation_share, seed=seed, most=len(rows))
+    test = None if dev is None else read_squad(dev)
+    return Task(name, "span", (), "span_f1", rows.take(kept), rows.take(held_out), test, notes)
+
+
+def _read(path: str | PathLike[str], labelled: bool, limit: int | None) -> tuple[Rows, list[str]]:
+    """The questions and the titles of their articles."""
     file = _File(path)
-    texts, pairs, ids, targets = [], [], [], []
-    for where, context, qa in islice(file.questions(), limit):
+    texts, pairs, ids, targets, titles = [], [], [], [], []
+    for where, title, context, qa in islice(file.questions(), limit):
+        titles.append(title)
         texts.append(file.text(qa, "question", where))
         pairs.append(context)
         ids.append(file.text(qa, "id", where))
@@ -98,7 +151,7 @@ def read_squad(path: str | PathLike[str], *, labelled: bool = True, limit: int |
     twice = [id for id, count in Counter(ids).items() if count > 1]
     if twice:
         raise DataError(f"{len(twice)} ids stand more than once, among them {twice[0]!r}", file=path)
-    return Rows(texts, pairs, targets if labelled else None, ids)
+    return Rows(texts, pairs, targets if labelled else None, ids), titles
 
 
 def windows(
@@ -130,15 +183,14 @@ def windows(
     out: list[Window] = []
     for row, (question, _) in enumerate(_encode(rows.texts, tokenizer)):
         context_ids, offsets = encoded[rows.pairs[row]]
-        question = question[:max_question]
+        question, is_cut = question[:max_question], len(question) > max_question
         answer = _tokens_of(rows.targets[row][0], offsets) if rows.targets else None
         for first, last in _cuts(len(context_ids), max_length - frame.size - len(question), stride):
             holds = answer is not None and first <= answer[0] and answer[1] < last
             input_ids, type_ids, at = frame.fill(question, context_ids[first:last])
             start, end = (at + token - first for token in answer) if answer and holds else (0, 0)
-            out.append(
-                Window(_id(rows, row), rows.pairs[row], input_ids, type_ids, at, offsets[first:last], start, end)
-            )
+            tokens = (input_ids, type_ids, at, offsets[first:last])
+            out.append(Window(_id(rows, row), rows.pairs[row], *tokens, start, end, row, is_cut))
     return out
 
 
@@ -165,6 +217,19 @@ def n_best_answers(
             if known is None or known.score < span.score:
                 spans[span.start, span.end] = span
     return {id: sorted(spans.values(), key=lambda s: (-s.score, s.start, s.end))[:n] for id, spans in best.items()}
+
+
+def with_probabilities(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Candidates of one question with the share of each among them (softmax) as its score, as in BERT's code.
+
+    Where there is none, the empty answer with a score of 0.
+    """
+    if not spans:
+        return (Span("", 0, 0, 0.0),)
+    scores = np.array([span.score for span in spans])
+    shares = np.exp(scores - scores.max())
+    shares /= shares.sum()
+    return tuple(replace(span, score=float(share)) for span, share in zip(spans, shares, strict=True))
 
 
 def best_answers(
@@ -221,8 +286,8 @@ class _File:
 
     path: str | PathLike[str]
 
-    def questions(self) -> Iterator[tuple[str, str, object]]:
-        """Each question's place in the file, its context and its JSON."""
+    def questions(self) -> Iterator[tuple[str, str, str, object]]:
+        """Each question's place in the file, its article's title, its context and its JSON."""
         try:
             root = json.loads(read_whole(self.path))
         except json.JSONDecodeError as error:
@@ -230,11 +295,13 @@ class _File:
         except RecursionError as error:
             raise DataError("not SQuAD JSON: it is nested too deep", file=self.path) from error
         for i, article in enumerate(self.get(root, "data", list, "the file")):
-            for j, paragraph in enumerate(self.get(article, "paragraphs", list, f"data[{i}]")):
+            paragraphs = self.get(article, "paragraphs", list, f"data[{i}]")
+            title = str(article.get("title") or f"article {i + 1}")
+            for j, paragraph in enumerate(paragraphs):
                 where = f"data[{i}].paragraphs[{j}]"
                 context = self.text(paragraph, "context", where)
                 for k, qa in enumerate(self.get(paragraph, "qas", list, where)):
-                    yield f"{where}.qas[{k}]", context, qa
+                    yield f"{where}.qas[{k}]", title, context, qa
 
     def answers(self, qa: object, context: str, where: str) -> tuple[Answer, ...]:
         found = []

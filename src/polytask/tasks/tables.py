@@ -116,8 +116,12 @@ _TEXT_FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson")
 SUFFIXES = (*_TEXT_FORMATS, ".parquet", *(f"{suffix}.gz" for suffix in _TEXT_FORMATS))
 """How the name of a file must end, in small or capital letters."""
 
+JSON_SUFFIXES = (".json", ".json.gz")
+"""How the name of a file of SQuAD's JSON ends; only tasks of spans have such."""
+
 _INSTEAD = {
-    ".json": "If each line is one JSON object, call it .jsonl; if it is one array, convert it with jq -c '.[]'",
+    ".json": "If each line is one JSON object, call it .jsonl; if it is one array, convert it with jq -c '.[]'; "
+    "if it is SQuAD's, ask for --kind span",
     ".txt": "If its columns are separated by tabs, call it .tsv; by commas, .csv",
     ".xls": "Save the sheet as 'CSV UTF-8'",
     ".xlsx": "Save the sheet as 'CSV UTF-8'",
@@ -129,7 +133,8 @@ _INSTEAD = {
 def stem(path: PathLike) -> str:
     """The file's name without its folder and without the ending that says its format."""
     name = Path(path).name
-    ending = max((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), key=len, default="")
+    endings = (*SUFFIXES, *JSON_SUFFIXES)
+    ending = max((suffix for suffix in endings if name.lower().endswith(suffix)), key=len, default="")
     return name[: len(name) - len(ending)]
 
 

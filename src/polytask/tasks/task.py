@@ -14,7 +14,20 @@ KINDS: tuple[Kind, ...] = ("classification", "multilabel", "regression", "span")
 
 Target = Any
 """What a row should be answered with: ``int`` (the index of its label), ``float`` (a score),
-``tuple[int, ...]`` (the indices of its labels) or a span (see ``tasks.squad``)."""
+``tuple[int, ...]`` (the indices of its labels) or ``tuple[Answer, ...]`` (spans, each of which is right)."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A span: its text, and the character of the context at which it starts."""
+
+    text: str
+    start: int
+
+
+def num_outputs(kind: Kind, num_labels: int) -> int:
+    """Rows of a head's weight: one a label, one for a score, two for a span's ends."""
+    return {"regression": 1, "span": 2}.get(kind, num_labels)
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,8 @@ class Task:
 
     ``labels`` are the label names in the order of their indices; empty for regression and spans.
     ``metric`` is a name in ``polytask.tasks.metrics.METRICS``. ``notes`` are remarks for the person
-    who trains it (warnings found while reading), already worded.
+    who trains it (warnings found while reading), already worded. ``columns`` are the names of the columns that it was
+    read from: ``text``, ``text_pair`` (None for single texts) and ``label``; None where it was read from no table.
     """
 
     name: str
@@ -59,6 +73,7 @@ class Task:
     validation: Rows
     test: Rows | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
+    columns: dict[str, str | None] | None = field(default=None, compare=False)
 
     @cached_property
     def digest(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,21 @@ from polytask.backbones import Backbone
 from polytask.errors import CheckpointError
 from polytask.train.job import Job
 
-FORMAT = 1
+FORMAT = 2
 SHARE = 20
 _KEY = "polytask-checkpoint"
 
 
 class Checkpoint:
-    """Where the state of some jobs is kept, and when it was written last."""
+    """Where the state of some jobs is kept, and when it was written last.
 
-    def __init__(self, path: str | Path, *, every_s: float = 15.0) -> None:
-        self.path, self.every_s = Path(path), every_s
+    ``resumed`` is called with the jobs once they are where the checkpoint left them.
+    """
+
+    def __init__(
+        self, path: str | Path, *, every_s: float = 15.0, resumed: Callable[[Sequence[Job]], None] | None = None
+    ) -> None:
+        self.path, self.every_s, self.resumed = Path(path), every_s, resumed
         self._due = time.monotonic() + every_s
 
     def write_if_due(self, backbone: Backbone, jobs: Sequence[Job]) -> None:
@@ -94,6 +99,8 @@ class Checkpoint:
             for job in jobs:
                 own = {name: file.get_tensor(f"{job.name}/{name}") for name in job.state()[0]}
                 job.load(own, header["progress"][job.name])
+        if self.resumed is not None:
+            self.resumed(jobs)
         return True
 
 
@@ -113,12 +120,7 @@ def setting(backbone: Backbone, jobs: Sequence[Job]) -> dict[str, Any]:
 
 def check_same(path: Path, kept: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to go on with anything changed, saying what."""
-    before, after = _flat(kept), _flat(now)
-    changes = [
-        f"{name} was {before.get(name)!r} and is {after.get(name)!r}"
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name) and name != "threads"
-    ]
+    changes = _changes(kept, now)
     if changes:
         more = f" (and {len(changes) - 3} more)" if len(changes) > 3 else ""
         raise CheckpointError(
@@ -127,11 +129,41 @@ def check_same(path: Path, kept: Mapping[str, Any], now: Mapping[str, Any]) -> N
         )
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            found.update(_flat(value, f"{prefix}{name}."))
-        else:
-            found[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
-    return found
+def _changes(kept: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What is not as it was, in words."""
+    before, after = kept["jobs"], now["jobs"]
+    changes = [f"{name!r} was not in it" for name in after if name not in before]
+    changes += [f"{name!r} was in it" for name in before if name not in after]
+    for name in (name for name in after if name in before):
+        of = f" of {name!r}" if len(after) > 1 else ""
+        changes += differences(_settings(before[name]), _settings(after[name]), of)
+    old, new = ({name: each[name] for name in each if name not in ("jobs", "threads")} for each in (kept, now))
+    return changes + differences(old, new)
+
+
+def _settings(job: Mapping[str, Any]) -> dict[str, Any]:
+    recipe = dict(job["recipe"])
+    method = dict(recipe.pop("method"))
+    return {"data": job["data"], "method": method.pop("name"), **method, **recipe}
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], of: str = "") -> list[str]:
+    """``epochs was 3 and is 5``. Beside another method, settings that only one of them has are not told."""
+    names = (
+        before.keys() | after.keys() if before.get("method") == after.get("method") else before.keys() & after.keys()
+    )
+    return [
+        f"{name}{of} was {_short(before.get(name))} and is {_short(after.get(name))}"
+        for name in sorted(names)
+        if _plain(before.get(name)) != _plain(after.get(name))
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _short(value: Any) -> str:
+    """Enough of a digest to tell it from another."""
+    return repr(value[:12] if isinstance(value, str) else value)

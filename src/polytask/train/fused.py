@@ -16,6 +16,7 @@ from polytask.adapter import Adapter
 from polytask.backbones import Backbone
 from polytask.errors import RecipeError
 from polytask.memory import free_bytes
+from polytask.tasks.batches import Encodings
 from polytask.tasks.task import Task
 from polytask.train.checkpoint import Checkpoint
 from polytask.train.job import Job, attached_to
@@ -56,7 +57,8 @@ def train_many(
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
     named = dict(jobs) if isinstance(jobs, Mapping) else _by_task(jobs)
-    made = [Job(backbone, task, recipe, name=name) for name, (task, recipe) in named.items()]
+    encodings = Encodings(backbone.tokenizer)
+    made = [Job(backbone, task, recipe, name, encodings) for name, (task, recipe) in named.items()]
     if budget_tokens is None:
         budget_tokens = measured_budget(backbone, made)
     options = {"progress": progress, "checkpoint": checkpoint, "resume": resume, "budget_tokens": budget_tokens}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from polytask.backbones import Backbone
 from polytask.errors import RecipeError
 from polytask.live import LiveAdapter
 from polytask.noise import Draw, Key, keep_mask
-from polytask.tasks.batches import encode, epoch_batches
+from polytask.tasks.batches import Cut, Encodings, epoch_batches
 from polytask.tasks.heads import RegressionHead
 from polytask.tasks.task import Rows, Target, Task
 from polytask.train.optimizer import FlatAdam, linear_schedule
@@ -25,18 +25,29 @@ from polytask.train.recipe import Recipe
 class Job:
     """A task trained by a recipe.
 
-    Its randomness is a function of (seed, data, step, site) and so does not depend on the jobs beside it.
+    Its randomness is a function of (seed, data, step, site) and so does not depend on the jobs beside it. Jobs of one
+    task may share its ``encodings``.
     """
 
-    def __init__(self, backbone: Backbone, task: Task, recipe: Recipe, name: str | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        task: Task,
+        recipe: Recipe,
+        name: str | None = None,
+        encodings: Encodings | None = None,
+    ) -> None:
         self.name = name or task.name
+        self.encodings = encodings or Encodings(backbone.tokenizer)
         self.max_length = min(recipe.max_length, backbone.max_length)
-        self.train = encode(backbone.tokenizer, task.train, self.max_length, recipe.long)
-        self.validation = encode(backbone.tokenizer, task.validation, self.max_length, recipe.long)
+        recipe = recipe.fitted(task.kind, self.max_length)
+        self.cut: Cut = (self.max_length, recipe.long, recipe.stride)
+        self.train = self.encodings.of(task.train, *self.cut)
+        self.validation = self.encodings.of(task.validation, *self.cut)
         self.task, self.recipe = task, recipe.resolved(len(self.train))
         self.key: Key = (self.recipe.seed, task.digest)
         self.live = LiveAdapter(backbone, recipe.method, task.kind, task.labels, key=self.key)
-        self.targets = self.train.for_each(_targets(task.train))
+        self.targets = self.live.head.lessons(self.train, _targets(task.train))
         if isinstance(self.live.head, RegressionHead):
             self.live.head.standardise(self.targets)
         self.weights = class_weights(task) if self.recipe.class_weights else None
@@ -55,6 +66,7 @@ class Job:
         self.best: Tensor = self.optimizer.flat.clone()
         self.history: list[dict[str, float]] = []
         self.num_tokens, self.seconds, self.loss_sum = 0, 0.0, 0.0
+        self.padding_sum, self.num_grouped, self.is_grouped = 0.0, 0, False
         self.failure: RecipeError | None = None
         self._plan: tuple[int, list[list[int]]] = (-1, [])
 
@@ -81,6 +93,16 @@ class Job:
         return self.live.lowest if self.recipe.keep_prefix else 0
 
     @property
+    def padding(self) -> float:
+        """The mean share of padding in the batches of its steps."""
+        return self.padding_sum / max(self.step, 1)
+
+    @property
+    def routing(self) -> Literal["looped", "grouped"]:
+        """Whether its deltas ran together with those of other jobs in most of its steps."""
+        return "grouped" if 2 * self.num_grouped > self.step else "looped"
+
+    @property
     def batch_tokens(self) -> int:
         """The most tokens that a step of it takes."""
         return self.recipe.batch_size * max(self.train.lengths)
@@ -98,17 +120,20 @@ class Job:
         num_tokens = max(len(self.train.ids[row]) for row in rows)
         return Draw(slice(first, first + len(rows)), (*self.key, self.step), num_tokens)
 
-    def loss(self, pooled: Tensor, rows: Sequence[int]) -> Tensor:
-        """The mean loss over the rows of the step, from their vectors ``[B, D]``."""
+    def loss(self, vectors: Tensor, rows: Sequence[int]) -> Tensor:
+        """The mean loss over the rows of the step, from their vectors ``[B, D]``, or ``[B, T, D]`` for each token.
+
+        ``T`` is the longest of these rows, however far the batch is padded for others.
+        """
         if self.recipe.head_dropout:
-            mask = keep_mask(tuple(pooled.shape), self.recipe.head_dropout, (*self.key, self.step, "head"), pooled)
-            pooled = pooled * mask
+            mask = keep_mask(tuple(vectors.shape), self.recipe.head_dropout, (*self.key, self.step, "head"), vectors)
+            vectors = vectors * mask
         head = self.live.head
         picked = [self.targets[row] for row in rows]
-        losses = head.losses(head(pooled), head.targets(picked, pooled.device))
+        losses = head.losses(head(vectors), head.targets(picked, vectors.device))
         if self.weights is None:
             return losses.mean()
-        weights = torch.tensor([self.weights[target] for target in picked], device=pooled.device)
+        weights = torch.tensor([self.weights[target] for target in picked], device=vectors.device)
         return (losses * weights).sum() / weights.sum()
 
     def update(self, loss: float, rows: Sequence[int]) -> None:
@@ -155,7 +180,7 @@ class Job:
         self.best_score = -math.inf if progress["best_score"] is None else progress["best_score"]
 
 
-_PROGRESS = ("step", "best_epoch", "history", "loss_sum", "num_tokens", "seconds")
+_PROGRESS = ("step", "best_epoch", "history", "loss_sum", "num_tokens", "seconds", "padding_sum", "num_grouped")
 
 
 @contextmanager

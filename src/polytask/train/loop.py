@@ -10,7 +10,7 @@ import itertools
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from polytask.methods import described
 from polytask.predict import scores_of
 from polytask.prefix import entering
 from polytask.routing import Route
-from polytask.tasks.batches import Encoded, collate, encode
+from polytask.tasks.batches import Encoded, collate
 from polytask.tasks.chance import interval
 from polytask.tasks.metrics import score
 from polytask.tasks.task import Rows, Target, Task
@@ -209,6 +209,8 @@ def _round(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> Itera
     seconds = (time.perf_counter() - started) / len(jobs)
     for job in jobs:  # all are updated before the first event: a checkpoint between two events is whole
         job.seconds += seconds
+        job.padding_sum += padding
+        job.num_grouped += job.is_grouped
         if job.name in scores:
             job.record(scores[job.name])
     for job, loss in zip(jobs, losses, strict=True):
@@ -247,10 +249,12 @@ def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tupl
     backbone.model.train()
     with attached.routed(route), backbone.noise.drawn(draws):
         hidden, pooled = encode_batch(backbone, batch, jobs[0].live)
+    for job in jobs:
+        job.is_grouped = job.name in route.grouped
     losses = []
-    for (start, stop), (job, rows) in zip(itertools.pairwise(firsts), taken, strict=True):
-        vectors = hidden if job.live.head.reads_tokens else pooled
-        losses.append(job.loss(vectors[start:stop], rows))
+    for draw, (job, rows) in zip(draws, taken, strict=True):
+        reads_tokens = job.live.head.reads_tokens
+        losses.append(job.loss(hidden[draw.rows, : draw.num_tokens] if reads_tokens else pooled[draw.rows], rows))
     return losses, batch.ids.numel()
 
 
@@ -289,7 +293,7 @@ def predictions_of(
     backbone.model.eval()
     names = [name] * encoded.num_rows
     scores = scores_of(backbone, attached, {name: live}, encoded, names, keep_prefix=keep_prefix)
-    return [live.head.predictions(row[None])[0] for row in scores]
+    return [live.head.prediction(row) for row in scores]
 
 
 def labels_of(rows: Rows, task: Task) -> list[Target]:
@@ -310,13 +314,18 @@ def surely_scored(backbone: Backbone, job: Job, rows: Rows, encoded: Encoded, va
     return Score(task.metric, value, len(rows), interval(*of, num_labels=len(task.labels)))
 
 
-def finished(backbone: Backbone, job: Job) -> tuple[Adapter, Result]:
+def scored_on_test(backbone: Backbone, job: Job) -> Score | None:
+    """The score of a trained job on its task's test rows; None where there are none."""
+    rows = job.task.test
+    if rows is None or rows.targets is None:
+        return None
+    return surely_scored(backbone, job, rows, job.encodings.of(rows, *job.cut))
+
+
+def finished(backbone: Backbone, job: Job, *, with_test: bool = True) -> tuple[Adapter, Result]:
     """A trained job's adapter and result; the test rows are scored here, once."""
     task, live = job.task, job.live
-    test = None
-    if task.test is not None and task.test.targets is not None:
-        encoded = encode(backbone.tokenizer, task.test, job.max_length, job.recipe.long)
-        test = surely_scored(backbone, job, task.test, encoded)
+    test = scored_on_test(backbone, job) if with_test else None
     result = Result(
         task=task.name,
         method=described(job.recipe.method),
@@ -333,6 +342,8 @@ def finished(backbone: Backbone, job: Job) -> tuple[Adapter, Result]:
             "epochs": len(job.history),
             "seconds": job.seconds,
             "tokens_per_second": job.num_tokens / job.seconds,
+            "padding": job.padding,
+            "routing": job.routing,
         },
         validation=surely_scored(backbone, job, task.validation, job.validation, job.best_score),
         test=test,
@@ -343,23 +354,34 @@ def finished(backbone: Backbone, job: Job) -> tuple[Adapter, Result]:
         label_counts=label_counts(task),
         data_digest=task.digest,
         environment=environment(backbone.device, backbone.dtype),
+        columns=task.columns,
     )
-    return adapter_of(backbone, job, result), result
+    return adapter_of(backbone, live.tensors(), task, result), result
 
 
-def adapter_of(backbone: Backbone, job: Job, result: Result) -> Adapter:
-    """The file's content for a trained job."""
-    shown = ("validation", "test", "majority", "train", "truncated", "label_counts", "data_digest", "environment")
+def adapter_of(backbone: Backbone, tensors: Mapping[str, Tensor], task: Task, result: Result) -> Adapter:
+    """The file's content for what was trained."""
+    shown = (
+        "validation",
+        "test",
+        "majority",
+        "train",
+        "truncated",
+        "label_counts",
+        "data_digest",
+        "environment",
+        "columns",
+    )
     values = result.to_json()
     return Adapter.create(
-        job.live.tensors(),
-        task=job.task.name,
-        kind=job.task.kind,
-        labels=job.task.labels,
-        method=job.recipe.method,
+        tensors,
+        task=task.name,
+        kind=task.kind,
+        labels=task.labels,
+        method=Recipe.from_json(result.recipe).method,
         backbone=backbone,
-        metric=job.task.metric,
-        score=job.best_score,
+        metric=task.metric,
+        score=result.validation.score,
         recipe=result.recipe,
         versions=versions(),
         result={name: values[name] for name in shown},

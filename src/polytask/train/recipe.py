@@ -11,7 +11,8 @@ from typing import Any
 
 from polytask.errors import RecipeError
 from polytask.methods import Houlsby, Method, described, method_described
-from polytask.tasks.batches import Long
+from polytask.tasks.batches import Long, usual_stride
+from polytask.tasks.task import Kind
 
 LEARNING_RATES = {
     "houlsby": 1e-3,
@@ -42,13 +43,15 @@ class Recipe:
         max_length: tokens of a text; never more than the backbone takes.
         long: ``truncate`` cuts off what a text has beyond ``max_length``. ``split`` reads it in windows that overlap by
             a quarter: each is trained on with the text's label, and a text's answer is the mean over its windows.
+        stride: of spans only, whose contexts are always read in windows: the tokens that two neighbours share. None: a
+            third of ``max_length``, at most 128.
         seed: of initial weights, shuffles and dropout.
         warmup: share of the steps.
         weight_decay: on weights; not on biases and LayerNorms.
         clip: the norm to which gradients are cut.
         epsilon: Adam's.
         bias_correction: Adam as published; without it as in BERT's code.
-        head_dropout: on the pooled text.
+        head_dropout: on what the head reads: the pooled text, or each token.
         keep_prefix: the layers below the lowest one in which something is trained run without dropout, and what comes
             out of them is computed once a text and kept (``polytask.prefix``). Changes nothing where there are none.
         class_weights: ``balanced`` weighs each class by the inverse of its frequency.
@@ -61,6 +64,7 @@ class Recipe:
     batch_size: int = 32
     max_length: int = 256
     long: Long = "truncate"
+    stride: int | None = None
     seed: int = 0
     warmup: float = 0.1
     weight_decay: float = 0.01
@@ -79,6 +83,7 @@ class Recipe:
             "batch_size": self.batch_size >= 1,
             "max_length": self.max_length >= 3,
             "long": self.long in ("truncate", "split"),
+            "stride": self.stride is None or self.stride >= 0,
             "warmup": 0 <= self.warmup <= 1,
             "weight_decay": self.weight_decay >= 0,
             "clip": self.clip > 0,
@@ -101,6 +106,23 @@ class Recipe:
         method = Houlsby(size=size, activation="gelu_tanh", init_std=1e-2)
         settings = {"max_length": 128, "bias_correction": False, "keep_prefix": False}
         return cls(method, lr=lr, epochs=epochs, seed=seed, **settings)  # type: ignore[arg-type]
+
+    def fitted(self, kind: Kind, max_length: int) -> Recipe:
+        """The same recipe for a task of this kind, in texts of at most ``max_length`` tokens, with its stride chosen.
+
+        Raises:
+            RecipeError: it has a setting that tasks of this kind have no use for.
+        """
+        if kind != "span":
+            if self.stride is not None:
+                raise RecipeError(f"stride={self.stride} is for spans; this task is {kind}. Leave it out")
+            return self
+        if self.long != "truncate":
+            raise RecipeError(
+                f"long={self.long!r} is for texts with labels. A span is looked for in windows over its context in any "
+                "case; stride says how many tokens two neighbours share"
+            )
+        return replace(self, stride=usual_stride(max_length) if self.stride is None else self.stride)
 
     def resolved(self, num_rows: int) -> Recipe:
         """The same recipe with nothing left to choose, for a task of so many training rows."""
@@ -133,6 +155,7 @@ _RANGES = {
     "batch_size": "Give a whole number from 1",
     "max_length": "Give a whole number from 3",
     "long": "Give 'truncate' or 'split'",
+    "stride": "Give a whole number of tokens from 0",
     "warmup": "Give a share of the steps between 0 and 1",
     "weight_decay": "Give a number from 0",
     "clip": "Give a positive number",

@@ -39,14 +39,17 @@ class Result:
 
     Attributes:
         parameters: ``trained`` (without the head), ``head``, ``backbone``, and ``percent``, trained of backbone.
-        train: ``rows``, ``tokens`` (with repetitions), ``epochs``, ``seconds``, ``tokens_per_second``.
+        train: ``rows``, ``tokens`` (with repetitions), ``epochs``, ``seconds``, ``tokens_per_second``, ``padding`` (the
+            mean share of it in a step's batch) and ``routing`` (``grouped`` where most steps ran its deltas together
+            with those of other jobs, else ``looped``).
         validation: of the epoch that was kept, the ``best_epoch``.
-        test: None where there are no test rows.
+        test: None where there are no test rows, or they were left to better runs (``sweep``).
         majority: the share of the commonest label in the rows that ``test`` (or else ``validation``) is about.
         truncated: training texts longer than the limit.
         history: ``epoch``, ``score`` and mean ``loss`` of each epoch.
         label_counts: training rows of each label.
         environment: dtype, device, threads, versions and hardware.
+        columns: where the task was read from a table, the names of its columns, as in ``Task``.
     """
 
     task: str
@@ -63,6 +66,7 @@ class Result:
     label_counts: dict[str, int]
     data_digest: str
     environment: dict[str, Any]
+    columns: dict[str, str | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""

@@ -4,6 +4,7 @@ A folder holds, for each recipe by its key::
 
     <key>.safetensors   its adapter; none where it diverged
     <key>.json          the recipe and what came of it; written last, so a run is over when it is there
+    .sweep.ckpt.lock    there while a sweep is at work
     sweep.ckpt          how far the runs under way are
 
 Unusual here: a run that diverges is a result like any other.
@@ -15,7 +16,7 @@ import json
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -24,15 +25,18 @@ from polytask.adapter import Adapter
 from polytask.atomic import write_text
 from polytask.backbones import Backbone
 from polytask.errors import AdapterError, CheckpointError, RecipeError
+from polytask.live import LiveAdapter
 from polytask.methods import Replacement
+from polytask.tasks.batches import Encodings
 from polytask.tasks.task import Task
-from polytask.train.checkpoint import Checkpoint
+from polytask.train.checkpoint import Checkpoint, differences
 from polytask.train.checkpoint import setting as run_setting
 from polytask.train.fused import measured_budget
 from polytask.train.grid import SEED, settings, varying
 from polytask.train.job import Job
-from polytask.train.loop import Evaluated, Event, Failed, deferred_interrupt, finished
+from polytask.train.loop import Evaluated, Event, Failed, adapter_of, deferred_interrupt, finished, scored_on_test
 from polytask.train.loop import run as run_jobs
+from polytask.train.only import alone
 from polytask.train.recipe import Recipe
 from polytask.train.result import Result
 
@@ -160,6 +164,7 @@ def sweep(
     folder: str | Path | None = None,
     progress: Progress | None = None,
     budget_tokens: int | None = None,
+    test: Literal["best", "all"] = "best",
 ) -> Sweep:
     """Train one task by many recipes at once, each exactly as ``train`` alone would.
 
@@ -175,18 +180,24 @@ def sweep(
             ``Kept`` when a run is over.
         budget_tokens: tokens of one step, all runs together; what does not fit waits its turn. Unless given it is
             measured, as in ``train_many``.
+        test: whose test rows are scored: those of the ``best`` run by validation, or of ``all``. The scores choose
+            nothing, and are kept with the results.
 
     Returns:
         All runs, those found in ``folder`` included, and the best one's adapter.
 
     Raises:
         RecipeError: there is no recipe, one is there twice, or one does not suit the backbone.
-        CheckpointError: ``folder`` belongs to another task or backbone, or a file in it cannot be read.
+        CheckpointError: ``folder`` belongs to another task or backbone, a file in it cannot be read, or another sweep
+            is at work in it.
         KeyboardInterrupt: on Ctrl-C, after everything is kept.
     """
-    asked = _distinct([recipe.resolved(len(task.train)) for recipe in recipes])
+    if test not in ("best", "all"):
+        raise RecipeError(f"test={test!r} is out of range. Give 'best' or 'all'")
+    asked = _distinct(settled(backbone, task, recipes))
     tell: Progress = progress or (lambda event: None)
-    with _place(folder) as place:
+    encodings = Encodings(backbone.tokenizer)
+    with _place(folder) as place, _alone(Path(place), task):
         results = _Results(Path(place), _identity(backbone, task))
         runs = {key: run for key, recipe in asked.items() if (run := results.read(recipe)) is not None}
         for key, run in runs.items():
@@ -194,15 +205,30 @@ def sweep(
         missing = [recipe for key, recipe in asked.items() if key not in runs]
         checkpoint = None if folder is None else Checkpoint(Path(folder) / CHECKPOINT)
         for together in _sharing(missing):
-            jobs = [Job(backbone, task, recipe, recipe.key) for recipe in together]
+            jobs = [Job(backbone, task, recipe, recipe.key, encodings) for recipe in together]
             if checkpoint is not None:
                 _go_on(checkpoint, results.identity, backbone, task, jobs)
             for run in _trained(backbone, jobs, results, checkpoint, tell, budget_tokens):
                 runs[run.key] = run
         ordered = by_setting([runs[key] for key in asked])
         every = [run for setting in ordered for run in setting.runs]
-        adapter = results.adapter(_best(every).key) if any(run.result for run in every) else None
+        best = [_best(every)] if any(run.result for run in every) else []
+        for run in every if test == "all" else best:
+            runs[run.key] = _tested(backbone, task, run, results, encodings)
+        adapter = results.adapter(best[0].key) if best else None
+        ordered = by_setting([runs[key] for key in asked])
     return Sweep(task.metric, ordered, adapter)
+
+
+def settled(backbone: Backbone, task: Task, recipes: Sequence[Recipe]) -> list[Recipe]:
+    """The same recipes with nothing left to choose: those whose keys a sweep's runs have.
+
+    Raises:
+        RecipeError: one has a setting that the task has no use for.
+    """
+    lengths = [min(recipe.max_length, backbone.max_length) for recipe in recipes]
+    fitted = [recipe.fitted(task.kind, length) for recipe, length in zip(recipes, lengths, strict=True)]
+    return [recipe.resolved(len(task.train)) for recipe in fitted]
 
 
 def by_setting(runs: Sequence[Run]) -> tuple[Setting, ...]:
@@ -232,7 +258,7 @@ def _best(runs: Sequence[Run]) -> Run:
 
 
 def _all_diverged(runs: Sequence[Run]) -> RecipeError:
-    return RecipeError(f"all {len(runs)} runs of the sweep diverged, one of them so: {runs[0].failure}")
+    return RecipeError(f"no run of the sweep has a result: all diverged, one of them so: {runs[0].failure}")
 
 
 def _distinct(recipes: Sequence[Recipe]) -> dict[str, Recipe]:
@@ -248,6 +274,10 @@ def _distinct(recipes: Sequence[Recipe]) -> dict[str, Recipe]:
 
 def _place(folder: str | Path | None) -> AbstractContextManager[str | Path]:
     return nullcontext(folder) if folder is not None else TemporaryDirectory(prefix="polytask-sweep-")
+
+
+def _alone(place: Path, task: Task) -> AbstractContextManager[None]:
+    return alone(place / CHECKPOINT, f"a sweep of {task.name!r} in {place}", "give this one another folder")
 
 
 def _sharing(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
@@ -298,12 +328,25 @@ def _keep(backbone: Backbone, job: Job, results: _Results) -> Run:
     if job.failure is None:
         job.restore_best()
         try:
-            adapter, result = finished(backbone, job)
+            adapter, result = finished(backbone, job, with_test=False)
             run = Run(job.recipe, result)
         except AdapterError as error:  # the last step left no numbers
             run = Run(job.recipe, None, str(error))
     results.write(run, adapter)
     return run
+
+
+def _tested(backbone: Backbone, task: Task, run: Run, results: _Results, encodings: Encodings) -> Run:
+    """The run with its score on the test rows, on the disk too."""
+    if task.test is None or task.test.targets is None or run.result is None or run.result.test is not None:
+        return run
+    adapter = results.adapter(run.key)
+    job = Job(backbone, task, run.recipe, run.key, encodings)
+    job.live = LiveAdapter.from_adapter(backbone, adapter)
+    result = replace(run.result, test=scored_on_test(backbone, job))
+    tested = Run(run.recipe, result)
+    results.write(tested, adapter_of(backbone, adapter.tensors, task, result))
+    return tested
 
 
 def _go_on(
@@ -383,19 +426,12 @@ def _identity(backbone: Backbone, task: Task) -> dict[str, Any]:
 
 def _check_same(path: Path, kept: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Refuse to put runs of different things side by side, saying what differs."""
-    changes = [
-        f"{name} was {_short(kept.get(name))} and is {_short(now[name])}" for name in now if kept.get(name) != now[name]
-    ]
+    changes = differences({name: kept.get(name) for name in now}, now)
     if changes:
         raise CheckpointError(
             f"{path} belongs to another sweep: {'; '.join(changes)}. "
             "Give another folder, go on with what that sweep was started with, or remove the file"
         )
-
-
-def _short(value: object) -> str:
-    """Enough of a digest to tell it from another."""
-    return repr(value[:12] if isinstance(value, str) else value)
 
 
 def _parsed(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from polytask.adapter import Adapter
 from polytask.backbones import Backbone
 from polytask.errors import RecipeError
+from polytask.tasks.batches import Encodings
 from polytask.tasks.task import Task
 from polytask.train.checkpoint import Checkpoint
 from polytask.train.fused import measured_budget
@@ -123,7 +124,8 @@ def tune(
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
     recipes = contenders(base or Recipe(), len(task.train), lr=lr, size=size)
-    jobs = [Contender(backbone, task, recipe, name) for name, recipe in recipes.items()]
+    encodings = Encodings(backbone.tokenizer)
+    jobs = [Contender(backbone, task, recipe, name, encodings) for name, recipe in recipes.items()]
     budget = measured_budget(backbone, jobs) if budget_tokens is None else budget_tokens
     kept = Checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
     if kept is not None and resume:

@@ -1,0 +1,81 @@
+"""The rows that a verb is given: to train on, from a file or the hub; to answer, by the columns of the training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from polytask import screen
+from polytask.errors import DataError
+
+if TYPE_CHECKING:
+    from polytask.store import Entry
+    from polytask.tasks.tables import Table
+    from polytask.tasks.task import Task
+
+
+def task_given(file: str | None, hub: str | None, validation: str | None, test: str | None, **asked: Any) -> Task:
+    """The task in a file or a data set of the hub; what is noted about it goes to stderr.
+
+    Raises:
+        DataError: not one source is named, or its data cannot be used.
+    """
+    from polytask.tasks.files import read_task
+    from polytask.tasks.hub import read_hub
+
+    if (file is None) == (hub is None):
+        raise DataError("name one thing to train on: a file, or a data set with --hub owner/name:configuration")
+    if hub is not None and (validation or test):
+        raise DataError("--validation and --test name files", fix="A data set of the hub has its own splits")
+    if hub is not None:
+        data = read_hub(hub, **asked)
+    else:
+        data = read_task(file or "", validation=validation, test=test, **asked)
+    screen.notes(screen.terminal(stderr=True), data.notes)
+    return data
+
+
+def columns_of(
+    entries: Sequence[Entry], table: Table, *, text: str | None, text_pair: str | None, **labels: str | None
+) -> dict[str, str | None]:
+    """The columns to read: those named, else those that the adapters were trained on, else None for the usual names.
+
+    ``labels`` is ``label=…`` where labels are needed. Where adapters remember different columns, none is taken. That a
+    column of the training is not there is told on stderr.
+    """
+    of = [_remembered(entry) for entry in entries]
+    texts = {name: _common([columns.get(name) for columns in of]) for name in ("text", "text_pair")}
+    chosen: dict[str, str | None] = {"text": text, "text_pair": text_pair, **labels}
+    missing: list[str] = []
+    if text is None and text_pair is None and texts["text"] is not None:
+        missing = [name for name in texts.values() if name is not None and not _has(table, name)]
+        chosen |= {} if missing else texts
+    if "label" in labels and labels["label"] is None:
+        label = _common([columns.get("label") for columns in of])
+        if label is None or _has(table, label):
+            chosen["label"] = label
+        else:
+            missing.append(label)
+    if missing:
+        names = " and ".join(map(repr, missing))
+        remark = f"{table.file} has no column {names}, of which {entries[0]} was trained: the usual names decide"
+        screen.notes(screen.terminal(stderr=True), [remark])
+    return chosen
+
+
+def _remembered(entry: Entry) -> dict[str, str | None]:
+    """The columns in an adapter's header, which may be a stranger's."""
+    columns = entry.header.result.get("columns")
+    if not isinstance(columns, Mapping) or not isinstance(columns.get("text"), str):
+        return {}
+    return {str(role): name for role, name in columns.items() if name is None or isinstance(name, str)}
+
+
+def _common(names: Sequence[str | None]) -> str | None:
+    """The name that all have."""
+    return names[0] if len(set(names)) == 1 else None
+
+
+def _has(table: Table, name: str) -> bool:
+    """Whether the table has this column, in capital or small letters, as ``find_roles`` looks for it."""
+    return name in table.header or [there.lower() for there in table.header].count(name.strip().lower()) == 1

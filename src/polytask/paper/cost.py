@@ -1,0 +1,163 @@
+"""What an edition would cost, and what of it fits a budget.
+
+Tokens follow from the lengths of some of each task's texts. Seconds follow from a short calibration: a few steps of
+each method on the backbone as it is here, and one pass over some texts. Nothing is kept of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from polytask.backbones import Backbone
+from polytask.methods import Replacement
+from polytask.paper import outcome
+from polytask.paper.editions import ABLATION, Edition, all_trials, cuts, identity, without_task
+from polytask.paper.ledger import Trial
+from polytask.paper.suites import drawn
+from polytask.paper.work import loaded, rows_of
+from polytask.predict import scores_of
+from polytask.tasks.batches import encode
+from polytask.tasks.task import Rows, Task
+from polytask.train.job import Job, attached_to
+from polytask.train.loop import step
+from polytask.train.recipe import Recipe
+
+LOOKED_AT = 512
+"""Texts of a task whose lengths stand for all."""
+
+STEPS = 3
+TOGETHER = 4
+"""Trials whose steps are timed together, as they train together."""
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Mean length of a training text in tokens; rows of each split (the further test rows among them); labels."""
+
+    length: float
+    train: int
+    validation: int
+    test: int
+    labels: int
+
+
+@dataclass
+class Costs:
+    """Tokens and seconds of trials; what was measured once is kept while this lives.
+
+    ``jobs``: how many trials of a pack train together.
+    """
+
+    backbone: Backbone
+    data: str | None
+    jobs: int = TOGETHER
+    _seen: dict[Any, _Counts] = field(default_factory=dict)
+    _speeds: dict[Any, tuple[float, float]] = field(default_factory=dict)
+
+    def tokens(self, trial: Trial) -> int:
+        """Of all epochs, without padding; 0 where words are only counted."""
+        if not trial.has_backbone:
+            return 0
+        counts = self._counts(trial)
+        return round(counts.length * counts.train * int(trial.recipe["epochs"]))
+
+    def seconds(self, trial: Trial) -> float:
+        """Of training, validation after every epoch, the test, and what is measured besides."""
+        counts = self._counts(trial)
+        train_s, answer_s = self._speed(trial)
+        if not trial.has_backbone:
+            return train_s * counts.train * counts.labels
+        layers = self.backbone.num_layers
+        passes = 1 + (layers * (layers + 1) // 2 + 1 if ABLATION in trial.measures else 0)
+        answered = counts.length * (counts.test * passes + counts.validation * (int(trial.recipe["epochs"]) + 1))
+        return self.tokens(trial) * train_s + answered * answer_s
+
+    def _counts(self, trial: Trial) -> _Counts:
+        key = (rows_of(trial), trial.recipe.get("max_length"))
+        if key not in self._seen:
+            own = loaded(rows_of(trial), self.data)
+            task, length = own.task, 0.0
+            if trial.has_backbone:
+                some = task.train.take(drawn(len(task.train), LOOKED_AT))
+                most = min(trial.recipe["max_length"], self.backbone.max_length)
+                length = sum(encode(self.backbone.tokenizer, some, most).lengths) / len(some)
+            num_test = sum(len(rows) for rows in (task.test or Rows([]), *own.also.values()))
+            self._seen[key] = _Counts(length, len(task.train), len(task.validation), num_test, len(task.labels))
+        return self._seen[key]
+
+    def _speed(self, trial: Trial) -> tuple[float, float]:
+        """Seconds for a token trained on, and for one answered; of counted words, for a row and label, and 0."""
+        method = trial.method
+        key = (method["name"], method.get("n"), trial.suite)
+        if key not in self._speeds:
+            task = loaded(rows_of(trial), self.data).task
+            self._speeds[key] = self._timed(trial, task) if trial.has_backbone else (_words_seconds(trial, task), 0.0)
+        return self._speeds[key]
+
+    def _timed(self, trial: Trial, task: Task) -> tuple[float, float]:
+        recipe = Recipe.from_json(trial.recipe)
+        some = task.train.take(drawn(len(task.train), (STEPS + 1) * recipe.batch_size))
+        small = replace(task, train=some, validation=some.take(range(min(len(some), recipe.batch_size))))
+        together = 1 if isinstance(recipe.method, Replacement) else min(self.jobs, TOGETHER)
+        recipes = [replace(recipe, epochs=STEPS + 1, seed=seed) for seed in range(together)]
+        jobs = [Job(self.backbone, small, own, f"job {own.seed}") for own in recipes]
+        with attached_to(self.backbone, jobs) as attached:
+            step(self.backbone, attached, jobs)  # the first one warms up
+            before = sum(job.num_tokens for job in jobs)
+            started = time.perf_counter()
+            for _ in range(STEPS):
+                step(self.backbone, attached, jobs)
+            train_s = (time.perf_counter() - started) / (sum(job.num_tokens for job in jobs) - before)
+        job = jobs[0]
+        with attached_to(self.backbone, [job]) as attached:
+            started = time.perf_counter()
+            names = [job.name] * job.validation.num_rows
+            scores_of(self.backbone, attached, {job.name: job.live}, job.validation, names)
+            answer_s = (time.perf_counter() - started) / sum(job.validation.lengths)
+        return train_s, answer_s
+
+
+def _words_seconds(trial: Trial, task: Task) -> float:
+    """Of a trial, for each training row and label."""
+    started = time.perf_counter()
+    outcome.word_answers(trial.method, task)
+    return (time.perf_counter() - started) / (len(task.train) * len(task.labels))
+
+
+def fitted(edition: Edition, seconds: Mapping[str, float], budget_s: float) -> Edition:
+    """The largest of ever smaller editions that fits a budget, or the smallest where none does.
+
+    Cut are seeds, then settings of every method, then points of the figures, then tasks, the dearest first.
+
+    Args:
+        edition: what was asked for.
+        seconds: of each of its trials that is still to be run, by its ``identity``.
+        budget_s: in which it should be run.
+    """
+
+    def needed(one: Edition) -> float:
+        return sum(seconds.get(identity(trial), 0.0) for trial in all_trials(one))
+
+    if needed(edition) <= budget_s:
+        return edition
+    for smaller in [*cuts(edition)]:
+        edition = smaller
+        if needed(edition) <= budget_s:
+            return edition
+    while needed(edition) > budget_s:
+        tasks = {task for plan in edition.plans for task in plan.tasks}
+        if len(tasks) == 1:
+            return edition
+        edition = without_task(edition, max(sorted(tasks), key=_of_task(edition, seconds)))
+    return edition
+
+
+def _of_task(edition: Edition, seconds: Mapping[str, float]) -> Callable[[str], float]:
+    """What the trials of a task cost."""
+    sums: dict[str, float] = {}
+    for trial in all_trials(edition):
+        sums[trial.task] = sums.get(trial.task, 0.0) + seconds.get(identity(trial), 0.0)
+    return lambda task: sums.get(task, 0.0)

@@ -1,0 +1,503 @@
+"""What is run for each exhibit. An edition is data: caps, and for each exhibit tasks, seeds and grids.
+
+Unusual here: a grid is a list in the order of importance, of which every method that an exhibit compares runs the first
+``settings``. So all of them have the same number of trials, in whatever edition, on a backbone of whatever depth, and
+when a budget cuts: a cut takes less of every list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import product
+from typing import Any
+
+from polytask.errors import RecipeError, UnknownName
+from polytask.methods import METHODS, Houlsby
+from polytask.paper.ledger import TFIDF, Entry, Trial
+from polytask.paper.suites import GLUE_TRAINED, suite_of
+from polytask.tasks.batches import usual_stride
+from polytask.tasks.glue import GLUE
+from polytask.tasks.text17 import TEXT17
+from polytask.train.recipe import Recipe
+
+ABLATION = "ablation"
+ABLATED = {"name": "houlsby", **Recipe.paper().method.settings()}
+"""The method whose layers are removed one span after another, wherever it is trained on a task of that exhibit with
+the first seed: one heat map a setting, at the price of as many passes over the test rows as there are spans."""
+
+GLUE_TASKS = tuple(name for name in GLUE_TRAINED if GLUE[name].in_mean)
+FIGURE_TASKS = ("CoLA", "MNLI-m")
+
+LEAST_SETTINGS = 2
+"""Of each method: a budget leaves a choice."""
+
+MISSING_EXTENSIONS = (
+    "normalisation inside the adapter",
+    "deeper adapters",
+    "adapters after attention only",
+)
+"""Tried by the authors and not offered by ``polytask.methods``. ``parallel`` is He et al.'s, beside the feed-forward
+sub-layer only and without LayerNorms."""
+
+Axis = tuple[str, tuple[Any, ...]]
+"""A setting of the recipe or the method, with its values, the most important first."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one row or point of an exhibit is chosen from: a method and its grid.
+
+    Attributes:
+        method: ``houlsby``, ``full``, …, or ``tfidf``.
+        grid: its axes; combinations are ordered by how far they are from the first values.
+        more: axes that are used once the combinations of ``grid`` are used up.
+        fixed: settings that are the same in all of them.
+    """
+
+    method: str
+    grid: tuple[Axis, ...]
+    more: tuple[Axis, ...] = ()
+    fixed: tuple[tuple[str, Any], ...] = ()
+
+    def settings(self) -> list[dict[str, Any]]:
+        """All combinations, the most important first."""
+        axes = (*self.grid, *self.more)
+        places = product(*(range(len(values)) for _, values in axes))
+        num_own = len(self.grid)
+        ordered = sorted(places, key=lambda at: (sum(at[num_own:]), sum(at[:num_own]), at))
+        return [
+            {**dict(self.fixed), **{name: values[i] for (name, values), i in zip(axes, at, strict=True)}}
+            for at in ordered
+        ]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run for one exhibit: ``settings`` of every unit on every task with ``seeds`` seeds.
+
+    ``units`` are in the order of importance; those after the first ``least_units`` may be cut.
+    """
+
+    exhibit: str
+    tasks: tuple[str, ...]
+    units: tuple[Unit, ...]
+    settings: int
+    seeds: int
+    least_units: int
+
+    @property
+    def num_settings(self) -> int:
+        """Of each unit: no unit may have more than the one with the fewest."""
+        return min(self.settings, *(len(unit.settings()) for unit in self.units))
+
+
+@dataclass(frozen=True)
+class Edition:
+    """Caps and plans.
+
+    Attributes:
+        name: of its folder among the results.
+        max_rows: the most training rows of a task; None for all. Likewise of validation and of test.
+        max_length: tokens of a text.
+        span_length: tokens of a window of SQuAD.
+        plans: one an exhibit.
+        layers: of the backbone; top-n fine-tuning of more layers than there are is left out.
+    """
+
+    name: str
+    plans: tuple[Plan, ...]
+    max_rows: int | None = None
+    max_validation: int | None = None
+    max_test: int | None = None
+    max_length: int = 128
+    span_length: int = 384
+    layers: int = 12
+
+    def plan(self, exhibit: str) -> Plan:
+        """What is run for an exhibit.
+
+        Raises:
+            UnknownName: this edition has none of this name.
+        """
+        plans = {plan.exhibit: plan for plan in self.plans}
+        if exhibit not in plans:
+            raise UnknownName("exhibit", exhibit, plans)
+        return plans[exhibit]
+
+    def on(self, layers: int) -> Edition:
+        """The same for a backbone of so many layers."""
+        plans = tuple(replace(plan, units=tuple(_within(plan.units, layers))) for plan in self.plans)
+        return replace(self, plans=plans, layers=layers)
+
+    def limited(self, *, max_rows: int | None = None, epochs: int | None = None, seeds: int | None = None) -> Edition:
+        """The same with other caps, under a name of its own that says so."""
+        name = self.name + (f"-{max_rows}rows" if max_rows else "") + (f"-{epochs}epochs" if epochs else "")
+        name += f"-{seeds}seeds" if seeds else ""
+        plans = self.plans
+        if epochs:
+            plans = tuple(replace(p, units=tuple(_with(unit, "epochs", epochs) for unit in p.units)) for p in plans)
+        if seeds:
+            plans = tuple(replace(plan, seeds=seeds) for plan in plans)
+        return replace(self, name=name, plans=plans, max_rows=max_rows or self.max_rows)
+
+    def restricted(self, exhibits: Iterable[str] = (), tasks: Iterable[str] = ()) -> Edition:
+        """These exhibits and tasks only, in the order of the edition.
+
+        Raises:
+            UnknownName: there is no such exhibit or task.
+            RecipeError: no exhibit has any of the tasks.
+        """
+        exhibits, tasks = set(exhibits), list(tasks)
+        for name in exhibits:
+            self.plan(name)
+        asked = {name: suite_of(name) for name in tasks}
+        plans = [plan for plan in self.plans if not exhibits or plan.exhibit in exhibits]
+        if tasks:
+            # WNLI stands in no plan, because the paper leaves it out; who names it gets it beside the others of GLUE.
+            plans = [_on_tasks(plan, [*dict.fromkeys(asked)]) for plan in plans]
+            plans = [plan for plan in plans if plan.tasks]
+        if not plans:
+            raise RecipeError(f"none of these exhibits has any of the tasks {', '.join(asked)}")
+        return replace(self, plans=tuple(plans))
+
+    def caps(self) -> list[str]:
+        """What it limits, in words."""
+        most = {"training": self.max_rows, "validation": self.max_validation, "test": self.max_test}
+        said = [f"at most {rows:,} {what} rows a task" for what, rows in most.items() if rows is not None]
+        windows = "" if self.span_length == self.max_length else f" ({self.span_length} for SQuAD)"
+        epochs = sorted({n for p in self.plans for u in p.units for name, v in u.grid if name == "epochs" for n in v})
+        passes = [f"{', '.join(map(str, epochs))} epochs"] if epochs else []
+        few, many = min(plan.seeds for plan in self.plans), max(plan.seeds for plan in self.plans)
+        seeds = f"{few} to {many} seeds" if few < many else f"{few} seed{'s' if few > 1 else ''}"
+        return [*said, f"{self.max_length} tokens{windows}", *passes, seeds]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return dict(json.loads(json.dumps(asdict(self))))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Edition:
+        """The inverse of ``to_json``."""
+        plans = tuple(
+            Plan(**{**plan, "tasks": tuple(plan["tasks"]), "units": tuple(map(_unit_from_json, plan["units"]))})
+            for plan in values["plans"]
+        )
+        return cls(**{**values, "plans": plans})
+
+
+def trials(edition: Edition, exhibit: str, tasks: Sequence[str] | None = None) -> Iterator[Trial]:
+    """What an exhibit is drawn from: of every task every unit's settings with every seed.
+
+    Two exhibits may ask for equal trials; those are run once.
+    """
+    plan = edition.plan(exhibit)
+    for task in plan.tasks:
+        if tasks is not None and task not in tasks:
+            continue
+        for unit in plan.units:
+            for values in unit.settings()[: plan.num_settings]:
+                for seed in range(plan.seeds):
+                    yield _trial(edition, task, unit.method, {**values, "seed": seed})
+
+
+def all_trials(edition: Edition) -> list[Trial]:
+    """Those of all exhibits, each once, in the order of the exhibits."""
+    found = {identity(trial): trial for plan in edition.plans for trial in trials(edition, plan.exhibit)}
+    return list(found.values())
+
+
+def of_exhibit(entries: Iterable[Entry], edition: Edition, exhibit: str) -> list[Entry]:
+    """Those of the entries that an exhibit is drawn from: what others asked for would make trials unequal."""
+    wanted = {identity(trial) for trial in trials(edition, exhibit)}
+    return [entry for entry in entries if identity(entry.trial) in wanted]
+
+
+def cuts(edition: Edition) -> Iterator[Edition]:
+    """Ever smaller editions: fewer seeds first, then fewer settings, then fewer points of the figures.
+
+    Each keeps the numbers of trials of what is compared equal.
+    """
+    for seeds in range(max(plan.seeds for plan in edition.plans) - 1, 0, -1):
+        edition = _each(edition, lambda plan, seeds=seeds: replace(plan, seeds=min(plan.seeds, seeds)))
+        yield edition
+    while any(plan.num_settings > LEAST_SETTINGS for plan in edition.plans):
+        edition = _each(edition, lambda plan: replace(plan, settings=_fewer(plan.num_settings, LEAST_SETTINGS)))
+        yield edition
+    while any(len(plan.units) > plan.least_units for plan in edition.plans):
+        edition = _each(edition, lambda p: replace(p, units=p.units[: _fewer(len(p.units), p.least_units)]))
+        yield edition
+
+
+def cut_in_words(before: Edition, after: Edition) -> list[str]:
+    """What the second has less of than the first, a sentence for each exhibit."""
+    left = {plan.exhibit: plan for plan in after.plans}
+    said = []
+    for one in before.plans:
+        if one.exhibit not in left:
+            said.append(f"{one.exhibit}: left out")
+            continue
+        other = left[one.exhibit]
+        counts = {
+            "seeds": (one.seeds, other.seeds),
+            "settings": (one.num_settings, other.num_settings),
+            "points": (len(one.units), len(other.units)),
+        }
+        less = [f"{now} of {was} {what}" for what, (was, now) in counts.items() if now < was]
+        gone = [task for task in one.tasks if task not in other.tasks]
+        less += [f"without {', '.join(gone)}"] if gone else []
+        said += [f"{one.exhibit}: {'; '.join(less)}"] if less else []
+    return said
+
+
+def without_task(edition: Edition, task: str) -> Edition:
+    """The same without a task, and without the exhibits that have no other."""
+    plans = [replace(plan, tasks=tuple(name for name in plan.tasks if name != task)) for plan in edition.plans]
+    return replace(edition, plans=tuple(plan for plan in plans if plan.tasks))
+
+
+def edition_named(name: str) -> Edition:
+    """``paper`` or ``cpu``.
+
+    Raises:
+        UnknownName: there is no such edition.
+    """
+    if name not in EDITIONS:
+        raise UnknownName("edition", name, EDITIONS)
+    return EDITIONS[name]
+
+
+def _fewer(count: int, least: int) -> int:
+    """Two thirds, at least ``least`` where there were so many."""
+    return max(min(least, count), count * 2 // 3)
+
+
+def _each(edition: Edition, change: Any) -> Edition:
+    return replace(edition, plans=tuple(change(plan) for plan in edition.plans))
+
+
+def _on_tasks(plan: Plan, asked: Sequence[str]) -> Plan:
+    suites = {suite_of(task) for task in plan.tasks} if plan.exhibit in WHOLE_SUITES else set()
+    return replace(plan, tasks=tuple(task for task in asked if task in plan.tasks or suite_of(task) in suites))
+
+
+def _within(units: Sequence[Unit], layers: int) -> Iterator[Unit]:
+    """Without what needs more layers than there are."""
+    for unit in units:
+        grid = tuple((name, tuple(v for v in values if name != "n" or v <= layers)) for name, values in unit.grid)
+        if all(values for _, values in grid):
+            yield replace(unit, grid=grid)
+
+
+def _with(unit: Unit, name: str, value: Any) -> Unit:
+    """With one value for an axis; what has no such axis is as it was."""
+    grid = tuple((axis, (value,) if axis == name else values) for axis, values in unit.grid)
+    return replace(unit, grid=grid)
+
+
+def _trial(edition: Edition, task: str, method: str, values: dict[str, Any]) -> Trial:
+    suite = suite_of(task)
+    recipe: dict[str, Any]
+    if method == TFIDF:
+        seed = values.pop("seed")
+        recipe = {"method": {"name": TFIDF, **values}, "seed": seed}
+    else:
+        own = {field.name for field in fields(METHODS[method])}  # type: ignore[arg-type]
+        start = {name: value for name, value in Recipe.paper().method.settings().items() if method == Houlsby.name}
+        settings = {name: value for name, value in values.items() if name in own}
+        rest = {name: value for name, value in values.items() if name not in own}
+        is_span = suite == "squad"
+        length = edition.span_length if is_span else edition.max_length
+        base = replace(Recipe.paper(), method=METHODS[method](**{**start, **settings}), max_length=length)
+        if is_span:  # as in BERT's code for SQuAD
+            base = replace(base, stride=usual_stride(length), head_dropout=0.0)
+        recipe = replace(base, **rest).to_json()
+    is_ablated = recipe["method"] == ABLATED and task in FIGURE_TASKS and recipe["seed"] == 0
+    return Trial(
+        edition=edition.name,
+        suite=suite,
+        task=task,
+        recipe=recipe,
+        max_rows=edition.max_rows,
+        measures=(ABLATION,) if is_ablated else (),
+        max_validation=edition.max_validation,
+        max_test=edition.max_test,
+    )
+
+
+def identity(trial: Trial) -> str:
+    """The trial but for the edition's name: equal for trials that have equal keys on equal rows."""
+    return json.dumps({**asdict(trial), "edition": None}, sort_keys=True)
+
+
+def _unit_from_json(values: Mapping[str, Any]) -> Unit:
+    grid, more = (tuple((name, tuple(axis)) for name, axis in values[key]) for key in ("grid", "more"))
+    return Unit(values["method"], grid, more, tuple((name, value) for name, value in values["fixed"]))
+
+
+# -- the grids --------------------------------------------------------------------------------------------------------
+
+WHOLE_SUITES = ("table1", "table2", "tradeoff", "squad")
+"""Exhibits of which ``--tasks`` may name any task of their suites."""
+
+SIZES = tuple(2**power for power in range(10))
+TOPS = (1, 2, 3, 5, 7, 9, 11, 12)
+RATES = (3e-5, 1e-4, 1e-5, 5e-5, 2e-5, 2e-4)
+"""For fine-tuning the backbone itself."""
+
+SMALL_BATCH, NO_WARMUP = ("batch_size", (32, 16)), ("warmup", (0.1, 0.0))
+WORDS: tuple[Axis, ...] = (("C", (10.0, 1.0, 100.0, 0.1, 1000.0, 0.01)), ("ngrams", (2, 1, 3)))
+MORE_WORDS: tuple[Axis, ...] = (("min_df", (2, 1)), ("sublinear", (True, False)))
+
+
+def _points(
+    adapters: tuple[Axis, ...],
+    tuned: tuple[Axis, ...],
+    norms: tuple[Axis, ...],
+    sizes: Sequence[int],
+    tops: Sequence[int],
+) -> tuple[Unit, ...]:
+    """Full fine-tuning, adapters of each size, top-n of each n, LayerNorms: the points of a figure, ends first."""
+    by_size = [Unit("houlsby", (("size", (size,)), *adapters)) for size in sizes]
+    by_top = [Unit("top", (("n", (n,)), *tuned)) for n in tops]
+    of_norms = [Unit("layernorm", norms)] if norms else []
+    return (Unit("full", tuned), *by_size[:2], *by_top[:1], *of_norms, *by_size[2:], *by_top[1:])
+
+
+def _paper() -> Edition:
+    """The grids as printed, other methods' filled up to the same number."""
+    epochs, long = ("epochs", (3, 20)), ("epochs", (20, 50, 100))
+    adapters = (("lr", (3e-4, 3e-3, 3e-5)), epochs)
+    by_importance = (64, 2, 512, 8, 1, 256, 16, 128, 4, 32)
+    squad = (("lr", (3e-4, 1e-3, 1e-4, 3e-5)), ("epochs", (10, 20, 3)))
+    tuned_squad = (("lr", (3e-5, 5e-5, 1e-4, 2e-5)), ("epochs", (3, 2, 5)))
+    return Edition(
+        "paper",
+        (
+            Plan(
+                "table1",
+                GLUE_TASKS,
+                (
+                    Unit("houlsby", (("size", (64, 8, 256)), *adapters)),
+                    Unit("full", (("lr", (*RATES, 3e-4, 7e-5, 5e-6)), epochs)),
+                ),
+                settings=18,
+                seeds=5,
+                least_units=2,
+            ),
+            Plan(
+                "table2",
+                tuple(TEXT17),
+                (
+                    Unit("houlsby", (("size", (64, 8, 32, 16, 4, 2)), ("lr", (1e-4, 3e-3, 3e-5, 1e-5)), long)),
+                    Unit("full", (("lr", RATES), long), (SMALL_BATCH, NO_WARMUP)),
+                    Unit("top", (("n", TOPS), ("lr", RATES[:3]), long), (SMALL_BATCH, NO_WARMUP)),
+                    Unit(TFIDF, WORDS, MORE_WORDS),
+                ),
+                settings=72,
+                seeds=3,
+                least_units=4,
+            ),
+            Plan(
+                "tradeoff",
+                (*GLUE_TASKS, *TEXT17),
+                _points(
+                    adapters, (("lr", RATES[:3]), epochs), (("lr", (3e-3, 3e-4, 1e-2)), epochs), by_importance, TOPS
+                ),
+                settings=6,
+                seeds=3,
+                least_units=5,
+            ),
+            Plan(
+                "squad",
+                ("squad",),
+                _points(squad, tuned_squad, (), (2, 64, 8, 256, 1, 16, 128, 4, 32), TOPS),
+                settings=12,
+                seeds=3,
+                least_units=4,
+            ),
+            *_figures(adapters, ("lr", (2e-5, 1e-3, 1e-4, 5e-4, 5e-5, 2e-4)), 3, (3e-4, 3), 3),
+        ),
+    )
+
+
+def _cpu() -> Edition:
+    """What two cores do in some hours with a small backbone."""
+    epochs = ("epochs", (5,))
+    adapters = (("lr", (1e-3, 3e-3, 3e-4)), epochs)
+    tuned = (("lr", (1e-4, 3e-5, 3e-4)), epochs)
+    by_importance = (64, 1, 512, 8, 128, 2, 256, 16, 4, 32)
+    few = ("crowdflower_corporate_messaging", "crowdflower_global_warming", "crowdflower_political_message", "sms_spam")
+    return Edition(
+        "cpu",
+        (
+            Plan(
+                "table1",
+                GLUE_TASKS,
+                (Unit("houlsby", (("size", (64, 8)), *adapters)), Unit("full", tuned, (SMALL_BATCH,))),
+                settings=6,
+                seeds=2,
+                least_units=2,
+            ),
+            Plan(
+                "table2",
+                tuple(TEXT17),
+                (
+                    Unit("houlsby", (("size", (64, 8)), *adapters)),
+                    Unit("full", tuned, (SMALL_BATCH,)),
+                    Unit("top", (("n", (1, 3)), *tuned)),
+                    Unit(TFIDF, (("C", (10.0, 1.0, 100.0)), ("ngrams", (2, 1))), MORE_WORDS),
+                ),
+                settings=6,
+                seeds=2,
+                least_units=4,
+            ),
+            Plan(
+                "tradeoff",
+                ("CoLA", "SST-2", "MRPC", "RTE", *few),
+                _points(adapters, tuned, (("lr", (3e-3, 1e-3, 1e-2)), epochs), by_importance, (1, 3)),
+                settings=2,
+                seeds=2,
+                least_units=5,
+            ),
+            Plan(
+                "squad",
+                ("squad",),
+                _points(adapters, tuned, (), (2, 64, 8), (1, 3)),
+                settings=2,
+                seeds=2,
+                least_units=4,
+            ),
+            *_figures(adapters, ("lr", (2e-5, 1e-3, 1e-4, 5e-4, 5e-5, 2e-4)), 3, (1e-3, 5), 2),
+        ),
+        max_rows=2500,
+        max_validation=500,
+        max_test=2000,
+        span_length=128,
+    )
+
+
+def _figures(
+    adapters: tuple[Axis, ...], rates: Axis, seeds: int, at: tuple[float, int], seeds_of_grids: int
+) -> tuple[Plan, ...]:
+    """Ablation, initialisation, learning rates, extensions. ``at``: rate and epochs where they are fixed."""
+    lr, epochs = ("lr", at[:1]), ("epochs", at[1:])
+    size = ("size", (64,))
+    spreads = ("init_std", (1e-2, 1.0, 1e-7, 1e-1, 1e-4, 1e-3, 1e-5, 1e-6))
+    variants = (
+        Unit("houlsby", (size, *adapters)),
+        Unit("houlsby", (size, *adapters), fixed=(("activation", "tanh"),)),
+        Unit("parallel", (size, *adapters)),
+    )
+    of_grid = len(Unit("houlsby", (size, *adapters)).settings())
+    return (
+        Plan(ABLATION, FIGURE_TASKS, variants[:1], of_grid, 1, 1),
+        Plan("init", FIGURE_TASKS, (Unit("houlsby", (spreads, lr, epochs)),), len(spreads[1]), seeds_of_grids, 1),
+        Plan("lr", FIGURE_TASKS, (Unit("houlsby", (rates, epochs)), Unit("full", (rates, epochs))), 6, seeds, 2),
+        Plan("extensions", FIGURE_TASKS, variants, of_grid, seeds_of_grids, 3),
+    )
+
+
+EDITIONS: Mapping[str, Edition] = {edition.name: edition for edition in (_paper(), _cpu())}
+EXHIBITS = tuple(plan.exhibit for plan in EDITIONS["paper"].plans)

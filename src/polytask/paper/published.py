@@ -1,0 +1,66 @@
+"""What Houlsby et al. printed (arXiv:1902.00751), as data. Table 2's figures stand in ``tasks.text17.TEXT17``.
+
+Scores are in per cent, as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Published:
+    """A column of a table: ``total`` parameters to solve all tasks as a multiple of one backbone, and ``trained`` for
+    each task in per cent of it; ``mean`` as printed; both None where the paper gives none."""
+
+    scores: Mapping[str, float] = field(default_factory=dict)
+    mean: float | None = None
+    total: float | None = None
+    trained: float | None = None
+
+
+def _glue(scores: str, mean: float, total: float, trained: float) -> Published:
+    names = ("CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI-m", "MNLI-mm", "QNLI", "RTE")
+    return Published(dict(zip(names, map(float, scores.split()), strict=True)), mean, total, trained)
+
+
+# fmt: off
+TABLE1: Mapping[str, Published] = {
+    #                      CoLA SST  MRPC STSB QQP  MNLIm  mm  QNLI RTE  score total trained
+    "full":         _glue("60.5 94.9 89.3 87.6 72.1 86.7 85.9 91.1 70.1", 80.4, 9.0, 100.0),
+    "adapters":     _glue("59.5 94.0 89.5 86.9 71.8 84.9 85.1 90.7 71.5", 80.0, 1.3, 3.6),
+    "adapters 64":  _glue("56.9 94.2 89.6 87.3 71.8 85.3 84.6 91.4 68.8", 79.6, 1.2, 2.1),
+}
+# fmt: on
+"""GLUE's test set by its server, BERT-large. ``mean`` is the server's score, which also counts second metrics of three
+tasks and WNLI: it is not the mean of the columns."""
+
+TABLE1_SIZES = (8, 64, 256)
+"""Of which "adapters" are the best for each task."""
+
+TABLE2: Mapping[str, Published] = {
+    "no bert": Published(mean=72.7),
+    "full": Published(mean=73.7, total=17.0, trained=100.0),
+    "top": Published(mean=74.0, total=9.9, trained=52.9),
+    "adapters": Published(mean=73.3, total=1.19, trained=1.14),
+}
+"""The last rows of Table 2, BERT-base."""
+
+TABLE2_SIZES = (2, 4, 8, 16, 32, 64)
+
+SQUAD_F1: Mapping[str, float] = {"full": 90.7, "64": 90.4, "2": 89.9}
+"""Figure 5: full fine-tuning and adapters by their size, dev F1."""
+
+MNLI_TRADE_OFF: Mapping[str, tuple[float, float]] = {
+    "adapters 64": (2e6, 83.7),
+    "top 1": (9e6, 77.8),
+    "full": (110e6, 84.4),
+}
+"""Figure 4: about how many parameters are trained, and MNLI-m accuracy, BERT-base."""
+
+LAYERNORM_BEHIND: Mapping[str, float] = {"CoLA": -3.5, "MNLI-m": -4.0}
+"""Figure 4: LayerNorms alone (40,000 parameters) minus full fine-tuning, in points, read off the figure."""
+
+SIZE_MEANS: Mapping[int, float] = {8: 86.2, 64: 85.8, 256: 85.7}
+"""Mean validation accuracy over eight GLUE tasks by the adapters' size."""

@@ -1,0 +1,64 @@
+"""A submission to the GLUE server from the adapters that were kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from polytask.attach import Attached
+from polytask.backbones import Backbone
+from polytask.errors import DataError
+from polytask.live import LiveAdapter
+from polytask.paper.ledger import Ledger
+from polytask.paper.run import best_adapters
+from polytask.paper.suites import MISMATCHED
+from polytask.paper.work import kept_adapter
+from polytask.predict import scores_of
+from polytask.tasks.batches import encode
+from polytask.tasks.glue import GLUE, read_submission_rows, write_submission
+from polytask.tasks.task import Target
+
+ANSWERED_BY = {MISMATCHED: "MNLI-m", "AX": "MNLI-m"}
+"""Tasks that train no adapter of their own."""
+
+
+def submit(
+    backbone: Backbone, ledger: Ledger, data: str | Path, folder: str | Path
+) -> tuple[list[str], dict[str, str]]:
+    """Answer GLUE's test rows with each task's best adapter and write them as the server wants them.
+
+    Returns:
+        The tasks written, and for each of the others why it is missing: the server takes a submission only when all
+        are there.
+
+    Raises:
+        WrongBackbone: an adapter was trained on another one.
+    """
+    best = best_adapters(ledger, tuple(GLUE))
+    answers: dict[str, list[Target]] = {}
+    missing: dict[str, str] = {}
+    for name in GLUE:
+        entry = best.get(ANSWERED_BY.get(name, name))
+        if entry is None:
+            missing[name] = "no adapter of it is kept"
+            continue
+        try:
+            rows = read_submission_rows(name, Path(data) / "glue")
+        except DataError as error:
+            missing[name] = str(error)
+            continue
+        if len(rows) != GLUE[name].rows[2]:
+            missing[name] = f"{len(rows):,} test rows, where GLUE has {GLUE[name].rows[2]:,}"
+            continue
+        adapter = kept_adapter(ledger.folder, entry.key)
+        live = LiveAdapter.from_adapter(backbone, adapter)
+        recipe = adapter.header.recipe
+        encoded = encode(backbone.tokenizer, rows, min(recipe["max_length"], backbone.max_length), recipe["long"])
+        attached = Attached(backbone.model, backbone.row, backbone.noise)
+        attached.add(name, live.deltas)
+        try:
+            scores = scores_of(backbone, attached, {name: live}, encoded, [name] * len(rows))
+        finally:
+            attached.remove(name)
+        answers[name] = [live.head.prediction(row) for row in scores]
+    write_submission(folder, answers)
+    return list(answers), missing

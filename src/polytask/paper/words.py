@@ -1,0 +1,30 @@
+"""Numbers and lists in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def apart(points: float, other: str = "") -> str:
+    """``0.4 points behind full fine-tuning``, ``level with full fine-tuning``."""
+    size = f"{abs(points):.1f}"
+    if size == "0.0":
+        return f"level with {other}" if other else "level"
+    unit = "point" if size == "1.0" else "points"
+    way = ("ahead of" if points > 0 else "behind") if other else ("ahead" if points > 0 else "behind")
+    return f"{size} {unit} {way} {other}".rstrip()
+
+
+def number_of(count: int, what: str) -> str:
+    """``1 seed``, ``3 seeds``, ``1,200 rows``."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def listed(names: Sequence[str], word: str = "and") -> str:
+    """``a, b and c``."""
+    return f"{', '.join(names[:-1])} {word} {names[-1]}" if len(names) > 1 else "".join(names)
+
+
+def and_so_on(names: Sequence[str], most: int) -> str:
+    """``a, b and 3 more``."""
+    return listed(names if len(names) <= most else [*names[:most], f"{len(names) - most} more"])

@@ -1,0 +1,174 @@
+"""``polytask paper plan``, ``run`` and ``submit`` as their users meet them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from polytask.cli.trials import Following
+from polytask.paper.editions import all_trials, edition_named
+from polytask.paper.ledger import Ledger
+from polytask.tasks.glue import GLUE
+from tests.papers import write_data
+from tests.test_cli import SOURCE, polytask, refused, succeeded
+from tests.tiny import save_tiny
+
+SOME = ("--exhibits", "table1,table2", "--tasks", "CoLA,sms_spam", "--max-rows", 24, "--epochs", 1, "--seeds", 1)
+NAME = "cpu-24rows-1epochs-1seeds"
+NUM_TRIALS = 2 * 6 + 4 * 6
+
+
+def where(place: Path) -> tuple[object, ...]:
+    backbone = ("--backbone", place / "backbone", "--dtype", "float32")
+    return ("--edition", "cpu", "--data", place / "data", "--out", place / "results", *backbone)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("paper")
+    save_tiny(folder / "backbone", num_hidden_layers=3)
+    write_data(folder / "data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ran(place: Path) -> dict[str, Any]:
+    """What a first ``paper run --json`` printed."""
+    planned = json.loads(succeeded("paper", "run", *where(place), *SOME, "--dry-run", "--json"))
+    assert not (place / "results").exists(), "a dry run writes nothing"
+    assert (planned["trials"], planned["to_run"], planned["edition"]) == (NUM_TRIALS, NUM_TRIALS, NAME)
+    return dict(json.loads(succeeded("paper", "run", *where(place), *SOME, "--json")))
+
+
+def test_run_runs_the_whole_edition_and_says_so(ran: dict[str, Any], place: Path) -> None:
+    ledger = Ledger(place / "results", NAME)
+    assert ran["folder"] == str(ledger.folder)
+    assert (ran["run"], ran["trials"], ran["diverged"], ran["elsewhere"]) == (NUM_TRIALS, NUM_TRIALS, 0, 0)
+    assert "at most 24 training rows a task" in ran["caps"]
+    assert ran["absent"] == ran["cut"] == []
+    assert len(list(ledger.entries())) == NUM_TRIALS
+
+
+@pytest.mark.usefixtures("ran")
+def test_the_same_command_again_runs_nothing(place: Path) -> None:
+    said = succeeded("paper", "run", *where(place), *SOME)
+    assert said.strip() == f"0 trials run, {NUM_TRIALS} were there: {place / 'results' / NAME}"
+
+
+@pytest.mark.usefixtures("ran")
+def test_plan_shows_exhibits_with_trials_tokens_and_time(place: Path) -> None:
+    said = polytask("paper", "plan", *where(place), *SOME[:4], "--max-rows", 24, "--epochs", 1, "--seeds", 1)
+    assert said.exit_code == 0
+    (row,) = (line.split() for line in said.stdout.splitlines() if line.strip().startswith("table1"))
+    assert row[:9] == ["table1", "1", "6", "1", "12", "12", "0", "0", "0.0"]
+    assert "at most 24 training rows a task" in " ".join(said.stderr.split())
+
+
+def test_a_budget_prints_what_it_cut(place: Path) -> None:
+    planned = json.loads(succeeded("paper", "plan", *where(place), *SOME[:4], "--budget", "1e-9", "--json"))
+    assert "table1: 1 of 2 seeds; 2 of 6 settings" in planned["cut"][0]
+    assert "more than the budget" in planned["cut"][-1]
+    assert planned["trials"] < 24
+    said = polytask("paper", "plan", *where(place), *SOME[:4], "--budget", "1e-9")
+    assert "cut to fit the budget: table1: 1 of 2 seeds" in " ".join(said.stderr.split())
+
+
+def test_tasks_that_are_not_there_are_told_of(place: Path) -> None:
+    planned = json.loads(succeeded("paper", "plan", *where(place), "--exhibits", "table1", "--json"))
+    assert planned["absent"] == ["SST-2", "MRPC", "STS-B", "QQP", "MNLI-m", "QNLI", "RTE"]
+    assert [row["tasks"] for row in planned["exhibits"]] == [1]
+    said = refused("paper", "plan", *where(place), "--tasks", "RTE")
+    assert re.search(r"not there: RTE\. There are: CoLA, sms_spam", said)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--edition", "cpv"), "no edition called 'cpv'. Did you mean 'cpu'"),
+        (("--exhibits", "table9"), "no exhibit called 'table9'"),
+        (("--on", "rey"), "no launcher called 'rey'. Did you mean 'ray'"),
+        (("--address", "auto"), "--address, --gpus and --cpus are for --on ray"),
+        (("--on", "ray", "--workers", "2"), "--workers is for --on local"),
+        (("--workers", "0"), "--workers 0 is out of range"),
+        (("--keep-adapters", "some"), "no choice of --keep-adapters called 'some'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(options: tuple[str, ...], words: str, place: Path) -> None:
+    assert words in refused("paper", "run", *where(place), *SOME, *options)
+
+
+def test_an_interrupt_leaves_one_line_that_says_how_to_go_on(place: Path, tmp_path: Path) -> None:
+    options = [str(option) for option in (*where(place), "--exhibits", "table1", "--seeds", 1)]
+    options[options.index("--out") + 1] = str(tmp_path)
+    source = os.pathsep.join([str(SOURCE), *sys.path])
+    command = [sys.executable, "-c", "from polytask.cli import main; main()", "paper", "run", *options]
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": source}
+    )
+    assert child.stderr is not None
+    while " of 12" not in child.stderr.readline():
+        assert child.poll() is None
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate()
+    assert child.returncode == 130
+    (line,) = (line for line in said.splitlines() if line.startswith("error"))
+    again = "polytask paper run " + " ".join(options)
+    assert re.search(r"interrupted with \d+ trials to go. To go on from here: ", line)
+    assert line.endswith(again)
+    assert "Traceback" not in said
+
+
+@pytest.mark.usefixtures("ran")
+def test_a_submission_has_the_servers_form_and_says_what_is_missing(place: Path, tmp_path: Path) -> None:
+    rows = [f"{number}\ta great film\n" for number in range(GLUE["CoLA"].rows[2])]
+    (place / "data" / "glue" / "CoLA" / "test.tsv").write_text("index\tsentence\n" + "".join(rows))
+    options = [*where(place), "--to", tmp_path]
+    options[1] = NAME
+    said = json.loads(succeeded("paper", "submit", *options, "--json"))
+    assert said["written"] == ["CoLA"]
+    assert set(said["missing"]) == GLUE.keys() - {"CoLA"}
+    assert said["missing"]["RTE"] == "no adapter of it is kept"
+    lines = (tmp_path / "CoLA.tsv").read_text().splitlines()
+    assert lines[0] == "index\tprediction"
+    assert len(lines) == 1 + 1063
+    assert len({line.split("\t")[1] for line in lines[1:]}) == 1
+
+
+# -- progress ---------------------------------------------------------------------------------------------------------
+
+
+def test_progress_shows_what_is_over_and_what_is_under_way() -> None:
+    edition = edition_named("cpu").restricted(["table1"], ["CoLA"])
+    trials = {f"k{at}": trial for at, trial in enumerate(all_trials(edition))}
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, height=30)
+    seen = Following(console, trials, trials)
+    score = {"metric": "matthews", "score": 0.5}
+    entry = {"failure": None, "validation": score, "test": {**score, "score": 0.25}}
+    seen({"what": "started", "keys": list(trials)})
+    seen({"what": "step", "key": "k1", "step": 3, "num_steps": 10, "epoch": 2, "num_epochs": 5})
+    seen({"what": "entry", "key": "k0", "entry": entry})
+    seen({"what": "entry", "key": "k2", "entry": {**entry, "failure": "so"}})
+    console.print(seen)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue())  # type: ignore[attr-defined]
+    assert "2/24 trials" in shown
+    assert "1 diverged" in shown
+    assert "CoLA · houlsby, size 64 · lr 1e-3, 5 epochs, seed 0" in shown
+    assert "validation matthews 0.500, test 0.250" in shown
+    assert re.search(r"seed 1\s+epoch 2/5", shown)
+    assert re.search(r"about \d", shown)
+
+
+def test_the_progress_of_an_edition_without_anything_to_do_is_whole() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, height=30)
+    console.print(Following(console, {}, {}))
+    assert "0/0 trials" in console.file.getvalue()  # type: ignore[attr-defined]
