@@ -65,10 +65,11 @@ def states_of(backbone: Backbone, texts: Sequence[Text], layer: int) -> list[Ten
     keys = [key_of(setting, *_tokens(text)) for text in texts]
     found = {key: backbone.prefixes.get(key) for key in keys}
     missing = {key: text for key, text in zip(keys, texts, strict=True) if found[key] is None}
-    with torch.inference_mode(False), torch.no_grad(), _still(backbone.model):
-        for key, computed in _computed(backbone, missing, layer):
-            backbone.prefixes.put(key, computed)
-            found[key] = computed
+    if missing:
+        with torch.inference_mode(False), torch.no_grad(), _still(backbone.model):
+            for key, computed in _computed(backbone, missing, layer):
+                backbone.prefixes.put(key, computed)
+                found[key] = computed
     return [states for key in keys if (states := found[key]) is not None]
 
 
