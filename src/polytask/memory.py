@@ -1,4 +1,4 @@
-"""Freed memory that stays with the process while it is needed again a moment later.
+"""How much memory is free; and freed memory that stays with the process while it is needed again a moment later.
 
 A training step allocates and frees the same hundred megabytes each time. The C library gives what is free back to the
 system and asks for it anew, and the system hands out each page with zeros in it: a tenth of a step is spent on that on
@@ -9,14 +9,29 @@ given back; afterwards it is. glibc only; elsewhere nothing is done.
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 MIB = 1 << 20
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Parameters of ``mallopt``: free bytes at the heap's end that are given back, and the size of what is mapped alone."""
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo", encoding="utf-8") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 @contextmanager

@@ -88,6 +88,11 @@ class Job:
         return self.step >= self.num_steps or is_stale or self.failure is not None
 
     @property
+    def first_layer(self) -> int:
+        """The layer that its steps begin with; what goes into it is kept."""
+        return self.live.lowest if self.recipe.keep_prefix else 0
+
+    @property
     def padding(self) -> float:
         """The mean share of padding in the batches of its steps."""
         return self.padding_sum / max(self.step, 1)

@@ -26,6 +26,7 @@ from polytask.live import LiveAdapter, encode_batch
 from polytask.memory import kept as kept_memory
 from polytask.methods import described
 from polytask.predict import scores_of
+from polytask.prefix import entering
 from polytask.routing import Route
 from polytask.tasks.batches import Encoded, collate
 from polytask.tasks.chance import interval
@@ -175,7 +176,7 @@ def run(backbone: Backbone, jobs: Sequence[Job], *, budget_tokens: int | None = 
     At any time so many jobs take part as fit ``budget_tokens`` of a step; one that is done leaves and the next
     enters. Between two events every job is between two of its steps.
     """
-    with kept_memory(), attached_to(backbone, jobs) as attached:
+    with kept_memory(), attached_to(backbone, jobs) as attached, backbone.prefixes.in_use():
         while active := admitted(jobs, budget_tokens):
             for together in packed(sharing(active), backbone.device):
                 yield from _round(backbone, attached, together)
@@ -195,10 +196,15 @@ def admitted(jobs: Sequence[Job], budget_tokens: int | None) -> list[Job]:
 
 
 def sharing(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs that share a forward pass: all with deltas; each that replaces backbone parameters has its own."""
-    together = [job for job in jobs if not job.live.copies]
-    alone = [[job] for job in jobs if job.live.copies]
-    return [together, *alone] if together else alone
+    """Jobs that share a forward pass: those with deltas that begin with the same layer.
+
+    Each that replaces backbone parameters has its own.
+    """
+    together: dict[int, list[Job]] = {}
+    for job in jobs:
+        if not job.live.copies:
+            together.setdefault(job.first_layer, []).append(job)
+    return [*together.values(), *([job] for job in jobs if job.live.copies)]
 
 
 def packed(groups: Sequence[Sequence[Job]], device: torch.device) -> Iterator[list[Job]]:
@@ -254,7 +260,9 @@ def step(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tuple[l
 def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tuple[list[Tensor], int]:
     """The loss of every job's next rows, from one forward pass, and the tokens of the batch with its padding."""
     taken = [(job, job.rows()) for job in jobs]
-    batch = collate([(job.train, rows) for job, rows in taken], backbone.tokenizer.pad_token_id or 0, backbone.device)
+    parts = [(job.train, rows) for job, rows in taken]
+    batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device)
+    batch = entering(backbone, batch, parts, jobs[0].first_layer)
     firsts = list(itertools.accumulate((len(rows) for _, rows in taken), initial=0))
     draws = tuple(job.draw(first, rows) for first, (job, rows) in zip(firsts, taken))
     route = Route.of(None if job.live.copies else job.name for job, rows in taken for _ in rows)
@@ -272,23 +280,39 @@ def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tupl
 
 def validate(backbone: Backbone, attached: Attached, job: Job) -> float:
     """The score of a job's present parameters on its validation rows."""
-    return score_on(backbone, attached, job.live, job.name, job.task, job.task.validation, job.validation)
+    task, keep = job.task, job.recipe.keep_prefix
+    return score_on(backbone, attached, job.live, job.name, task, task.validation, job.validation, keep_prefix=keep)
 
 
 def score_on(
-    backbone: Backbone, attached: Attached, live: LiveAdapter, name: str, task: Task, rows: Rows, encoded: Encoded
+    backbone: Backbone,
+    attached: Attached,
+    live: LiveAdapter,
+    name: str,
+    task: Task,
+    rows: Rows,
+    encoded: Encoded,
+    *,
+    keep_prefix: bool = False,
 ) -> float:
     """The task's metric over labelled rows, answered by the adapter attached as ``name``."""
-    predictions = predictions_of(backbone, attached, live, name, encoded)
+    predictions = predictions_of(backbone, attached, live, name, encoded, keep_prefix=keep_prefix)
     return score(task.metric, task.kind, labels_of(rows, task), predictions, num_labels=len(task.labels))
 
 
 def predictions_of(
-    backbone: Backbone, attached: Attached, live: LiveAdapter, name: str, encoded: Encoded
+    backbone: Backbone,
+    attached: Attached,
+    live: LiveAdapter,
+    name: str,
+    encoded: Encoded,
+    *,
+    keep_prefix: bool = False,
 ) -> list[Target]:
     """What the adapter attached as ``name`` answers, in the form that targets have."""
     backbone.model.eval()
-    scores = scores_of(backbone, attached, {name: live}, encoded, [name] * encoded.num_rows)
+    names = [name] * encoded.num_rows
+    scores = scores_of(backbone, attached, {name: live}, encoded, names, keep_prefix=keep_prefix)
     return [live.head.prediction(row) for row in scores]
 
 
@@ -303,7 +327,8 @@ def surely_scored(backbone: Backbone, job: Job, rows: Rows, encoded: Encoded, va
     """The score of a trained job on labelled rows with its interval; ``value`` is the score where it is known."""
     task = job.task
     with attached_to(backbone, [job]) as attached:
-        predictions = predictions_of(backbone, attached, job.live, job.name, encoded)
+        keep = job.recipe.keep_prefix
+        predictions = predictions_of(backbone, attached, job.live, job.name, encoded, keep_prefix=keep)
     of = (task.metric, task.kind, labels_of(rows, task), predictions)
     value = score(*of, num_labels=len(task.labels)) if value is None else value
     return Score(task.metric, value, len(rows), interval(*of, num_labels=len(task.labels)))
