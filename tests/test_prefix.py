@@ -14,7 +14,7 @@ from torch import Tensor
 from polytask.backbones import Backbone, load_backbone
 from polytask.live import LiveAdapter, encode_batch
 from polytask.methods import BitFit, FullFineTuning, Houlsby, LoRA, Method, TopLayers
-from polytask.predict import MultiTask
+from polytask.predict import MultiTask, scores_of
 from polytask.prefix import entering, entering_once, states_of
 from polytask.prefix_cache import SUFFIX, PrefixCache
 from polytask.store import Store
@@ -128,23 +128,20 @@ def test_kept_states_give_the_whole_models_answers_however_they_are_padded(
         torch.testing.assert_close(own[1], whole[1], **EXACT)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_texts_states_are_the_same_bits_whatever_is_computed_beside_it(
-    dtype: str, deep_folder: Callable[[str], Path]
-) -> None:
+def test_a_texts_states_are_the_same_bits_whatever_is_computed_beside_it(minilm: Backbone) -> None:
+    lengths = [8, 5, 16, 16, 24, 13, 3, 8, 64]  # some fill their block's width and some do not
+    encoded = Encoded([[101, *range(2000, 1998 + length), 102] for length in lengths], [[0] * n for n in lengths], 0)
+
     def states(*groups: list[int]) -> list[Tensor]:
-        backbone = load_backbone(deep_folder("bert"), device="cpu", dtype=dtype)
+        minilm.prefixes = PrefixCache()
         found = {}
         for group in groups:
-            for row, of_text in zip(group, states_of(backbone, [(encoded, row) for row in group], 2), strict=True):
+            for row, of_text in zip(group, states_of(minilm, [(encoded, row) for row in group], 2), strict=True):
                 found[row] = of_text
-        return [found[row] for row in range(8)]
+        return [found[row] for row in range(len(lengths))]
 
-    backbone = load_backbone(deep_folder("bert"), device="cpu", dtype=dtype)
-    texts = ["a", "good film and", "i win", "it is good", "they vote", "an awful plot it is", "cash now " * 4, "a film"]
-    encoded = encode(backbone.tokenizer, Rows(texts), 64)
-    together = states(list(range(8)))
-    for groups in ([[row] for row in range(8)], [[7, 3, 1], [0, 6, 5, 4, 2]]):
+    together = states(list(range(len(lengths))))
+    for groups in ([[row] for row in range(len(lengths))], [[7, 3, 1], [8, 0, 6, 5, 4, 2]]):
         for one, other in zip(together, states(*groups), strict=True):
             assert torch.equal(one, other)
 
@@ -356,11 +353,15 @@ def test_tasks_on_the_same_texts_compute_what_they_share_once(
 
 def test_equal_texts_far_apart_meet_in_one_batch(answering: MultiTask) -> None:
     texts = [f"{one} {two} film" for one in ("good", "bad", "a") for two in ("plot", "actor", "win", "cash")]
+    encoded = encode(answering.backbone.tokenizer, Rows(texts * 2), 64)
+    names = [answering.load("top")] * len(texts) + [answering.load("lora")] * len(texts)
+    given = (answering.backbone, answering.attached, answering.adapters)
     with counted(answering.backbone) as rows:
-        answers = probs(answering, texts * 2, ["top"] * 12 + ["lora"] * 12)
-    assert sum(rows) == len(texts)
-    assert answers[3] == pytest.approx(probs(answering, [texts[3]], ["top"])[0], rel=0, abs=1e-6)
-    assert answers[15] == pytest.approx(probs(answering, [texts[3]], ["lora"])[0], rel=0, abs=1e-6)
+        scores = scores_of(*given, encoded, names, batch_tokens=4 * encoded.lengths[0])
+    assert rows == [2] * 6  # a batch of four rows has two texts
+    for row in (3, 15):
+        (alone,) = scores_of(*given, encoded.take([row]), [names[row]])
+        torch.testing.assert_close(scores[row], alone, rtol=0, atol=1e-6)
 
 
 def test_a_text_and_the_same_with_other_types_are_not_the_same(deep: Backbone) -> None:
