@@ -8,7 +8,8 @@ The protocol is a line of JSON each way. A contender says ``{"ready": facts}`` o
     {"run": [0, 1, 2]}    to run these batches           {"seconds": […], "values": […]}
     {"memory": true}      how much it has taken          {"now_bytes": …, "peak_bytes": …}
 
-Only the standard library is needed, so that any environment can run a contender.
+Only the standard library is needed, so that any environment can run a contender. The source of Polytask is on its path,
+for the loop and the models that ``polytask bench`` shares (``polytask.bench.plain`` and ``peers``: torch, no more).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Contender:
         self.facts: dict[str, Any] = {}
         self.started = time.perf_counter()
         threads = str(settings["threads"])
-        paths = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        paths = os.pathsep.join([str(HERE), str(HERE.parent / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
         quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
@@ -153,14 +154,9 @@ def interleaved(contenders: Sequence[Contender], batches: Sequence[int], rounds:
 
 def alternated(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """As ``interleaved``, for functions of one process: the median seconds of each."""
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(rounds + 1):
-        for name in _rotated(list(runs), turn):
-            start = time.perf_counter()
-            runs[name]()
-            if turn:
-                taken[name].append(time.perf_counter() - start)
-    return {name: median(seconds) for name, seconds in taken.items()}
+    from polytask.bench import turns  # not at the top: it is for the processes that measure, not for the measured
+
+    return turns.alternated(runs, rounds)
 
 
 def _rotated(items: Sequence[Any], by: int) -> list[Any]:

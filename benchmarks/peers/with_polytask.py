@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 
 from contenders import Run, serve
-from peers.plain import inputs_of, read_work
-from polytask.attach import Attached
+from peers.plain import read_work
 from polytask.backbones import Backbone, load_backbone
-from polytask.live import LiveAdapter
+from polytask.bench.answering import routes
+from polytask.bench.plain import Work
+from polytask.bench.work import PreparedJob, attached_with
 from polytask.methods import FullFineTuning, Houlsby, LoRA, Method
-from polytask.predict import scores_of
-from polytask.tasks.batches import Encoded
 from polytask.train.loop import step
-from work import PreparedJob, attached_with
 
 
 @dataclass(frozen=True)
@@ -58,41 +56,12 @@ def training(backbone: Backbone, job: PreparedJob) -> Run:
     return run
 
 
-def answering(backbone: Backbone, work: dict[str, Any], method: Method, settings: dict[str, Any]) -> Run:
+def answering(backbone: Backbone, work: Work, method: Method, settings: dict[str, Any]) -> Run:
     """What answers a batch, each row by its own adapter, by one of them, or one task after another."""
-    attached = Attached(backbone.model, backbone.row, backbone.noise)
-    labels = tuple(f"label {label}" for label in range(work["num_labels"]))
-    live = {}
-    for task in range(settings["num_tasks"]):
-        name = f"t{task}"
-        live[name] = LiveAdapter(backbone, method, "classification", labels, key=(0, name)).frozen()
-        attached.add(name, live[name].deltas)
-    rows_each, batches = settings["rows_each"], work["orders"][settings["order"]]
-    everything = Encoded(work["ids"], work["types"], 0)
-
-    def scores(rows: list[int], names: list[str]) -> float:
-        taken = everything.take(rows)
-        answers = scores_of(backbone, attached, live, taken, names, batch_tokens=1 << 20)
-        return float(sum(answer[0] for answer in answers))
-
-    def mixed(rows: list[int]) -> float:
-        return scores(rows, [f"t{at // rows_each}" for at in range(len(rows))])
-
-    def apart(rows: list[int]) -> float:
-        starts = range(0, len(rows), rows_each)
-        return sum(scores(rows[at : at + rows_each], [f"t{at // rows_each}"] * rows_each) for at in starts)
-
-    def one(rows: list[int]) -> float:
-        return scores(rows, ["t0"] * len(rows))
-
-    @torch.inference_mode()
-    def bare(rows: list[int]) -> float:
-        inputs = inputs_of(work, rows, settings["device"])
-        _, pooled = backbone.encoder(inputs["input_ids"], inputs["attention_mask"], inputs["token_type_ids"])
-        return float(pooled.float().sum())
-
-    routes: dict[str, Callable[[list[int]], float]] = {"mixed": mixed, "apart": apart, "one": one, "bare": bare}
-    answer = routes[settings["route"]]
+    answer = contextlib.ExitStack().enter_context(
+        routes(backbone, work, method, settings["num_tasks"], settings["rows_each"])
+    )[settings["route"]]
+    batches = work["orders"][settings["order"]]
     return lambda batch: answer(batches[batch])
 
 
