@@ -6,9 +6,11 @@ does not count, and what is reported is the median of the rounds.
 The protocol is a line of JSON each way. A contender says ``{"ready": facts}`` once it has loaded. Then it is asked
 
     {"run": [0, 1, 2]}    to run these batches           {"seconds": […], "values": […]}
-    {"memory": true}      how much it has taken          {"now_bytes": …, "peak_bytes": …}
+    {"memory": true}      what it holds, and at most held since it was last asked
+                                                         {"now_bytes": …, "peak_bytes": …}
 
-Only the standard library is needed, so that any environment can run a contender.
+Only the standard library is needed, so that any environment can run a contender. The source of Polytask is on its path,
+for the loop and the models that ``polytask bench`` shares (``polytask.bench.plain`` and ``peers``: torch, no more).
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ import csv
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -45,7 +46,7 @@ class Contender:
         self.facts: dict[str, Any] = {}
         self.started = time.perf_counter()
         threads = str(settings["threads"])
-        paths = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        paths = os.pathsep.join([str(HERE), str(HERE.parent / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
         quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
@@ -100,7 +101,7 @@ def serve(make: Make) -> None:
     for asked in sys.stdin:
         request = json.loads(asked)
         if "memory" in request:
-            print(json.dumps(memory()), file=line)
+            print(json.dumps(memory(settings["device"])), file=line)
             continue
         seconds, values = [], []
         for batch in request["run"]:
@@ -121,11 +122,18 @@ def _settler(device: str) -> Callable[[], object]:
     return torch.cuda.synchronize
 
 
-def memory() -> dict[str, int]:
-    """Bytes of memory that this process holds, and has held at most."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"now_bytes": pages * os.sysconf("SC_PAGE_SIZE"), "peak_bytes": peak_kib * 1024}
+def memory(device: str = "cpu") -> dict[str, int]:
+    """Bytes that this process holds, and has held at most since it was last asked: of a GPU its memory, else RAM."""
+    if device != "cpu":
+        import torch
+
+        found = {"now_bytes": torch.cuda.memory_allocated(), "peak_bytes": torch.cuda.max_memory_allocated()}
+        torch.cuda.reset_peak_memory_stats()
+        return found
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    kib = {name: int(status[name].split()[0]) for name in ("VmRSS", "VmHWM")}
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: proc(5)
+    return {"now_bytes": 1024 * kib["VmRSS"], "peak_bytes": 1024 * kib["VmHWM"]}
 
 
 def versions() -> dict[str, str]:
@@ -153,14 +161,9 @@ def interleaved(contenders: Sequence[Contender], batches: Sequence[int], rounds:
 
 def alternated(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """As ``interleaved``, for functions of one process: the median seconds of each."""
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(rounds + 1):
-        for name in _rotated(list(runs), turn):
-            start = time.perf_counter()
-            runs[name]()
-            if turn:
-                taken[name].append(time.perf_counter() - start)
-    return {name: median(seconds) for name, seconds in taken.items()}
+    from polytask.bench import turns  # not at the top: it is for the processes that measure, not for the measured
+
+    return turns.alternated(runs, rounds)
 
 
 def _rotated(items: Sequence[Any], by: int) -> list[Any]:

@@ -14,13 +14,15 @@ from typing import Any
 
 import torch
 
-from contenders import alternated, results_folder, write_csv
+from contenders import results_folder, write_csv
 from polytask.attach import Attached
 from polytask.backbones import Backbone, load_backbone
+from polytask.bench.turns import alternated
+from polytask.bench.work import synthetic
 from polytask.memory import kept as kept_memory
 from polytask.methods import Houlsby
 from polytask.train.loop import packed, step
-from work import PreparedJob, attached_with, model_folder, synthetic, write_work
+from work import PreparedJob, attached_with, model_folder, write_work
 
 
 def stepped(backbone: Backbone, attached: Attached, groups: list[list[PreparedJob]], num_batches: int) -> None:

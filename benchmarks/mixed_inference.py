@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from contenders import Contender, environments, interleaved, results_folder, write_csv
+from polytask.bench.plain import Work
 from work import MODELS, TEXTS, model_folder, num_tokens, rows_of, write_work
 
 OURS = {"library": "polytask", "module": "peers.with_polytask", "precision": "auto", "setting": "default"}
@@ -66,9 +67,7 @@ def measured(model: str, texts: str, rows_each: int, args: argparse.Namespace) -
     return [{**about, **row} for row in compared(contenders, seconds, work)]
 
 
-def compared(
-    contenders: list[Contender], seconds: Mapping[str, list[float]], work: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
+def compared(contenders: list[Contender], seconds: Mapping[str, list[float]], work: Work) -> Iterator[dict[str, Any]]:
     """Rates of all contenders, and that of our mixed batch with the same method over each."""
     tokens, _ = num_tokens(work, "shuffled")
     batches = len(work["orders"]["shuffled"])

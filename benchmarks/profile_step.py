@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from contenders import alternated
 from peers.with_polytask import METHODS, training
 from polytask.backbones import load_backbone
-from work import PreparedJob, model_folder, synthetic, write_work
+from polytask.bench.turns import alternated
+from polytask.bench.work import synthetic
+from work import PreparedJob, model_folder, write_work
 
 
 def main() -> None:

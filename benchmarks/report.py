@@ -1,37 +1,349 @@
 """Draw the tables of docs/performance.md from the CSVs, so that no figure there is typed by hand.
 
-A table stands between ``<!-- results/….csv: column, column -->`` and ``<!-- end -->``.
+A table stands between ``<!-- speed: NAME -->`` and ``<!-- end -->``; what stands between two tables is written by hand
+and stays. A block has the figures of every folder of results/speed/, one a machine.
 
-    python benchmarks/report.py docs/performance.md
+    python benchmarks/report.py
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import re
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from polytask.atomic import write_text
 
-BLOCK = re.compile(r"<!-- (?P<file>\S+\.csv): (?P<columns>.+?) -->\n.*?<!-- end -->", re.DOTALL)
+BLOCK = re.compile(r"<!-- speed: (?P<name>\S+) -->\n.*?<!-- end -->", re.DOTALL)
+Row = dict[str, str]
 
 
-def drawn(block: re.Match[str]) -> str:
-    """The block with its table as the CSV has it now."""
-    columns = block["columns"].split(", ")
-    with open(block["file"], newline="", encoding="utf-8") as file:
-        rows = [[row[column] for column in columns] for row in csv.DictReader(file)]
-    heads = [column.replace("_", " ") for column in columns]
-    lines = [heads, ["---"] * len(heads), *rows]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"<!-- {block['file']}: {block['columns']} -->\n{table}\n<!-- end -->"
+@dataclass(frozen=True)
+class Exhibit:
+    """A table: its file, the command that measures it, what it shows, and columns of the file under their headings."""
+
+    file: str
+    command: str
+    shows: str
+    columns: dict[str, str]
+
+
+EXHIBITS = {
+    "train": Exhibit(
+        "train.csv",
+        "python benchmarks/train_speed.py",
+        "One line a contender. Tokens are those of the texts; a batch of so many has, padded, so many. "
+        "`ours ×` is our rate with the same method over this line's, `Houlsby ×` that of our Houlsby adapters whatever "
+        "the line trains, `norms frozen ×` that without our LayerNorms, as adapters has it.",
+        {
+            "model": "model",
+            "texts": "texts",
+            "method": "method",
+            "library": "library",
+            "setting": "setting",
+            "tokens/s": "tokens_per_s",
+            "ms a step": "ms_a_step",
+            "tokens a batch": "tokens_a_batch",
+            "padded": "padded_tokens_a_batch",
+            "ours ×": "ours_over_this",
+            "Houlsby ×": "our_houlsby_over_this",
+            "norms frozen ×": "our_norms_frozen_over_this",
+        },
+    ),
+    "fused": Exhibit(
+        "fused.csv",
+        "python benchmarks/fused.py",
+        "One line a batch size (rows a job and step) and length. Milliseconds are those of one step of all jobs.",
+        {
+            "model": "model",
+            "jobs": "jobs",
+            "tokens a text": "tokens_a_text",
+            "rows a job": "batch_size",
+            "fused, ms": "fused_ms_a_step",
+            "one after another, ms": "one_after_another_ms_a_step",
+            "fused is ×": "speedup",
+        },
+    ),
+    "prefix": Exhibit(
+        "prefix.csv",
+        "python benchmarks/prefix.py",
+        "One line a kind of text: adapters in the top third of the layers. Tokens a second in epochs after the first, "
+        "with what the frozen layers below put out kept; and over the same uncached, and over adapters in all layers.",
+        {
+            "model": "model",
+            "texts": "texts",
+            "layers": "layers",
+            "kept, tokens/s": "kept_tokens_a_s",
+            "uncached": "uncached_tokens_a_s",
+            "all layers": "all_layers_tokens_a_s",
+            "kept to uncached ×": "kept_to_uncached",
+            "kept to all layers ×": "kept_to_all_layers",
+            "first epoch ×": "first_epoch_to_uncached",
+            "kept, MB": "cache_mb",
+        },
+    ),
+    "mixed": Exhibit(
+        "mixed.csv",
+        "python benchmarks/mixed_inference.py",
+        "One line a contender. A batch has `rows` texts of each of the tasks; `ours mixed ×` is how many times as fast "
+        "our mixed batch with the same method is as this line.",
+        {
+            "model": "model",
+            "texts": "texts",
+            "tasks": "tasks",
+            "rows": "rows_each",
+            "method": "method",
+            "library": "library",
+            "setting": "setting",
+            "answers": "route",
+            "texts/s": "texts_per_s",
+            "ours mixed ×": "ours_mixed_over_this",
+        },
+    ),
+    "memory": Exhibit(
+        "memory.csv",
+        "python benchmarks/memory.py --only training",
+        "One line a contender, each a fresh process: what it holds once loaded, its peak in training, and the "
+        "difference.",
+        {
+            "model": "model",
+            "texts": "texts",
+            "method": "method",
+            "library": "library",
+            "setting": "setting",
+            "loaded, MiB": "loaded_mib",
+            "peak, MiB": "peak_mib",
+            "training, MiB": "training_mib",
+        },
+    ),
+    "adapters": Exhibit(
+        "adapters.csv",
+        "python benchmarks/memory.py --only adapters",
+        "Houlsby-64 adapters of one store, all of them loaded. Switching is what another adapter than the last one adds "
+        "to an answer; a cold start is a new process until its first answer.",
+        {
+            "model": "model",
+            "adapters": "adapters",
+            "file, KiB": "file_kib",
+            "memory, KiB each": "memory_kib_an_adapter",
+            "memory over file": "memory_over_file",
+            "load, ms each": "load_ms_an_adapter",
+            "answer, ms": "answer_ms_same_adapter",
+            "switch, ms": "switch_ms",
+            "cold start, s": "cold_start_s",
+        },
+    ),
+    "products": Exhibit(
+        "products.csv",
+        "python benchmarks/products.py",
+        "`M` rows times tokens, a weight of `K` by `N`, bf16: µs a product with the weight as it is and with the weight "
+        "laid out once as the matrix unit reads it, and the rate of the latter.",
+        {
+            "threads": "threads",
+            "model": "model",
+            "M": "M",
+            "K": "K",
+            "N": "N",
+            "ordinary, µs": "ordinary_us",
+            "packed, µs": "packed_us",
+            "packed, GFLOP/s": "packed_gflops",
+            "packed is ×": "packed_is",
+        },
+    ),
+    "noise": Exhibit(
+        "noise.csv",
+        "python benchmarks/noise.py",
+        "Milliseconds to drop a tenth of so many bf16 numbers: by our masks, by torch's dropout, by masks of numbers "
+        "drawn one by one.",
+        {
+            "numbers": "numbers",
+            "ours, ms": "ours_ms",
+            "torch, ms": "torch_ms",
+            "drawn, ms": "drawn_ms",
+            "torch over ours ×": "torch_over_ours",
+            "drawn over ours ×": "drawn_over_ours",
+        },
+    ),
+    "noise-checks": Exhibit(
+        "noise-checks.csv",
+        "python benchmarks/noise.py",
+        "What is dropped, held against a binomial: the rate in standard errors, the variance of sums as a share of the "
+        "binomial's, the largest correlation of two rows, columns or masks in standard errors beside what independent "
+        "ones have, and the correlation of four corners of rectangles in our table of words.",
+        {
+            "masks": "masks",
+            "shape": "shape",
+            "rate off by": "rate_off_by",
+            "row sums": "row_sum_variance",
+            "column sums": "column_sum_variance",
+            "rows": "between_rows",
+            "expected": "rows_expected",
+            "columns": "between_columns",
+            "expected ": "columns_expected",
+            "sites and steps": "between_sites_and_steps",
+            "expected  ": "masks_expected",
+            "rectangles": "rectangles",
+        },
+    ),
+}
+
+
+def chosen(rows: Sequence[Row], **wanted: str) -> list[Row]:
+    """The rows with these values."""
+    return [row for row in rows if all(row[column] == value for column, value in wanted.items())]
+
+
+def ratios(rows: Sequence[Row], column: str) -> list[float]:
+    """A column's numbers."""
+    return [float(row[column]) for row in rows if row.get(column)]
+
+
+def against_best(rows: Sequence[Row], library: str, method: str, column: str = "ours_over_this") -> list[float]:
+    """Ours over the fastest setting of a peer, for each model and kind of text."""
+    theirs = chosen(rows, library=library, method=method)
+    places = dict.fromkeys((row["model"], row["texts"]) for row in theirs)
+    return [min(ratios(chosen(theirs, model=model, texts=texts), column)) for model, texts in places]
+
+
+def against_default(rows: Sequence[Row], library: str, method: str) -> list[float]:
+    """Ours over a peer as it is unless told otherwise."""
+    return ratios(chosen(rows, library=library, method=method, setting="default"), "ours_over_this")
+
+
+def by_length(rows: Sequence[Row], pick: Callable[[list[int]], int]) -> list[float]:
+    """Fused over one after another, at the shortest or longest texts."""
+    length = pick([int(row["tokens_a_text"]) for row in rows])
+    return ratios(chosen(rows, tokens_a_text=str(length)), "speedup")
+
+
+def mixed_over(rows: Sequence[Row], library: str, route: str, method: str) -> list[float]:
+    """Our mixed batch over the fastest of these, for each model, kind of text and number of rows."""
+    theirs = chosen(rows, library=library, route=route, method=method)
+    places = dict.fromkeys((row["model"], row["texts"], row["rows_each"]) for row in theirs)
+    return [
+        min(ratios(chosen(theirs, model=model, texts=texts, rows_each=each), "ours_mixed_over_this"))
+        for model, texts, each in places
+    ]
+
+
+def peak_over(rows: Sequence[Row], method: str, library: str) -> list[float]:
+    """Our peak over the least of a peer's."""
+    ours, theirs = (chosen(rows, library=name, method=method) for name in ("polytask", library))
+    least = [min(ratios(theirs, "peak_mib"))] if theirs else []
+    return [own / peer for own in ratios(ours, "peak_mib") for peer in least]
+
+
+ONE, APART, ALL = "one adapter for all rows", "one forward pass a task", "all tasks in one batch"
+SUMMARY: tuple[tuple[str, str, str, Callable[[list[Row]], list[float]]], ...] = (
+    (
+        "Houlsby-64, training: over the best of adapters",
+        "1.6, aim 2.5",
+        "train",
+        lambda r: against_best(r, "adapters", "houlsby"),
+    ),
+    ("… over its default", "aim 4", "train", lambda r: against_default(r, "adapters", "houlsby")),
+    ("LoRA-8, training: over the best of peft", "1.6, aim 2.5", "train", lambda r: against_best(r, "peft", "lora")),
+    ("… over its default", "aim 4", "train", lambda r: against_default(r, "peft", "lora")),
+    (
+        "Houlsby-64 over full fine-tuning at its best",
+        "",
+        "train",
+        lambda r: against_best(r, "transformers", "full", "our_houlsby_over_this"),
+    ),
+    ("8 jobs fused over one after another, short texts", "1.4", "fused", lambda r: by_length(r, min)),
+    ("… long texts", "1", "fused", lambda r: by_length(r, max)),
+    ("top third, prefix kept, over the same uncached", "1.8", "prefix", lambda r: ratios(r, "kept_to_uncached")),
+    ("… over adapters in all layers", "2.5", "prefix", lambda r: ratios(r, "kept_to_all_layers")),
+    ("26 tasks mixed over one adapter", "0.95", "mixed", lambda r: mixed_over(r, "polytask", ONE, "houlsby")),
+    ("… over BatchSplit of adapters at its best", "1.5", "mixed", lambda r: mixed_over(r, "adapters", ALL, "houlsby")),
+    ("… over a mixed batch of peft at its best (LoRA)", "2", "mixed", lambda r: mixed_over(r, "peft", ALL, "lora")),
+    ("… over one forward pass a task", "4", "mixed", lambda r: mixed_over(r, "polytask", APART, "houlsby")),
+    ("memory of a loaded adapter over its file", "at most 1.1", "adapters", lambda r: ratios(r, "memory_over_file")),
+    (
+        "peak memory of training Houlsby-64 over adapters' least",
+        "at most 1",
+        "memory",
+        lambda r: peak_over(r, "houlsby", "adapters"),
+    ),
+    ("peak memory of training LoRA-8 over peft's least", "at most 1", "memory", lambda r: peak_over(r, "lora", "peft")),
+)
+"""What was aimed at, and the ratios that say whether it was reached."""
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a CSV; none where it is not there."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """In Markdown."""
+    lines = [[head.strip() for head in heads], ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def drawn(exhibit: Exhibit, rows: Sequence[Row]) -> str:
+    """One machine's table. Columns that the file does not have, or has nothing in, are left out."""
+    columns = {head: column for head, column in exhibit.columns.items() if any(row.get(column) for row in rows)}
+    return table(list(columns), [[row.get(column) or "" for column in columns.values()] for row in rows])
+
+
+def versions(rows: Sequence[Row]) -> str:
+    """Of the libraries, as the rows have them."""
+    found = sorted({package for row in rows for package in (row.get("versions") or "").split()})
+    return f"\n\nVersions: {', '.join(found).replace('=', ' ')}." if found else ""
+
+
+def exhibited(exhibit: Exhibit, machines: Sequence[Path]) -> str:
+    """What a block shows."""
+    parts = [f"`{exhibit.command}`. {exhibit.shows}"]
+    for machine in machines:
+        if rows := read(machine / exhibit.file):
+            parts.append(f"**{machine.name}**\n\n{drawn(exhibit, rows)}{versions(rows)}")
+    return "\n\n".join(parts if len(parts) > 1 else [*parts, "Not measured yet."])
+
+
+def summed_up(machines: Sequence[Path]) -> str:
+    """All that was aimed at, and the lowest and highest ratio of each machine."""
+    rows = []
+    for what, aim, name, ratios_of in SUMMARY:
+        cells = []
+        for machine in machines:
+            found = read(machine / EXHIBITS[name].file)
+            values = ratios_of(found) if found else []
+            ends = dict.fromkeys(f"{value:.2f}" for value in (min(values), max(values))) if values else ["–"]
+            cells.append(" to ".join(ends))
+        rows.append([what, aim, *cells])
+    return table(["ratio", "asked", *(machine.name for machine in machines)], rows)
+
+
+def document(text: str, results: Path) -> str:
+    """The text with every block drawn anew."""
+    machines = sorted(path for path in results.glob("*") if path.is_dir())
+
+    def block(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name != "summary" and name not in EXHIBITS:
+            sys.exit(f"no table is called {name!r}. There are: summary, {', '.join(EXHIBITS)}")
+        body = summed_up(machines) if name == "summary" else exhibited(EXHIBITS[name], machines)
+        return f"<!-- speed: {name} -->\n{body}\n<!-- end -->"
+
+    return BLOCK.sub(block, text)
 
 
 def main() -> None:
-    """Draw the tables of one document anew, from the repository's root."""
-    document = Path(sys.argv[1])
-    write_text(document, BLOCK.sub(drawn, document.read_text(encoding="utf-8")))
+    """Draw the tables of one document anew."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("document", type=Path, nargs="?", default=Path("docs/performance.md"))
+    parser.add_argument("--results", type=Path, default=Path("results/speed"))
+    args = parser.parse_args()
+    write_text(args.document, document(args.document.read_text(encoding="utf-8"), args.results))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from contenders import Contender, environments, interleaved, results_folder, write_csv
+from polytask.bench.plain import Work
 from work import MODELS, TEXTS, model_folder, num_tokens, rows_of, write_work
 
 OURS = {"library": "polytask", "module": "peers.with_polytask", "order": "grouped", "precision": "auto"}
@@ -77,15 +78,12 @@ def measured(model: str, texts: str, args: argparse.Namespace) -> list[dict[str,
     return [{"model": model, "texts": texts, **row} for row in compared(contenders, seconds, work)]
 
 
-def compared(
-    contenders: list[Contender], seconds: Mapping[str, list[float]], work: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
+def compared(contenders: list[Contender], seconds: Mapping[str, list[float]], work: Work) -> Iterator[dict[str, Any]]:
     """Rates of all contenders, and ours over each: with the same method, and Houlsby both ways whatever it trains."""
-    rates, padded = {}, {}
+    rates, tokens = {}, {}
     for contender in contenders:
-        own, with_padding = num_tokens(dict(work), contender.settings["order"])
-        taken = sum(seconds[contender.name])
-        rates[contender.name], padded[contender.name] = own / taken, with_padding / taken
+        tokens[contender.name] = num_tokens(work, contender.settings["order"])
+        rates[contender.name] = tokens[contender.name][0] / sum(seconds[contender.name])
     ours = {one.settings["method"]: rates[one.name] for one in contenders if one.settings["library"] == "polytask"}
     both = {"houlsby": "houlsby", "norms_frozen": "houlsby-norms-frozen"} if "houlsby" in ours else {}
     for contender in contenders:
@@ -97,8 +95,10 @@ def compared(
             "precision": contender.facts.get("dtype", settings["precision"]),
             "trained": contender.facts["trained"],
             "tokens_per_s": round(rates[name]),
-            "padded_tokens_per_s": round(padded[name]),
+            "padded_tokens_per_s": round(tokens[name][1] / sum(seconds[name])),
             "ms_a_step": round(1e3 * sum(seconds[name]) / len(seconds[name]), 1),
+            "tokens_a_batch": round(tokens[name][0] / len(seconds[name])),
+            "padded_tokens_a_batch": round(tokens[name][1] / len(seconds[name])),
             "ours_over_this": round(ours[settings["method"]] / rates[name], 2),
             **{f"our_{column}_over_this": round(ours[method] / rates[name], 2) for column, method in both.items()},
             "versions": " ".join(f"{package}={number}" for package, number in contender.facts["versions"].items()),
@@ -114,17 +114,17 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, help="the folder with glue/ and text17/; else synthetic rows of like lengths"
     )
-    parser.add_argument("--batches", type=int, default=8)
+    parser.add_argument("--batches", type=int, default=16, help="the more, the better rows can be grouped by length")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--quick", action="store_true", help="MiniLM, four batches, three rounds")
+    parser.add_argument("--quick", action="store_true", help="MiniLM, eight batches, two rounds")
     parser.add_argument("--peers", type=Path, default=Path(".venv-peers"))
     parser.add_argument("--out", type=Path, default=Path("results/speed"))
     args = parser.parse_args()
     if args.quick:
-        args.models, args.batches, args.rounds = ["minilm"], 4, 3
+        args.models, args.batches, args.rounds = ["minilm"], 8, 2
     rows = [row for model in args.models for texts in args.texts for row in measured(model, texts, args)]
     write_csv(results_folder(args.out, args.device, args.threads) / "train.csv", rows)
 

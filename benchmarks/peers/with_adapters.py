@@ -6,30 +6,21 @@ from typing import Any
 
 import adapters.composition as ac
 import torch
-from adapters import AutoAdapterModel, DoubleSeqBnConfig, LoRAConfig
+from adapters import LoRAConfig
 from torch import Tensor
 
 from contenders import Run, serve
 from peers.plain import Inputs, answering, loading, one_forward_a_task, read_work, training
-
-
-def config_of(method: str, hidden: int) -> Any:
-    """Houlsby's with a bottleneck of 64, or LoRA of rank 8."""
-    if method == "lora":
-        return LoRAConfig(r=8, alpha=16)
-    return DoubleSeqBnConfig(reduction_factor=hidden / 64, non_linearity="gelu")
+from polytask.bench.peers import with_adapters
 
 
 def make(settings: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
     """A training step, or an answer to a mixed batch."""
     num_labels = read_work(settings)["num_labels"]
     torch.manual_seed(0)
-    model: Any = AutoAdapterModel.from_pretrained(settings["model"], **loading(settings))
-    config = config_of(settings["method"], model.config.hidden_size)
-    names = [f"t{task}" for task in range(settings.get("num_tasks", 1))]
-    for name in names:
-        model.add_adapter(name, config=config)
-        model.add_classification_head(name, num_labels=num_labels, layers=1)
+    names = tuple(f"t{task}" for task in range(settings.get("num_tasks", 1)))
+    config = LoRAConfig(r=8, alpha=16) if settings["method"] == "lora" else None
+    model = with_adapters(settings["model"], num_labels, names, config, **loading(settings))
     if settings["work_kind"] == "train":
         model.train_adapter("t0")
         return training(model, settings)

@@ -5,31 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from peft import LoraConfig, TaskType, get_peft_model
-from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification
+from torch import Tensor
 
 from contenders import Run, serve
 from peers.plain import Inputs, answering, loading, one_forward_a_task, read_work, training
-
-
-def lora() -> LoraConfig:
-    """Rank 8 on queries and values."""
-    return LoraConfig(
-        task_type=TaskType.SEQ_CLS, r=8, lora_alpha=16, lora_dropout=0.0, target_modules=["query", "value"]
-    )
+from polytask.bench.peers import classifier, lora, with_peft
 
 
 def make(settings: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
     """A training step, or an answer to a mixed batch."""
     num_labels = read_work(settings)["num_labels"]
     torch.manual_seed(0)
-    model: nn.Module = AutoModelForSequenceClassification.from_pretrained(
-        settings["model"], num_labels=num_labels, **loading(settings)
-    )
+    model = classifier(settings["model"], num_labels, **loading(settings))
     if settings["method"] == "full":
         return training(model, settings)
-    adapted: Any = get_peft_model(model, lora(), adapter_name="t0")
+    adapted = with_peft(model)
     if settings["work_kind"] == "train":
         return training(adapted, settings)
     names = [f"t{task}" for task in range(settings["num_tasks"])]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from polytask.cli import exhibits
 from polytask.cli.answering import evaluate, predict
+from polytask.cli.bench import bench
 from polytask.cli.comparing import compare
 from polytask.cli.keeping import alias, gc, verify
 from polytask.cli.options import Verbs, app, examples
@@ -21,6 +22,7 @@ __all__ = [
     "Verbs",
     "alias",
     "app",
+    "bench",
     "compare",
     "demo",
     "evaluate",

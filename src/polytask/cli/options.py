@@ -22,7 +22,7 @@ OURS, THEIRS, INTERRUPTED = 1, 2, 130
 ORDER = (
     *("train", "sweep", "eval", "predict", "compare"),
     *("tasks", "show", "alias", "remove", "verify", "gc"),
-    *("inspect", "paper", "demo"),
+    *("inspect", "bench", "paper", "demo"),
 )
 GIVEN = "polytask.given"
 

@@ -1,0 +1,121 @@
+"""Answering for many tasks in one batch, beside one adapter for all rows, the bare backbone, and a pass a task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from polytask.attach import Attached
+from polytask.backbones import Backbone
+from polytask.bench.plain import Work, inputs_of
+from polytask.bench.training import texts_of
+from polytask.bench.turns import LEAST, Run, medians, within
+from polytask.bench.work import num_tokens
+from polytask.live import LiveAdapter
+from polytask.methods import Houlsby, Method
+from polytask.predict import scores_of
+from polytask.tasks.batches import Encoded
+
+NUM_TASKS, MOST_BATCHES = 26, 8
+ROUTES = {
+    "mixed": "all tasks in one batch",
+    "one": "one adapter for all rows",
+    "apart": "one forward pass a task",
+    "bare": "the backbone alone",
+}
+Answer = Callable[[Sequence[int]], float]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """How fast texts of one kind were answered by one route; ``route`` is one of ``ROUTES``."""
+
+    texts: str
+    route: str
+    texts_per_s: float
+    tokens_per_s: float
+    ms_a_batch: float
+    rounds: int
+    batches: int
+
+
+@contextmanager
+def routes(
+    backbone: Backbone, work: Work, method: Method, num_tasks: int, rows_each: int
+) -> Iterator[dict[str, Answer]]:
+    """What answers a batch of ``rows_each`` rows of each task, side by side, by the names of ``ROUTES``."""
+    attached = Attached(backbone.model, backbone.row, backbone.noise)
+    labels = tuple(f"label {label}" for label in range(work["num_labels"]))
+    live = {}
+    for task in range(num_tasks):
+        name = f"t{task}"
+        live[name] = LiveAdapter(backbone, method, "classification", labels, key=(0, name)).frozen()
+        attached.add(name, live[name].deltas)
+    everything = Encoded(work["ids"], work["types"], 0)
+
+    def scores(rows: Sequence[int], names: list[str]) -> float:
+        answers = scores_of(backbone, attached, live, everything.take(rows), names, batch_tokens=1 << 20)
+        return float(sum(answer[0] for answer in answers))
+
+    def mixed(rows: Sequence[int]) -> float:
+        return scores(rows, [f"t{at // rows_each}" for at in range(len(rows))])
+
+    def apart(rows: Sequence[int]) -> float:
+        starts = range(0, len(rows), rows_each)
+        return sum(scores(rows[at : at + rows_each], [f"t{at // rows_each}"] * rows_each) for at in starts)
+
+    def one(rows: Sequence[int]) -> float:
+        return scores(rows, ["t0"] * len(rows))
+
+    @torch.inference_mode()
+    def bare(rows: Sequence[int]) -> float:
+        inputs = inputs_of(work, rows, str(backbone.device))
+        _, pooled = backbone.encoder(inputs["input_ids"], inputs["attention_mask"], inputs["token_type_ids"])
+        return float(pooled.float().sum())
+
+    backbone.model.eval()
+    try:
+        yield {"mixed": mixed, "one": one, "apart": apart, "bare": bare}
+    finally:
+        for name in live:
+            attached.remove(name)
+
+
+def answering_rates(
+    backbone: Backbone, texts: str, seconds: float, told: Run = lambda: None, num_tasks: int = NUM_TASKS
+) -> list[Answered]:
+    """What each route does with batches of one text a task, of these lengths, in so many seconds or three rounds."""
+    started = time.perf_counter()
+    work = texts_of(backbone, texts, MOST_BATCHES * num_tasks, num_tasks)
+    with routes(backbone, work, Houlsby(64), num_tasks, 1) as ways:
+        first = work["orders"]["shuffled"][:1]
+        warm = [timed(partial(passed, answer, first)) for answer in ways.values() for _ in range(2)]
+        left = seconds - (time.perf_counter() - started)
+        num_batches = int(left / LEAST / sum(warm[1::2]))
+        work["orders"]["shuffled"] = work["orders"]["shuffled"][: max(1, num_batches)]
+        batches = work["orders"]["shuffled"]
+        taken = within({name: partial(passed, answer, batches) for name, answer in ways.items()}, left, told)
+    tokens, _ = num_tokens(work, "shuffled")
+    num_texts = num_tasks * len(batches)
+    return [
+        Answered(texts, route, num_texts / own, tokens / own, 1e3 * own / len(batches), len(taken), len(batches))
+        for route, own in medians(taken).items()
+    ]
+
+
+def passed(answer: Answer, batches: Sequence[Sequence[int]]) -> None:
+    """Every batch once; the answers are on the CPU afterwards."""
+    for rows in batches:
+        answer(rows)
+
+
+def timed(run: Run) -> float:
+    """Seconds of a run."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start

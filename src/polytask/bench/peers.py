@@ -1,0 +1,54 @@
+"""The models of other libraries, as their documentation makes them. Nothing else of Polytask is imported here.
+
+Their dropout is the checkpoint's, 0.1, as ours is; LoRA's own is off in peft, as it is in ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+
+def classifier(source: str, num_labels: int, **loading: Any) -> nn.Module:
+    """Plain transformers: the model that full fine-tuning trains."""
+    from transformers import AutoModelForSequenceClassification
+
+    model: nn.Module = AutoModelForSequenceClassification.from_pretrained(source, num_labels=num_labels, **loading)
+    return model
+
+
+def lora() -> Any:
+    """peft: rank 8 on queries and values."""
+    from peft import LoraConfig, TaskType
+
+    return LoraConfig(
+        task_type=TaskType.SEQ_CLS, r=8, lora_alpha=16, lora_dropout=0.0, target_modules=["query", "value"]
+    )
+
+
+def with_peft(model: nn.Module, name: str = "t0") -> Any:
+    """The same model with peft's LoRA."""
+    from peft import get_peft_model
+
+    return get_peft_model(model, lora(), adapter_name=name)
+
+
+def houlsby(hidden: int) -> Any:
+    """adapters: two bottlenecks of 64 a layer with our activation."""
+    from adapters import DoubleSeqBnConfig
+
+    return DoubleSeqBnConfig(reduction_factor=hidden / 64, non_linearity="gelu")
+
+
+def with_adapters(
+    source: str, num_labels: int, names: tuple[str, ...] = ("t0",), config: Any = None, **loading: Any
+) -> Any:
+    """adapters: a model with an adapter and a head by each name; Houlsby's unless ``config`` is another."""
+    from adapters import AutoAdapterModel
+
+    model: Any = AutoAdapterModel.from_pretrained(source, **loading)
+    for name in names:
+        model.add_adapter(name, config=config or houlsby(model.config.hidden_size))
+        model.add_classification_head(name, num_labels=num_labels, layers=1)
+    return model

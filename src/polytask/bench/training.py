@@ -1,0 +1,220 @@
+"""Training in turns: adapters by Polytask, full fine-tuning by plain transformers, and what else is installed here.
+
+Others run at their default (fp32, batches as they come) and at their best (bf16 autocast, rows grouped by length, on a
+CPU whichever attention is faster). One model and one optimizer of each serve all of its settings.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from polytask.attach import Attached
+from polytask.backbones import Backbone
+from polytask.bench.peers import classifier, with_adapters, with_peft
+from polytask.bench.plain import PlainTraining, Work
+from polytask.bench.turns import LEAST, Run, medians, within
+from polytask.bench.work import MAX_LENGTH, TEXTS, PreparedJob, as_work, num_tokens, spread, synthetic
+from polytask.methods import Houlsby, LoRA, Method
+from polytask.train.job import attached_to
+from polytask.train.loop import step
+
+HOULSBY, LORA, FULL = "Houlsby, size 64", "LoRA, rank 8", "all parameters"
+OURS: dict[str, Method] = {HOULSBY: Houlsby(64), LORA: LoRA(rank=8, alpha=16)}
+BATCH_SIZE, DRAWN, MOST_BATCHES = 32, 16, 8
+MOST_LABELS = max(texts.num_labels for texts in TEXTS.values())
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How fast a library trained with one kind of text.
+
+    ``tokens_per_s`` counts the tokens of the texts: padding, a share of the batches' tokens, is no work done.
+    """
+
+    texts: str
+    library: str
+    trains: str
+    setting: str
+    tokens_per_s: float
+    padding: float
+    ms_a_step: float
+    rounds: int
+    batches: int
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who trains what in which setting; ``take`` takes the step of a batch. Of one ``name`` the fastest stays."""
+
+    library: str
+    trains: str
+    setting: str
+    order: str
+    take: Callable[[Work, int], object]
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """What a table calls it."""
+        return self.library, self.trains, self.setting.partition(", ")[0]
+
+
+class Others:
+    """The models of other libraries on the weights of one backbone; ``missing`` says which cannot be had, and why."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        self.device = backbone.device
+        self.source = str(backbone.model.name_or_path)
+        self.missing: dict[str, str] = {}
+        self.found: dict[tuple[str, str], tuple[Any, PlainTraining]] = {}
+        makers = {
+            ("transformers", FULL): self._plain,
+            ("peft", LORA): self._peft,
+            ("adapters", HOULSBY): self._adapters,
+        }
+        for (library, trains), make in makers.items():
+            try:
+                inner, model = make()
+            except (ImportError, AttributeError, RuntimeError) as error:
+                self.missing[library] = why(library, error)
+                continue
+            with_types = "token_type_ids" in inspect.signature(inner.forward).parameters
+            self.found[library, trains] = inner, PlainTraining(model, str(self.device), with_types=with_types)
+
+    def _plain(self) -> tuple[Any, Any]:
+        model = classifier(self.source, MOST_LABELS, dtype=torch.float32)
+        return model, model
+
+    def _peft(self) -> tuple[Any, Any]:
+        import peft  # noqa: F401
+
+        inner, _ = self._plain()
+        return inner, with_peft(inner)
+
+    def _adapters(self) -> tuple[Any, Any]:
+        model = with_adapters(self.source, MOST_LABELS)
+        model.train_adapter("t0")
+        return model, model
+
+    def contenders(self) -> Iterator[Contender]:
+        """At their default and at their best."""
+        attentions = ("eager", "sdpa") if self.device.type == "cpu" else ("sdpa",)
+        settings = [("fp32", "float32", "shuffled", "sdpa")]
+        settings += [(f"bf16 autocast, {attention}", "autocast", "grouped", attention) for attention in attentions]
+        for (library, trains), (inner, plain) in self.found.items():
+            for setting, precision, order, attention in settings:
+
+                def take(
+                    work: Work,
+                    batch: int,
+                    inner: Any = inner,
+                    plain: PlainTraining = plain,
+                    how: tuple[str, str, str] = (precision, order, attention),
+                ) -> None:
+                    inner.set_attn_implementation(how[2])
+                    plain.step(work, work["orders"][how[1]][batch], how[0])
+
+                yield Contender(library, trains, setting, order, take)
+
+
+def why(library: str, error: Exception) -> str:
+    """Why a library is not measured."""
+    if not isinstance(error, ModuleNotFoundError) or error.name != library:
+        return f"cannot be imported here: {' '.join(str(error).split())}"
+    if library == "adapters":
+        return "not installed; it needs transformers 4, so it seldom can be beside Polytask"
+    return f"not installed (pip install {library})"
+
+
+def ours(backbone: Backbone, attached: Attached, job: PreparedJob, trains: str) -> Contender:
+    """Polytask as it trains: rows grouped by length, in the precision of the backbone."""
+
+    def take(work: Work, batch: int) -> None:
+        job.batch = batch
+        step(backbone, attached, [job])
+
+    dtype = {torch.bfloat16: "bf16", torch.float32: "fp32"}.get(backbone.dtype, str(backbone.dtype))
+    return Contender("polytask", trains, dtype, "grouped", take)
+
+
+def texts_of(backbone: Backbone, texts: str, num_rows: int, batch_size: int) -> Work:
+    """Rows as long as those of ``texts``, of words that the backbone has."""
+    longest = min(MAX_LENGTH, backbone.max_length)
+    lengths = [min(length, longest) for length in TEXTS[texts].lengths(num_rows)]
+    return as_work(synthetic(lengths, int(backbone.config.vocab_size)), TEXTS[texts].num_labels, batch_size)
+
+
+def training_rates(
+    backbone: Backbone, others: Others, texts: str, seconds: float, told: Run = lambda: None
+) -> list[Trained]:
+    """What everyone does with texts of these lengths in so many seconds, or in three rounds of a batch each."""
+    started = time.perf_counter()
+    work = texts_of(backbone, texts, DRAWN * BATCH_SIZE, BATCH_SIZE)
+    jobs = {trains: PreparedJob(backbone, work, method, name=trains) for trains, method in OURS.items()}
+    with attached_to(backbone, list(jobs.values())) as attached:
+        field = [*(ours(backbone, attached, job, trains) for trains, job in jobs.items()), *others.contenders()]
+        warm = {contender: warmed(contender, spread(work, 1), backbone.device, told) for contender in field}
+        staying = [min(same, key=warm.__getitem__) for same in by_name(field).values()]
+        left = seconds - (time.perf_counter() - started)
+        num_batches = int(left / LEAST / sum(warm[contender] for contender in staying))
+        picked = spread(work, max(1, min(MOST_BATCHES, num_batches)))
+        for job in jobs.values():
+            job.batches = picked["orders"]["grouped"]
+        runs: Mapping[str, Run] = {
+            str(at): partial(passed, contender, picked, backbone.device) for at, contender in enumerate(staying)
+        }
+        taken = within(runs, left, told)
+    return [
+        rated(contender, texts, picked, own, len(taken)) for contender, own in zip(staying, medians(taken).values())
+    ]
+
+
+def by_name(field: list[Contender]) -> dict[tuple[str, str, str], list[Contender]]:
+    """Contenders that differ only in how they get there."""
+    named: dict[tuple[str, str, str], list[Contender]] = {}
+    for contender in field:
+        named.setdefault(contender.name, []).append(contender)
+    return named
+
+
+def warmed(contender: Contender, work: Work, device: torch.device, told: Run) -> float:
+    """Seconds of the second pass."""
+    passed(contender, work, device)
+    start = time.perf_counter()
+    passed(contender, work, device)
+    told()
+    return time.perf_counter() - start
+
+
+def passed(contender: Contender, work: Work, device: torch.device) -> None:
+    """Every batch once, until the device is done."""
+    for batch in range(len(work["orders"][contender.order])):
+        contender.take(work, batch)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def rated(contender: Contender, texts: str, work: Work, seconds: float, num_rounds: int) -> Trained:
+    """Its rate."""
+    own, with_padding = num_tokens(work, contender.order)
+    num_batches = len(work["orders"][contender.order])
+    return Trained(
+        texts,
+        contender.library,
+        contender.trains,
+        contender.setting,
+        tokens_per_s=own / seconds,
+        padding=1 - own / with_padding,
+        ms_a_step=1e3 * seconds / num_batches,
+        rounds=num_rounds,
+        batches=num_batches,
+    )

@@ -1,0 +1,209 @@
+"""``polytask bench``: how fast it is on this machine, beside what one has."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from polytask import screen
+from polytask.cli import options
+from polytask.cli.options import app, emit, examples, loaded
+from polytask.errors import RecipeError, UnknownName
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from polytask.backbones import Backbone
+    from polytask.bench.answering import Answered
+    from polytask.bench.training import Trained
+
+FOR_ANSWERING = 0.15
+"""The share of the time that answering takes; it has far less to do."""
+
+READING = (
+    "A ratio says how many times as fast Polytask is: the tokens of the texts in a second, without padding. fp32 with "
+    "batches as they come is how the others train unless told otherwise; autocast with rows grouped by length is "
+    "their best. Dropout is on, the weights and texts are the same, and all take turns; a tenth more or less is noise."
+)
+
+
+@app.command(epilog=examples("polytask bench", "polytask bench --backbone bert-base-uncased --seconds 600 --json"))
+def bench(
+    backbone: options.BackboneName = "minilm",
+    texts: Annotated[
+        str, typer.Option("--texts", help="Whose lengths the texts have: sst2 (short), mrpc, newsgroups (long).")
+    ] = "sst2,newsgroups",
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="How long it may take; the more, the less noise.")
+    ] = 120.0,
+    threads: Annotated[int | None, typer.Option("--threads", help="Of the CPU; all cores unless given.")] = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    as_json: options.AsJson = False,
+) -> None:
+    """Measure training and answering on this machine, beside plain transformers and what else is installed."""
+    started = time.perf_counter()
+    with options.working("loading torch and transformers"):
+        import torch
+
+        from polytask.bench.work import TEXTS
+        from polytask.train.result import environment
+
+    kinds = [kind.strip() for kind in texts.split(",")]
+    for kind in kinds:
+        if kind not in TEXTS:
+            raise UnknownName("kind of texts", kind, TEXTS)
+    if threads is not None and not 1 <= threads <= 4 * (os.cpu_count() or 1):
+        raise RecipeError(f"--threads {threads}: this machine has {os.cpu_count()} cores")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    frozen = loaded(backbone, device, dtype)
+    with moving(seconds, started) as told, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other libraries, about themselves
+        trained, answered, missing = measured(frozen, kinds, seconds - (time.perf_counter() - started), told)
+    where = environment(frozen.device, frozen.dtype)
+    where["versions"] |= versions({rate.library for rate in trained} - {"polytask"})
+    if as_json:
+        emit(
+            {
+                "backbone": frozen.name,
+                "environment": where,
+                "seconds": round(time.perf_counter() - started, 1),
+                "training": [{**asdict(rate), "ours_over_this": ratios(rate, trained)} for rate in trained],
+                "answering": [{**asdict(rate), "mixed_over_this": over(rate, answered)} for rate in answered],
+                "not_measured": missing,
+            }
+        )
+        return
+    out = screen.terminal()
+    for kind in kinds:
+        out.print(training_table(kind, trained))
+    out.print(answering_table(kinds, answered))
+    out.print(READING, style="dim")
+    for library, reason in missing.items():
+        out.print(f"{library} was not measured: {reason}.", style="dim")
+    out.print(described(frozen, where, time.perf_counter() - started), style="dim")
+
+
+def measured(
+    backbone: Backbone, kinds: Sequence[str], seconds: float, told: Callable[[str], None]
+) -> tuple[list[Trained], list[Answered], dict[str, str]]:
+    """Everything, in about so many seconds; long texts get more of them than short ones."""
+    from polytask.bench.answering import answering_rates
+    from polytask.bench.training import Others, training_rates
+    from polytask.bench.work import TEXTS
+
+    started = time.perf_counter()
+    told("loading the others")
+    others = Others(backbone)
+    left = seconds - (time.perf_counter() - started)
+    means = {kind: sum(TEXTS[kind].vigintiles) for kind in kinds}
+    shares = {kind: 0.5 * (1 / len(kinds) + mean / sum(means.values())) for kind, mean in means.items()}
+    trained, answered = [], []
+    for kind in kinds:
+        own = left * (1 - FOR_ANSWERING) * shares[kind]
+        trained += training_rates(backbone, others, kind, own, partial(told, f"training, {kind}"))
+    for kind in kinds:
+        own = left * FOR_ANSWERING * shares[kind]
+        answered += answering_rates(backbone, kind, own, partial(told, f"answering, {kind}"))
+    return trained, answered, others.missing
+
+
+def ratios(rate: Trained, trained: Sequence[Trained]) -> dict[str, float]:
+    """Our rates over this one, by what we train."""
+    ours = [one for one in trained if (one.library, one.texts) == ("polytask", rate.texts)]
+    return {one.trains: one.tokens_per_s / rate.tokens_per_s for one in ours}
+
+
+def over(rate: Answered, answered: Sequence[Answered]) -> float:
+    """The rate of the mixed batch over this one."""
+    (mixed,) = (one for one in answered if (one.route, one.texts) == ("mixed", rate.texts))
+    return mixed.texts_per_s / rate.texts_per_s
+
+
+def training_table(kind: str, trained: Sequence[Trained]) -> Table:
+    """One line a contender with its rate, and how ours compare."""
+    from polytask.bench.work import TEXTS
+
+    numbers = ("padding", "tokens/s", "Houlsby is", "LoRA is")
+    mean = sum(TEXTS[kind].vigintiles) / len(TEXTS[kind].vigintiles)
+    title = f"Training with texts as long as those of {short(kind)}: {mean:.0f} tokens"
+    table = screen.grid("library", "trains", "precision", *numbers, right=numbers, title=title)
+    for rate in trained:
+        if rate.texts == kind:
+            is_ours = rate.library == "polytask"
+            over = ("", "") if is_ours else (f"{ratio:.1f}×" for ratio in ratios(rate, trained).values())
+            own = (f"{rate.padding:.0%}", f"{rate.tokens_per_s:,.0f}", *over)
+            table.add_row(rate.library, rate.trains, rate.setting, *own, style="bold" if is_ours else "")
+    return table
+
+
+def answering_table(kinds: Sequence[str], answered: Sequence[Answered]) -> Table:
+    """One line a route."""
+    from polytask.bench.answering import NUM_TASKS, ROUTES
+
+    heads = [f"{name}\n{what}" for name in map(short, kinds) for what in ("texts/s", "mixed is")]
+    table = screen.grid(f"answering {NUM_TASKS} texts of as many tasks", *heads, right=heads)
+    for route, words in ROUTES.items():
+        cells: list[str] = []
+        for kind in kinds:
+            (rate,) = (one for one in answered if (one.route, one.texts) == (route, kind))
+            cells += [f"{rate.texts_per_s:,.0f}", "" if route == "mixed" else f"{over(rate, answered):.2f}×"]
+        table.add_row(words, *cells, style="bold" if route == "mixed" else "")
+    return table
+
+
+def short(kind: str) -> str:
+    """``SST-2``: a kind of text in a column's head."""
+    from polytask.bench.work import TEXTS
+
+    return TEXTS[kind].data.replace("_", " ")
+
+
+def versions(libraries: set[str]) -> dict[str, str]:
+    """Of these libraries."""
+    from importlib.metadata import version
+
+    return {library: version(library) for library in sorted(libraries)}
+
+
+def described(backbone: Backbone, where: Mapping[str, Any], seconds: float) -> str:
+    """Hardware and versions."""
+    numbers = where["versions"]
+    named = ", ".join(f"{name} {numbers[name]}" for name in numbers if name not in ("tokenizers", "safetensors"))
+    cores = f"{screen.counted(where['threads'], 'thread')} of {where['cores']} cores"
+    machine = f"{where['hardware']} ({where['device']}, {cores})"
+    return f"{backbone.name} in {where['dtype']} on {machine}; {named}; {screen.seconds_in_words(seconds)}"
+
+
+@contextmanager
+def moving(seconds: float, started: float) -> Iterator[Callable[[str], None]]:
+    """A bar of the time there is; in a log, a line a part."""
+    console = screen.terminal(stderr=True)
+    if not console.is_terminal:
+        seen: set[str] = set()
+
+        def tell(what: str) -> None:
+            if what not in seen:
+                seen.add(what)
+                console.print(what, style="dim")
+
+        yield tell
+        return
+    columns = (TextColumn("{task.description}", style="bold"), BarColumn(bar_width=40), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        row = bar.add_task("", total=seconds)
+
+        def move(what: str) -> None:
+            bar.update(row, description=what, completed=min(seconds, time.perf_counter() - started))
+
+        yield move
