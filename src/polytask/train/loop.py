@@ -266,7 +266,8 @@ def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tupl
     firsts = list(itertools.accumulate((len(rows) for _, rows in taken), initial=0))
     draws = tuple(job.draw(first, rows) for first, (job, rows) in zip(firsts, taken))
     route = Route.of(None if job.live.copies else job.name for job, rows in taken for _ in rows)
-    backbone.model.train()
+    if not backbone.model.training:
+        backbone.model.train()
     with attached.routed(route), backbone.noise.drawn(draws):
         hidden, pooled = encode_batch(backbone, batch, jobs[0].live)
     for job in jobs:
