@@ -123,8 +123,8 @@ EXHIBITS = {
     "adapters": Exhibit(
         "adapters.csv",
         "python benchmarks/memory.py --only adapters",
-        "Houlsby-64 adapters of one store, all of them loaded. Switching is what another adapter than the last one adds "
-        "to an answer; a cold start is a new process until its first answer.",
+        "Houlsby-64 adapters of one store, all of them loaded. Switching is what another adapter than the last one "
+        "adds to an answer; a cold start is a new process until its first answer.",
         {
             "model": "model",
             "adapters": "adapters",
@@ -140,8 +140,8 @@ EXHIBITS = {
     "products": Exhibit(
         "products.csv",
         "python benchmarks/products.py",
-        "`M` rows times tokens, a weight of `K` by `N`, bf16: µs a product with the weight as it is and with the weight "
-        "laid out once as the matrix unit reads it, and the rate of the latter.",
+        "`M` rows times tokens, a weight of `K` by `N`, bf16: µs a product with the weight as it is and with the "
+        "weight laid out once as the matrix unit reads it, and the rate of the latter.",
         {
             "threads": "threads",
             "model": "model",
