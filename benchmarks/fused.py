@@ -19,18 +19,20 @@ from polytask.attach import Attached
 from polytask.backbones import Backbone, load_backbone
 from polytask.bench.turns import alternated
 from polytask.bench.work import synthetic
+from polytask.memory import kept as kept_memory
 from polytask.methods import Houlsby
-from polytask.train.loop import step
+from polytask.train.loop import packed, step
 from work import PreparedJob, attached_with, model_folder, write_work
 
 
 def stepped(backbone: Backbone, attached: Attached, groups: list[list[PreparedJob]], num_batches: int) -> None:
-    """Every batch once; the jobs of a group share a forward pass."""
+    """Every batch once; the jobs of a group share a forward pass as far as the loop lets them."""
     for batch in range(num_batches):
         for group in groups:
             for job in group:
                 job.batch = batch
-            step(backbone, attached, group)  # type: ignore[arg-type]
+            for pack in packed([group], backbone.device):  # type: ignore[list-item]
+                step(backbone, attached, pack)
 
 
 def measured(
@@ -75,7 +77,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/speed"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, kept_memory():
         scratch = Path(folder)
         backbone = load_backbone(model_folder(args.model, scratch), device=args.device)
         rows = [

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from polytask.paper.editions import Edition, Plan, Unit, all_trials
 from polytask.paper.ledger import Ledger, Trial
 from polytask.paper.run import Place, keyed, run
 from tests.conftest import BAD, GOOD
+from tests.test_spans import questions
 
 ADAPTERS = Unit("houlsby", (("size", (64, 2)), ("lr", (1e-2, 3e-3)), ("epochs", (2,)), ("batch_size", (8,))))
 FULL = Unit("full", (("lr", (1e-3, 1e-4)), ("epochs", (2,)), ("batch_size", (8,))), (("warmup", (0.1, 0.0)),))
@@ -51,6 +53,20 @@ def write_data(folder: Path) -> Path:
     for split, rows in (("train", labelled), ("validation", labelled[::4]), ("test", labelled[1::4])):
         with open(spam / f"{split}.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("text", "label"), *((text, ("ham", "spam")[label]) for text, label in rows)])
+    return folder
+
+
+def write_squad(folder: Path) -> Path:
+    """SQuAD's two files: five articles of one paragraph and five questions."""
+    rows = questions()
+    by_context: dict[str, list[dict[str, Any]]] = {}
+    for at, (question, context, answers) in enumerate(zip(rows.texts, rows.pairs or (), rows.targets or ())):
+        given = [{"text": answer.text, "answer_start": answer.start} for answer in answers]
+        by_context.setdefault(context, []).append({"id": str(at), "question": question, "answers": given})
+    articles = [{"title": c[:9], "paragraphs": [{"context": c, "qas": qas}]} for c, qas in by_context.items()]
+    (folder / "squad").mkdir(parents=True)
+    for split in ("train", "dev"):
+        (folder / "squad" / f"{split}-v1.1.json").write_text(json.dumps({"data": articles}), encoding="utf-8")
     return folder
 
 

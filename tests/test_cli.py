@@ -85,7 +85,7 @@ def averaging(backbone: Path) -> Path:
 
 def train_mood(reviews: Path, unseen: Path, backbone: Path, store: Path, seed: int = 0) -> dict[str, Any]:
     shared = ("--task", "mood", "--backbone", backbone, "--size", 8, "--test", unseen, "--seed", seed)
-    last = ("--epochs", 6, "--lr", 0.01, "--batch-size", 8, "--dtype", "float32", "--store", store, "--json")
+    last = ("--epochs", 12, "--lr", 0.01, "--batch-size", 8, "--dtype", "float32", "--store", store, "--json")
     return dict(json.loads(succeeded("train", reviews, *shared, *last)))
 
 

@@ -1,4 +1,4 @@
-"""``polytask paper plan``, ``run`` and ``submit`` as their users meet them."""
+"""``polytask paper plan``, ``run``, ``all``, ``rerun`` and ``submit`` as their users meet them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.tiny import save_tiny
 
 SOME = ("--exhibits", "table1,table2", "--tasks", "CoLA,sms_spam", "--max-rows", 24, "--epochs", 1, "--seeds", 1)
 NAME = "cpu-24rows-1epochs-1seeds"
-NUM_TRIALS = 2 * 6 + 4 * 6
+NUM_TRIALS = 2 * 4 + 4 * 4
 
 
 def where(place: Path) -> tuple[object, ...]:
@@ -65,20 +65,72 @@ def test_the_same_command_again_runs_nothing(place: Path) -> None:
     assert said.strip() == f"0 trials run, {NUM_TRIALS} were there: {place / 'results' / NAME}"
 
 
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.usefixtures("ran")
+def test_all_runs_what_is_missing_and_reports(place: Path) -> None:
+    ledger = Ledger(place / "results", NAME)
+    entry = next(one for one in ledger.entries() if one.trial.task == "CoLA")
+    ledger.path(entry.key).unlink()
+    told = json.loads(succeeded("paper", "all", *where(place), *SOME, "--json"))
+    assert (told["run"], told["there"], told["trials"]) == (1, NUM_TRIALS - 1, NUM_TRIALS)
+    assert {"table1", "table2"} <= told["exhibits"].keys()
+    assert {"squad", "init", "lr"} <= told["left_out"].keys()
+    again = succeeded("paper", "report", "--edition", NAME, "--out", place / "results", "--json")
+    assert json.loads(again)["files"] == told["files"]
+    page = (ledger.folder / "exhibits" / "index.html").read_text()
+    assert f"polytask paper report --edition {NAME} --out {place / 'results'}" in page
+    said = succeeded("paper", "all", *where(place), *SOME, "--html", place / "page.html")
+    assert [line.split()[0] for line in said.splitlines()] == ["0", str(len(told["files"])), "the"]
+    assert (place / "page.html").stat().st_size > 10_000
+
+
+@pytest.mark.usefixtures("ran")
+def test_all_plans_only_where_it_is_asked_to(place: Path, tmp_path: Path) -> None:
+    before = files_in(place)
+    planned = json.loads(succeeded("paper", "all", *where(place), *SOME, "--dry-run", "--json"))
+    assert (planned["trials"], planned["to_run"]) == (NUM_TRIALS, 0)
+    assert files_in(place) == before
+    assert "--workers is for --on local" in refused("paper", "all", *where(place), "--on", "ray", "--workers", 2)
+
+
+@pytest.mark.usefixtures("ran")
+def test_an_entry_is_run_again_by_its_key(place: Path) -> None:
+    ledger = Ledger(place / "results", NAME)
+    before = files_in(place)
+    for entry in list(ledger.entries())[::7]:
+        options = ("--edition", NAME, "--data", place / "data", "--out", place / "results")
+        told = json.loads(succeeded("paper", "rerun", entry.key, *options, "--json"))
+        assert entry.test is not None
+        assert told["test"] == [entry.test.score, pytest.approx(entry.test.score)]
+        assert "the same to the last digit" in succeeded("paper", "rerun", entry.key, *options)
+    assert files_in(place) == before
+    said = refused("paper", "rerun", "0" * 16, "--edition", NAME, "--out", place / "results")
+    assert "this is not an entry of the ledger" in said
+
+
+def test_verbs_stand_in_the_order_of_a_reproduction() -> None:
+    shown = succeeded("paper", "--help")
+    places = [shown.index(f" {verb} ") for verb in ("plan", "run", "show", "report", "all", "rerun", "submit")]
+    assert places == sorted(places)
+
+
 @pytest.mark.usefixtures("ran")
 def test_plan_shows_exhibits_with_trials_tokens_and_time(place: Path) -> None:
     said = polytask("paper", "plan", *where(place), *SOME[:4], "--max-rows", 24, "--epochs", 1, "--seeds", 1)
     assert said.exit_code == 0
     (row,) = (line.split() for line in said.stdout.splitlines() if line.strip().startswith("table1"))
-    assert row[:9] == ["table1", "1", "6", "1", "12", "12", "0", "0", "0.0"]
+    assert row[:9] == ["table1", "1", "4", "1", "8", "8", "0", "0", "0.0"]
     assert "at most 24 training rows a task" in " ".join(said.stderr.split())
 
 
 def test_a_budget_prints_what_it_cut(place: Path) -> None:
     planned = json.loads(succeeded("paper", "plan", *where(place), *SOME[:4], "--budget", "1e-9", "--json"))
-    assert "table1: 1 of 2 seeds; 2 of 6 settings" in planned["cut"][0]
+    assert "table1: 1 of 2 seeds; 2 of 4 settings" in planned["cut"][0]
     assert "more than the budget" in planned["cut"][-1]
-    assert planned["trials"] < 24
+    assert planned["trials"] < 16
     said = polytask("paper", "plan", *where(place), *SOME[:4], "--budget", "1e-9")
     assert "cut to fit the budget: table1: 1 of 2 seeds" in " ".join(said.stderr.split())
 
@@ -116,7 +168,7 @@ def test_an_interrupt_leaves_one_line_that_says_how_to_go_on(place: Path, tmp_pa
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": source}
     )
     assert child.stderr is not None
-    while " of 12" not in child.stderr.readline():
+    while " of 8" not in child.stderr.readline():
         assert child.poll() is None
     child.send_signal(signal.SIGINT)
     _, said = child.communicate()
@@ -160,9 +212,9 @@ def test_progress_shows_what_is_over_and_what_is_under_way() -> None:
     seen({"what": "entry", "key": "k2", "entry": {**entry, "failure": "so"}})
     console.print(seen)
     shown = re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue())  # type: ignore[attr-defined]
-    assert "2/24 trials" in shown
+    assert "2/16 trials" in shown
     assert "1 diverged" in shown
-    assert "CoLA · houlsby, size 64 · lr 1e-3, 5 epochs, seed 0" in shown
+    assert "CoLA · houlsby, size 64 · lr 1e-3, 3 epochs, seed 0" in shown
     assert "validation matthews 0.500, test 0.250" in shown
     assert re.search(r"seed 1\s+epoch 2/5", shown)
     assert re.search(r"about \d", shown)

@@ -22,18 +22,19 @@ from polytask.backbones import Backbone, load_backbone
 from polytask.errors import DataError
 from polytask.launch import local
 from polytask.launch import ray as on_ray
+from polytask.paper import squad_size
+from polytask.paper.again import again
 from polytask.paper.claims import Claims
 from polytask.paper.cost import Costs, fitted
 from polytask.paper.editions import Edition, Plan, all_trials, identity, trials
 from polytask.paper.ledger import Entry
-from polytask.paper.outcome import word_answers
 from polytask.paper.run import best_adapters, missing, packs, run
 from polytask.paper.suites import read
 from polytask.paper.work import UNDER_WAY, adapter_path
-from polytask.tasks.metrics import score
+from polytask.train.job import Job
 from polytask.train.loop import Step, train
 from polytask.train.recipe import Recipe
-from tests.papers import ADAPTERS, FULL, TINY, TOP, keys_of, ledger_of, place_of, run_all, write_data
+from tests.papers import ADAPTERS, FULL, TINY, TOP, keys_of, ledger_of, place_of, run_all, write_data, write_squad
 from tests.test_glue import mnli
 from tests.test_launch import needs_ray
 from tests.tiny import save_tiny
@@ -117,22 +118,27 @@ def test_an_entry_says_what_was_run_on_what(done: Path, backbone: Backbone) -> N
 
 
 def test_an_entry_is_run_again_from_its_recipe_alone(done: Path, backbone: Backbone) -> None:
+    before = sorted(ledger_of(done).folder.rglob("*"))
     for entry in ledger_of(done).entries():
-        trial = entry.trial
-        caps = {"max_rows": trial.max_rows, "max_validation": trial.max_validation, "max_test": trial.max_test}
-        task = read(trial.task, done / "data", **caps).task
-        assert entry.validation is not None
-        assert entry.test is not None
-        if trial.has_backbone:
+        other = again(entry, str(done / "data"))
+        same_scores(other, entry)
+        assert (other.metrics, other.measured, other.parameters) == (entry.metrics, entry.measured, entry.parameters)
+        if entry.trial.has_backbone:  # and by training as anyone does
+            trial = entry.trial
+            task = read(trial.task, done / "data", max_rows=trial.max_rows, max_test=trial.max_test).task
             _, result = train(backbone, task, Recipe.from_json(trial.recipe))
             assert (result.validation, result.test) == (entry.validation, entry.test)
-            assert result.parameters == entry.parameters
-        else:
-            assert task.test is not None
-            for rows, answers, own in zip(
-                (task.validation, task.test), word_answers(trial.method, task), (entry.validation, entry.test)
-            ):
-                assert score(task.metric, task.kind, rows.targets or (), answers) == own.score
+    assert sorted(ledger_of(done).folder.rglob("*")) == before
+
+
+def test_an_entry_is_not_run_again_on_other_rows(folder: Path, backbone: Backbone) -> None:
+    edition = replace(TINY, plans=(Plan("table1", ("CoLA",), (ADAPTERS,), 1, 1, 1),))
+    list(run_all(backbone, folder, edition))
+    (entry,) = ledger_of(folder).entries()
+    file = folder / "data" / "glue" / "CoLA" / "train.tsv"
+    file.write_text(file.read_text().replace("great", "awful"))
+    with pytest.raises(DataError, match=r"the rows of CoLA, or the weights of .* are not those"):
+        again(entry, str(folder / "data" / ".." / "data"))
 
 
 def test_the_ablation_of_no_layer_is_the_adapter_and_of_all_its_norms_and_head(done: Path, backbone: Backbone) -> None:
@@ -155,6 +161,35 @@ def test_an_adapter_of_mnli_is_scored_on_mismatched_rows_too(folder: Path, backb
     assert entry.data["is_sample"]
     assert entry.test is not None
     assert entry.test.rows == 3
+
+
+def test_questions_are_answered_scored_and_drawn(folder: Path, backbone: Backbone) -> None:
+    write_squad(folder / "data")
+    plan = Plan("squad", ("squad",), (ADAPTERS, FULL), settings=1, seeds=2, least_units=2)
+    edition = replace(TINY, plans=(plan,), span_length=48)
+    list(run_all(backbone, folder, edition))
+    entries = list(ledger_of(folder).entries())
+    assert len(entries) == 4
+    for entry in entries:
+        assert (entry.trial.recipe["stride"], entry.trial.recipe["head_dropout"]) == (16, 0.0)
+        assert entry.test is not None
+        assert (entry.test.metric, entry.test.rows, entry.data["train"]) == ("span_f1", 10, 20)
+        assert entry.metrics.keys() == {"span_f1", "exact_match"}
+        assert entry.test.score == entry.metrics["span_f1"] >= entry.metrics["exact_match"]
+        costs = Costs(backbone, str(folder / "data"))
+        job = Job(
+            backbone,
+            read("squad", folder / "data", max_rows=24, max_test=10).task,
+            Recipe.from_json(entry.trial.recipe),
+        )
+        assert costs.tokens(entry.trial) == 2 * sum(job.train.lengths), "every window is read in both epochs"
+        assert costs.seconds(entry.trial) > 0
+    drawn = {line["method"]: line["score"] for line in squad_size.rows(entries)}
+    for method, name in (("adapters", "houlsby"), ("full", "full")):
+        own = [entry.metrics["span_f1"] for entry in entries if entry.trial.method["name"] == name]
+        assert drawn[method] == pytest.approx(100 * sum(own) / 2)
+    squad_size.draw(entries, folder / "squad.png")
+    assert same_scores(again(entries[0], str(folder / "data")), entries[0]) is None
 
 
 # -- packs ------------------------------------------------------------------------------------------------------------

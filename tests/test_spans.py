@@ -218,7 +218,7 @@ def test_recipes_of_spans_are_swept_and_tuned_as_each_is_alone(
     assert tuned.recipe.stride == 5
     adapter, _ = train(tiny_backbone, qa, tuned.recipe)
     assert tuned.result.validation.score == pytest.approx(tuned.adapter.header.score)
-    torch.testing.assert_close(dict(tuned.adapter.tensors), dict(adapter.tensors), rtol=0, atol=1e-4)
+    torch.testing.assert_close(dict(tuned.adapter.tensors), dict(adapter.tensors), rtol=0, atol=1e-3)
 
 
 def test_a_job_that_diverges_leaves_the_others_alone(tiny_backbone: Backbone, qa: Task) -> None:

@@ -87,7 +87,7 @@ def test_the_best_epoch_is_kept(tiny_backbone: Backbone, tiny_task: Task) -> Non
 
 def test_patience_ends_training_early(tiny_backbone: Backbone, tiny_task: Task) -> None:
     _, result = train(tiny_backbone, tiny_task, replace(LEARNING, epochs=50, patience=2))
-    assert result.validation.score == 1.0
+    assert result.validation.score > 0.8
     assert result.train["epochs"] == result.best_epoch + 2 < 50
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from polytask.backbones import Backbone, load_backbone
 from polytask.bench.answering import routes
 from polytask.bench.plain import Work
 from polytask.bench.work import PreparedJob, attached_with
+from polytask.memory import kept as kept_memory
 from polytask.methods import FullFineTuning, Houlsby, LoRA, Method
 from polytask.train.loop import step
 
@@ -24,6 +25,9 @@ class HoulsbyNormsFrozen(Houlsby):
 
     sites: ClassVar = ("attn_out", "ffn_out")
 
+
+OPEN = ExitStack()
+"""What stays open for as long as the process lives."""
 
 METHODS: dict[str, Method] = {
     "houlsby": Houlsby(64),
@@ -36,6 +40,7 @@ METHODS: dict[str, Method] = {
 def make(settings: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
     """A training step, or an answer to a mixed batch."""
     torch.set_num_threads(settings["threads"])
+    OPEN.enter_context(kept_memory())  # as the loop does for as long as it runs
     backbone = load_backbone(settings["model"], device=settings["device"], dtype=settings.get("dtype", "auto"))
     work, method = read_work(settings), METHODS[settings["method"]]
     facts = {"dtype": str(backbone.dtype).removeprefix("torch.")}
@@ -58,9 +63,9 @@ def training(backbone: Backbone, job: PreparedJob) -> Run:
 
 def answering(backbone: Backbone, work: Work, method: Method, settings: dict[str, Any]) -> Run:
     """What answers a batch, each row by its own adapter, by one of them, or one task after another."""
-    answer = contextlib.ExitStack().enter_context(
-        routes(backbone, work, method, settings["num_tasks"], settings["rows_each"])
-    )[settings["route"]]
+    answer = OPEN.enter_context(routes(backbone, work, method, settings["num_tasks"], settings["rows_each"]))[
+        settings["route"]
+    ]
     batches = work["orders"][settings["order"]]
     return lambda batch: answer(batches[batch])
 

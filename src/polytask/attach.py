@@ -8,7 +8,7 @@ Hugging Face code.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -128,12 +128,26 @@ def deltas_for(
 def replaced_parameters(model: nn.Module, architecture: Architecture, method: Replacement) -> list[str]:
     """The names of the model's parameters of which ``method`` trains private copies."""
     num_layers = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
-    prefix = architecture.layers + "."
+    names = [name for name, _ in model.named_parameters()]
+    return [name for name in names if method.replaces(name, layer_of(name, architecture), num_layers)]
 
-    def layer(name: str) -> int | None:
-        return int(name[len(prefix) :].split(".")[0]) if name.startswith(prefix) else None
 
-    return [name for name, _ in model.named_parameters() if method.replaces(name, layer(name), num_layers)]
+def layer_of(name: str, architecture: Architecture) -> int | None:
+    """The number of the layer in which a place or a parameter of the model is; None for what is in none."""
+    for prefix in ("layer.", architecture.layers + "."):
+        if name.startswith(prefix):
+            return int(name[len(prefix) :].split(".")[0])
+    return None
+
+
+def lowest_layer(model: nn.Module, architecture: Architecture, changed: Iterable[str]) -> int:
+    """The first layer of which a place or parameter is among those ``changed``; 0 where the embeddings are, too.
+
+    What goes into it is the same for all that change nothing below it.
+    """
+    above = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+    layers = (above if name.startswith("pooler.") else layer_of(name, architecture) or 0 for name in changed)
+    return min(layers, default=above)
 
 
 def tree_of(modules: Mapping[str, nn.Module]) -> nn.Module:

@@ -33,7 +33,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     folded: dict[str, str] = {}
     for own in known:
         folded.setdefault(own.casefold(), own)
-    near = difflib.get_close_matches(name.strip().casefold(), folded, n=1)
+    near = difflib.get_close_matches(str(name).strip().casefold(), folded, n=1)
     return folded[near[0]] if near else None
 
 

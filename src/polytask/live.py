@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from polytask.adapter import Adapter
-from polytask.attach import deltas_for, replaced_parameters, tree_of
+from polytask.attach import deltas_for, lowest_layer, replaced_parameters, tree_of
 from polytask.backbones import Backbone
 from polytask.errors import AdapterError
 from polytask.methods.seam import DeltaMethod, Method, Replacement
@@ -25,7 +25,7 @@ COPIES = "backbone"
 class LiveAdapter:
     """Deltas by place (or private copies of backbone parameters by name) and a head.
 
-    ``tree`` holds them all under the names of an adapter file.
+    ``tree`` holds them all under the names of an adapter file. Below the layer ``lowest`` the backbone is as it was.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class LiveAdapter:
         for name, copy in self.copies.items():
             _plant(self.tree, f"{COPIES}.{name}", copy)
         self.tree.to(torch.promote_types(backbone.dtype, torch.float32))
+        self.lowest = lowest_layer(backbone.model, backbone.row, [*self.deltas, *self.copies])
 
     @classmethod
     def from_adapter(cls, backbone: Backbone, adapter: Adapter) -> LiveAdapter:
@@ -97,7 +98,7 @@ def encode_batch(backbone: Backbone, batch: Batch, live: LiveAdapter | None = No
 
     Where ``live`` is a replacement, with its copies in place of the backbone's parameters.
     """
-    inputs: tuple[Any, ...] = (batch.ids, batch.mask, batch.types)
+    inputs: tuple[Any, ...] = (batch.ids, batch.mask, batch.types, batch.states, batch.layer)
     if live is None or not live.copies:
         hidden, pooled = backbone.encoder(*inputs)
         return hidden, pooled

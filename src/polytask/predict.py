@@ -13,6 +13,7 @@ from polytask.attach import Attached
 from polytask.backbones import Backbone
 from polytask.errors import DataError, PolytaskError, RouteError
 from polytask.live import LiveAdapter, encode_batch
+from polytask.prefix import entering, entering_once
 from polytask.routing import Route
 from polytask.store import Store
 from polytask.tasks.batches import Cut, Encoded, budget_batches, collate, encode, joined, usual_stride
@@ -70,21 +71,27 @@ def scores_of(
     encoded: Encoded,
     names: Sequence[str],
     batch_tokens: int = BATCH_TOKENS,
+    *,
+    keep_prefix: bool = False,
 ) -> list[Any]:
     """The scores of each row's own adapter, in the order of the rows, in fp32 on the CPU.
 
     Of a row that was split, what its head makes of all its windows (``Head.of_row``): the mean, or the best spans.
     Rows are sorted by length and packed to ``batch_tokens``.
     Adapters with deltas share forward passes; a replacement runs as its own. ``adapters`` with deltas are on
-    ``attached`` under the same names.
+    ``attached`` under the same names. A text that several adapters answer is computed once in the layers that none of
+    them changes; with ``keep_prefix`` what comes out of these layers is kept for next time.
     """
     scores: list[Tensor] = [torch.empty(0)] * len(encoded)
     lengths = encoded.lengths
     of_texts = encoded.for_each(names)
     for group in _groups(adapters, of_texts):
+        if any(adapters[of_texts[text]].lowest for text in group):
+            group.sort(key=lambda text: encoded.ids[text])  # equal texts side by side, to be in one batch
         for picked in budget_batches([lengths[text] for text in group], batch_tokens):
             texts = [group[position] for position in picked]
-            answers = _batch_scores(backbone, attached, adapters, encoded, [of_texts[text] for text in texts], texts)
+            own = [of_texts[text] for text in texts]
+            answers = _batch_scores(backbone, attached, adapters, encoded, own, texts, keep_prefix)
             for text, answer in zip(texts, answers, strict=True):
                 scores[text] = answer
     return [
@@ -108,10 +115,14 @@ def _batch_scores(
     encoded: Encoded,
     names: Sequence[str],
     rows: Sequence[int],
+    keep_prefix: bool,
 ) -> list[Tensor]:
     """One forward pass over ``rows``; one tensor of scores a row."""
     order = sorted(range(len(rows)), key=lambda at: names[at])  # an adapter's rows side by side
-    batch = collate([(encoded, [rows[at] for at in order])], backbone.tokenizer.pad_token_id or 0, backbone.device)
+    parts = [(encoded, [rows[at] for at in order])]
+    batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device)
+    lowest = min(adapters[name].lowest for name in set(names))
+    batch = entering(backbone, batch, parts, lowest) if keep_prefix else entering_once(backbone, batch, lowest)
     live = adapters[names[0]]
     route = Route.of(None if live.copies else names[at] for at in order)
     with attached.routed(route):

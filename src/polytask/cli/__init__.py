@@ -41,7 +41,12 @@ __all__ = [
 ]
 
 app.add_typer(
-    paper, epilog=examples("polytask paper run --edition cpu --data DIR", "polytask paper report --edition cpu")
+    paper,
+    epilog=examples(
+        "polytask paper all --edition cpu --backbone minilm --data DIR --out results",
+        "polytask paper plan --edition cpu --data DIR",
+        "polytask paper show table1",
+    ),
 )
 
 

@@ -1,16 +1,16 @@
-"""``polytask paper show`` and ``polytask paper report``: the paper's tables and figures from what was run."""
+"""``polytask paper show``, ``report`` and ``all``: the paper's tables and figures from what was run."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from polytask import screen
-from polytask.cli import options
+from polytask.cli import options, paper
 from polytask.cli.options import GIVEN, emit, examples, working
 from polytask.cli.paper import app
 from polytask.errors import DataError, RecipeError, UnknownName
@@ -27,6 +27,10 @@ Edition = Annotated[str, typer.Option("--edition", metavar="NAME", help="Which o
 Out = Annotated[str, typer.Option("--out", metavar="DIR", help="Where the results are.")]
 OfBackbone = Annotated[
     str | None, typer.Option("--backbone", metavar="NAME", help="Where the results are of several backbones.")
+]
+
+Page = Annotated[
+    str | None, typer.Option("--html", metavar="FILE", help="The page; index.html beside the exhibits unless given.")
 ]
 
 
@@ -106,9 +110,7 @@ def report(
     edition: Edition = "cpu",
     out: Out = "results",
     backbone: OfBackbone = None,
-    html: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The page; index.html beside the exhibits unless given.")
-    ] = None,
+    html: Page = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Write every table and figure, and one page with all of them, from what was run. Nothing is trained.
@@ -116,34 +118,89 @@ def report(
     Tables as Markdown, LaTeX and CSV and figures as PNG and SVG go to OUT/EDITION/exhibits. The page stands alone: it
     can be sent by mail or put on any server.
     """
+    told = reported(edition, out, backbone, html, shlex.join(["polytask", *context.meta[GIVEN]]))
+    if as_json:
+        emit(told)
+    else:
+        say_report(told)
+
+
+@app.command(
+    name="all",
+    epilog=examples(
+        "polytask paper all --edition cpu --backbone minilm --data DIR --out results",
+        "polytask paper all --data DIR --exhibits table1,table2 --budget 8 --workers 2",
+        "polytask paper all --data DIR --tasks CoLA,sms_spam,squad --max-rows 150 --epochs 1   # a look in minutes",
+        "polytask paper all --edition paper --backbone bert-base-uncased --on ray --address auto",
+    ),
+)
+def everything(
+    context: typer.Context,
+    edition: paper.EditionName = "cpu",
+    backbone: paper.BackboneName = "minilm",
+    data: paper.Data = None,
+    out: paper.Results = "results",
+    exhibits: paper.Exhibits = None,
+    tasks: paper.Tasks = None,
+    budget: paper.Budget = None,
+    max_rows: paper.MaxRows = None,
+    epochs: paper.Epochs = None,
+    seeds: paper.Seeds = None,
+    on: paper.Launcher = "local",
+    address: paper.Address = None,
+    workers: paper.Workers = None,
+    gpus: paper.Gpus = None,
+    cpus: paper.Cpus = None,
+    keep_adapters: paper.Keep = "best",
+    html: Page = None,
+    dry_run: paper.DryRun = False,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    as_json: options.AsJson = False,
+) -> None:
+    """Run what the results lack, then write every table and figure: run and report in one."""
+    asked = paper.Asked(edition, backbone, data, out, exhibits, tasks, budget, max_rows, epochs, seeds, device, dtype)
+    how = paper.How(on, address, workers, gpus, cpus, keep_adapters).checked()
+    request = paper.requested(asked)
+    if dry_run:
+        paper.planned(request, budget, as_json)
+        return
+    told = paper.ran(request, asked, how, context.meta[GIVEN])
+    name = request.edition.name
+    again = shlex.join(["polytask", "paper", "report", "--edition", name, "--out", out])
+    drawn = reported(name, out, request.backbone.name, html, again)
+    if as_json:
+        emit({**told, **drawn})
+        return
+    screen.terminal().print(paper.run_in_words(told), soft_wrap=True)
+    say_report(drawn)
+
+
+def reported(edition: str, out: str, backbone: str | None, html: str | None, command: str) -> dict[str, Any]:
+    """Write all exhibits and the page; what was written. ``command`` stands on the page: it draws it again."""
     from polytask.paper.report import Background, write_report
 
     ledger, entries = read(out, edition)
     folder = ledger.folder / "exhibits"
-    again = shlex.join(["polytask", *context.meta[GIVEN]])
+    background = Background.of(ledger)
     with working("drawing"):
         written = write_report(
-            entries,
-            folder,
-            edition=edition,
-            html=html,
-            backbone=backbone,
-            background=Background.of(ledger),
-            command=again,
+            entries, folder, edition=edition, html=html, backbone=backbone, background=background, command=command
         )
-    empty = {one.exhibit.name: one.why_empty for one in written.exhibits if one.why_empty}
-    if as_json:
-        readings = {one.exhibit.name: one.reading for one in written.exhibits if one.reading}
-        emit({"html": str(written.html), "files": [str(file) for file in written.files], **_told(readings, empty)})
-        return
-    screen.notes(screen.terminal(stderr=True), [f"{name} is left out: {why}" for name, why in empty.items()])
-    terminal = screen.terminal()
-    terminal.print(f"{len(written.files)} files in {folder}", soft_wrap=True)
-    terminal.print(f"the page: {written.html}", soft_wrap=True)
+    return {
+        "html": str(written.html),
+        "exhibits_folder": str(folder),
+        "files": [str(file) for file in written.files],
+        "exhibits": {one.exhibit.name: one.reading for one in written.exhibits if one.reading},
+        "left_out": {one.exhibit.name: one.why_empty for one in written.exhibits if one.why_empty},
+    }
 
 
-def _told(readings: dict[str, str], empty: dict[str, str]) -> dict[str, object]:
-    return {"exhibits": readings, "left_out": empty}
+def say_report(told: dict[str, Any]) -> None:
+    """Where the exhibits are, and which have nothing to show."""
+    screen.notes(screen.terminal(stderr=True), [f"{name} is left out: {why}" for name, why in told["left_out"].items()])
+    screen.terminal().print(f"{len(told['files'])} files in {told['exhibits_folder']}", soft_wrap=True)
+    screen.terminal().print(f"the page: {told['html']}", soft_wrap=True)
 
 
 def read(out: str, edition: str) -> tuple[Ledger, Sequence[Entry]]:

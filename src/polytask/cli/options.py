@@ -122,6 +122,10 @@ Stride = Annotated[
     int | None,
     typer.Option("--stride", help="Of spans: tokens that two windows of a context share; a third unless given."),
 ]
+KeepPrefix = Annotated[
+    bool,
+    typer.Option(help="Where only top layers are trained in: no dropout below them, and texts computed there once."),
+]
 ClassWeights = Annotated[
     str | None, typer.Option("--class-weights", help="'balanced' for labels of unequal frequency.")
 ]

@@ -1,19 +1,20 @@
-"""``polytask paper``: the paper's tables and figures. What is run for them: ``plan``, ``run`` and ``submit``."""
+"""``polytask paper``, the paper by one command: the options of its verbs, and those that run or plan trials."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from polytask import screen
 from polytask.cli import options
 from polytask.cli.options import GIVEN, INTERRUPTED, emit, examples, loaded, refused, working
-from polytask.cli.trials import following, plan_table
+from polytask.cli.trials import again_table, following, plan_table, trial_in_words
 from polytask.errors import DataError, PolytaskError, UnknownName
 
 if TYPE_CHECKING:
@@ -23,11 +24,22 @@ if TYPE_CHECKING:
     from polytask.paper.ledger import Ledger, Trial
     from polytask.paper.run import Place
 
+ORDER = ("plan", "run", "show", "report", "all", "rerun", "submit")
+
+
+class PaperVerbs(TyperGroup):
+    """In the order in which a reproduction goes."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """As in ``ORDER``."""
+        return list(ORDER)
+
+
 app = typer.Typer(
+    cls=PaperVerbs,
     name="paper",
     no_args_is_help=True,
     help="Reproduce Houlsby et al. (2019): run its trials, draw its tables and figures.",
-    epilog=examples("polytask paper run --edition cpu --backbone minilm --data DIR --out results"),
 )
 
 EditionName = Annotated[str, typer.Option("--edition", help="paper: the grids as printed; cpu: capped for two cores.")]
@@ -54,6 +66,67 @@ Budget = Annotated[
 MaxRows = Annotated[int | None, typer.Option("--max-rows", help="Another cap on training rows: an edition of its own.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every trial: an edition of its own.")]
 Seeds = Annotated[int | None, typer.Option("--seeds", help="Seeds of every setting: an edition of its own.")]
+Launcher = Annotated[str, typer.Option("--on", help="local or ray.")]
+Address = Annotated[
+    str | None, typer.Option(help="Of a Ray cluster: auto, ray://host:10001. One is started here unless given.")
+]
+Workers = Annotated[int | None, typer.Option(help="Processes side by side (local): one a GPU, or one, unless given.")]
+Gpus = Annotated[float | None, typer.Option(help="GPUs of each pack (ray): 1 where there are any, unless given.")]
+Cpus = Annotated[float | None, typer.Option(help="CPUs of each pack (ray): its share of a machine unless given.")]
+Keep = Annotated[str, typer.Option(metavar="WHICH", help="best of each task and method, all, or none.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="As paper plan: train nothing.")]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options that say what is to be run."""
+
+    edition: str
+    backbone: str
+    data: str | None
+    out: str
+    exhibits: str | None
+    tasks: str | None
+    budget: float | None
+    max_rows: int | None
+    epochs: int | None
+    seeds: int | None
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class How:
+    """The options that say where and by whom."""
+
+    on: str
+    address: str | None
+    workers: int | None
+    gpus: float | None
+    cpus: float | None
+    keep_adapters: str
+
+    def checked(self) -> How:
+        """The same, if its options go together.
+
+        Raises:
+            UnknownName: there is no such launcher or choice of adapters.
+            PolytaskError: an option is another launcher's.
+        """
+        if self.keep_adapters not in KEPT:
+            raise UnknownName("choice of --keep-adapters", self.keep_adapters, KEPT)
+        if self.on not in LAUNCHERS:
+            raise UnknownName("launcher", self.on, LAUNCHERS)
+        if self.on == "local" and (self.address, self.gpus, self.cpus) != (None, None, None):
+            raise PolytaskError("--address, --gpus and --cpus are for --on ray")
+        if self.on == "ray" and self.workers is not None:
+            raise PolytaskError(
+                "--workers is for --on local. With Ray, --gpus and --cpus of each pack say how many run"
+            )
+        return self
+
+
+KEPT, LAUNCHERS = ("best", "all", "none"), ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -95,9 +168,8 @@ def plan(
     as_json: options.AsJson = False,
 ) -> None:
     """Say what a run would do and take: trials, tokens, time from a short calibration. Nothing is trained."""
-    limits = {"max_rows": max_rows, "epochs": epochs, "seeds": seeds}
-    request = requested(edition, backbone, data, out, exhibits, tasks, limits, device, dtype)
-    planned(request, budget, as_json)
+    asked = Asked(edition, backbone, data, out, exhibits, tasks, budget, max_rows, epochs, seeds, device, dtype)
+    planned(requested(asked), budget, as_json)
 
 
 @app.command(
@@ -119,82 +191,103 @@ def run(
     max_rows: MaxRows = None,
     epochs: Epochs = None,
     seeds: Seeds = None,
-    on: Annotated[str, typer.Option("--on", help="local or ray.")] = "local",
-    address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster: auto, ray://host:10001. One is started here unless given.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes side by side (local): one a GPU, or one, unless given.")
-    ] = None,
-    gpus: Annotated[
-        float | None, typer.Option(help="GPUs of each pack (ray): 1 where there are any, unless given.")
-    ] = None,
-    cpus: Annotated[
-        float | None, typer.Option(help="CPUs of each pack (ray): its share of a machine unless given.")
-    ] = None,
-    keep_adapters: Annotated[
-        str, typer.Option(metavar="WHICH", help="best of each task and method, all, or none.")
-    ] = "best",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="As paper plan: train nothing.")] = False,
+    on: Launcher = "local",
+    address: Address = None,
+    workers: Workers = None,
+    gpus: Gpus = None,
+    cpus: Cpus = None,
+    keep_adapters: Keep = "best",
+    dry_run: DryRun = False,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     as_json: options.AsJson = False,
 ) -> None:
     """Run the trials that the results lack. Every one is kept as it ends; the same command again goes on."""
+    asked = Asked(edition, backbone, data, out, exhibits, tasks, budget, max_rows, epochs, seeds, device, dtype)
+    how = How(on, address, workers, gpus, cpus, keep_adapters).checked()
+    if dry_run:
+        planned(requested(asked), budget, as_json)
+        return
+    told = ran(requested(asked), asked, how, context.meta[GIVEN])
+    if as_json:
+        emit(told)
+    else:
+        screen.terminal().print(run_in_words(told), soft_wrap=True)
+
+
+def ran(request: Request, asked: Asked, how: How, given: Sequence[str]) -> dict[str, Any]:
+    """Run what a request lacks, with its progress on stderr; what came of it. ``given`` is the command line."""
     from polytask.paper.run import missing
     from polytask.paper.run import run as run_trials
 
-    if keep_adapters not in ("best", "all", "none"):
-        raise UnknownName("choice of --keep-adapters", keep_adapters, ("best", "all", "none"))
-    if on not in ("local", "ray"):
-        raise UnknownName("launcher", on, ("local", "ray"))
-    if on == "local" and (address is not None or gpus is not None or cpus is not None):
-        raise PolytaskError("--address, --gpus and --cpus are for --on ray")
-    if on == "ray" and workers is not None:
-        raise PolytaskError("--workers is for --on local. With Ray, --gpus and --cpus of each pack say how many run")
-    limits = {"max_rows": max_rows, "epochs": epochs, "seeds": seeds}
-    request = requested(edition, backbone, data, out, exhibits, tasks, limits, device, dtype)
-    if dry_run:
-        planned(request, budget, as_json)
-        return
-    request, cut = within(request, budget)
-    devices = devices_of(str(request.backbone.device), workers)
-    place = replace(request.place, adapters=keep_adapters, share=1 / len(devices) if on == "local" else 1.0)
+    request, cut = within(request, asked.budget)
+    devices = devices_of(str(request.backbone.device), how.workers)
+    share = 1 / len(devices) if how.on == "local" else 1.0
+    place = replace(request.place, adapters=how.keep_adapters, share=share)
     err = screen.terminal(stderr=True)
     say_what(err, request, cut)
     todo = missing(request.trials, request.ledger)
-    launch = launcher(on, devices, address, gpus, cpus)
-    messages = run_trials(request.edition, request.trials, place, launch, cut)
+    messages = run_trials(request.edition, request.trials, place, launcher(how, devices), cut)
     try:
         with following(err, request.trials, todo) as seen:
             for message in messages:
                 seen(message)
     except KeyboardInterrupt:
         messages.close()  # type: ignore[attr-defined]
-        again = shlex.join(["polytask", *context.meta[GIVEN]])
         left = len(missing(request.trials, request.ledger))
+        again = shlex.join(["polytask", *given])
         raise refused(f"interrupted with {left} trials to go. To go on from here: {again}", INTERRUPTED) from None
-    told = {
+    return {
         "edition": request.edition.name,
         "folder": str(request.ledger.folder),
         "caps": request.edition.caps(),
         "cut": cut,
         "absent": list(request.absent),
         "trials": len(request.trials),
+        "there": len(request.trials) - len(todo),
         "run": seen.num_over,
         "diverged": seen.num_diverged,
         "elsewhere": len(seen.elsewhere - {key for key in request.trials if key in request.ledger}),
     }
-    if as_json:
-        emit(told)
-        return
-    diverged = f", {seen.num_diverged} of them diverged" if seen.num_diverged else ""
+
+
+def run_in_words(told: Mapping[str, Any]) -> str:
+    """``12 trials run, 3 of them diverged, 4 were there: results/cpu``."""
+    diverged = f", {told['diverged']} of them diverged" if told["diverged"] else ""
     elsewhere = f", {told['elsewhere']} are run by another process" if told["elsewhere"] else ""
-    screen.terminal().print(
-        f"{seen.num_over} trials run{diverged}, {len(request.trials) - len(todo)} were there{elsewhere}: "
-        f"{request.ledger.folder}",
-        soft_wrap=True,
-    )
+    return f"{told['run']} trials run{diverged}, {told['there']} were there{elsewhere}: {told['folder']}"
+
+
+@app.command(epilog=examples("polytask paper rerun 3f0c9e52a1b47d68 --data DIR --out results"))
+def rerun(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Of an entry: its file is OUT/EDITION/KEY.json.")],
+    edition: Annotated[
+        str, typer.Option("--edition", metavar="NAME", help="Which of the folders under --out.")
+    ] = "cpu",
+    data: Data = None,
+    out: Results = "results",
+    as_json: options.AsJson = False,
+) -> None:
+    """Run one entry of the results again from its recipe alone, and compare the scores. The results stay as they are.
+
+    Backbone, device, precision and rows are the entry's, and refused where they are no longer the same.
+    """
+    from polytask.paper.again import again
+    from polytask.paper.ledger import Ledger
+
+    entry = Ledger(out, edition).read(key)
+    err = screen.terminal(stderr=True)
+    err.print(trial_in_words(entry.trial), style="dim")
+    with working("running it again"):
+        other = again(entry, data)
+    splits = {"validation": (entry.validation, other.validation), "test": (entry.test, other.test)}
+    scores = {name: [one and one.score for one in both] for name, both in splits.items()}
+    is_equal = all(before == now for before, now in scores.values())
+    if as_json:
+        emit({"key": key, "trial": trial_in_words(entry.trial), **scores, "equal": is_equal})
+        return
+    screen.terminal().print(again_table(splits))
+    screen.terminal().print("the same to the last digit" if is_equal else "not the same to the last digit")
 
 
 @app.command(epilog=examples("polytask paper submit --data DIR --out results --to submission"))
@@ -228,31 +321,23 @@ def submit(
     screen.notes(screen.terminal(stderr=True), [f"{name} is missing: {why}" for name, why in missing.items()])
 
 
-def requested(
-    edition: str,
-    backbone: str,
-    data: str | None,
-    out: str,
-    exhibits: str | None,
-    tasks: str | None,
-    limits: Mapping[str, int | None],
-    device: str,
-    dtype: str,
-) -> Request:
+def requested(asked_for: Asked) -> Request:
     """The options as what they ask for; every task is read once, for its digest."""
     from polytask.paper.editions import all_trials, edition_named
     from polytask.paper.ledger import Ledger
     from polytask.paper.run import JOBS, Place, keyed
     from polytask.paper.suites import available
 
-    whole = edition_named(edition).limited(**limits)
-    asked = whole.restricted(_names(exhibits), _names(tasks))
+    data, backbone, out = asked_for.data, asked_for.backbone, asked_for.out
+    limits = {name: getattr(asked_for, name) for name in ("max_rows", "epochs", "seeds")}
+    whole = edition_named(asked_for.edition).limited(**limits)
+    asked = whole.restricted(_names(asked_for.exhibits), _names(asked_for.tasks))
     there = available(data)
     absent = tuple(dict.fromkeys(task for p in asked.plans for task in p.tasks if task not in there))
-    if tasks is not None and absent:
+    if asked_for.tasks is not None and absent:
         raise DataError(f"not there: {', '.join(absent)}", file=data, fix=f"There are: {', '.join(sorted(there))}")
     ledger = Ledger(out, whole.name)
-    frozen = loaded(backbone, *settled(ledger, backbone, device, dtype))
+    frozen = loaded(backbone, *settled(ledger, backbone, asked_for.device, asked_for.dtype))
     plans = [replace(p, tasks=tuple(task for task in p.tasks if task in there)) for p in asked.plans]
     asked = replace(asked, plans=tuple(p for p in plans if p.tasks)).on(frozen.num_layers)
     kind = frozen.device.type
@@ -353,14 +438,12 @@ def say_what(console: Any, request: Request, cut: list[str]) -> None:
     screen.notes(console, remarks)
 
 
-def launcher(
-    on: str, devices: tuple[str, ...], address: str | None, gpus: float | None, cpus: float | None
-) -> Callable[..., Iterator[dict[str, Any]]]:
+def launcher(how: How, devices: tuple[str, ...]) -> Callable[..., Iterator[dict[str, Any]]]:
     """``local`` or ``ray`` with its options."""
-    if on == "ray":
+    if how.on == "ray":
         from polytask.launch import ray
 
-        return partial(ray.run, address=address, gpus=gpus, cpus=cpus)
+        return partial(ray.run, address=how.address, gpus=how.gpus, cpus=how.cpus)
     from polytask.launch import local
 
     return partial(local.run, devices=devices)

@@ -53,6 +53,7 @@ def sweep(
     stride: options.Stride = None,
     seed: Annotated[int, typer.Option(help="The first of the seeds; it also draws what is held out.")] = 0,
     class_weights: options.ClassWeights = None,
+    keep_prefix: options.KeepPrefix = True,
     patience: options.Patience = None,
     validation: options.ValidationFile = None,
     test: Annotated[
@@ -98,6 +99,7 @@ def sweep(
         stride=stride,
         seed=seed,
         class_weights=class_weights,
+        keep_prefix=keep_prefix,
         patience=patience,
     )
     recipes = grid(

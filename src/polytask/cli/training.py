@@ -66,6 +66,7 @@ def train(
     stride: options.Stride = None,
     seed: Annotated[int, typer.Option(help="Same seed, same adapter.")] = 0,
     class_weights: options.ClassWeights = None,
+    keep_prefix: options.KeepPrefix = True,
     patience: options.Patience = None,
     tune: Annotated[
         bool, typer.Option("--tune", help="Find the learning rate and the size, as far as they are not given.")
@@ -118,6 +119,7 @@ def train(
         stride=stride,
         seed=seed,
         class_weights=class_weights,
+        keep_prefix=keep_prefix,
         patience=patience,
     )
     adapters = Store(store)

@@ -17,6 +17,7 @@ from polytask import screen
 
 if TYPE_CHECKING:
     from polytask.paper.ledger import Trial
+    from polytask.train.result import Score
 
 MOST_LINES = 8
 
@@ -42,6 +43,19 @@ def plan_table(rows: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> T
         table.add_row(row["exhibit"], *counts, *_cost(row))
     table.add_section()
     table.add_row("all", *[""] * 6, *_cost(total), style="bold")
+    return table
+
+
+def again_table(splits: Mapping[str, tuple[Score | None, Score | None]]) -> Table:
+    """The scores of an entry beside those of its trial run again."""
+    names = ("in the results", "run again", "difference")
+    table = screen.grid("", "metric", *names, right=names)
+    for split, (before, now) in splits.items():
+        if before is None or now is None:
+            table.add_row(split, "", *("diverged" if one is None else f"{one.score:.4f}" for one in (before, now)), "")
+        else:
+            apart = f"{now.score - before.score:+.4f}"
+            table.add_row(split, before.metric, f"{before.score:.4f}", f"{now.score:.4f}", apart)
     return table
 
 

@@ -7,6 +7,7 @@ share the folder of results, an interrupted pack is taken up again on any of the
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ def _cluster(address: str | None, num_cpus: int | None) -> Iterator[Any]:
     if not was_there:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told that it runs
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise PolytaskError(
                 f"the Ray cluster {address or 'here'} cannot be reached: {_first_line(error)}"

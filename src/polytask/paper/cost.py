@@ -35,7 +35,8 @@ TOGETHER = 4
 
 @dataclass(frozen=True)
 class _Counts:
-    """Mean length of a training text in tokens; rows of each split (the further test rows among them); labels."""
+    """Mean length of a training row in tokens, all its windows counted; rows of each split (the further test rows
+    among them); labels."""
 
     length: float
     train: int
@@ -83,7 +84,8 @@ class Costs:
             if trial.has_backbone:
                 some = task.train.take(drawn(len(task.train), LOOKED_AT))
                 most = min(trial.recipe["max_length"], self.backbone.max_length)
-                length = sum(encode(self.backbone.tokenizer, some, most).lengths) / len(some)
+                cut = (most, trial.recipe["long"], trial.recipe["stride"])
+                length = sum(encode(self.backbone.tokenizer, some, *cut).lengths) / len(some)
             num_test = sum(len(rows) for rows in (task.test or Rows([]), *own.also.values()))
             self._seen[key] = _Counts(length, len(task.train), len(task.validation), num_test, len(task.labels))
         return self._seen[key]

@@ -104,6 +104,7 @@ class Edition:
         span_length: tokens of a window of SQuAD.
         plans: one an exhibit.
         layers: of the backbone; top-n fine-tuning of more layers than there are is left out.
+        small_tasks: rows and epochs: tasks of which the paper has fewer training rows are trained for so many epochs.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Edition:
     max_length: int = 128
     span_length: int = 384
     layers: int = 12
+    small_tasks: tuple[int, int] = (0, 0)
 
     def plan(self, exhibit: str) -> Plan:
         """What is run for an exhibit.
@@ -136,11 +138,13 @@ class Edition:
         name = self.name + (f"-{max_rows}rows" if max_rows else "") + (f"-{epochs}epochs" if epochs else "")
         name += f"-{seeds}seeds" if seeds else ""
         plans = self.plans
+        small_tasks = self.small_tasks
         if epochs:
             plans = tuple(replace(p, units=tuple(_with(unit, "epochs", epochs) for unit in p.units)) for p in plans)
+            small_tasks = (0, 0)
         if seeds:
             plans = tuple(replace(plan, seeds=seeds) for plan in plans)
-        return replace(self, name=name, plans=plans, max_rows=max_rows or self.max_rows)
+        return replace(self, name=name, plans=plans, max_rows=max_rows or self.max_rows, small_tasks=small_tasks)
 
     def restricted(self, exhibits: Iterable[str] = (), tasks: Iterable[str] = ()) -> Edition:
         """These exhibits and tasks only, in the order of the edition.
@@ -168,7 +172,9 @@ class Edition:
         said = [f"at most {rows:,} {what} rows a task" for what, rows in most.items() if rows is not None]
         windows = "" if self.span_length == self.max_length else f" ({self.span_length} for SQuAD)"
         epochs = sorted({n for p in self.plans for u in p.units for name, v in u.grid if name == "epochs" for n in v})
+        rows, more = self.small_tasks
         passes = [f"{', '.join(map(str, epochs))} epochs"] if epochs else []
+        passes += [f"{more} epochs of tasks of fewer than {rows:,} rows"] if rows else []
         few, many = min(plan.seeds for plan in self.plans), max(plan.seeds for plan in self.plans)
         seeds = f"{few} to {many} seeds" if few < many else f"{few} seed{'s' if few > 1 else ''}"
         return [*said, f"{self.max_length} tokens{windows}", *passes, seeds]
@@ -184,7 +190,7 @@ class Edition:
             Plan(**{**plan, "tasks": tuple(plan["tasks"]), "units": tuple(map(_unit_from_json, plan["units"]))})
             for plan in values["plans"]
         )
-        return cls(**{**values, "plans": plans})
+        return cls(**{**values, "plans": plans, "small_tasks": tuple(values.get("small_tasks", (0, 0)))})
 
 
 def trials(edition: Edition, exhibit: str, tasks: Sequence[str] | None = None) -> Iterator[Trial]:
@@ -303,6 +309,9 @@ def _trial(edition: Edition, task: str, method: str, values: dict[str, Any]) -> 
         seed = values.pop("seed")
         recipe = {"method": {"name": TFIDF, **values}, "seed": seed}
     else:
+        rows, epochs = edition.small_tasks
+        if _published_rows(task) < rows:
+            values["epochs"] = epochs
         own = {field.name for field in fields(METHODS[method])}  # type: ignore[arg-type]
         start = {name: value for name, value in Recipe.paper().method.settings().items() if method == Houlsby.name}
         settings = {name: value for name, value in values.items() if name in own}
@@ -324,6 +333,11 @@ def _trial(edition: Edition, task: str, method: str, values: dict[str, Any]) -> 
         max_validation=edition.max_validation,
         max_test=edition.max_test,
     )
+
+
+def _published_rows(task: str) -> float:
+    """The training rows that a task officially has; no end of them where that is not known."""
+    return (GLUE[task] if task in GLUE else TEXT17[task]).rows[0] if task in GLUE or task in TEXT17 else float("inf")
 
 
 def identity(trial: Trial) -> str:
@@ -417,46 +431,37 @@ def _paper() -> Edition:
                 seeds=3,
                 least_units=4,
             ),
-            *_figures(adapters, ("lr", (2e-5, 1e-3, 1e-4, 5e-4, 5e-5, 2e-4)), 3, (3e-4, 3), 3),
+            *_figures(
+                adapters, ("lr", (2e-5, 1e-3, 1e-4, 5e-4, 5e-5, 2e-4)), 3, (("lr", (3e-4,)), ("epochs", (3,))), 3
+            ),
         ),
     )
 
 
 def _cpu() -> Edition:
-    """What two cores do in some hours with a small backbone."""
-    epochs = ("epochs", (5,))
-    adapters = (("lr", (1e-3, 3e-3, 3e-4)), epochs)
-    tuned = (("lr", (1e-4, 3e-5, 3e-4)), epochs)
+    """What two cores do in a day with a small backbone; docs/design.md has the reasons for its numbers."""
+    steps: tuple[Axis, ...] = (("epochs", (3,)), ("batch_size", (16,)))
+    adapters = (("lr", (1e-3, 3e-3)), *steps)
+    tuned = (("lr", (1e-4, 3e-5, 3e-4, 5e-5)), *steps)
+    sized = Unit("houlsby", (("size", (64, 8)), *adapters))
     by_importance = (64, 1, 512, 8, 128, 2, 256, 16, 4, 32)
-    few = ("crowdflower_corporate_messaging", "crowdflower_global_warming", "crowdflower_political_message", "sms_spam")
+    few = ("crowdflower_corporate_messaging", "crowdflower_global_warming", "sms_spam")
     return Edition(
         "cpu",
         (
-            Plan(
-                "table1",
-                GLUE_TASKS,
-                (Unit("houlsby", (("size", (64, 8)), *adapters)), Unit("full", tuned, (SMALL_BATCH,))),
-                settings=6,
-                seeds=2,
-                least_units=2,
-            ),
+            Plan("table1", GLUE_TASKS, (sized, Unit("full", tuned)), settings=4, seeds=2, least_units=2),
             Plan(
                 "table2",
                 tuple(TEXT17),
-                (
-                    Unit("houlsby", (("size", (64, 8)), *adapters)),
-                    Unit("full", tuned, (SMALL_BATCH,)),
-                    Unit("top", (("n", (1, 3)), *tuned)),
-                    Unit(TFIDF, (("C", (10.0, 1.0, 100.0)), ("ngrams", (2, 1))), MORE_WORDS),
-                ),
-                settings=6,
+                (sized, Unit("full", tuned), Unit("top", (("n", (1, 3)), *tuned)), Unit(TFIDF, WORDS, MORE_WORDS)),
+                settings=4,
                 seeds=2,
                 least_units=4,
             ),
             Plan(
                 "tradeoff",
-                ("CoLA", "SST-2", "MRPC", "RTE", *few),
-                _points(adapters, tuned, (("lr", (3e-3, 1e-3, 1e-2)), epochs), by_importance, (1, 3)),
+                ("CoLA", "SST-2", "MRPC", "MNLI-m", *few),
+                _points(adapters, tuned, (("lr", (3e-3, 1e-2)), *steps), by_importance, (1, 3)),
                 settings=2,
                 seeds=2,
                 least_units=5,
@@ -469,21 +474,21 @@ def _cpu() -> Edition:
                 seeds=2,
                 least_units=4,
             ),
-            *_figures(adapters, ("lr", (2e-5, 1e-3, 1e-4, 5e-4, 5e-5, 2e-4)), 3, (1e-3, 5), 2),
+            *_figures(adapters, ("lr", (2e-5, 1e-3, 1e-4, 5e-4, 5e-5, 2e-4)), 3, (("lr", (1e-3,)), *steps), 2),
         ),
         max_rows=2500,
         max_validation=500,
         max_test=2000,
         span_length=128,
+        small_tasks=(1000, 8),
     )
 
 
 def _figures(
-    adapters: tuple[Axis, ...], rates: Axis, seeds: int, at: tuple[float, int], seeds_of_grids: int
+    adapters: tuple[Axis, ...], rates: Axis, seeds: int, at: tuple[Axis, ...], seeds_of_grids: int
 ) -> tuple[Plan, ...]:
-    """Ablation, initialisation, learning rates, extensions. ``at``: rate and epochs where they are fixed."""
-    lr, epochs = ("lr", at[:1]), ("epochs", at[1:])
-    size = ("size", (64,))
+    """Ablation, initialisation, learning rates, extensions. ``at``: the rate, then the rest, where they are fixed."""
+    size, rest = ("size", (64,)), at[1:]
     spreads = ("init_std", (1e-2, 1.0, 1e-7, 1e-1, 1e-4, 1e-3, 1e-5, 1e-6))
     variants = (
         Unit("houlsby", (size, *adapters)),
@@ -493,8 +498,8 @@ def _figures(
     of_grid = len(Unit("houlsby", (size, *adapters)).settings())
     return (
         Plan(ABLATION, FIGURE_TASKS, variants[:1], of_grid, 1, 1),
-        Plan("init", FIGURE_TASKS, (Unit("houlsby", (spreads, lr, epochs)),), len(spreads[1]), seeds_of_grids, 1),
-        Plan("lr", FIGURE_TASKS, (Unit("houlsby", (rates, epochs)), Unit("full", (rates, epochs))), 6, seeds, 2),
+        Plan("init", FIGURE_TASKS, (Unit("houlsby", (spreads, *at)),), len(spreads[1]), seeds_of_grids, 1),
+        Plan("lr", FIGURE_TASKS, (Unit("houlsby", (rates, *rest)), Unit("full", (rates, *rest))), 6, seeds, 2),
         Plan("extensions", FIGURE_TASKS, variants, of_grid, seeds_of_grids, 3),
     )
 

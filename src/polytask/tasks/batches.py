@@ -81,11 +81,16 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Batch:
-    """``ids``, ``mask`` and ``types``, each ``[B, T]``; ``types`` None where the backbone takes none."""
+    """``ids``, ``mask`` and ``types``, each ``[B, T]``; ``types`` None where the backbone takes none.
+
+    Where ``states`` are given, ``[B, T, D]``, the texts stand before the backbone's ``layer``, else before its first.
+    """
 
     ids: Tensor
     mask: Tensor
     types: Tensor | None
+    states: Tensor | None = None
+    layer: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)

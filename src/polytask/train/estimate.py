@@ -7,13 +7,17 @@ for its backward pass, and the seconds of three steps, a short, a middling and a
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from polytask.backbones import Backbone
+from polytask.memory import free_bytes
 from polytask.predict import scores_of
+from polytask.prefix_cache import PrefixCache
 from polytask.tasks.task import Task
-from polytask.train.fused import free_bytes, saved_bytes
+from polytask.train.fused import saved_bytes
 from polytask.train.job import Job, attached_to
 from polytask.train.loop import step
 from polytask.train.recipe import Recipe
@@ -71,14 +75,16 @@ def estimate(backbone: Backbone, task: Task, recipe: Recipe | None = None) -> Es
     trained = sum(p.numel() for p in live.tree.parameters())
     by_size = _steps_by_size(job)
     job.step, padded = by_size[-1]
-    memory = {
-        "backbone": sum(p.nbytes for p in backbone.model.parameters()),
-        "training": COPIES * trained * job.optimizer.flat.element_size(),
-        "step": round(saved_bytes(backbone, [job]) * padded),
-    }
-    memory["total"] = sum(memory.values())
-    memory["free"] = free_bytes(backbone.device)
-    an_epoch = _training_seconds(backbone, job, by_size) + _validation_seconds(backbone, job)
+    with _own_cache(backbone):
+        memory = {
+            "backbone": sum(p.nbytes for p in backbone.model.parameters()),
+            "training": COPIES * trained * job.optimizer.flat.element_size(),
+            "step": round(saved_bytes(backbone, [job]) * padded),
+        }
+        memory["total"] = sum(memory.values())
+        memory["free"] = free_bytes(backbone.device)
+        first, later = _training_seconds(backbone, job, by_size)
+        validation = _validation_seconds(backbone, job)
     return Estimate(
         rows=len(task.train),
         texts=len(job.train),
@@ -95,7 +101,7 @@ def estimate(backbone: Backbone, task: Task, recipe: Recipe | None = None) -> Es
             "percent": 100 * live.num_trained / backbone.num_parameters,
         },
         memory_bytes=memory,
-        seconds=an_epoch * job.num_epochs,
+        seconds=first + later * (job.num_epochs - 1) + validation * job.num_epochs,
         recipe=job.recipe.to_json(),
     )
 
@@ -110,17 +116,33 @@ def _steps_by_size(job: Job) -> list[tuple[int, int]]:
     return sorted(sizes, key=lambda size: size[1])
 
 
-def _training_seconds(backbone: Backbone, job: Job, by_size: list[tuple[int, int]]) -> float:
-    """Of the steps of an epoch: the mean of one from the middle of each third, times their number."""
+@contextmanager
+def _own_cache(backbone: Backbone) -> Iterator[None]:
+    """Within the block no text's prefix is kept but what is computed in it; afterwards what was kept before is."""
+    before, backbone.prefixes = backbone.prefixes, PrefixCache()
+    try:
+        yield
+    finally:
+        backbone.prefixes = before
+
+
+def _training_seconds(backbone: Backbone, job: Job, by_size: list[tuple[int, int]]) -> tuple[float, float]:
+    """Of the steps of the first epoch, and of a later one, for which the frozen prefix was kept if it is to be.
+
+    The mean of one step from the middle of each third, times their number.
+    """
     middles = [len(by_size) * sixth // 6 for sixth in (1, 3, 5)]
-    seconds = []
+    seconds: list[float] = []
     with attached_to(backbone, [job]) as attached:
-        for at in (middles[0], *middles):  # the first one also warms up
+        for at in (middles[0], *middles, *(middles if job.first_layer else ())):  # the first one also warms up
+            if len(seconds) == 1:
+                backbone.prefixes.clear()
             job.step = by_size[at][0]
             started = time.perf_counter()
             step(backbone, attached, [job])
             seconds.append(time.perf_counter() - started)
-    return sum(seconds[1:]) / len(middles) * len(by_size)
+    first, later = sum(seconds[1:4]), sum(seconds[-3:])
+    return first / len(middles) * len(by_size), later / len(middles) * len(by_size)
 
 
 def _validation_seconds(backbone: Backbone, job: Job) -> float:
@@ -131,5 +153,6 @@ def _validation_seconds(backbone: Backbone, job: Job) -> float:
     asked = job.validation.take(some)
     started = time.perf_counter()
     with attached_to(backbone, [job]) as attached:
-        scores_of(backbone, attached, {job.name: job.live}, asked, [job.name] * len(asked))
+        keep = job.recipe.keep_prefix
+        scores_of(backbone, attached, {job.name: job.live}, asked, [job.name] * len(asked), keep_prefix=keep)
     return (time.perf_counter() - started) * sum(lengths) / sum(asked.lengths)

@@ -6,7 +6,6 @@ step is one forward and one backward pass over the next rows of all jobs that ta
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from polytask.adapter import Adapter
 from polytask.backbones import Backbone
 from polytask.errors import RecipeError
+from polytask.memory import free_bytes
 from polytask.tasks.batches import Encodings
 from polytask.tasks.task import Task
 from polytask.train.checkpoint import Checkpoint
@@ -86,18 +86,6 @@ def saved_bytes(backbone: Backbone, jobs: Sequence[Job]) -> float:
         _, num_tokens = forward(backbone, attached, jobs)
     weights = {p.untyped_storage().data_ptr() for p in backbone.model.parameters()}
     return sum(size for pointer, size in kept.items() if pointer not in weights) / num_tokens
-
-
-def free_bytes(device: torch.device) -> int:
-    """Memory that is free on a device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        with open("/proc/meminfo", encoding="utf-8") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def _by_task(jobs: Sequence[tuple[Task, Recipe]]) -> dict[str, tuple[Task, Recipe]]:

@@ -88,6 +88,11 @@ class Job:
         return self.step >= self.num_steps or is_stale or self.failure is not None
 
     @property
+    def first_layer(self) -> int:
+        """The layer that its steps begin with; what goes into it is kept."""
+        return self.live.lowest if self.recipe.keep_prefix else 0
+
+    @property
     def padding(self) -> float:
         """The mean share of padding in the batches of its steps."""
         return self.padding_sum / max(self.step, 1)
@@ -101,6 +106,12 @@ class Job:
     def batch_tokens(self) -> int:
         """The most tokens that a step of it takes."""
         return self.recipe.batch_size * max(self.train.lengths)
+
+    @property
+    def next_shape(self) -> tuple[int, int]:
+        """Rows of the step to come, and tokens of its longest."""
+        rows = self.rows()
+        return len(rows), max(len(self.train.ids[row]) for row in rows)
 
     def rows(self) -> list[int]:
         """The training rows of the step to come."""

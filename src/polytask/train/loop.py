@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from polytask.adapter import Adapter
@@ -22,8 +23,10 @@ from polytask.attach import Attached
 from polytask.backbones import Backbone
 from polytask.errors import DataError, RecipeError
 from polytask.live import LiveAdapter, encode_batch
+from polytask.memory import kept as kept_memory
 from polytask.methods import described
 from polytask.predict import scores_of
+from polytask.prefix import entering
 from polytask.routing import Route
 from polytask.tasks.batches import Encoded, collate
 from polytask.tasks.chance import interval
@@ -75,6 +78,10 @@ class Failed:
 
 
 Event = Step | Evaluated | Failed
+MOST_TOKENS = {"cpu": 4096}
+MOST_TOKENS_ELSEWHERE = 1 << 18
+"""Tokens with their padding beyond which jobs on a device do not share a pass."""
+
 Progress = Callable[[Event], None]
 
 
@@ -169,9 +176,9 @@ def run(backbone: Backbone, jobs: Sequence[Job], *, budget_tokens: int | None = 
     At any time so many jobs take part as fit ``budget_tokens`` of a step; one that is done leaves and the next
     enters. Between two events every job is between two of its steps.
     """
-    with attached_to(backbone, jobs) as attached:
+    with kept_memory(), attached_to(backbone, jobs) as attached, backbone.prefixes.in_use():
         while active := admitted(jobs, budget_tokens):
-            for together in sharing(active):
+            for together in packed(sharing(active), backbone.device):
                 yield from _round(backbone, attached, together)
 
 
@@ -189,10 +196,29 @@ def admitted(jobs: Sequence[Job], budget_tokens: int | None) -> list[Job]:
 
 
 def sharing(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs that share a forward pass: all with deltas; each that replaces backbone parameters has its own."""
-    together = [job for job in jobs if not job.live.copies]
-    alone = [[job] for job in jobs if job.live.copies]
-    return [together, *alone] if together else alone
+    """Jobs that share a forward pass: those with deltas that begin with the same layer.
+
+    Each that replaces backbone parameters has its own.
+    """
+    together: dict[int, list[Job]] = {}
+    for job in jobs:
+        if not job.live.copies:
+            together.setdefault(job.first_layer, []).append(job)
+    return [*together.values(), *([job] for job in jobs if job.live.copies)]
+
+
+def packed(groups: Sequence[Sequence[Job]], device: torch.device) -> Iterator[list[Job]]:
+    """Groups whose next rows are so many tokens that nothing is gained by one pass (benchmarks/fused.py), cut up."""
+    most = MOST_TOKENS.get(device.type, MOST_TOKENS_ELSEWHERE)
+    for group in groups:
+        pack: list[Job] = []
+        for job in group:
+            lengths = [other.next_shape for other in (*pack, job)]
+            if pack and sum(rows for rows, _ in lengths) * max(tokens for _, tokens in lengths) > most:
+                yield pack
+                pack = []
+            pack.append(job)
+        yield pack
 
 
 def _round(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> Iterator[Event]:
@@ -234,11 +260,14 @@ def step(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tuple[l
 def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tuple[list[Tensor], int]:
     """The loss of every job's next rows, from one forward pass, and the tokens of the batch with its padding."""
     taken = [(job, job.rows()) for job in jobs]
-    batch = collate([(job.train, rows) for job, rows in taken], backbone.tokenizer.pad_token_id or 0, backbone.device)
+    parts = [(job.train, rows) for job, rows in taken]
+    batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device)
+    batch = entering(backbone, batch, parts, jobs[0].first_layer)
     firsts = list(itertools.accumulate((len(rows) for _, rows in taken), initial=0))
     draws = tuple(job.draw(first, rows) for first, (job, rows) in zip(firsts, taken))
     route = Route.of(None if job.live.copies else job.name for job, rows in taken for _ in rows)
-    backbone.model.train()
+    if not backbone.model.training:
+        backbone.model.train()
     with attached.routed(route), backbone.noise.drawn(draws):
         hidden, pooled = encode_batch(backbone, batch, jobs[0].live)
     for job in jobs:
@@ -252,23 +281,39 @@ def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tupl
 
 def validate(backbone: Backbone, attached: Attached, job: Job) -> float:
     """The score of a job's present parameters on its validation rows."""
-    return score_on(backbone, attached, job.live, job.name, job.task, job.task.validation, job.validation)
+    task, keep = job.task, job.recipe.keep_prefix
+    return score_on(backbone, attached, job.live, job.name, task, task.validation, job.validation, keep_prefix=keep)
 
 
 def score_on(
-    backbone: Backbone, attached: Attached, live: LiveAdapter, name: str, task: Task, rows: Rows, encoded: Encoded
+    backbone: Backbone,
+    attached: Attached,
+    live: LiveAdapter,
+    name: str,
+    task: Task,
+    rows: Rows,
+    encoded: Encoded,
+    *,
+    keep_prefix: bool = False,
 ) -> float:
     """The task's metric over labelled rows, answered by the adapter attached as ``name``."""
-    predictions = predictions_of(backbone, attached, live, name, encoded)
+    predictions = predictions_of(backbone, attached, live, name, encoded, keep_prefix=keep_prefix)
     return score(task.metric, task.kind, labels_of(rows, task), predictions, num_labels=len(task.labels))
 
 
 def predictions_of(
-    backbone: Backbone, attached: Attached, live: LiveAdapter, name: str, encoded: Encoded
+    backbone: Backbone,
+    attached: Attached,
+    live: LiveAdapter,
+    name: str,
+    encoded: Encoded,
+    *,
+    keep_prefix: bool = False,
 ) -> list[Target]:
     """What the adapter attached as ``name`` answers, in the form that targets have."""
     backbone.model.eval()
-    scores = scores_of(backbone, attached, {name: live}, encoded, [name] * encoded.num_rows)
+    names = [name] * encoded.num_rows
+    scores = scores_of(backbone, attached, {name: live}, encoded, names, keep_prefix=keep_prefix)
     return [live.head.prediction(row) for row in scores]
 
 
@@ -283,7 +328,8 @@ def surely_scored(backbone: Backbone, job: Job, rows: Rows, encoded: Encoded, va
     """The score of a trained job on labelled rows with its interval; ``value`` is the score where it is known."""
     task = job.task
     with attached_to(backbone, [job]) as attached:
-        predictions = predictions_of(backbone, attached, job.live, job.name, encoded)
+        keep = job.recipe.keep_prefix
+        predictions = predictions_of(backbone, attached, job.live, job.name, encoded, keep_prefix=keep)
     of = (task.metric, task.kind, labels_of(rows, task), predictions)
     value = score(*of, num_labels=len(task.labels)) if value is None else value
     return Score(task.metric, value, len(rows), interval(*of, num_labels=len(task.labels)))

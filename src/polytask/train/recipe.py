@@ -52,6 +52,8 @@ class Recipe:
         epsilon: Adam's.
         bias_correction: Adam as published; without it as in BERT's code.
         head_dropout: on what the head reads: the pooled text, or each token.
+        keep_prefix: the layers below the lowest one in which something is trained run without dropout, and what comes
+            out of them is computed once a text and kept (``polytask.prefix``). Changes nothing where there are none.
         class_weights: ``balanced`` weighs each class by the inverse of its frequency.
         patience: stop after so many epochs without a better validation score. None: never.
     """
@@ -70,6 +72,7 @@ class Recipe:
     epsilon: float = 1e-6
     bias_correction: bool = True
     head_dropout: float = 0.1
+    keep_prefix: bool = True
     class_weights: str | None = None
     patience: int | None = None
 
@@ -86,6 +89,7 @@ class Recipe:
             "clip": self.clip > 0,
             "epsilon": self.epsilon > 0,
             "head_dropout": 0 <= self.head_dropout < 1,
+            "keep_prefix": isinstance(self.keep_prefix, bool),
             "class_weights": self.class_weights in (None, "balanced"),
             "patience": self.patience is None or self.patience >= 1,
         }
@@ -95,12 +99,13 @@ class Recipe:
 
     @classmethod
     def paper(cls, *, lr: float = 3e-4, epochs: int = 20, size: int = 64, seed: int = 0) -> Recipe:
-        """The 2019 protocol: tanh-GELU, Adam without bias correction, batches of 32, 128 tokens.
+        """The 2019 protocol: tanh-GELU, Adam without bias correction, batches of 32, 128 tokens, dropout in all layers.
 
         Learning rate, epochs and size are what the paper sweeps: {3e-5, 3e-4, 3e-3} × {3, 20} × {8, 64, 256}.
         """
         method = Houlsby(size=size, activation="gelu_tanh", init_std=1e-2)
-        return cls(method, lr=lr, epochs=epochs, seed=seed, max_length=128, bias_correction=False)
+        settings = {"max_length": 128, "bias_correction": False, "keep_prefix": False}
+        return cls(method, lr=lr, epochs=epochs, seed=seed, **settings)  # type: ignore[arg-type]
 
     def fitted(self, kind: Kind, max_length: int) -> Recipe:
         """The same recipe for a task of this kind, in texts of at most ``max_length`` tokens, with its stride chosen.
@@ -156,6 +161,7 @@ _RANGES = {
     "clip": "Give a positive number",
     "epsilon": "Give a positive number",
     "head_dropout": "Give a rate from 0 and below 1",
+    "keep_prefix": "Give True or False",
     "class_weights": "Give 'balanced' or nothing",
     "patience": "Give a whole number of epochs from 1",
 }

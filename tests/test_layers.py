@@ -1,0 +1,133 @@
+"""The fast way through a layer is Hugging Face's way: the same answers, the same gradients, the same dropout."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from polytask.attach import Attached
+from polytask.backbones import Backbone, load_backbone
+from polytask.frozen import PACKS, Frozen
+from polytask.layers import KNOWN, FastLayer
+from polytask.live import LiveAdapter, encode_batch
+from polytask.methods import METHODS, DeltaMethod
+from polytask.noise import Draw
+from polytask.routing import Route
+from polytask.tasks.batches import collate, encode
+from polytask.tasks.task import Rows
+
+DELTA_METHODS = [name for name, method in METHODS.items() if issubclass(method, DeltaMethod)]
+TEXTS = Rows(["good film", "the plot was not great at all", "a", "win cash now free prize"])
+
+
+class Case:
+    """A tiny backbone in float64 with two adapters of one method, and a batch with padding."""
+
+    def __init__(self, folder: Path, method: str) -> None:
+        self.backbone: Backbone = load_backbone(folder, device="cpu", dtype="float64")
+        self.attached = Attached(self.backbone.model, self.backbone.row, self.backbone.noise)
+        self.live: list[LiveAdapter] = []
+        for name in "ab":
+            live = LiveAdapter(self.backbone, METHODS[method](), "classification", ("no", "yes"), key=(0, name))
+            generator = torch.Generator().manual_seed(len(self.live))
+            with torch.no_grad():
+                for parameter in live.tree.parameters():
+                    parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+            self.live.append(live)
+            self.attached.add(name, live.deltas)
+        self.batch = collate([(encode(self.backbone.tokenizer, TEXTS, 32), range(4))], 0, self.backbone.device)
+
+    def gradients(self, route: str) -> list[Tensor]:
+        """What comes out in training, dropout on, and the gradients of all deltas."""
+        self.backbone.model.train()
+        num_tokens = self.batch.ids.shape[1]
+        draws = (Draw(slice(0, 3), ("one", 5), num_tokens), Draw(slice(3, 4), ("two", 5), num_tokens))
+        with self.attached.routed(Route.of(route)), self.backbone.noise.drawn(draws):
+            hidden, _ = encode_batch(self.backbone, self.batch)
+        weights = torch.linspace(-1, 1, hidden.numel(), dtype=hidden.dtype).view_as(hidden)
+        parameters = [p for live in self.live for delta in live.deltas.values() for p in delta.parameters()]
+        grads = torch.autograd.grad((hidden * weights).sum(), parameters, allow_unused=True)
+        return [hidden.detach(), *(torch.zeros_like(p) if g is None else g for g, p in zip(grads, parameters))]
+
+    def answers(self, route: str) -> Tensor:
+        """What comes out in evaluation."""
+        self.backbone.model.eval()
+        with torch.inference_mode(), self.attached.routed(Route.of(None if name == "-" else name for name in route)):
+            return encode_batch(self.backbone, self.batch)[0]
+
+
+@contextmanager
+def slowly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hugging Face's way for all layers."""
+    with monkeypatch.context() as patched:
+        patched.setattr(FastLayer, "holds", lambda *_: False)
+        yield
+
+
+@pytest.mark.parametrize("method", DELTA_METHODS)
+@pytest.mark.parametrize("architecture", KNOWN)
+def test_answers_and_gradients_are_those_of_the_slow_way(
+    architecture: str, method: str, folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(folder_of(architecture), method)
+    fast = [case.answers("ab-b"), *case.gradients("abab"), *case.gradients("aaaa")]
+    with slowly(monkeypatch):
+        slow = [case.answers("ab-b"), *case.gradients("abab"), *case.gradients("aaaa")]
+    for ours, theirs in zip(fast, slow, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_the_fast_way_is_taken(tiny_bert_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    fast = FastLayer.fast
+    monkeypatch.setattr(FastLayer, "fast", lambda self, *args: taken.append(self.number) or fast(self, *args))
+    case = Case(tiny_bert_folder, "houlsby")
+    case.gradients("abab")
+    case.answers("ab-b")
+    assert taken == [0, 1, 0, 1]
+
+
+def test_a_frozen_norm_is_not_computed_where_every_row_has_its_own(
+    tiny_bert_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(tiny_bert_folder, "houlsby")
+    norms: list[int] = []
+    layer_norm = torch.nn.functional.layer_norm
+    monkeypatch.setattr(torch.nn.functional, "layer_norm", lambda *a, **k: norms.append(1) or layer_norm(*a, **k))
+    case.answers("aaaa")
+    all_own = len(norms)
+    case.answers("aa-a")
+    assert len(norms) - all_own > all_own
+
+
+@pytest.mark.skipif(not PACKS, reason="this build of torch has no packed layout")
+def test_a_packed_weight_follows_the_linear_it_was_made_of() -> None:
+    linear = torch.nn.Linear(64, 96).to(torch.bfloat16).requires_grad_(False)
+    frozen = Frozen(linear)
+    x = torch.randn(40, 64).to(torch.bfloat16)
+    torch.testing.assert_close(frozen(x), linear(x), rtol=0.02, atol=0.02)
+    linear.weight.mul_(-2.0)
+    torch.testing.assert_close(frozen(x), linear(x), rtol=0.02, atol=0.04)
+
+
+def test_linears_side_by_side_are_one_product_of_all() -> None:
+    linears = [torch.nn.Linear(8, 4).double() for _ in range(3)]
+    x = torch.randn(5, 8, dtype=torch.float64)
+    torch.testing.assert_close(Frozen(*linears)(x), torch.cat([linear(x) for linear in linears], 1))
+
+
+def test_the_model_keeps_no_attached_object_alive(tiny_bert_folder: Path) -> None:
+    case = Case(tiny_bert_folder, "houlsby")
+    fast = case.backbone.model.get_submodule("encoder.layer.0").forward.__self__
+    assert len(fast.attached) == 1
+    for name in "ab":
+        case.attached.remove(name)
+    del case.attached
+    gc.collect()
+    assert len(fast.attached) == 0

@@ -1,0 +1,65 @@
+"""Freed memory stays within the block and is given back after it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from polytask import memory
+
+FAULTS = """
+import resource, torch
+from polytask.memory import kept
+from contextlib import nullcontext
+def faults(block):
+    with block:
+        for turn in range(12):
+            if turn == 6:
+                before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            parts = [torch.ones(1 << 20) for _ in range(30)]
+            del parts
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+def resident():
+    return int(open("/proc/self/statm").read().split()[1])
+without, within = faults(nullcontext()), faults(kept())
+print(without, within, resident())
+"""
+
+
+@pytest.mark.skipif(memory._libc is None or sys.platform != "linux", reason="glibc on Linux only")
+def test_memory_that_was_freed_is_not_asked_for_again_within_the_block() -> None:
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    without, within, _ = map(int, done.stdout.split())
+    assert 10 * within < without
+
+
+GIVEN_BACK = """
+import torch
+from polytask.memory import kept
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+torch.ones(1)
+before = resident()
+with kept():
+    with kept():
+        parts = [torch.ones(1 << 20) for _ in range(60)]
+        del parts
+    held = resident()
+print(held - before, resident() - before)
+"""
+
+
+@pytest.mark.skipif(memory._libc is None or sys.platform != "linux", reason="glibc on Linux only")
+def test_it_is_given_back_at_the_end_of_the_outermost_block() -> None:
+    done = subprocess.run([sys.executable, "-c", GIVEN_BACK], capture_output=True, text=True, check=True)
+    held, left = map(int, done.stdout.split())
+    assert held > 200 << 20
+    assert left < 40 << 20
+
+
+def test_where_there_is_no_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_libc", None)
+    with memory.kept():
+        pass
