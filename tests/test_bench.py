@@ -39,7 +39,7 @@ def test_rounds_go_on_until_the_time_is_over_and_are_three_at_least() -> None:
 def test_drawn_lengths_have_the_quantiles_of_the_data_set(name: str) -> None:
     lengths = sorted(TEXTS[name].lengths(4000))
     for at, expected in enumerate(TEXTS[name].vigintiles[1:-1], 1):
-        assert lengths[at * 200] == pytest.approx(expected, abs=2)
+        assert lengths[at * 200] == pytest.approx(expected, rel=0.1, abs=1)
 
 
 def test_a_sample_of_batches_is_as_long_as_all_of_them(backbone: Backbone) -> None:

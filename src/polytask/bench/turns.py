@@ -22,7 +22,7 @@ def rounds(runs: Mapping[str, Run], told: Callable[[], object] = lambda: None) -
             runs[name]()
             taken[name] = time.perf_counter() - start
             told()
-        yield taken
+        yield {name: taken[name] for name in names}
 
 
 def alternated(runs: Mapping[str, Run], num_rounds: int) -> dict[str, float]:
