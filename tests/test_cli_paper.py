@@ -113,7 +113,7 @@ def test_an_entry_is_run_again_by_its_key(place: Path) -> None:
 
 def test_verbs_stand_in_the_order_of_a_reproduction() -> None:
     shown = succeeded("paper", "--help")
-    places = [shown.index(f" {verb} ") for verb in ("plan", "run", "show", "report", "all", "rerun", "submit")]
+    places = [shown.index(f"│ {verb} ") for verb in ("plan", "run", "show", "report", "all", "rerun", "submit")]
     assert places == sorted(places)
 
 

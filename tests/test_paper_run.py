@@ -367,7 +367,7 @@ def test_a_checkpoint_that_cannot_be_read_starts_its_trial_over(folder: Path, ba
     "launch",
     [
         pytest.param(partial(local.run, devices=("cpu", "cpu")), id="processes"),
-        pytest.param(partial(on_ray.run, cpus=1, num_cpus=2), id="ray", marks=needs_ray),
+        pytest.param(partial(on_ray.run, cpus=1, num_cpus=1), id="ray", marks=needs_ray),
     ],
 )
 def test_every_launcher_gives_the_same_entries(launch: Any, done: Path, folder: Path, backbone: Backbone) -> None:

@@ -63,7 +63,9 @@ Tasks = Annotated[
 Budget = Annotated[
     float | None, typer.Option("--budget", metavar="HOURS", help="Cut what does not fit, alike for all methods.")
 ]
-MaxRows = Annotated[int | None, typer.Option("--max-rows", help="Another cap on training rows: an edition of its own.")]
+MaxRows = Annotated[
+    int | None, typer.Option("--max-rows", help="Another cap on the rows of each split: an edition of its own.")
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every trial: an edition of its own.")]
 Seeds = Annotated[int | None, typer.Option("--seeds", help="Seeds of every setting: an edition of its own.")]
 Launcher = Annotated[str, typer.Option("--on", help="local or ray.")]

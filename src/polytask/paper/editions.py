@@ -134,7 +134,7 @@ class Edition:
         return replace(self, plans=plans, layers=layers)
 
     def limited(self, *, max_rows: int | None = None, epochs: int | None = None, seeds: int | None = None) -> Edition:
-        """The same with other caps, under a name of its own that says so."""
+        """The same with other caps, under a name of its own that says so. ``max_rows`` is of every split."""
         name = self.name + (f"-{max_rows}rows" if max_rows else "") + (f"-{epochs}epochs" if epochs else "")
         name += f"-{seeds}seeds" if seeds else ""
         plans = self.plans
@@ -144,7 +144,13 @@ class Edition:
             small_tasks = (0, 0)
         if seeds:
             plans = tuple(replace(plan, seeds=seeds) for plan in plans)
-        return replace(self, name=name, plans=plans, max_rows=max_rows or self.max_rows, small_tasks=small_tasks)
+        caps = {}
+        if max_rows:
+            own = {what: getattr(self, what) for what in ("max_rows", "max_validation", "max_test")}
+            caps = {
+                what: max_rows if cap is None or what == "max_rows" else min(max_rows, cap) for what, cap in own.items()
+            }
+        return replace(self, name=name, plans=plans, small_tasks=small_tasks, **caps)
 
     def restricted(self, exhibits: Iterable[str] = (), tasks: Iterable[str] = ()) -> Edition:
         """These exhibits and tasks only, in the order of the edition.
@@ -440,9 +446,9 @@ def _paper() -> Edition:
 
 def _cpu() -> Edition:
     """What two cores do in a day with a small backbone; docs/design.md has the reasons for its numbers."""
-    steps: tuple[Axis, ...] = (("epochs", (3,)), ("batch_size", (16,)))
-    adapters = (("lr", (1e-3, 3e-3)), *steps)
-    tuned = (("lr", (1e-4, 3e-5, 3e-4, 5e-5)), *steps)
+    epochs = ("epochs", (3,))
+    adapters = (("lr", (1e-3, 3e-4)), epochs)
+    tuned = (("lr", (1e-4, 3e-5, 3e-4, 5e-5)), epochs)
     sized = Unit("houlsby", (("size", (64, 8)), *adapters))
     by_importance = (64, 1, 512, 8, 128, 2, 256, 16, 4, 32)
     few = ("crowdflower_corporate_messaging", "crowdflower_global_warming", "sms_spam")
@@ -461,7 +467,7 @@ def _cpu() -> Edition:
             Plan(
                 "tradeoff",
                 ("CoLA", "SST-2", "MRPC", "MNLI-m", *few),
-                _points(adapters, tuned, (("lr", (3e-3, 1e-2)), *steps), by_importance, (1, 3)),
+                _points(adapters, tuned, (("lr", (3e-3, 1e-3)), epochs), by_importance, (1, 3)),
                 settings=2,
                 seeds=2,
                 least_units=5,
@@ -474,7 +480,7 @@ def _cpu() -> Edition:
                 seeds=2,
                 least_units=4,
             ),
-            *_figures(adapters, ("lr", (2e-5, 1e-3, 1e-4, 5e-4, 5e-5, 2e-4)), 3, (("lr", (1e-3,)), *steps), 2),
+            *_figures(adapters, ("lr", (2e-5, 1e-3, 1e-4, 5e-4, 5e-5, 2e-4)), 3, (("lr", (1e-3,)), epochs), 2),
         ),
         max_rows=2500,
         max_validation=500,
