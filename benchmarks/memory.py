@@ -58,7 +58,7 @@ def of_training(args: argparse.Namespace, scratch: Path) -> Iterator[dict[str, A
 def peak(contender: Contender, num_batches: int) -> dict[str, Any]:
     """Of two passes over the batches: optimizers and caches are there in the second."""
     try:
-        loaded = contender.wait().ask({"memory": True})
+        loaded = contender.ask({"memory": True})
         for _ in range(2):
             contender.ask({"run": list(range(num_batches))})
         after = contender.ask({"memory": True})
@@ -88,8 +88,8 @@ def of_adapters(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     for name in names:
         tasks.load(name)
     load_s, taken = time.perf_counter() - start, memory()["now_bytes"] - before
-    same = [answer_s(tasks, names[0]) for _ in range(args.switches)]
-    switched = [answer_s(tasks, names[(7 * at) % args.adapters]) for at in range(1, args.switches + 1)]
+    asked = [names[(7 * at) % args.adapters] for at in range(1, args.switches + 1)]
+    switched, same = zip(*((answer_s(tasks, name), answer_s(tasks, name)) for name in asked), strict=True)
     cold = [cold_start_s(folder, scratch / "adapters", args) for _ in range(3)]
     return {
         "model": args.model,
