@@ -47,6 +47,14 @@ def test_neighbouring_numbers_are_independent() -> None:
         assert (dropped[:-lag] * dropped[lag:]).mean().item() == pytest.approx(0.01, abs=0.0006)
 
 
+def test_neither_rows_nor_columns_resemble_each_other() -> None:
+    """Our words are made of one word a row and one a column: no two of either may go together for it."""
+    dropped = (keep_mask((1024, 1024), 0.1, ("n",), torch.empty(0)) == 0).float()
+    for numbers in (dropped, dropped.T):
+        correlations = torch.corrcoef(numbers).fill_diagonal_(0)
+        assert correlations.abs().max().item() * 1024**0.5 < 7  # the largest of independent ones is about 5.3
+
+
 def test_seeds_are_the_same_on_every_machine() -> None:
     assert key_seed(0, "a", 1) == 1497209822362405998
     assert key_seed(0, "a", 1) != key_seed(0, "a1")

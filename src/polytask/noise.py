@@ -21,6 +21,7 @@ Key = tuple[object, ...]
 LEVELS = 1 << 16
 TABLE_WIDTH = 256
 STIR = -7046029254386353131
+NEXT = 3
 
 
 def key_seed(*key: object) -> int:
@@ -37,14 +38,17 @@ def random_bits(numbers: int, key: Key, device: torch.device) -> Tensor:
     """``numbers`` times 16 random bits, int16, as a function of ``key``.
 
     Words of 64 bits are drawn for the rows and for the columns of a table; a cell is the one exclusive-or the other,
-    stirred by a multiplication with an odd constant. Two passes over memory on all cores: one number after another
-    on one core takes five times as long (benchmarks/noise.py, which also tests what comes out).
+    stirred by a multiplication with an odd constant. That carries bits upwards only, so each number takes in another,
+    of the next word's highest bits down to its lowest: without it columns of a mask resemble each other. Three passes
+    over memory on all cores; one number after another on one core takes longer (benchmarks/noise.py, which also tests
+    what comes out).
     """
-    rows = -(-numbers // (4 * TABLE_WIDTH))
+    rows = -(-(numbers + NEXT) // (4 * TABLE_WIDTH))
     drawn = torch.empty(rows + TABLE_WIDTH, dtype=torch.int64, device=device)
     drawn.random_(-(1 << 63), None, generator=keyed_generator(*key, device=device))
     words = drawn[:rows, None] ^ drawn[None, rows:]
-    return words.mul_(STIR).view(torch.int16).view(-1)[:numbers]
+    flat = words.mul_(STIR).view(torch.int16).view(-1)
+    return flat[:numbers] ^ flat[NEXT : numbers + NEXT]
 
 
 def keep_mask(shape: tuple[int, ...], rate: float, key: Key, like: Tensor) -> Tensor:
