@@ -56,8 +56,9 @@ bench: .venv/demo.stamp
 	@$(BIN)/python benchmarks/train_speed.py $(QUICK)
 	@$(BIN)/python benchmarks/mixed_inference.py $(QUICK)
 	@$(BIN)/python benchmarks/fused.py
-	@[ ! -e benchmarks/prefix.py ] || $(BIN)/python benchmarks/prefix.py
+	@$(BIN)/python benchmarks/prefix.py
 	@$(BIN)/python benchmarks/memory.py
 	@$(BIN)/python benchmarks/products.py
+	@$(BIN)/python benchmarks/sizes.py
 	@$(BIN)/python benchmarks/noise.py
 	@$(BIN)/python benchmarks/report.py

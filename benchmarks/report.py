@@ -154,6 +154,24 @@ EXHIBITS = {
             "packed is ×": "packed_is",
         },
     ),
+    "softmax": Exhibit(
+        "softmax.csv",
+        "python benchmarks/sizes.py",
+        "Torch's softmax over rows of so many bf16 numbers, 312 times as many rows; `grid` is how long we make such rows.",
+        {"tokens": "tokens", "softmax, ms": "softmax_ms", "ns a number": "ns_a_number", "grid": "grid"},
+    ),
+    "new-sizes": Exhibit(
+        "new-sizes.csv",
+        "python benchmarks/sizes.py",
+        "A bf16 product of `[M, 384] × [384, 1536]` (`backward`: with the weight as it is): µs when this `M` comes for "
+        "the first time, and later.",
+        {
+            "product": "product",
+            "first, µs": "first_us",
+            "later, µs": "later_us",
+            "first over later": "first_over_later",
+        },
+    ),
     "noise": Exhibit(
         "noise.csv",
         "python benchmarks/noise.py",

@@ -136,13 +136,13 @@ def test_dropout_of_a_row_does_not_depend_on_its_company(architecture: str, fold
     encoded = encode(setup.backbone.tokenizer, TEXTS, 32)
     lengths = encoded.lengths
     alone_batch = collate([(encoded, [0, 2])], 0, setup.backbone.device)
-    own = max(lengths[0], lengths[2])
-    assert own < max(lengths)
+    own, others = (lengths[0], lengths[2]), (lengths[1], lengths[3])
+    assert max(own) < max(lengths)
     key = (3, "job", 5)
     with setup.backbone.noise.drawn((Draw(slice(0, 2), key, own),)):
         alone = setup.hidden("aa", batch=alone_batch)
     mixed_batch = collate([(encoded, [1, 3]), (encoded, [0, 2])], 0, setup.backbone.device)
-    with setup.backbone.noise.drawn((Draw(slice(0, 2), (4, "other", 5), max(lengths)), Draw(slice(2, 4), key, own))):
+    with setup.backbone.noise.drawn((Draw(slice(0, 2), (4, "other", 5), others), Draw(slice(2, 4), key, own))):
         mixed = setup.hidden("-" * 2 + "aa", batch=mixed_batch)
     assert not torch.equal(alone, setup.hidden("aa", batch=alone_batch))
     for row, at in enumerate((0, 2)):

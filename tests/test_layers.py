@@ -14,7 +14,7 @@ from torch import Tensor
 from polytask.attach import Attached
 from polytask.backbones import Backbone, load_backbone
 from polytask.frozen import PACKS, Frozen
-from polytask.layers import KNOWN, FastLayer
+from polytask.layers import KNOWN, FastLayer, fast_way
 from polytask.live import LiveAdapter, encode_batch
 from polytask.methods import METHODS, DeltaMethod
 from polytask.noise import Draw
@@ -46,10 +46,10 @@ class Case:
     def gradients(self, route: str) -> list[Tensor]:
         """What comes out in training, dropout on, and the gradients of all deltas."""
         self.backbone.model.train()
-        num_tokens = self.batch.ids.shape[1]
-        draws = (Draw(slice(0, 3), ("one", 5), num_tokens), Draw(slice(3, 4), ("two", 5), num_tokens))
+        lengths = tuple(self.batch.mask.sum(1).tolist())
+        draws = (Draw(slice(0, 3), ("one", 5), lengths[:3]), Draw(slice(3, 4), ("two", 5), lengths[3:]))
         with self.attached.routed(Route.of(route)), self.backbone.noise.drawn(draws):
-            hidden, _ = encode_batch(self.backbone, self.batch)
+            hidden = encode_batch(self.backbone, self.batch)[0][self.batch.mask.bool()]
         weights = torch.linspace(-1, 1, hidden.numel(), dtype=hidden.dtype).view_as(hidden)
         parameters = [p for live in self.live for delta in live.deltas.values() for p in delta.parameters()]
         grads = torch.autograd.grad((hidden * weights).sum(), parameters, allow_unused=True)
@@ -59,7 +59,7 @@ class Case:
         """What comes out in evaluation."""
         self.backbone.model.eval()
         with torch.inference_mode(), self.attached.routed(Route.of(None if name == "-" else name for name in route)):
-            return encode_batch(self.backbone, self.batch)[0]
+            return encode_batch(self.backbone, self.batch)[0][self.batch.mask.bool()]
 
 
 @contextmanager
@@ -124,7 +124,8 @@ def test_linears_side_by_side_are_one_product_of_all() -> None:
 
 def test_the_model_keeps_no_attached_object_alive(tiny_bert_folder: Path) -> None:
     case = Case(tiny_bert_folder, "houlsby")
-    fast = case.backbone.model.get_submodule("encoder.layer.0").forward.__self__
+    fast = fast_way(case.backbone.model.get_submodule("encoder.layer.0"))
+    assert fast is not None
     assert len(fast.attached) == 1
     for name in "ab":
         case.attached.remove(name)

@@ -64,7 +64,7 @@ def test_without_training_or_noise_nothing_is_dropped() -> None:
     noise, x = Noise(), torch.ones(4, 3)
     dropout = KeyedDropout(0.5, "site", noise)
     assert torch.equal(dropout.eval()(x), x)
-    with noise.drawn((Draw(slice(0, 2), (1,), 1),)):
+    with noise.drawn((Draw(slice(0, 2), (1,), (1, 1)),)):
         assert torch.equal(dropout.eval()(x), x)
         dropped = dropout.train()(torch.ones(400, 3))
         assert torch.equal(dropped[2:], torch.ones(398, 3))

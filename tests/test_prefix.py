@@ -14,6 +14,7 @@ from torch import Tensor
 from polytask.backbones import Backbone, load_backbone
 from polytask.live import LiveAdapter, encode_batch
 from polytask.methods import BitFit, FullFineTuning, Houlsby, LoRA, Method, TopLayers
+from polytask.packing import Packing
 from polytask.predict import MultiTask, scores_of
 from polytask.prefix import entering, entering_once, states_of
 from polytask.prefix_cache import SUFFIX, PrefixCache
@@ -61,11 +62,15 @@ def counted(backbone: Backbone) -> Iterator[list[int]]:
     """The rows of each pass through the lowest layer, in the block."""
     rows: list[int] = []
     layer = next(iter(backbone.model.get_submodule(backbone.row.layers).children()))
-    handle = layer.register_forward_pre_hook(lambda _, args: rows.append(len(args[0])))
+    handle = layer.register_forward_pre_hook(lambda _, args: rows.append(num_rows(*args)))
     try:
         yield rows
     finally:
         handle.remove()
+
+
+def num_rows(hidden: Tensor, mask: Packing | Tensor | None = None) -> int:
+    return mask.grid[0] if isinstance(mask, Packing) else len(hidden)
 
 
 def texts_of(backbone: Backbone) -> Encoded:

@@ -150,7 +150,7 @@ def test_one_setting_is_nothing_to_choose_from(tiny_backbone: Backbone, tiny_tas
 
 def test_a_score_reached_by_two_goes_to_the_lower_training_loss(tiny_backbone: Backbone, tiny_task: Task) -> None:
     easy = replace(tiny_task, validation=Rows(["good film", "bad film"], targets=[1, 0]))
-    tuned = tune(tiny_backbone, easy, replace(BASE, epochs=1), lr=(3e-2, 1e-2), size=(8,))
+    tuned = tune(tiny_backbone, easy, replace(BASE, epochs=1), lr=(2e-2, 5e-3), size=(8,))
     first, second = (train(tiny_backbone, easy, trial.recipe)[1] for trial in tuned.trials)
     assert first.validation.score == second.validation.score == 1.0
     assert first.history[0]["loss"] < second.history[0]["loss"]

@@ -37,6 +37,7 @@ class Attached:
         self.names: set[str] = set()
         self.route: Route | None = None
         self.default: str | None = None
+        self.sizes: tuple[int, ...] | None = None
         self.mode: Mode = "auto"
 
     def add(self, name: str, deltas: Mapping[str, Delta]) -> None:
@@ -90,16 +91,25 @@ class Attached:
         """Whether a forward pass now would meet its adapters."""
         return bool(self.names) and (self.route is not None or self.default is not None)
 
-    def route_of(self, num_rows: int) -> Route:
-        """The route of the batch in flight."""
-        return self.route or Route((self.default,) * num_rows)
+    @contextmanager
+    def packed(self, sizes: tuple[int, ...]) -> Iterator[None]:
+        """Within the block sites see texts under each other, ``[N, 1, D]``: so many tokens of each row."""
+        before, self.sizes = self.sizes, sizes
+        try:
+            yield
+        finally:
+            self.sizes = before
+
+    def route_of(self, x: Tensor) -> Route:
+        """The route of the batch that ``x`` is of."""
+        return self.route or Route((self.default,) * len(self.sizes or x))
 
     def output(self, site: Site, x: Tensor, y: Tensor) -> Tensor:
         """What comes out of a site that read ``x`` and whose frozen part put out ``y``."""
         if not self.is_active:
             return y
-        where = (self.noise, site.place.name, self.mode, site.stacks)
-        return apply(self.route_of(len(y)), site.deltas, x, y, site.written, *where)
+        where = (self.noise, site.place.name, self.mode, site.stacks, self.sizes)
+        return apply(self.route_of(y), site.deltas, x, y, site.written, *where)
 
 
 def deltas_for(

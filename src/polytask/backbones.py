@@ -21,14 +21,14 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from polytask import attention
 from polytask.architectures import POOLINGS, Architecture, Pooling, architecture_of
+from polytask.encoder import Encoder
 from polytask.errors import BackboneError, UnknownName
 from polytask.layers import quicken
 from polytask.noise import Noise, key_dropouts
@@ -60,7 +60,7 @@ class Backbone:
 
     def __post_init__(self) -> None:
         takes_types = getattr(self.config, "type_vocab_size", 0) > 1
-        self.encoder = Encoder(self.model, self.row.layers, self.pooling, takes_types)
+        self.encoder = Encoder(self.model, self.row.layers, self.pooling, takes_types, self.noise)
 
     @property
     def row(self) -> Architecture:
@@ -103,71 +103,6 @@ class Backbone:
         positions = int(self.config.max_position_embeddings)
         offset = {"roberta": 2, "xlm-roberta": 2, "mpnet": 2}.get(self.architecture, 0)
         return min(positions - offset, 1 << 20)
-
-
-class Encoder(nn.Module):
-    """A transformer with its pooling: token ids in, hidden states and one vector a text out."""
-
-    def __init__(self, model: nn.Module, layers: str, pooling: Pooling, takes_types: bool) -> None:
-        super().__init__()
-        self.model, self.layers, self.pooling, self.takes_types = model, layers, pooling, takes_types
-
-    def forward(
-        self, ids: Tensor, mask: Tensor, types: Tensor | None, states: Tensor | None = None, layer: int = 0
-    ) -> tuple[Tensor, Tensor]:
-        """Encode a batch.
-
-        Args:
-            ids: token ids, ``[B, T]``.
-            mask: 1 on tokens and 0 on padding, ``[B, T]``.
-            types: 0 for the first text and 1 for the second, ``[B, T]``; ignored where there are none.
-            states: what goes into ``layer``, ``[B, T, D]``, where the layers below it are done; see ``below``.
-            layer: the layer that takes ``states``.
-
-        Returns:
-            The last layer's output ``[B, T, D]`` and one vector a text ``[B, D]``.
-        """
-        if states is not None:
-            hidden = self._through(states, mask, slice(layer, None))
-        else:
-            hidden = self.model(input_ids=ids, attention_mask=mask, **self._types(types)).last_hidden_state
-        return hidden, self.pooled(hidden, mask)
-
-    def below(self, ids: Tensor, mask: Tensor, types: Tensor | None, layer: int, *, whole_mask: bool = False) -> Tensor:
-        """What goes into ``layer``, ``[B, T, D]``: the embeddings after the layers below it.
-
-        With ``whole_mask`` the attention has a mask also where no text is padded, and so the same operations.
-        """
-        embeddings, project = self.model.embeddings, getattr(self.model, "embeddings_project", None)
-        hidden: Tensor = embeddings(input_ids=ids, **self._types(types))  # type: ignore[operator]
-        hidden = hidden if project is None else project(hidden)
-        if whole_mask and self.model.config._attn_implementation == attention.NAME:  # type: ignore[union-attr]
-            mask = mask[:, None, None, :].bool().expand(-1, 1, mask.shape[1], -1)
-        return self._through(hidden, mask, slice(layer))
-
-    def _through(self, hidden: Tensor, mask: Tensor, layers: slice) -> Tensor:
-        """``[B, T, D]`` through these layers, called as the Hugging Face model calls them."""
-        parent: Any = self.model.get_submodule(self.layers.rpartition(".")[0])
-        config: Any = self.model.config
-        seen = create_bidirectional_mask(config, hidden, mask)
-        bias = [parent.compute_position_bias(hidden)] if hasattr(parent, "compute_position_bias") else []  # MPNet's
-        for layer in list(self.model.get_submodule(self.layers).children())[layers]:
-            out = layer(hidden, seen, *bias)
-            hidden = out[0] if isinstance(out, tuple) else out
-        return hidden
-
-    def _types(self, types: Tensor | None) -> dict[str, Tensor]:
-        return {"token_type_ids": types} if self.takes_types and types is not None else {}
-
-    def pooled(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """``[B, T, D]`` to ``[B, D]``."""
-        if self.pooling == "mean":
-            weights = (mask / mask.sum(dim=1, keepdim=True)).to(hidden.dtype)
-            return torch.bmm(weights[:, None, :], hidden).squeeze(1)
-        if self.pooling == "pooler":
-            vectors: Tensor = self.model.pooler(hidden)  # type: ignore[operator]
-            return vectors
-        return hidden[:, 0]
 
 
 def load_backbone(

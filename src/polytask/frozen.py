@@ -4,8 +4,9 @@ A frozen weight needs no gradient, so most of what autograd would keep and do fo
 here is one node of the graph instead of a dozen: it keeps what the input's gradient needs and no more, works in place
 where nobody looks, and adds gradients that meet (a residual's and its branch's) inside a matrix product.
 
-``N`` rows times tokens, ``D`` hidden, ``F`` feed-forward, ``H`` heads. All in the type of the weights. Dropout comes as
-masks (see ``noise``); None is none.
+``N`` tokens of all texts, ``D`` hidden, ``F`` feed-forward, ``H`` heads. Texts are packed, ``[N, 1, D]``; attention has
+them in a grid, ``B`` texts of ``T`` tokens (``packing``). All is in the type of the weights. Dropout comes as masks
+(see ``noise``); None is none.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from polytask.packing import Packing
 
 aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
 
@@ -73,7 +76,7 @@ class Project(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *linears: Frozen) -> tuple[Tensor, ...]:
-        """``[B, T, D]`` and three linears to four times ``[B, T, D]``."""
+        """``[N, 1, D]`` and three linears to four times ``[N, 1, D]``."""
         ctx.linears = linears
         flat = x.view(-1, x.shape[-1])
         return (*(linear(flat).view_as(x) for linear in linears), x)
@@ -95,18 +98,19 @@ class Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, num_heads: int, bias: Tensor | None, keep: Tensor | None
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, num_heads: int, packing: Packing, keep: Tensor | None
     ) -> Tensor:
-        """``q``, ``k``, ``v``: ``[B, T, D]``; ``bias`` on the scores, ``[BH, T, T]``; ``keep`` ``[B, H, T, T]``."""
-        ctx.num_heads = num_heads
-        q, k, v = (split(t, num_heads) for t in (q, k, v))
-        return attended(ctx, q, k, v, bias, keep)
+        """``q``, ``k``, ``v``: ``[N, 1, D]``; ``keep`` ``[B, H, T, T]``."""
+        ctx.num_heads, ctx.packing = num_heads, packing
+        width = q.shape[-1] // num_heads
+        heads = [packing.apart(t.squeeze(1), num_heads, width)[0] for t in (q, k, v)]
+        return attended(ctx, heads[0], heads[1], heads[2], keep)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of ``q``, ``k`` and ``v``."""
         grads = attended_backward(ctx, grad)
-        return (*(joined(t, ctx.num_heads) for t in grads), None, None, None)
+        return (*(ctx.packing.together(t[None], ctx.num_heads)[:, None] for t in grads), None, None, None)
 
 
 class SelfAttend(torch.autograd.Function):
@@ -114,45 +118,43 @@ class SelfAttend(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, linear: Frozen, num_heads: int, bias: Tensor | None, keep: Tensor | None
+        ctx: Any, x: Tensor, linear: Frozen, num_heads: int, packing: Packing, keep: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """``[B, T, D]`` to twice ``[B, T, D]``; ``linear`` makes queries, keys and values side by side."""
-        ctx.linear, ctx.num_heads = linear, num_heads
-        b, t, d = x.shape
-        qkv = linear(x.view(-1, d)).view(b, t, 3, num_heads, -1).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.reshape(3, b * num_heads, t, -1)
-        return attended(ctx, q, k, v, bias, keep), x
+        """``[N, 1, D]`` to twice ``[N, 1, D]``; ``linear`` makes queries, keys and values side by side."""
+        ctx.linear, ctx.num_heads, ctx.packing = linear, num_heads, packing
+        q, k, v = packing.apart(linear(x.squeeze(1)), num_heads, x.shape[-1] // num_heads)
+        return attended(ctx, q, k, v, keep), x
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, of_x: Tensor) -> tuple[Tensor | None, ...]:
         """One product adds to the gradient that ``x`` has from elsewhere."""
-        b, t, d = of_x.shape
-        of_qkv = attended_backward(ctx, grad).view(3, b, ctx.num_heads, t, -1).permute(1, 3, 0, 2, 4)
-        out = torch.addmm(of_x.reshape(-1, d), of_qkv.reshape(-1, 3 * d), ctx.linear.weight)
-        return out.view_as(of_x), None, None, None, None
+        of_qkv = ctx.packing.together(attended_backward(ctx, grad), ctx.num_heads)
+        out = torch.addmm(of_x.squeeze(1), of_qkv, ctx.linear.weight)
+        return out[:, None], None, None, None, None
 
 
-def attended(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, keep: Tensor | None) -> Tensor:
-    """``[BH, T, D/H]`` each to ``[B, T, D]``."""
-    ctx.scale = q.shape[-1] ** -0.5
+def attended(ctx: Any, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
+    """``[BH, T, D/H]`` each to ``[N, 1, D]``."""
+    ctx.scale, bias = q.shape[-1] ** -0.5, ctx.packing.bias(ctx.num_heads, q.dtype)
     probs = q.new_empty(len(q), q.shape[1], q.shape[1])
     torch.baddbmm(probs if bias is None else bias, q, k.mT, beta=bias is not None, alpha=ctx.scale, out=probs)
     torch.softmax(probs, -1, out=probs)
     dropped = probs if keep is None else probs * keep.view_as(probs)
     out = torch.bmm(dropped, v)
     ctx.save_for_backward(q, k, v, probs, dropped, out)
-    return joined(out, ctx.num_heads)
+    return ctx.packing.together(out[None], ctx.num_heads)[:, None]  # type: ignore[no-any-return]
 
 
 def attended_backward(ctx: Any, grad: Tensor) -> Tensor:
     """The gradients of ``q``, ``k`` and ``v``, ``[3, BH, T, D/H]``. The mask is not needed: it stands in ``dropped``.
 
     A softmax's gradient needs the sum of its outputs times their gradients; over a row of probabilities that is the
-    product of the row's output and its gradient, which is shorter (FlashAttention-2, arXiv:2307.08691).
+    product of the row's output and its gradient, which is shorter (FlashAttention-2, arXiv:2307.08691). Padding has the
+    gradients of fillers, zeros, and so has no part in what comes out.
     """
     q, k, v, probs, dropped, out = ctx.saved_tensors
     grads: Tensor = q.new_empty(3, *q.shape)
-    grad = split(grad, ctx.num_heads)
+    grad = ctx.packing.apart(grad.squeeze(1), ctx.num_heads, q.shape[-1])[0]
     torch.bmm(dropped.mT, grad, out=grads[2])
     of_scores = torch.bmm(grad, v.mT).mul_(dropped)
     of_scores.addcmul_(probs, (grad * out).sum(-1, keepdim=True), value=-1)
@@ -161,24 +163,12 @@ def attended_backward(ctx: Any, grad: Tensor) -> Tensor:
     return grads
 
 
-def split(x: Tensor, num_heads: int) -> Tensor:
-    """``[B, T, D]`` to ``[BH, T, D/H]``."""
-    b, t, d = x.shape
-    return x.view(b, t, num_heads, d // num_heads).transpose(1, 2).reshape(b * num_heads, t, d // num_heads)
-
-
-def joined(x: Tensor, num_heads: int) -> Tensor:
-    """``[BH, T, D/H]`` to ``[B, T, D]``."""
-    bh, t, d = x.shape
-    return x.view(bh // num_heads, num_heads, t, d).transpose(1, 2).reshape(bh // num_heads, t, num_heads * d)
-
-
 class Linear(torch.autograd.Function):
     """A linear and the dropout of what comes out."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, linear: Frozen, keep: Tensor | None) -> Tensor:
-        """``[B, T, I]`` to ``[B, T, O]``."""
+        """``[N, 1, I]`` to ``[N, 1, O]``."""
         ctx.linear, ctx.keep = linear, keep
         out = linear(x.view(-1, x.shape[-1])).view(*x.shape[:-1], -1)
         return out if keep is None else out.mul_(keep)
@@ -196,7 +186,7 @@ class FeedForward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, up: Frozen, down: Frozen, gelu: str, keep: Tensor | None) -> tuple[Tensor, Tensor]:
-        """``[B, T, D]`` to twice ``[B, T, D]``; ``up``'s weight is ``[F, D]``, that of ``down`` ``[D, F]``."""
+        """``[N, 1, D]`` to twice ``[N, 1, D]``; ``up``'s weight is ``[F, D]``, that of ``down`` ``[D, F]``."""
         hidden = up(x.view(-1, x.shape[-1]))
         out = down(F.gelu(hidden, approximate=gelu)).view_as(x)
         ctx.save_for_backward(hidden, keep)

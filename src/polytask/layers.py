@@ -1,13 +1,15 @@
 """BERT's layer over frozen parts: the forward pass that a backbone's layers take where it is faster.
 
-Nothing is computed here that Hugging Face's layer does not compute; ``frozen`` computes it with less memory and fewer
-operations. A layer takes Hugging Face's own way where this one does not hold: weights that train, a GPU (which has
-fused kernels), deltas inside the feed-forward part, a model that is not ours. Tests hold both ways equal.
+Nothing is computed here that Hugging Face's layer does not compute, and padding is not computed at all; ``frozen``
+computes the rest with less memory and fewer operations. A layer takes Hugging Face's own way where this one does not
+hold: weights that train, a GPU (which has fused kernels), deltas inside the feed-forward part, a model that is not
+ours. Tests hold both ways equal. ``N`` are the tokens of the batch (``packing``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -18,6 +20,7 @@ from torch.nn import functional as F
 from polytask.architectures import Architecture
 from polytask.frozen import Attend, FeedForward, Frozen, Linear, Project, SelfAttend
 from polytask.noise import KeyedDropout
+from polytask.packing import Packing
 from polytask.routing import Route
 from polytask.sites import Site
 
@@ -36,13 +39,15 @@ class Attached(Protocol):
     @property
     def is_active(self) -> bool: ...
 
-    def route_of(self, num_rows: int) -> Route: ...
+    def route_of(self, x: Tensor) -> Route: ...
 
     def output(self, site: Site, x: Tensor, y: Tensor) -> Tensor: ...
 
+    def packed(self, sizes: tuple[int, ...]) -> AbstractContextManager[None]: ...
+
 
 class FastLayer:
-    """One layer of a frozen encoder, in place of the layer's own ``forward``."""
+    """One layer of a frozen encoder: its own ``forward`` over padded texts, and a fast one over packed texts."""
 
     def __init__(self, layer: nn.Module, number: int, gelu: str) -> None:
         self.layer, self.number, self.gelu = layer, number, gelu
@@ -58,58 +63,68 @@ class FastLayer:
         self.norms: dict[str, nn.LayerNorm] = {"attn_norm": attention.output.LayerNorm, "ffn_norm": output.LayerNorm}
         self.num_heads = int(attention.self.num_attention_heads)
 
-    def forward(self, hidden: Tensor, mask: Tensor | None = None, *others: Any, **named: Any) -> Tensor:
-        """``[B, T, D]`` to ``[B, T, D]``; ``mask`` is True where a token may look, ``[B, 1, T, T]``."""
-        active = [attached for attached in self.attached if attached.is_active]
-        if not self.holds(hidden, mask, active):
-            out: Tensor = self.own_forward(hidden, mask, *others, **named)
-            return out
-        return self.fast(hidden, mask, active[0] if active else None)
-
-    def holds(self, hidden: Tensor, mask: Tensor | None, active: list[Attached]) -> bool:
-        """Whether this way is right for the batch in flight."""
+    def holds(self, num_rows: int) -> bool:
+        """Whether this way is right for the batch of so many texts that is in flight."""
         linears = (*self.projections, self.dense, self.up, self.down)
         is_frozen = all(linear.is_frozen for linear in linears)
         is_keyed = not self.layer.training or all(
-            type(drop) is KeyedDropout and drop.noise.draws for drop in self.drops
+            type(drop) is KeyedDropout and drop.noise.draws and drop.noise.covers(num_rows) for drop in self.drops
         )
+        active = self.active
         is_served = len(active) < 2 and not any(site.deltas for one in active for site in self.attached[one])
-        is_mask = mask is None or (mask.dtype == torch.bool and mask.shape[1] == 1)
-        return hidden.device.type == "cpu" and is_frozen and is_keyed and is_served and is_mask
+        return self.dense.weight.device.type == "cpu" and is_frozen and is_keyed and is_served
+
+    @property
+    def active(self) -> list[Attached]:
+        """Whose adapters a forward pass now would meet."""
+        return [attached for attached in self.attached if attached.is_active]
 
     def show(self, attached: Attached) -> None:
         """Let the layer know of these sites."""
         own = [site for site in attached.sites.values() if site.place.layer == self.number]
         self.attached[attached] = [site for site in own if site.place.site not in SERVED]
 
-    def fast(self, x: Tensor, mask: Tensor | None, attached: Attached | None) -> Tensor:
-        """The layer: two residual branches, each with its sites, each with the norm behind it."""
+    def forward(self, hidden: Tensor, mask: Tensor | Packing | None = None, *others: Any, **named: Any) -> Tensor:
+        """``[N, 1, D]`` to ``[N, 1, D]`` with a packing; with anything else what Hugging Face's layer does."""
+        if isinstance(mask, Packing):
+            return self.fast(hidden, mask)
+        out: Tensor = self.own_forward(hidden, mask, *others, **named)
+        return out
+
+    def fast(self, x: Tensor, packing: Packing) -> Tensor:
+        """``[N, 1, D]`` to ``[N, 1, D]``: two residual branches, each with its sites, each with the norm behind it."""
+        attached = next(iter(self.active), None)
         x = x.contiguous()
-        y, x_again = self.attention(x, mask, attached)
+        y, x_again = self.attention(x, packing, attached)
         x = self.norm("attn_norm", x_again + self.meet("attn_out", x, y, attached), attached)
         y, x_again = FeedForward.apply(x, self.up, self.down, self.gelu, self._keep(2, x))  # type: ignore[no-untyped-call]
         return self.norm("ffn_norm", x_again + self.meet("ffn_out", x, y, attached), attached)
 
-    def attention(self, x: Tensor, mask: Tensor | None, attached: Attached | None) -> tuple[Tensor, Tensor]:
+    def attention(self, x: Tensor, packing: Packing, attached: Attached | None) -> tuple[Tensor, Tensor]:
         """The attention's branch, and ``x``."""
-        keep = self._keep(0, x, (len(x), self.num_heads, x.shape[1], x.shape[1]))
+        b, t = packing.grid
+        keep = self._keep(0, x, (b, self.num_heads, t, t))
         if keep is None and not (torch.is_grad_enabled() and x.requires_grad):
-            return self._out(self._glance(x, mask, attached), x), x
-        bias = _bias(mask, self.num_heads, x)
+            return self._out(self._glance(x, packing, attached), x), x
         if not any(self._place(site, attached) for site in INSIDE):
-            context, x = SelfAttend.apply(x, self.projection, self.num_heads, bias, keep)  # type: ignore[no-untyped-call]
+            context, x = SelfAttend.apply(x, self.projection, self.num_heads, packing, keep)  # type: ignore[no-untyped-call]
             return self._out(context, x), x
         *projected, x_again = Project.apply(x, *self.projections)  # type: ignore[no-untyped-call]
         q, k, v = (self.meet(site, x, y, attached) for site, y in zip(INSIDE, projected, strict=True))
-        context = Attend.apply(q, k, v, self.num_heads, bias, keep)  # type: ignore[no-untyped-call]
+        context = Attend.apply(q, k, v, self.num_heads, packing, keep)  # type: ignore[no-untyped-call]
         return self._out(context, x), x_again
 
-    def _glance(self, x: Tensor, mask: Tensor | None, attached: Attached | None) -> Tensor:
+    def _glance(self, x: Tensor, packing: Packing, attached: Attached | None) -> Tensor:
         """The context where no gradients are asked for: torch's own attention, which keeps nothing."""
-        projected = self.projection(x.view(-1, x.shape[-1])).view(*x.shape[:2], 3, -1).unbind(2)
-        q, k, v = (self.meet(site, x, y, attached) for site, y in zip(INSIDE, projected, strict=True))
-        heads = [t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v)]
-        return F.scaled_dot_product_attention(heads[0], heads[1], heads[2], mask).transpose(1, 2).flatten(2)
+        qkv = self.projection(x.view(len(x), -1))[:, None]
+        if any(self._place(site, attached) for site in INSIDE):
+            projected = qkv.chunk(3, dim=-1)
+            met = [self.meet(site, x, y, attached) for site, y in zip(INSIDE, projected, strict=True)]
+            qkv = torch.cat(met, dim=-1)
+        heads = packing.apart(qkv.squeeze(1), self.num_heads, x.shape[-1] // self.num_heads)
+        q, k, v = heads.unflatten(1, (-1, self.num_heads))
+        out = F.scaled_dot_product_attention(q, k, v, packing.seen[:, None, None] if packing.is_masked else None)
+        return packing.together(out.flatten(0, 1)[None], self.num_heads)[:, None]
 
     def _out(self, context: Tensor, x: Tensor) -> Tensor:
         """The attention's last linear, and its dropout."""
@@ -126,7 +141,7 @@ class FastLayer:
         own, place = self.norms[site], self._place(site, attached)
         if attached is None or place is None:
             return F.layer_norm(x, own.normalized_shape, own.weight, own.bias, own.eps)
-        needs_own = attached.route_of(len(x)).needs_output(place.deltas)
+        needs_own = attached.route_of(x).needs_output(place.deltas)
         y = F.layer_norm(x, own.normalized_shape, own.weight, own.bias, own.eps) if needs_own else x
         return place.through(attached.output, x, y)
 
@@ -145,7 +160,7 @@ class FastLayer:
 
 
 def quicken(model: nn.Module, architecture: Architecture) -> None:
-    """Let the layers of a model of our own take the fast way where it holds."""
+    """Give the layers of a model of our own a fast way beside their own."""
     config: Any = model.config
     if config.model_type not in KNOWN or config.hidden_act not in GELUS:
         return
@@ -154,19 +169,21 @@ def quicken(model: nn.Module, architecture: Architecture) -> None:
         layer.forward = fast.forward
 
 
+def fast_way(layer: nn.Module) -> FastLayer | None:
+    """The fast way through a layer, where it has one."""
+    fast = getattr(layer.forward, "__self__", None)
+    return fast if isinstance(fast, FastLayer) else None
+
+
+def packed_sites(layer: nn.Module, packing: Packing) -> AbstractContextManager[None]:
+    """Within the block the sites of the model that the layer is of see texts that are packed."""
+    fast = fast_way(layer)
+    active = [] if fast is None else fast.active
+    return active[0].packed(packing.sizes) if active else nullcontext()
+
+
 def show_sites(attached: Attached, model: nn.Module, architecture: Architecture) -> None:
     """Let the fast layers of ``model`` know of these sites."""
     for layer in model.get_submodule(architecture.layers).children():
-        fast = getattr(layer.forward, "__self__", None)
-        if isinstance(fast, FastLayer):
+        if (fast := fast_way(layer)) is not None:
             fast.show(attached)
-
-
-def _bias(mask: Tensor | None, num_heads: int, like: Tensor) -> Tensor | None:
-    """What makes scores of padding vanish: ``[BH, 1, T]``, expanded to ``[BH, T, T]``."""
-    if mask is None:
-        return None
-    seen = mask[:, :, :1].expand(-1, num_heads, -1, -1).reshape(-1, 1, mask.shape[-1])
-    least = torch.finfo(like.dtype).min
-    bias = torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill_(~seen, least)
-    return bias.expand(-1, mask.shape[-1], -1)

@@ -12,10 +12,13 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from polytask.packing import grid_width, run_size
 
 Key = tuple[object, ...]
 LEVELS = 1 << 16
@@ -67,11 +70,21 @@ def keep_mask(shape: tuple[int, ...], rate: float, key: Key, like: Tensor) -> Te
 
 @dataclass(frozen=True)
 class Draw:
-    """Whose randomness some rows of a batch take: those of one job, ``num_tokens`` long when it is alone."""
+    """Whose randomness some rows of a batch take: those of one job, and the tokens of each."""
 
     rows: slice
     key: Key
-    num_tokens: int
+    lengths: tuple[int, ...]
+
+    @cached_property
+    def num_tokens(self) -> int:
+        """How long its rows are when attention has them alone."""
+        return grid_width(max(self.lengths))
+
+    @cached_property
+    def size(self) -> int:
+        """Its tokens when they stand under each other without padding (``packing``)."""
+        return run_size(self.lengths)
 
 
 class Noise:
@@ -89,8 +102,13 @@ class Noise:
         finally:
             self.draws = before
 
+    def covers(self, num_rows: int) -> bool:
+        """Whether the draws are those of so many rows, one after another, all of them."""
+        stops = [0, *(draw.rows.stop for draw in self.draws)]
+        return stops[-1] == num_rows and all(draw.rows.start == at for draw, at in zip(self.draws, stops))
+
     def drop(self, x: Tensor, rate: float, site: str) -> Tensor:
-        """Dropout of ``x``: ``[B, D]``, ``[B, T, D]`` or attention's ``[B, H, T, T]``.
+        """Dropout of ``x``: ``[B, D]``, ``[B, T, D]``, attention's ``[B, H, T, T]``, or packed ``[N, 1, D]``.
 
         Rows without a draw pass unchanged.
         """
@@ -98,24 +116,43 @@ class Noise:
         return x if keep is None else x * keep
 
     def keep(self, shape: tuple[int, ...], rate: float, site: str, like: Tensor) -> Tensor | None:
-        """The mask that ``drop`` multiplies with, for an ``x`` of ``shape``; None where nothing is dropped."""
+        """The mask that ``drop`` multiplies with, for an ``x`` of ``shape``; None where nothing is dropped.
+
+        A job's tokens are dropped alike packed and padded. Padding itself is kept.
+        """
         if not self.draws or rate == 0.0:
             return None
-        first = self.draws[0]
-        if len(self.draws) == 1 and first.rows == slice(0, shape[0]) and _alone(shape, first) == shape:
-            return keep_mask(shape, rate, (*first.key, site), like)
+        of_draws = self._of_tokens if len(shape) == 3 else self._of_rows
+        return of_draws(shape, rate, site, like)
+
+    def _of_tokens(self, shape: tuple[int, ...], rate: float, site: str, like: Tensor) -> Tensor:
+        """For ``[N, 1, D]``, the draws under each other; for ``[B, T, D]``, each token where it stands."""
+        drawn = [keep_mask((draw.size, shape[2]), rate, (*draw.key, site), like) for draw in self.draws]
+        if shape[:2] == (sum(draw.size for draw in self.draws), 1):
+            return (drawn[0] if len(drawn) == 1 else torch.cat(drawn)).view(shape)
+        if len(drawn) == 1 and self.draws[0].lengths == (shape[1],) * shape[0]:
+            return drawn[0].view(shape)
         mask = torch.ones(shape, dtype=like.dtype, device=like.device)
-        for draw in self.draws:
-            own = _alone(shape, draw)
-            where = (draw.rows, *(slice(0, size) for size in own[1:]))
-            mask[where] = keep_mask(own, rate, (*draw.key, site), like)
+        for draw, own in zip(self.draws, drawn, strict=True):
+            lengths = torch.tensor(draw.lengths, device=like.device)
+            is_token = torch.arange(shape[1], device=like.device) < lengths[:, None]
+            mask[draw.rows][is_token] = own[: sum(draw.lengths)]
         return mask
 
-
-def _alone(shape: tuple[int, ...], draw: Draw) -> tuple[int, ...]:
-    """What ``shape`` is for this draw's rows alone."""
-    num_rows, t = draw.rows.stop - draw.rows.start, draw.num_tokens
-    return {2: (num_rows, *shape[1:]), 3: (num_rows, t, *shape[2:]), 4: (num_rows, shape[1], t, t)}[len(shape)]
+    def _of_rows(self, shape: tuple[int, ...], rate: float, site: str, like: Tensor) -> Tensor:
+        """For ``[B, D]``, and for ``[B, H, T, T]`` as far as each draw's longest row goes."""
+        mask: Tensor | None = None
+        for draw in self.draws:
+            num_rows, t = draw.rows.stop - draw.rows.start, draw.num_tokens
+            own = (num_rows, shape[1]) if len(shape) == 2 else (num_rows, shape[1], t, t)
+            drawn = keep_mask(own, rate, (*draw.key, site), like)
+            if own == shape:
+                return drawn
+            mask = torch.ones(shape, dtype=like.dtype, device=like.device) if mask is None else mask
+            inside = tuple(slice(0, min(sizes)) for sizes in zip(own[1:], shape[1:]))
+            mask[(draw.rows, *inside)] = drawn[(slice(None), *inside)]
+        assert mask is not None
+        return mask
 
 
 class KeyedDropout(nn.Module):

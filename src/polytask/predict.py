@@ -17,6 +17,7 @@ from polytask.prefix import entering, entering_once
 from polytask.routing import Route
 from polytask.store import Store
 from polytask.tasks.batches import Cut, Encoded, budget_batches, collate, encode, joined, usual_stride
+from polytask.tasks.heads import answers
 from polytask.tasks.labels import is_empty
 from polytask.tasks.task import Kind, Rows
 
@@ -127,12 +128,10 @@ def _batch_scores(
     route = Route.of(None if live.copies else names[at] for at in order)
     with attached.routed(route):
         hidden, pooled = encode_batch(backbone, batch, live)
+    in_order = answers([adapters[names[at]].head for at in order], hidden, pooled)
     scores: list[Tensor] = [torch.empty(0)] * len(rows)
-    for name, where in Route.of(names[at] for at in order).rows.items():
-        head = adapters[str(name)].head
-        outputs = head.scores(head(hidden[where] if head.reads_tokens else pooled[where])).float().cpu()
-        for at, output in zip(torch.arange(len(rows))[where].tolist(), outputs, strict=True):
-            scores[order[at]] = output
+    for at, answer in zip(order, in_order, strict=True):
+        scores[at] = answer
     return scores
 
 

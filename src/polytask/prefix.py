@@ -107,7 +107,7 @@ def _block(backbone: Backbone, texts: Sequence[Text], width: int, layer: int) ->
     """``[B, width, D]`` for these texts."""
     parts = [(encoded, [row]) for encoded, row in texts]
     batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device, width)
-    return backbone.encoder.below(batch.ids, batch.mask, batch.types, layer, whole_mask=True).cpu()
+    return backbone.encoder.below(batch.ids, batch.mask, batch.types, layer, is_whole=True).cpu()
 
 
 @contextmanager

@@ -26,6 +26,9 @@ from polytask.noise import Noise
 
 Mode = Literal["looped", "grouped", "auto"]
 Rows = slice | Tensor
+Sizes = tuple[int, ...] | None
+ROUND = 8
+MOST_PADDED = 4
 D = TypeVar("D", bound=nn.Module)
 
 
@@ -47,7 +50,7 @@ class Route:
     @cached_property
     def rows(self) -> dict[str | None, Rows]:
         """The rows of each name, in the order in which names first appear."""
-        return {name: as_rows(rows) for name, rows in self._numbers.items()}
+        return {name: units_of(rows, (1,) * len(self)) for name, rows in self._numbers.items()}
 
     @cached_property
     def _numbers(self) -> dict[str | None, list[int]]:
@@ -66,46 +69,57 @@ class Route:
         groups = (part.adapters for parts in self._parts.values() for part in parts)
         return {name for adapters in groups if len(adapters) > 1 for name in adapters}
 
-    def parts(self, deltas: Mapping[str, Delta], mode: Mode) -> list[Part]:
+    def parts(self, deltas: Mapping[str, Delta], mode: Mode, sizes: Sizes = None) -> list[Part]:
         """The rows that have a delta at a site, parted by adapter (looped) or by kind of delta (grouped)."""
         here = {name: deltas[name] for name in self._numbers if name in deltas}  # type: ignore[index]
-        kinds = (mode, torch.is_grad_enabled(), *((name, delta.stack_key) for name, delta in here.items()))
+        kinds = (mode, sizes, torch.is_grad_enabled(), *here, *[delta.stack_key for delta in here.values()])
         if kinds not in self._parts:
             groups: dict[object, list[str]] = {}
             for name, delta in here.items():
                 groups.setdefault(name if mode == "looped" else delta.stack_key, []).append(str(name))
-            self._parts[kinds] = [
-                Part.of([(name, self._numbers[name]) for name in names])
-                for group in groups.values()
-                for names in (self._split(group, here) if mode == "auto" else [group])
-            ]
+            parts = [self._part(names, here, sizes) for names in groups.values()]
+            if mode == "auto":
+                parts = [own for part in parts for own in self._fastest(part, here, sizes)]
+            self._parts[kinds] = parts
         return self._parts[kinds]
 
-    def _split(self, group: list[str], deltas: Mapping[str | None, Delta]) -> list[list[str]]:
-        """A group as it is where running it at once is the faster way, else one part for each adapter.
+    def _fastest(self, part: Part, deltas: Mapping[str | None, Delta], sizes: Sizes) -> list[Part]:
+        return [self._part([name], deltas, sizes) for name in part.adapters] if loops(part, deltas) else [part]
 
-        Measured (benchmarks/routing.py): at once where all have equally many rows side by side, so that no weights
-        are copied, or where there are so few rows each that copying weights costs less than another call.
-        """
-        if deltas[group[0]].loops and torch.is_grad_enabled():
-            return [[name] for name in group]
-        counts = [len(self._numbers[name]) for name in group]
-        is_even = min(counts) == max(counts) and all(isinstance(self.rows[name], slice) for name in group)
-        return [group] if is_even or sum(counts) < 2 * len(group) else [[name] for name in group]
+    def _part(self, names: Sequence[str], deltas: Mapping[str | None, Delta], sizes: Sizes) -> Part:
+        is_trained = any(deltas[name].is_trained for name in names)
+        return Part.of([(name, self._numbers[name]) for name in names], sizes or (1,) * len(self), is_trained)
+
+
+def loops(part: Part, deltas: Mapping[str | None, Delta]) -> bool:
+    """Whether the adapters of a part are faster one after another than at once.
+
+    Measured (benchmarks/routing.py): in training, where they have unequally many rows, or torch has a kernel for one
+    adapter only; else where most of what is computed at once would be padding.
+    """
+    if torch.is_grad_enabled():
+        return deltas[part.names[0]].loops or not part.is_even
+    return len(part.counts) * max(part.counts) > MOST_PADDED * sum(part.counts)
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows that one call of a formula serves, and the adapter of each of them."""
+    """Rows that one call of a formula serves, the adapter of each, and how many units of a tensor each row takes.
 
-    rows: Rows
+    A unit is a row of ``[B, T, D]``, or where texts are packed a token of ``[N, 1, D]``.
+    """
+
+    units: Rows
     names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    is_trained: bool
 
     @classmethod
-    def of(cls, adapters: Sequence[tuple[str, list[int]]]) -> Part:
+    def of(cls, adapters: Sequence[tuple[str, list[int]]], sizes: Sequence[int], is_trained: bool) -> Part:
         """The rows of some adapters, in the order of the batch."""
         pairs = sorted((row, name) for name, rows in adapters for row in rows)
-        return cls(as_rows([row for row, _ in pairs]), tuple(name for _, name in pairs))
+        rows, names = zip(*pairs)
+        return cls(units_of(rows, sizes), names, tuple(sizes[row] for row in rows), is_trained)
 
     @cached_property
     def adapters(self) -> tuple[str, ...]:
@@ -113,17 +127,51 @@ class Part:
         return tuple(dict.fromkeys(self.names))
 
     @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """The units of each adapter."""
+        counts = dict.fromkeys(self.adapters, 0)
+        for name, size in zip(self.names, self.sizes, strict=True):
+            counts[name] += size
+        return tuple(counts.values())
+
+    @cached_property
     def is_even(self) -> bool:
-        """Whether each adapter has equally many rows, side by side."""
-        size, rest = divmod(len(self.names), len(self.adapters))
-        return rest == 0 and all(self.names[row] == self.names[row - row % size] for row in range(len(self.names)))
+        """Whether each adapter has equally many units, side by side."""
+        runs = [name for name, _ in itertools.groupby(self.names)]
+        return len(runs) == len(self.adapters) and min(self.counts) == max(self.counts)
+
+    @cached_property
+    def most(self) -> int:
+        """The most units of an adapter, rounded up so that products are of few sizes."""
+        return -(-max(self.counts) // ROUND) * ROUND
+
+    @cached_property
+    def which(self) -> Tensor:
+        """The number of each unit's adapter, in the order of ``adapters``."""
+        number = {name: k for k, name in enumerate(self.adapters)}
+        return torch.tensor([number[name] for name in self.names]).repeat_interleave(torch.tensor(self.sizes))
+
+    @cached_property
+    def places(self) -> tuple[Tensor, Tensor]:
+        """Each adapter's units side by side, with room for ``most``: where each unit is, and which is at each place.
+
+        The second has the first unit where nobody is.
+        """
+        order = self.which.sort(stable=True).indices
+        starts = torch.tensor([k * self.most for k in range(len(self.counts))])
+        within = torch.cat([torch.arange(count) for count in self.counts])
+        taken = starts.repeat_interleave(torch.tensor(self.counts)) + within
+        places = torch.empty_like(order).index_copy_(0, order, taken)
+        units = torch.zeros(len(self.counts) * self.most, dtype=torch.long).index_copy_(0, taken, order)
+        return places, units
 
 
-def as_rows(rows: Sequence[int]) -> Rows:
-    """A slice where the rows are consecutive, else their numbers as a tensor."""
+def units_of(rows: Sequence[int], sizes: Sequence[int]) -> Rows:
+    """The units of some rows: a slice where the rows are consecutive, else their numbers as a tensor."""
+    stops = list(itertools.accumulate(sizes))
     if list(rows) == list(range(rows[0], rows[0] + len(rows))):
-        return slice(rows[0], rows[0] + len(rows))
-    return torch.tensor(rows)
+        return slice(stops[rows[0]] - sizes[rows[0]], stops[rows[-1]])
+    return torch.tensor([unit for row in rows for unit in range(stops[row] - sizes[row], stops[row])])
 
 
 class Stacks:
@@ -136,9 +184,9 @@ class Stacks:
     def __init__(self) -> None:
         self._kept: dict[object, tuple[tuple[int, ...], torch.dtype, Delta]] = {}
 
-    def of(self, deltas: Sequence[Delta], dtype: torch.dtype) -> Delta:
+    def of(self, deltas: Sequence[Delta], dtype: torch.dtype, *, is_trained: bool) -> Delta:
         """Deltas with equal keys as one, its parameters ``[K, …]``; matrices in ``dtype`` where it is kept."""
-        if any(delta.is_trained for delta in deltas):
+        if is_trained:
             return with_parameters(deltas[0], stack(deltas))
         which, key = tuple(map(id, deltas)), deltas[0].stack_key
         kept = self._kept.get(key)
@@ -162,38 +210,41 @@ def apply(
     site: str,
     mode: Mode,
     stacks: Stacks,
+    sizes: Sizes = None,
 ) -> Tensor:
     """The output of a site after each row met its own adapter's delta.
 
     Args:
         route: the adapter of each of the B rows.
         deltas: the deltas at this site by adapter.
-        x: what went in, ``[B, T, I]``.
-        y: what the frozen part put out, ``[B, T, O]``.
+        x: what went in, ``[B, T, I]``, or packed ``[N, 1, I]``.
+        y: what the frozen part put out, ``[B, T, O]`` or ``[N, 1, O]``.
         base: the frozen part.
         noise: the source of dropout, for deltas that drop.
         site: the site's name, part of the dropout's key.
         mode: how rows are parted.
         stacks: where stacked parameters are kept between batches.
+        sizes: how many of N each row takes, where rows are packed.
 
     Returns:
-        ``[B, T, O]``; rows without a delta here are those of ``y``.
+        A tensor of ``y``'s shape; rows without a delta here are those of ``y``.
     """
-    if len(route) != len(y):
-        raise RouteError(f"a route of {len(route)} rows meets a batch of {len(y)}: give one name a row")
-    parts = route.parts(deltas, mode)
+    given = len(route) if sizes is None else sum(sizes)
+    if given != len(y):
+        raise RouteError(f"a route of {given} rows meets a batch of {len(y)}: give one name a row")
+    parts = route.parts(deltas, mode, sizes)
     if not parts:
         return y
     rates = {deltas[part.names[0]].dropout for part in parts}
     dropped = {rate: noise.drop(x, rate, f"{site}.delta") for rate in rates}
-    if len(parts) == 1 and parts[0].rows == slice(0, len(y)):
+    if len(parts) == 1 and parts[0].units == slice(0, len(y)):
         return run(parts[0], deltas, dropped[deltas[parts[0].names[0]].dropout], y, base, stacks)
-    if all(isinstance(part.rows, slice) for part in parts):
+    if all(isinstance(part.units, slice) for part in parts):
         return _in_slices(parts, deltas, dropped, y, base, stacks)
-    inputs = [(dropped[deltas[part.names[0]].dropout][part.rows], y[part.rows]) for part in parts]
+    inputs = [(dropped[deltas[part.names[0]].dropout][part.units], y[part.units]) for part in parts]
     outs = [run(part, deltas, *given, base, stacks) for part, given in zip(parts, inputs)]
-    rows = torch.cat([torch.arange(len(y))[part.rows] for part in parts]).to(y.device)
-    return y.index_copy(0, rows, torch.cat(outs))
+    units = torch.cat([torch.arange(len(y))[part.units] for part in parts]).to(y.device)
+    return y.index_copy(0, units, torch.cat(outs))
 
 
 def _in_slices(
@@ -205,8 +256,8 @@ def _in_slices(
     stacks: Stacks,
 ) -> Tensor:
     """Parts of consecutive rows: one split and one concatenation, so that gradients are not padded for each part."""
-    after: dict[int, Part] = {part.rows.start: part for part in parts}  # type: ignore[union-attr]
-    ends = {start: part.rows.stop for start, part in after.items()}  # type: ignore[union-attr]
+    after: dict[int, Part] = {part.units.start: part for part in parts}  # type: ignore[union-attr]
+    ends = {start: part.units.stop for start, part in after.items()}  # type: ignore[union-attr]
     cuts = sorted({0, len(y), *after, *ends.values()})
     sizes = [stop - start for start, stop in itertools.pairwise(cuts)]
     pieces = dict(zip(cuts, y.split(sizes)))
@@ -218,18 +269,29 @@ def _in_slices(
 
 
 def run(part: Part, deltas: Mapping[str, Delta], x: Tensor, y: Tensor, base: nn.Module, stacks: Stacks) -> Tensor:
-    """One call of the formula for a part; ``x`` and ``y`` are its rows only."""
-    num_adapters = len(part.adapters)
+    """One call of the formula for a part; ``x`` and ``y`` are its units only.
+
+    The units of an adapter become one long row of it, ``[K, L, D]``, where some have fewer than others with something
+    behind them that nobody reads. Where parameters are but vectors, each unit has its own, ``[units, D]``.
+    """
+    num_adapters, delta = len(part.adapters), deltas[part.names[0]]
     if num_adapters == 1:
-        return deltas[part.names[0]].forward(x, y, base)
-    stacked = stacks.of([deltas[name] for name in part.adapters], y.dtype)
-    if part.is_even:  # [B, T, D] as [K, B/K * T, D]: an adapter's rows as one long one, no weights copied
+        return delta.forward(x, y, base)
+    stacked = stacks.of([deltas[name] for name in part.adapters], y.dtype, is_trained=part.is_trained)
+    if part.is_even:
         long = [tensor.reshape(num_adapters, -1, tensor.shape[-1]) for tensor in (x, y)]
         return stacked.forward(long[0], long[1], base).reshape(y.shape)
-    number = {name: k for k, name in enumerate(part.adapters)}
-    rows = torch.tensor([number[name] for name in part.names], device=y.device)
-    of_rows = {name: parameter[rows] for name, parameter in tensors_of(stacked).items()}
-    return with_parameters(stacked, of_rows).forward(x, y, base)
+    tensors = tensors_of(stacked)
+    if all(tensor.dim() == 2 for tensor in tensors.values()):
+        own = {name: tensor.index_select(0, part.which.to(y.device)) for name, tensor in tensors.items()}
+        return with_parameters(stacked, own).forward(x, y, base)
+    places, units = (index.to(y.device) for index in part.places)
+    wide_y, wide_x = (
+        tensor.index_select(0, units).view(num_adapters, -1, tensor.shape[-1]) if is_read else tensor
+        for tensor, is_read in ((y, True), (x, delta.reads_input))
+    )
+    out = stacked.forward(wide_x, wide_y, base)
+    return out.view(-1, *y.shape[1:-1], out.shape[-1]).index_select(0, places)
 
 
 def tensors_of(delta: nn.Module) -> dict[str, Tensor]:

@@ -61,6 +61,8 @@ class Bottleneck(Delta):
 class SerialBottleneck(Bottleneck):
     """After a sub-layer, before its residual sum."""
 
+    reads_input = False
+
     def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
         """``y + f(y)``."""
         is_single = self.down.weight.dim() == 2 and self.down.weight.requires_grad

@@ -51,6 +51,8 @@ def norm(x: Tensor, gain: Tensor, bias: Tensor, eps: float) -> Tensor:
 class Gain(Delta):
     """One factor for each feature."""
 
+    reads_input = False
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.empty(width))
@@ -66,6 +68,8 @@ class Gain(Delta):
 
 class Shift(Delta):
     """What is added to the bias of a linear."""
+
+    reads_input = False
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -61,13 +61,16 @@ class Delta(nn.Module, ABC):
     """Whether, in training, one adapter after another is faster than a stack: where torch has a kernel for one only."""
     reads_output: ClassVar[bool] = True
     """Whether the formula has ``y`` in it; where it has not, what the frozen part puts out need not be computed."""
+    reads_input: ClassVar[bool] = True
+    """Whether the formula has ``x`` in it."""
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
         """What comes out of the site instead of ``y``.
 
         Args:
-            x: what went into the frozen part, ``[B, T, width_in]``.
+            x: what went into the frozen part, ``[B, T, width_in]``; how tokens are parted into ``B`` and ``T`` says
+                nothing about texts, each token is for itself.
             y: what came out of it, ``[B, T, width_out]``.
             base: the frozen part itself.
 

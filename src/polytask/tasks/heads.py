@@ -21,6 +21,8 @@ class Head(nn.Module, ABC):
 
     kind: ClassVar[Kind]
     reads_tokens: ClassVar[bool] = False
+    stacks: ClassVar[bool] = False
+    """Whether heads of this kind and of one number of outputs can answer at once, each its own rows."""
 
     def __init__(self, hidden: int, num_outputs: int) -> None:
         super().__init__()
@@ -65,6 +67,7 @@ class ClassificationHead(Head):
     """One of K labels: softmax and cross-entropy."""
 
     kind = "classification"
+    stacks = True
 
     def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
         """Label indices, ``[B]``."""
@@ -87,6 +90,7 @@ class MultilabelHead(Head):
     """Any of K labels: a sigmoid each, binary cross-entropy."""
 
     kind = "multilabel"
+    stacks = True
 
     def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
         """A 1 for each label that holds, ``[B, K]``."""
@@ -187,6 +191,37 @@ class SpanHead(Head):
     def prediction(self, scores: Sequence[Span]) -> tuple[Answer, ...]:
         """The best span."""
         return tuple(Answer(span.text, span.start) for span in scores[:1])
+
+
+def answers(heads: Sequence[Head], hidden: Tensor, pooled: Tensor) -> list[Tensor]:
+    """The scores of each row's own head, in fp32 on the CPU.
+
+    Args:
+        heads: one for each of the B rows.
+        hidden: ``[B, T, D]``, for heads that read tokens.
+        pooled: ``[B, D]``, for the others.
+    """
+    alike: dict[object, list[int]] = {}
+    for row, head in enumerate(heads):
+        alike.setdefault((type(head), len(head.bias)) if head.stacks else head, []).append(row)
+    scores: list[Tensor] = [torch.empty(0)] * len(heads)
+    for rows in alike.values():
+        own = list(dict.fromkeys(heads[row] for row in rows))
+        vectors = hidden if own[0].reads_tokens else pooled
+        vectors = vectors if len(rows) == len(heads) else vectors[torch.tensor(rows, device=vectors.device)]
+        outputs = own[0](vectors) if len(own) == 1 else _at_once(own, [heads[row] for row in rows], vectors)
+        for row, answer in zip(rows, own[0].scores(outputs).float().cpu().unbind(), strict=True):
+            scores[row] = answer
+    return scores
+
+
+def _at_once(heads: Sequence[Head], of_rows: Sequence[Head], pooled: Tensor) -> Tensor:
+    """The outputs ``[B, O]`` of several heads: one product with all of them, and of each row its own head's part."""
+    weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
+    number = {head: k for k, head in enumerate(heads)}
+    own = torch.tensor([number[head] for head in of_rows], device=pooled.device)
+    outputs = F.linear(pooled.to(weight.dtype), weight, bias).view(len(pooled), len(heads), -1)
+    return outputs[torch.arange(len(pooled), device=pooled.device), own]
 
 
 HEADS: dict[str, type[Head]] = {

@@ -123,8 +123,8 @@ class Job:
 
     def draw(self, first: int, rows: Sequence[int]) -> Draw:
         """The randomness of its rows in a batch, where they start at ``first``."""
-        num_tokens = max(len(self.train.ids[row]) for row in rows)
-        return Draw(slice(first, first + len(rows)), (*self.key, self.step), num_tokens)
+        lengths = tuple(len(self.train.ids[row]) for row in rows)
+        return Draw(slice(first, first + len(rows)), (*self.key, self.step), lengths)
 
     def loss(self, vectors: Tensor, rows: Sequence[int]) -> Tensor:
         """The mean loss over the rows of the step, from their vectors ``[B, D]``, or ``[B, T, D]`` for each token.

@@ -275,7 +275,7 @@ def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tupl
     losses = []
     for draw, (job, rows) in zip(draws, taken, strict=True):
         reads_tokens = job.live.head.reads_tokens
-        losses.append(job.loss(hidden[draw.rows, : draw.num_tokens] if reads_tokens else pooled[draw.rows], rows))
+        losses.append(job.loss(hidden[draw.rows, : max(draw.lengths)] if reads_tokens else pooled[draw.rows], rows))
     return losses, batch.ids.numel()
 
 

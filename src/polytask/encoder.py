@@ -1,0 +1,130 @@
+"""From token ids to hidden states and one vector a text: a Hugging Face model's embeddings, layers and pooling.
+
+The model's own forward pass is not called; its parts are, as it calls them, so that texts can enter at a layer and
+layers that have a fast way (``layers``) see them without padding.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.masking_utils import create_bidirectional_mask
+
+from polytask import attention
+from polytask.architectures import Pooling
+from polytask.layers import fast_way, packed_sites
+from polytask.noise import Noise
+from polytask.packing import Packing
+
+
+class Encoder(nn.Module):
+    """A transformer with its pooling: token ids in, hidden states and one vector a text out."""
+
+    def __init__(self, model: nn.Module, layers: str, pooling: Pooling, takes_types: bool, noise: Noise) -> None:
+        super().__init__()
+        self.model, self.layers, self.pooling, self.takes_types = model, layers, pooling, takes_types
+        self.noise = noise
+
+    def forward(
+        self, ids: Tensor, mask: Tensor, types: Tensor | None, states: Tensor | None = None, layer: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Encode a batch.
+
+        Args:
+            ids: token ids, ``[B, T]``.
+            mask: 1 on tokens and 0 on padding, ``[B, T]``.
+            types: 0 for the first text and 1 for the second, ``[B, T]``; ignored where there are none.
+            states: what goes into ``layer``, ``[B, T, D]``, where the layers below it are done; see ``below``.
+            layer: the layer that takes ``states``.
+
+        Returns:
+            The last layer's output ``[B, T, D]``, zeros for padding, and one vector a text ``[B, D]``.
+        """
+        hidden = self._through(ids, mask, types, slice(layer, None), states)
+        return hidden, self.pooled(hidden, mask)
+
+    def below(self, ids: Tensor, mask: Tensor, types: Tensor | None, layer: int, *, is_whole: bool = False) -> Tensor:
+        """What goes into ``layer``, ``[B, T, D]``: the embeddings after the layers below it.
+
+        With ``is_whole`` padding is computed, too, so that the operations follow from the shape of ``ids`` alone.
+        """
+        return self._through(ids, mask, types, slice(layer), is_whole=is_whole)
+
+    def _through(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        types: Tensor | None,
+        layers: slice,
+        states: Tensor | None = None,
+        is_whole: bool = False,
+    ) -> Tensor:
+        """``[B, T, D]`` through these layers: packed where there is a fast way, else as the model has it."""
+        hidden = states
+        of_model = list(self.model.get_submodule(self.layers).children())[layers]
+        for packs, group in itertools.groupby(of_model, lambda layer: _packs(layer, len(mask))):
+            alike = list(group)
+            if not packs:
+                hidden = self._embedded(ids, types) if hidden is None else hidden
+                hidden = self._padded(hidden, mask, alike, is_whole)
+                continue
+            runs = [draw.rows.stop - draw.rows.start for draw in self.noise.draws]
+            packing = Packing(mask, runs, is_whole=is_whole)
+            with packed_sites(alike[0], packing):
+                tokens = self._packed(ids, types, packing) if hidden is None else packing.pack(hidden)
+                for layer in alike:
+                    tokens = layer(tokens, packing)
+            hidden = packing.unpack(tokens)
+        return self._embedded(ids, types) if hidden is None else hidden
+
+    def _embedded(self, ids: Tensor, types: Tensor | None, **places: Tensor) -> Tensor:
+        """What goes into the first layer, ``[B, T, D]``."""
+        embeddings, project = self.model.embeddings, getattr(self.model, "embeddings_project", None)
+        hidden: Tensor = embeddings(input_ids=ids, **self._types(types), **places)  # type: ignore[operator]
+        return hidden if project is None else project(hidden)
+
+    def _packed(self, ids: Tensor, types: Tensor | None, packing: Packing) -> Tensor:
+        """What goes into the first layer, ``[N, 1, D]``."""
+        embeddings: Any = self.model.embeddings
+        if hasattr(embeddings, "create_position_ids_from_input_ids"):  # RoBERTa's, where padding has a position
+            positions = embeddings.create_position_ids_from_input_ids(ids, embeddings.padding_idx)
+        else:
+            positions = torch.arange(ids.shape[1]).expand_as(ids)
+        types = None if types is None else packing.read(types)
+        return self._embedded(packing.read(ids), types, position_ids=packing.read(positions))
+
+    def _padded(self, hidden: Tensor, mask: Tensor, layers: list[nn.Module], is_whole: bool) -> Tensor:
+        """``[B, T, D]`` through layers as Hugging Face's model calls them."""
+        parent: Any = self.model.get_submodule(self.layers.rpartition(".")[0])
+        config: Any = self.model.config
+        whole = mask[:, None, None, :].bool().expand(-1, 1, mask.shape[1], -1)  # also where no text is padded
+        needs_whole = is_whole and config._attn_implementation == attention.NAME
+        seen = create_bidirectional_mask(config, hidden, whole if needs_whole else mask)
+        bias = [parent.compute_position_bias(hidden)] if hasattr(parent, "compute_position_bias") else []  # MPNet's
+        for layer in layers:
+            out = layer(hidden, seen, *bias)
+            hidden = out[0] if isinstance(out, tuple) else out
+        return hidden if is_whole else hidden.masked_fill(mask[:, :, None] == 0, 0)
+
+    def _types(self, types: Tensor | None) -> dict[str, Tensor]:
+        return {"token_type_ids": types} if self.takes_types and types is not None else {}
+
+    def pooled(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """``[B, T, D]`` to ``[B, D]``."""
+        if self.pooling == "mean":
+            weights = (mask / mask.sum(dim=1, keepdim=True)).to(hidden.dtype)
+            mean: Tensor = torch.bmm(weights[:, None, :], hidden).squeeze(1)
+            return mean
+        if self.pooling == "pooler":
+            vectors: Tensor = self.model.pooler(hidden)  # type: ignore[operator]
+            return vectors
+        return hidden[:, 0]
+
+
+def _packs(layer: nn.Module, num_rows: int) -> bool:
+    """Whether a layer has a fast way that is right for the batch in flight."""
+    fast = fast_way(layer)
+    return fast is not None and fast.holds(num_rows)

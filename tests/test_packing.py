@@ -1,0 +1,114 @@
+"""Texts without their padding are the same texts: there and back, as heads, and as a batch that a backbone encodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from polytask.backbones import Backbone, load_backbone
+from polytask.packing import Packing, grid_width, run_size
+from polytask.tasks.batches import collate, encode
+from polytask.tasks.task import Rows
+
+LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=9)
+
+
+def mask_of(lengths: list[int], longest: int | None = None) -> Tensor:
+    return (torch.arange(longest or max(lengths)) < torch.tensor(lengths)[:, None]).long()
+
+
+@given(LENGTHS)
+def test_a_run_is_filled_up_to_few_sizes_and_by_little(lengths: list[int]) -> None:
+    total, size = sum(lengths), run_size(lengths)
+    assert total <= size <= total + max(7, total // 16 + 1)
+    assert len(set(lengths)) > 1 or size == total
+
+
+def test_there_are_few_sizes() -> None:
+    assert len({run_size([1, total]) for total in range(1, 8192)}) < 140
+
+
+@given(st.integers(1, 600))
+def test_a_row_of_the_grid_ends_on_a_multiple_of_sixteen_or_little_behind(num_tokens: int) -> None:
+    width = grid_width(num_tokens)
+    assert num_tokens <= width < num_tokens + 16
+    assert width % 16 == 0 or (width == num_tokens and width % 16 <= 4)
+
+
+@settings(deadline=None)
+@given(LENGTHS, st.integers(0, 9), st.integers(0, 5), st.booleans())
+def test_tokens_go_there_and_back(lengths: list[int], cut: int, longer: int, is_whole: bool) -> None:
+    mask = mask_of(lengths, max(lengths) + longer)
+    runs = [cut, len(lengths) - cut] if 0 < cut < len(lengths) else None
+    packing = Packing(mask, runs, is_whole=is_whole)
+    x = torch.randn(*mask.shape, 6, dtype=torch.float64, requires_grad=True)
+    packed = packing.pack(x)
+    assert packed.shape == (sum(packing.sizes), 1, 6)
+    kept = x.detach() if is_whole else x.detach() * mask[:, :, None]
+    assert torch.equal(packing.unpack(packed), kept)
+    starts = [sum(packing.sizes[:row]) for row in range(len(lengths))]
+    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        assert torch.equal(packed[start : start + length, 0], x[row, :length])
+    (grad,) = torch.autograd.grad((packing.unpack(packed.square()) * 2).sum(), x)
+    torch.testing.assert_close(grad, 4 * kept)
+
+
+@settings(deadline=None)
+@given(LENGTHS, st.booleans())
+def test_heads_go_there_and_back_and_stand_where_their_texts_are(lengths: list[int], is_whole: bool) -> None:
+    packing = Packing(mask_of(lengths), is_whole=is_whole)
+    b, t = packing.grid
+    tokens = torch.randn(sum(packing.sizes), 3 * 2 * 4)
+    heads = packing.apart(tokens, 2, 4)
+    assert heads.shape == (3, b * 2, t, 4)
+    is_token = torch.ones(len(tokens), dtype=torch.bool)
+    for row, length in enumerate(lengths):
+        start = sum(packing.sizes[:row])
+        own = tokens[start : start + length].view(length, 3, 2, 4)
+        torch.testing.assert_close(heads.view(3, b, 2, t, 4)[:, row, :, :length], own.permute(1, 2, 0, 3))
+        is_token[start + length : start + packing.sizes[row]] = is_whole
+    assert torch.equal(packing.together(heads, 2)[is_token], tokens[is_token])
+
+
+def test_a_batch_without_padding_is_only_looked_at_in_another_way() -> None:
+    packing = Packing(torch.ones(3, 16, dtype=torch.long))
+    x = torch.randn(3, 16, 8)
+    assert packing.is_dense
+    assert packing.pack(x).data_ptr() == x.data_ptr()
+    assert packing.bias(2, torch.float32) is None
+
+
+@pytest.fixture
+def backbone(tiny_bert_folder: Path) -> Backbone:
+    return load_backbone(tiny_bert_folder, device="cpu", dtype="float64")
+
+
+def test_a_text_is_encoded_alike_whatever_pads_it(backbone: Backbone) -> None:
+    texts = Rows(["good film", "the plot was not great at all and the actor was awful", "a"])
+    encoded = encode(backbone.tokenizer, texts, 64)
+    with torch.no_grad():
+        batch = collate([(encoded, range(3))], 0, backbone.device)
+        hidden, pooled = backbone.encoder(batch.ids, batch.mask, batch.types)
+        for row, length in enumerate(encoded.lengths):
+            alone = collate([(encoded, [row])], 0, backbone.device)
+            own_hidden, own_pooled = backbone.encoder(alone.ids, alone.mask, alone.types)
+            torch.testing.assert_close(hidden[row, :length], own_hidden[0], rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(pooled[row], own_pooled[0], rtol=1e-9, atol=1e-9)
+            assert not hidden[row, length:].any()
+
+
+def test_padding_is_not_computed(backbone: Backbone) -> None:
+    seen: list[int] = []
+    layer = next(iter(backbone.model.get_submodule(backbone.row.layers).children()))
+    layer.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    encoded = encode(backbone.tokenizer, Rows(["a", "the plot was not great at all and the actor was awful"] * 4), 64)
+    batch = collate([(encoded, range(8))], 0, backbone.device)
+    with torch.no_grad():
+        backbone.encoder(batch.ids, batch.mask, batch.types)
+    assert seen == [run_size(encoded.lengths)]
+    assert seen[0] < 0.75 * batch.ids.numel()
