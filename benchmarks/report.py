@@ -157,7 +157,7 @@ EXHIBITS = {
     "softmax": Exhibit(
         "softmax.csv",
         "python benchmarks/sizes.py",
-        "Torch's softmax over rows of so many bf16 numbers, 312 times as many rows; `grid` is how long we make such rows.",
+        "Torch's softmax over rows of so many bf16 numbers, 312 times as many rows; `grid` is how long we make them.",
         {"tokens": "tokens", "softmax, ms": "softmax_ms", "ns a number": "ns_a_number", "grid": "grid"},
     ),
     "new-sizes": Exhibit(

@@ -1,8 +1,8 @@
-"""What the sizes in ``polytask.packing`` follow from: torch's softmax by row length, and products of a size not met yet.
+"""What the sizes in ``polytask.packing`` follow from: torch's softmax by row length, and products of a size not met.
 
-``softmax`` of ``[312, T, T]`` bf16 scores (26 texts, 12 heads), ns a number: what a row has over a multiple of 16 is done
-one by one. ``products``: a weight of 384 by 1,536, µs the first time that so many rows come and later, medians over many
-row counts: the first time the library makes a program for that size. CPU only.
+``softmax`` of ``[312, T, T]`` bf16 scores (26 texts, 12 heads), ns a number: what a row has over a multiple of 16 is
+done one by one. ``products``: a weight of 384 by 1,536, µs the first time that so many rows come and later, medians
+over many row counts: the first time the library makes a program for that size. CPU only.
 
     python benchmarks/sizes.py --threads 2
 """

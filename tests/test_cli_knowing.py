@@ -132,7 +132,7 @@ def test_show_tells_where_an_adapter_comes_from_and_how_good_it_is(store: Path) 
     squeezed = "".join(shown.split()).replace("│", "")
     for fact in (result["data_digest"], entry.digest, entry.header.backbone.fingerprint):
         assert fact in squeezed
-    for words in ("layernorm", "epochs 12", "torch 2", "bert, 2 layers of width 32", "training rows"):
+    for words in ("layernorm", "epochs 20", "torch 2", "bert, 2 layers of width 32", "training rows"):
         assert words in " ".join(shown.split())
     printed = json.loads(succeeded("show", "mood@1", "--store", store, "--json"))
     assert (printed["task"], printed["version"]) == ("mood", 1)
