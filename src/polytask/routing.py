@@ -28,7 +28,7 @@ Mode = Literal["looped", "grouped", "auto"]
 Rows = slice | Tensor
 Sizes = tuple[int, ...] | None
 ROUND = 8
-MOST_PADDED = 4
+MOST_PADDED, MOST_ALIKE = 4, 48
 D = TypeVar("D", bound=nn.Module)
 
 
@@ -95,11 +95,18 @@ def loops(part: Part, deltas: Mapping[str | None, Delta]) -> bool:
     """Whether the adapters of a part are faster one after another than at once.
 
     Measured (benchmarks/routing.py): in training, where they have unequally many rows, or torch has a kernel for one
-    adapter only; else where most of what is computed at once would be padding.
+    adapter only; else where there is such a kernel and enough for it to do, or where most of what is computed at once
+    would be padding.
     """
+    num_adapters, num_units = len(part.counts), sum(part.counts)
+    has_kernel = deltas[part.names[0]].loops
     if torch.is_grad_enabled():
-        return deltas[part.names[0]].loops or not part.is_even
-    return len(part.counts) * max(part.counts) > MOST_PADDED * sum(part.counts)
+        return has_kernel or not part.is_even
+    return (
+        num_units > MOST_ALIKE * num_adapters
+        if has_kernel
+        else max(part.counts) * num_adapters > MOST_PADDED * num_units
+    )
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,7 @@ def norm(x: Tensor, gain: Tensor, bias: Tensor, eps: float) -> Tensor:
     if gain.dim() == 1 and (x.device.type == "cpu" or x.dtype == gain.dtype):
         return F.layer_norm(x, width, gain, bias, eps)
     scaled = F.layer_norm(x.to(gain.dtype), width, eps=eps)
-    if torch.is_grad_enabled():
-        return (scaled * per_row(gain) + per_row(bias)).to(x.dtype)
-    return scaled.mul_(per_row(gain)).add_(per_row(bias)).to(x.dtype)
+    return torch.addcmul(per_row(bias), scaled, per_row(gain)).to(x.dtype)
 
 
 class Gain(Delta):
