@@ -28,7 +28,7 @@ Mode = Literal["looped", "grouped", "auto"]
 Rows = slice | Tensor
 Sizes = tuple[int, ...] | None
 ROUND = 8
-MOST_PADDED, MOST_ALIKE = 4, 48
+MOST_PADDED, MOST_ALIKE = 4, 96
 D = TypeVar("D", bound=nn.Module)
 
 
