@@ -8,10 +8,11 @@ dropout draws one random number after another on one core and takes longer than 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -75,6 +76,16 @@ class Draw:
     rows: slice
     key: Key
     lengths: tuple[int, ...]
+    _cells: dict[object, Tensor] = field(default_factory=dict, compare=False, repr=False)
+
+    def cells(self, width: int, device: torch.device) -> Tensor:
+        """Which of its tokens stands in each cell when its rows are padded to ``width``, ``[B, width]``; any for padding."""
+        key = (width, device)
+        if key not in self._cells:
+            starts = torch.tensor([0, *itertools.accumulate(self.lengths[:-1])])
+            cells = starts[:, None] + torch.arange(width)
+            self._cells[key] = cells.clamp_(max=self.size - 1).to(device)
+        return self._cells[key]
 
     @cached_property
     def num_tokens(self) -> int:
@@ -118,7 +129,7 @@ class Noise:
     def keep(self, shape: tuple[int, ...], rate: float, site: str, like: Tensor) -> Tensor | None:
         """The mask that ``drop`` multiplies with, for an ``x`` of ``shape``; None where nothing is dropped.
 
-        A job's tokens are dropped alike packed and padded. Padding itself is kept.
+        A job's tokens are dropped alike packed and padded.
         """
         if not self.draws or rate == 0.0:
             return None
@@ -132,11 +143,12 @@ class Noise:
             return (drawn[0] if len(drawn) == 1 else torch.cat(drawn)).view(shape)
         if len(drawn) == 1 and self.draws[0].lengths == (shape[1],) * shape[0]:
             return drawn[0].view(shape)
+        padded = [own[draw.cells(shape[1], like.device)] for draw, own in zip(self.draws, drawn, strict=True)]
+        if len(padded) == 1 and len(padded[0]) == shape[0]:
+            return padded[0]
         mask = torch.ones(shape, dtype=like.dtype, device=like.device)
-        for draw, own in zip(self.draws, drawn, strict=True):
-            lengths = torch.tensor(draw.lengths, device=like.device)
-            is_token = torch.arange(shape[1], device=like.device) < lengths[:, None]
-            mask[draw.rows][is_token] = own[: sum(draw.lengths)]
+        for draw, own in zip(self.draws, padded, strict=True):
+            mask[draw.rows] = own
         return mask
 
     def _of_rows(self, shape: tuple[int, ...], rate: float, site: str, like: Tensor) -> Tensor:
