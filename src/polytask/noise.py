@@ -79,7 +79,7 @@ class Draw:
     _cells: dict[object, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def cells(self, width: int, device: torch.device) -> Tensor:
-        """Which of its tokens stands in each cell when its rows are padded to ``width``, ``[B, width]``; any for padding."""
+        """Which of its tokens is in each cell of its rows padded to ``width``, ``[B, width]``; any for padding."""
         key = (width, device)
         if key not in self._cells:
             starts = torch.tensor([0, *itertools.accumulate(self.lengths[:-1])])
