@@ -139,7 +139,9 @@ class Noise:
     def _of_tokens(self, shape: tuple[int, ...], rate: float, site: str, like: Tensor) -> Tensor:
         """For ``[N, 1, D]``, the draws under each other; for ``[B, T, D]``, each token where it stands."""
         drawn = [keep_mask((draw.size, shape[2]), rate, (*draw.key, site), like) for draw in self.draws]
-        if shape[:2] == (sum(draw.size for draw in self.draws), 1):
+        rest = shape[0] - sum(len(own) for own in drawn)
+        if shape[1] == 1 and rest >= 0 and self.covers(self.draws[-1].rows.stop):
+            drawn += [drawn[-1].new_ones(rest, shape[2])] if rest else []  # fillers behind all of them
             return (drawn[0] if len(drawn) == 1 else torch.cat(drawn)).view(shape)
         if len(drawn) == 1 and self.draws[0].lengths == (shape[1],) * shape[0]:
             return drawn[0].view(shape)

@@ -22,8 +22,11 @@ from torch.nn import functional as F
 def run_size(lengths: Sequence[int]) -> int:
     """The tokens of a run with its fillers: at most a sixteenth more (or seven) than these texts have."""
     total = sum(lengths)
-    if len(set(lengths)) == 1:
-        return total
+    return total if len(set(lengths)) == 1 else few_sizes(total)
+
+
+def few_sizes(total: int) -> int:
+    """A number of tokens rounded up to one of sixteen between a power of two and the next, or to a multiple of 8."""
     step = max(8, 1 << max(total.bit_length() - 5, 0))
     return -(-total // step) * step
 
@@ -175,12 +178,14 @@ class Packing:
 
 
 def _filled(lengths: Sequence[int], runs: Sequence[int]) -> list[int]:
-    """The tokens of each text, fillers of a run counted to its last."""
+    """The tokens of each text, fillers of a run counted to its last, and those of them all to the last of all."""
     sizes, start = list(lengths), 0
     for num_texts in runs:
         own = lengths[start : start + num_texts]
         start += num_texts
         sizes[start - 1] += run_size(own) - sum(own)
+    if len(set(lengths)) > 1:
+        sizes[-1] += few_sizes(sum(sizes)) - sum(sizes)
     return sizes
 
 
