@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from polytask.errors import PolytaskError
 from polytask.launch.local import Message, Pack, Work, portable
+
+PATIENCE_S = 10
 
 
 def run(
@@ -79,8 +82,9 @@ def _cluster(address: str | None, num_cpus: int | None) -> Iterator[Any]:
     if not was_there:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told that it runs
         try:
+            _listens(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise PolytaskError(
                 f"the Ray cluster {address or 'here'} cannot be reached: {_first_line(error)}"
             ) from None
@@ -89,6 +93,13 @@ def _cluster(address: str | None, num_cpus: int | None) -> Iterator[Any]:
     finally:
         if not was_there:
             ray.shutdown()
+
+
+def _listens(address: str | None) -> None:
+    """Ray itself takes minutes to find out that nobody is at ``host:port``, and then ends the process."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=PATIENCE_S).close()
 
 
 def _asked(machines: list[dict[str, float]], gpus: float | None, cpus: float | None) -> dict[str, float]:
