@@ -83,6 +83,28 @@ def test_answers_and_gradients_are_those_of_the_slow_way(
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("method", ["full", "top"])
+def test_copies_of_a_replacement_take_hugging_face_s_way(
+    method: str, tiny_bert_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bf16 they stand in the model for one call as tensors that are no parameters, and ask for no gradients."""
+    backbone = load_backbone(tiny_bert_folder, device="cpu", dtype="bfloat16")
+    batch = collate([(encode(backbone.tokenizer, TEXTS, 32), range(4))], 0, backbone.device)
+    answers = []
+    for seed in range(3):
+        live = LiveAdapter(backbone, METHODS[method](), "classification", ("no", "yes"), key=(0, "a"))
+        with torch.no_grad():
+            for parameter in live.copies.values():
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed)))
+        with torch.inference_mode():
+            answers.append(encode_batch(backbone, batch, live.frozen())[0])
+        with monkeypatch.context() as patched, torch.no_grad():
+            patched.setattr(FastLayer, "holds", lambda *_: False)
+            slow = encode_batch(backbone, batch, live)[0]
+        torch.testing.assert_close(answers[-1], slow, rtol=0, atol=0.1)
+    assert (answers[0] - answers[1]).abs().max() > 0.1 < (answers[1] - answers[2]).abs().max()
+
+
 def test_the_fast_way_is_taken(tiny_bert_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
     fast = FastLayer.fast

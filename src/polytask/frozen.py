@@ -36,8 +36,15 @@ class Frozen:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether no weight trains."""
-        return not any(linear.weight.requires_grad for linear in self.linears)
+        """Whether no weight trains, nor stands there for one call only, as copies of a replacement do."""
+        weights = [linear.weight for linear in self.linears]
+        is_own = all(isinstance(weight, nn.Parameter) and not weight.is_inference() for weight in weights)
+        return is_own and not any(weight.requires_grad for weight in weights)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.linears[0].weight.device
 
     @property
     def weight(self) -> Tensor:

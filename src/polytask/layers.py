@@ -72,7 +72,7 @@ class FastLayer:
         )
         active = self.active
         is_served = len(active) < 2 and not any(site.deltas for one in active for site in self.attached[one])
-        return self.dense.weight.device.type == "cpu" and is_frozen and is_keyed and is_served
+        return self.dense.device.type == "cpu" and is_frozen and is_keyed and is_served
 
     @property
     def active(self) -> list[Attached]:
