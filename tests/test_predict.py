@@ -128,3 +128,8 @@ def test_in_bf16_company_changes_answers_by_no_more_than_rounding(
         alone = multi.predict([text], "mood")[0]
         assert (alone.probs or {})["good"] == pytest.approx((answer.probs or {})["good"], abs=2e-2)
     assert multi.predict(TEXTS, "mood") == together
+
+
+def test_one_string_is_not_read_letter_by_letter(tiny_backbone: Backbone, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="texts is one text, not a list of texts"):
+        MultiTask(tiny_backbone, Store(tmp_path)).predict("good", task="mood")

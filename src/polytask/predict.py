@@ -193,6 +193,8 @@ class MultiTask:
             DataError: a text or a second text is empty, or a question has no context.
             NoSuchAdapter, IncompatibleAdapter: as ``load``.
         """
+        if isinstance(texts, str):
+            raise DataError("texts is one text, not a list of texts", fix="Put it in brackets: predict([text], …)")
         if pairs is not None:
             texts = _paired(texts, pairs)
         tasks = [task] * len(texts) if isinstance(task, str) else list(task)

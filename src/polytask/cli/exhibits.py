@@ -14,6 +14,7 @@ from polytask.cli import options, paper
 from polytask.cli.options import GIVEN, emit, examples, working
 from polytask.cli.paper import app
 from polytask.errors import DataError, RecipeError, UnknownName
+from polytask.paper.figures import check_drawing
 
 if TYPE_CHECKING:
     from polytask.paper.ledger import Entry, Ledger
@@ -165,6 +166,7 @@ def everything(
     if dry_run:
         paper.planned(request, budget, as_json)
         return
+    check_drawing()
     told = paper.ran(request, asked, how, context.meta[GIVEN])
     name = request.edition.name
     again = shlex.join(["polytask", "paper", "report", "--edition", name, "--out", out])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,16 @@ COLOURS = {"adapters": "#2f6fd0", "top": "#d4730b", "layernorm": "#2e9d55", "ful
 """By family of methods; legible on white and on black."""
 
 
+def check_drawing() -> None:
+    """Refuse before hours of work what could not be drawn after them.
+
+    Raises:
+        PolytaskError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise PolytaskError('drawing needs matplotlib, which is not installed: pip install "polytask[paper]"')
+
+
 def figure(path: str | Path, width: float, height: float) -> Any:
     """An empty matplotlib figure, in inches, that needs no screen.
 
@@ -28,10 +39,9 @@ def figure(path: str | Path, width: float, height: float) -> Any:
     """
     if Path(path).suffix.lower() not in FORMATS:
         raise PolytaskError(f"a figure cannot be written as {path}. End its name in {', '.join(FORMATS)}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise PolytaskError('drawing needs matplotlib, which is not installed: pip install "polytask[paper]"') from None
+    check_drawing()
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained")
 
 
