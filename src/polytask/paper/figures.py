@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,10 @@ def check_drawing() -> None:
     Raises:
         PolytaskError: matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
-        raise PolytaskError('drawing needs matplotlib, which is not installed: pip install "polytask[paper]"')
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise PolytaskError('drawing needs matplotlib, which is not installed: pip install "polytask[paper]"') from None
 
 
 def figure(path: str | Path, width: float, height: float) -> Any:
