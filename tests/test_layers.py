@@ -13,6 +13,7 @@ from torch import Tensor
 
 from polytask.attach import Attached
 from polytask.backbones import Backbone, load_backbone
+from polytask.errors import RouteError
 from polytask.frozen import PACKS, Frozen
 from polytask.layers import KNOWN, FastLayer, fast_way
 from polytask.live import LiveAdapter, encode_batch
@@ -103,6 +104,12 @@ def test_copies_of_a_replacement_take_hugging_face_s_way(
             slow = encode_batch(backbone, batch, live)[0]
         torch.testing.assert_close(answers[-1], slow, rtol=0, atol=0.1)
     assert (answers[0] - answers[1]).abs().max() > 0.1 < (answers[1] - answers[2]).abs().max()
+
+
+@pytest.mark.parametrize("route", ["abb", "ababa"])
+def test_a_route_of_more_or_fewer_rows_than_the_batch_is_refused(route: str, tiny_bert_folder: Path) -> None:
+    with pytest.raises(RouteError, match=f"a route of {len(route)} rows meets a batch of 4"):
+        Case(tiny_bert_folder, "houlsby").answers(route)
 
 
 def test_the_fast_way_is_taken(tiny_bert_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,9 +236,9 @@ def apply(
     Returns:
         A tensor of ``y``'s shape; rows without a delta here are those of ``y``.
     """
-    given = len(route) if sizes is None else sum(sizes)
-    if given != len(y):
-        raise RouteError(f"a route of {given} rows meets a batch of {len(y)}: give one name a row")
+    num_rows = len(y if sizes is None else sizes)
+    if len(route) != num_rows:
+        raise RouteError(f"a route of {len(route)} rows meets a batch of {num_rows}: give one name a row")
     parts = route.parts(deltas, mode, sizes)
     if not parts:
         return y
