@@ -56,17 +56,22 @@ def write_data(folder: Path) -> Path:
     return folder
 
 
-def write_squad(folder: Path) -> Path:
-    """SQuAD's two files: five articles of one paragraph and five questions."""
+def squad_json() -> str:
+    """Five articles of one paragraph and five questions, in SQuAD's form."""
     rows = questions()
     by_context: dict[str, list[dict[str, Any]]] = {}
     for at, (question, context, answers) in enumerate(zip(rows.texts, rows.pairs or (), rows.targets or ())):
         given = [{"text": answer.text, "answer_start": answer.start} for answer in answers]
         by_context.setdefault(context, []).append({"id": str(at), "question": question, "answers": given})
     articles = [{"title": c[:9], "paragraphs": [{"context": c, "qas": qas}]} for c, qas in by_context.items()]
+    return json.dumps({"data": articles})
+
+
+def write_squad(folder: Path) -> Path:
+    """SQuAD's two files."""
     (folder / "squad").mkdir(parents=True)
     for split in ("train", "dev"):
-        (folder / "squad" / f"{split}-v1.1.json").write_text(json.dumps({"data": articles}), encoding="utf-8")
+        (folder / "squad" / f"{split}-v1.1.json").write_text(squad_json(), encoding="utf-8")
     return folder
 
 

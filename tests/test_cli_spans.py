@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.papers import squad_json
 from tests.test_cli import polytask, refused, succeeded, table
 from tests.test_spans import questions
 
@@ -20,14 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def squad(folder: Path) -> Path:
-    """Five articles of one paragraph and five questions."""
-    rows = questions()
-    by_context: dict[str, list[dict[str, Any]]] = {}
-    for at, (question, context, answers) in enumerate(zip(rows.texts, rows.pairs or (), rows.targets or ())):
-        given = [{"text": answer.text, "answer_start": answer.start} for answer in answers]
-        by_context.setdefault(context, []).append({"id": str(at), "question": question, "answers": given})
-    articles = [{"title": c[:9], "paragraphs": [{"context": c, "qas": qas}]} for c, qas in by_context.items()]
-    (folder / "squad.json").write_text(json.dumps({"data": articles}), encoding="utf-8")
+    (folder / "squad.json").write_text(squad_json(), encoding="utf-8")
     return folder / "squad.json"
 
 

@@ -77,7 +77,7 @@ class Attached:
     @contextmanager
     def routed(self, route: Route) -> Iterator[None]:
         """Send the rows of forward passes within the block along ``route``."""
-        for name in route.rows:
+        for name in dict.fromkeys(route.names):
             if name is not None and name not in self.names:
                 raise UnknownName("attached adapter", name, sorted(self.names))
         before, self.route = self.route, route

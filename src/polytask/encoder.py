@@ -100,9 +100,10 @@ class Encoder(nn.Module):
         """``[B, T, D]`` through layers as Hugging Face's model calls them."""
         parent: Any = self.model.get_submodule(self.layers.rpartition(".")[0])
         config: Any = self.model.config
-        whole = mask[:, None, None, :].bool().expand(-1, 1, mask.shape[1], -1)  # also where no text is padded
-        needs_whole = is_whole and config._attn_implementation == attention.NAME
-        seen = create_bidirectional_mask(config, hidden, whole if needs_whole else mask)
+        shown = mask
+        if is_whole and config._attn_implementation == attention.NAME:  # a mask also where no text is padded
+            shown = mask[:, None, None, :].bool().expand(-1, 1, mask.shape[1], -1)
+        seen = create_bidirectional_mask(config, hidden, shown)
         bias = [parent.compute_position_bias(hidden)] if hasattr(parent, "compute_position_bias") else []  # MPNet's
         for layer in layers:
             out = layer(hidden, seen, *bias)

@@ -10,13 +10,15 @@ as long. Fillers are tokens that nobody reads: whatever they become, their gradi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+Move = Callable[[Tensor], Tensor]
 
 
 def run_size(lengths: Sequence[int]) -> int:
@@ -97,16 +99,16 @@ class Packing:
 
     def pack(self, x: Tensor) -> Tensor:
         """``[B, L, C]`` to ``[N, 1, C]``, with gradients; fillers are zeros."""
-        out: Tensor = _Pack.apply(x, self)  # type: ignore[no-untyped-call]
+        out: Tensor = _Moved.apply(x, self.packed, self.unpacked)  # type: ignore[no-untyped-call]
         return out
 
     def unpack(self, x: Tensor) -> Tensor:
         """``[N, 1, C]`` to ``[B, L, C]``, with gradients; padding is zeros."""
-        out: Tensor = _Unpack.apply(x, self)  # type: ignore[no-untyped-call]
+        out: Tensor = _Moved.apply(x, self.unpacked, self.packed)  # type: ignore[no-untyped-call]
         return out
 
     def packed(self, x: Tensor) -> Tensor:
-        """As ``pack``."""
+        """As ``pack``, without gradients."""
         if self.is_full:
             return x.reshape(-1, 1, x.shape[-1])
         out = x.new_zeros(self.num_tokens + 1, x.shape[-1])
@@ -115,7 +117,7 @@ class Packing:
         return out[:-1, None]
 
     def unpacked(self, x: Tensor) -> Tensor:
-        """As ``unpack``."""
+        """As ``unpack``, without gradients."""
         b, length = self.is_token.shape
         if self.is_full:
             return x.view(b, length, -1)
@@ -171,10 +173,10 @@ class Packing:
             self._biases[key] = bias.expand(-1, t, -1) if self.is_masked else None
         return self._biases[key]
 
-    @cached_property
+    @property
     def is_masked(self) -> bool:
         """Whether attention has something not to look at. Always so where padding is left in: the same operations."""
-        return not self.is_dense or not bool(self.seen.all()) or self._is_whole
+        return self._is_whole or not self.is_dense
 
 
 def _filled(lengths: Sequence[int], runs: Sequence[int]) -> list[int]:
@@ -189,23 +191,14 @@ def _filled(lengths: Sequence[int], runs: Sequence[int]) -> list[int]:
     return sizes
 
 
-class _Pack(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, packing: Packing) -> Tensor:
-        ctx.packing = packing
-        return packing.packed(x)
+class _Moved(torch.autograd.Function):
+    """A way of moving numbers, and the way back for their gradients."""
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.packing.unpacked(grad), None
-
-
-class _Unpack(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, packing: Packing) -> Tensor:
-        ctx.packing = packing
-        return packing.unpacked(x)
+    def forward(ctx: Any, x: Tensor, there: Move, back: Move) -> Tensor:
+        ctx.back = back
+        return there(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.packing.packed(grad), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.back(grad), None, None

@@ -48,12 +48,8 @@ class Route:
         return len(self.names)
 
     @cached_property
-    def rows(self) -> dict[str | None, Rows]:
-        """The rows of each name, in the order in which names first appear."""
-        return {name: units_of(rows, (1,) * len(self)) for name, rows in self._numbers.items()}
-
-    @cached_property
     def _numbers(self) -> dict[str | None, list[int]]:
+        """The rows of each name, in the order in which names first appear."""
         found: dict[str | None, list[int]] = {}
         for row, name in enumerate(self.names):
             found.setdefault(name, []).append(row)
