@@ -33,6 +33,7 @@ class Frozen:
         self.linears = linears
         self._made_of: object = None
         self._made: tuple[Tensor, Tensor, Tensor | None] | None = None
+        self._turned: Tensor | None = None
 
     @property
     def is_frozen(self) -> bool:
@@ -51,13 +52,25 @@ class Frozen:
         """``[O, I]``."""
         return self._parts()[0]
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """``[N, I]`` to ``[N, O]``."""
+    def __call__(self, x: Tensor, gelu: str | None = None) -> Tensor:
+        """``[N, I]`` to ``[N, O]``, with a GELU of this kind behind it."""
         weight, bias, packed = self._parts()
+        if packed is not None:
+            then = ("none", "") if gelu is None else ("gelu", gelu)
+            return mkldnn._linear_pointwise(x, packed, bias, then[0], [], then[1])  # type: ignore[no-any-return]
+        out = torch.addmm(bias, x, weight.t())
+        return out if gelu is None else F.gelu(out, approximate=gelu)
+
+    def back(self, grad: Tensor, onto: Tensor | None = None) -> Tensor:
+        """The gradient of what went in, ``[N, O]`` to ``[N, I]``, added to ``onto``."""
+        weight, _, packed = self._parts()
         if packed is None:
-            return torch.addmm(bias, x, weight.t())
-        out: Tensor = mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-        return out
+            return torch.mm(grad, weight) if onto is None else torch.addmm(onto, grad, weight)
+        if self._turned is None:
+            self._turned = mkldnn._reorder_linear_weight(weight.t().contiguous())
+        if onto is None:
+            return mkldnn._linear_pointwise(grad, self._turned, None, "none", [], "")  # type: ignore[no-any-return]
+        return mkldnn._linear_pointwise.binary(grad, onto, self._turned, None, "add")  # type: ignore[no-any-return]
 
     def _parts(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Weight, bias and the weight in the matrix unit's layout, made again when a linear's weight is another."""
@@ -69,6 +82,7 @@ class Frozen:
             weight, bias = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in (weights, biases))
             can = PACKS and weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
             self._made = weight, bias, mkldnn._reorder_linear_weight(weight) if can else None
+            self._turned = None
             self._made_of = made_of
         return self._made
 
@@ -94,9 +108,8 @@ class Project(torch.autograd.Function):
         *branches, grad = grads
         width = grad.shape[-1]
         out = grad.reshape(-1, width)
-        for at, (branch, linear) in enumerate(zip(branches, ctx.linears, strict=True)):
-            flat = branch.reshape(-1, width)
-            out = out.addmm_(flat, linear.weight) if at else torch.addmm(out, flat, linear.weight)
+        for branch, linear in zip(branches, ctx.linears, strict=True):
+            out = linear.back(branch.reshape(-1, width), out)
         return (out.view(grad.shape), *(None,) * len(ctx.linears))
 
 
@@ -136,19 +149,17 @@ class SelfAttend(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, of_x: Tensor) -> tuple[Tensor | None, ...]:
         """One product adds to the gradient that ``x`` has from elsewhere."""
         of_qkv = ctx.packing.together(attended_backward(ctx, grad), ctx.num_heads)
-        out = torch.addmm(of_x.squeeze(1), of_qkv, ctx.linear.weight)
+        out = ctx.linear.back(of_qkv, of_x.squeeze(1))
         return out[:, None], None, None, None, None
 
 
 def attended(ctx: Any, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
     """``[BH, T, D/H]`` each to ``[N, 1, D]``."""
-    ctx.scale, bias = q.shape[-1] ** -0.5, ctx.packing.bias(ctx.num_heads, q.dtype)
-    probs = q.new_empty(len(q), q.shape[1], q.shape[1])
-    torch.baddbmm(probs if bias is None else bias, q, k.mT, beta=bias is not None, alpha=ctx.scale, out=probs)
-    torch.softmax(probs, -1, out=probs)
-    dropped = probs if keep is None else probs * keep.view_as(probs)
-    out = torch.bmm(dropped, v)
-    ctx.save_for_backward(q, k, v, probs, dropped, out)
+    ctx.scale = q.shape[-1] ** -0.5
+    weights, share = attention_weights(q, k, ctx.packing.bias(ctx.num_heads, q.dtype))
+    dropped = weights if keep is None else weights * keep.view_as(weights)
+    out = torch.bmm(dropped, v).mul_(share)
+    ctx.save_for_backward(q, k, v, weights, share, dropped, out)
     return ctx.packing.together(out[None], ctx.num_heads)[:, None]  # type: ignore[no-any-return]
 
 
@@ -156,18 +167,44 @@ def attended_backward(ctx: Any, grad: Tensor) -> Tensor:
     """The gradients of ``q``, ``k`` and ``v``, ``[3, BH, T, D/H]``. The mask is not needed: it stands in ``dropped``.
 
     A softmax's gradient needs the sum of its outputs times their gradients; over a row of probabilities that is the
-    product of the row's output and its gradient, which is shorter (FlashAttention-2, arXiv:2307.08691). Padding has the
-    gradients of fillers, zeros, and so has no part in what comes out.
+    product of the row's output and its gradient, which is shorter (FlashAttention-2, arXiv:2307.08691). What makes
+    weights probabilities is one factor a row, so the row's gradient takes it. Padding has the gradients of fillers,
+    zeros, and so has no part in what comes out.
     """
-    q, k, v, probs, dropped, out = ctx.saved_tensors
+    q, k, v, weights, share, dropped, out = ctx.saved_tensors
     grads: Tensor = q.new_empty(3, *q.shape)
-    grad = ctx.packing.apart(grad.squeeze(1), ctx.num_heads, q.shape[-1])[0]
+    grad = ctx.packing.apart(grad.squeeze(1), ctx.num_heads, q.shape[-1])[0] * share
     torch.bmm(dropped.mT, grad, out=grads[2])
     of_scores = torch.bmm(grad, v.mT).mul_(dropped)
-    of_scores.addcmul_(probs, (grad * out).sum(-1, keepdim=True), value=-1)
+    of_scores.addcmul_(weights, (grad * out).sum(-1, keepdim=True), value=-1)
     torch.baddbmm(q, of_scores, k, beta=0, alpha=ctx.scale, out=grads[0])
     torch.baddbmm(k, of_scores.mT, q, beta=0, alpha=ctx.scale, out=grads[1])
     return grads
+
+
+def attention_weights(q: Tensor, k: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Weights ``[BH, T, T]`` of scaled scores, and what makes each row's sum 1, ``[BH, T, 1]``.
+
+    Torch's bf16 softmax takes several times as long as the products around it. Here the exponentials are taken as they
+    are, and rows are divided where they are shorter, behind the product with the values. That is right while the sums
+    are far enough from the ends of the type's range for gradients, too: for rows whose greatest score is within 59 of
+    zero. Where one is not, it is softmax after all.
+    """
+    weights = _scores(q, k, bias).exp_()
+    total = weights.sum(-1, keepdim=True)
+    least, most = (float(end) for end in total.aminmax())
+    far = torch.finfo(q.dtype).max ** (2 / 3)
+    if 1 / far < least and most < far:
+        return weights, total.reciprocal_()
+    return torch.softmax(_scores(q, k, bias), -1), torch.ones_like(total)
+
+
+def _scores(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+    """``[BH, T, T]``."""
+    scores = q.new_empty(len(q), q.shape[1], k.shape[1])
+    scale = q.shape[-1] ** -0.5
+    torch.baddbmm(scores if bias is None else bias, q, k.mT, beta=bias is not None, alpha=scale, out=scores)
+    return scores
 
 
 class Linear(torch.autograd.Function):
@@ -184,7 +221,7 @@ class Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """One product."""
         grad = grad if ctx.keep is None else grad * ctx.keep
-        out = torch.mm(grad.reshape(-1, grad.shape[-1]), ctx.linear.weight)
+        out = ctx.linear.back(grad.reshape(-1, grad.shape[-1]))
         return out.view(*grad.shape[:-1], -1), None, None
 
 
@@ -194,8 +231,10 @@ class FeedForward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, up: Frozen, down: Frozen, gelu: str, keep: Tensor | None) -> tuple[Tensor, Tensor]:
         """``[N, 1, D]`` to twice ``[N, 1, D]``; ``up``'s weight is ``[F, D]``, that of ``down`` ``[D, F]``."""
-        hidden = up(x.view(-1, x.shape[-1]))
-        out = down(F.gelu(hidden, approximate=gelu)).view_as(x)
+        flat = x.view(-1, x.shape[-1])
+        hidden = up(flat) if ctx.needs_input_grad[0] else None
+        active = up(flat, gelu) if hidden is None else F.gelu(hidden, approximate=gelu)
+        out = down(active).view_as(x)
         ctx.save_for_backward(hidden, keep)
         ctx.up, ctx.down, ctx.gelu = up, down, gelu
         return (out if keep is None else out.mul_(keep)), x
@@ -205,7 +244,7 @@ class FeedForward(torch.autograd.Function):
         """The second product adds to the gradient that ``x`` has from elsewhere."""
         hidden, keep = ctx.saved_tensors
         grad = grad if keep is None else grad * keep
-        of_hidden = torch.mm(grad.reshape(-1, grad.shape[-1]), ctx.down.weight)
+        of_hidden = ctx.down.back(grad.reshape(-1, grad.shape[-1]))
         aten.gelu_backward.grad_input(of_hidden, hidden, approximate=ctx.gelu, grad_input=of_hidden)
-        out = torch.addmm(of_x.reshape(-1, of_x.shape[-1]), of_hidden, ctx.up.weight)
+        out = ctx.up.back(of_hidden, of_x.reshape(-1, of_x.shape[-1]))
         return (out.view(of_x.shape), *(None,) * 4)

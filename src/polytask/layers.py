@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polytask.architectures import Architecture
-from polytask.frozen import Attend, FeedForward, Frozen, Linear, Project, SelfAttend
+from polytask.frozen import Attend, FeedForward, Frozen, Linear, Project, SelfAttend, attention_weights
 from polytask.noise import KeyedDropout
 from polytask.packing import Packing
 from polytask.routing import Route
@@ -28,6 +28,8 @@ GELUS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 KNOWN = ("bert", "roberta", "xlm-roberta", "electra")
 INSIDE = ("query", "key", "value")
 SERVED = (*INSIDE, "attn_out", "attn_norm", "ffn_out", "ffn_norm")
+MOST_WEIGHED = 128
+"""Tokens of a text up to which attention without gradients is by products (benchmarks/attending.py)."""
 
 
 class Attached(Protocol):
@@ -115,16 +117,23 @@ class FastLayer:
         return self._out(context, x), x_again
 
     def _glance(self, x: Tensor, packing: Packing, attached: Attached | None) -> Tensor:
-        """The context where no gradients are asked for: torch's own attention, which keeps nothing."""
+        """The context where no gradients are asked for."""
         qkv = self.projection(x.view(len(x), -1))[:, None]
         if any(self._place(site, attached) for site in INSIDE):
             projected = qkv.chunk(3, dim=-1)
             met = [self.meet(site, x, y, attached) for site, y in zip(INSIDE, projected, strict=True)]
             qkv = torch.cat(met, dim=-1)
         heads = packing.apart(qkv.squeeze(1), self.num_heads, x.shape[-1] // self.num_heads)
+        return packing.together(self._attended(heads, packing)[None], self.num_heads)[:, None]
+
+    def _attended(self, heads: Tensor, packing: Packing) -> Tensor:
+        """``[3, BH, T, D/H]`` to ``[BH, T, D/H]``: torch's own attention for long texts, or where deltas train inside."""
+        if packing.grid[1] <= MOST_WEIGHED and not heads.requires_grad:
+            weights, share = attention_weights(heads[0], heads[1], packing.bias(self.num_heads, heads.dtype))
+            return torch.bmm(weights, heads[2]).mul_(share)
         q, k, v = heads.unflatten(1, (-1, self.num_heads))
-        out = F.scaled_dot_product_attention(q, k, v, packing.seen[:, None, None] if packing.is_masked else None)
-        return packing.together(out.flatten(0, 1)[None], self.num_heads)[:, None]
+        seen = packing.seen[:, None, None] if packing.is_masked else None
+        return F.scaled_dot_product_attention(q, k, v, seen).flatten(0, 1)
 
     def _out(self, context: Tensor, x: Tensor) -> Tensor:
         """The attention's last linear, and its dropout."""

@@ -22,14 +22,14 @@ Move = Callable[[Tensor], Tensor]
 
 
 def run_size(lengths: Sequence[int]) -> int:
-    """The tokens of a run with its fillers: at most a sixteenth more (or seven) than these texts have."""
+    """The tokens of a run with its fillers: at most one in 32 more (or seven) than these texts have."""
     total = sum(lengths)
     return total if len(set(lengths)) == 1 else few_sizes(total)
 
 
 def few_sizes(total: int) -> int:
-    """A number of tokens rounded up to one of sixteen between a power of two and the next, or to a multiple of 8."""
-    step = max(8, 1 << max(total.bit_length() - 5, 0))
+    """A number of tokens rounded up to one of 32 between a power of two and the next, or to a multiple of 8."""
+    step = max(8, 1 << max(total.bit_length() - 6, 0))
     return -(-total // step) * step
 
 
