@@ -58,7 +58,7 @@ class LiveAdapter:
         header = adapter.header
         live = cls(backbone, adapter.method, header.head.kind, header.head.labels, key=None)
         live.load(adapter.tensors)
-        return live.frozen()
+        return live.frozen(backbone.dtype)
 
     @property
     def num_trained(self) -> int:
@@ -70,9 +70,13 @@ class LiveAdapter:
         """Parameters of the head."""
         return sum(p.numel() for p in self.head.parameters())
 
-    def frozen(self) -> LiveAdapter:
-        """The same, no longer trained."""
+    def frozen(self, dtype: torch.dtype | None = None) -> LiveAdapter:
+        """The same, no longer trained; what multiplies in ``dtype``, the backbone's, is held in it: half the memory."""
         self.tree.requires_grad_(False)
+        for parameter in (p for delta in self.deltas.values() for p in delta.parameters() if p.dim() > 1):
+            parameter.data = parameter.data.to(dtype)
+        for copy in self.copies.values():
+            copy.data = copy.data.to(dtype)
         return self
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:

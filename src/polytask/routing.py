@@ -28,7 +28,9 @@ Mode = Literal["looped", "grouped", "auto"]
 Rows = slice | Tensor
 Sizes = tuple[int, ...] | None
 ROUND = 8
-MOST_PADDED, MOST_ALIKE = 4, 96
+MOST_PADDED, MOST_ALIKE = 4, 128
+TIER_COSTS, MEMBER_COSTS = 512, 64
+"""What a second product costs, and one more adapter in it, in units of one product: measured (benchmarks/routing.py)."""
 D = TypeVar("D", bound=nn.Module)
 
 
@@ -101,7 +103,7 @@ def loops(part: Part, deltas: Mapping[str | None, Delta]) -> bool:
     return (
         num_units > MOST_ALIKE * num_adapters
         if has_kernel
-        else max(part.counts) * num_adapters > MOST_PADDED * num_units
+        else sum(tier.size for tier in part.tiers) > MOST_PADDED * num_units
     )
 
 
@@ -144,9 +146,20 @@ class Part:
         return len(runs) == len(self.adapters) and min(self.counts) == max(self.counts)
 
     @cached_property
-    def most(self) -> int:
-        """The most units of an adapter, rounded up so that products are of few sizes."""
-        return -(-max(self.counts) // ROUND) * ROUND
+    def tiers(self) -> tuple[Tier, ...]:
+        """One product of all adapters, or one of so many units of each and another of what some have beyond that.
+
+        Each product is as long as its longest adapter: of few adapters with many units the others need not bear all.
+        """
+        widths = sorted({rounded(count) for count in self.counts})
+        return min((self._tiers(width) for width in widths), key=lambda tiers: sum(tier.costs for tier in tiers))
+
+    def _tiers(self, width: int) -> tuple[Tier, ...]:
+        more = tuple(k for k, count in enumerate(self.counts) if count > width)
+        first = Tier(tuple(range(len(self.counts))), width)
+        if not more:
+            return (first,)
+        return (first, Tier(more, rounded(max(self.counts) - width), is_second=True))
 
     @cached_property
     def which(self) -> Tensor:
@@ -156,17 +169,53 @@ class Part:
 
     @cached_property
     def places(self) -> tuple[Tensor, Tensor]:
-        """Each adapter's units side by side, with room for ``most``: where each unit is, and which is at each place.
+        """Each adapter's units side by side, tier after tier: where each unit is, and which is at each place.
 
         The second has the first unit where nobody is.
         """
         order = self.which.sort(stable=True).indices
-        starts = torch.tensor([k * self.most for k in range(len(self.counts))])
-        within = torch.cat([torch.arange(count) for count in self.counts])
-        taken = starts.repeat_interleave(torch.tensor(self.counts)) + within
+        owner, within = self.which[order], torch.cat([torch.arange(count) for count in self.counts])
+        taken, start, below = torch.empty_like(order), 0, 0
+        for tier in self.tiers:
+            here = (within >= below) & (within < below + tier.width)
+            slots = torch.zeros(len(self.counts), dtype=torch.long)
+            slots[list(tier.adapters)] = torch.arange(len(tier.adapters))
+            taken[here] = start + slots[owner[here]] * tier.width + within[here] - below
+            start, below = start + tier.size, below + tier.width
         places = torch.empty_like(order).index_copy_(0, order, taken)
-        units = torch.zeros(len(self.counts) * self.most, dtype=torch.long).index_copy_(0, taken, order)
+        units = torch.zeros(start, dtype=torch.long).index_copy_(0, taken, order)
         return places, units
+
+
+@dataclass(frozen=True)
+class Tier:
+    """Adapters (their numbers in the part) whose units share a product, with room for ``width`` of each."""
+
+    adapters: tuple[int, ...]
+    width: int
+    is_second: bool = False
+
+    @property
+    def size(self) -> int:
+        """Units, with those that nobody reads."""
+        return len(self.adapters) * self.width
+
+    @property
+    def costs(self) -> int:
+        """As many units as one product would do in its time."""
+        return self.size + (TIER_COSTS + MEMBER_COSTS * len(self.adapters) if self.is_second else 0)
+
+    def of(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Its adapters' parameters out of all, ``[K, …]``."""
+        if not self.is_second:
+            return tensors
+        which = torch.tensor(self.adapters, device=next(iter(tensors.values())).device)
+        return {name: tensor.index_select(0, which) for name, tensor in tensors.items()}
+
+
+def rounded(count: int) -> int:
+    """Rounded up, so that products are of few sizes."""
+    return -(-count // ROUND) * ROUND
 
 
 def units_of(rows: Sequence[int], sizes: Sequence[int]) -> Rows:
@@ -188,13 +237,13 @@ class Stacks:
         self._kept: dict[object, tuple[tuple[int, ...], torch.dtype, Delta]] = {}
 
     def of(self, deltas: Sequence[Delta], dtype: torch.dtype, *, is_trained: bool) -> Delta:
-        """Deltas with equal keys as one, its parameters ``[K, …]``; matrices in ``dtype`` where it is kept."""
+        """Deltas with equal keys as one, its parameters ``[K, …]``; in ``dtype`` where it is kept."""
         if is_trained:
             return with_parameters(deltas[0], stack(deltas))
         which, key = tuple(map(id, deltas)), deltas[0].stack_key
         kept = self._kept.get(key)
         if kept is None or kept[:2] != (which, dtype):
-            made = {name: p.to(dtype) if p.dim() > 2 else p for name, p in stack(deltas).items()}
+            made = {name: p.to(dtype) for name, p in stack(deltas).items()}
             kept = self._kept[key] = (which, dtype, with_parameters(deltas[0], made))
         return kept[2]
 
@@ -289,11 +338,14 @@ def run(part: Part, deltas: Mapping[str, Delta], x: Tensor, y: Tensor, base: nn.
         own = {name: tensor.index_select(0, part.which.to(y.device)) for name, tensor in tensors.items()}
         return with_parameters(stacked, own).forward(x, y, base)
     places, units = (index.to(y.device) for index in part.places)
-    wide_y, wide_x = (
-        tensor.index_select(0, units).view(num_adapters, -1, tensor.shape[-1]) if is_read else tensor
-        for tensor, is_read in ((y, True), (x, delta.reads_input))
-    )
-    out = stacked.forward(wide_x, wide_y, base)
+    sizes = [tier.size for tier in part.tiers]
+    wide_y = y.index_select(0, units).split(sizes)
+    wide_x = x.index_select(0, units).split(sizes) if delta.reads_input else wide_y
+    outs = []
+    for tier, *wide in zip(part.tiers, wide_x, wide_y):
+        long = [tensor.view(len(tier.adapters), -1, tensor.shape[-1]) for tensor in wide]
+        outs.append(with_parameters(stacked, tier.of(tensors)).forward(long[0], long[1], base).flatten(0, 1))
+    out = outs[0] if len(outs) == 1 else torch.cat(outs)
     return out.view(-1, *y.shape[1:-1], out.shape[-1]).index_select(0, places)
 
 
@@ -322,7 +374,7 @@ def with_parameters(delta: D, tensors: Mapping[str, Tensor]) -> D:
 def stack(deltas: Sequence[Delta]) -> dict[str, Tensor]:
     """Parameters of deltas with equal keys as ``[K, …]``, padded with zeros to their stack shapes."""
     shapes = deltas[0].stack_shapes()
-    trees = [dict(delta.named_parameters()) for delta in deltas]
+    trees = [tensors_of(delta) for delta in deltas]
     return {name: torch.stack([padded(tree[name], shape) for tree in trees]) for name, shape in shapes.items()}
 
 

@@ -54,7 +54,7 @@ def routes(
     live = {}
     for task in range(num_tasks):
         name = f"t{task}"
-        live[name] = LiveAdapter(backbone, method, "classification", labels, key=(0, name)).frozen()
+        live[name] = LiveAdapter(backbone, method, "classification", labels, key=(0, name)).frozen(backbone.dtype)
         attached.add(name, live[name].deltas)
     everything = Encoded(work["ids"], work["types"], 0)
 

@@ -70,7 +70,7 @@ class SerialBottleneck(Bottleneck):
             weights = (self.down.weight, self.down.bias, self.up.weight, self.up.bias)
             out: Tensor = SerialByHand.apply(y, *weights, GELUS[self.activation])  # type: ignore[no-untyped-call]
             return out
-        return y + self.bottleneck(y)
+        return self.bottleneck(y).add_(y)
 
 
 class SerialByHand(torch.autograd.Function):
