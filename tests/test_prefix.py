@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from polytask.backbones import Backbone, load_backbone
+from polytask.entry import Entry
+from polytask.layers import FastLayer
 from polytask.live import LiveAdapter, encode_batch
-from polytask.methods import BitFit, FullFineTuning, Houlsby, LoRA, Method, TopLayers
+from polytask.methods import IA3, BitFit, FullFineTuning, Houlsby, LoRA, Method, Pfeiffer, TopLayers
 from polytask.packing import Packing
 from polytask.predict import MultiTask, scores_of
 from polytask.prefix import entering, entering_once, states_of
@@ -33,6 +35,7 @@ from tests.tiny import ARCHITECTURES, save_tiny
 
 DEPTH = 3
 TOP = Houlsby(4, layers=1)
+TOP_ENTRY = Entry(2, True)
 RECIPE = Recipe(TOP, lr=1e-2, epochs=3, batch_size=8)
 EXACT = {"rtol": 0, "atol": 1e-9}
 
@@ -78,24 +81,32 @@ def texts_of(backbone: Backbone) -> Encoded:
     return encode(backbone.tokenizer, Rows(texts, [*texts[1:], "free cash"]), 64)
 
 
+def entries_of(backbone: Backbone) -> list[Entry]:
+    """Where a backbone of three layers can be entered above its embeddings."""
+    behind = [backbone.encoder.possible(Entry(layer, True), None) for layer in (1, 2)]
+    return sorted({Entry(1), Entry(2), *behind})
+
+
 def batch_of(backbone: Backbone, encoded: Encoded) -> Batch:
     return collate([(encoded, range(len(encoded)))], backbone.tokenizer.pad_token_id or 0, backbone.device)
 
 
 def test_the_lowest_layer_is_that_of_the_lowest_site(deep: Backbone) -> None:
-    lowest: dict[Method, int] = {
-        TOP: 2,
-        Houlsby(4): 0,
-        Houlsby(4, layers=(1,)): 1,
-        Houlsby(4, layers=(0, 2)): 0,
-        LoRA(2, layers=2): 1,
-        BitFit(layers=1): 2,
-        TopLayers(1): 2,
-        TopLayers(3): 0,
-        FullFineTuning(): 0,
+    lowest: dict[Method, Entry] = {
+        TOP: Entry(2, True),
+        Houlsby(4): Entry(0),
+        Houlsby(4, layers=(1,)): Entry(1, True),
+        Houlsby(4, layers=(0, 2)): Entry(0),
+        Pfeiffer(4, layers=1): Entry(2, True),
+        LoRA(2, layers=2): Entry(1),
+        BitFit(layers=1): Entry(2),
+        IA3(layers=1): Entry(2),
+        TopLayers(1): Entry(2),
+        TopLayers(3): Entry(0),
+        FullFineTuning(): Entry(0),
     }
-    for method, layer in lowest.items():
-        assert LiveAdapter(deep, method, "regression", (), key=None).lowest == layer, method
+    for method, entry in lowest.items():
+        assert LiveAdapter(deep, method, "regression", (), key=None).lowest == entry, method
 
 
 @torch.no_grad()
@@ -109,9 +120,9 @@ def test_below_and_from_there_on_is_the_whole_model_to_the_bit(
     for texts in (encoded, encoded.take([1]), encoded.take([2, 2])):  # with padding and without
         batch = batch_of(backbone, texts)
         whole = encode_batch(backbone, batch)
-        for layer in (1, 2):
-            states = backbone.encoder.below(batch.ids, batch.mask, batch.types, layer)
-            parted = encode_batch(backbone, replace(batch, states=states, layer=layer))
+        for entry in entries_of(backbone):
+            states = backbone.encoder.below(batch.ids, batch.mask, batch.types, entry)
+            parted = encode_batch(backbone, replace(batch, states=states, entry=entry))
             assert torch.equal(parted[0], whole[0])
             assert torch.equal(parted[1], whole[1])
 
@@ -125,9 +136,9 @@ def test_kept_states_give_the_whole_models_answers_however_they_are_padded(
     encoded = texts_of(backbone)
     batch = batch_of(backbone, encoded)
     whole = encode_batch(backbone, batch)
-    for layer in (1, 2):
+    for entry in entries_of(backbone):
         parts = [(encoded, range(len(encoded)))]
-        own = encode_batch(backbone, entering(backbone, batch, parts, layer))
+        own = encode_batch(backbone, entering(backbone, batch, parts, entry, None))
         tokens = batch.mask.bool()
         torch.testing.assert_close(own[0][tokens], whole[0][tokens], **EXACT)
         torch.testing.assert_close(own[1], whole[1], **EXACT)
@@ -141,8 +152,8 @@ def test_a_texts_states_are_the_same_bits_whatever_is_computed_beside_it(minilm:
         minilm.prefixes = PrefixCache()
         found = {}
         for group in groups:
-            for row, of_text in zip(group, states_of(minilm, [(encoded, row) for row in group], 2), strict=True):
-                found[row] = of_text
+            texts = [(encoded, row) for row in group]
+            found.update(zip(group, states_of(minilm, texts, TOP_ENTRY), strict=True))
         return [found[row] for row in range(len(lengths))]
 
     together = states(list(range(len(lengths))))
@@ -154,16 +165,17 @@ def test_a_texts_states_are_the_same_bits_whatever_is_computed_beside_it(minilm:
 def test_a_text_of_the_greatest_length_fits(deep: Backbone) -> None:
     encoded = encode(deep.tokenizer, Rows(["film " * 100]), deep.max_length)
     assert encoded.lengths == [66]
-    (states,) = states_of(deep, [(encoded, 0)], 2)
-    assert states.shape == (66, deep.hidden)
+    for entry, width in ((Entry(2), deep.hidden), (TOP_ENTRY, 2 * deep.hidden)):
+        (states,) = states_of(deep, [(encoded, 0)], entry)
+        assert states.shape == (66, width)
 
 
 def test_other_tokens_types_layers_precisions_and_backbones_have_other_states(
     deep: Backbone, deep_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    def tell(backbone: Backbone, text: str, pair: str | None = None, layer: int = 2) -> tuple[float, ...]:
+    def tell(backbone: Backbone, text: str, pair: str | None = None, entry: Entry = TOP_ENTRY) -> tuple[float, ...]:
         rows = Rows([text], None if pair is None else [pair])
-        (states,) = states_of(backbone, [(encode(backbone.tokenizer, rows, 64), 0)], layer)
+        (states,) = states_of(backbone, [(encode(backbone.tokenizer, rows, 64), 0)], entry)
         return tuple(states.double().sum(dim=1).tolist())
 
     in_fp32 = load_backbone(deep_folder("bert"), device="cpu", dtype="float32", pooling="mean")
@@ -171,7 +183,7 @@ def test_other_tokens_types_layers_precisions_and_backbones_have_other_states(
     in_fp32.prefixes = other.prefixes = deep.prefixes
     told = [
         tell(deep, "good film", "a plot"),
-        tell(deep, "good film", "a plot", layer=1),
+        tell(deep, "good film", "a plot", entry=Entry(1, True)),
         tell(deep, "good", "film a plot"),
     ]
     told += [tell(in_fp32, "good film", "a plot"), tell(other, "good film", "a plot"), tell(deep, "good film")]
@@ -193,11 +205,11 @@ def test_training_with_kept_states_is_training_with_states_computed_each_time(
     recipe = replace(RECIPE, method=method)
     kept = trained(deep, tiny_task, recipe)
 
-    def uncached(backbone: Backbone, batch: Batch, parts: object, layer: int) -> Batch:
+    def uncached(backbone: Backbone, batch: Batch, parts: object, entry: Entry, _: object) -> Batch:
         backbone.model.eval()
         with torch.no_grad():
-            states = backbone.encoder.below(batch.ids, batch.mask, batch.types, layer)
-        return replace(batch, states=states, layer=layer)
+            states = backbone.encoder.below(batch.ids, batch.mask, batch.types, entry)
+        return replace(batch, states=states, entry=entry)
 
     monkeypatch.setattr(loop, "entering", uncached)
     torch.testing.assert_close(trained(deep, tiny_task, recipe), kept, **EXACT)
@@ -206,6 +218,18 @@ def test_training_with_kept_states_is_training_with_states_computed_each_time(
         not torch.equal(one, kept[name])
         for name, one in trained(deep, tiny_task, replace(recipe, keep_prefix=False)).items()
     )
+
+
+def test_where_a_layer_cannot_be_entered_behind_its_attention_the_same_is_trained(
+    deep: Backbone, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, which takes Hugging Face's layers whole."""
+    behind = trained(deep, tiny_task, RECIPE)
+    assert deep.encoder.possible(TOP_ENTRY, None) == TOP_ENTRY
+    monkeypatch.setattr(FastLayer, "holds", lambda *_: False)
+    monkeypatch.setattr(FastLayer, "serves", lambda *_: False)
+    assert deep.encoder.possible(TOP_ENTRY, None) == Entry(2)
+    torch.testing.assert_close(trained(deep, tiny_task, RECIPE), behind, **EXACT)
 
 
 def test_without_dropout_keeping_the_prefix_changes_nothing_at_all(
@@ -244,7 +268,7 @@ def test_a_sweep_computes_each_text_once(deep: Backbone, tiny_task: Task) -> Non
         train(deep, tiny_task, RECIPE)
         once = len(rows)
         sweep(deep, tiny_task, recipes)
-        train(deep, tiny_task, replace(RECIPE, method=LoRA(2, layers=1)))
+        train(deep, tiny_task, replace(RECIPE, method=Pfeiffer(2, layers=1)))
     assert len(rows) == once
 
 
@@ -373,7 +397,7 @@ def test_a_text_and_the_same_with_other_types_are_not_the_same(deep: Backbone) -
     one = encode(deep.tokenizer, Rows(["good"], ["film"]), 64)
     other = Encoded(one.ids, [[0] * len(one.ids[0])], 0)
     batch = collate([(one, [0]), (other, [0]), (one, [0])], 0, deep.device)
-    entered = entering_once(deep, batch, 1)
+    entered = entering_once(deep, batch, Entry(1), None)
     assert entered.states is not None
     assert torch.equal(entered.states[0], entered.states[2])
     assert not torch.equal(entered.states[0], entered.states[1])

@@ -8,15 +8,16 @@ Hugging Face code.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from polytask.architectures import Architecture, architecture_of, locate
+from polytask.entry import Entry
 from polytask.errors import BackboneError, RecipeError, RouteError, UnknownName
-from polytask.layers import show_sites
+from polytask.layers import BEHIND_ATTENTION, attention_drop, show_sites
 from polytask.methods.seam import Delta, DeltaMethod, Method, Replacement
 from polytask.noise import Noise, keyed_generator
 from polytask.routing import Mode, Route, apply
@@ -150,14 +151,19 @@ def layer_of(name: str, architecture: Architecture) -> int | None:
     return None
 
 
-def lowest_layer(model: nn.Module, architecture: Architecture, changed: Iterable[str]) -> int:
+def lowest_entry(model: nn.Module, architecture: Architecture, changed: Sequence[str]) -> Entry:
     """The first layer of which a place or parameter is among those ``changed``; 0 where the embeddings are, too.
 
-    What goes into it is the same for all that change nothing below it.
+    What goes into it is the same for all that change nothing below it. So is what its attention makes of that, where
+    nothing in the attention changes and the layer can be entered there.
     """
     above = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
     layers = (above if name.startswith("pooler.") else layer_of(name, architecture) or 0 for name in changed)
-    return min(layers, default=above)
+    lowest = min(layers, default=above)
+    behind = {f"layer.{lowest}.{site}" for site in BEHIND_ATTENTION}
+    inside = [name for name in changed if layer_of(name, architecture) == lowest and name not in behind]
+    has_entry = 0 < lowest < above and attention_drop(model, architecture, lowest) is not None
+    return Entry(lowest, has_entry and not inside)
 
 
 def tree_of(modules: Mapping[str, nn.Module]) -> nn.Module:

@@ -15,7 +15,9 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from polytask import attention
 from polytask.architectures import Pooling
-from polytask.layers import fast_way, packed_sites
+from polytask.entry import FIRST, Entry
+from polytask.errors import RouteError
+from polytask.layers import Attached, FastLayer, fast_way, packed_sites
 from polytask.noise import Noise
 from polytask.packing import Packing
 
@@ -29,7 +31,7 @@ class Encoder(nn.Module):
         self.noise = noise
 
     def forward(
-        self, ids: Tensor, mask: Tensor, types: Tensor | None, states: Tensor | None = None, layer: int = 0
+        self, ids: Tensor, mask: Tensor, types: Tensor | None, states: Tensor | None = None, entry: Entry = FIRST
     ) -> tuple[Tensor, Tensor]:
         """Encode a batch.
 
@@ -37,21 +39,40 @@ class Encoder(nn.Module):
             ids: token ids, ``[B, T]``.
             mask: 1 on tokens and 0 on padding, ``[B, T]``.
             types: 0 for the first text and 1 for the second, ``[B, T]``; ignored where there are none.
-            states: what goes into ``layer``, ``[B, T, D]``, where the layers below it are done; see ``below``.
-            layer: the layer that takes ``states``.
+            states: what enters at ``entry``, where what is below is done; see ``below``.
+            entry: where ``states`` enter.
 
         Returns:
             The last layer's output ``[B, T, D]``, zeros for padding, and one vector a text ``[B, D]``.
         """
-        hidden = self._through(ids, mask, types, slice(layer, None), states)
+        hidden = self._through(ids, mask, types, slice(entry.layer, None), states, is_attended=entry.is_attended)
         return hidden, self.pooled(hidden, mask)
 
-    def below(self, ids: Tensor, mask: Tensor, types: Tensor | None, layer: int, *, is_whole: bool = False) -> Tensor:
-        """What goes into ``layer``, ``[B, T, D]``: the embeddings after the layers below it.
+    def below(self, ids: Tensor, mask: Tensor, types: Tensor | None, entry: Entry, *, is_whole: bool = False) -> Tensor:
+        """What enters at ``entry``: the embeddings after the layers below it, and behind attention that, too.
 
         With ``is_whole`` padding is computed, too, so that the operations follow from the shape of ``ids`` alone.
         """
-        return self._through(ids, mask, types, slice(layer), is_whole=is_whole)
+        hidden = self._through(ids, mask, types, slice(entry.layer), is_whole=is_whole)
+        fast = self._fast(entry.layer) if entry.is_attended else None
+        if fast is None:
+            return hidden
+        packing = Packing(mask, is_whole=is_whole)
+        x = packing.pack(hidden)
+        return packing.unpack(torch.cat([x, fast.attended(x, packing)], dim=-1))
+
+    def possible(self, entry: Entry, attached: Attached | None) -> Entry:
+        """``entry``, or that before its layer where a batch of these adapters cannot enter behind its attention."""
+        fast = self._fast(entry.layer) if entry.is_attended else None
+        return entry if fast is not None and fast.serves(attached) else Entry(entry.layer)
+
+    def still(self, entry: Entry) -> str | None:
+        """The site where nothing is dropped in training that enters at ``entry``, wherever it is computed."""
+        fast = self._fast(entry.layer) if entry.is_attended else None
+        return None if fast is None else str(fast.drops[0].site)
+
+    def _fast(self, layer: int) -> FastLayer | None:
+        return fast_way(self.model.get_submodule(f"{self.layers}.{layer}"))
 
     def _through(
         self,
@@ -61,13 +82,19 @@ class Encoder(nn.Module):
         layers: slice,
         states: Tensor | None = None,
         is_whole: bool = False,
+        is_attended: bool = False,
     ) -> Tensor:
-        """``[B, T, D]`` through these layers: packed where there is a fast way, else as the model has it."""
+        """``[B, T, D]`` through these layers: packed where there is a fast way, else as the model has it.
+
+        With ``is_attended`` it is ``[B, T, 2D]`` that goes into the first of them, behind its attention.
+        """
         hidden = states
         of_model = list(self.model.get_submodule(self.layers).children())[layers]
         for packs, group in itertools.groupby(of_model, lambda layer: _packs(layer, len(mask))):
             alike = list(group)
             if not packs:
+                if is_attended:
+                    raise RouteError("adapters of two owners are active on one backbone: detach those of one")
                 hidden = self._embedded(ids, types) if hidden is None else hidden
                 hidden = self._padded(hidden, mask, alike, is_whole)
                 continue
@@ -75,8 +102,10 @@ class Encoder(nn.Module):
             packing = Packing(mask, runs, is_whole=is_whole)
             with packed_sites(alike[0], packing):
                 tokens = self._packed(ids, types, packing) if hidden is None else packing.pack(hidden)
+                entering = tokens.chunk(2, dim=-1) if is_attended else (tokens,)
                 for layer in alike:
-                    tokens = layer(tokens, packing)
+                    tokens = layer(entering[0], packing, *entering[1:])
+                    entering, is_attended = (tokens,), False
             hidden = packing.unpack(tokens)
         return self._embedded(ids, types) if hidden is None else hidden
 

@@ -28,7 +28,9 @@ GELUS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 KNOWN = ("bert", "roberta", "xlm-roberta", "electra")
 INSIDE = ("query", "key", "value")
 SERVED = (*INSIDE, "attn_out", "attn_norm", "ffn_out", "ffn_norm")
-MOST_WEIGHED = 128
+BEHIND_ATTENTION = ("attn_out", "attn_norm", "ffn_out", "ffn_norm", "ffn_up", "ffn_down", "ffn_mid")
+"""Sites of a layer that see nothing before the attention's output, its dropout included."""
+MOST_WEIGHED, MOST_WEIGHED_ELSE = {torch.bfloat16: 256}, 96
 """Tokens of a text up to which attention without gradients is by products (benchmarks/attending.py)."""
 
 
@@ -67,14 +69,18 @@ class FastLayer:
 
     def holds(self, num_rows: int) -> bool:
         """Whether this way is right for the batch of so many texts that is in flight."""
-        linears = (*self.projections, self.dense, self.up, self.down)
-        is_frozen = all(linear.is_frozen for linear in linears)
         is_keyed = not self.layer.training or all(
             type(drop) is KeyedDropout and drop.noise.draws and drop.noise.covers(num_rows) for drop in self.drops
         )
         active = self.active
-        is_served = len(active) < 2 and not any(site.deltas for one in active for site in self.attached[one])
-        return self.dense.device.type == "cpu" and is_frozen and is_keyed and is_served
+        return is_keyed and len(active) < 2 and self.serves(active[0] if active else None)
+
+    def serves(self, attached: Attached | None) -> bool:
+        """Whether this way is right for a batch that meets these adapters only, if dropout is keyed."""
+        linears = (*self.projections, self.dense, self.up, self.down)
+        is_frozen = all(linear.is_frozen for linear in linears)
+        is_served = attached is None or not any(site.deltas for site in self.attached[attached])
+        return self.dense.device.type == "cpu" and is_frozen and is_served
 
     @property
     def active(self) -> list[Attached]:
@@ -87,17 +93,20 @@ class FastLayer:
         self.attached[attached] = [site for site in own if site.place.site not in SERVED]
 
     def forward(self, hidden: Tensor, mask: Tensor | Packing | None = None, *others: Any, **named: Any) -> Tensor:
-        """``[N, 1, D]`` to ``[N, 1, D]`` with a packing; with anything else what Hugging Face's layer does."""
+        """``fast`` with a packing; with anything else what Hugging Face's layer does."""
         if isinstance(mask, Packing):
-            return self.fast(hidden, mask)
+            return self.fast(hidden, mask, *others)
         out: Tensor = self.own_forward(hidden, mask, *others, **named)
         return out
 
-    def fast(self, x: Tensor, packing: Packing) -> Tensor:
-        """``[N, 1, D]`` to ``[N, 1, D]``: two residual branches, each with its sites, each with the norm behind it."""
+    def fast(self, x: Tensor, packing: Packing, attention: Tensor | None = None) -> Tensor:
+        """``[N, 1, D]`` to ``[N, 1, D]``: two residual branches, each with its sites, each with the norm behind it.
+
+        The attention's branch, without dropout, where it is known.
+        """
         attached = next(iter(self.active), None)
         x = x.contiguous()
-        y, x_again = self.attention(x, packing, attached)
+        y, x_again = self.attention(x, packing, attached) if attention is None else (self._dropped(attention), x)
         x = self.norm("attn_norm", x_again + self.meet("attn_out", x, y, attached), attached)
         y, x_again = FeedForward.apply(x, self.up, self.down, self.gelu, self._keep(2, x))  # type: ignore[no-untyped-call]
         return self.norm("ffn_norm", x_again + self.meet("ffn_out", x, y, attached), attached)
@@ -127,13 +136,27 @@ class FastLayer:
         return packing.together(self._attended(heads, packing)[None], self.num_heads)[:, None]
 
     def _attended(self, heads: Tensor, packing: Packing) -> Tensor:
-        """``[3, BH, T, D/H]`` to ``[BH, T, D/H]``: torch's own attention for long texts, or where deltas train inside."""
-        if packing.grid[1] <= MOST_WEIGHED and not heads.requires_grad:
+        """``[3, BH, T, D/H]`` to ``[BH, T, D/H]``.
+
+        Torch's own attention for long texts, where deltas train inside, and where a text's bits must not follow from
+        its company, which ``attention_weights`` looks at.
+        """
+        most = MOST_WEIGHED.get(heads.dtype, MOST_WEIGHED_ELSE)
+        if packing.grid[1] <= most and not heads.requires_grad and not packing.is_whole:
             weights, share = attention_weights(heads[0], heads[1], packing.bias(self.num_heads, heads.dtype))
             return torch.bmm(weights, heads[2]).mul_(share)
         q, k, v = heads.unflatten(1, (-1, self.num_heads))
         seen = packing.seen[:, None, None] if packing.is_masked else None
         return F.scaled_dot_product_attention(q, k, v, seen).flatten(0, 1)
+
+    def attended(self, x: Tensor, packing: Packing) -> Tensor:
+        """The attention's branch of the frozen layer, without gradients and dropout."""
+        return self._out(self._glance(x, packing, None), x)
+
+    def _dropped(self, attention: Tensor) -> Tensor:
+        """The attention's branch, behind its dropout."""
+        keep = self._keep(1, attention)
+        return attention if keep is None else attention * keep
 
     def _out(self, context: Tensor, x: Tensor) -> Tensor:
         """The attention's last linear, and its dropout."""
@@ -182,6 +205,13 @@ def fast_way(layer: nn.Module) -> FastLayer | None:
     """The fast way through a layer, where it has one."""
     fast = getattr(layer.forward, "__self__", None)
     return fast if isinstance(fast, FastLayer) else None
+
+
+def attention_drop(model: nn.Module, architecture: Architecture, layer: int) -> str | None:
+    """The site of the dropout of a layer's attention, where the layer can be entered behind it; else None."""
+    fast = fast_way(model.get_submodule(f"{architecture.layers}.{layer}"))
+    drop = None if fast is None else fast.drops[0]
+    return drop.site if isinstance(drop, KeyedDropout) else None
 
 
 def packed_sites(layer: nn.Module, packing: Packing) -> AbstractContextManager[None]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from polytask.adapter import Adapter
-from polytask.attach import deltas_for, lowest_layer, replaced_parameters, tree_of
+from polytask.attach import deltas_for, lowest_entry, replaced_parameters, tree_of
 from polytask.backbones import Backbone
 from polytask.errors import AdapterError
 from polytask.methods.seam import DeltaMethod, Method, Replacement
@@ -25,7 +25,7 @@ COPIES = "backbone"
 class LiveAdapter:
     """Deltas by place (or private copies of backbone parameters by name) and a head.
 
-    ``tree`` holds them all under the names of an adapter file. Below the layer ``lowest`` the backbone is as it was.
+    ``tree`` holds them all under the names of an adapter file. Below the entry ``lowest`` the backbone is as it was.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class LiveAdapter:
         for name, copy in self.copies.items():
             _plant(self.tree, f"{COPIES}.{name}", copy)
         self.tree.to(torch.promote_types(backbone.dtype, torch.float32))
-        self.lowest = lowest_layer(backbone.model, backbone.row, [*self.deltas, *self.copies])
+        self.lowest = lowest_entry(backbone.model, backbone.row, [*self.deltas, *self.copies])
 
     @classmethod
     def from_adapter(cls, backbone: Backbone, adapter: Adapter) -> LiveAdapter:
@@ -73,10 +73,9 @@ class LiveAdapter:
     def frozen(self, dtype: torch.dtype | None = None) -> LiveAdapter:
         """The same, no longer trained; what multiplies in ``dtype``, the backbone's, is held in it: half the memory."""
         self.tree.requires_grad_(False)
-        for parameter in (p for delta in self.deltas.values() for p in delta.parameters() if p.dim() > 1):
-            parameter.data = parameter.data.to(dtype)
-        for copy in self.copies.values():
-            copy.data = copy.data.to(dtype)
+        matrices = [p for delta in self.deltas.values() for p in delta.parameters() if p.dim() > 1]
+        for parameter in (*matrices, *self.copies.values()):
+            parameter.data = parameter.data.to(dtype or parameter.dtype)
         return self
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -102,7 +101,7 @@ def encode_batch(backbone: Backbone, batch: Batch, live: LiveAdapter | None = No
 
     Where ``live`` is a replacement, with its copies in place of the backbone's parameters.
     """
-    inputs: tuple[Any, ...] = (batch.ids, batch.mask, batch.types, batch.states, batch.layer)
+    inputs: tuple[Any, ...] = (batch.ids, batch.mask, batch.types, batch.states, batch.entry)
     if live is None or not live.copies:
         hidden, pooled = backbone.encoder(*inputs)
         return hidden, pooled

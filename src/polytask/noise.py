@@ -103,15 +103,16 @@ class Noise:
 
     def __init__(self) -> None:
         self.draws: tuple[Draw, ...] = ()
+        self.still: str | None = None
 
     @contextmanager
-    def drawn(self, draws: tuple[Draw, ...]) -> Iterator[None]:
-        """Use these draws within the block."""
-        before, self.draws = self.draws, draws
+    def drawn(self, draws: tuple[Draw, ...], still: str | None = None) -> Iterator[None]:
+        """Use these draws within the block; nothing is dropped at the site ``still``."""
+        before, (self.draws, self.still) = (self.draws, self.still), (draws, still)
         try:
             yield
         finally:
-            self.draws = before
+            self.draws, self.still = before
 
     def covers(self, num_rows: int) -> bool:
         """Whether the draws are those of so many rows, one after another, all of them."""
@@ -131,7 +132,7 @@ class Noise:
 
         A job's tokens are dropped alike packed and padded.
         """
-        if not self.draws or rate == 0.0:
+        if not self.draws or rate == 0.0 or site == self.still:
             return None
         of_draws = self._of_tokens if len(shape) == 3 else self._of_rows
         return of_draws(shape, rate, site, like)

@@ -55,13 +55,14 @@ class Packing:
         sizes: the packed tokens of each text, the fillers of a run counted to its last.
         grid: ``B`` and ``T``.
         seen: what attention may look at, ``[B, T]``.
+        is_whole: as given.
     """
 
     def __init__(self, mask: Tensor, runs: Sequence[int] | None = None, *, is_whole: bool = False) -> None:
         self.grid = (len(mask), grid_width(mask.shape[1]))
         self.seen = F.pad(mask.bool(), (0, self.grid[1] - mask.shape[1]))
         self.is_token = torch.ones_like(mask, dtype=torch.bool) if is_whole else mask.bool()
-        self._is_whole = is_whole
+        self.is_whole = is_whole
         self.is_full = is_whole or bool(self.is_token.all())
         self.sizes: tuple[int, ...] = tuple(_filled(self.is_token.sum(1).tolist(), runs or [len(mask)]))
         self.num_tokens = sum(self.sizes)
@@ -176,7 +177,7 @@ class Packing:
     @property
     def is_masked(self) -> bool:
         """Whether attention has something not to look at. Always so where padding is left in: the same operations."""
-        return self._is_whole or not self.is_dense
+        return self.is_whole or not self.is_dense
 
 
 def _filled(lengths: Sequence[int], runs: Sequence[int]) -> list[int]:

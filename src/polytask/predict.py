@@ -87,7 +87,7 @@ def scores_of(
     lengths = encoded.lengths
     of_texts = encoded.for_each(names)
     for group in _groups(adapters, of_texts):
-        if any(adapters[of_texts[text]].lowest for text in group):
+        if any(adapters[of_texts[text]].lowest.layer for text in group):
             group.sort(key=lambda text: encoded.ids[text])  # equal texts side by side, to be in one batch
         for picked in budget_batches([lengths[text] for text in group], batch_tokens):
             texts = [group[position] for position in picked]
@@ -123,7 +123,10 @@ def _batch_scores(
     parts = [(encoded, [rows[at] for at in order])]
     batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device)
     lowest = min(adapters[name].lowest for name in set(names))
-    batch = entering(backbone, batch, parts, lowest) if keep_prefix else entering_once(backbone, batch, lowest)
+    if keep_prefix:
+        batch = entering(backbone, batch, parts, lowest, attached)
+    else:
+        batch = entering_once(backbone, batch, lowest, attached)
     live = adapters[names[0]]
     route = Route.of(None if live.copies else names[at] for at in order)
     with attached.routed(route):

@@ -18,7 +18,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from polytask.attach import Attached
 from polytask.backbones import Backbone
+from polytask.entry import Entry
 from polytask.prefix_cache import key_of
 from polytask.tasks.batches import Batch, Encoded, collate
 
@@ -28,56 +30,65 @@ BLOCK_TOKENS_ELSEWHERE = 2048
 Text = tuple[Encoded, int]
 
 
-def entering(backbone: Backbone, batch: Batch, parts: Sequence[tuple[Encoded, Sequence[int]]], layer: int) -> Batch:
-    """A batch as it enters ``layer``, with the states of its texts as they were kept, or else computed and kept.
+def entering(
+    backbone: Backbone,
+    batch: Batch,
+    parts: Sequence[tuple[Encoded, Sequence[int]]],
+    entry: Entry,
+    attached: Attached | None,
+) -> Batch:
+    """A batch as it enters at ``entry``, with the states of its texts as they were kept, or else computed and kept.
 
     Args:
         backbone: a frozen backbone; states are kept in its ``prefixes``.
         batch: what ``collate`` made of ``parts``.
         parts: texts that were cut into tokens, and which of them are meant.
-        layer: the first layer that is not the backbone's alone; with 0 the batch stays what it is.
+        entry: where something begins that is not the backbone's alone; before layer 0 the batch stays what it is.
+        attached: whose adapters the batch will meet.
     """
-    if layer == 0:
+    if entry.layer == 0:
         return batch
-    own = states_of(backbone, [(encoded, row) for encoded, rows in parts for row in rows], layer)
+    entry = backbone.encoder.possible(entry, attached)
+    own = states_of(backbone, [(encoded, row) for encoded, rows in parts for row in rows], entry)
     states = own[0].new_zeros(*batch.ids.shape, own[0].shape[-1])
     for row, of_text in zip(states, own, strict=True):
         row[: len(of_text)] = of_text
-    return replace(batch, states=states.to(backbone.device), layer=layer)
+    return replace(batch, states=states.to(backbone.device), entry=entry)
 
 
-def entering_once(backbone: Backbone, batch: Batch, layer: int) -> Batch:
-    """A batch as it enters ``layer``, each of its texts computed once; as it is, where all texts differ."""
-    if layer == 0:
+def entering_once(backbone: Backbone, batch: Batch, entry: Entry, attached: Attached | None) -> Batch:
+    """A batch as it enters at ``entry``, each of its texts computed once; as it is, where all texts differ."""
+    if entry.layer == 0:
         return batch
     columns = [batch.ids, batch.mask, *([] if batch.types is None else [batch.types])]
     distinct, number = torch.cat(columns, dim=1).unique(dim=0, return_inverse=True)
     if len(distinct) == len(batch):
         return batch
     ids, mask, *types = distinct.split(batch.ids.shape[1], dim=1)
-    states = backbone.encoder.below(ids, mask, types[0] if types else None, layer)
-    return replace(batch, states=states[number], layer=layer)
+    entry = backbone.encoder.possible(entry, attached)
+    states = backbone.encoder.below(ids, mask, types[0] if types else None, entry)
+    return replace(batch, states=states[number], entry=entry)
 
 
-def states_of(backbone: Backbone, texts: Sequence[Text], layer: int) -> list[Tensor]:
-    """The states ``[T, D]`` with which each text enters ``layer``, on the CPU, without dropout."""
-    setting = setting_of(backbone, layer)
+def states_of(backbone: Backbone, texts: Sequence[Text], entry: Entry) -> list[Tensor]:
+    """The states ``[T, D]``, or ``[T, 2D]``, with which each text enters, on the CPU, without dropout."""
+    setting = setting_of(backbone, entry)
     keys = [key_of(setting, *_tokens(text)) for text in texts]
     found = {key: backbone.prefixes.get(key) for key in keys}
     missing = {key: text for key, text in zip(keys, texts, strict=True) if found[key] is None}
     if missing:
         with torch.inference_mode(False), torch.no_grad(), _still(backbone.model):
-            for key, computed in _computed(backbone, missing, layer):
+            for key, computed in _computed(backbone, missing, entry):
                 backbone.prefixes.put(key, computed)
                 found[key] = computed
     return [states for key in keys if (states := found[key]) is not None]
 
 
-def setting_of(backbone: Backbone, layer: int) -> bytes:
+def setting_of(backbone: Backbone, entry: Entry) -> bytes:
     """What the states of a text follow from, to the bit, besides its tokens."""
     threads = torch.get_num_threads() if backbone.device.type == "cpu" else 0
     where = (backbone.device.type, threads, torch.__version__)
-    return repr((backbone.fingerprint, layer, str(backbone.dtype), *where)).encode()
+    return repr((backbone.fingerprint, *entry, str(backbone.dtype), *where)).encode()
 
 
 def _tokens(text: Text) -> tuple[bytes, bytes]:
@@ -86,7 +97,7 @@ def _tokens(text: Text) -> tuple[bytes, bytes]:
     return array("q", encoded.ids[row]).tobytes(), array("b", types).tobytes()
 
 
-def _computed(backbone: Backbone, missing: Mapping[bytes, Text], layer: int) -> Iterator[tuple[bytes, Tensor]]:
+def _computed(backbone: Backbone, missing: Mapping[bytes, Text], entry: Entry) -> Iterator[tuple[bytes, Tensor]]:
     """The states of texts, block by block."""
     by_width: dict[int, list[bytes]] = {}
     for key, (encoded, row) in missing.items():
@@ -97,17 +108,17 @@ def _computed(backbone: Backbone, missing: Mapping[bytes, Text], layer: int) -> 
         for start in range(0, len(keys), size):
             block = keys[start : start + size]
             filled = [missing[key] for key in block] + [missing[block[-1]]] * (size - len(block))
-            states = _block(backbone, filled, min(width, backbone.max_length), layer)
+            states = _block(backbone, filled, min(width, backbone.max_length), entry)
             for key, of_text in zip(block, states, strict=False):
                 encoded, row = missing[key]
                 yield key, of_text[: len(encoded.ids[row])].clone()
 
 
-def _block(backbone: Backbone, texts: Sequence[Text], width: int, layer: int) -> Tensor:
-    """``[B, width, D]`` for these texts."""
+def _block(backbone: Backbone, texts: Sequence[Text], width: int, entry: Entry) -> Tensor:
+    """``[B, width, D]``, or ``[B, width, 2D]``, for these texts."""
     parts = [(encoded, [row]) for encoded, row in texts]
     batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device, width)
-    return backbone.encoder.below(batch.ids, batch.mask, batch.types, layer, is_whole=True).cpu()
+    return backbone.encoder.below(batch.ids, batch.mask, batch.types, entry, is_whole=True).cpu()
 
 
 @contextmanager

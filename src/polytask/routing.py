@@ -30,7 +30,7 @@ Sizes = tuple[int, ...] | None
 ROUND = 8
 MOST_PADDED, MOST_ALIKE = 4, 128
 TIER_COSTS, MEMBER_COSTS = 512, 64
-"""What a second product costs, and one more adapter in it, in units of one product: measured (benchmarks/routing.py)."""
+"""What a second product costs, and one more adapter in it, in units of the first: measured (benchmarks/routing.py)."""
 D = TypeVar("D", bound=nn.Module)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from polytask.entry import FIRST, Entry
 from polytask.errors import DataError, RecipeError
 from polytask.noise import key_seed
 from polytask.tasks.squad import Window, windows
@@ -83,14 +84,14 @@ class Encoded:
 class Batch:
     """``ids``, ``mask`` and ``types``, each ``[B, T]``; ``types`` None where the backbone takes none.
 
-    Where ``states`` are given, ``[B, T, D]``, the texts stand before the backbone's ``layer``, else before its first.
+    Where ``states`` are given they are what enters the backbone at ``entry``.
     """
 
     ids: Tensor
     mask: Tensor
     types: Tensor | None
     states: Tensor | None = None
-    layer: int = 0
+    entry: Entry = FIRST
 
     def __len__(self) -> int:
         return len(self.ids)

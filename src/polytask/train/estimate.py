@@ -134,7 +134,7 @@ def _training_seconds(backbone: Backbone, job: Job, by_size: list[tuple[int, int
     middles = [len(by_size) * sixth // 6 for sixth in (1, 3, 5)]
     seconds: list[float] = []
     with attached_to(backbone, [job]) as attached:
-        for at in (middles[0], *middles, *(middles if job.first_layer else ())):  # the first one also warms up
+        for at in (middles[0], *middles, *(middles if job.entry.layer else ())):  # the first one also warms up
             if len(seconds) == 1:
                 backbone.prefixes.clear()
             job.step = by_size[at][0]

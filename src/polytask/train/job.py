@@ -12,6 +12,7 @@ from torch import Tensor
 
 from polytask.attach import Attached
 from polytask.backbones import Backbone
+from polytask.entry import FIRST, Entry
 from polytask.errors import RecipeError
 from polytask.live import LiveAdapter
 from polytask.noise import Draw, Key, keep_mask
@@ -88,9 +89,9 @@ class Job:
         return self.step >= self.num_steps or is_stale or self.failure is not None
 
     @property
-    def first_layer(self) -> int:
-        """The layer that its steps begin with; what goes into it is kept."""
-        return self.live.lowest if self.recipe.keep_prefix else 0
+    def entry(self) -> Entry:
+        """Where its steps enter the backbone; what goes in there is kept."""
+        return self.live.lowest if self.recipe.keep_prefix else FIRST
 
     @property
     def padding(self) -> float:

@@ -21,6 +21,7 @@ from torch import Tensor
 from polytask.adapter import Adapter
 from polytask.attach import Attached
 from polytask.backbones import Backbone
+from polytask.entry import Entry
 from polytask.errors import DataError, RecipeError
 from polytask.live import LiveAdapter, encode_batch
 from polytask.memory import kept as kept_memory
@@ -196,14 +197,14 @@ def admitted(jobs: Sequence[Job], budget_tokens: int | None) -> list[Job]:
 
 
 def sharing(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs that share a forward pass: those with deltas that begin with the same layer.
+    """Jobs that share a forward pass: those with deltas that enter the backbone at one place.
 
     Each that replaces backbone parameters has its own.
     """
-    together: dict[int, list[Job]] = {}
+    together: dict[Entry, list[Job]] = {}
     for job in jobs:
         if not job.live.copies:
-            together.setdefault(job.first_layer, []).append(job)
+            together.setdefault(job.entry, []).append(job)
     return [*together.values(), *([job] for job in jobs if job.live.copies)]
 
 
@@ -262,13 +263,14 @@ def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tupl
     taken = [(job, job.rows()) for job in jobs]
     parts = [(job.train, rows) for job, rows in taken]
     batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device)
-    batch = entering(backbone, batch, parts, jobs[0].first_layer)
+    batch = entering(backbone, batch, parts, jobs[0].entry, attached)
     firsts = list(itertools.accumulate((len(rows) for _, rows in taken), initial=0))
     draws = tuple(job.draw(first, rows) for first, (job, rows) in zip(firsts, taken))
     route = Route.of(None if job.live.copies else job.name for job, rows in taken for _ in rows)
     if not backbone.model.training:
         backbone.model.train()
-    with attached.routed(route), backbone.noise.drawn(draws):
+    still = backbone.encoder.still(jobs[0].entry)
+    with attached.routed(route), backbone.noise.drawn(draws, still):
         hidden, pooled = encode_batch(backbone, batch, jobs[0].live)
     for job in jobs:
         job.is_grouped = job.name in route.grouped

@@ -53,7 +53,8 @@ class Recipe:
         bias_correction: Adam as published; without it as in BERT's code.
         head_dropout: on what the head reads: the pooled text, or each token.
         keep_prefix: the layers below the lowest one in which something is trained run without dropout, and what comes
-            out of them is computed once a text and kept (``polytask.prefix``). Changes nothing where there are none.
+            out of them is computed once a text and kept (``polytask.prefix``); so it is in the attention of that one,
+            where nothing is trained in it. Changes nothing where there are no layers below.
         class_weights: ``balanced`` weighs each class by the inverse of its frequency.
         patience: stop after so many epochs without a better validation score. None: never.
     """
