@@ -30,7 +30,7 @@ Sizes = tuple[int, ...] | None
 ROUND = 8
 MOST_PADDED, MOST_ALIKE = 4, 128
 TIER_COSTS, MEMBER_COSTS = 512, 64
-"""What a second product costs, and one more adapter in it, in units of the first: measured (benchmarks/routing.py)."""
+"""What a further product costs, and an adapter in it, in units of the first: measured (benchmarks/routing.py)."""
 D = TypeVar("D", bound=nn.Module)
 
 
@@ -147,19 +147,22 @@ class Part:
 
     @cached_property
     def tiers(self) -> tuple[Tier, ...]:
-        """One product of all adapters, or one of so many units of each and another of what some have beyond that.
+        """The products that cost least: one of so many units of each adapter, others of what some have beyond that.
 
-        Each product is as long as its longest adapter: of few adapters with many units the others need not bear all.
+        A product is as long as its longest adapter: of few adapters with many units the others need not bear all.
         """
-        widths = sorted({rounded(count) for count in self.counts})
-        return min((self._tiers(width) for width in widths), key=lambda tiers: sum(tier.costs for tier in tiers))
-
-    def _tiers(self, width: int) -> tuple[Tier, ...]:
-        more = tuple(k for k, count in enumerate(self.counts) if count > width)
-        first = Tier(tuple(range(len(self.counts))), width)
-        if not more:
-            return (first,)
-        return (first, Tier(more, rounded(max(self.counts) - width), is_second=True))
+        levels = [0, *sorted({rounded(count) for count in self.counts})]
+        above = [tuple(k for k, count in enumerate(self.counts) if count > level) for level in levels]
+        cheapest: list[tuple[int, tuple[Tier, ...]]] = [(0, ())] * len(levels)  # of what stands above each level
+        for low in reversed(range(len(levels) - 1)):
+            more = TIER_COSTS + MEMBER_COSTS * len(above[low]) if low else 0
+            costs = {
+                high: more + len(above[low]) * (levels[high] - levels[low]) + cheapest[high][0]
+                for high in range(low + 1, len(levels))
+            }
+            high = min(costs, key=costs.__getitem__)
+            cheapest[low] = costs[high], (Tier(above[low], levels[high] - levels[low], low == 0), *cheapest[high][1])
+        return cheapest[0][1]
 
     @cached_property
     def which(self) -> Tensor:
@@ -193,21 +196,16 @@ class Tier:
 
     adapters: tuple[int, ...]
     width: int
-    is_second: bool = False
+    has_all: bool
 
     @property
     def size(self) -> int:
         """Units, with those that nobody reads."""
         return len(self.adapters) * self.width
 
-    @property
-    def costs(self) -> int:
-        """As many units as one product would do in its time."""
-        return self.size + (TIER_COSTS + MEMBER_COSTS * len(self.adapters) if self.is_second else 0)
-
     def of(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Its adapters' parameters out of all, ``[K, …]``."""
-        if not self.is_second:
+        if self.has_all:
             return tensors
         which = torch.tensor(self.adapters, device=next(iter(tensors.values())).device)
         return {name: tensor.index_select(0, which) for name, tensor in tensors.items()}
