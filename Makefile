@@ -60,5 +60,6 @@ bench: .venv/demo.stamp
 	@$(BIN)/python benchmarks/memory.py
 	@$(BIN)/python benchmarks/products.py
 	@$(BIN)/python benchmarks/sizes.py
+	@$(BIN)/python benchmarks/attending.py
 	@$(BIN)/python benchmarks/noise.py
 	@$(BIN)/python benchmarks/report.py

@@ -154,6 +154,24 @@ EXHIBITS = {
             "packed is ×": "packed_is",
         },
     ),
+    "attending": Exhibit(
+        "attending.csv",
+        "python benchmarks/attending.py",
+        "Attention without gradients, 12 heads: torch's own, products around its softmax, and products around "
+        "exponentials, as we do; and how far each is from the answer in float64.",
+        {
+            "model": "model",
+            "dtype": "dtype",
+            "texts": "texts",
+            "tokens": "tokens",
+            "torch's, ms": "fused_ms",
+            "softmax": "softmax_ms",
+            "exponentials": "exponentials_ms",
+            "exponentials are ×": "exponentials_are",
+            "torch's error": "fused_error",
+            "error": "exponentials_error",
+        },
+    ),
     "softmax": Exhibit(
         "softmax.csv",
         "python benchmarks/sizes.py",
