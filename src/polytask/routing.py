@@ -28,7 +28,7 @@ Mode = Literal["looped", "grouped", "auto"]
 Rows = slice | Tensor
 Sizes = tuple[int, ...] | None
 ROUND = 8
-MOST_PADDED, MOST_ALIKE = 4, 128
+MOST_PADDED, MOST_ALIKE = 4, 40
 TIER_COSTS, MEMBER_COSTS = 512, 64
 """What a further product costs, and an adapter in it, in units of the first: measured (benchmarks/routing.py)."""
 D = TypeVar("D", bound=nn.Module)
@@ -235,13 +235,13 @@ class Stacks:
         self._kept: dict[object, tuple[tuple[int, ...], torch.dtype, Delta]] = {}
 
     def of(self, deltas: Sequence[Delta], dtype: torch.dtype, *, is_trained: bool) -> Delta:
-        """Deltas with equal keys as one, its parameters ``[K, …]``; in ``dtype`` where it is kept."""
+        """Deltas with equal keys as one, its parameters ``[K, …]``; matrices in ``dtype`` where it is kept."""
         if is_trained:
             return with_parameters(deltas[0], stack(deltas))
         which, key = tuple(map(id, deltas)), deltas[0].stack_key
         kept = self._kept.get(key)
         if kept is None or kept[:2] != (which, dtype):
-            made = {name: p.to(dtype) for name, p in stack(deltas).items()}
+            made = {name: p.to(dtype) if p.dim() > 2 else p for name, p in stack(deltas).items()}
             kept = self._kept[key] = (which, dtype, with_parameters(deltas[0], made))
         return kept[2]
 

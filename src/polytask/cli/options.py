@@ -124,7 +124,7 @@ Stride = Annotated[
 ]
 KeepPrefix = Annotated[
     bool,
-    typer.Option(help="Where only top layers are trained in: no dropout below them, and texts computed there once."),
+    typer.Option(help="With --set layers=2: run the layers below without dropout, and only once for each text."),
 ]
 ClassWeights = Annotated[
     str | None, typer.Option("--class-weights", help="'balanced' for labels of unequal frequency.")
@@ -160,7 +160,11 @@ MethodName = Annotated[
 Size = Annotated[int | None, typer.Option("--size", help="The bottleneck's size (64 unless given).")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Another setting of the method: --set activation=relu."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Another setting of the method: activation=relu, or layers=2 for the top two layers only.",
+    ),
 ]
 
 

@@ -37,8 +37,7 @@ class TunedNorm(Delta):
 def norm(x: Tensor, gain: Tensor, bias: Tensor, eps: float) -> Tensor:
     """LayerNorm over the last dimension of ``x`` with ``gain`` and ``bias`` of ``[D]`` or ``[B, D]``.
 
-    Gain and bias keep fp32, in which torch has a kernel for one of them: a gain of 1.003 does not exist in bf16. Where
-    those of many adapters were stacked to answer a batch, they are in the type of ``x``, like all else in it.
+    Gain and bias keep fp32: a gain of 1.003 does not exist in bf16.
     """
     width = (x.shape[-1],)
     if gain.dim() == 1 and (x.device.type == "cpu" or x.dtype == gain.dtype):
