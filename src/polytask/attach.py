@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from polytask.architectures import Architecture, architecture_of, locate
 from polytask.entry import Entry
 from polytask.errors import BackboneError, RecipeError, RouteError, UnknownName
-from polytask.layers import BEHIND_ATTENTION, attention_drop, show_sites
+from polytask.layers import BEHIND_ATTENTION, fast_layer, show_sites
 from polytask.methods.seam import Delta, DeltaMethod, Method, Replacement
 from polytask.noise import Noise, keyed_generator
 from polytask.routing import Mode, Route, apply
@@ -162,7 +162,7 @@ def lowest_entry(model: nn.Module, architecture: Architecture, changed: Sequence
     lowest = min(layers, default=above)
     behind = {f"layer.{lowest}.{site}" for site in BEHIND_ATTENTION}
     inside = [name for name in changed if layer_of(name, architecture) == lowest and name not in behind]
-    has_entry = 0 < lowest < above and attention_drop(model, architecture, lowest) is not None
+    has_entry = 0 < lowest < above and fast_layer(model, architecture.layers, lowest) is not None
     return Entry(lowest, has_entry and not inside)
 
 

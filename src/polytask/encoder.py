@@ -17,7 +17,7 @@ from polytask import attention
 from polytask.architectures import Pooling
 from polytask.entry import FIRST, Entry
 from polytask.errors import RouteError
-from polytask.layers import Attached, FastLayer, fast_way, packed_sites
+from polytask.layers import Attached, FastLayer, fast_layer, fast_way, packed_sites
 from polytask.noise import Noise
 from polytask.packing import Packing
 
@@ -54,7 +54,7 @@ class Encoder(nn.Module):
         With ``is_whole`` padding is computed, too, so that the operations follow from the shape of ``ids`` alone.
         """
         hidden = self._through(ids, mask, types, slice(entry.layer), is_whole=is_whole)
-        fast = self._fast(entry.layer) if entry.is_attended else None
+        fast = self._behind(entry)
         if fast is None:
             return hidden
         packing = Packing(mask, is_whole=is_whole)
@@ -63,16 +63,17 @@ class Encoder(nn.Module):
 
     def possible(self, entry: Entry, attached: Attached | None) -> Entry:
         """``entry``, or that before its layer where a batch of these adapters cannot enter behind its attention."""
-        fast = self._fast(entry.layer) if entry.is_attended else None
+        fast = self._behind(entry)
         return entry if fast is not None and fast.serves(attached) else Entry(entry.layer)
 
     def still(self, entry: Entry) -> str | None:
         """The site where nothing is dropped in training that enters at ``entry``, wherever it is computed."""
-        fast = self._fast(entry.layer) if entry.is_attended else None
+        fast = self._behind(entry)
         return None if fast is None else str(fast.drops[0].site)
 
-    def _fast(self, layer: int) -> FastLayer | None:
-        return fast_way(self.model.get_submodule(f"{self.layers}.{layer}"))
+    def _behind(self, entry: Entry) -> FastLayer | None:
+        """The layer that is entered behind its attention; None where it is entered before it."""
+        return fast_layer(self.model, self.layers, entry.layer) if entry.is_attended else None
 
     def _through(
         self,
@@ -102,10 +103,10 @@ class Encoder(nn.Module):
             packing = Packing(mask, runs, is_whole=is_whole)
             with packed_sites(alike[0], packing):
                 tokens = self._packed(ids, types, packing) if hidden is None else packing.pack(hidden)
-                entering = tokens.chunk(2, dim=-1) if is_attended else (tokens,)
+                tokens, *branch = tokens.chunk(2, dim=-1) if is_attended else (tokens,)
                 for layer in alike:
-                    tokens = layer(entering[0], packing, *entering[1:])
-                    entering, is_attended = (tokens,), False
+                    tokens, branch = layer(tokens, packing, *branch), []
+                is_attended = False
             hidden = packing.unpack(tokens)
         return self._embedded(ids, types) if hidden is None else hidden
 

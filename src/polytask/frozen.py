@@ -47,11 +47,6 @@ class Frozen:
         """Where the weights are."""
         return self.linears[0].weight.device
 
-    @property
-    def weight(self) -> Tensor:
-        """``[O, I]``."""
-        return self._parts()[0]
-
     def __call__(self, x: Tensor, gelu: str | None = None) -> Tensor:
         """``[N, I]`` to ``[N, O]``, with a GELU of this kind behind it."""
         weight, bias, packed = self._parts()

@@ -106,7 +106,10 @@ class FastLayer:
         """
         attached = next(iter(self.active), None)
         x = x.contiguous()
-        y, x_again = self.attention(x, packing, attached) if attention is None else (self._dropped(attention), x)
+        if attention is None:
+            y, x_again = self.attention(x, packing, attached)
+        else:  # forward, not a call: the site that hangs on the module comes next
+            y, x_again = self.drops[1].forward(attention), x
         x = self.norm("attn_norm", x_again + self.meet("attn_out", x, y, attached), attached)
         y, x_again = FeedForward.apply(x, self.up, self.down, self.gelu, self._keep(2, x))  # type: ignore[no-untyped-call]
         return self.norm("ffn_norm", x_again + self.meet("ffn_out", x, y, attached), attached)
@@ -152,11 +155,6 @@ class FastLayer:
     def attended(self, x: Tensor, packing: Packing) -> Tensor:
         """The attention's branch of the frozen layer, without gradients and dropout."""
         return self._out(self._glance(x, packing, None), x)
-
-    def _dropped(self, attention: Tensor) -> Tensor:
-        """The attention's branch, behind its dropout."""
-        keep = self._keep(1, attention)
-        return attention if keep is None else attention * keep
 
     def _out(self, context: Tensor, x: Tensor) -> Tensor:
         """The attention's last linear, and its dropout."""
@@ -207,11 +205,9 @@ def fast_way(layer: nn.Module) -> FastLayer | None:
     return fast if isinstance(fast, FastLayer) else None
 
 
-def attention_drop(model: nn.Module, architecture: Architecture, layer: int) -> str | None:
-    """The site of the dropout of a layer's attention, where the layer can be entered behind it; else None."""
-    fast = fast_way(model.get_submodule(f"{architecture.layers}.{layer}"))
-    drop = None if fast is None else fast.drops[0]
-    return drop.site if isinstance(drop, KeyedDropout) else None
+def fast_layer(model: nn.Module, layers: str, number: int) -> FastLayer | None:
+    """The fast way through a model's layer of this number; where there is one, it can be entered behind attention."""
+    return fast_way(model.get_submodule(f"{layers}.{number}"))
 
 
 def packed_sites(layer: nn.Module, packing: Packing) -> AbstractContextManager[None]:

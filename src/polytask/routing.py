@@ -30,7 +30,7 @@ Sizes = tuple[int, ...] | None
 ROUND = 8
 MOST_PADDED, MOST_ALIKE = 4, 40
 TIER_COSTS, MEMBER_COSTS = 512, 64
-"""What a further product costs, and an adapter in it, in units of the first: measured (benchmarks/routing.py)."""
+"""What a further product costs, and an adapter in it, in units of the first: they decide speed, never an answer."""
 D = TypeVar("D", bound=nn.Module)
 
 
@@ -182,7 +182,7 @@ class Part:
         for tier in self.tiers:
             here = (within >= below) & (within < below + tier.width)
             slots = torch.zeros(len(self.counts), dtype=torch.long)
-            slots[list(tier.adapters)] = torch.arange(len(tier.adapters))
+            slots[tier.which] = torch.arange(len(tier.adapters))
             taken[here] = start + slots[owner[here]] * tier.width + within[here] - below
             start, below = start + tier.size, below + tier.width
         places = torch.empty_like(order).index_copy_(0, order, taken)
@@ -203,12 +203,19 @@ class Tier:
         """Units, with those that nobody reads."""
         return len(self.adapters) * self.width
 
-    def of(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Its adapters' parameters out of all, ``[K, …]``."""
+    @cached_property
+    def which(self) -> Tensor:
+        """The numbers of its adapters."""
+        return torch.tensor(self.adapters)
+
+    def of(self, stacked: D) -> D:
+        """Its adapters out of a part's."""
         if self.has_all:
-            return tensors
-        which = torch.tensor(self.adapters, device=next(iter(tensors.values())).device)
-        return {name: tensor.index_select(0, which) for name, tensor in tensors.items()}
+            return stacked
+        own = {
+            name: tensor.index_select(0, self.which.to(tensor.device)) for name, tensor in tensors_of(stacked).items()
+        }
+        return with_parameters(stacked, own)
 
 
 def rounded(count: int) -> int:
@@ -342,7 +349,7 @@ def run(part: Part, deltas: Mapping[str, Delta], x: Tensor, y: Tensor, base: nn.
     outs = []
     for tier, *wide in zip(part.tiers, wide_x, wide_y):
         long = [tensor.view(len(tier.adapters), -1, tensor.shape[-1]) for tensor in wide]
-        outs.append(with_parameters(stacked, tier.of(tensors)).forward(long[0], long[1], base).flatten(0, 1))
+        outs.append(tier.of(stacked).forward(long[0], long[1], base).flatten(0, 1))
     out = outs[0] if len(outs) == 1 else torch.cat(outs)
     return out.view(-1, *y.shape[1:-1], out.shape[-1]).index_select(0, places)
 
