@@ -8,17 +8,15 @@ from the answer in float64. CPU only.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from contenders import results_folder, write_csv
+from contenders import of_operations, results_folder, write_csv
 from polytask.bench.turns import alternated
 from polytask.frozen import attention_weights
 from polytask.memory import kept
@@ -78,11 +76,7 @@ def measured(dtype: torch.dtype, rounds: int) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     """Measure and write ``attending.csv``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=Path("results/speed"))
-    args = parser.parse_args()
+    args = of_operations(__doc__, 15, torch.get_num_threads())
     torch.set_num_threads(args.threads)
     with kept():
         rows = [row for dtype in (torch.bfloat16, torch.float32) for row in measured(dtype, args.rounds)]

@@ -15,6 +15,7 @@ for the loop and the models that ``polytask bench`` shares (``polytask.bench.pla
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
@@ -196,6 +197,15 @@ def hardware(device: str, threads: int) -> str:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)|processor|cpu @.*", "", text.lower())).strip("-")
+
+
+def of_operations(doc: str | None, rounds: int, threads: int) -> argparse.Namespace:
+    """The command line of a benchmark of single operations: how many rounds, on so many threads, and where to."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--threads", type=int, default=threads)
+    parser.add_argument("--out", type=Path, default=Path("results/speed"))
+    return parser.parse_args()
 
 
 def results_folder(out: Path, device: str, threads: int) -> Path:

@@ -13,17 +13,15 @@ way of making numbers could leave behind, in standard errors.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from contenders import results_folder, write_csv
+from contenders import of_operations, results_folder, write_csv
 from polytask.bench.turns import alternated
 from polytask.noise import LEVELS, TABLE_WIDTH, keep_mask
 
@@ -123,11 +121,7 @@ def expected(number: int) -> float:
 
 def main() -> None:
     """Measure, check, print, and write ``noise.csv`` (times) and ``noise-checks.csv``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=Path("results/speed"))
-    args = parser.parse_args()
+    args = of_operations(__doc__, 15, torch.get_num_threads())
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     folder = results_folder(args.out, "cpu", args.threads)

@@ -9,19 +9,17 @@ over many row counts: the first time the library makes a program for that size. 
 
 from __future__ import annotations
 
-import argparse
 import random
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from contenders import results_folder, write_csv
+from contenders import of_operations, results_folder, write_csv
 from polytask.bench.turns import alternated
 from polytask.packing import grid_width
 
@@ -72,11 +70,7 @@ def timed(run: Callable[[], object]) -> float:
 
 def main() -> None:
     """Measure and write ``softmax.csv`` and ``new-sizes.csv``."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=41)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=Path("results/speed"))
-    args = parser.parse_args()
+    args = of_operations(__doc__, 41, torch.get_num_threads())
     torch.set_num_threads(args.threads)
     folder = results_folder(args.out, "cpu", args.threads)
     write_csv(folder / "softmax.csv", of_softmax(args.rounds))
