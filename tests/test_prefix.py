@@ -209,6 +209,7 @@ def test_training_with_kept_states_is_training_with_states_computed_each_time(
         backbone.model.eval()
         with torch.no_grad():
             states = backbone.encoder.below(batch.ids, batch.mask, batch.types, entry)
+        backbone.model.train()
         return replace(batch, states=states, entry=entry)
 
     monkeypatch.setattr(loop, "entering", uncached)

@@ -3,6 +3,9 @@
 The user's model keeps its modules, its parameter names and its forward pass; what a task adds hangs on hooks. One
 ``Attached`` object owns the route for the length of a forward pass: no thread-locals, no arguments threaded through
 Hugging Face code.
+
+A route belongs to the context that set it (``contextvars``), so forward passes in several threads do not see each
+other's. As with ``torch.no_grad``, a thread does not inherit it; ``asyncio.to_thread`` takes it along.
 """
 
 from __future__ import annotations
@@ -10,13 +13,17 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from polytask.architectures import Architecture, architecture_of, locate
+from polytask.backbones import Backbone
 from polytask.entry import Entry
 from polytask.errors import BackboneError, RecipeError, RouteError, UnknownName
+from polytask.fair_lock import FairLock
 from polytask.layers import BEHIND_ATTENTION, fast_layer, show_sites
 from polytask.methods.seam import Delta, DeltaMethod, Method, Replacement
 from polytask.noise import Noise, keyed_generator
@@ -24,22 +31,59 @@ from polytask.routing import Mode, Route, apply
 from polytask.sites import Site
 
 
-class Attached:
-    """The sites of one model, the adapters on them and the route of the batch in flight.
+@dataclass(frozen=True)
+class Pass:
+    """The forward pass in flight: the adapter of each row, and the tokens of each where texts are packed."""
 
-    ``model`` is the bare encoder. Its parameters are not touched here; see ``attach`` for a user's own model.
+    route: Route | None = None
+    sizes: tuple[int, ...] | None = None
+
+
+NO_PASS = Pass()
+_PASSES: ContextVar[Mapping[Attached, Pass]] = ContextVar("polytask_passes")
+
+
+class Attached:
+    """The sites of one model and the adapters on them.
+
+    ``model`` is the bare encoder. Its parameters are not touched here; see ``attach`` for a user's own model. What
+    several threads share changes only under ``lock``.
     """
 
-    def __init__(self, model: nn.Module, architecture: Architecture, noise: Noise | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, architecture: Architecture, noise: Noise | None = None, lock: FairLock | None = None
+    ) -> None:
         self.model = model
         self.noise = noise or Noise()
+        self.lock = lock or FairLock()
         self.sites = {found.place.name: Site(*found) for found in locate(model, architecture)}
-        show_sites(self, model, architecture)
         self.names: set[str] = set()
-        self.route: Route | None = None
         self.default: str | None = None
-        self.sizes: tuple[int, ...] | None = None
         self.mode: Mode = "auto"
+        with self.lock:
+            show_sites(self, model, architecture)
+
+    @classmethod
+    def of(cls, backbone: Backbone) -> Attached:
+        """The sites of a backbone."""
+        return cls(backbone.model, backbone.row, backbone.noise, backbone.lock)
+
+    @property
+    def _pass(self) -> Pass:
+        return _PASSES.get({}).get(self, NO_PASS)
+
+    @contextmanager
+    def _passing(self, current: Pass) -> Iterator[None]:
+        token = _PASSES.set({**_PASSES.get({}), self: current})
+        try:
+            yield
+        finally:
+            _PASSES.reset(token)
+
+    @property
+    def route(self) -> Route | None:
+        """The route of this context, if it has set one."""
+        return self._pass.route
 
     def add(self, name: str, deltas: Mapping[str, Delta]) -> None:
         """Put an adapter's deltas (by place name) on their sites.
@@ -47,6 +91,10 @@ class Attached:
         Raises:
             RouteError: an adapter of this name is there already, or this one replaces backbone parameters.
         """
+        with self.lock:
+            self._add(name, deltas)
+
+    def _add(self, name: str, deltas: Mapping[str, Delta]) -> None:
         if name in self.names:
             raise RouteError(f"an adapter called {name!r} is attached already: remove it first")
         if not deltas:
@@ -65,6 +113,10 @@ class Attached:
 
     def remove(self, name: str) -> None:
         """Take an adapter's deltas away; sites without any are as if never touched."""
+        with self.lock:
+            self._remove(name)
+
+    def _remove(self, name: str) -> None:
         if name not in self.names:
             raise UnknownName("attached adapter", name, sorted(self.names))
         self.names.discard(name)
@@ -77,15 +129,12 @@ class Attached:
 
     @contextmanager
     def routed(self, route: Route) -> Iterator[None]:
-        """Send the rows of forward passes within the block along ``route``."""
+        """Send the rows of forward passes within the block along ``route``; those of other threads go their own way."""
         for name in dict.fromkeys(route.names):
             if name is not None and name not in self.names:
                 raise UnknownName("attached adapter", name, sorted(self.names))
-        before, self.route = self.route, route
-        try:
+        with self._passing(replace(self._pass, route=route)):
             yield
-        finally:
-            self.route = before
 
     @property
     def is_active(self) -> bool:
@@ -95,21 +144,19 @@ class Attached:
     @contextmanager
     def packed(self, sizes: tuple[int, ...]) -> Iterator[None]:
         """Within the block sites see texts under each other, ``[N, 1, D]``: so many tokens of each row."""
-        before, self.sizes = self.sizes, sizes
-        try:
+        with self._passing(replace(self._pass, sizes=sizes)):
             yield
-        finally:
-            self.sizes = before
 
     def route_of(self, x: Tensor) -> Route:
         """The route of the batch that ``x`` is of."""
-        return self.route or Route((self.default,) * len(self.sizes or x))
+        current = self._pass
+        return current.route or Route((self.default,) * len(current.sizes or x))
 
     def output(self, site: Site, x: Tensor, y: Tensor) -> Tensor:
         """What comes out of a site that read ``x`` and whose frozen part put out ``y``."""
         if not self.is_active:
             return y
-        where = (self.noise, site.place.name, self.mode, site.stacks, self.sizes)
+        where = (self.noise, site.place.name, self.mode, site.stacks, self._pass.sizes)
         return apply(self.route_of(y), site.deltas, x, y, site.written, *where)
 
 

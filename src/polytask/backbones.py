@@ -30,6 +30,7 @@ from polytask import attention
 from polytask.architectures import POOLINGS, Architecture, Pooling, architecture_of
 from polytask.encoder import Encoder
 from polytask.errors import BackboneError, UnknownName
+from polytask.fair_lock import FairLock
 from polytask.layers import quicken
 from polytask.noise import Noise, key_dropouts
 from polytask.prefix_cache import PrefixCache
@@ -46,6 +47,9 @@ class Backbone:
     ``fingerprint`` covers the tensors and the architecture's fields, ``tokenizer_fingerprint`` how texts are cut:
     together they determine the answers. ``pooling`` says how a text becomes one vector. ``prefixes`` keeps what comes
     out of layers that no task changes; for another budget or a folder put another ``PrefixCache(…)`` there.
+
+    Any number of threads may use it. One at a time runs a forward pass or a training step; the others wait for the end
+    of that step, and are served in the order in which they came.
     """
 
     name: str
@@ -57,10 +61,19 @@ class Backbone:
     tokenizer_fingerprint: str
     noise: Noise = field(default_factory=Noise)
     prefixes: PrefixCache = field(default_factory=PrefixCache)
+    lock: FairLock = field(default_factory=FairLock, repr=False)
 
     def __post_init__(self) -> None:
         takes_types = getattr(self.config, "type_vocab_size", 0) > 1
         self.encoder = Encoder(self.model, self.row.layers, self.pooling, takes_types, self.noise)
+
+    @contextmanager
+    def one_pass(self, *, training: bool) -> Iterator[None]:
+        """One forward pass or one training step, which other threads wait for; within it the model is in this mode."""
+        with self.lock:
+            if self.model.training != training:
+                self.model.train(training)
+            yield
 
     @property
     def row(self) -> Architecture:

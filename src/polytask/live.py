@@ -102,11 +102,13 @@ def encode_batch(backbone: Backbone, batch: Batch, live: LiveAdapter | None = No
     Where ``live`` is a replacement, with its copies in place of the backbone's parameters.
     """
     inputs: tuple[Any, ...] = (batch.ids, batch.mask, batch.types, batch.states, batch.entry)
-    if live is None or not live.copies:
-        hidden, pooled = backbone.encoder(*inputs)
-        return hidden, pooled
-    copies = {f"model.{name}": copy.to(backbone.dtype) for name, copy in live.copies.items()}
-    hidden, pooled = functional_call(backbone.encoder, copies, inputs)
+    copies = {} if live is None else live.copies
+    with backbone.lock:
+        if not copies:
+            hidden, pooled = backbone.encoder(*inputs)
+        else:
+            own = {f"model.{name}": copy.to(backbone.dtype) for name, copy in copies.items()}
+            hidden, pooled = functional_call(backbone.encoder, own, inputs)
     return hidden, pooled
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +95,8 @@ def scores_of(
         for picked in budget_batches([lengths[text] for text in group], batch_tokens):
             texts = [group[position] for position in picked]
             own = [of_texts[text] for text in texts]
-            answers = _batch_scores(backbone, attached, adapters, encoded, own, texts, keep_prefix)
+            with backbone.one_pass(training=False):
+                answers = _batch_scores(backbone, attached, adapters, encoded, own, texts, keep_prefix)
             for text, answer in zip(texts, answers, strict=True):
                 scores[text] = answer
     return [
@@ -143,14 +147,20 @@ class MultiTask:
 
     Adapters are read from the store when they are first asked for and stay on the backbone. A task's name means its
     latest version; ``spam@2`` and aliases work too.
+
+    Any thread may call any method at any time: forward passes on one backbone, of training too, take turns batch by
+    batch. An adapter that is unloaded during a call answers that call to its end.
     """
 
     def __init__(self, backbone: Backbone, store: Store, *, max_length: int | None = None) -> None:
         self.backbone, self.store = backbone, store
         self.max_length = max_length
-        self.attached = Attached(backbone.model, backbone.row, backbone.noise)
+        self.attached = Attached.of(backbone)
         self.adapters: dict[str, LiveAdapter] = {}
         self._cuts: dict[str, Cut] = {}
+        self._loading, self._lock = threading.Lock(), threading.Lock()
+        self._uses: Counter[str] = Counter()
+        self._leaving: dict[str, LiveAdapter] = {}
 
     def load(self, reference: str) -> str:
         """Make an adapter ready; the name under which it is held, ``task@version``.
@@ -159,22 +169,67 @@ class MultiTask:
             NoSuchAdapter: the store has none.
             IncompatibleAdapter: it belongs to another backbone.
         """
-        entry = self.store.entry(reference)
-        name = f"{entry.task}@{entry.version}"
-        if name not in self.adapters:
-            adapter = self.store.get(name)
-            live = LiveAdapter.from_adapter(self.backbone, adapter)
-            if live.deltas:
-                self.attached.add(name, live.deltas)
-            self.adapters[name] = live
-            self._cuts[name] = self._cut(adapter.header.head.kind, adapter.header.recipe)
-        return name
+        with self._used([reference]) as names:
+            return names[reference]
 
     def unload(self, reference: str) -> None:
-        """Free what ``load`` made ready; the store keeps it."""
+        """Free what ``load`` made ready, once no call uses it; the store keeps it."""
+        name = self._name(reference)
+        with self._lock:
+            if name in self.adapters:
+                self._leaving[name] = self.adapters.pop(name)
+            self._leave(name)
+
+    def _name(self, reference: str) -> str:
         entry = self.store.entry(reference)
-        name = f"{entry.task}@{entry.version}"
-        live = self.adapters.pop(name, None)
+        return f"{entry.task}@{entry.version}"
+
+    @contextmanager
+    def _used(self, references: Iterable[str]) -> Iterator[dict[str, str]]:
+        """The names of these adapters, which stay on the backbone within the block."""
+        with ExitStack() as uses:
+            names = {}
+            for reference in references:
+                names[reference] = self._name(reference)
+                self._use(names[reference])
+                uses.callback(self._used_no_more, names[reference])
+            yield names
+
+    def _use(self, name: str) -> None:
+        """Count a use of an adapter; the first one reads it, and all who ask meanwhile wait for that."""
+        if self._counted(name):
+            return
+        with self._loading:
+            if self._counted(name):
+                return
+            adapter = self.store.get(name)
+            live = LiveAdapter.from_adapter(self.backbone, adapter)
+            with self._lock:
+                if live.deltas:
+                    self.attached.add(name, live.deltas)
+                self._cuts[name] = self._cut(adapter.header.head.kind, adapter.header.recipe)
+                self.adapters[name] = live
+                self._uses[name] += 1
+
+    def _counted(self, name: str) -> bool:
+        """Count a use of an adapter that is on the backbone; whether it is."""
+        with self._lock:
+            if name in self._leaving:  # unloaded and asked for again before it was gone
+                self.adapters[name] = self._leaving.pop(name)
+            self._uses[name] += name in self.adapters
+            return name in self.adapters
+
+    def _used_no_more(self, name: str) -> None:
+        with self._lock:
+            self._uses[name] -= 1
+            self._leave(name)
+
+    def _leave(self, name: str) -> None:
+        """Take an unloaded adapter off the backbone if no call uses it."""
+        if self._uses[name]:
+            return
+        del self._uses[name]
+        live = self._leaving.pop(name, None)
         if live is not None and live.deltas:
             self.attached.remove(name)
 
@@ -206,10 +261,19 @@ class MultiTask:
         if not texts:
             return []
         check_texts(texts)
-        held = {reference: self.load(reference) for reference in dict.fromkeys(tasks)}
-        names = [held[reference] for reference in tasks]
-        scores = scores_of(self.backbone, self.attached, self.adapters, self._encoded(texts, names), names)
-        return [self._prediction(reference, held[reference], row) for reference, row in zip(tasks, scores, strict=True)]
+        with self._used(dict.fromkeys(tasks)) as held:
+            adapters = {name: self._adapter(name) for name in held.values()}
+            names = [held[reference] for reference in tasks]
+            scores = scores_of(self.backbone, self.attached, adapters, self._encoded(texts, names), names)
+        return [
+            _prediction(reference, adapters[name], row)
+            for reference, name, row in zip(tasks, names, scores, strict=True)
+        ]
+
+    def _adapter(self, name: str) -> LiveAdapter:
+        """An adapter in use, which may have been unloaded since it was asked for."""
+        with self._lock:
+            return self.adapters[name] if name in self.adapters else self._leaving[name]
 
     def _cut(self, kind: Kind, recipe: Mapping[str, Any]) -> Cut:
         """How an adapter of this kind and recipe has its texts cut."""
@@ -235,9 +299,9 @@ class MultiTask:
         ]
         return parts[0][0] if len(parts) == 1 else joined(parts)
 
-    def _prediction(self, reference: str, name: str, scores: Any) -> Prediction:
-        live = self.adapters[name]
-        return Prediction.of(reference.partition("@")[0], live.kind, live.labels, scores)
+
+def _prediction(reference: str, live: LiveAdapter, scores: Any) -> Prediction:
+    return Prediction.of(reference.partition("@")[0], live.kind, live.labels, scores)
 
 
 def check_texts(texts: Sequence[Text]) -> None:

@@ -7,13 +7,16 @@ checked as they are read; they may be deleted at any time, and processes may sha
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -30,6 +33,7 @@ ENTRY_BYTES, HEADER_BYTES = KEY_BYTES + 16, 1 << 10
 MEMORY_SHARE = 0.25
 SEGMENT_BYTES = 1 << 25
 _META = "polytask-states"
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def key_of(*parts: bytes) -> bytes:
@@ -40,8 +44,19 @@ def key_of(*parts: bytes) -> bytes:
     return hashed.digest()
 
 
+def _locked(method: Method) -> Method:
+    """The method of a cache, one thread at a time."""
+
+    @functools.wraps(method)
+    def locked(self: PrefixCache, *args: Any) -> Any:
+        with self._lock:
+            return method(self, *args)
+
+    return cast(Method, locked)
+
+
 class PrefixCache:
-    """Hidden states of texts, ``[T, D]`` each, on the CPU.
+    """Hidden states of texts, ``[T, D]`` each, on the CPU. Any thread may use it.
 
     Args:
         memory_bytes: of states in memory; a quarter of what is free when the first come, unless given.
@@ -59,8 +74,10 @@ class PrefixCache:
     ) -> None:
         self.memory_bytes, self.folder_bytes, self.segment_bytes = memory_bytes, folder_bytes, segment_bytes
         self.folder = None if folder is None else Path(folder)
+        self._lock = threading.RLock()
         self.clear()
 
+    @_locked
     def clear(self) -> None:
         """Forget what is in memory; files stay."""
         self.used_bytes, self.turn = 0, 0
@@ -70,6 +87,7 @@ class PrefixCache:
         self._segments: dict[Path, Segment | None] = {}
         self._seen_at = -1
 
+    @_locked
     def get(self, key: bytes) -> Tensor | None:
         """The states kept under ``key``; None where there are none."""
         held = self._held.get(key)
@@ -83,6 +101,7 @@ class PrefixCache:
             return self._pending[key]
         return None if self.folder is None else self._read(key)
 
+    @_locked
     def put(self, key: bytes, states: Tensor) -> None:
         """Keep states ``[T, D]``, where there is room."""
         if self._make_room(states.nbytes):
@@ -100,12 +119,14 @@ class PrefixCache:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """A turn: within the block, what was used only before it makes room for what is used in it."""
-        self.turn += 1
+        with self._lock:
+            self.turn += 1
         try:
             yield
         finally:
             self.flush()
 
+    @_locked
     def flush(self) -> None:
         """Write what memory has no room for, if the folder has."""
         pending, size = self._pending, self._pending_bytes + ENTRY_BYTES * len(self._pending) + HEADER_BYTES

@@ -1,7 +1,11 @@
-"""Sites of a model: where deltas hang, on hooks, so that the model keeps its modules and its names."""
+"""Sites of a model: where deltas hang, on hooks, so that the model keeps its modules and its names.
+
+A model may run in several threads at once: what a site remembers within a forward pass is kept for each thread.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,9 +22,9 @@ class Site:
         self.place, self.read, self.written = place, read, written
         self.deltas: dict[str, Delta] = {}
         self.stacks = Stacks()
-        self.x: Tensor | None = None
         self.handles: list[Any] = []
-        self.is_inside = False
+        self._inputs: dict[int, Tensor] = {}
+        self._inside: set[int] = set()
 
     def hook(self, output: Callable[[Site, Tensor, Tensor], Tensor]) -> None:
         """Let ``output(site, x, y)`` decide what comes out of this site, once there is a delta."""
@@ -37,18 +41,21 @@ class Site:
         self.handles.clear()
 
     def _remember(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.x = args[0] if args else kwargs["hidden_states"]
+        self._inputs[threading.get_ident()] = args[0] if args else kwargs["hidden_states"]
 
     def _output(self, output: Callable[[Site, Tensor, Tensor], Tensor], args: tuple[Any, ...], y: Tensor) -> Tensor:
-        if self.is_inside:  # a delta calls the frozen part itself
+        thread = threading.get_ident()
+        if thread in self._inside:  # a delta calls the frozen part itself
             return y
-        x, self.x = (args[0] if self.x is None else self.x), None
+        x = self._inputs.pop(thread, None)
+        x = args[0] if x is None else x
         return self.through(output, x, y)
 
     def through(self, output: Callable[[Site, Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
         """``output(site, x, y)``, during which the frozen part itself may be called."""
-        self.is_inside = True
+        thread = threading.get_ident()
+        self._inside.add(thread)
         try:
             return output(self, x, y)
         finally:
-            self.is_inside = False
+            self._inside.discard(thread)

@@ -49,7 +49,7 @@ def routes(
     backbone: Backbone, work: Work, method: Method, num_tasks: int, rows_each: int
 ) -> Iterator[dict[str, Answer]]:
     """What answers a batch of ``rows_each`` rows of each task, side by side, by the names of ``ROUTES``."""
-    attached = Attached(backbone.model, backbone.row, backbone.noise)
+    attached = Attached.of(backbone)
     labels = tuple(f"label {label}" for label in range(work["num_labels"]))
     live = {}
     for task in range(num_tasks):
@@ -75,10 +75,10 @@ def routes(
     @torch.inference_mode()
     def bare(rows: Sequence[int]) -> float:
         inputs = inputs_of(work, rows, str(backbone.device))
-        _, pooled = backbone.encoder(inputs["input_ids"], inputs["attention_mask"], inputs["token_type_ids"])
+        with backbone.one_pass(training=False):
+            _, pooled = backbone.encoder(inputs["input_ids"], inputs["attention_mask"], inputs["token_type_ids"])
         return float(pooled.float().sum())
 
-    backbone.model.eval()
     try:
         yield {"mixed": mixed, "one": one, "apart": apart, "bare": bare}
     finally:

@@ -117,7 +117,7 @@ class PreparedJob(Job):
 
 def attached_with(backbone: Backbone, jobs: Sequence[Job]) -> Attached:
     """The backbone's sites with the deltas of these jobs."""
-    attached = Attached(backbone.model, backbone.row, backbone.noise)
+    attached = Attached.of(backbone)
     for job in jobs:
         if job.live.deltas:
             attached.add(job.name, job.live.deltas)

@@ -110,7 +110,7 @@ def ablation(backbone: Backbone, job: Job) -> dict[str, Any]:
             for place, delta in deltas.items()
             if not (isinstance(delta, Bottleneck) and place.rpartition(".")[0] in gone)
         }
-        attached = Attached(backbone.model, backbone.row, backbone.noise)
+        attached = Attached.of(backbone)
         attached.add(job.name, left)
         try:
             answers = predictions_of(backbone, attached, job.live, job.name, encoded)

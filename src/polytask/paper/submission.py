@@ -53,7 +53,7 @@ def submit(
         live = LiveAdapter.from_adapter(backbone, adapter)
         recipe = adapter.header.recipe
         encoded = encode(backbone.tokenizer, rows, min(recipe["max_length"], backbone.max_length), recipe["long"])
-        attached = Attached(backbone.model, backbone.row, backbone.noise)
+        attached = Attached.of(backbone)
         attached.add(name, live.deltas)
         try:
             scores = scores_of(backbone, attached, {name: live}, encoded, [name] * len(rows))

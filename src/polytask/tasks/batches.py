@@ -15,6 +15,7 @@ from polytask.errors import DataError, RecipeError
 from polytask.noise import key_seed
 from polytask.tasks.squad import Window, windows
 from polytask.tasks.task import Rows
+from polytask.tasks.tokens import tokenize
 
 POOL = 64
 CHUNK = 4096
@@ -119,7 +120,7 @@ def encode(tokenizer: Any, rows: Rows, max_length: int, long: str = "truncate", 
     for start in range(0, len(rows), CHUNK):
         chunk = rows.take(range(start, min(start + CHUNK, len(rows))))
         texts = (list(chunk.texts), None if chunk.pairs is None else list(chunk.pairs))
-        cut = tokenizer(*texts, truncation=True, max_length=max_length, **COLUMNS)
+        cut = tokenize(tokenizer, *texts, truncation=True, max_length=max_length, **COLUMNS)
         full = [row for row, tokens in enumerate(cut["input_ids"]) if len(tokens) == max_length]
         num_truncated += _longer_than(tokenizer, chunk.take(full), max_length)
         ids += cut["input_ids"]
@@ -154,7 +155,8 @@ def _split(tokenizer: Any, rows: Rows, max_length: int) -> Encoded:
     overlap = (max_length - tokenizer.num_special_tokens_to_add()) // 4
     for start in range(0, len(rows), CHUNK):
         texts = list(rows.texts[start : start + CHUNK])
-        cut = tokenizer(
+        cut = tokenize(
+            tokenizer,
             texts,
             truncation=True,
             max_length=max_length,
@@ -204,7 +206,7 @@ def _longer_than(tokenizer: Any, rows: Rows, max_length: int) -> int:
     if not len(rows):
         return 0
     texts = (list(rows.texts), None if rows.pairs is None else list(rows.pairs))
-    whole = tokenizer(*texts, truncation=False, return_attention_mask=False, verbose=False)
+    whole = tokenize(tokenizer, *texts, truncation=False, return_attention_mask=False, verbose=False)
     return sum(len(tokens) > max_length for tokens in whole["input_ids"])
 
 

@@ -33,6 +33,7 @@ from polytask.tasks.glue import find_file, read_whole
 from polytask.tasks.splits import drawn, hold_out_groups
 from polytask.tasks.tables import Table
 from polytask.tasks.task import Answer, Rows, Task
+from polytask.tasks.tokens import tokenize
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -406,7 +407,8 @@ class _Frame:
 
 def _encodings(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Any:
     """Whole texts, whatever truncation and padding the tokenizer's file or its last use left set."""
-    batch = tokenizer(
+    batch = tokenize(
+        tokenizer,
         list(texts),
         None if pairs is None else list(pairs),
         add_special_tokens=pairs is not None,

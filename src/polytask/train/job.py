@@ -193,16 +193,16 @@ _PROGRESS = ("step", "best_epoch", "history", "loss_sum", "num_tokens", "seconds
 @contextmanager
 def attached_to(backbone: Backbone, jobs: Sequence[Job]) -> Iterator[Attached]:
     """The backbone's sites with the deltas of these jobs on them; afterwards it is as it was."""
-    attached = Attached(backbone.model, backbone.row, backbone.noise)
+    attached = Attached.of(backbone)
     for job in jobs:
         if job.live.deltas:
             attached.add(job.name, job.live.deltas)
     try:
         yield attached
     finally:
-        backbone.model.eval()
-        for name in list(attached.names):
-            attached.remove(name)
+        with backbone.one_pass(training=False):
+            for name in list(attached.names):
+                attached.remove(name)
 
 
 def class_weights(task: Task) -> list[float]:

@@ -248,12 +248,13 @@ def _round(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> Itera
 
 def step(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tuple[list[float], float]:
     """One step of every job in one forward and one backward pass; the jobs' losses and the share of padding."""
-    losses, num_padded = forward(backbone, attached, jobs)
-    sum(losses).backward()  # type: ignore[union-attr]
-    rows = [job.rows() for job in jobs]
-    values = [float(loss.detach()) for loss in losses]
-    for job, own, value in zip(jobs, rows, values, strict=True):
-        job.update(value, own)
+    with backbone.one_pass(training=True):
+        losses, num_padded = forward(backbone, attached, jobs)
+        sum(losses).backward()  # type: ignore[union-attr]
+        rows = [job.rows() for job in jobs]
+        values = [float(loss.detach()) for loss in losses]
+        for job, own, value in zip(jobs, rows, values, strict=True):
+            job.update(value, own)
     num_tokens = sum(len(job.train.ids[row]) for job, own in zip(jobs, rows, strict=True) for row in own)
     return values, 1 - num_tokens / num_padded
 
@@ -263,15 +264,14 @@ def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tupl
     taken = [(job, job.rows()) for job in jobs]
     parts = [(job.train, rows) for job, rows in taken]
     batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device)
-    batch = entering(backbone, batch, parts, jobs[0].entry, attached)
     firsts = list(itertools.accumulate((len(rows) for _, rows in taken), initial=0))
     draws = tuple(job.draw(first, rows) for first, (job, rows) in zip(firsts, taken))
     route = Route.of(None if job.live.copies else job.name for job, rows in taken for _ in rows)
-    if not backbone.model.training:
-        backbone.model.train()
     still = backbone.encoder.still(jobs[0].entry)
-    with attached.routed(route), backbone.noise.drawn(draws, still):
-        hidden, pooled = encode_batch(backbone, batch, jobs[0].live)
+    with backbone.one_pass(training=True):
+        batch = entering(backbone, batch, parts, jobs[0].entry, attached)
+        with attached.routed(route), backbone.noise.drawn(draws, still):
+            hidden, pooled = encode_batch(backbone, batch, jobs[0].live)
     for job in jobs:
         job.is_grouped = job.name in route.grouped
     losses = []
@@ -313,7 +313,6 @@ def predictions_of(
     keep_prefix: bool = False,
 ) -> list[Target]:
     """What the adapter attached as ``name`` answers, in the form that targets have."""
-    backbone.model.eval()
     names = [name] * encoded.num_rows
     scores = scores_of(backbone, attached, {name: live}, encoded, names, keep_prefix=keep_prefix)
     return [live.head.prediction(row) for row in scores]

@@ -1,0 +1,67 @@
+"""A lock that threads get in the order in which they asked for it.
+
+``threading.Lock`` is not fair: a thread that releases it and asks again at once, as a training loop does between two
+steps, keeps the others waiting for as long as it runs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any
+
+
+class FairLock:
+    """A reentrant lock, first come, first served.
+
+    A copy of it, also a pickled one, is a new lock that nobody holds.
+    """
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._waiting: deque[tuple[int, threading.Lock]] = deque()
+        self._owner: int | None = None
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        thread = threading.get_ident()
+        if self._owner == thread:
+            self._depth += 1
+            return
+        turn = threading.Lock()
+        with self._mutex:
+            if self._owner is None:
+                self._owner, self._depth = thread, 1
+                return
+            turn.acquire()
+            self._waiting.append((thread, turn))
+        try:
+            turn.acquire()  # released by whoever holds the lock before this thread
+        except BaseException:  # Ctrl-C while waiting
+            self._leave(thread, turn)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            with self._mutex:
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Make the thread that waits longest the owner."""
+        self._owner = None
+        if self._waiting:
+            self._owner, turn = self._waiting.popleft()
+            self._depth = 1
+            turn.release()
+
+    def _leave(self, thread: int, turn: threading.Lock) -> None:
+        """Stop waiting; pass the lock on if it came just now."""
+        with self._mutex:
+            if (thread, turn) in self._waiting:
+                self._waiting.remove((thread, turn))
+            elif self._owner == thread:
+                self._hand_over()
+
+    def __reduce__(self) -> Any:
+        return FairLock, ()
