@@ -226,6 +226,35 @@ def test_predict_answers_while_a_training_is_half_done(backbone: Backbone, mood:
     assert_same(undisturbed, dict(adapter.tensors))
 
 
+def test_a_training_that_starts_while_a_replacement_answers_starts_from_the_backbone(
+    backbone: Backbone, mood: Task, store: Store
+) -> None:
+    """A replacement's parameters stand in the model while it answers; a Houlsby adapter starts from its LayerNorms."""
+    recipe = Recipe(Houlsby(4), epochs=1, batch_size=16)
+    undisturbed = dict(train(backbone, mood, recipe)[0].tensors)
+    multi = MultiTask(backbone, store)
+    multi.load("full")
+    threads: list[threading.Thread] = []
+    tensors: list[dict[str, torch.Tensor]] = []
+
+    def start_training(*_: object) -> None:
+        if not threads:
+            threads.append(
+                threading.Thread(target=lambda: tensors.append(dict(train(backbone, mood, recipe)[0].tensors)))
+            )
+            threads[0].start()
+            while not backbone.lock._waiting:
+                pass
+
+    hook = backbone.model.embeddings.register_forward_hook(start_training)  # type: ignore[union-attr, operator]
+    try:
+        multi.predict(["good film"], "full")
+    finally:
+        hook.remove()
+    threads[0].join()
+    assert_same(undisturbed, tensors[0])
+
+
 def test_asyncio_to_thread_gets_the_serial_answers(backbone: Backbone, store: Store) -> None:
     of_threads = [asks(store.tasks(), seed) for seed in range(4)]
     multi = MultiTask(backbone, store)

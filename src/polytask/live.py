@@ -33,12 +33,13 @@ class LiveAdapter:
     ) -> None:
         self.method, self.kind, self.labels = method, kind, tuple(labels)
         self.head = head_for(kind, len(labels), backbone.hidden).to(backbone.device)
-        self.deltas = deltas_for(backbone.model, backbone.row, method, key=key) if _has_deltas(method) else {}
-        self.copies: dict[str, nn.Parameter] = {}
-        if isinstance(method, Replacement):
-            names = replaced_parameters(backbone.model, backbone.row, method)
-            own = dict(backbone.model.named_parameters())
-            self.copies = {name: nn.Parameter(own[name].detach().clone()) for name in names}
+        with backbone.lock:  # while a replacement answers, the model has its parameters
+            self.deltas = deltas_for(backbone.model, backbone.row, method, key=key) if _has_deltas(method) else {}
+            self.copies: dict[str, nn.Parameter] = {}
+            if isinstance(method, Replacement):
+                names = replaced_parameters(backbone.model, backbone.row, method)
+                own = dict(backbone.model.named_parameters())
+                self.copies = {name: nn.Parameter(own[name].detach().clone()) for name in names}
         if key is not None:
             self.head.start(keyed_generator(*key, "init", "head"))
         self.tree = tree_of({**self.deltas, "head": self.head})
