@@ -31,7 +31,7 @@ from torch import Tensor
 from polytask.architectures import Pooling
 from polytask.atomic import whole_file
 from polytask.errors import AdapterError, WrongBackbone, WrongDepth, WrongTokenizer, WrongWidth
-from polytask.header import FORMAT, MAX_HEADER_BYTES, Header, canonical, now, parsed_json, plain_name
+from polytask.header import MAX_HEADER_BYTES, Header, Inputs, canonical, now, parsed_json, plain_name
 from polytask.layout import check_layout
 from polytask.methods import Method, described
 from polytask.tasks.task import Kind
@@ -97,6 +97,7 @@ class Adapter:
         recipe: Mapping[str, Any],
         result: Mapping[str, Any] | None = None,
         versions: Mapping[str, str] | None = None,
+        inputs: Inputs | None = None,
     ) -> Adapter:
         """An adapter of what training left, its tensors copied.
 
@@ -105,6 +106,7 @@ class Adapter:
             recipe: how it was trained, as JSON values.
             result: what came out, as JSON values: data digest, rows, scores, seconds.
             versions: of the packages that mattered.
+            inputs: what a row of the task is; not said unless given.
 
         Raises:
             AdapterError: they do not make a sound adapter, such as one whose training diverged.
@@ -113,7 +115,9 @@ class Adapter:
         own = {"task": task, "head": head, "method": described(method), "metric": metric, "score": score}
         free = {"recipe": dict(recipe), "result": dict(result or {}), "versions": dict(versions or {})}
         copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-        return cls._signed({"format": FORMAT, **own, **free, **_identity(backbone)}, copies)
+        if inputs is not None:
+            own["inputs"] = inputs
+        return cls._signed({"format": 1 if inputs is None else 2, **own, **free, **_identity(backbone)}, copies)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Adapter:

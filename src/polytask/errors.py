@@ -15,7 +15,8 @@
     │       └── WrongTokenizer
     ├── StoreError                    a store that cannot do what was asked
     │   └── NoSuchAdapter
-    └── CheckpointError               a run that cannot be resumed from what is there
+    ├── CheckpointError               a run that cannot be resumed from what is there
+    └── WriteError                    a file that cannot be written, such as on a full disk; an OSError too
 
 Each message says what was wrong, what was given and what would be right. Our own mistakes are
 ``assert``\\ s, never one of these.
@@ -132,3 +133,15 @@ class NoSuchAdapter(StoreError, UnknownName):
 
 class CheckpointError(PolytaskError):
     """A run that cannot be resumed from the checkpoint that is there."""
+
+
+class WriteError(PolytaskError, OSError):
+    """A file that cannot be written. What was there before is still there."""
+
+    def __init__(self, file: str | PathLike[str], reason: object) -> None:
+        super().__init__(f"{file} cannot be written: {reason}. Nothing was changed")
+        self.strerror = str(reason)
+
+
+class PolytaskWarning(UserWarning):
+    """Something that is probably not meant, and stops nothing."""

@@ -18,6 +18,10 @@ The fields, all of them always there::
     digest     SHA-256 over the tensors and this header without ``digest`` and ``created``
 
 ``recipe`` and ``result`` are free JSON objects; ``result`` is an addition to the list in the design.
+
+Fields that may be there; where one is, ``format`` is 2, and where it is not, all is as in format 1::
+
+    inputs     what the task takes: "single", "pair" or "question+context"
 """
 
 from __future__ import annotations
@@ -28,14 +32,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 from polytask.architectures import POOLINGS, Pooling
 from polytask.errors import AdapterError, PolytaskError
 from polytask.methods import Method, described, method_described
 from polytask.tasks.task import KINDS, Kind, num_outputs
 
-FORMAT = 1
+FORMATS = (1, 2)
 MAX_HEADER_BYTES = 1 << 20
 MAX_LAYERS = 512
 MAX_WIDTH = 1 << 20
@@ -63,6 +67,9 @@ _HEADER: Mapping[str, tuple[type, ...]] = {
     "created": (str,),
     "digest": (str,),
 }
+_OPTIONAL: Mapping[str, tuple[type, ...]] = {"inputs": (str,)}
+"""Fields of format 2. One that is at its default, None, is left out, so that files of format 1 keep their digests."""
+Inputs = Literal["single", "pair", "question+context"]
 _HEAD: Mapping[str, tuple[type, ...]] = {"kind": (str,), "labels": (list,)}
 _BACKBONE: Mapping[str, tuple[type, ...]] = {
     "name": (str,),
@@ -114,6 +121,17 @@ class Header:
     versions: Mapping[str, str]
     created: str
     digest: str
+    inputs: Inputs | None = None
+
+    @property
+    def takes(self) -> Inputs | None:
+        """What a row of the task is; of a file of format 1 as its columns tell, None where they do not."""
+        if self.inputs is not None or self.head.kind == "span":
+            return self.inputs or "question+context"
+        columns = self.result.get("columns")
+        if not isinstance(columns, Mapping) or "text_pair" not in columns:
+            return None
+        return "single" if columns["text_pair"] is None else "pair"
 
     @classmethod
     def from_object(cls, given: object) -> Header:
@@ -122,11 +140,16 @@ class Header:
         Raises:
             AdapterError: a field is missing, unknown, of the wrong type or out of range.
         """
-        if isinstance(given, dict) and given.get("format", FORMAT) != FORMAT:
+        if isinstance(given, dict) and given.get("format", 1) not in FORMATS:
             raise AdapterError(
-                f"the file has format {given['format']!r}; this version of Polytask reads format {FORMAT}"
+                f"the file has format {given['format']!r}; this version of Polytask reads formats {FORMATS}"
             )
-        of = _closed("the header", given, _HEADER)
+        optional = {} if not isinstance(given, dict) else {k: v for k, v in _OPTIONAL.items() if k in given}
+        of = _closed("the header", given, {**_HEADER, **optional})
+        if of["format"] != 1 + bool(optional):
+            raise AdapterError(f"the file has format {of['format']} and the fields of format {1 + bool(optional)}")
+        if of.get("inputs") not in (None, *get_args(Inputs)):
+            raise AdapterError(f"inputs is {of['inputs']!r}; it can be {', '.join(get_args(Inputs))}")
         plain_name(of["task"])
         plain_name(of["metric"], "a metric's name")
         if of["pooling"] not in POOLINGS:
@@ -140,7 +163,7 @@ class Header:
         _check_filled("the header", of, ("tokenizer",))
         _check_created(of["created"])
         backbone = _backbone(of["backbone"])
-        made: dict[str, Any] = {name: of[name] for name in _HEADER if name != "format"}
+        made: dict[str, Any] = {name: of[name] for name in (*_HEADER, *optional) if name != "format"}
         made |= {"head": _head(of["head"]), "backbone": backbone, "score": float(of["score"])}
         return cls(**made | {"method": _method(of["method"], backbone.layers)})
 
@@ -162,7 +185,15 @@ class Header:
         head = {"kind": self.head.kind, "labels": list(self.head.labels)}
         backbone = {name: getattr(self.backbone, name) for name in _BACKBONE}
         own = {name: getattr(self, name) for name in _HEADER if name != "format"}
-        return {**own, "format": FORMAT, "head": head, "backbone": backbone, "method": described(self.method)}
+        optional = {name: value for name in _OPTIONAL if (value := getattr(self, name)) is not None}
+        own |= optional
+        return {
+            **own,
+            "format": 1 + bool(optional),
+            "head": head,
+            "backbone": backbone,
+            "method": described(self.method),
+        }
 
     def to_json(self) -> str:
         """As it stands in the file.

@@ -13,6 +13,7 @@ from polytask.adapter import Adapter
 from polytask.attach import deltas_for, lowest_entry, replaced_parameters, tree_of
 from polytask.backbones import Backbone
 from polytask.errors import AdapterError
+from polytask.header import Inputs
 from polytask.methods.seam import DeltaMethod, Method, Replacement
 from polytask.noise import keyed_generator
 from polytask.tasks.batches import Batch
@@ -26,12 +27,14 @@ class LiveAdapter:
     """Deltas by place (or private copies of backbone parameters by name) and a head.
 
     ``tree`` holds them all under the names of an adapter file. Below the entry ``lowest`` the backbone is as it was.
+    ``takes`` says what a row is, where that is known.
     """
 
     def __init__(
         self, backbone: Backbone, method: Method, kind: Kind, labels: Sequence[str], key: tuple[object, ...] | None
     ) -> None:
         self.method, self.kind, self.labels = method, kind, tuple(labels)
+        self.takes: Inputs | None = None
         self.head = head_for(kind, len(labels), backbone.hidden).to(backbone.device)
         with backbone.lock:  # while a replacement answers, the model has its parameters
             self.deltas = deltas_for(backbone.model, backbone.row, method, key=key) if _has_deltas(method) else {}
@@ -58,6 +61,7 @@ class LiveAdapter:
         adapter.fits(backbone)
         header = adapter.header
         live = cls(backbone, adapter.method, header.head.kind, header.head.labels, key=None)
+        live.takes = header.takes
         live.load(adapter.tensors)
         return live.frozen(backbone.dtype)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from polytask.attach import Attached
 from polytask.backbones import Backbone
 from polytask.errors import DataError, PolytaskError, RouteError
+from polytask.header import Inputs
 from polytask.live import LiveAdapter, encode_batch
 from polytask.prefix import entering, entering_once
 from polytask.routing import Route
@@ -248,7 +249,7 @@ class MultiTask:
 
         Raises:
             RouteError: not as many tasks or second texts as texts, or a task is asked with pairs and without.
-            DataError: a text or a second text is empty, or a question has no context.
+            DataError: a text or a second text is empty; a task of pairs is asked about a single text, or the reverse.
             NoSuchAdapter, IncompatibleAdapter: as ``load``.
         """
         if isinstance(texts, str):
@@ -264,6 +265,7 @@ class MultiTask:
         with self._used(dict.fromkeys(tasks)) as held:
             adapters = {name: self._adapter(name) for name in held.values()}
             names = [held[reference] for reference in tasks]
+            check_inputs(texts, tasks, names, [adapters[name].takes for name in names])
             scores = scores_of(self.backbone, self.attached, adapters, self._encoded(texts, names), names)
         return [
             _prediction(reference, adapters[name], row)
@@ -288,8 +290,6 @@ class MultiTask:
     def _encoded(self, texts: Sequence[Text], names: Sequence[str]) -> Encoded:
         """Each text cut as its own adapter has it, whatever the others ask for."""
         is_pair = [isinstance(text, tuple | list) for text in texts]
-        if len(set(zip(names, is_pair))) > len(set(names)):
-            raise RouteError("some texts of one task are pairs and some are not: predict them separately")
         ways: dict[tuple[Cut, bool], list[int]] = {}
         for row, (name, pair) in enumerate(zip(names, is_pair)):
             ways.setdefault((self._cuts[name], pair), []).append(row)
@@ -315,6 +315,31 @@ def check_texts(texts: Sequence[Text]) -> None:
             if is_empty(own):
                 which = f"{what} {number} of {len(texts)}" if len(texts) > 1 else f"the {what}"
                 raise DataError(f"{which} is empty, and there is nothing to answer", fix="Give it, or leave it out")
+
+
+def check_inputs(
+    texts: Sequence[Text], tasks: Sequence[str], names: Sequence[str], takes: Sequence[Inputs | None]
+) -> None:
+    """Refuse a single text for a task of pairs, and a pair for a task of single texts.
+
+    Raises:
+        RouteError: one adapter is given both.
+        DataError: an adapter is given what it does not take; its answer to half a question would look like any other.
+    """
+    if len({(name, isinstance(text, tuple | list)) for name, text in zip(names, texts)}) > len(set(names)):
+        raise RouteError("some texts of one task are pairs and some are not: predict them separately")
+    for number, (text, task, inputs) in enumerate(zip(texts, tasks, takes, strict=True), 1):
+        is_pair = isinstance(text, tuple | list)
+        if inputs is None or is_pair == (inputs != "single"):
+            continue
+        which = f"text {number} of {len(texts)}" if len(texts) > 1 else "the text"
+        if is_pair:
+            fix = "Leave the second text out: no --pair, only --text for a file, no pairs= in Python"
+            raise DataError(f"task {task!r} answers single texts, and {which} is a pair", fix=fix)
+        fix = "Give it with --pair, for a file with --text-pair COLUMN, in Python with pairs="
+        if inputs == "question+context":
+            raise DataError(f"task {task!r} is asked about a context, and there is none for {which}", fix=fix)
+        raise DataError(f"task {task!r} answers pairs of texts, and {which} has no second text", fix=fix)
 
 
 def _paired(texts: Sequence[Text], pairs: Sequence[str | None]) -> list[Text]:

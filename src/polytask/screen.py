@@ -5,6 +5,7 @@ On a terminal a bar moves; in a log each epoch is one line.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 WIDTH = 100
 MOST_COLUMNS = 10
 SHORTEST_TEXT = 24
+MOST = sys.maxsize
 LONGEST_ANSWER = 48
 
 
@@ -63,9 +65,14 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def printable(text: str) -> str:
+    """The text with characters that drive a terminal, or cannot be seen, written as escapes; lines stay lines."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
 def shortened(text: str, longest: int) -> str:
     """The text on one line, cut at ``longest`` characters."""
-    text = " ".join(text.split())
+    text = printable(" ".join(text[: 8 * longest].split()))
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
 
 
@@ -126,12 +133,12 @@ def watching(console: Console) -> Iterator[Watch]:
 def notes(console: Console, remarks: Sequence[str]) -> None:
     """Remarks that a person should know of and that stop nothing."""
     for remark in remarks:
-        console.print(Text.assemble(("note ", "yellow"), remark))
+        console.print(Text.assemble(("note ", "yellow"), printable(remark)))
 
 
 def refusal(console: Console, message: str) -> None:
     """One clear red line."""
-    console.print(Text.assemble(("error ", "bold red"), (message, "red")), soft_wrap=True)
+    console.print(Text.assemble(("error ", "bold red"), (printable(message), "red")), soft_wrap=True)
 
 
 def panel(title: str, rows: Sequence[tuple[str, RenderableType]]) -> Panel:
@@ -141,7 +148,9 @@ def panel(title: str, rows: Sequence[tuple[str, RenderableType]]) -> Panel:
     table.add_column()
     for name, value in rows:
         table.add_row(name, value)
-    return Panel(table, title=Text(title, style="bold"), title_align="left", border_style="green", padding=(0, 1))
+    return Panel(
+        table, title=Text(printable(title), style="bold"), title_align="left", border_style="green", padding=(0, 1)
+    )
 
 
 def hint(console: Console, command: str) -> None:
@@ -164,9 +173,10 @@ def answer_in_words(prediction: Prediction) -> Text:
     if prediction.score is not None:
         return Text(f"{prediction.score:.3f}")
     if prediction.labels is not None:
-        return Text(", ".join(prediction.labels) or "(none)")
+        return Text(", ".join(shortened(label, LONGEST_ANSWER) for label in prediction.labels) or "(none)")
     assert prediction.label is not None
-    return _with_share(prediction.label, (prediction.probs or {})[prediction.label])
+    share = (prediction.probs or {})[prediction.label]
+    return _with_share(shortened(prediction.label, LONGEST_ANSWER), share)
 
 
 def _with_share(answer: str, share: float) -> Text:
@@ -204,8 +214,11 @@ def entries(found: Sequence[Entry]) -> Table:
     return table
 
 
-def trained(entry: Entry, result: Result, majority: float | None) -> RenderableType:
-    """What came of a training run: the score beside what it must be held against, its cost, and where it is."""
+def trained(entry: Entry, result: Result, majority: float | None, max_length: int = MOST) -> RenderableType:
+    """What came of a training run: the score beside what it must be held against, its cost, and where it is.
+
+    ``max_length`` is what the backbone reads of a text.
+    """
     of, train = result.parameters, result.train
     padded = "" if "padding" not in train else f", {train['padding']:.0%} padding, {train['routing']}"
     rows: list[tuple[str, RenderableType]] = []
@@ -225,7 +238,7 @@ def trained(entry: Entry, result: Result, majority: float | None) -> RenderableT
             f"{seconds_in_words(train['seconds'])}, {train['epochs']} × {counted(train['rows'], 'text')}, "
             f"{train['tokens_per_second']:,.0f} tokens/s{padded}",
         ),
-        ("truncated", truncated(result.truncated, train["rows"], result.recipe)),
+        ("truncated", truncated(result.truncated, train["rows"], result.recipe, max_length)),
         ("adapter", Text.assemble((entry.path, "bold"), f"  {bytes_in_words(entry.size_bytes)}")),
     ]
     name = f"{entry} · {method_in_words(result.method)} on {entry.header.backbone.name}"
@@ -246,9 +259,9 @@ def scored(
     return Text.assemble(f"{metric} ", (f"{score:.3f}", "bold green"), (f"{versus} on {counted(rows, 'text')}", "dim"))
 
 
-def truncated(num_truncated: int, num_rows: int, recipe: Mapping[str, Any]) -> Text:
-    """How many texts lost their end."""
-    max_length, is_span = recipe["max_length"], recipe["stride"] is not None
+def truncated(num_truncated: int, num_rows: int, recipe: Mapping[str, Any], most: int = MOST) -> Text:
+    """How many texts lost their end; ``most`` is what the backbone reads."""
+    max_length, is_span = min(recipe["max_length"], most), recipe["stride"] is not None
     if is_span and num_truncated:
         return Text(
             f"{num_truncated:,} of {counted(num_rows, 'question')} lost their end; contexts are read in windows"
@@ -326,7 +339,7 @@ def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
     rows: list[tuple[str, RenderableType]] = [
         ("rows", f"{cost.rows:,} to train on{texts}, {cost.validation_rows:,} to validate with"),
         ("tokens", f"{cost.tokens_an_epoch:,} an epoch, {cost.tokens:,} in all"),
-        ("truncated", truncated(cost.truncated, cost.rows, recipe)),
+        ("truncated", truncated(cost.truncated, cost.rows, recipe, backbone.max_length)),
         ("steps", f"{cost.steps:,}: {counted(cost.epochs, 'epoch')} in batches of {recipe['batch_size']} at most"),
         (
             "trained",

@@ -233,6 +233,8 @@ def storage_at(address: str | os.PathLike[str]) -> Storage:
     Raises:
         StoreError: the address cannot be understood, or a file is there.
     """
+    if not isinstance(address, str | os.PathLike):
+        raise StoreError(f"a store is named by a folder, not by {type(address).__name__} {address!r}")
     address = os.fspath(address)
     if "://" not in address:
         return LocalFiles(Path(address))

@@ -125,6 +125,8 @@ class Store:
             StoreError: it cannot be written.
             AdapterError: its tensors were changed since it was made.
         """
+        if not isinstance(adapter, Adapter):
+            raise StoreError(f"{type(adapter).__name__} {adapter!r:.60} is no adapter. Read a file with Adapter.load")
         task = plain_name(adapter.header.task, error=StoreError)
         if alias is not None:
             _check_alias(alias)

@@ -6,6 +6,10 @@ red line and exit code 2; an interrupt is exit code 130.
 
 from __future__ import annotations
 
+import warnings
+from typing import TextIO
+
+from polytask import screen
 from polytask.cli import exhibits
 from polytask.cli.answering import evaluate, predict
 from polytask.cli.bench import bench
@@ -17,6 +21,7 @@ from polytask.cli.showing import demo, inspect, remove, tasks
 from polytask.cli.sweeping import sweep
 from polytask.cli.telling import show
 from polytask.cli.training import train
+from polytask.errors import PolytaskWarning
 
 __all__ = [
     "Verbs",
@@ -51,5 +56,19 @@ app.add_typer(
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. A warning is a note on stderr."""
+    warnings.showwarning = shown_as_note
     app()
+
+
+def shown_as_note(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """In place of ``warnings.showwarning``: our own warnings in one line, without the place in the code."""
+    if issubclass(category, PolytaskWarning):
+        screen.notes(screen.terminal(stderr=True), [str(message)])

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polytask.screen import bytes_in_words, counted, seconds_in_words
+from polytask.screen import bytes_in_words, counted, printable, seconds_in_words
 
 if TYPE_CHECKING:
     from polytask.store import Entry
@@ -161,4 +161,4 @@ def _is_number(given: Any) -> bool:
 
 def _escaped(text: str) -> str:
     """One line that Markdown takes for plain text, in a table too."""
-    return re.sub(r"([\\`*_{}\[\]#|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
+    return re.sub(r"([\\`*_{}\[\]#|])", r"\\\1", html.escape(printable(" ".join(text.split())), quote=False))

@@ -50,9 +50,27 @@ class Verbs(TyperGroup):
         except PolytaskError as error:
             raise refused(str(error), THEIRS) from None
         except OSError as error:
-            raise refused(f"{error.filename or 'the system'}: {error.strerror or error}", OURS) from None
+            raise refused(f"{error.filename or 'the system'}: {error.strerror or error}", THEIRS) from None
+        except MemoryError as error:
+            raise refused(out_of_memory(error), THEIRS) from None
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise refused(out_of_memory(error), THEIRS) from None
         except KeyboardInterrupt:
             raise refused("interrupted", INTERRUPTED) from None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch could not have the memory that it asked for."""
+    said = str(error)
+    return "can't allocate memory" in said or "not enough memory" in said or "out of memory" in said
+
+
+def out_of_memory(error: BaseException) -> str:
+    """One line on memory that cannot be had."""
+    reason = (str(error).strip() or "no memory is left").splitlines()[0]
+    return f"out of memory: {reason}. Try a smaller --size, --batch-size or --max-length"
 
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]

@@ -16,14 +16,14 @@ from polytask.cli.methods import method_of
 from polytask.cli.options import GIVEN, INTERRUPTED, app, emit, examples, loaded, refused, working
 from polytask.cli.reading import task_given
 from polytask.cli.watching import side_by_side
-from polytask.errors import CheckpointError, RecipeError
+from polytask.errors import CheckpointError, NoSuchAdapter, RecipeError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from polytask.adapter import Adapter
     from polytask.backbones import Backbone
-    from polytask.store import Entry
+    from polytask.store import Entry, Store
     from polytask.tasks.task import Task
     from polytask.train.checkpoint import Checkpoint
     from polytask.train.job import Job
@@ -145,6 +145,10 @@ def train(
     with alone(kept.path, f"training {data.name!r} with {kept.path}", "give this one a --checkpoint of its own"):
         none_yet = [f"there is no checkpoint {kept.path} yet"]
         screen.notes(err, start_over(kept) if not resume else [] if before else none_yet)
+        limit = (
+            f"--max-length {max_length} is more than the backbone reads: texts are cut at {frozen.max_length} tokens"
+        )
+        screen.notes(err, [limit] if max_length > max(frozen.max_length, 256) else [])
         found: Tuned | None = None
         try:
             if tune:
@@ -157,7 +161,7 @@ def train(
                     )
         except KeyboardInterrupt:
             raise refused(how_to_resume(kept, context.meta[GIVEN]), INTERRUPTED) from None
-        entry = adapters.put(adapter)
+        entry = (stored_already(adapters, adapter) if resume else None) or adapters.put(adapter)
         clear(kept)
     tidy(kept)
     if as_json:
@@ -167,7 +171,7 @@ def train(
     where = "" if store == "adapters" else f" --store {store}"
     second = "" if data.train.pairs is None else ' --pair "its second text"'
     out = screen.terminal()
-    out.print(screen.trained(entry, result, majority))
+    out.print(screen.trained(entry, result, majority, frozen.max_length))
     reported = result.test or result.validation
     if majority is not None and reported.score <= majority:
         screen.notes(err, [NO_BETTER])
@@ -254,6 +258,17 @@ def at(jobs: Sequence[Job]) -> str:
         return f"goes on at step {jobs[0].step:,} of {jobs[0].num_steps:,} of {jobs[0].name!r}"
     furthest = max(job.step for job in jobs)
     return f"goes on with {len(jobs)} settings, the furthest at step {furthest:,} of {jobs[0].num_steps:,}"
+
+
+def stored_already(adapters: Store, adapter: Adapter) -> Entry | None:
+    """The latest version of the task if it is this adapter: a run that was killed after it had stored it."""
+    try:
+        latest = adapters.get(adapter.header.task)
+        entry = adapters.entry(adapter.header.task)
+    except NoSuchAdapter:
+        return None
+    is_same = latest.tensor_digest == adapter.tensor_digest and latest.header.recipe == adapter.header.recipe
+    return entry if is_same else None
 
 
 def clear(kept: Checkpoint) -> None:

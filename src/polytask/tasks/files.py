@@ -202,7 +202,7 @@ def task_from_tables(
     test_rows = None if test is None else complete(test).labelled(kind, labels)
     if validation is None:
         train_rows, validation_rows = _held_out(source, given, kind, asked)
-        notes += remarks.on_rare_labels(kind, labels, given.targets)
+        notes += remarks.on_rare_labels(kind, labels, train_rows.targets or (), validation_rows.targets or ())
     else:
         train_rows, validation_rows = given, complete(validation).labelled(kind, labels)
 

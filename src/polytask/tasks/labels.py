@@ -44,7 +44,7 @@ def infer_kind(cells: Sequence[Cell]) -> Kind:
     """The kind of task that labels like these make."""
     if any(isinstance(cell, list) or (isinstance(cell, str) and SEPARATOR in cell) for cell in cells):
         return "multilabel"
-    if all(map(_is_number, cells)) and not all(map(_is_whole, cells)):
+    if all(map(_is_number, cells)) and not all(map(is_whole, cells)):
         return "regression"
     return "classification"
 
@@ -65,7 +65,7 @@ def names_in(column: Column, kind: Kind) -> tuple[str, ...]:
 
 def in_order(names: set[str]) -> tuple[str, ...]:
     """Whole numbers in the order of numbers, all other names in that of their characters."""
-    if all(map(_is_whole, names)):
+    if all(map(is_whole, names)):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
 
@@ -128,7 +128,8 @@ def _label_words(target: Target, labels: Sequence[str]) -> str:
     return f"the label{'s' * (len(names) > 1)} {' and '.join(names)}" if names else "no label"
 
 
-def _is_whole(cell: Cell) -> bool:
+def is_whole(cell: Cell) -> bool:
+    """Whether it is a whole number, or a string that spells one."""
     if isinstance(cell, str):
         return _WHOLE.fullmatch(cell.strip()) is not None
     return isinstance(cell, int) and not isinstance(cell, bool)

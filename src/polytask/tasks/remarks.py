@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from polytask.tasks.labels import SEPARATOR, label_counts
+from polytask.tasks.labels import SEPARATOR, is_whole, label_counts
 from polytask.tasks.tables import Column, Table
 from polytask.tasks.task import Kind, Rows, Target
 
@@ -34,7 +34,7 @@ def on_dropped(before: Table, after: Table) -> list[str]:
 
 def on_kind(column: Column, kind: Kind, labels: Sequence[str], targets: Sequence[Target]) -> list[str]:
     """Where the labels may have been meant as another kind of task than they were taken for."""
-    if kind == "classification" and all(label.lstrip("+-").isdecimal() for label in labels):
+    if kind == "classification" and all(map(is_whole, labels)):
         return _on_whole_numbers(column, labels)
     if kind == "classification" and len(labels) > max(_MANY_CLASSES, len(targets) // 10):
         many = f"There are {len(labels):,} different labels in {len(targets):,} rows."
@@ -94,13 +94,18 @@ def on_texts(rows: Rows) -> list[str]:
     return [f"{_rows(missing, 'has', 'have')} a text such as 'nan' or 'null'. If it is missing there, take them out."]
 
 
-def on_rare_labels(kind: Kind, labels: Sequence[str], targets: Sequence[Target]) -> list[str]:
-    """Labels that no validation row has, because there is only one row of each."""
-    counts = label_counts(kind, targets)
-    single = [label for index, label in enumerate(labels) if counts[index] == 1]
-    if not single:
+def on_rare_labels(kind: Kind, labels: Sequence[str], train: Sequence[Target], held_out: Sequence[Target]) -> list[str]:
+    """Labels that no validation row has, because there are too few rows of each."""
+    if kind not in ("classification", "multilabel"):
         return []
-    return [f"Only one row each has the label {_listed(single)}: it is trained on, and not validated."]
+    trained, validated = label_counts(kind, train), label_counts(kind, held_out)
+    rare = [label for index, label in enumerate(labels) if trained[index] and not validated[index]]
+    if not rare:
+        return []
+    if all(trained[index] == 1 for index, label in enumerate(labels) if label in rare):
+        return [f"Only one row each has the label {_listed(rare)}: it is trained on, and not validated."]
+    have = "the label has" if len(rare) == 1 else "the labels have"
+    return [f"{_listed(rare)}: {have} too few rows to hold one out, so no validation row asks for it."]
 
 
 def on_overlap(train: Rows, other: Rows, name: str) -> list[str]:

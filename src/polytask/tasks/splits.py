@@ -16,13 +16,16 @@ from polytask.tasks.task import Kind, Rows, Target
 
 MOST_HELD_OUT = 2000
 """More rows than this make validation slower without making its score much surer."""
+FEW_HELD_OUT = 32
+"""So few rows may be more than twice the share that is asked for, so that each class has one."""
 
 
 def hold_out(rows: Rows, kind: Kind, *, share: float = 0.1, seed: int = 0) -> tuple[list[int], list[int]]:
     """Split into the rows to train on and the rows to validate on, each in the order of the file.
 
     Every class of at least two rows gives at least one and keeps at least one; a class of one row is only trained
-    on. A row of a multi-label task counts to the rarest of its labels; a regression is one class.
+    on. Where classes are so many and small that this would be more than twice the share, some of them give none. A row
+    of a multi-label task counts to the rarest of its labels; a regression is one class.
 
     Args:
         rows: rows with targets.
@@ -39,7 +42,8 @@ def hold_out(rows: Rows, kind: Kind, *, share: float = 0.1, seed: int = 0) -> tu
     members: dict[Hashable, list[int]] = defaultdict(list)
     for row, member_of in enumerate(_classes(rows.targets, kind)):
         members[member_of].append(row)
-    held_out = {row for of_class in members.values() for row in _held_out(rows, of_class, share, seed)}
+    by_class = [_held_out(rows, of_class, share, seed) for of_class in members.values()]
+    held_out = set(_at_most(by_class, round(share * len(rows)), seed))
     return [row for row in range(len(rows)) if row not in held_out], sorted(held_out)
 
 
@@ -108,6 +112,18 @@ def _chosen(groups: list[list[int]], share: float, seed: int) -> list[int]:
         if len(chosen) + len(group) <= wanted:
             chosen.extend(group)
     return chosen if chosen or len(alike) == 1 else min(alike, key=len)
+
+
+def _at_most(by_class: list[list[int]], wanted: int, seed: int) -> list[int]:
+    """All rows that the classes give; those of some classes only where they are more than twice what is wanted."""
+    given = [row for rows in by_class for row in rows]
+    if len(given) <= max(2 * wanted, FEW_HELD_OUT):
+        return given
+    kept: list[int] = []
+    for rows in sorted(filter(None, by_class), key=lambda rows: (-len(rows), _order(seed, rows[0]))):
+        if len(kept) < max(wanted, 1):
+            kept += rows
+    return kept
 
 
 def _order(seed: int, row: int) -> bytes:

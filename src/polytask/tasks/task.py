@@ -4,13 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Integral, Real
 from typing import Any, Literal
+
+from polytask.errors import DataError, UnknownName
 
 Kind = Literal["classification", "multilabel", "regression", "span"]
 KINDS: tuple[Kind, ...] = ("classification", "multilabel", "regression", "span")
+
+
+def _is_index(value: object, num_labels: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < num_labels
+
+
+def _is_score(value: object, _: int) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= MOST_SCORE
+
+
+MOST_SCORE = 1e30
+"""A score beyond it overflows in fp32 when it is squared and summed."""
+
+_RIGHT: dict[Kind, Callable[[Any, int], bool]] = {
+    "classification": _is_index,
+    "regression": _is_score,
+    "multilabel": lambda value, n: isinstance(value, tuple | list) and all(_is_index(own, n) for own in value),
+    "span": lambda value, _: isinstance(value, tuple | list) and all(isinstance(own, Answer) for own in value),
+}
+_WORDS = {
+    "classification": "Give the index of the row's label, from 0 to {last}",
+    "regression": "Give a finite number of at most 1e30",
+    "multilabel": "Give a tuple of indices of labels, from 0 to {last}",
+    "span": "Give a tuple of Answer(text, start)",
+}
 
 Target = Any
 """What a row should be answered with: ``int`` (the index of its label), ``float`` (a score),
@@ -74,6 +102,30 @@ class Task:
     test: Rows | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
     columns: dict[str, str | None] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UnknownName("kind of task", self.kind, KINDS)
+        if len(set(self.labels)) != len(self.labels):
+            raise DataError(f"task {self.name!r} names a label twice: {', '.join(self.labels)}")
+        for split, rows in (("training", self.train), ("validation", self.validation), ("test", self.test)):
+            if rows is not None:
+                self._check(split, rows)
+
+    def _check(self, split: str, rows: Rows) -> None:
+        """Refuse rows that cannot be trained on or scored, as the readers of files do."""
+        where = f"the {split} rows of task {self.name!r}"
+        if split == "training" and not len(rows):
+            raise DataError(f"{where} are none", fix="Give at least two, with different labels")
+        if rows.targets is None:
+            if split == "test":
+                return
+            raise DataError(f"{where} have no targets", fix="Give one target a row: Rows(texts, targets=…)")
+        right = _RIGHT[self.kind]
+        for number, target in enumerate(rows.targets, 1):
+            if not right(target, len(self.labels)):
+                fix = _WORDS[self.kind].format(last=len(self.labels) - 1)
+                raise DataError(f"target {number} of {where} is {target!r:.60}", fix=fix)
 
     @cached_property
     def digest(self) -> str:

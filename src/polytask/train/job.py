@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from torch import Tensor
 from polytask.attach import Attached
 from polytask.backbones import Backbone
 from polytask.entry import FIRST, Entry
-from polytask.errors import RecipeError
+from polytask.errors import BackboneError, DataError, PolytaskWarning, RecipeError
 from polytask.live import LiveAdapter
 from polytask.noise import Draw, Key, keep_mask
 from polytask.tasks.batches import Cut, Encodings, epoch_batches
@@ -21,6 +22,9 @@ from polytask.tasks.heads import RegressionHead
 from polytask.tasks.task import Rows, Target, Task
 from polytask.train.optimizer import FlatAdam, linear_schedule
 from polytask.train.recipe import Recipe
+
+MOST_UNKNOWN = 0.1
+"""The share of unknown tokens in training texts up to which nothing is said; English under MiniLM has under 0.005."""
 
 
 class Job:
@@ -38,6 +42,13 @@ class Job:
         name: str | None = None,
         encodings: Encodings | None = None,
     ) -> None:
+        for value, kind, error in (
+            (backbone, Backbone, BackboneError),
+            (task, Task, DataError),
+            (recipe, Recipe, RecipeError),
+        ):
+            if not isinstance(value, kind):
+                raise error(f"{type(value).__name__} {value!r:.60} is no {kind.__name__}")
         self.name = name or task.name
         self.encodings = encodings or Encodings(backbone.tokenizer)
         self.max_length = min(recipe.max_length, backbone.max_length)
@@ -45,6 +56,7 @@ class Job:
         self.cut: Cut = (self.max_length, recipe.long, recipe.stride)
         self.train = self.encodings.of(task.train, *self.cut)
         self.validation = self.encodings.of(task.validation, *self.cut)
+        warn_of_unknown(self.train.ids, backbone.tokenizer)
         self.task, self.recipe = task, recipe.resolved(len(self.train))
         self.key: Key = (self.recipe.seed, task.digest)
         self.live = LiveAdapter(backbone, recipe.method, task.kind, task.labels, key=self.key)
@@ -203,6 +215,20 @@ def attached_to(backbone: Backbone, jobs: Sequence[Job]) -> Iterator[Attached]:
         with backbone.one_pass(training=False):
             for name in list(attached.names):
                 attached.remove(name)
+
+
+def warn_of_unknown(ids: Sequence[Sequence[int]], tokenizer: Any) -> None:
+    """Warn where many tokens of the training texts are not in the tokenizer's vocabulary."""
+    unknown = tokenizer.unk_token_id
+    total = sum(map(len, ids))
+    count = 0 if unknown is None else sum(list(text).count(unknown) for text in ids)
+    if count > MOST_UNKNOWN * total:
+        warnings.warn(
+            f"{count / total:.0%} of the tokens of the training texts are unknown to the backbone's tokenizer. Are "
+            "they in a language, script or case that it was not made for?",
+            PolytaskWarning,
+            stacklevel=4,
+        )
 
 
 def class_weights(task: Task) -> list[float]:

@@ -23,6 +23,7 @@ from polytask.attach import Attached
 from polytask.backbones import Backbone
 from polytask.entry import Entry
 from polytask.errors import DataError, RecipeError
+from polytask.header import Inputs
 from polytask.live import LiveAdapter, encode_batch
 from polytask.memory import kept as kept_memory
 from polytask.methods import described
@@ -145,7 +146,9 @@ def drive(
                 if kept is not None:
                     kept.write(backbone, jobs)
                 raise KeyboardInterrupt
-    if kept is not None:
+    if kept is not None and all(job.failure is not None for job in jobs):
+        kept.remove()  # nothing to go on with
+    elif kept is not None:
         kept.write(backbone, jobs)
     for job in jobs:
         job.restore_best()
@@ -325,6 +328,13 @@ def labels_of(rows: Rows, task: Task) -> list[Target]:
     return list(rows.targets)
 
 
+def inputs_of(task: Task) -> Inputs:
+    """What a row of the task is."""
+    if task.kind == "span":
+        return "question+context"
+    return "single" if task.train.pairs is None else "pair"
+
+
 def surely_scored(backbone: Backbone, job: Job, rows: Rows, encoded: Encoded, value: float | None = None) -> Score:
     """The score of a trained job on labelled rows with its interval; ``value`` is the score where it is known."""
     task = job.task
@@ -406,5 +416,6 @@ def adapter_of(backbone: Backbone, tensors: Mapping[str, Tensor], task: Task, re
         score=result.validation.score,
         recipe=result.recipe,
         versions=versions(),
+        inputs=inputs_of(task),
         result={name: values[name] for name in shown},
     )

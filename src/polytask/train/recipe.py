@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -79,20 +80,23 @@ class Recipe:
 
     def __post_init__(self) -> None:
         checks = {
-            "lr": self.lr is None or 0 < self.lr < math.inf,
-            "epochs": self.epochs is None or self.epochs >= 1,
-            "batch_size": self.batch_size >= 1,
-            "max_length": self.max_length >= 3,
+            "method": isinstance(self.method, Method),
+            "lr": self.lr is None or (_is_number(self.lr) and self.lr > 0),
+            "epochs": self.epochs is None or _is_whole(self.epochs, 1),
+            "batch_size": _is_whole(self.batch_size, 1),
+            "max_length": _is_whole(self.max_length, 3),
             "long": self.long in ("truncate", "split"),
-            "stride": self.stride is None or self.stride >= 0,
-            "warmup": 0 <= self.warmup <= 1,
-            "weight_decay": self.weight_decay >= 0,
-            "clip": self.clip > 0,
-            "epsilon": self.epsilon > 0,
-            "head_dropout": 0 <= self.head_dropout < 1,
+            "stride": self.stride is None or _is_whole(self.stride, 0),
+            "seed": _is_whole(self.seed, None),
+            "warmup": _is_number(self.warmup) and 0 <= self.warmup <= 1,
+            "weight_decay": _is_number(self.weight_decay) and self.weight_decay >= 0,
+            "clip": _is_number(self.clip, math.inf) and self.clip > 0,
+            "epsilon": _is_number(self.epsilon) and self.epsilon > 0,
+            "bias_correction": isinstance(self.bias_correction, bool),
+            "head_dropout": _is_number(self.head_dropout) and 0 <= self.head_dropout < 1,
             "keep_prefix": isinstance(self.keep_prefix, bool),
             "class_weights": self.class_weights in (None, "balanced"),
-            "patience": self.patience is None or self.patience >= 1,
+            "patience": self.patience is None or _is_whole(self.patience, 1),
         }
         for name, is_right in checks.items():
             if not is_right:
@@ -150,7 +154,20 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _is_whole(value: object, least: int | None) -> bool:
+    """Whether it is an ``int`` from ``least``."""
+    return isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least)
+
+
+def _is_number(value: object, most: float = sys.float_info.max) -> bool:
+    """Whether it is a number up to ``most``; by default a finite one."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -most <= value <= most
+
+
 _RANGES = {
+    "method": "Give a method, such as Houlsby(size=64)",
+    "seed": "Give a whole number",
+    "bias_correction": "Give True or False",
     "lr": "Give a positive number, such as 1e-3",
     "epochs": "Give a whole number from 1",
     "batch_size": "Give a whole number from 1",
