@@ -77,8 +77,8 @@ class Unit:
 class Plan:
     """What is run for one exhibit: ``settings`` of every unit on every task with ``seeds`` seeds.
 
-    ``units`` are in the order of importance; those after the first ``least_units`` may be cut. ``small_tasks`` is rows and
-    seeds: tasks of which the paper has fewer training rows are run with so many seeds instead.
+    ``units`` are in the order of importance; those after the first ``least_units`` may be cut. ``small_tasks`` is rows
+    and seeds: tasks of which the paper has fewer training rows are run with so many seeds instead.
     """
 
     exhibit: str
@@ -188,7 +188,7 @@ class Edition:
             small_tasks = (0, 0)
         if seeds:
             plans = tuple(replace(plan, seeds=seeds, small_tasks=(0, 0)) for plan in plans)
-        caps = {}
+        caps: dict[str, Any] = {}
         if max_rows:
             own = {what: getattr(self, what) for what in ("max_rows", "max_validation", "max_test")}
             caps = {
