@@ -236,3 +236,26 @@ def test_csv_holds_scores_unrounded() -> None:
     header, first, *_ = csv.reader(io.StringIO(table1.table(entries).csv()))
     assert float(first[header.index("ours: full")]) == pytest.approx(100 * (1 / 3 + 0.5) / 2)
     assert float(first[header.index("ours: full, s.e.m.")]) == pytest.approx(100 * scipy.stats.sem([1 / 3, 0.5]))
+
+
+FULL_SAME = "All methods trained on the backbone have the same score on every task"
+
+
+@pytest.mark.parametrize(
+    ("full", "adapters", "words", "first"),
+    [
+        (0.5, 0.5, 0.4, FULL_SAME),
+        (0.5, 0.5, 0.5, FULL_SAME),
+        (0.6, 0.5, 0.9, "Counted words (TF-IDF) are 30.0 points ahead of every method on the backbone."),
+        (0.6, 0.5, 0.55, "Adapters are"),
+    ],
+)
+def test_what_makes_the_headline_mean_little_is_said_before_it(
+    full: float, adapters: float, words: float, first: str
+) -> None:
+    found = [
+        entry("sms_spam", FullFineTuning(), full, full),
+        entry("sms_spam", Houlsby(64), adapters, adapters),
+        entry("sms_spam", 10.0, words, words),
+    ]
+    assert table2.reading(found).startswith(first)

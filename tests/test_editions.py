@@ -19,6 +19,7 @@ from polytask.paper.editions import (
     cuts,
     edition_named,
     identity,
+    in_parts,
     of_exhibit,
     trials,
     without_task,
@@ -45,8 +46,7 @@ def sets_of(trial: Trial) -> Recipe:
 
 
 @pytest.mark.parametrize("layers", [2, 6, 12, 24])
-@pytest.mark.parametrize("name", EDITIONS)
-@pytest.mark.parametrize("exhibit", EXHIBITS)
+@pytest.mark.parametrize(("name", "exhibit"), [(e.name, plan.exhibit) for e in EDITIONS.values() for plan in e.plans])
 def test_every_method_of_an_exhibit_has_as_many_trials(exhibit: str, name: str, layers: int) -> None:
     edition = EDITIONS[name].restricted(tasks=["CoLA", "MNLI-m", "sms_spam", "squad"]).on(layers)
     assert len(counts(edition, exhibit)) == 1
@@ -201,3 +201,33 @@ def test_what_the_methods_do_not_offer_is_listed() -> None:
         ("houlsby", "tanh"),
         ("parallel", "relu"),
     }
+
+
+def test_the_claims_parts_are_each_a_result_and_together_the_whole() -> None:
+    claim = edition_named("claim")
+    parts = in_parts(claim)
+    assert list(parts) == ["first", "methods", "seeds", "squad", "figures"]
+    every = [identity(trial) for own in parts.values() for trial in own]
+    assert len(every) == len(set(every))
+    assert set(every) == {identity(trial) for trial in all_trials(claim)}
+    first = parts["first"]
+    assert {(t.method["name"], t.method.get("size"), t.seed) for t in first} == {("houlsby", 64, 0), ("full", None, 0)}
+    per_task = Counter((t.task, t.method["name"]) for t in first)
+    assert set(per_task.values()) == {2}
+    assert len(per_task) == 2 * (8 + 17)
+    assert {t.method["name"] for t in parts["methods"]} == {"layernorm", "top", "tfidf"}
+    assert {t.task for t in parts["squad"]} == {"squad"}
+
+
+def test_tasks_of_few_rows_are_run_with_more_seeds() -> None:
+    claim = edition_named("claim")
+    seeds = {task: {t.seed for t in all_trials(claim.restricted(["table1"], [task]))} for task in ("RTE", "CoLA")}
+    assert seeds == {"RTE": {0, 1, 2}, "CoLA": {0, 1}}
+    assert {t.seed for t in all_trials(next(cuts(claim)))} == {0, 1}
+    assert {t.seed for t in all_trials(claim.limited(seeds=1))} == {0}
+
+
+def test_an_edition_without_parts_is_written_as_before() -> None:
+    values = edition_named("cpu").to_json()
+    assert "parts" not in values
+    assert all("small_tasks" not in plan for plan in values["plans"])

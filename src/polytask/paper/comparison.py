@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean
@@ -21,6 +21,8 @@ SAMPLE = "a sample of the official rows: not comparable with the paper"
 OTHER_ROWS = "not tested on all the official rows"
 SEEN = "the backbone saw texts of this task in its own training"
 NOT_RUN = "not run"
+NO_BACKBONE = "no BERT"
+"""The column of counted words."""
 
 
 @dataclass(frozen=True)
@@ -365,9 +367,30 @@ class Outcome:
             if theirs[0] is not None and theirs[1] is not None:
                 sentence += f" (in the paper {apart(theirs[0] - theirs[1])} on the same tasks)"
             said.append(f"{sentence}.")
+        if said:
+            said = [*self._warnings(by_name), *said]
         return (
             " ".join(said) or "Full fine-tuning and adapters were not both run on the same task, so nothing compares."
         )
+
+    def _warnings(self, by_name: Mapping[str, Contender]) -> Iterator[str]:
+        """What makes a distance between two methods mean little: it is said before the distance."""
+        trained = [c for c in self.contenders if c.name != NO_BACKBONE and self.runs_of(c)]
+        same = [line for line in self.shared if len({self._shown(line, c) for c in trained}) == 1]
+        if len(trained) > 1 and self.shared and len(same) == len(self.shared):
+            yield (
+                "All methods trained on the backbone have the same score on every task; where it is that of the most "
+                "frequent class, nothing was learnt."
+            )
+        words = self.mean(self.shared, by_name[NO_BACKBONE]) if NO_BACKBONE in by_name else None
+        means = [mean.mean for c in trained if (mean := self.mean(self.shared, c))]
+        if words is not None and means and words.mean > max(means):
+            ahead = apart(100 * (words.mean - max(means)), "every method on the backbone")
+            yield f"Counted words (TF-IDF) are {ahead}."
+
+    def _shown(self, line: Line, contender: Contender) -> str:
+        score = self.score(line, contender)
+        return MISSING if score is None else f"{100 * score.mean:.2f}"
 
     def missing(self) -> list[str]:
         """See ``Comparison.missing``."""

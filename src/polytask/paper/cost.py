@@ -1,11 +1,13 @@
 """What an edition would cost, and what of it fits a budget.
 
 Tokens follow from the lengths of some of each task's texts. Seconds follow from a short calibration: a few steps of
-each method on the backbone as it is here, and one pass over some texts. Nothing is kept of it.
+each method on the backbone as it is here, and a pass over some texts, several times in turns. The median is taken,
+because a process beside this one makes single measurements several times too long. Nothing is kept of it.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,7 +30,9 @@ from polytask.train.recipe import Recipe
 LOOKED_AT = 512
 """Texts of a task whose lengths stand for all."""
 
-STEPS = 3
+STEPS = 5
+"""Each timed by itself, answers in turns with them."""
+
 TOGETHER = 4
 """Trials whose steps are timed together, as they train together."""
 
@@ -108,18 +112,20 @@ class Costs:
         jobs = [Job(self.backbone, small, own, f"job {own.seed}") for own in recipes]
         with attached_to(self.backbone, jobs) as attached:
             step(self.backbone, attached, jobs)  # the first one warms up
-            before = sum(job.num_tokens for job in jobs)
-            started = time.perf_counter()
-            for _ in range(STEPS):
-                step(self.backbone, attached, jobs)
-            train_s = (time.perf_counter() - started) / (sum(job.num_tokens for job in jobs) - before)
         job = jobs[0]
-        with attached_to(self.backbone, [job]) as attached:
-            started = time.perf_counter()
-            names = [job.name] * job.validation.num_rows
-            scores_of(self.backbone, attached, {job.name: job.live}, job.validation, names)
-            answer_s = (time.perf_counter() - started) / sum(job.validation.lengths)
-        return train_s, answer_s
+        names = [job.name] * job.validation.num_rows
+        training, answering = [], []
+        for _ in range(STEPS):
+            with attached_to(self.backbone, jobs) as attached:
+                before = sum(job.num_tokens for job in jobs)
+                started = time.perf_counter()
+                step(self.backbone, attached, jobs)
+                training.append((time.perf_counter() - started) / (sum(job.num_tokens for job in jobs) - before))
+            with attached_to(self.backbone, [job]) as attached:
+                started = time.perf_counter()
+                scores_of(self.backbone, attached, {job.name: job.live}, job.validation, names)
+                answering.append((time.perf_counter() - started) / sum(job.validation.lengths))
+        return statistics.median(training), statistics.median(answering)
 
 
 def _words_seconds(trial: Trial, task: Task) -> float:

@@ -77,7 +77,8 @@ class Unit:
 class Plan:
     """What is run for one exhibit: ``settings`` of every unit on every task with ``seeds`` seeds.
 
-    ``units`` are in the order of importance; those after the first ``least_units`` may be cut.
+    ``units`` are in the order of importance; those after the first ``least_units`` may be cut. ``small_tasks`` is rows
+    and seeds: tasks of which the paper has fewer training rows are run with so many seeds instead.
     """
 
     exhibit: str
@@ -86,11 +87,52 @@ class Plan:
     settings: int
     seeds: int
     least_units: int
+    small_tasks: tuple[int, int] = (0, 0)
+
+    def seeds_of(self, task: str) -> int:
+        """How many seeds a task is run with."""
+        rows, seeds = self.small_tasks
+        return seeds if _published_rows(task) < rows else self.seeds
+
+    @property
+    def most_seeds(self) -> int:
+        """Of any of its tasks."""
+        return max(map(self.seeds_of, self.tasks), default=self.seeds)
+
+    def with_seeds(self, most: int) -> Plan:
+        """The same with at most so many seeds."""
+        rows, seeds = self.small_tasks
+        return replace(self, seeds=min(self.seeds, most), small_tasks=(rows, min(seeds, most)))
 
     @property
     def num_settings(self) -> int:
         """Of each unit: no unit may have more than the one with the fewest."""
         return min(self.settings, *(len(unit.settings()) for unit in self.units))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A share of an edition that is a result by itself.
+
+    Attributes:
+        name: as ``--part`` takes it.
+        exhibits: whose trials it runs, less those of earlier parts.
+        methods: only these; all where it is empty.
+        seeds: the first so many; None for all.
+    """
+
+    name: str
+    exhibits: tuple[str, ...]
+    methods: tuple[str, ...] = ()
+    seeds: int | None = None
+
+    def has(self, exhibit: str, trial: Trial) -> bool:
+        """Whether a trial of an exhibit belongs to this part, earlier parts aside."""
+        return (
+            exhibit in self.exhibits
+            and (not self.methods or trial.method["name"] in self.methods)
+            and (self.seeds is None or trial.seed < self.seeds)
+        )
 
 
 @dataclass(frozen=True)
@@ -105,6 +147,7 @@ class Edition:
         plans: one an exhibit.
         layers: of the backbone; top-n fine-tuning of more layers than there are is left out.
         small_tasks: rows and epochs: tasks of which the paper has fewer training rows are trained for so many epochs.
+        parts: run one after the other; what is in none of them comes last. Without any, all is one part.
     """
 
     name: str
@@ -116,6 +159,7 @@ class Edition:
     span_length: int = 384
     layers: int = 12
     small_tasks: tuple[int, int] = (0, 0)
+    parts: tuple[Part, ...] = ()
 
     def plan(self, exhibit: str) -> Plan:
         """What is run for an exhibit.
@@ -143,8 +187,8 @@ class Edition:
             plans = tuple(replace(p, units=tuple(_with(unit, "epochs", epochs) for unit in p.units)) for p in plans)
             small_tasks = (0, 0)
         if seeds:
-            plans = tuple(replace(plan, seeds=seeds) for plan in plans)
-        caps = {}
+            plans = tuple(replace(plan, seeds=seeds, small_tasks=(0, 0)) for plan in plans)
+        caps: dict[str, Any] = {}
         if max_rows:
             own = {what: getattr(self, what) for what in ("max_rows", "max_validation", "max_test")}
             caps = {
@@ -181,22 +225,43 @@ class Edition:
         rows, more = self.small_tasks
         passes = [f"{', '.join(map(str, epochs))} epochs"] if epochs else []
         passes += [f"{more} epochs of tasks of fewer than {rows:,} rows"] if rows else []
-        few, many = min(plan.seeds for plan in self.plans), max(plan.seeds for plan in self.plans)
+        few, many = min(plan.seeds for plan in self.plans), max(plan.most_seeds for plan in self.plans)
         seeds = f"{few} to {many} seeds" if few < many else f"{few} seed{'s' if few > 1 else ''}"
         return [*said, f"{self.max_length} tokens{windows}", *passes, seeds]
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return dict(json.loads(json.dumps(asdict(self))))
+        """The fields as JSON values; those added since editions are written are left out at their defaults."""
+        values = dict(json.loads(json.dumps(asdict(self))))
+        if not self.parts:
+            del values["parts"]
+        for plan in values["plans"]:
+            if plan["small_tasks"] == [0, 0]:
+                del plan["small_tasks"]
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Edition:
         """The inverse of ``to_json``."""
         plans = tuple(
-            Plan(**{**plan, "tasks": tuple(plan["tasks"]), "units": tuple(map(_unit_from_json, plan["units"]))})
+            Plan(
+                **{
+                    **plan,
+                    "tasks": tuple(plan["tasks"]),
+                    "units": tuple(map(_unit_from_json, plan["units"])),
+                    "small_tasks": tuple(plan.get("small_tasks", (0, 0))),
+                }
+            )
             for plan in values["plans"]
         )
-        return cls(**{**values, "plans": plans, "small_tasks": tuple(values.get("small_tasks", (0, 0)))})
+        parts = tuple(
+            Part(**{**part, "exhibits": tuple(part["exhibits"]), "methods": tuple(part["methods"])})
+            for part in values.get("parts", ())
+        )
+        small_tasks = tuple(values.get("small_tasks", (0, 0)))
+        return cls(**{**values, "plans": plans, "small_tasks": small_tasks, "parts": parts})
+
+
+REST = Part("rest", ())
 
 
 def trials(edition: Edition, exhibit: str, tasks: Sequence[str] | None = None) -> Iterator[Trial]:
@@ -210,7 +275,7 @@ def trials(edition: Edition, exhibit: str, tasks: Sequence[str] | None = None) -
             continue
         for unit in plan.units:
             for values in unit.settings()[: plan.num_settings]:
-                for seed in range(plan.seeds):
+                for seed in range(plan.seeds_of(task)):
                     yield _trial(edition, task, unit.method, {**values, "seed": seed})
 
 
@@ -218,6 +283,23 @@ def all_trials(edition: Edition) -> list[Trial]:
     """Those of all exhibits, each once, in the order of the exhibits."""
     found = {identity(trial): trial for plan in edition.plans for trial in trials(edition, plan.exhibit)}
     return list(found.values())
+
+
+def in_parts(edition: Edition) -> dict[str, list[Trial]]:
+    """All trials by the name of the first part that they belong to, parts in their order.
+
+    What belongs to none is the part ``rest``, which is all of an edition without parts.
+    """
+    found: dict[str, dict[str, Trial]] = {part.name: {} for part in (*edition.parts, REST)}
+    placed: set[str] = set()
+    for part in (*edition.parts, REST):
+        for plan in edition.plans:
+            for trial in trials(edition, plan.exhibit):
+                name = identity(trial)
+                if name not in placed and (part is REST or part.has(plan.exhibit, trial)):
+                    found[part.name][name] = trial
+        placed |= found[part.name].keys()
+    return {name: list(own.values()) for name, own in found.items() if own}
 
 
 def of_exhibit(entries: Iterable[Entry], edition: Edition, exhibit: str) -> list[Entry]:
@@ -231,8 +313,8 @@ def cuts(edition: Edition) -> Iterator[Edition]:
 
     Each keeps the numbers of trials of what is compared equal.
     """
-    for seeds in range(max(plan.seeds for plan in edition.plans) - 1, 0, -1):
-        edition = _each(edition, lambda plan, seeds=seeds: replace(plan, seeds=min(plan.seeds, seeds)))
+    for seeds in range(max(plan.most_seeds for plan in edition.plans) - 1, 0, -1):
+        edition = _each(edition, lambda plan, seeds=seeds: plan.with_seeds(seeds))
         yield edition
     while any(plan.num_settings > LEAST_SETTINGS for plan in edition.plans):
         edition = _each(edition, lambda plan: replace(plan, settings=_fewer(plan.num_settings, LEAST_SETTINGS)))
@@ -252,7 +334,7 @@ def cut_in_words(before: Edition, after: Edition) -> list[str]:
             continue
         other = left[one.exhibit]
         counts = {
-            "seeds": (one.seeds, other.seeds),
+            "seeds": (one.most_seeds, other.most_seeds),
             "settings": (one.num_settings, other.num_settings),
             "points": (len(one.units), len(other.units)),
         }
@@ -270,7 +352,7 @@ def without_task(edition: Edition, task: str) -> Edition:
 
 
 def edition_named(name: str) -> Edition:
-    """``paper`` or ``cpu``.
+    """``paper``, ``cpu`` or ``claim``.
 
     Raises:
         UnknownName: there is no such edition.
@@ -490,6 +572,47 @@ def _cpu() -> Edition:
     )
 
 
+def _claim() -> Edition:
+    """Whether adapters of size 64 are level with full fine-tuning on every task there is, in a night on two cores.
+
+    Its parts are results by themselves, run one after the other: the two main methods with one seed come first.
+    """
+    epochs = ("epochs", (3,))
+    adapters = (("lr", (1e-3, 3e-4)), epochs)
+    tuned = (("lr", (1e-4, 3e-5)), epochs)
+    norms = (("lr", (3e-3, 1e-3)), epochs)
+    sized = Unit("houlsby", (("size", (64,)), *adapters))
+    full, top, of_norms = Unit("full", tuned), Unit("top", (("n", (1,)), *tuned)), Unit("layernorm", norms)
+    every = (sized, full, of_norms, top, Unit(TFIDF, WORDS))
+    figures = _figures(adapters, ("lr", (2e-5, 1e-3, 1e-4, 5e-4, 5e-5, 2e-4)), 1, (("lr", (1e-3,)), epochs), 1)
+    cheap = tuple(plan for plan in figures if plan.exhibit != "extensions")
+    tradeoff = ("CoLA", "SST-2", "MRPC", "sms_spam")
+    tables = ("table1", "table2")
+    small = (5000, 3)
+    return Edition(
+        "claim",
+        (
+            Plan("table1", GLUE_TASKS, every, settings=2, seeds=2, least_units=2, small_tasks=small),
+            Plan("table2", tuple(TEXT17), every, settings=2, seeds=2, least_units=2, small_tasks=small),
+            Plan("squad", ("squad",), (sized, full, of_norms, top), settings=2, seeds=2, least_units=2),
+            *cheap,
+            Plan("tradeoff", tradeoff, _points(adapters, tuned, norms, (64, 1, 512, 8), (1, 3)), 2, 1, 5),
+        ),
+        max_rows=2500,
+        max_validation=500,
+        max_test=2000,
+        span_length=128,
+        small_tasks=(1000, 8),
+        parts=(
+            Part("first", tables, ("houlsby", "full"), 1),
+            Part("methods", tables, (), 1),
+            Part("seeds", tables),
+            Part("squad", ("squad",)),
+            Part("figures", (*(plan.exhibit for plan in cheap), "tradeoff")),
+        ),
+    )
+
+
 def _figures(
     adapters: tuple[Axis, ...], rates: Axis, seeds: int, at: tuple[Axis, ...], seeds_of_grids: int
 ) -> tuple[Plan, ...]:
@@ -510,5 +633,5 @@ def _figures(
     )
 
 
-EDITIONS: Mapping[str, Edition] = {edition.name: edition for edition in (_paper(), _cpu())}
+EDITIONS: Mapping[str, Edition] = {edition.name: edition for edition in (_paper(), _cpu(), _claim())}
 EXHIBITS = tuple(plan.exhibit for plan in EDITIONS["paper"].plans)

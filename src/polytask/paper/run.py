@@ -16,7 +16,8 @@ from typing import Any
 from polytask.atomic import write_text
 from polytask.backbones import Backbone
 from polytask.paper.claims import Claims
-from polytask.paper.editions import Edition
+from polytask.paper.editions import Edition, in_parts
+from polytask.paper.editions import identity as identity_of
 from polytask.paper.ledger import Entry, Ledger, Trial
 from polytask.paper.outcome import identity
 from polytask.paper.work import ADAPTERS, UNDER_WAY, adapter_path, loaded, rows_of, work
@@ -70,6 +71,17 @@ def missing(trials: Mapping[str, Trial], ledger: Ledger) -> dict[str, Trial]:
     return {key: trial for key, trial in trials.items() if key not in ledger}
 
 
+def parted(edition: Edition, trials: Mapping[str, Trial]) -> Iterator[dict[str, Trial]]:
+    """Trials by the parts of the edition, in their order; what the edition does not have comes last."""
+    left = {identity_of(trial): key for key, trial in trials.items()}
+    for part in in_parts(edition).values() if edition.parts else ():
+        keys = [left.pop(name) for name in map(identity_of, part) if name in left]
+        if keys:
+            yield {key: trials[key] for key in keys}
+    if left:
+        yield {key: trials[key] for key in left.values()}
+
+
 def packs(trials: Mapping[str, Trial], most: int) -> Iterator[dict[str, Trial]]:
     """Trials that train together: of one task, equally many epochs and methods with deltas, at most so many.
 
@@ -105,7 +117,8 @@ def run(
     pending: list[Message] = []
 
     def claimed() -> Iterator[Mapping[str, Any]]:
-        for pack in packs(missing(trials, ledger), place.jobs):
+        parts = parted(edition, missing(trials, ledger))
+        for pack in (pack for part in parts for pack in packs(part, place.jobs)):
             ours = {key: trial for key, trial in pack.items() if key not in ledger and claims.take(key)}
             for key in [key for key in ours if key in ledger]:  # written between the look and the claim
                 claims.release(key)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
 def apart(points: float, other: str = "") -> str:
     """``0.4 points behind full fine-tuning``, ``level with full fine-tuning``."""
+    if math.isnan(points):
+        return f"not to be compared with {other}" if other else "not to be compared"
     size = f"{abs(points):.1f}"
     if size == "0.0":
         return f"level with {other}" if other else "level"
