@@ -1,0 +1,280 @@
+"""What does not fit together is refused with what would be right, and what looks wrong is warned of."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from polytask import screen
+from polytask.adapter import Adapter
+from polytask.atomic import write_text
+from polytask.backbones import Backbone, load_backbone, tokenizer_fingerprint
+from polytask.errors import (
+    BackboneError,
+    DataError,
+    PolytaskError,
+    PolytaskWarning,
+    RecipeError,
+    StoreError,
+    WriteError,
+)
+from polytask.methods import Houlsby
+from polytask.predict import MultiTask
+from polytask.store import Store
+from polytask.tasks.splits import hold_out
+from polytask.tasks.task import Answer, Rows, Task
+from polytask.train.checkpoint import Checkpoint
+from polytask.train.loop import train
+from polytask.train.recipe import Recipe
+from tests.test_cli import polytask
+from tests.tiny import ARCHITECTURES, save_tiny
+
+QUICK = Recipe(Houlsby(2), epochs=1, batch_size=16)
+
+
+def loaded(folder: Path) -> Backbone:
+    return load_backbone(folder, device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "pad"), [*((name, None) for name in ARCHITECTURES), ("roberta", 3), ("mpnet", 3)]
+)
+def test_a_text_at_the_limit_and_one_past_it_are_answered(
+    architecture: str, pad: int | None, tmp_path: Path, tiny_task: Task
+) -> None:
+    changes = {} if pad is None else {"pad_token_id": pad}
+    backbone = loaded(save_tiny(tmp_path / "backbone", architecture, **changes))
+    limit = backbone.max_length
+    first = {"roberta": (pad or 1) + 1, "xlm-roberta": 2, "mpnet": 2}.get(architecture, 0)
+    assert limit == 66 - first
+    store = Store(tmp_path / "store")
+    store.put(train(backbone, tiny_task, replace(QUICK, max_length=limit))[0])
+    multi = MultiTask(backbone, store)
+    at, past = "good " * (limit - 2), "good " * (limit - 1)
+    assert len(multi.predict([at, past, "good"], "mood")) == 3
+    assert multi.predict([at], "mood") == multi.predict([past], "mood")
+
+
+def test_a_checkpoint_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "backbone")
+    for file in folder.iterdir():
+        if file.name not in ("config.json", "model.safetensors"):
+            file.unlink()
+    with pytest.raises(BackboneError, match=r"has no tokenizer: none of .*tokenizer\.json"):
+        loaded(folder)
+
+
+def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    folder, small = save_tiny(tmp_path / "backbone"), save_tiny(tmp_path / "small", vocab_size=20)
+    shutil.copy(small / "config.json", folder)
+    shutil.copy(small / "model.safetensors", folder)
+    with pytest.raises(BackboneError, match=r"token ids up to \d\d and the model has embeddings for 20 tokens"):
+        loaded(folder)
+
+
+def test_tensors_of_a_checkpoint_that_are_not_used_are_named(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "backbone")
+    tensors = load_file(folder / "model.safetensors")
+    head = {"classifier.weight": torch.zeros(2, 32), "cls.predictions.bias": torch.zeros(3)}
+    save_file({**tensors, **head}, folder / "model.safetensors", {"format": "pt"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PolytaskWarning)
+        loaded(folder)
+    lost = {"encoder.layer.0.attention.self.distance_embedding.weight": torch.zeros(9, 8)}
+    save_file({**tensors, **lost}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.warns(PolytaskWarning, match=r"not used: encoder\.layer\.0\.attention\.self\.distance_embedding"):
+        loaded(folder)
+
+
+def test_texts_of_unknown_tokens_are_warned_of(tiny_backbone: Backbone, tiny_task: Task) -> None:
+    texts = [f"ψ{row} good" for row in range(len(tiny_task.train))]
+    foreign = replace(tiny_task, train=replace(tiny_task.train, texts=texts))
+    with pytest.warns(PolytaskWarning, match="of the tokens of the training texts are unknown"):
+        train(tiny_backbone, foreign, QUICK)
+
+
+def test_the_side_of_truncation_is_part_of_a_tokenizers_fingerprint(tiny_backbone: Backbone) -> None:
+    tokenizer = tiny_backbone.tokenizer
+    right = tokenizer_fingerprint(tokenizer)
+    assert right == tiny_backbone.tokenizer_fingerprint
+    tokenizer.truncation_side = "left"
+    assert tokenizer_fingerprint(tokenizer) != right
+
+
+def test_torchs_own_types_name_a_precision(tiny_bert_folder: Path) -> None:
+    assert load_backbone(tiny_bert_folder, device="cpu", dtype=torch.bfloat16).dtype == torch.bfloat16
+    with pytest.raises(PolytaskError, match="no dtype called 'int8'"):
+        load_backbone(tiny_bert_folder, dtype=torch.int8)
+    with pytest.raises(BackboneError, match="not by int 3"):
+        load_backbone(3)  # type: ignore[arg-type]
+
+
+def pairs_of(task: Task) -> Task:
+    def paired(rows: Rows) -> Rows:
+        return Rows(rows.texts, rows.texts, rows.targets)
+
+    return Task("rte", task.kind, task.labels, task.metric, paired(task.train), paired(task.validation))
+
+
+def test_a_task_of_pairs_refuses_single_texts_and_the_reverse(
+    tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    for task in (tiny_task, pairs_of(tiny_task)):
+        store.put(train(tiny_backbone, task, QUICK)[0])
+    multi = MultiTask(tiny_backbone, store)
+    with pytest.raises(DataError, match=r"'rte' answers pairs of texts, and the text has no second text.*--pair"):
+        multi.predict(["good film"], "rte")
+    with pytest.raises(DataError, match="'mood' answers single texts, and text 2 of 2 is a pair"):
+        multi.predict([("a", "b"), ("good film", "a plot")], ["rte", "mood"])
+    mixed = multi.predict(["good film", ("good film", "a plot")], ["mood", "rte"])
+    assert [answer.task for answer in mixed] == ["mood", "rte"]
+
+
+def test_what_a_task_takes_is_the_first_field_of_format_2(tiny_backbone: Backbone, tiny_task: Task) -> None:
+    adapter, _ = train(tiny_backbone, pairs_of(tiny_task), QUICK)
+    given = adapter.header.to_object()
+    assert (given["format"], given["inputs"]) == (2, "pair")
+    assert Adapter.from_bytes(adapter.to_bytes()).header == adapter.header
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "said"),
+    [
+        ("classification", [0, -100], r"target 2 of the training rows of task 't' is -100.*from 0 to 1"),
+        ("classification", [0, 2], "is 2"),
+        ("classification", [0, True], "is True"),
+        ("classification", [0, 1.5], r"is 1\.5"),
+        ("classification", [0, None], "is None"),
+        ("multilabel", [(0,), 1], "is 1. Give a tuple"),
+        ("multilabel", [(0,), (5,)], r"is \(5,\)"),
+        ("regression", [0.5, float("nan")], "is nan"),
+        ("regression", [0.5, 1e38], r"is 1e\+38.*at most 1e30"),
+        ("regression", [0.5, "x"], "is 'x'"),
+        ("span", [(Answer("a", 0),), "a"], "is 'a'"),
+    ],
+)
+def test_targets_from_python_are_checked_as_those_of_files_are(kind: Any, targets: list[Any], said: str) -> None:
+    labels = ("a", "b") if kind in ("classification", "multilabel") else ()
+    with pytest.raises(DataError, match=said):
+        Task("t", kind, labels, "accuracy", Rows(["x", "y"], targets=targets), Rows([], targets=[]))
+
+
+def test_a_task_needs_rows_and_labels_of_different_names() -> None:
+    none, rows = Rows([], targets=[]), Rows(["x", "y"], targets=[0, 1])
+    with pytest.raises(DataError, match="the training rows of task 't' are none"):
+        Task("t", "classification", ("a", "b"), "accuracy", none, none)
+    with pytest.raises(DataError, match="names a label twice"):
+        Task("t", "classification", ("a", "a"), "accuracy", rows, rows)
+    with pytest.raises(DataError, match="the training rows of task 't' have no targets"):
+        Task("t", "classification", ("a", "b"), "accuracy", Rows(["x"]), rows)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"lr": value} for value in ("x", 0, -1.0, float("nan"), True)),
+        *({name: value} for name in ("epochs", "batch_size", "max_length", "seed") for value in ("x", 2.5, True)),
+        {"method": "houlsby"},
+        {"warmup": None},
+        {"clip": "1"},
+        {"bias_correction": 1},
+    ],
+    ids=str,
+)
+def test_settings_of_a_wrong_type_are_refused_by_name(given: dict[str, Any]) -> None:
+    (name,) = given
+    with pytest.raises(RecipeError, match=f"{name}=.* is out of range"):
+        Recipe(**given)
+
+
+def test_what_is_no_store_adapter_or_backbone_is_refused(tmp_path: Path, tiny_task: Task) -> None:
+    with pytest.raises(StoreError, match="not by int 3"):
+        Store(3)  # type: ignore[arg-type]
+    with pytest.raises(StoreError, match="str 'x' is no adapter"):
+        Store(tmp_path).put("x")  # type: ignore[arg-type]
+    with pytest.raises(BackboneError, match="str 'minilm' is no Backbone"):
+        train("minilm", tiny_task)  # type: ignore[arg-type]
+
+
+def test_a_run_that_diverged_leaves_no_checkpoint(tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path) -> None:
+    kept = Checkpoint(tmp_path / "run.ckpt", every_s=0.0)
+    with pytest.raises(RecipeError, match="diverged"):
+        train(tiny_backbone, tiny_task, replace(QUICK, lr=1e30, epochs=3), checkpoint=kept)
+    assert not kept.path.exists()
+
+
+def test_many_small_classes_hold_out_a_tenth_and_not_half() -> None:
+    targets = [row // 2 for row in range(400)]
+    rows = Rows([f"text {row}" for row in range(400)], targets=targets)
+    training, held_out = hold_out(rows, "classification")
+    assert len(held_out) == 40
+    assert sorted([*training, *held_out]) == list(range(400))
+    assert {targets[row] for row in training} == set(targets)
+
+
+def test_characters_that_drive_a_terminal_are_shown_as_escapes() -> None:
+    assert screen.printable("a\x1b[31mb\u202ec\x07") == r"a\x1b[31mb\u202ec\x07"
+    assert screen.printable("größer → ok\nnext") == "größer → ok\nnext"
+    assert len(screen.shortened("x" * 100_000, 40)) == 40
+
+
+def test_a_write_that_fails_names_its_file_and_leaves_nothing(tmp_path: Path) -> None:
+    """Files of at most 4 kB, by the system's own limit, in a process of its own."""
+    code = """
+import resource, signal, sys
+from pathlib import Path
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+import torch
+from safetensors.torch import save_file
+from polytask.atomic import write_text, whole_file
+from polytask.errors import WriteError
+folder = Path(sys.argv[1])
+def tensors():
+    with whole_file(folder / "b") as part:
+        save_file({"x": torch.zeros(5000)}, part)
+for name, write in {"a": lambda: write_text(folder / "a", "x" * 10_000), "b": tensors}.items():
+    try:
+        write()
+    except WriteError as error:
+        assert str(folder / name) in str(error), error
+        print("refused", name)
+"""
+    source = Path(screen.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(source)},
+    )
+    assert done.stdout.split("\n")[:2] == ["refused a", "refused b"], done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named() -> None:
+    with pytest.raises(WriteError, match="/proc/x/file cannot be written"):
+        write_text("/proc/x/file", "text")
+
+
+def test_resuming_a_run_whose_adapter_is_stored_stores_it_no_second_time(
+    folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text,label\n" + "good film,good\nbad film,bad\n" * 20, encoding="utf-8")
+    given = ("train", file, "--task", "mood", "--backbone", folder_of("bert"), "--store", tmp_path / "store", "--json")
+    digests = [json.loads(polytask(*given, *more).stdout)["adapter"] for more in ((), ("--resume",), ())]
+    assert [digest["version"] for digest in digests] == [1, 1, 2]
+    assert len({digest["tensor_digest"] for digest in digests}) == 1
