@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from polytask import screen
 from polytask.adapter import Adapter
 from polytask.atomic import write_text
+from polytask.attach import Attached
 from polytask.backbones import Backbone, load_backbone, tokenizer_fingerprint
 from polytask.errors import (
     BackboneError,
@@ -30,12 +32,16 @@ from polytask.errors import (
     StoreError,
     WriteError,
 )
-from polytask.methods import Houlsby
-from polytask.predict import MultiTask
+from polytask.live import LiveAdapter, num_trained
+from polytask.methods import METHODS, Houlsby, Method, described
+from polytask.predict import MultiTask, scores_of
 from polytask.store import Store
+from polytask.tasks.batches import encode
+from polytask.tasks.files import read_task
 from polytask.tasks.splits import hold_out
 from polytask.tasks.task import Answer, Rows, Task
 from polytask.train.checkpoint import Checkpoint
+from polytask.train.estimate import estimate
 from polytask.train.loop import train
 from polytask.train.recipe import Recipe
 from tests.test_cli import polytask
@@ -278,3 +284,90 @@ def test_resuming_a_run_whose_adapter_is_stored_stores_it_no_second_time(
     digests = [json.loads(polytask(*given, *more).stdout)["adapter"] for more in ((), ("--resume",), ())]
     assert [digest["version"] for digest in digests] == [1, 1, 2]
     assert len({digest["tensor_digest"] for digest in digests}) == 1
+
+
+@pytest.mark.parametrize("number", [1, 32, 64, 65, 200])
+@pytest.mark.parametrize("method", [Houlsby(16), METHODS["layernorm"](), METHODS["lora"]()], ids=lambda m: m.name)
+def test_in_bf16_an_answer_is_that_of_its_adapter_alone_whatever_the_company(method: Method, number: int) -> None:
+    """To 0.0002 in probability. The bits are those of one adapter, unless products of two shapes round differently."""
+    backbone = load_backbone("minilm", device="cpu", dtype="bfloat16")
+    generator = torch.Generator().manual_seed(0)
+    one = LiveAdapter(backbone, method, "classification", ("a", "b", "c"), key=(0, "one"))
+    for parameter in one.tree.parameters():
+        parameter.data += 0.03 * torch.randn(parameter.shape, generator=generator)
+    one.frozen(backbone.dtype)
+    attached, adapters = Attached.of(backbone), {}
+    for copy_of in range(number):
+        own = copy.copy(one)
+        own.deltas = copy.deepcopy(one.deltas)
+        attached.add(f"t{copy_of}", own.deltas)
+        adapters[f"t{copy_of}"] = own
+    texts = ["a tale of two films and an awful plot " * (1 + row % 3) + str(row) for row in range(max(number, 8))]
+    encoded = encode(backbone.tokenizer, Rows(texts), 64)
+    names = [f"t{row % number}" for row in range(len(texts))]
+    mixed = torch.stack(scores_of(backbone, attached, adapters, encoded, names))
+    alone = torch.stack(scores_of(backbone, attached, adapters, encoded, ["t0"] * len(texts)))
+    assert float((mixed - alone).abs().max()) <= 2e-4
+
+
+def test_a_dry_run_of_a_large_size_makes_no_adapter_of_it(tiny_backbone: Backbone, tiny_task: Task) -> None:
+    """The parameters are those that would be trained; an adapter of this size takes more memory than there is."""
+    recipe = replace(QUICK, method=Houlsby(10**10))
+    said = estimate(tiny_backbone, tiny_task, recipe)
+    assert said.parameters["trained"] == num_trained(tiny_backbone, recipe.method)
+    assert said.memory_bytes["total"] > said.memory_bytes["free"]
+    assert said.recipe["method"] == described(recipe.method)
+    with pytest.raises(RecipeError, match=r"GB of memory .* GB are free"):
+        train(tiny_backbone, tiny_task, recipe)
+
+
+def test_the_cost_of_a_large_size_follows_from_two_small_ones(tiny_backbone: Backbone, tiny_task: Task) -> None:
+    said = estimate(tiny_backbone, tiny_task, replace(QUICK, method=Houlsby(300)))
+    adapter, result = train(tiny_backbone, tiny_task, replace(QUICK, method=Houlsby(300)))
+    assert said.parameters == result.parameters
+    assert said.memory_bytes["training"] == 5 * 4 * sum(t.numel() for t in adapter.tensors.values())
+
+
+@pytest.mark.parametrize("text", ["bad \ud800 half", 3, b"bytes"])
+def test_what_is_no_text_is_refused_by_its_number(text: Any, tiny_backbone: Backbone, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="text 2 of 2 is no text that can be written as UTF-8"):
+        MultiTask(tiny_backbone, Store(tmp_path)).predict(["good", text], "mood")
+
+
+def test_a_row_without_a_text_has_an_error_in_its_place(
+    tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    store.put(train(tiny_backbone, tiny_task, QUICK)[0])
+    multi = MultiTask(tiny_backbone, store)
+    texts: list[Any] = ["good film", "", "bad film", None, "\ud800"]
+    answers = multi.predict(texts, "mood", on_error="null")
+    assert [answer.error is None for answer in answers] == [True, False, True, False, False]
+    assert [answers[0], answers[2]] == multi.predict(["good film", "bad film"], "mood")
+    assert answers[1].to_json() == {"task": "mood", "label": None, "error": "the text is empty"}
+
+
+@pytest.mark.parametrize("kind", ["labels", "scores"])
+def test_the_command_line_answers_every_other_row_and_keeps_their_places(
+    kind: str, folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    labels = {"labels": ("good", "bad"), "scores": ("0.25", "0.75")}[kind]
+    rows, store = tmp_path / "rows.csv", tmp_path / "store"
+    rows.write_text("text,label\n" + "".join(f"good film,{labels[0]}\nbad film,{labels[1]}\n" for _ in range(20)))
+    given = ("--backbone", folder_of("bert"), "--store", store)
+    more = ("--kind", "regression") if kind == "scores" else ()
+    assert polytask("train", rows, "--task", "mood", "--epochs", 1, *given, *more).exit_code == 0
+    asked, output = tmp_path / "asked.csv", tmp_path / "out.csv"
+    asked.write_text("id,text\n1,good film\n2,\n3,bad film\n4, \n")
+    for on_error, code in (("fail", 2), ("null", 0)):
+        ask = ("predict", "--task", "mood", "--file", asked, "--output", output, "--on-error", on_error, *given)
+        result = polytask(*ask)
+        assert result.exit_code == code, result.output
+        assert "asked.csv:3: the text is empty" in "".join(result.stderr.split("\n"))
+        answers = [line.split(",")[2] for line in output.read_text().splitlines()[1:]]
+        assert [bool(answer) for answer in answers] == [True, False, True, False]
+
+
+def test_a_table_in_memory_is_refused_with_what_to_do() -> None:
+    with pytest.raises(DataError, match=r"a dict was given\. Write it to a file"):
+        read_task({"text": ["a"]})  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from polytask.adapter import Adapter
+from polytask.architectures import locate
 from polytask.attach import deltas_for, lowest_entry, replaced_parameters, tree_of
 from polytask.backbones import Backbone
 from polytask.errors import AdapterError
@@ -99,6 +100,21 @@ class LiveAdapter:
             own = self.head.state_in_own_unit({name: state[f"head.{name}"] for name in ("weight", "bias")})
             state.update({f"head.{name}": tensor for name, tensor in own.items()})
         return {name: tensor.detach().float().cpu().contiguous().clone() for name, tensor in state.items()}
+
+
+def num_trained(backbone: Backbone, method: Method) -> int:
+    """The parameters that a method would train, without the head; nothing is allocated."""
+    if isinstance(method, Replacement):
+        own = dict(backbone.model.named_parameters())
+        return sum(own[name].numel() for name in replaced_parameters(backbone.model, backbone.row, method))
+    assert isinstance(method, DeltaMethod)
+    with torch.device("meta"):
+        return sum(
+            parameter.numel()
+            for place, *_ in locate(backbone.model, backbone.row)
+            if method.acts_at(place, backbone.num_layers)
+            for parameter in method.delta(place).parameters()
+        )
 
 
 def encode_batch(backbone: Backbone, batch: Batch, live: LiveAdapter | None = None) -> tuple[Tensor, Tensor]:

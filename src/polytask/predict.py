@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from polytask.attach import Attached
 from polytask.backbones import Backbone
-from polytask.errors import DataError, PolytaskError, RouteError
+from polytask.errors import DataError, PolytaskError, RouteError, UnknownName
 from polytask.header import Inputs
 from polytask.live import LiveAdapter, encode_batch
 from polytask.prefix import entering, entering_once
@@ -23,7 +24,7 @@ from polytask.store import Store
 from polytask.tasks.batches import Cut, Encoded, budget_batches, collate, encode, joined, usual_stride
 from polytask.tasks.heads import answers
 from polytask.tasks.labels import is_empty
-from polytask.tasks.task import Kind, Rows
+from polytask.tasks.task import Kind, Rows, is_text
 
 BATCH_TOKENS = 4096
 Text = str | tuple[str, str]
@@ -33,6 +34,7 @@ Text = str | tuple[str, str]
 class Prediction:
     """What a task's adapter says of one text.
 
+    ``error`` says why there is no answer, where that was asked for (``on_error="null"``); all else is None then.
     ``label`` is the likeliest label's name (classification), ``labels`` those that hold (multi-label), ``probs`` a
     probability for each label name. ``answer`` is the span ``context[start:end]``, in characters, and ``score`` its
     probability among the best spans; or ``score`` is the number that regression answers with.
@@ -46,9 +48,12 @@ class Prediction:
     answer: str | None = None
     start: int | None = None
     end: int | None = None
+    error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields that this kind of task has."""
+        if self.error is not None:
+            return {"task": self.task, "label": None, "error": self.error}
         fields = ("label", "labels", "probs", "answer", "start", "end", "score")
         return {"task": self.task, **{k: v for k in fields if (v := getattr(self, k)) is not None}}
 
@@ -235,7 +240,12 @@ class MultiTask:
             self.attached.remove(name)
 
     def predict(
-        self, texts: Sequence[Text], task: str | Sequence[str], *, pairs: Sequence[str | None] | None = None
+        self,
+        texts: Sequence[Text],
+        task: str | Sequence[str],
+        *,
+        pairs: Sequence[str | None] | None = None,
+        on_error: Literal["raise", "null"] = "raise",
     ) -> list[Prediction]:
         """Answer each text with its task's adapter.
 
@@ -243,6 +253,8 @@ class MultiTask:
             texts: texts, or pairs of texts: a question with its context, a premise with a hypothesis.
             task: a task for all of them, or one a text. ``task``, ``task@version`` or ``task@alias``.
             pairs: the second text of each text, where ``texts`` does not have it; None for a text without.
+            on_error: what becomes of a text that is empty or no text: ``raise`` refuses the call; with ``null`` a
+                prediction that has nothing but its ``error`` stands in its place, and all others are answered.
 
         Returns:
             One prediction a text, in their order.
@@ -254,14 +266,26 @@ class MultiTask:
         """
         if isinstance(texts, str):
             raise DataError("texts is one text, not a list of texts", fix="Put it in brackets: predict([text], …)")
+        if on_error not in ("raise", "null"):
+            raise UnknownName("way of on_error", on_error, ("raise", "null"))
+        texts = list(texts)
         if pairs is not None:
             texts = _paired(texts, pairs)
         tasks = [task] * len(texts) if isinstance(task, str) else list(task)
         if len(tasks) != len(texts):
             raise RouteError(f"{len(texts)} texts and {len(tasks)} tasks: give one task, or one a text")
+        problems = {row: problem for row, text in enumerate(texts) if (problem := problem_of(text)) is not None}
+        if problems and on_error == "raise":
+            check_texts(texts)
+        if problems:
+            rest = [row for row in range(len(texts)) if row not in problems]
+            answered = iter(self.predict([texts[row] for row in rest], [tasks[row] for row in rest]))
+            return [
+                Prediction(tasks[row].partition("@")[0], error=problems[row]) if row in problems else next(answered)
+                for row in range(len(texts))
+            ]
         if not texts:
             return []
-        check_texts(texts)
         with self._used(dict.fromkeys(tasks)) as held:
             adapters = {name: self._adapter(name) for name in held.values()}
             names = [held[reference] for reference in tasks]
@@ -304,17 +328,31 @@ def _prediction(reference: str, live: LiveAdapter, scores: Any) -> Prediction:
     return Prediction.of(reference.partition("@")[0], live.kind, live.labels, scores)
 
 
+def problem_of(text: Text) -> str | None:
+    """Why a text, or a pair of texts, cannot be answered; None where it can."""
+    for what, own in zip(("text", "second text"), text if isinstance(text, tuple | list) else (text,)):
+        if is_empty(own):
+            return f"the {what} is empty"
+        if not is_text(own):
+            return f"the {what} is no text that can be written as UTF-8: {own!r:.60}"
+    return None
+
+
 def check_texts(texts: Sequence[Text]) -> None:
     """Refuse texts, or pairs of texts, in which there is nothing to answer.
 
     Raises:
-        DataError: one is empty.
+        DataError: one is empty, or is not text.
     """
     for number, text in enumerate(texts, 1):
-        for what, own in zip(("text", "second text"), text if isinstance(text, tuple | list) else (text,)):
-            if is_empty(own):
-                which = f"{what} {number} of {len(texts)}" if len(texts) > 1 else f"the {what}"
-                raise DataError(f"{which} is empty, and there is nothing to answer", fix="Give it, or leave it out")
+        problem = problem_of(text)
+        if problem is None:
+            continue
+        if len(texts) > 1:
+            problem = re.sub("^the ((second )?text)", rf"\1 {number} of {len(texts)}", problem)
+        if "is empty" in problem:
+            raise DataError(f"{problem}, and there is nothing to answer", fix="Give it, or leave it out")
+        raise DataError(problem, fix="Decode it with the encoding that it has")
 
 
 def check_inputs(

@@ -28,7 +28,7 @@ Mode = Literal["looped", "grouped", "auto"]
 Rows = slice | Tensor
 Sizes = tuple[int, ...] | None
 ROUND = 8
-MOST_PADDED, MOST_ALIKE = 4, 40
+MOST_PADDED = 4
 TIER_COSTS, MEMBER_COSTS = 512, 64
 """What a further product costs, and an adapter in it, in units of the first: they decide speed, never an answer."""
 D = TypeVar("D", bound=nn.Module)
@@ -92,19 +92,16 @@ class Route:
 def loops(part: Part, deltas: Mapping[str | None, Delta]) -> bool:
     """Whether the adapters of a part are faster one after another than at once.
 
-    Measured (benchmarks/routing.py): in training, where they have unequally many rows, or torch has a kernel for one
-    adapter only; else where there is such a kernel and enough for it to do, or where most of what is computed at once
-    would be padding.
+    Where torch has a kernel for one adapter only (LayerNorms on a CPU) it always serves: another formula would round
+    otherwise, and an answer would depend on the batch's company. Else, measured (benchmarks/routing.py): in training,
+    where adapters have unequally many rows; in answering, where most of what is computed at once would be padding.
     """
-    num_adapters, num_units = len(part.counts), sum(part.counts)
-    has_kernel = deltas[part.names[0]].loops
+    delta = deltas[part.names[0]]
+    if delta.loops and next(delta.parameters()).device.type == "cpu":
+        return True
     if torch.is_grad_enabled():
-        return has_kernel or not part.is_even
-    return (
-        num_units > MOST_ALIKE * num_adapters
-        if has_kernel
-        else sum(tier.size for tier in part.tiers) > MOST_PADDED * num_units
-    )
+        return delta.loops or not part.is_even
+    return sum(tier.size for tier in part.tiers) > MOST_PADDED * sum(part.counts)
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,8 @@ def grid(*columns: str, right: Sequence[str] = (), title: str | None = None) -> 
 
 def answer_in_words(prediction: Prediction) -> Text:
     """``spam 98%``, ``urgent, billing``, ``3.42``, ``martial spirit 87%``."""
+    if prediction.error is not None:
+        return Text(f"({prediction.error})", style="yellow")
     if prediction.answer is not None:
         return _with_share(shortened(prediction.answer, LONGEST_ANSWER) or "(none)", prediction.score or 0.0)
     if prediction.score is not None:

@@ -12,9 +12,9 @@ import typer
 
 from polytask import screen
 from polytask.cli import options
-from polytask.cli.options import app, emit, examples, loaded, working
+from polytask.cli.options import THEIRS, app, emit, examples, loaded, refused, working
 from polytask.cli.reading import columns_of
-from polytask.errors import DataError, PolytaskError
+from polytask.errors import DataError, PolytaskError, UnknownName
 from polytask.tasks.task import Answer
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from polytask.tasks.files import FileRows
     from polytask.tasks.task import Kind, Rows, Target
 
-SHOWN_ROWS = 20
+SHOWN_ROWS, MOST_NAMED = 20, 5
 SEPARATOR = "|"
 ENDINGS = {"span": ("", "_prob", "_start", "_end")}
 """What the names of the columns that ``--output`` adds end in, by kind of task; of all others a label's two."""
@@ -115,6 +115,14 @@ def predict(
     text: options.TextColumn = None,
     text_pair: options.PairColumn = None,
     drop_empty: options.DropEmpty = False,
+    on_error: Annotated[
+        str,
+        typer.Option(
+            "--on-error",
+            metavar="fail|null",
+            help="A row of the file without a text has an empty answer. With fail the exit code is then 2, else 0.",
+        ),
+    ] = "fail",
     store: options.StoreFolder = "adapters",
     backbone: options.OfBackbone = None,
     device: options.Device = "auto",
@@ -126,6 +134,8 @@ def predict(
     from polytask.store import Store
     from polytask.tasks.files import read_rows, table_of
 
+    if on_error not in ("fail", "null"):
+        raise UnknownName("way of --on-error", on_error, ("fail", "null"))
     adapters = Store(store)
     tasks = tasks_asked(task, adapters)
     entries = {reference: adapters.entry(reference) for reference in tasks}
@@ -139,27 +149,46 @@ def predict(
         of_spans: Kind | None = "span" if "span" in kinds.values() else None
         table = table_of(file, of_spans, labelled=False)
         columns = columns_of(list(entries.values()), table, text=text, text_pair=text_pair)
-        source = read_rows(table, **columns, kind=of_spans, drop_empty=drop_empty)
+        source = read_rows(table, **columns, kind=of_spans, drop_empty=drop_empty, keep_empty=True)
         asked = source.rows
         check_output(file, output, source, kinds)
     frozen = loaded(name, device, dtype)
     together = MultiTask(frozen, adapters)
     with working(f"answering {screen.counted(len(asked), 'text')}"):
-        answers = {reference: together.predict(texts_of(asked), reference) for reference in tasks}
+        texts = texts_of(asked)
+        answers = {reference: together.predict(texts, reference, on_error="null") for reference in tasks}
+    missing = [] if source is None else missing_texts(source, next(iter(answers.values())))
+    screen.notes(screen.terminal(stderr=True), missing)
     if source is not None and output is not None:
         write(output, source, answers)
     if as_json:
         for row in range(len(asked)):
             for column in answers.values():
                 emit(column[row].to_json())
+        end_with(missing, on_error)
         return
     out = screen.terminal()
     if output is not None:
         out.print(f"{screen.counted(len(asked), 'row')} written to {output}")
+        end_with(missing, on_error)
         return
     out.print(screen.answers(asked.texts[:SHOWN_ROWS], answers))
     if len(asked) > SHOWN_ROWS:
         out.print(f"… and {screen.counted(len(asked) - SHOWN_ROWS, 'more row')}. Write them all with --output FILE")
+    end_with(missing, on_error)
+
+
+def missing_texts(source: FileRows, predictions: Sequence[Prediction]) -> list[str]:
+    """Which rows of a file have no answer, and why: the first of them by their lines."""
+    lines = [f"{source.table.file}:{line}: {p.error}" for line, p in zip(source.table.lines, predictions) if p.error]
+    more = len(lines) - MOST_NAMED
+    return [*lines[:MOST_NAMED], *([f"… and {screen.counted(more, 'more row')} without an answer"] if more > 0 else [])]
+
+
+def end_with(missing: Sequence[str], on_error: str) -> None:
+    """Exit with 2 where rows have no answer, unless that was expected."""
+    if missing and on_error == "fail":
+        raise refused("some rows have no answer; theirs are empty. To take that as it is: --on-error null", THEIRS)
 
 
 def check_drawable(file: str | None, kind: str) -> None:
@@ -265,11 +294,21 @@ def write(output: str, source: FileRows, answers: Mapping[str, Sequence[Predicti
     write_table(output, header, [[*row, *cells] for row, *cells in zip(source.table.rows, *columns)])
 
 
+def with_gaps(cells: Sequence[Any], predictions: Sequence[Prediction]) -> list[Any]:
+    """A column with an empty cell where a row has no answer."""
+    given = iter(cells)
+    return [next(given) if prediction.error is None else None for prediction in predictions]
+
+
 def cells_of(task: str, predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
     """``task`` and ``task_prob``: the label and its probability; for several labels, joined by a bar; or a number.
 
     Of a span also ``task_start`` and ``task_end``, in characters of its context.
     """
+    answered = [prediction for prediction in predictions if prediction.error is None]
+    if len(answered) < len(predictions):
+        own = cells_of(task, answered) if answered else {task: [], f"{task}_prob": []}
+        return {name: with_gaps(column, predictions) for name, column in own.items()}
     if predictions[0].answer is not None:
         cells = [(p.answer, round(p.score or 0.0, 6), p.start, p.end) for p in predictions]
         return {f"{task}{ending}": list(column) for ending, column in zip(ENDINGS["span"], zip(*cells))}

@@ -30,8 +30,8 @@ class Bottleneck(Delta):
 
     def __init__(self, width_in: int, width_out: int, size: int, activation: str, init_std: float) -> None:
         super().__init__()
-        self.down = nn.utils.skip_init(nn.Linear, width_in, size)
-        self.up = nn.utils.skip_init(nn.Linear, size, width_out)
+        self.down = nn.utils.skip_init(nn.Linear, width_in, size, device=torch.get_default_device())
+        self.up = nn.utils.skip_init(nn.Linear, size, width_out, device=torch.get_default_device())
         self.activation, self.init_std = activation, init_std
 
     def bottleneck(self, h: Tensor) -> Tensor:

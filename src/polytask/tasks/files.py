@@ -7,6 +7,7 @@ in silence: what cannot be used is refused with file, line and column, what mere
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,9 +95,10 @@ def read_task(
         UnknownName: there is no such kind or metric.
         RecipeError: the metric does not fit the kind, or the share is not between 0 and 1.
     """
+    source = table_of(path, kind)
     return task_from_tables(
-        stem(path) if name is None else name,
-        table_of(path, kind),
+        stem(source.file) if name is None else name,
+        source,
         None if validation is None else table_of(validation, kind),
         None if test is None else table_of(test, kind),
         Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty),
@@ -111,10 +113,12 @@ def read_rows(
     label: str | None = None,
     kind: Kind | None = None,
     drop_empty: bool = False,
+    keep_empty: bool = False,
 ) -> FileRows:
     """Read texts to be answered. A column of labels is read if there is one, and need not make sense.
 
-    Arguments and errors are those of ``read_task``; a table that was read already will do.
+    With ``keep_empty`` a missing text is an empty string, for whoever answers to say so in its place. Other
+    arguments and errors are those of ``read_task``; a table that was read already will do.
     """
     table = table_of(path, kind, labelled=False)
     roles = roles_in(table, kind, text=text, text_pair=text_pair, label=label, needs_label=False)
@@ -122,7 +126,7 @@ def read_rows(
     if drop_empty:
         source = source.without_empty(None)
     labels = None if source.roles.label is None else tuple(map(spelled, source.label.cells))
-    return FileRows(source.table, source.texts(), labels)
+    return FileRows(source.table, source.texts(keep_empty=keep_empty), labels)
 
 
 def rows_for(
@@ -271,6 +275,9 @@ def table_of(path: PathLike | Table, kind: Kind | None, *, labelled: bool = True
     """
     if isinstance(path, Table):
         return path
+    if not isinstance(path, str | os.PathLike):
+        fix = "Write it to a file, frame.to_parquet('rows.parquet') for one, or make a Task of Rows(texts, targets=…)"
+        raise DataError(f"rows are read from a file named by its path, and a {type(path).__name__} was given", fix=fix)
     if kind == "span" and str(path).lower().endswith(JSON_SUFFIXES):
         from polytask.tasks.squad import squad_table
 

@@ -60,14 +60,14 @@ class Source:
             raise DataError("no rows are left without those that have an empty text or label", file=self.table.file)
         return Source(self.table.take([row for row, empty in enumerate(is_empty_row) if not empty]), roles)
 
-    def texts(self) -> Rows:
-        """The texts alone.
+    def texts(self, *, keep_empty: bool = False) -> Rows:
+        """The texts alone; with ``keep_empty`` those that are missing as empty strings.
 
         Raises:
             DataError: a text is empty or not a string.
         """
-        pair = None if self.roles.pair is None else _texts(self.table.column(self.roles.pair))
-        return Rows(_texts(self.table.column(self.roles.text)), pair)
+        pair = None if self.roles.pair is None else _texts(self.table.column(self.roles.pair), keep_empty)
+        return Rows(_texts(self.table.column(self.roles.text), keep_empty), pair)
 
     def labelled(self, kind: Kind, labels: Sequence[str]) -> Rows:
         """The texts with their targets.
@@ -98,12 +98,14 @@ class Source:
         return None if at is None or at in astuple(self.roles) else self.table.column(at)
 
 
-def _texts(column: Column) -> list[str]:
+def _texts(column: Column, keep_empty: bool) -> list[str]:
     for row, cell in enumerate(column.cells):
         if is_empty(cell):
+            if keep_empty:
+                continue
             more = sum(map(is_empty, column.cells)) - 1
             problem = f"the text is empty, as in {more:,} more rows" if more else "the text is empty"
             raise column.error(row, problem, "Fill it in, or leave such rows out with --drop-empty")
         if not isinstance(cell, str):
             raise column.error(row, f"the text is not a string: {str(cell)[:60]}", "Put it between quotation marks")
-    return list(column.cells)
+    return ["" if is_empty(cell) else str(cell) for cell in column.cells] if keep_empty else list(column.cells)

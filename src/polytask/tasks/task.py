@@ -58,6 +58,17 @@ def num_outputs(kind: Kind, num_labels: int) -> int:
     return {"regression": 1, "span": 2}.get(kind, num_labels)
 
 
+def is_text(value: object) -> bool:
+    """Whether it is a string that a tokenizer takes: one without half of a surrogate pair."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Rows:
     """Texts, or pairs of texts, each with its target (none where labels are not known)."""
@@ -117,6 +128,10 @@ class Task:
         where = f"the {split} rows of task {self.name!r}"
         if split == "training" and not len(rows):
             raise DataError(f"{where} are none", fix="Give at least two, with different labels")
+        for number, texts in enumerate(zip(rows.texts, rows.pairs or rows.texts), 1):
+            if not all(map(is_text, texts)):
+                fix = "Give strings that can be written as UTF-8"
+                raise DataError(f"text {number} of {where} is no text: {texts[0]!r:.60}", fix=fix)
         if rows.targets is None:
             if split == "test":
                 return

@@ -1,7 +1,8 @@
 """What a run would cost, found out without running it: rows, tokens, steps, parameters, memory and time.
 
 Counts are exact. Memory and time are measured on a job that is thrown away: the bytes that the largest batch keeps
-for its backward pass, and the seconds of three steps, a short, a middling and a long one.
+for its backward pass, and the seconds of three steps, a short, a middling and a long one. An adapter of a large size is
+never made: two small ones are measured, and all that it costs follows in a straight line from theirs.
 """
 
 from __future__ import annotations
@@ -9,23 +10,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from polytask.backbones import Backbone
+from polytask.live import num_trained
 from polytask.memory import free_bytes
+from polytask.methods import Method, described
 from polytask.predict import scores_of
 from polytask.prefix_cache import PrefixCache
 from polytask.tasks.task import Task
 from polytask.train.fused import saved_bytes
-from polytask.train.job import Job, attached_to
+from polytask.train.job import COPIES, Job, attached_to
 from polytask.train.loop import step
 from polytask.train.recipe import Recipe
 
-COPIES = 5
-"""Trained parameters are held as themselves, their gradient, Adam's two moments, and the best epoch's."""
-
 TIMED_ROWS = 32
+LARGEST_MEASURED = 256
+"""The size (or rank) from which two smaller ones are measured instead."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,40 @@ def estimate(backbone: Backbone, task: Task, recipe: Recipe | None = None) -> Es
     Raises:
         RecipeError: the recipe does not suit the backbone or the task.
     """
-    job = Job(backbone, task, recipe or Recipe())
+    recipe = recipe or Recipe()
+    name = next((name for name in ("size", "rank") if hasattr(recipe.method, name)), "")
+    size = getattr(recipe.method, name, 0)
+    if size <= LARGEST_MEASURED:
+        return _measured(backbone, task, recipe)
+    trained = num_trained(backbone, recipe.method)
+    smaller = (LARGEST_MEASURED // 2, LARGEST_MEASURED)
+    methods = [replace(recipe.method, **{name: of}) for of in smaller]  # type: ignore[type-var]
+    small, large = (_measured(backbone, task, replace(recipe, method=method)) for method in methods)
+    return _extrapolated(small, large, (size - smaller[0]) / (smaller[1] - smaller[0]), recipe.method, trained)
+
+
+def _extrapolated(small: Estimate, large: Estimate, distance: float, method: Method, trained: int) -> Estimate:
+    """The cost at ``distance`` times the way from the one to the other."""
+
+    def at(of_small: float, of_large: float) -> float:
+        return of_small + distance * (of_large - of_small)
+
+    memory = {what: round(at(small.memory_bytes[what], large.memory_bytes[what])) for what in ("training", "step")}
+    memory |= {what: large.memory_bytes[what] for what in ("backbone", "free")}
+    memory["total"] = memory["backbone"] + memory["training"] + memory["step"]
+    percent = 100 * trained / large.parameters["backbone"]
+    return replace(
+        large,
+        parameters={**large.parameters, "trained": trained, "percent": percent},
+        memory_bytes={what: memory[what] for what in large.memory_bytes},
+        seconds=max(at(small.seconds, large.seconds), large.seconds),
+        recipe={**large.recipe, "method": described(method)},
+    )
+
+
+def _measured(backbone: Backbone, task: Task, recipe: Recipe) -> Estimate:
+    """The cost of a recipe whose adapter is small enough to be made."""
+    job = Job(backbone, task, recipe)
     live, tokens = job.live, sum(job.train.lengths)
     trained = sum(p.numel() for p in live.tree.parameters())
     by_size = _steps_by_size(job)

@@ -15,7 +15,9 @@ from polytask.attach import Attached
 from polytask.backbones import Backbone
 from polytask.entry import FIRST, Entry
 from polytask.errors import BackboneError, DataError, PolytaskWarning, RecipeError
-from polytask.live import LiveAdapter
+from polytask.live import LiveAdapter, num_trained
+from polytask.memory import free_bytes
+from polytask.methods import Method
 from polytask.noise import Draw, Key, keep_mask
 from polytask.tasks.batches import Cut, Encodings, epoch_batches
 from polytask.tasks.heads import RegressionHead
@@ -23,6 +25,8 @@ from polytask.tasks.task import Rows, Target, Task
 from polytask.train.optimizer import FlatAdam, linear_schedule
 from polytask.train.recipe import Recipe
 
+COPIES = 5
+"""Trained parameters are held as themselves, their gradient, Adam's two moments, and the best epoch's."""
 MOST_UNKNOWN = 0.1
 """The share of unknown tokens in training texts up to which nothing is said; English under MiniLM has under 0.005."""
 
@@ -49,6 +53,7 @@ class Job:
         ):
             if not isinstance(value, kind):
                 raise error(f"{type(value).__name__} {value!r:.60} is no {kind.__name__}")
+        check_memory(backbone, recipe.method)
         self.name = name or task.name
         self.encodings = encodings or Encodings(backbone.tokenizer)
         self.max_length = min(recipe.max_length, backbone.max_length)
@@ -215,6 +220,21 @@ def attached_to(backbone: Backbone, jobs: Sequence[Job]) -> Iterator[Attached]:
         with backbone.one_pass(training=False):
             for name in list(attached.names):
                 attached.remove(name)
+
+
+def check_memory(backbone: Backbone, method: Method) -> None:
+    """Refuse what cannot be held in the memory that is free, before any of it is allocated.
+
+    Raises:
+        RecipeError: with the bytes that are needed and those that are free.
+    """
+    count, free = num_trained(backbone, method), free_bytes(backbone.device)
+    needed = COPIES * count * torch.promote_types(backbone.dtype, torch.float32).itemsize
+    if needed > free:
+        raise RecipeError(
+            f"{method.name!r} would train {count:,} parameters, which takes {needed / 1e9:,.1f} GB of memory with the "
+            f"optimizer's numbers, and {free / 1e9:,.1f} GB are free. Choose fewer: a smaller size or rank, or layers=2"
+        )
 
 
 def warn_of_unknown(ids: Sequence[Sequence[int]], tokenizer: Any) -> None:
