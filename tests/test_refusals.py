@@ -23,6 +23,7 @@ from polytask.adapter import Adapter
 from polytask.atomic import write_text
 from polytask.attach import Attached
 from polytask.backbones import Backbone, load_backbone, tokenizer_fingerprint
+from polytask.cli.methods import method_of
 from polytask.errors import (
     BackboneError,
     DataError,
@@ -371,3 +372,8 @@ def test_the_command_line_answers_every_other_row_and_keeps_their_places(
 def test_a_table_in_memory_is_refused_with_what_to_do() -> None:
     with pytest.raises(DataError, match=r"a dict was given\. Write it to a file"):
         read_task({"text": ["a"]})  # type: ignore[arg-type]
+
+
+def test_a_size_for_lora_points_to_its_rank() -> None:
+    with pytest.raises(RecipeError, match=r"has a rank and no size\. Write --set rank=8"):
+        method_of("lora", 8, None)

@@ -28,6 +28,8 @@ def method_of(name: str, size: int | None, given: Sequence[str] | None) -> Metho
     if size is not None:
         settings["size"] = str(size)
     known = {field.name: field.default for field in fields(METHODS[name])}  # type: ignore[arg-type]
+    if size is not None and "size" not in known and "rank" in known:
+        raise RecipeError(f"the method {name!r} has a rank and no size. Write --set rank={size}")
     for setting in settings:
         if setting not in known:
             raise UnknownName(f"setting of the method {name!r}", setting, known)

@@ -141,7 +141,7 @@ def sweep(
     out.print(screen.trained(entry, result, majority_score(data, data.test or data.validation)))
     written = "" if figure is None else f", the picture {figure}"
     out.print(f"kept in {folder}: {screen.counted(len(swept.runs), 'run')}{written}")
-    where = "" if store == "adapters" else f" --store {store}"
+    where = "" if store == "adapters" else f" --store {shlex.quote(store)}"
     screen.hint(out, f"polytask show {entry}{where}")
 
 

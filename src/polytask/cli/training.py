@@ -168,7 +168,7 @@ def train(
         emit({**summary(entry, adapter, result), **({} if found is None else {"tuned": choice(found)})})
         return
     majority = majority_score(data, data.test or data.validation)
-    where = "" if store == "adapters" else f" --store {store}"
+    where = "" if store == "adapters" else f" --store {shlex.quote(store)}"
     second = "" if data.train.pairs is None else ' --pair "its second text"'
     out = screen.terminal()
     out.print(screen.trained(entry, result, majority, frozen.max_length))

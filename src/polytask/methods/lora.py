@@ -19,8 +19,8 @@ class LowRank(Delta):
 
     def __init__(self, width_in: int, width_out: int, rank: int, scale: float, dropout: float) -> None:
         super().__init__()
-        self.down = nn.utils.skip_init(nn.Linear, width_in, rank, bias=False)
-        self.up = nn.utils.skip_init(nn.Linear, rank, width_out, bias=False)
+        self.down = nn.utils.skip_init(nn.Linear, width_in, rank, bias=False, device=torch.get_default_device())
+        self.up = nn.utils.skip_init(nn.Linear, rank, width_out, bias=False, device=torch.get_default_device())
         self.scale, self.dropout = scale, dropout
 
     def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
