@@ -30,6 +30,7 @@ from polytask.errors import (
     PolytaskError,
     PolytaskWarning,
     RecipeError,
+    RouteError,
     StoreError,
     WriteError,
 )
@@ -49,6 +50,11 @@ from tests.test_cli import polytask
 from tests.tiny import ARCHITECTURES, save_tiny
 
 QUICK = Recipe(Houlsby(2), epochs=1, batch_size=16)
+
+
+def edit_config(folder: Path, **changes: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
 
 
 def loaded(folder: Path) -> Backbone:
@@ -81,6 +87,104 @@ def test_a_checkpoint_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
             file.unlink()
     with pytest.raises(BackboneError, match=r"has no tokenizer: none of .*tokenizer\.json"):
         loaded(folder)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "electra", "mpnet"])
+def test_a_tokenizer_of_special_tokens_only_is_refused(architecture: str, tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "backbone", architecture)
+    for file in folder.iterdir():
+        if file.name not in ("config.json", "model.safetensors"):
+            file.unlink()
+    (folder / "vocab.txt").touch()
+    with pytest.raises(BackboneError, match=r"knows no words, only 5 special tokens: .*vocab\.txt"):
+        loaded(folder)
+
+
+@pytest.mark.parametrize("architecture", ["roberta", "xlm-roberta"])
+def test_positions_that_cannot_be_counted_are_refused(architecture: str, tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "backbone", architecture)
+    edit_config(folder, pad_token_id=None)
+    with pytest.raises(BackboneError, match=r"config\.json of .* has no pad_token_id"):
+        loaded(folder)
+
+
+@pytest.mark.parametrize("given", [{"position_embedding_type": "relative_key"}, {"is_decoder": True}], ids=str)
+def test_settings_that_are_not_computed_are_named(given: dict[str, Any], tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "backbone")
+    edit_config(folder, **given)
+    (name,) = given
+    with pytest.warns(PolytaskWarning, match=f"was trained with {name} .*, which is not computed here"):
+        loaded(folder)
+
+
+def test_a_modules_file_that_is_damaged_is_named(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "backbone")
+    (folder / "modules.json").write_text("{")
+    with pytest.raises(BackboneError, match=r"modules\.json is not a JSON file that can be read"):
+        loaded(folder)
+    (folder / "modules.json").write_text('["a", {"type": "x.Pooling"}]')
+    with pytest.raises(BackboneError, match="Choose pooling"):
+        loaded(folder)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"name": ""}, {"name": None}, {"name": "x" * 5000}, {"device": None}, {"device": 1.5}, {"dtype": 3}],
+    ids=str,
+)
+def test_arguments_of_a_wrong_type_are_refused(given: dict[str, Any], tiny_bert_folder: Path) -> None:
+    with pytest.raises(PolytaskError, match=r"named by|no name of|named as in torch|no dtype called"):
+        load_backbone(**{"name": tiny_bert_folder, "device": "cpu", "dtype": "float32", **given})
+
+
+def test_a_length_that_the_backbone_cannot_read_is_refused_or_said(
+    tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    for length in (67, 100_000, 2, True, "9", 9.0):
+        with pytest.raises(RouteError, match="reads 3 to 66 tokens"):
+            MultiTask(tiny_backbone, store, max_length=length)  # type: ignore[arg-type]
+    with pytest.warns(PolytaskWarning, match=r"max_length=100000 is more than .* texts are cut at 66 tokens"):
+        adapter, _ = train(tiny_backbone, tiny_task, replace(QUICK, max_length=100_000))
+    store.put(adapter)
+    long = "good " * 100
+    whole = MultiTask(tiny_backbone, store).predict([long], "mood")
+    assert adapter.header.recipe["max_length"] == 100_000
+    assert whole == MultiTask(tiny_backbone, store, max_length=66).predict([long], "mood")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PolytaskWarning)
+        train(tiny_backbone, tiny_task, QUICK)
+
+
+def test_the_length_that_is_reported_is_the_one_texts_were_cut_at(tiny_bert_folder: Path, tmp_path: Path) -> None:
+    lines = [f"{'good ' * 90}{row},{row % 2}" for row in range(20)]
+    file = tmp_path / "long.csv"
+    file.write_text("\n".join(["text,label", *lines]))
+    with pytest.warns(PolytaskWarning, match="texts are cut at 66 tokens"):
+        done = polytask(
+            *("train", file, "--task", "long", "--backbone", tiny_bert_folder, "--size", 2, "--epochs", 1),
+            *("--max-length", 100_000, "--dtype", "float32", "--store", tmp_path / "store"),
+        )
+    assert done.exit_code == 0
+    assert "lost what they have beyond 66 tokens" in " ".join(done.stdout.split())
+
+
+def test_a_relative_backbone_used_from_another_folder_says_what_to_pass(
+    tmp_path: Path, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tiny(tmp_path / "here" / "tiny")
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    adapter, _ = train(load_backbone("./tiny", device="cpu", dtype="float32"), tiny_task, QUICK)
+    Store(tmp_path / "store").put(adapter)
+    assert adapter.header.backbone.name == "./tiny"
+    monkeypatch.chdir(tmp_path / "there")
+    asked = ("predict", "good film", "--task", "mood", "--store", tmp_path / "store")
+    done = polytask(*asked)
+    assert done.exit_code == 2
+    assert "there is no folder ./tiny" in done.stderr
+    assert "--backbone /path/to/folder" in " ".join(done.stderr.split())
+    assert polytask(*asked, "--backbone", tmp_path / "here" / "tiny").exit_code == 0
 
 
 def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused_with_both_numbers(tmp_path: Path) -> None:
@@ -117,6 +221,10 @@ def test_the_side_of_truncation_is_part_of_a_tokenizers_fingerprint(tiny_backbon
     right = tokenizer_fingerprint(tokenizer)
     assert right == tiny_backbone.tokenizer_fingerprint
     tokenizer.truncation_side = "left"
+    assert tokenizer_fingerprint(tokenizer) != right
+    tokenizer.truncation_side, tokenizer.padding_side = "right", "left"  # batches are padded without the tokenizer
+    assert tokenizer_fingerprint(tokenizer) == right
+    tokenizer.split_special_tokens = True
     assert tokenizer_fingerprint(tokenizer) != right
 
 

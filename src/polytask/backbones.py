@@ -44,6 +44,8 @@ HEADS = (
     *("position_ids", "logit_scale", "classification_head"),
 )
 """Parts of names of tensors that stand on top of an encoder, or that it computes itself."""
+ASSUMED = {"position_embedding_type": "absolute", "is_decoder": False}
+"""Settings of a ``config.json`` that are computed in one way only, whatever it says."""
 
 
 @dataclass(eq=False)
@@ -130,7 +132,11 @@ def first_position(model: nn.Module) -> int:
 
 
 def load_backbone(
-    name: str | Path, *, device: str = "auto", dtype: str | torch.dtype = "auto", pooling: Pooling | None = None
+    name: str | Path,
+    *,
+    device: str | int | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    pooling: Pooling | None = None,
 ) -> Backbone:
     """Load a frozen backbone.
 
@@ -143,13 +149,14 @@ def load_backbone(
     Raises:
         BackboneError: there is no such model, or it cannot be used safely; the message says why.
     """
-    if not isinstance(name, str | Path):
+    if not isinstance(name, str | Path) or not str(name).strip():
         raise BackboneError(f"a backbone is named by a hub id or a folder, not by {type(name).__name__} {name!r}")
     if pooling is not None and pooling not in POOLINGS:
         raise UnknownName("pooling", pooling, POOLINGS)
     source = _source(str(name))
     config = _config(source)
     row = architecture_of(config.model_type)
+    warn_of_assumed(source, config)
     wanted = pooling or _declared_pooling(source) or row.pooling
     where = _device(device)
     model = _load_model(source, config, row, wanted)
@@ -201,8 +208,10 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     """
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     lasting = {part: state[part] for part in ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")}
-    if tokenizer.truncation_side != "right":  # left out where it is what all tokenizers had before it was looked at
-        lasting["truncation_side"] = tokenizer.truncation_side
+    usual = {"truncation_side": "right", "split_special_tokens": False}
+    for name, value in usual.items():  # left out where it is what all tokenizers had before it was looked at
+        if getattr(tokenizer, name, value) != value:
+            lasting[name] = getattr(tokenizer, name)
     return hashlib.sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()
 
 
@@ -241,7 +250,9 @@ def _dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str | int | torch.device) -> torch.device:
+    if not isinstance(name, str | int | torch.device):
+        raise BackboneError(f"a device is named as in torch, such as 'cpu' or 'cuda', not by {name!r}")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -261,13 +272,21 @@ def _source(name: str) -> str:
         locations: Sequence[str] = (spec.submodule_search_locations or []) if spec else []
         return str(Path(locations[0]) / folder) if locations else hub_id
     path = Path(name).expanduser()
-    if path.is_dir():
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except OSError as error:  # a name that no file can have
+        raise BackboneError(f"{name[:60]!r}… is no name of a folder or on the hub: {error.strerror}") from None
+    if is_folder:
         return str(path)
-    if path.exists():
+    if is_there:
         raise BackboneError(f"{name} is a file. A backbone is a folder with config.json and model.safetensors")
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise BackboneError(f"there is no folder {name}")
+        advice = "" if path.is_absolute() else f" in {Path.cwd()}. {_WHOLE_PATH}"
+        raise BackboneError(f"there is no folder {name}{advice}")
     return name
+
+
+_WHOLE_PATH = "Give the backbone's whole path: --backbone /path/to/folder, or load_backbone('/path/to/folder')"
 
 
 def _config(source: str) -> PreTrainedConfig:
@@ -298,8 +317,8 @@ def _declared_pooling(source: str) -> Pooling | None:
     """The pooling in a sentence-transformers ``modules.json``, if there is one."""
     modules = _optional_json(source, "modules.json")
     for module in modules if isinstance(modules, list) else []:
-        if str(module.get("type", "")).endswith("Pooling"):
-            settings = _optional_json(source, f"{module['path']}/config.json")
+        if isinstance(module, dict) and str(module.get("type", "")).endswith("Pooling"):
+            settings = _optional_json(source, f"{module.get('path', '.')}/config.json")
             modes = {str(k): v for k, v in settings.items()} if isinstance(settings, dict) else {}
             if modes.get("pooling_mode_mean_tokens") or modes.get("pooling_mode") == "mean":
                 return "mean"
@@ -320,7 +339,12 @@ def _optional_json(source: str, file: str) -> Any:
         )
     except OSError:
         return None
-    return json.loads(Path(found).read_text(encoding="utf-8")) if found else None
+    if not found:
+        return None
+    try:
+        return json.loads(Path(found).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"{found} is not a JSON file that can be read: {error}") from None
 
 
 def _load_model(source: str, config: PreTrainedConfig, row: Architecture, pooling: Pooling) -> nn.Module:
@@ -364,6 +388,19 @@ def warn_of_unused(source: str, keys: Iterable[str]) -> None:
         )
 
 
+def warn_of_assumed(source: str, config: PreTrainedConfig) -> None:
+    """Name settings of a checkpoint that would be computed otherwise than it was trained."""
+    other = {name: getattr(config, name, None) or usual for name, usual in ASSUMED.items()}
+    odd = [f"{name} {value!r}" for name, value in other.items() if value != ASSUMED[name]]
+    if odd:
+        warnings.warn(
+            f"{source} was trained with {' and '.join(odd)}, which is not computed here: its answers are not those of "
+            "the model that was trained",
+            PolytaskWarning,
+            stacklevel=3,
+        )
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bar and no report on tensors that are left out on purpose."""
@@ -382,6 +419,9 @@ def _quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
+_SAVE_TOKENIZER = "Save the model's tokenizer beside it: tokenizer.save_pretrained(folder)"
+
+
 def _load_tokenizer(source: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
@@ -390,20 +430,30 @@ def _load_tokenizer(source: str) -> Any:
     files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
     if Path(source).is_dir() and not any((Path(source) / file).is_file() for file in files):
         raise BackboneError(
-            f"{source} has no tokenizer: none of {', '.join(sorted(files))} is there. Save the model's tokenizer "
-            "beside it: tokenizer.save_pretrained(folder)"
+            f"{source} has no tokenizer: none of {', '.join(sorted(files))} is there. {_SAVE_TOKENIZER}"
         )
     if not tokenizer.is_fast:
         raise BackboneError(f"{source} has no tokenizer.json. Save its tokenizer with transformers first")
+    special = {str(token) for token in (*tokenizer.added_tokens_decoder.values(), *tokenizer.all_special_tokens)}
+    if len(set(tokenizer.get_vocab()) - special) <= 1:  # transformers makes one up where a file is missing or empty
+        raise BackboneError(
+            f"the tokenizer of {source} knows no words, only {len(tokenizer)} special tokens: of "
+            f"{', '.join(sorted(files))} none is there, or what is there is empty. {_SAVE_TOKENIZER}"
+        )
     return tokenizer
 
 
 def check_fits(source: str, tokenizer: Any, model: nn.Module) -> None:
-    """Refuse a tokenizer whose token ids the model has no embeddings for.
+    """Refuse a tokenizer whose token ids the model has no embeddings for, and positions that cannot be counted.
 
     Raises:
-        BackboneError: with both numbers.
+        BackboneError: with both numbers, or with the setting that is missing.
     """
+    if getattr(model.embeddings, "padding_idx", -1) is None:
+        raise BackboneError(
+            f"config.json of {source} has no pad_token_id, behind which this architecture's positions are counted. "
+            "Set it to the id of the padding token"
+        )
     embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
     highest = max(tokenizer.get_vocab().values(), default=-1)
     if highest >= embeddings.num_embeddings:
@@ -420,8 +470,7 @@ def _not_loaded(source: str, error: Exception, what: str = "model") -> BackboneE
     advice = (
         ""
         if Path(source).is_dir()
-        else " (a hub id needs a network the first time; a folder is named by its path as seen from here, or by its "
-        "whole path)"
+        else f" (there is no such folder in {Path.cwd()}, and a hub id needs a network the first time). {_WHOLE_PATH}"
     )
     if near := difflib.get_close_matches(source, ALIASES, n=1, cutoff=0.75):
         advice = f". Did you mean {near[0]!r}?"

@@ -159,6 +159,8 @@ class MultiTask:
     """
 
     def __init__(self, backbone: Backbone, store: Store, *, max_length: int | None = None) -> None:
+        if max_length is not None:
+            check_length(backbone, max_length)
         self.backbone, self.store = backbone, store
         self.max_length = max_length
         self.attached = Attached.of(backbone)
@@ -336,6 +338,19 @@ def problem_of(text: Text) -> str | None:
         if not is_text(own):
             return f"the {what} is no text that can be written as UTF-8: {own!r:.60}"
     return None
+
+
+def check_length(backbone: Backbone, max_length: int) -> None:
+    """Refuse a length that is no number of tokens, or more than the backbone reads.
+
+    Raises:
+        RouteError: with what would be right.
+    """
+    is_whole = isinstance(max_length, int) and not isinstance(max_length, bool)
+    if not is_whole or not 3 <= max_length <= backbone.max_length:
+        raise RouteError(
+            f"max_length={max_length!r} is out of range. {backbone.name} reads 3 to {backbone.max_length} tokens"
+        )
 
 
 def check_texts(texts: Sequence[Text]) -> None:

@@ -145,10 +145,6 @@ def train(
     with alone(kept.path, f"training {data.name!r} with {kept.path}", "give this one a --checkpoint of its own"):
         none_yet = [f"there is no checkpoint {kept.path} yet"]
         screen.notes(err, start_over(kept) if not resume else [] if before else none_yet)
-        limit = (
-            f"--max-length {max_length} is more than the backbone reads: texts are cut at {frozen.max_length} tokens"
-        )
-        screen.notes(err, [limit] if max_length > max(frozen.max_length, 256) else [])
         found: Tuned | None = None
         try:
             if tune:

@@ -56,6 +56,7 @@ class Job:
         check_memory(backbone, recipe.method)
         self.name = name or task.name
         self.encodings = encodings or Encodings(backbone.tokenizer)
+        warn_of_length(recipe.max_length, backbone)
         self.max_length = min(recipe.max_length, backbone.max_length)
         recipe = recipe.fitted(task.kind, self.max_length)
         self.cut: Cut = (self.max_length, recipe.long, recipe.stride)
@@ -234,6 +235,17 @@ def check_memory(backbone: Backbone, method: Method) -> None:
         raise RecipeError(
             f"{method.name!r} would train {count:,} parameters, which takes {needed / 1e9:,.1f} GB of memory with the "
             f"optimizer's numbers, and {free / 1e9:,.1f} GB are free. Choose fewer: a smaller size or rank, or layers=2"
+        )
+
+
+def warn_of_length(max_length: int, backbone: Backbone) -> None:
+    """Warn where a recipe asks for longer texts than the backbone reads, unless it says what all do by default."""
+    if max_length > max(backbone.max_length, Recipe.max_length):
+        warnings.warn(
+            f"max_length={max_length} is more than {backbone.name} reads: "
+            f"texts are cut at {backbone.max_length} tokens",
+            PolytaskWarning,
+            stacklevel=4,
         )
 
 
