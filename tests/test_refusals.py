@@ -61,16 +61,14 @@ def loaded(folder: Path) -> Backbone:
     return load_backbone(folder, device="cpu", dtype="float32")
 
 
-@pytest.mark.parametrize(
-    ("architecture", "pad"), [*((name, None) for name in ARCHITECTURES), ("roberta", 3), ("mpnet", 3)]
-)
+@pytest.mark.parametrize(("architecture", "pad"), [(name, pad) for name in ARCHITECTURES for pad in (None, 3)])
 def test_a_text_at_the_limit_and_one_past_it_are_answered(
     architecture: str, pad: int | None, tmp_path: Path, tiny_task: Task
 ) -> None:
     changes = {} if pad is None else {"pad_token_id": pad}
     backbone = loaded(save_tiny(tmp_path / "backbone", architecture, **changes))
     limit = backbone.max_length
-    first = {"roberta": (pad or 1) + 1, "xlm-roberta": 2, "mpnet": 2}.get(architecture, 0)
+    first = {"roberta": (pad or 1) + 1, "xlm-roberta": (pad or 1) + 1, "mpnet": 2}.get(architecture, 0)
     assert limit == 66 - first
     store = Store(tmp_path / "store")
     store.put(train(backbone, tiny_task, replace(QUICK, max_length=limit))[0])
@@ -106,6 +104,8 @@ def test_positions_that_cannot_be_counted_are_refused(architecture: str, tmp_pat
     edit_config(folder, pad_token_id=None)
     with pytest.raises(BackboneError, match=r"config\.json of .* has no pad_token_id"):
         loaded(folder)
+    with pytest.raises(BackboneError, match=r"66 positions, and a text's first token is at 65: there is no room"):
+        loaded(save_tiny(tmp_path / "full", architecture, pad_token_id=64))
 
 
 @pytest.mark.parametrize("given", [{"position_embedding_type": "relative_key"}, {"is_decoder": True}], ids=str)

@@ -454,6 +454,13 @@ def check_fits(source: str, tokenizer: Any, model: nn.Module) -> None:
             f"config.json of {source} has no pad_token_id, behind which this architecture's positions are counted. "
             "Set it to the id of the padding token"
         )
+    config: Any = model.config
+    positions, first = config.max_position_embeddings, first_position(model)
+    if positions - first < 3:
+        raise BackboneError(
+            f"{source} has {positions} positions, and a text's first token is at {first}: there is no room for a text. "
+            "Look at max_position_embeddings and pad_token_id in its config.json"
+        )
     embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
     highest = max(tokenizer.get_vocab().values(), default=-1)
     if highest >= embeddings.num_embeddings:
