@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from polytask.adapter import Adapter
 from polytask.errors import RecipeError
 from polytask.methods import Houlsby
+from polytask.schema import ADDED
 from polytask.train.recipe import Recipe
 from tests.samples import created, same
 
@@ -23,7 +24,7 @@ FOLDER = Path(__file__).parent / "november_2026"
 class Younger(Recipe):
     """A recipe with a setting that did not exist then."""
 
-    averaging: float = 0.0
+    averaging: float = field(default=0.0, metadata=ADDED)
 
 
 def test_an_adapter_of_format_1_keeps_its_digest_and_every_byte() -> None:

@@ -30,13 +30,15 @@ import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
-from typing import Any, Literal, cast, get_args
+from types import MappingProxyType
+from typing import Any, Literal, cast
 
 from polytask.architectures import POOLINGS, Pooling
-from polytask.errors import AdapterError, PolytaskError
+from polytask.errors import AdapterError, PolytaskError, nearest
 from polytask.methods import Method, described, method_described
+from polytask.schema import ADDED, added_fields, to_json
 from polytask.tasks.task import KINDS, Kind, num_outputs
 
 FORMATS = (1, 2)
@@ -68,7 +70,7 @@ _HEADER: Mapping[str, tuple[type, ...]] = {
     "digest": (str,),
 }
 _OPTIONAL: Mapping[str, tuple[type, ...]] = {"inputs": (str,)}
-"""Fields of format 2. One that is at its default, None, is left out, so that files of format 1 keep their digests."""
+"""The fields of ``Header`` that were added: left out at their default, so files of format 1 keep their digests."""
 Inputs = Literal["single", "pair", "question+context"]
 _HEAD: Mapping[str, tuple[type, ...]] = {"kind": (str,), "labels": (list,)}
 _BACKBONE: Mapping[str, tuple[type, ...]] = {
@@ -121,7 +123,7 @@ class Header:
     versions: Mapping[str, str]
     created: str
     digest: str
-    inputs: Inputs | None = None
+    inputs: Inputs | None = field(default=None, metadata=ADDED)
 
     @property
     def takes(self) -> Inputs | None:
@@ -144,12 +146,10 @@ class Header:
             raise AdapterError(
                 f"the file has format {given['format']!r}; this version of Polytask reads formats {FORMATS}"
             )
-        optional = {} if not isinstance(given, dict) else {k: v for k, v in _OPTIONAL.items() if k in given}
-        of = _closed("the header", given, {**_HEADER, **optional})
-        if of["format"] != 1 + bool(optional):
-            raise AdapterError(f"the file has format {of['format']} and the fields of format {1 + bool(optional)}")
-        if of.get("inputs") not in (None, *get_args(Inputs)):
-            raise AdapterError(f"inputs is {of['inputs']!r}; it can be {', '.join(get_args(Inputs))}")
+        of = _closed("the header", given, _HEADER, _OPTIONAL)
+        number = 2 if _OPTIONAL.keys() & of.keys() else 1
+        if of["format"] != number:
+            raise AdapterError(f"the file has format {of['format']} and the fields of format {number}")
         plain_name(of["task"])
         plain_name(of["metric"], "a metric's name")
         if of["pooling"] not in POOLINGS:
@@ -163,8 +163,10 @@ class Header:
         _check_filled("the header", of, ("tokenizer",))
         _check_created(of["created"])
         backbone = _backbone(of["backbone"])
-        made: dict[str, Any] = {name: of[name] for name in (*_HEADER, *optional) if name != "format"}
-        made |= {"head": _head(of["head"]), "backbone": backbone, "score": float(of["score"])}
+        head = _head(of["head"])
+        _check_inputs(of.get("inputs"), head.kind)
+        made: dict[str, Any] = {name: value for name, value in of.items() if name != "format"}
+        made |= {"head": head, "backbone": backbone, "score": float(of["score"])}
         return cls(**made | {"method": _method(of["method"], backbone.layers)})
 
     @classmethod
@@ -184,16 +186,9 @@ class Header:
         """The inverse of ``from_object``: a JSON object."""
         head = {"kind": self.head.kind, "labels": list(self.head.labels)}
         backbone = {name: getattr(self.backbone, name) for name in _BACKBONE}
-        own = {name: getattr(self, name) for name in _HEADER if name != "format"}
-        optional = {name: value for name in _OPTIONAL if (value := getattr(self, name)) is not None}
-        own |= optional
-        return {
-            **own,
-            "format": 1 + bool(optional),
-            "head": head,
-            "backbone": backbone,
-            "method": described(self.method),
-        }
+        own = to_json(self)
+        number = 2 if added_fields(self).keys() & own.keys() else 1
+        return {**own, "format": number, "head": head, "backbone": backbone, "method": described(self.method)}
 
     def to_json(self) -> str:
         """As it stands in the file.
@@ -264,15 +259,23 @@ def _finite(constant: str) -> Any:
     raise ValueError(f"{constant} is not a JSON number")
 
 
-def _closed(what: str, given: object, schema: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
-    """``given``, if it has exactly the fields of ``schema``, each of exactly one of its types."""
+def _closed(
+    what: str,
+    given: object,
+    schema: Mapping[str, tuple[type, ...]],
+    optional: Mapping[str, tuple[type, ...]] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """``given``, if it has all fields of ``schema``, no others but ``optional`` ones, each of one of its types."""
     if not isinstance(given, dict):
         raise AdapterError(f"{what} is a {type(given).__name__}; it is a JSON object")
-    for problem, names in (("unknown", set(given) - set(schema)), ("missing", set(schema) - set(given))):
+    known = {**schema, **optional}
+    for problem, names in (("unknown", set(given) - set(known)), ("missing", set(schema) - set(given))):
         if names:
-            raise AdapterError(f"{what} has {problem} fields: {', '.join(sorted(map(repr, names)))}")
-    for name, types in schema.items():
-        if type(given[name]) not in types:
+            near = nearest(min(map(str, names)), known) if problem == "unknown" else None
+            guess = f". Did you mean {near!r}?" if near else ""
+            raise AdapterError(f"{what} has {problem} fields: {', '.join(sorted(map(repr, names)))}{guess}")
+    for name, types in known.items():
+        if name in given and type(given[name]) not in types:
             raise AdapterError(f"{name!r} of {what} is a {type(given[name]).__name__}; it is a {types[0].__name__}")
     return given
 
@@ -291,6 +294,14 @@ def _head(given: object) -> HeadHeader:
         right = f"at least {fewest}" if fewest else "no"
         raise AdapterError(f"a {kind} head has {right} labels; {len(labels)} are named")
     return HeadHeader(cast(Kind, kind), labels)
+
+
+def _check_inputs(inputs: str | None, kind: Kind) -> None:
+    if inputs is None:
+        return
+    right = ("question+context",) if kind == "span" else ("single", "pair")
+    if inputs not in right:
+        raise AdapterError(f"inputs is {inputs!r}; of a {kind} task it can be {' or '.join(map(repr, right))}")
 
 
 def _backbone(given: object) -> BackboneHeader:

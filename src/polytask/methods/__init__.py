@@ -35,8 +35,8 @@ def described(method: Method) -> dict[str, Any]:
 
 def method_described(description: Mapping[str, Any]) -> Method:
     """The inverse of ``described``."""
-    if not isinstance(description.get("name"), str):
-        raise RecipeError(f"a method is described by its name and settings, not by {dict(description)!r}")
+    if not isinstance(description, Mapping) or not isinstance(description.get("name"), str):
+        raise RecipeError(f"a method is described by its name and settings, not by {description!r:.200}")
     return method_named(description["name"], {k: v for k, v in description.items() if k != "name"})
 
 

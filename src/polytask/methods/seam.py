@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polytask.errors import RecipeError
+from polytask.schema import checked, to_json
 
 EMBED_NORM = "embed_norm"
 RESIDUALS = ("attn_out", "ffn_out")
@@ -115,17 +116,14 @@ class Method(ABC):
     name: ClassVar[str]
 
     def settings(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}  # type: ignore[call-overload]
+        """The fields as JSON values; those added later (``polytask.schema``) where they are not at their default."""
+        return to_json(self)
 
     @classmethod
     def from_settings(cls: type[M], settings: Mapping[str, Any]) -> M:
         """The inverse of ``settings``; unknown or missing settings are refused."""
-        known = {setting.name for setting in fields(cls)}  # type: ignore[arg-type]
-        if set(settings) != known:
-            odd = ", ".join(sorted(known ^ set(settings)))
-            raise RecipeError(f"the settings of {cls.name!r} are {', '.join(sorted(known))}; not matching: {odd}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+        given = checked(cls, settings, f"the method {cls.name!r}", RecipeError)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from tempfile import TemporaryDirectory
 
 from polytask.errors import DataError
@@ -24,7 +23,7 @@ def again(entry: Entry, data: str | None) -> Entry:
     """
     with TemporaryDirectory() as folder:
         pack = {
-            "trials": {entry.key: asdict(entry.trial)},
+            "trials": {entry.key: entry.trial.to_json()},
             "folder": folder,
             "data": data,
             "backbone": entry.backbone["name"],

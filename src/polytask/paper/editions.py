@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any
 
@@ -17,6 +17,7 @@ from polytask.errors import RecipeError, UnknownName
 from polytask.methods import METHODS, Houlsby
 from polytask.paper.ledger import TFIDF, Entry, Trial
 from polytask.paper.suites import GLUE_TRAINED, suite_of
+from polytask.schema import ADDED, to_json
 from polytask.tasks.batches import usual_stride
 from polytask.tasks.glue import GLUE
 from polytask.tasks.text17 import TEXT17
@@ -87,7 +88,7 @@ class Plan:
     settings: int
     seeds: int
     least_units: int
-    small_tasks: tuple[int, int] = (0, 0)
+    small_tasks: tuple[int, int] = field(default=(0, 0), metadata=ADDED)
 
     def seeds_of(self, task: str) -> int:
         """How many seeds a task is run with."""
@@ -159,7 +160,7 @@ class Edition:
     span_length: int = 384
     layers: int = 12
     small_tasks: tuple[int, int] = (0, 0)
-    parts: tuple[Part, ...] = ()
+    parts: tuple[Part, ...] = field(default=(), metadata=ADDED)
 
     def plan(self, exhibit: str) -> Plan:
         """What is run for an exhibit.
@@ -230,14 +231,8 @@ class Edition:
         return [*said, f"{self.max_length} tokens{windows}", *passes, seeds]
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values; those added since editions are written are left out at their defaults."""
-        values = dict(json.loads(json.dumps(asdict(self))))
-        if not self.parts:
-            del values["parts"]
-        for plan in values["plans"]:
-            if plan["small_tasks"] == [0, 0]:
-                del plan["small_tasks"]
-        return values
+        """The fields as JSON values, as ``polytask.schema`` has them."""
+        return dict(json.loads(json.dumps(to_json(self), default=to_json)))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Edition:
@@ -430,7 +425,7 @@ def _published_rows(task: str) -> float:
 
 def identity(trial: Trial) -> str:
     """The trial but for the edition's name: equal for trials that have equal keys on equal rows."""
-    return json.dumps({**asdict(trial), "edition": None}, sort_keys=True)
+    return json.dumps({**trial.to_json(), "edition": None}, sort_keys=True)
 
 
 def _unit_from_json(values: Mapping[str, Any]) -> Unit:

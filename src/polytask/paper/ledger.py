@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from polytask.atomic import write_text
-from polytask.errors import DataError
+from polytask.errors import DataError, PolytaskError
+from polytask.schema import checked, to_json
 from polytask.train.result import Score
 
 FORMAT = 1
@@ -61,14 +62,19 @@ class Trial:
         """Whether it trains on one; words that are only counted do not."""
         return bool(self.method["name"] != TFIDF)
 
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values, as ``polytask.schema`` has them."""
+        return to_json(self)
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Trial:
-        """From the fields as JSON values."""
-        return cls(**{**values, "measures": tuple(values["measures"])})
+        """The inverse of ``to_json``."""
+        given = checked(cls, values, "a trial", DataError, may_lack_defaults=True)
+        return cls(**{**given, "measures": tuple(given.get("measures", ()))})
 
     def key(self, backbone: str, data: str) -> str:
         """Of this trial on the backbone and the rows with these fingerprints."""
-        what = {name: value for name, value in asdict(self).items() if name != "edition"}
+        what = {name: value for name, value in self.to_json().items() if name != "edition"}
         return hashlib.sha256(json.dumps([what, backbone, data], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -111,12 +117,16 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
-        return {"format": FORMAT, **asdict(self)}
+        scores = {
+            name: score and to_json(score) for name, score in (("validation", self.validation), ("test", self.test))
+        }
+        also = {name: to_json(score) for name, score in self.also.items()}
+        return {"format": FORMAT, **to_json(self), **scores, "trial": self.trial.to_json(), "also": also}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Entry:
         """The inverse of ``to_json``."""
-        own = {name: values[name] for name in (each.name for each in fields(cls))}
+        own = checked(cls, {name: value for name, value in values.items() if name != "format"}, "an entry", DataError)
         trial = Trial.from_json(own["trial"])
         scores = {name: own[name] and Score.from_json(own[name]) for name in ("validation", "test")}
         also = {name: Score.from_json(score) for name, score in own["also"].items()}
@@ -152,8 +162,9 @@ class Ledger:
             entry = Entry.from_json(values)
             if values["format"] != FORMAT or entry.key != key:
                 raise ValueError
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            problem = "this is not an entry of the ledger"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            why = f": {error}" if isinstance(error, PolytaskError) else ""
+            problem = f"this is not an entry of the ledger{why}"
             raise DataError(problem, file=path, fix="Remove it to run its trial again") from None
         return entry
 

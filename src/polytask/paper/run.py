@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ def run(
             if ours:
                 pending.append({"what": "started", "keys": list(ours)})
                 yield {
-                    "trials": {key: asdict(trial) for key, trial in ours.items()},
+                    "trials": {key: trial.to_json() for key, trial in ours.items()},
                     "folder": str(ledger.folder),
                     "adapters": place.adapters != "none",
                     **{name: getattr(place, name) for name in ("data", "backbone", "device", "dtype", "share")},

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from polytask.atomic import whole_file
 from polytask.backbones import Backbone
-from polytask.errors import CheckpointError
+from polytask.errors import CheckpointError, RecipeError
 from polytask.train.job import Job
+from polytask.train.recipe import Recipe
 
 FORMAT = 2
 SHARE = 20
@@ -142,9 +143,11 @@ def _changes(kept: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _settings(job: Mapping[str, Any]) -> dict[str, Any]:
-    recipe = dict(job["recipe"])
-    method = dict(recipe.pop("method"))
-    return {"data": job["data"], "method": method.pop("name"), **method, **recipe}
+    """Data and recipe, with the settings that the checkpoint lacks because they are at their defaults."""
+    try:
+        return {"data": job["data"], **Recipe.from_json(job["recipe"]).settings()}
+    except RecipeError as error:
+        raise CheckpointError(f"the checkpoint's recipe cannot be read: {error}") from None
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], of: str = "") -> list[str]:

@@ -62,16 +62,9 @@ def _size_name(method: Method) -> str | None:
     return next((field.name for field in fields(method) if field.name in SIZES), None)  # type: ignore[arg-type]
 
 
-def settings(recipe: Recipe) -> dict[str, Any]:
-    """All settings of a recipe side by side: ``{"method": "houlsby", "size": 64, …, "lr": 1e-3, …}``."""
-    values = recipe.to_json()
-    method = values.pop("method")
-    return {"method": method.pop("name"), **method, **values}
-
-
 def varying(recipes: Sequence[Recipe]) -> list[str]:
     """The names of the settings that are not the same in all of these recipes; never the seed."""
-    every = [settings(recipe) for recipe in recipes]
+    every = [recipe.settings() for recipe in recipes]
     names = dict.fromkeys(name for own in every for name in own)
     return [name for name in names if name != SEED and any(own.get(name) != every[0].get(name) for own in every)]
 
@@ -80,7 +73,7 @@ def labelled(recipes: Sequence[Recipe]) -> dict[str, str]:
     """What tells each recipe from the others, by its key: ``lr 1e-3, size 64, seed 2``."""
     names = varying(recipes)
     names += [SEED] if len({recipe.seed for recipe in recipes}) > 1 or not names else []
-    every = [(recipe.key, settings(recipe)) for recipe in recipes]
+    every = [(recipe.key, recipe.settings()) for recipe in recipes]
     return {key: in_words({name: own[name] for name in names if name in own}) for key, own in every}
 
 

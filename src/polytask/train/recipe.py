@@ -7,11 +7,12 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from polytask.errors import RecipeError
 from polytask.methods import Houlsby, Method, described, method_described
+from polytask.schema import checked, to_json
 from polytask.tasks.batches import Long, usual_stride
 from polytask.tasks.task import Kind
 
@@ -137,35 +138,24 @@ class Recipe:
         return replace(self, lr=lr, epochs=self.epochs or epochs)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values; ``from_json`` reads them back.
-
-        A field that is younger than ``FIRST_FIELDS`` is left out while it is at its default: keys, checkpoints and
-        adapters of recipes that do without it stay what they were.
-        """
-        own = {setting.name: getattr(self, setting.name) for setting in fields(self) if setting.name != "method"}
-        usual = {setting.name: setting.default for setting in fields(self)}
-        said = {name: value for name, value in own.items() if name in FIRST_FIELDS or value != usual[name]}
-        return {**said, "method": described(self.method)}
+        """The fields as JSON values, as ``polytask.schema`` has them; ``from_json`` reads them back."""
+        return {**{k: v for k, v in to_json(self).items() if k != "method"}, "method": described(self.method)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Recipe:
-        """The inverse of ``to_json``; unknown fields are refused, and missing ones of those that are always there."""
-        wrong = (set(values) - {setting.name for setting in fields(cls)}) | (FIRST_FIELDS - set(values))
-        if wrong:
-            raise RecipeError(f"not the fields of a recipe: {', '.join(sorted(wrong))}")
-        return cls(**{**values, "method": method_described(values["method"])})
+        """The inverse of ``to_json``; unknown or missing fields are refused."""
+        given = checked(cls, values, "a recipe", RecipeError)
+        return cls(**{**given, "method": method_described(given["method"])})
+
+    def settings(self) -> dict[str, Any]:
+        """All settings side by side, at their defaults too: ``{"method": "houlsby", "size": 64, …, "lr": 1e-3, …}``."""
+        own = {name: value for name, value in to_json(self, whole=True).items() if name != "method"}
+        return {"method": self.method.name, **to_json(self.method, whole=True), **own}
 
     @property
     def key(self) -> str:
         """Equal recipes have equal keys."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
-
-
-FIRST_FIELDS = frozenset(
-    "method lr epochs batch_size max_length long stride seed warmup weight_decay clip epsilon bias_correction "
-    "head_dropout keep_prefix class_weights patience".split()
-)
-"""The fields of November 2026, which are always written. Do not add to them: a new field has a default instead."""
 
 
 def _is_whole(value: object, least: int | None) -> bool:

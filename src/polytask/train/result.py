@@ -6,7 +6,7 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import safetensors
@@ -14,6 +14,8 @@ import tokenizers
 import torch
 import transformers
 
+from polytask.errors import RecipeError
+from polytask.schema import checked, to_json
 from polytask.tasks.task import Rows, Task
 
 
@@ -69,14 +71,18 @@ class Result:
     columns: dict[str, str | None] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return asdict(self)
+        """The fields as JSON values, as ``polytask.schema`` has them."""
+        scores = {
+            name: score and to_json(score) for name, score in (("validation", self.validation), ("test", self.test))
+        }
+        return {**to_json(self), **scores}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Result:
         """The inverse of ``to_json``."""
-        scores = {name: values[name] and Score.from_json(values[name]) for name in ("validation", "test")}
-        return cls(**{**values, **scores})
+        given = checked(cls, values, "a result", RecipeError, may_lack_defaults=True)
+        scores = {name: given[name] and Score.from_json(given[name]) for name in ("validation", "test")}
+        return cls(**{**given, **scores})
 
 
 def majority_share(rows: Rows | None) -> float | None:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from polytask.adapter import Adapter
 from polytask.atomic import write_text
 from polytask.backbones import Backbone
-from polytask.errors import AdapterError, CheckpointError, RecipeError
+from polytask.errors import AdapterError, CheckpointError, PolytaskError, RecipeError
 from polytask.live import LiveAdapter
 from polytask.methods import Replacement
 from polytask.tasks.batches import Encodings
@@ -32,7 +32,7 @@ from polytask.tasks.task import Task
 from polytask.train.checkpoint import Checkpoint, differences
 from polytask.train.checkpoint import setting as run_setting
 from polytask.train.fused import measured_budget
-from polytask.train.grid import SEED, settings, varying
+from polytask.train.grid import SEED, varying
 from polytask.train.job import Job
 from polytask.train.loop import Evaluated, Event, Failed, adapter_of, deferred_interrupt, finished, scored_on_test
 from polytask.train.loop import run as run_jobs
@@ -236,11 +236,11 @@ def by_setting(runs: Sequence[Run]) -> tuple[Setting, ...]:
     names = varying([run.recipe for run in runs])
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        own = {name: value for name, value in settings(run.recipe).items() if name != SEED}
+        own = {name: value for name, value in run.recipe.settings().items() if name != SEED}
         groups.setdefault(json.dumps(own), []).append(run)
     found = []
     for group in groups.values():
-        own = settings(group[0].recipe)
+        own = group[0].recipe.settings()
         found.append(Setting({name: own.get(name) for name in names}, tuple(group)))
     return tuple(sorted(found, key=_rank))
 
@@ -443,8 +443,10 @@ def _parsed(path: Path) -> dict[str, Any]:
         if values["format"] != FORMAT or run.key != path.stem:
             raise ValueError
         return {"run": run, "identity": dict(values["identity"])}
-    except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{path} is not a result of a sweep. Remove it to run its recipe again") from None
+    except (ValueError, KeyError, TypeError) as error:
+        why = f": {error}" if isinstance(error, PolytaskError) else ""
+        fix = "Remove it to run its recipe again"
+        raise CheckpointError(f"{path} is not a result of a sweep{why}. {fix}") from None
 
 
 def _header(checkpoint: Checkpoint) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from polytask.tasks.batches import Encodings
 from polytask.tasks.task import Task
 from polytask.train.checkpoint import Checkpoint
 from polytask.train.fused import measured_budget
-from polytask.train.grid import grid, in_words, settings, size_of, varying
+from polytask.train.grid import grid, in_words, size_of, varying
 from polytask.train.job import Job
 from polytask.train.loop import Event, deferred_interrupt, finished, run
 from polytask.train.recipe import LEARNING_RATES, Recipe
@@ -165,7 +165,7 @@ def contenders(base: Recipe, num_rows: int, *, lr: Sequence[float] = (), size: S
     recipes = grid(base, lr=lr or around, size=size or sizes, seeds=1)
     recipes = [recipe.resolved(num_rows) for recipe in recipes]
     names = varying(recipes)
-    named = {in_words({name: settings(recipe)[name] for name in reversed(names)}): recipe for recipe in recipes}
+    named = {in_words({name: recipe.settings()[name] for name in reversed(names)}): recipe for recipe in recipes}
     if len(recipes) < 2:
         raise RecipeError("there is one setting only, and nothing to choose. Leave the learning rate or the size open")
     if len(named) < len(recipes):
