@@ -572,7 +572,7 @@ def _claim() -> Edition:
 
     Its parts are results by themselves, run one after the other: the two main methods with one seed come first.
     """
-    epochs = ("epochs", (3,))
+    epochs = ("epochs", (5,))
     adapters = (("lr", (1e-3, 3e-4)), epochs)
     tuned = (("lr", (1e-4, 3e-5)), epochs)
     norms = (("lr", (3e-3, 1e-3)), epochs)
