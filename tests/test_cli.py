@@ -331,7 +331,7 @@ def test_predict_refuses_a_column_that_is_there_already(store: Path, tmp_path: P
         (("a text",), "no task is named. Name one with --task; the store has mood"),
         (("--task", "mood"), "there is nothing to answer"),
         (("--task", "mood", "a text", "--file", "in.csv"), "texts and a file are given"),
-        (("--task", "mood", "a text", "--output", "out.csv"), "--output, --text and --text-pair are about a file"),
+        (("--task", "mood", "a text", "--output", "out.csv"), "--output, --text, --text-pair and --encoding are about a file"),
         (("--task", "mood", "a text", "b", "--pair", "c"), "2 texts and 1 second text. Give one --pair"),
         (("--task", "mood", "--task", "spam", "a text"), "spam"),
         (("--task", "mood", ""), "the text is empty, and there is nothing to answer"),
@@ -371,7 +371,7 @@ def test_a_regression_answers_with_a_score(tmp_path: Path, tiny_bert_folder: Pat
     assert out.read_text(encoding="utf-8").splitlines()[0] == "text,stars,points"
 
 
-def test_several_labels_a_row_are_joined_by_bars(tmp_path: Path, tiny_bert_folder: Path) -> None:
+def test_several_labels_a_row_are_written_as_a_list_and_read_again(tmp_path: Path, tiny_bert_folder: Path) -> None:
     rows = [("good film", "film|good"), ("bad film", "film"), ("good plot", "good"), ("bad plot", "plot")] * 5
     source = table(tmp_path / "tags.csv", rows, ("text", "tags"))
     shared = ("--store", tmp_path / "store")
@@ -380,8 +380,11 @@ def test_several_labels_a_row_are_joined_by_bars(tmp_path: Path, tiny_bert_folde
     out = tmp_path / "out.jsonl"
     succeeded("predict", "--task", "about", *shared, "--file", source, "--output", out)
     first = json.loads(out.read_text(encoding="utf-8").splitlines()[0])
-    assert set(filter(None, first["about"].split("|"))) <= {"film", "good", "plot"}
-    assert len(first["about_prob"].split("|")) == len(first["about"].split("|"))
+    assert set(first["about"]) <= {"film", "good", "plot"}
+    assert len(first["about_prob"]) == len(first["about"])
+    spoken = ("eval", tmp_path / "out.csv", "--task", "about", *shared, "--label", "about", "--json")
+    succeeded("predict", "--task", "about", *shared, "--file", source, "--output", tmp_path / "out.csv")
+    assert json.loads(succeeded(*spoken))["score"] == 1.0
 
 
 # -- tasks and remove -------------------------------------------------------------------------------------------------

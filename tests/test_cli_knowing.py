@@ -51,7 +51,7 @@ def store(folder: Path, backbone: Path, reviews: Path, test_rows: Path) -> Path:
         train = ("train", reviews, "--task", "mood", "--test", test_rows)
         succeeded(*train, *shared, "--epochs", epochs, "--lr", lr)
     stars = table(folder / "stars.csv", [(text, f"{1.5 + (label == 'good')}") for text, label in ROWS * 2])
-    succeeded("train", stars, *shared, "--epochs", 1)
+    succeeded("train", stars, *shared, "--epochs", 1, "--kind", "regression")
     return folder / "store"
 
 

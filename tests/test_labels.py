@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polytask.errors import DataError
-from polytask.tasks.labels import check_variety, in_order, infer_kind, names_in, spelled, targets_of
+from polytask.tasks.labels import check_variety, in_order, infer_kind, is_empty, meant, names_in, spelled, targets_of
 from polytask.tasks.tables import Column
 
 
@@ -110,3 +110,63 @@ def test_any_column_makes_targets_or_is_refused(cells):
         assert len(targets_of(column(*cells), kind, labels)) == len(cells)
     except DataError:
         pass
+
+
+def read(cells, kind=None):
+    own = meant(column(*cells), kind)
+    kind = kind or infer_kind([cell for cell in own.cells if not is_empty(cell)], "label")
+    return kind, names_in(own, kind)
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "names"),
+    [
+        (["True", "False"], "classification", ("false", "true")),
+        (["TRUE", "false", True], "classification", ("false", "true")),
+        (["True", "False", "Neither"], "classification", ("False", "Neither", "True")),
+        (["1.0", "0.0"] * 3, "classification", ("0", "1")),
+        ([1.0, 0.0, float("nan")] * 3, "classification", ("0", "1")),
+        (["10.", "9.0", "9"] * 3, "classification", ("9", "10")),
+        (["1.1", "1.2", "2.10"] * 3, "classification", ("1.1", "1.2", "2.10")),
+        ([f"{n}.{k}" for n in range(9) for k in (2, 10, 9)] * 3, "classification", None),
+        (["2.1", "2.10", "3.0"] * 3, "classification", ("2.1", "2.10", "3.0")),
+        ([float(n) for n in range(30)], "regression", ()),
+        ([n / 8 for n in range(30)] * 4, "regression", ()),
+        (["['a', 'b']", "['a']", "[]"], "multilabel", ("a", "b")),
+        (['["a", "b"]', '["it\'s"]'], "multilabel", ("a", "b", "it's")),
+        (["['a' 'b c']", "['a']", "[\"it's\" 'a']"], "multilabel", ("a", "b c", "it's")),
+        (["('a',)", "{'b', 'a'}"], "multilabel", ("a", "b")),
+        (["[1, 2]", "[1 2 3]"], "multilabel", ("1", "2", "3")),
+        ([["True"], ["False", True]], "multilabel", ("false", "true")),
+        (["[a", "['a']"], "classification", ("['a']", "[a")),
+        (["[deleted]", "[removed]"], "classification", ("[deleted]", "[removed]")),
+        (["(a)", "(b)"], "classification", ("(a)", "(b)")),
+    ],
+)
+def test_a_label_has_one_name_in_all_formats(cells, kind, names):
+    found, given = read(cells)
+    assert found == kind
+    assert names is None or given == names
+
+
+def test_a_kind_that_is_asked_for_decides_what_numbers_and_lists_are():
+    assert read([float(n) for n in range(30)], "classification")[1][:3] == ("0", "1", "2")
+    assert read(["['a']", "['b']"], "classification")[1] == ("['a']", "['b']")
+    assert meant(column("1.0", "0.0"), "regression").cells == ("1.0", "0.0")
+
+
+def test_numbers_in_a_column_of_scores_are_scores():
+    assert infer_kind(["0.5", "1.5"] * 9, "Score") == "regression"
+    assert infer_kind(["0.5", "1.5"] * 9, "label") == "classification"
+
+
+def test_labels_of_older_adapters_are_found_by_their_meaning():
+    assert targets_of(column("true", "false", "TRUE"), "classification", ("False", "True")) == [1, 0, 1]
+    assert targets_of(column("1", "0", 1.0), "classification", ("0.0", "1.0")) == [1, 0, 1]
+    with pytest.raises(DataError, match="not one of this task's"):
+        targets_of(column("1"), "classification", ("1.0", "1.00"))
+
+
+def test_a_number_that_cannot_be_learned_is_refused_with_its_line():
+    with pytest.raises(DataError, match=r"f\.csv:3, .*1e\+38 is too large"):
+        targets_of(column("1", "1e38"), "regression", ())

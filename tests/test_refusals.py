@@ -472,7 +472,7 @@ def test_the_command_line_answers_every_other_row_and_keeps_their_places(
         ask = ("predict", "--task", "mood", "--file", asked, "--output", output, "--on-error", on_error, *given)
         result = polytask(*ask)
         assert result.exit_code == code, result.output
-        assert "asked.csv:3: the text is empty" in "".join(result.stderr.split("\n"))
+        assert "asked.csv:3: the text is empty" in " ".join(result.stderr.split())
         answers = [line.split(",")[2] for line in output.read_text().splitlines()[1:]]
         assert [bool(answer) for answer in answers] == [True, False, True, False]
 

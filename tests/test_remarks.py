@@ -23,7 +23,17 @@ def notes(tmp_path, labels, name="label", texts=None, **asked):
             "label",
             "There are 30 different labels in 60 rows. If 'label' is not",
         ),
-        (["0.0", "1.0"] * 10, "label", "The 2 different numbers in column 'label' are whole, and taken for scores."),
+        (
+            ["0.0", "1.0"] * 10,
+            "label",
+            "are whole, and taken for classes: 0, 1. If they are scores, ask for --kind regression.",
+        ),
+        (
+            ["1.1", "2.9", "2.10"] * 5,
+            "label",
+            "The 3 different numbers in column 'label' recur, and are taken for classes",
+        ),
+        (['["a"]', "['b', 'a']"] * 5, "label", "is taken for a list of labels. If it is one name, ask for --kind"),
         (["a", "b"] * 50 + ["a|b"], "label", "1 row has a '|' in the label, so each row may have several labels."),
         (["a", "b", " a", "b "] * 5, "label", "10 rows have spaces around the label. They were taken off."),
         (
@@ -46,7 +56,14 @@ def test_labels_that_look_odd_are_remarked(tmp_path, labels, name, said):
 
 @pytest.mark.parametrize(
     "labels",
-    [["ham", "spam"] * 5, [0, 1, 2, 3, 4, 5] * 5, [1, 2, 3, 4] * 5, [1, 0] * 5, ["0.5", "1.5"] * 5, ["a|b", "c"] * 5],
+    [
+        ["ham", "spam"] * 5,
+        [0, 1, 2, 3, 4, 5] * 5,
+        [1, 2, 3, 4] * 5,
+        [1, 0] * 5,
+        [x / 8 for x in range(30)],
+        ["a|b", "c"] * 5,
+    ],
 )
 def test_labels_that_look_right_are_not_remarked(tmp_path, labels):
     assert notes(tmp_path, labels) == ""

@@ -47,9 +47,20 @@ def test_ragged_rows_are_counted():
         read_csv("f", "a,b\n1,2\n1,2,3\n1,2\n1\n")
 
 
-def test_rows_with_nothing_in_them_are_passed_over():
-    assert read_csv("f", "\n\na,b\n,\n,,,\n1,2\n\n").rows == [["a", "b"], ["1", "2"]]
-    assert read_tsv("f", "a\tb\n\t\n\n1\t2\n").lines == [1, 4]
+def test_blank_lines_are_no_rows_and_lines_of_separators_are_empty_ones():
+    assert read_csv("f", "\n\na,b\n,\n\n,,,\n1,2\n\n").rows == [["a", "b"], ["", ""], ["", ""], ["1", "2"]]
+    assert read_tsv("f", "a\tb\n\t\n\n1\t2\n").lines == [1, 2, 4]
+
+
+@pytest.mark.parametrize("read", [read_csv, read_tsv])
+def test_a_blank_line_of_one_column_is_a_row(read):
+    assert read("f", "\ntext\na\n\nb\n\n").rows == [["text"], ["a"], [""], ["b"], [""]]
+    assert read("f", "text\r\na\r\n\r\nb").lines == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_separator_inside_a_quoted_name_separates_nothing(mark):
+    assert read_csv("f", f'"text, whole"{mark}label\na{mark}b\n').rows == [["text, whole", "label"], ["a", "b"]]
 
 
 def test_lines_end_in_a_line_feed_and_no_cell_ends_one():

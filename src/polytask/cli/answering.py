@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from polytask.tasks.task import Kind, Rows, Target
 
 SHOWN_ROWS, MOST_NAMED = 20, 5
-SEPARATOR = "|"
 ENDINGS = {"span": ("", "_prob", "_start", "_end")}
 """What the names of the columns that ``--output`` adds end in, by kind of task; of all others a label's two."""
 
@@ -50,6 +49,7 @@ def evaluate(
     text_pair: options.PairColumn = None,
     label: options.LabelColumn = None,
     drop_empty: options.DropEmpty = False,
+    encoding: options.Encoding = None,
     store: options.StoreFolder = "adapters",
     backbone: options.OfBackbone = None,
     device: options.Device = "auto",
@@ -68,7 +68,7 @@ def evaluate(
     head, name = entry.header.head, metric or entry.metric
     fitting_metric(name, head.kind)
     check_drawable(confusion, head.kind)
-    table = table_of(file, head.kind)
+    table = table_of(file, head.kind, encoding=encoding)
     columns = columns_of([entry], table, text=text, text_pair=text_pair, label=label)
     rows = rows_for(head.labels, head.kind, table, **columns, drop_empty=drop_empty)
     assert rows.targets is not None, "labelled rows have targets"
@@ -115,6 +115,7 @@ def predict(
     text: options.TextColumn = None,
     text_pair: options.PairColumn = None,
     drop_empty: options.DropEmpty = False,
+    encoding: options.Encoding = None,
     on_error: Annotated[
         str,
         typer.Option(
@@ -142,12 +143,12 @@ def predict(
     kinds: dict[str, Kind] = {reference: entry.header.head.kind for reference, entry in entries.items()}
     name = backbone or entries[tasks[0]].header.backbone.name
     if file is None:
-        asked, source = rows_given(texts, pair, [output, text, text_pair]), None
+        asked, source = rows_given(texts, pair, [output, text, text_pair, encoding]), None
     else:
         if texts or pair:
             raise DataError("texts and a file are given", fix="Answer the one or the other")
         of_spans: Kind | None = "span" if "span" in kinds.values() else None
-        table = table_of(file, of_spans, labelled=False)
+        table = table_of(file, of_spans, labelled=False, encoding=encoding)
         columns = columns_of(list(entries.values()), table, text=text, text_pair=text_pair)
         source = read_rows(table, **columns, kind=of_spans, drop_empty=drop_empty, keep_empty=True)
         asked = source.rows
@@ -225,7 +226,7 @@ def rows_given(texts: Sequence[str] | None, pair: Sequence[str] | None, about_a_
     from polytask.tasks.task import Rows
 
     if any(about_a_file):
-        raise DataError("--output, --text and --text-pair are about a file", fix="Name it with --file FILE")
+        raise DataError("--output, --text, --text-pair and --encoding are about a file", fix="Name it with --file FILE")
     if not texts:
         raise DataError("there is nothing to answer", fix="Give texts, or a file with --file FILE")
     if pair and len(pair) != len(texts):
@@ -301,7 +302,7 @@ def with_gaps(cells: Sequence[Any], predictions: Sequence[Prediction]) -> list[A
 
 
 def cells_of(task: str, predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
-    """``task`` and ``task_prob``: the label and its probability; for several labels, joined by a bar; or a number.
+    """``task`` and ``task_prob``: the label and its probability; for several labels, a list of each; or a number.
 
     Of a span also ``task_start`` and ``task_end``, in characters of its context.
     """
@@ -315,9 +316,8 @@ def cells_of(task: str, predictions: Sequence[Prediction]) -> dict[str, list[Any
     if predictions[0].score is not None:
         return {task: [prediction.score for prediction in predictions]}
     if predictions[0].labels is not None:
-        labels = [prediction.labels or () for prediction in predictions]
-        probs = [[(p.probs or {})[label] for label in own] for p, own in zip(predictions, labels)]
-        joined = [SEPARATOR.join(f"{prob:.4f}" for prob in row) for row in probs]
-        return {task: [SEPARATOR.join(own) for own in labels], f"{task}_prob": joined}
+        labels = [list(prediction.labels or ()) for prediction in predictions]
+        probs = [[round((p.probs or {})[label], 4) for label in own] for p, own in zip(predictions, labels)]
+        return {task: labels, f"{task}_prob": probs}
     likeliest = [(p.probs or {})[p.label or ""] for p in predictions]
     return {task: [p.label for p in predictions], f"{task}_prob": [round(prob, 6) for prob in likeliest]}

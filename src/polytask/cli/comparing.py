@@ -39,6 +39,7 @@ def compare(
     text_pair: options.PairColumn = None,
     label: options.LabelColumn = None,
     drop_empty: options.DropEmpty = False,
+    encoding: options.Encoding = None,
     store: options.StoreFolder = "adapters",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -58,7 +59,7 @@ def compare(
     check_comparable(*entries)
     head, name = entries[0].header.head, metric or entries[0].metric
     fitting_metric(name, head.kind)
-    table = table_of(file, head.kind)
+    table = table_of(file, head.kind, encoding=encoding)
     chosen = columns_of(entries, table, text=text, text_pair=text_pair, label=label)
     rows = rows_for(head.labels, head.kind, table, **chosen, drop_empty=drop_empty)
     assert rows.targets is not None, "labelled rows have targets"

@@ -163,6 +163,7 @@ TextColumn = Annotated[str | None, typer.Option("--text", metavar="COLUMN", help
 PairColumn = Annotated[str | None, typer.Option("--text-pair", metavar="COLUMN", help="The column of second texts.")]
 LabelColumn = Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="The column of labels.")]
 DropEmpty = Annotated[bool, typer.Option("--drop-empty", help="Leave out rows without a text or label.")]
+Encoding = Annotated[str | None, typer.Option("--encoding", help="Of text files, such as cp1252; UTF-8 unless given.")]
 OfBackbone = Annotated[
     str | None,
     typer.Option("--backbone", help="Where the backbone is, if no longer where the adapter was trained on it."),

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from polytask.tasks.task import Task
 
 
-def task_given(file: str | None, hub: str | None, validation: str | None, test: str | None, **asked: Any) -> Task:
+def task_given(
+    file: str | None, hub: str | None, validation: str | None, test: str | None, encoding: str | None, **asked: Any
+) -> Task:
     """The task in a file or a data set of the hub; what is noted about it goes to stderr.
 
     Raises:
@@ -27,10 +29,12 @@ def task_given(file: str | None, hub: str | None, validation: str | None, test: 
         raise DataError("name one thing to train on: a file, or a data set with --hub owner/name:configuration")
     if hub is not None and (validation or test):
         raise DataError("--validation and --test name files", fix="A data set of the hub has its own splits")
+    if hub is not None and encoding:
+        raise DataError("--encoding is about files", fix="Leave it out with --hub")
     if hub is not None:
         data = read_hub(hub, **asked)
     else:
-        data = read_task(file or "", validation=validation, test=test, **asked)
+        data = read_task(file or "", validation=validation, test=test, encoding=encoding, **asked)
     screen.notes(screen.terminal(stderr=True), data.notes)
     return data
 

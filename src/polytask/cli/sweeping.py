@@ -65,6 +65,7 @@ def sweep(
     kind: options.TaskKind = None,
     metric: options.TaskMetric = None,
     drop_empty: options.DropEmpty = False,
+    encoding: options.Encoding = None,
     results: Annotated[
         str | None, typer.Option(metavar="DIR", help="Keeps every run; sweeps/TASK unless given.")
     ] = None,
@@ -113,7 +114,7 @@ def sweep(
     adapters = Store(store)
     columns = {"text": text, "text_pair": text_pair, "label": label}
     asked = {"name": task, **columns, "kind": kind, "metric": metric, "seed": seed, "drop_empty": drop_empty}
-    data = task_given(file, hub, validation, test, **asked)
+    data = task_given(file, hub, validation, test, encoding, **asked)
     folder = results or str(Path("sweeps", data.name))
     before = started_with(folder)
     frozen = loaded(backbone, device, before["dtype"] if before and dtype == "auto" else dtype)

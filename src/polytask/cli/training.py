@@ -94,6 +94,7 @@ def train(
     kind: options.TaskKind = None,
     metric: options.TaskMetric = None,
     drop_empty: options.DropEmpty = False,
+    encoding: options.Encoding = None,
     store: options.StoreFolder = "adapters",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -127,7 +128,7 @@ def train(
         check_tunable(log, dry_run)
     columns = {"text": text, "text_pair": text_pair, "label": label}
     asked = {"name": task, **columns, "kind": kind, "metric": metric, "seed": seed, "drop_empty": drop_empty}
-    data = task_given(file, hub, validation, test, **asked)
+    data = task_given(file, hub, validation, test, encoding, **asked)
     kept = Checkpoint(checkpoint or checkpoint_of(store, data.name), resumed=lambda jobs: screen.notes(err, [at(jobs)]))
     if dry_run:
         frozen = loaded(backbone, device, dtype)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polytask.errors import DataError, UnknownName
 from polytask.tasks import remarks
 from polytask.tasks.columns import ROLES, Roles, find_roles, find_span_roles
-from polytask.tasks.labels import check_variety, infer_kind, is_empty, names_in, spelled
+from polytask.tasks.labels import check_variety, infer_kind, is_empty, meant, names_in, spelled
 from polytask.tasks.metrics import default_metric, fitting_metric
 from polytask.tasks.source import Source
 from polytask.tasks.splits import hold_out, hold_out_groups
@@ -69,6 +69,7 @@ def read_task(
     seed: int = 0,
     validation_share: float = 0.1,
     drop_empty: bool = False,
+    encoding: str | None = None,
 ) -> Task:
     """Read a task from a CSV, TSV, JSON lines or Parquet file, or a task of spans from SQuAD's JSON.
 
@@ -89,18 +90,19 @@ def read_task(
         seed: chooses the rows that are held out.
         validation_share: the part of the rows that is held out (``polytask.tasks.splits``), at most 2,000 rows.
         drop_empty: leave out rows without a text or a label, instead of refusing them.
+        encoding: what text files are written in, ``cp1252`` say; by default UTF-8.
 
     Raises:
         DataError: the data cannot be used; the message says where and why.
         UnknownName: there is no such kind or metric.
         RecipeError: the metric does not fit the kind, or the share is not between 0 and 1.
     """
-    source = table_of(path, kind)
+    source = table_of(path, kind, encoding=encoding)
     return task_from_tables(
         stem(source.file) if name is None else name,
         source,
-        None if validation is None else table_of(validation, kind),
-        None if test is None else table_of(test, kind),
+        None if validation is None else table_of(validation, kind, encoding=encoding),
+        None if test is None else table_of(test, kind, encoding=encoding),
         Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty),
     )
 
@@ -114,13 +116,14 @@ def read_rows(
     kind: Kind | None = None,
     drop_empty: bool = False,
     keep_empty: bool = False,
+    encoding: str | None = None,
 ) -> FileRows:
     """Read texts to be answered. A column of labels is read if there is one, and need not make sense.
 
     With ``keep_empty`` a missing text is an empty string, for whoever answers to say so in its place. Other
     arguments and errors are those of ``read_task``; a table that was read already will do.
     """
-    table = table_of(path, kind, labelled=False)
+    table = table_of(path, kind, labelled=False, encoding=encoding)
     roles = roles_in(table, kind, text=text, text_pair=text_pair, label=label, needs_label=False)
     source = Source(table, roles)
     if drop_empty:
@@ -138,6 +141,7 @@ def rows_for(
     text_pair: str | None = None,
     label: str | None = None,
     drop_empty: bool = False,
+    encoding: str | None = None,
 ) -> Rows:
     """Read labelled rows of a task whose labels are known already, to score its answers.
 
@@ -149,7 +153,7 @@ def rows_for(
     Raises:
         DataError: the data cannot be used, or have a label that is not among ``labels``.
     """
-    table = table_of(path, kind)
+    table = table_of(path, kind, encoding=encoding)
     source = Source(table, roles_in(table, kind, text=text, text_pair=text_pair, label=label))
     if drop_empty:
         source = source.without_empty(kind)
@@ -162,7 +166,6 @@ def task_from_tables(
     validation: Table | None,
     test: Table | None,
     asked: Asked,
-    known_labels: Mapping[str, Sequence[str]] | None = None,
     remarked: Sequence[str] = (),
 ) -> Task:
     """Make a task of tables, wherever they come from.
@@ -173,7 +176,6 @@ def task_from_tables(
         validation: rows with the same columns; ``None`` to hold out some of ``train``.
         test: rows with the same columns.
         asked: what the user asked for.
-        known_labels: by the name of a column, the names of its labels in order, where they are known beforehand.
         remarked: notes that were made while the tables were read.
 
     Raises:
@@ -197,8 +199,8 @@ def task_from_tables(
         return kept
 
     source = complete(train)
-    known = () if known_labels is None or kind == "regression" else tuple(known_labels.get(source.label.name, ()))
-    labels = known or names_in(source.label, kind)
+    known = () if kind in ("regression", "span") else tuple(train.classes.get(source.label.name, ()))
+    labels = known or names_in(meant(source.label, kind), kind)
     given = source.labelled(kind, labels)
     assert given.targets is not None
     if kind != "span":
@@ -235,7 +237,8 @@ def check_name(name: str) -> None:
 
 def _kind(source: Source, asked: Asked) -> Kind:
     if asked.kind is None:
-        return infer_kind([cell for cell in source.label.cells if not is_empty(cell)])
+        column = meant(source.label, None)
+        return infer_kind([cell for cell in column.cells if not is_empty(cell)], column.name)
     if asked.kind not in FILE_KINDS:
         raise UnknownName("kind of task in files", asked.kind, FILE_KINDS)
     return asked.kind
@@ -268,18 +271,20 @@ def roles_in(
     return find(table, text=text, text_pair=text_pair, label=label, needs_label=needs_label)
 
 
-def table_of(path: PathLike | Table, kind: Kind | None, *, labelled: bool = True) -> Table:
+def table_of(path: PathLike | Table, kind: Kind | None, *, labelled: bool = True, encoding: str | None = None) -> Table:
     """What a task of this kind reads of a file: of spans SQuAD's JSON too, with its answers if they are to be read.
 
-    A table that was read already is given back. Errors are those of ``read_table`` and ``squad_table``.
+    Rows with nothing in any cell are passed over where rows are to be labelled. A table that was read already is given
+    back. Errors are those of ``read_table`` and ``squad_table``.
     """
     if isinstance(path, Table):
         return path
     if not isinstance(path, str | os.PathLike):
         fix = "Write it to a file, frame.to_parquet('rows.parquet') for one, or make a Task of Rows(texts, targets=…)"
         raise DataError(f"rows are read from a file named by its path, and a {type(path).__name__} was given", fix=fix)
-    if kind == "span" and str(path).lower().endswith(JSON_SUFFIXES):
+    if kind == "span" and encoding is None and str(path).lower().endswith(JSON_SUFFIXES):
         from polytask.tasks.squad import squad_table
 
         return squad_table(path, labelled=labelled)
-    return read_table(path)
+    table = read_table(path, encoding)
+    return table.without_blank() if labelled else table

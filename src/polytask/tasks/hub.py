@@ -14,7 +14,7 @@ from polytask.errors import DataError
 from polytask.tasks.columns import find_roles
 from polytask.tasks.files import Asked, roles_in, task_from_tables
 from polytask.tasks.source import Source
-from polytask.tasks.tables import Cell, Table
+from polytask.tasks.tables import Table, named
 from polytask.tasks.task import Kind, Rows, Task
 
 _VALIDATION = ("validation", "dev", "valid", "val", "validation_matched")
@@ -72,7 +72,6 @@ def read_hub(
         labelled(_VALIDATION),
         labelled(_TEST),
         Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty),
-        _label_names(splits["train"]),
         notes,
     )
 
@@ -129,26 +128,20 @@ def _fix(path: str, error: Exception) -> str:
 def _table(split: Any, file: str) -> Table:
     names = _label_names(split)
     header = tuple(split.column_names)
-    columns = [[_named(cell, names[column]) for cell in split[column]] for column in header]
+    columns = [
+        [named(cell, names[column]) for cell in split[column]] if column in names else split[column]
+        for column in header
+    ]
     rows = list(zip(*columns))
     if not rows:
         raise DataError("there are no rows", file=file)
-    return Table(file, header, rows, range(1, len(rows) + 1))
-
-
-def _named(cell: Cell, names: Sequence[str]) -> Cell:
-    """The label's name for its index, ``None`` for -1, which stands for an unknown label."""
-    if not names or cell is None:
-        return cell
-    if isinstance(cell, list):
-        return [_named(each, names) for each in cell]
-    return names[cell] if cell >= 0 else None
+    return Table(file, header, rows, range(1, len(rows) + 1), names)
 
 
 def _label_names(split: Any) -> dict[str, Sequence[str]]:
-    """By column, the names of its ``ClassLabel``, which may stand in a list; none for other columns."""
+    """By column, the names of its ``ClassLabel``, which may stand in a list."""
     features = {column: getattr(feature, "feature", feature) for column, feature in split.features.items()}
-    return {column: tuple(getattr(feature, "names", None) or ()) for column, feature in features.items()}
+    return {column: tuple(feature.names) for column, feature in features.items() if getattr(feature, "names", None)}
 
 
 def _is_unlabelled(table: Table, label: str) -> bool:

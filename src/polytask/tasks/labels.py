@@ -1,30 +1,44 @@
 """What a column of labels means: the kind of task, the names of its labels, and each row's target.
 
-The same rules hold for a CSV, where every cell is a string, and for formats that know numbers and lists:
+The same rules hold for a CSV, where every cell is a string, and for formats that know numbers, lists and truth values:
 
-* a list, or a cell such as ``sports|politics``, makes a multi-label task;
-* numbers of which at least one is not whole make a regression;
+* a list, be it written as text (``['a', 'b']``), or a cell such as ``sports|politics``, makes a multi-label task;
+* many different numbers of which one is not whole make a regression; few that recur are classes, unless the column
+  is called ``score`` or the like;
 * anything else is a class. Whole numbers keep the order of numbers, all other names that of their characters.
-  A JSON ``true`` is the label ``true``.
+
+A label has one name in all formats: ``True`` and ``TRUE`` are ``true`` where all are true or false, ``1.0`` is ``1``
+where all are whole numbers (so that ``2.0`` and ``2.10``, sections of a book, stay as they are).
 
 Spaces around a label are not part of it.
 """
 
 from __future__ import annotations
 
+import ast
 import difflib
+import json
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from polytask.errors import DataError
 from polytask.tasks.tables import Cell, Column
-from polytask.tasks.task import Kind, Target
+from polytask.tasks.task import MOST_SCORE, Kind, Target
 
+MOST_FEW = 20
+"""So many different numbers are few."""
+OFTEN = 3
+"""Classes recur: each so often, on average."""
+SCORE_NAMES = frozenset("score rating ratings stars points grade similarity relevance quality".split())
+"""Names of columns whose numbers have an order."""
 SEPARATOR = "|"
 MISSING = ("the label is missing", "Fill it in, or leave such rows out with --drop-empty")
 _WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
+_WHOLE_WITH_POINT = re.compile(r"([-+]?[0-9]{1,18})\.0*")
+_PADDED = re.compile(r"[-+]?[0-9]*\.[0-9]+0")
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,4})?|[-+]?(nan|inf|infinity)", re.IGNORECASE)
 
 
@@ -40,13 +54,120 @@ def is_missing(cell: Cell, kind: Kind) -> bool:
     return is_empty(cell) and not (kind == "multilabel" and isinstance(cell, str))
 
 
-def infer_kind(cells: Sequence[Cell]) -> Kind:
-    """The kind of task that labels like these make."""
+def meant(column: Column, kind: Kind | None) -> Column:
+    """The column with each label as its one name in all formats; ``kind`` is None where the labels decide it.
+
+    The cells of scores and spans stay as they are.
+    """
+    cells = column.cells
+    if kind in (None, "multilabel"):
+        cells = _as_lists(cells)
+    if kind in (None, "classification", "multilabel"):
+        cells = _as_names(cells, asked=kind is not None)
+    return column if cells is column.cells else replace(column, cells=cells)
+
+
+def _as_lists(cells: Sequence[Cell]) -> Sequence[Cell]:
+    """Lists for texts that spell lists, if every text does."""
+    if not any(isinstance(cell, str) and cell.strip()[:1] in _BRACKETS for cell in cells):
+        return cells
+    read = [list_in(cell) if isinstance(cell, str) and not is_empty(cell) else cell for cell in cells]
+    return cells if any(isinstance(cell, str) and not is_empty(cell) for cell in read) else read
+
+
+_BRACKETS = {"[": "]", "(": ")", "{": "}"}
+_OF_NUMPY = re.compile(r"""\[\s*(?P<items>('[^']*'|"[^"]*"|[^\s,'"\[\]]+)(\s+('[^']*'|"[^"]*"|[^\s,'"\[\]]+))+)\s*\]""")
+_NUMPY_ITEM = re.compile(r"""'([^']*)'|"([^"]*)"|([^\s'"]+)""")
+
+
+def list_in(text: str) -> Cell:
+    """The list of labels that a text spells as JSON, Python or NumPy write it; the text itself where it spells none.
+
+    Sets and tuples count as lists.
+    """
+    text = text.strip()
+    if _BRACKETS.get(text[:1]) != text[-1:]:
+        return text
+    if (array := _OF_NUMPY.fullmatch(text)) is not None:
+        return [next(filter(None, found), "") for found in _NUMPY_ITEM.findall(array["items"])]
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            continue
+        if isinstance(found, list | tuple | set) and all(isinstance(each, str | int | float) for each in found):
+            return sorted(found, key=str) if isinstance(found, set) else list(found)
+    return text
+
+
+def _as_names(cells: Sequence[Cell], *, asked: bool) -> Sequence[Cell]:
+    """Names without what formats add: ``true`` for ``True``, ``1`` for ``1.0``, if all labels are of that sort."""
+    labels = _distinct(cells)
+    if all(_truth(label) is not None for label in labels):
+        return _each(cells, lambda cell: _truth(cell) or cell)
+    if not all(map(is_number, labels)):
+        return cells
+    whole = [_without_point(label) for label in labels]
+    if not all(map(is_whole, whole)) or not any(_has_point(label) for label in labels):
+        return cells
+    count = sum(len(cell) if isinstance(cell, list) else not is_empty(cell) for cell in cells)
+    return _each(cells, _without_point) if asked or _are_few(len({*map(str, whole)}), count) else cells
+
+
+def _distinct(cells: Iterable[Cell]) -> list[Cell]:
+    """Every label once, from lists too."""
+    flat = (each for cell in cells for each in (cell if isinstance(cell, list) else [cell]) if not is_empty(each))
+    return [label for _, label in {(type(label), str(label)): label for label in flat}.items()]
+
+
+def _each(cells: Iterable[Cell], of_label: Callable[[Cell], Cell]) -> list[Cell]:
+    return [list(map(of_label, cell)) if isinstance(cell, list) else of_label(cell) for cell in cells]
+
+
+def _truth(cell: Cell) -> str | None:
+    """``true`` or ``false``, if it says so in any format."""
+    name = str(cell).strip().lower() if isinstance(cell, str | bool) else ""
+    return name if name in ("true", "false") else None
+
+
+def _has_point(cell: Cell) -> bool:
+    return isinstance(cell, float) or (isinstance(cell, str) and "." in cell)
+
+
+def _without_point(cell: Cell) -> Cell:
+    """``1`` for ``1.0``; all else as it is."""
+    if isinstance(cell, float):
+        return int(cell) if cell.is_integer() and abs(cell) < 1e15 else cell
+    found = _WHOLE_WITH_POINT.fullmatch(cell.strip()) if isinstance(cell, str) else None
+    return cell if found is None else found[1]
+
+
+def _are_few(num_different: int, num_rows: int) -> bool:
+    return num_different <= MOST_FEW and num_rows >= OFTEN * num_different
+
+
+def infer_kind(cells: Sequence[Cell], name: str = "") -> Kind:
+    """The kind of task that labels like these make, in a column of this name.
+
+    They are as ``meant`` gives them, and none is missing.
+    """
     if any(isinstance(cell, list) or (isinstance(cell, str) and SEPARATOR in cell) for cell in cells):
         return "multilabel"
-    if all(map(_is_number, cells)) and not all(map(is_whole, cells)):
-        return "regression"
-    return "classification"
+    numbers = {str(cell).strip() for cell in cells}
+    if not all(map(is_number, cells)) or all(map(is_whole, numbers)):
+        return "classification"
+    if name.lower() not in SCORE_NAMES and _are_few(len(numbers), len(cells)) and all(map(_is_finite, cells)):
+        return "classification"
+    return "classification" if _are_sections(numbers) and len(cells) >= OFTEN * len(numbers) else "regression"
+
+
+def _is_finite(cell: Cell) -> bool:
+    return math.isfinite(float(cell)) if isinstance(cell, str | float) else True
+
+
+def _are_sections(numbers: set[str]) -> bool:
+    """Whether decimals are of unequal length and yet end in zeros: ``2.9`` and ``2.10`` are no values of a number."""
+    return len({len(number.partition(".")[2]) for number in numbers}) > 1 and any(map(_PADDED.fullmatch, numbers))
 
 
 def names_in(column: Column, kind: Kind) -> tuple[str, ...]:
@@ -80,15 +201,28 @@ def targets_of(column: Column, kind: Kind, labels: Sequence[str]) -> list[Target
     if kind == "regression":
         return [_number(column, row) for row in rows]
     index_of = {name: index for index, name in enumerate(labels)}
+    of_other_formats = _by_meaning(labels)
     targets: list[Target] = []
     for row in rows:
         names = _names(column, row, kind)
         for name in names:
             if name not in index_of:
-                raise _unknown(column, row, name, labels)
+                if (same := of_other_formats.get(_meaning(name))) is None:
+                    raise _unknown(column, row, name, labels)
+                index_of[name] = same
         indices = sorted({index_of[name] for name in names})
         targets.append(tuple(indices) if kind == "multilabel" else indices[0])
     return targets
+
+
+def _meaning(name: str) -> str:
+    return _truth(name) or str(_without_point(name))
+
+
+def _by_meaning(labels: Sequence[str]) -> dict[str, int]:
+    """The labels that are ``name`` in some format: ``True`` and ``1.0`` of an older adapter by ``true`` and ``1``."""
+    counts = Counter(map(_meaning, labels))
+    return {_meaning(label): index for index, label in enumerate(labels) if counts[_meaning(label)] == 1}
 
 
 def spelled(cell: Cell) -> str:
@@ -135,7 +269,8 @@ def is_whole(cell: Cell) -> bool:
     return isinstance(cell, int) and not isinstance(cell, bool)
 
 
-def _is_number(cell: Cell) -> bool:
+def is_number(cell: Cell) -> bool:
+    """Whether it is a number, or a string that spells one."""
     if isinstance(cell, str):
         return _NUMBER.fullmatch(cell.strip()) is not None
     return isinstance(cell, (int, float)) and not isinstance(cell, bool)
@@ -164,11 +299,11 @@ def _number(column: Column, row: int) -> float:
     cell = column.cells[row]
     if is_empty(cell):
         raise column.error(row, *MISSING)
-    if not _is_number(cell):
+    if not is_number(cell):
         text = str(cell).strip()
         fix = (
             "Write a decimal point, not a comma"
-            if _is_number(text.replace(",", ".", 1))
+            if is_number(text.replace(",", ".", 1))
             else ("Each row of a regression needs a number. If these are classes, ask for --kind classification")
         )
         raise column.error(row, f"{text[:60]!r} is not a number", fix)
@@ -178,6 +313,9 @@ def _number(column: Column, row: int) -> float:
         number = math.inf
     if not math.isfinite(number):
         raise column.error(row, f"{cell} is not a finite number", "Put a number there, or take the row out")
+    if abs(number) > MOST_SCORE:
+        fix = f"Numbers beyond {MOST_SCORE:.0e} cannot be learned: give them in a larger unit, or take the row out"
+        raise column.error(row, f"the number {number:g} is too large", fix)
     return number
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from polytask.tasks.labels import SEPARATOR, is_whole, label_counts
+from polytask.tasks.labels import SCORE_NAMES, SEPARATOR, is_number, is_whole, label_counts, meant
 from polytask.tasks.tables import Column, Table
 from polytask.tasks.task import Kind, Rows, Target
 
-_SCORE_NAMES = {"score", "rating", "ratings", "stars", "points", "grade", "similarity", "relevance", "quality"}
 _LOOKS_MISSING = {"nan", "na", "n/a", "#n/a", "null"}
 _MANY_CLASSES = 20
+_IF_SCORES = "If they are scores, ask for --kind regression."
 
 
 def on_pairs(text: str, pair: str | None) -> list[str]:
@@ -36,13 +36,20 @@ def on_kind(column: Column, kind: Kind, labels: Sequence[str], targets: Sequence
     """Where the labels may have been meant as another kind of task than they were taken for."""
     if kind == "classification" and all(map(is_whole, labels)):
         return _on_whole_numbers(column, labels)
+    if kind == "classification" and all(map(is_number, labels)):
+        few = f"The {len(labels)} different numbers in column {column.name!r} recur, and are taken for classes"
+        return [f"{few}: {', '.join(labels[:5])}{', …' if len(labels) > 5 else ''}. {_IF_SCORES}"]
     if kind == "classification" and len(labels) > max(_MANY_CLASSES, len(targets) // 10):
         many = f"There are {len(labels):,} different labels in {len(targets):,} rows."
         return [f"{many} If {column.name!r} is not the column of labels, name it with --label."]
     if kind == "regression" and all(target.is_integer() for target in targets) and len(set(targets)) <= _MANY_CLASSES:
         few = f"The {len(set(targets))} different numbers in column {column.name!r} are whole, and taken for scores."
         return [f"{few} If they are classes, ask for --kind classification."]
-    joined = sum(isinstance(cell, str) and SEPARATOR in cell for cell in column.cells)
+    written = [cell for cell in column.cells if isinstance(cell, str) and cell.strip()]
+    if kind == "multilabel" and written and any(isinstance(cell, list) for cell in meant(column, kind).cells):
+        example = f"{written[0].strip()[:60]!r} in column {column.name!r} is taken for a list of labels."
+        return [f"{example} If it is one name, ask for --kind classification."]
+    joined = sum(SEPARATOR in cell for cell in written)
     if kind == "multilabel" and 0 < joined < len(targets) / 20:
         some = f"{_rows(joined, 'has', 'have')} a {SEPARATOR!r} in the label, so each row may have several labels."
         return [f"{some} If it is part of a name, ask for --kind classification."]
@@ -51,12 +58,16 @@ def on_kind(column: Column, kind: Kind, labels: Sequence[str], targets: Sequence
 
 def _on_whole_numbers(column: Column, labels: Sequence[str]) -> list[str]:
     """Classes are mostly few and counted from 0, scores have telling names or are counted from 1."""
-    is_called_score = column.name.lower() in _SCORE_NAMES and len(labels) > 2
+    if meant(column, "classification").cells is not column.cells:
+        names = f"{', '.join(labels[:5])}{', …' if len(labels) > 5 else ''}"
+        what = f"The {len(labels):,} different numbers in column {column.name!r} are whole, and taken for classes"
+        return [f"{what}: {names}. {_IF_SCORES}"]
+    is_called_score = column.name.lower() in SCORE_NAMES and len(labels) > 2
     is_counted_from_other = len(labels) >= 5 and int(labels[0]) != 0
     if not (is_called_score or is_counted_from_other or len(labels) > _MANY_CLASSES):
         return []
     what = f"The {len(labels):,} whole numbers in column {column.name!r} ({labels[0]} to {labels[-1]})"
-    return [f"{what} are taken for classes without an order. If they are scores, ask for --kind regression."]
+    return [f"{what} are taken for classes without an order. {_IF_SCORES}"]
 
 
 def on_labels(column: Column, kind: Kind, labels: Sequence[str], targets: Sequence[Target]) -> list[str]:

@@ -1,13 +1,13 @@
 """CSV and TSV: text to rows with the line each starts on, and back. What is unusual:
 
-* A CSV is separated by the first of comma, semicolon and tab that occurs in its first line, so that what
-  spreadsheets write in countries with a decimal comma is read too.
+* A CSV is separated by the first of comma, semicolon and tab that occurs in its first line outside of quotation
+  marks, so that what spreadsheets write in countries with a decimal comma is read too.
 * Quotation marks are held to RFC 4180: one that is never closed is refused, where a lenient reader would
   swallow the rest of the file into one field.
 * A TSV is quoted like a CSV, as spreadsheets and data-frame libraries write it, unless that reading fails,
   is ragged or puts a tab and a line end into one field while every line by itself has the right number of
   tabs. Then quotation marks are ordinary characters, as in GLUE's files.
-* Blank lines, and rows with nothing in any cell, are passed over.
+* Blank lines are passed over, but in a file of one column they are rows: a text is missing there.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from typing import Any
 
 from polytask.errors import DataError
 
+_MOST_HEADER = 1_000_000
+"""Characters in which the first line is looked for."""
+
 
 @dataclass(frozen=True)
 class Lines:
@@ -29,6 +32,16 @@ class Lines:
 
     rows: list[list[str]]
     lines: list[int]
+
+    def add(self, row: list[str], line: int) -> None:
+        """Take a row, ``[]`` for a blank line: none before the names of the columns, and of one column any."""
+        width = len(self.rows[0]) if self.rows else 0
+        if not any(row):
+            if not width or (not row and width > 1):
+                return
+            row = [""] * width
+        self.rows.append(row)
+        self.lines.append(line)
 
     def ragged(self) -> int | None:
         """The index of the first row that is not as long as the first one."""
@@ -41,7 +54,8 @@ def read_csv(file: str, text: str) -> Lines:
     Raises:
         DataError: quotation marks are not closed, or rows are not equally long.
     """
-    first = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
+    unquoted = re.sub(r'"[^"]*"', "", text[:_MOST_HEADER].lstrip("\r\n"))
+    first = re.split(r"[\r\n]", unquoted, maxsplit=1)[0]
     delimiter = next((mark for mark in ",;\t" if mark in first), ",")
     return _even(file, _quoted(file, text, delimiter))
 
@@ -85,9 +99,7 @@ def _quoted(file: str, text: str, delimiter: str, hint: str = "") -> Lines:
     start = 1
     try:
         for row in reader:
-            if any(row):
-                found.rows.append(row)
-                found.lines.append(start)
+            found.add(row, start)
             start = reader.line_num + 1
     except csv.Error as error:
         problem, fix = _explained(str(error))
@@ -105,8 +117,11 @@ def _explained(error: str) -> tuple[str, str]:
 
 
 def _unquoted(text: str) -> Lines:
-    numbered = [(line, at) for at, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1) if line.strip("\t")]
-    return Lines([line.split("\t") for line, _ in numbered], [at for _, at in numbered])
+    found = Lines([], [])
+    lines = re.split(r"\r\n|\r|\n", text)
+    for at, line in enumerate(lines if lines[-1] else lines[:-1], start=1):
+        found.add(line.split("\t") if line else [], at)
+    return found
 
 
 def _if_unquoted(plain: Lines, odd: int) -> str:

@@ -1,8 +1,8 @@
 """Files of rows: CSV, TSV, JSON lines and Parquet, read so that every complaint can name file and line.
 
-The text formats are UTF-8, with or without a byte-order mark, and may be gzipped (``.csv.gz``). The line of a
-row is the line it starts on, counted from 1; in Parquet, which has no lines, it is the number of the row.
-How CSV and TSV are read, quotation marks above all, is told in ``separated.py``.
+The text formats are UTF-8, with or without a byte-order mark, unless another encoding is named, and may be gzipped
+(``.csv.gz``). The line of a row is the line it starts on, counted from 1; in Parquet, which has no lines, it is the
+number of the row. How CSV and TSV are read, quotation marks above all, is told in ``separated.py``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,15 @@ class Column:
 class Table:
     """The rows of a file, in order. Every row has as many cells as ``header``; ``lines`` says where it starts.
 
-    Names in ``header`` occur once each, except the empty name of columns that have none.
+    Names in ``header`` occur once each, except the empty name of columns that have none. ``classes`` has, by column,
+    the names of its classes in the order of their indices, where the file tells them.
     """
 
     file: str
     header: tuple[str, ...]
     rows: Sequence[Row]
     lines: Sequence[int]
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -68,22 +70,37 @@ class Table:
 
     def take(self, rows: Sequence[int]) -> Table:
         """These rows only, in this order."""
-        return Table(self.file, self.header, [self.rows[row] for row in rows], [self.lines[row] for row in rows])
+        return replace(self, rows=[self.rows[row] for row in rows], lines=[self.lines[row] for row in rows])
+
+    def without_blank(self) -> Table:
+        """Only the rows that have something in a cell.
+
+        Raises:
+            DataError: there are none.
+        """
+        kept = [row for row, cells in enumerate(self.rows) if any(cell not in ("", None) for cell in cells)]
+        if not kept:
+            raise DataError("there are no rows, only column names", file=self.file, fix="Add at least one row")
+        return self if len(kept) == len(self) else self.take(kept)
 
 
-def read_table(path: PathLike) -> Table:
+def read_table(path: PathLike, encoding: str | None = None) -> Table:
     """Read a ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson`` or ``.parquet``; the text formats also with ``.gz``.
 
+    ``encoding`` is what a text format is written in, ``cp1252`` say, where that is not UTF-8.
+
     Raises:
-        DataError: the file is missing, damaged, of another format, or has no rows.
+        DataError: the file is missing, damaged, of another format or encoding, or has no rows.
     """
     format, is_zipped = _format_of(path)
+    if encoding is not None:
+        _check_encoding(encoding, format, path)
     content = _content(path)
     if is_zipped:
         content = _unzipped(path, content)
     if not content.removeprefix(codecs.BOM_UTF8).strip():
         raise DataError("the file is empty", file=path, fix="A line of column names and at least one row are needed")
-    table = _READERS[format](os.fspath(path), content)
+    table = _READERS[format](os.fspath(path), content if encoding is None else _recoded(path, content, encoding))
     for name, count in Counter(table.header).items():
         if count > 1 and name:
             fix = "Rename one of them; the first line must name the columns"
@@ -202,6 +219,29 @@ def _unzipped(path: PathLike, content: bytes) -> bytes:
     raise DataError(problem, file=path, fix=fix)
 
 
+def _check_encoding(encoding: str, format: str, path: PathLike) -> None:
+    try:
+        "".encode(encoding)
+    except (LookupError, ValueError):
+        fix = "Usual are utf-8, cp1252, latin1, utf-16, gb18030 and shift_jis"
+        raise DataError(f"no encoding is called {encoding!r}", file=path, fix=fix) from None
+    if format == ".parquet":
+        raise DataError("Parquet is no text, so it has no encoding", file=path, fix="Leave out --encoding")
+
+
+def _recoded(path: PathLike, content: bytes, encoding: str) -> bytes:
+    """The content in UTF-8."""
+    try:
+        return content.decode(encoding).encode("utf-8")
+    except UnicodeError as error:
+        reason = getattr(error, "reason", error)
+        fix = "Name the one that it has with --encoding, or leave that out for UTF-8"
+        at = content[: getattr(error, "start", 0)]
+        raise DataError(
+            f"the file is not {encoding} ({reason})", file=path, line=1 + at.count(b"\n") if at else None, fix=fix
+        ) from None
+
+
 def _decoded(file: str, content: bytes) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError("the file is UTF-16, not UTF-8", file=file, fix=_recoding(file, "utf-16"))
@@ -235,8 +275,7 @@ def _likely_encoding(content: bytes) -> str:
 
 
 def _recoding(file: str, encoding: str) -> str:
-    plain = Path(file).name.removesuffix(".gz")
-    return f"Convert it with: iconv -f {encoding} -t utf-8 {plain} > utf8-{plain}"
+    return f"Say so with --encoding {encoding}"
 
 
 # -- the formats ------------------------------------------------------------------------------------------------------
@@ -302,8 +341,38 @@ def _read_parquet(file: str, content: bytes) -> Table:
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise DataError(f"the file is not sound Parquet ({reason})", file=file, fix="Write or copy it again") from None
+    classes = _classes_in(table.schema.metadata or {})
+    header = tuple(table.column_names)
+    columns = [
+        [named(cell, classes.get(name, ())) for cell in column] if name in classes else column
+        for name, column in zip(header, columns)
+    ]
     rows = list(zip(*columns))
-    return Table(file, tuple(table.column_names), rows, range(1, len(rows) + 1))
+    return Table(file, header, rows, range(1, len(rows) + 1), classes)
+
+
+def _classes_in(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
+    """By column, the names of its classes, as Hugging Face's ``datasets`` writes them beside a schema."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"].items()
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return {}
+    found = {}
+    for column, feature in features:
+        of_each = feature.get("feature", feature) if isinstance(feature, dict) else {}
+        names = of_each.get("names") if isinstance(of_each, dict) and of_each.get("_type") == "ClassLabel" else None
+        if isinstance(names, list) and all(isinstance(name, str) for name in names) and len({*names}) == len(names):
+            found[column] = tuple(names)
+    return found
+
+
+def named(cell: Cell, names: Sequence[str]) -> Cell:
+    """The name of a class for its index, ``None`` for -1, which stands for an unknown one; other cells as they are."""
+    if isinstance(cell, list):
+        return [named(each, names) for each in cell]
+    if not isinstance(cell, int) or isinstance(cell, bool) or cell >= len(names):
+        return cell
+    return names[cell] if cell >= 0 else None
 
 
 def _write_parquet(file: str, header: list[str], rows: list[Row]) -> bytes:

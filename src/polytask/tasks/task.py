@@ -79,8 +79,11 @@ class Rows:
     ids: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        columns = [c for c in (self.pairs, self.targets, self.ids) if c is not None]
-        assert all(len(column) == len(self.texts) for column in columns), "columns of unequal length"
+        for name in ("pairs", "targets", "ids"):
+            column = getattr(self, name)
+            if column is not None and len(column) != len(self.texts):
+                problem = f"there are {len(self.texts):,} texts and {len(column):,} {name}"
+                raise DataError(problem, fix="Give one a text, in the same order")
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -117,6 +120,13 @@ class Task:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UnknownName("kind of task", self.kind, KINDS)
+        if not all(isinstance(label, str) and label.strip() for label in self.labels):
+            odd = next(label for label in self.labels if not isinstance(label, str) or not label.strip())
+            raise DataError(
+                f"task {self.name!r} has the label {odd!r}", fix="Labels are names: strings that are not empty"
+            )
+        if self.kind in ("classification", "multilabel") and not self.labels:
+            raise DataError(f"task {self.name!r} has no labels", fix="Name them in the order of their indices")
         if len(set(self.labels)) != len(self.labels):
             raise DataError(f"task {self.name!r} names a label twice: {', '.join(self.labels)}")
         for split, rows in (("training", self.train), ("validation", self.validation), ("test", self.test)):

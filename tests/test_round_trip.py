@@ -1,0 +1,139 @@
+"""What is written is read again as the same thing, whatever the kind of task and the format."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from polytask.cli.answering import cells_of
+from polytask.errors import DataError
+from polytask.predict import Prediction
+from polytask.tasks.files import read_rows, read_task
+from polytask.tasks.tables import SUFFIXES, read_table, write_table
+from polytask.tasks.task import Rows, Task
+
+TARGETS = {
+    "words": (["ham", "spam"] * 6, "classification", ("ham", "spam")),
+    "whole numbers": ([0, 1, 5] * 4, "classification", ("0", "1", "5")),
+    "numbers with a point": ([0.0, 1.0, None] * 4, "classification", ("0", "1")),
+    "truth": ([True, False] * 6, "classification", ("false", "true")),
+    "words for truth": (["True", "False"] * 6, "classification", ("false", "true")),
+    "sections": (["2.1", "2.10", "2.9"] * 4, "classification", ("2.1", "2.10", "2.9")),
+    "bars": (["a|b", "a", "", "b"] * 3, "multilabel", ("a", "b")),
+    "lists": ([["a", "b c"], ["a"], [], ["it's"]] * 3, "multilabel", ("a", "b c", "it's")),
+    "lists of bars": ([["a|b"], ["a", "c"], []] * 4, "multilabel", ("a", "a|b", "c")),
+    "scores": ([n / 8 for n in range(30)], "regression", ()),
+}
+
+
+def rows_of(name):
+    cells = TARGETS[name][0]
+    return [(f"text {row}", cell) for row, cell in enumerate(cells)]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_task_is_the_same_in_every_format(tmp_path, name, suffix):
+    _, kind, labels = TARGETS[name]
+    write_table(tmp_path / f"t{suffix}", ["text", "label"], rows_of(name))
+    task = read_task(tmp_path / f"t{suffix}", drop_empty=name == "numbers with a point")
+    write_table(tmp_path / "same.jsonl", ["text", "label"], rows_of(name))
+    same = read_task(tmp_path / "same.jsonl", "t", drop_empty=name == "numbers with a point")
+    assert (task.kind, task.labels, task.digest) == (kind, labels, same.digest)
+
+
+ANSWERS = {
+    "classification": [Prediction(task="t", label=label, probs={"a|b": 0.5, "c": 0.5}) for label in ("c", "a|b")],
+    "multilabel": [
+        Prediction(task="t", labels=labels, probs={"a|b": 0.9, "c": 0.8}) for labels in ((), ("c",), ("a|b", "c"))
+    ],
+    "regression": [Prediction(task="t", score=score) for score in (0.125, -3.5)],
+}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_answers_are_read_as_the_labels_that_they_are(tmp_path, kind, suffix):
+    answers = ANSWERS[kind] * 4
+    written = cells_of("t", answers)
+    rows = [(f"text {row}", *cells) for row, cells in enumerate(zip(*written.values()))]
+    write_table(tmp_path / f"out{suffix}", ["text", *written], rows)
+    task = read_task(tmp_path / f"out{suffix}", label="t", kind=kind, validation=tmp_path / f"out{suffix}")
+    given = {
+        "classification": lambda target: {"label": task.labels[target]},
+        "multilabel": lambda target: {"labels": tuple(task.labels[at] for at in target)},
+        "regression": lambda target: {"score": target},
+    }[kind]
+    for target, answer in zip(task.train.targets, answers, strict=True):
+        assert all(getattr(answer, name) == value for name, value in given(target).items())
+    if kind == "multilabel":  # what is a list needs no --kind
+        assert read_task(tmp_path / f"out{suffix}", label="t").kind == kind
+
+
+def features(**of_column):
+    return {b"huggingface": json.dumps({"info": {"features": of_column}}).encode()}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_class_names_of_a_parquet_file_are_kept_in_their_order(tmp_path, wrapped):
+    feature = {"names": ["World", "Sports", "Business"], "_type": "ClassLabel"}
+    cells = [[0, 2], [2], [1]] * 4 if wrapped else [0, 2, 1] * 4
+    table = pa.table({"text": [f"text {row}" for row in range(12)], "label": cells})
+    own = {"feature": feature, "_type": "List"} if wrapped else feature
+    pq.write_table(table.replace_schema_metadata(features(label=own)), tmp_path / "news.parquet")
+    task = read_task(tmp_path / "news.parquet")
+    assert task.labels == ("World", "Sports", "Business")
+    assert set(task.train.targets) == ({(0, 2), (2,), (1,)} if wrapped else {0, 1, 2})
+
+
+@pytest.mark.parametrize("metadata", [b"{", b"[]", b'{"info": 3}', b'{"info": {"features": {"label": {"names": 3}}}}'])
+def test_damaged_names_of_classes_are_passed_over(tmp_path, metadata):
+    table = pa.table({"text": ["a", "b", "c", "d"], "label": [0, 1, 0, 1]})
+    pq.write_table(table.replace_schema_metadata({b"huggingface": metadata}), tmp_path / "t.parquet")
+    assert read_task(tmp_path / "t.parquet").labels == ("0", "1")
+
+
+def test_a_class_of_which_the_index_is_minus_one_is_missing(tmp_path):
+    table = pa.table({"text": ["a", "b", "c"], "label": [0, 1, -1]})
+    own = {"names": ["no", "yes"], "_type": "ClassLabel"}
+    pq.write_table(table.replace_schema_metadata(features(label=own)), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="the label is missing"):
+        read_task(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.tsv", "in.jsonl", "in.parquet"])
+def test_rows_out_are_rows_in(tmp_path, name):
+    write_table(tmp_path / name, ["text"], [["a"], [""], ["b"], [None], ["c"], [""]])
+    assert list(read_rows(tmp_path / name, keep_empty=True).rows.texts) == ["a", "", "b", "", "c", ""]
+    write_table(tmp_path / name, ["text", "id"], [["a", "1"], ["", ""], ["b", "2"], ["", ""]])
+    assert len(read_rows(tmp_path / name, keep_empty=True).rows) == 4
+
+
+def test_another_encoding_is_read_where_it_is_named(tmp_path):
+    content = "text,label\n" + "caf\u00e9,ja\nma\u00e7\u00e3,n\u00e3o\n" * 4
+    for encoding in ("cp1252", "utf-16"):
+        path = tmp_path / f"{encoding}.csv"
+        path.write_bytes(content.encode(encoding))
+        with pytest.raises(DataError, match=f"--encoding {encoding}"):
+            read_task(path)
+        assert read_task(path, encoding=encoding, validation=path).labels == ("ja", "n\u00e3o")
+    with pytest.raises(DataError, match="no encoding is called 'rot'"):
+        read_table(path, "rot")
+    with pytest.raises(DataError, match=r"ascii\.csv: the file is not ascii|is not ascii"):
+        read_table(path, "ascii")
+    with pytest.raises(DataError, match="no encoding is called 'base64'"):
+        read_table(path, "base64")
+    with pytest.raises(DataError, match="Parquet is no text"):
+        read_table(tmp_path / "x.parquet", "cp1252")
+
+
+def test_a_task_made_in_python_is_held_to_what_files_are():
+    with pytest.raises(DataError, match="2 texts and 1 targets"):
+        Rows(["a", "b"], targets=[0])
+    rows = Rows(["a", "b"], targets=[0, 1])
+    for labels, said in (((0, 1), "has the label 0"), (("a", " "), "has the label ' '"), ((), "has no labels")):
+        with pytest.raises(DataError, match=said):
+            Task("t", "classification", labels, "accuracy", rows, rows)
