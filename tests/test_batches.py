@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
+from polytask.tasks import tokens
 from polytask.tasks.batches import Encodings, budget_batches, collate, encode, epoch_batches
 from polytask.tasks.task import Rows
 from tests.tiny import tiny_tokenizer
@@ -76,3 +82,65 @@ def test_rows_are_cut_once_for_each_way_of_cutting() -> None:
     assert len({id(encodings.of(own, *cut)) for own in (rows, others) for cut in ways}) == 8
     numbers = [len(encodings.of(rows, *cut)) for cut in ways]
     assert numbers[0] == numbers[1] == 1 < numbers[2] < numbers[3]
+
+
+WORDS = [
+    "film",
+    "plot",
+    "unbelievably",
+    "caf\u00e9",
+    "it's",
+    "2.10",
+    "\u6f22\u5b57",
+    "na\u00efve",
+    "x" * 300,
+    "!!",
+    "a-b",
+    "\U0001f600",
+]
+
+
+def long_text(num_words: int, seed: int, space: str = " ") -> str:
+    draw = random.Random(seed)
+    return "".join(draw.choice(WORDS) + space * draw.choice((1, 1, 1, 3)) for _ in range(num_words))
+
+
+def made(kind: str) -> PreTrainedTokenizerFast:
+    """A tokenizer of this kind, trained on the words of these tests."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    if kind == "wordpiece":
+        return tiny_tokenizer()
+    if kind == "bytes":
+        own = Tokenizer(models.BPE())
+        own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special)
+    else:
+        own = Tokenizer(models.Unigram())
+        own.pre_tokenizer = pre_tokenizers.Metaspace()
+        trainer = trainers.UnigramTrainer(vocab_size=80, special_tokens=special, unk_token="[UNK]")
+    own.train_from_iterator([long_text(500, seed) for seed in range(3)], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=own, pad_token="[PAD]", unk_token="[UNK]")
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bytes", "unigram"])
+def test_a_text_far_too_long_has_the_tokens_that_it_has_as_a_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = made(kind)
+    texts = [long_text(4000, seed) for seed in range(6)]
+    texts += [" " * 30_000 + "film", "film" * 9000, "a film", long_text(900, 7, "\n")]
+    short = ["a film", long_text(120, 1), long_text(60, 2), "film" * 400, long_text(200, 3)]
+    firsts, seconds = zip(*itertools.product(short, short))
+    even = 16 + tokenizer.num_special_tokens_to_add(pair=True) % 2
+    assert sum(len(tokens.beginning(tokenizer, text, 16)) < len(text) for text in texts) >= 6
+    begun, pairs = encode(tokenizer, Rows(texts), 16), encode(tokenizer, Rows(firsts, seconds), even)
+    assert tokens.beginnings(tokenizer, short[1], short[4], even) != (short[1], short[4])
+    monkeypatch.setattr(tokens, "FAR", 10**9)
+    monkeypatch.setattr(tokens, "FAR_OF_PAIRS", 10**9)
+    assert begun == encode(tokenizer, Rows(texts), 16)
+    assert pairs == encode(tokenizer, Rows(firsts, seconds), even)
+
+
+def test_what_is_tokenized_does_not_grow_with_the_text() -> None:
+    tokenizer, text = tiny_tokenizer(), long_text(200_000, 1)
+    assert len(tokens.beginning(tokenizer, text, 16)) < 4096
+    tokenizer.truncation_side = "left"
+    assert tokens.beginning(tokenizer, text, 16) is text

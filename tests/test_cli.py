@@ -331,7 +331,10 @@ def test_predict_refuses_a_column_that_is_there_already(store: Path, tmp_path: P
         (("a text",), "no task is named. Name one with --task; the store has mood"),
         (("--task", "mood"), "there is nothing to answer"),
         (("--task", "mood", "a text", "--file", "in.csv"), "texts and a file are given"),
-        (("--task", "mood", "a text", "--output", "out.csv"), "--output, --text, --text-pair and --encoding are about a file"),
+        (
+            ("--task", "mood", "a text", "--output", "out.csv"),
+            "--output, --text, --text-pair and --encoding are about a file",
+        ),
         (("--task", "mood", "a text", "b", "--pair", "c"), "2 texts and 1 second text. Give one --pair"),
         (("--task", "mood", "--task", "spam", "a text"), "spam"),
         (("--task", "mood", ""), "the text is empty, and there is nothing to answer"),

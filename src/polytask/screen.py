@@ -6,6 +6,7 @@ On a terminal a bar moves; in a log each epoch is one line.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -33,6 +34,8 @@ MOST_COLUMNS = 10
 SHORTEST_TEXT = 24
 MOST = sys.maxsize
 LONGEST_ANSWER = 48
+SILENCE_S = 15.0
+"""A log of a training says something at least this often."""
 
 
 def terminal(*, stderr: bool = False) -> Console:
@@ -90,6 +93,7 @@ class Watch:
         self.console, self.bar = console, bar
         self.metric = ""
         self.row: Any = None
+        self.told = time.monotonic()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -100,6 +104,13 @@ class Watch:
             self.metric = f"{event.metric} {event.score:.3f}"
             if self.bar is None:
                 line = f"{event.job}: epoch {event.epoch} of {event.num_epochs}, validation {self.metric}{best}"
+                self.console.print(line, style="dim")
+        elif isinstance(event, Step) and self.bar is None:
+            if time.monotonic() - self.told >= SILENCE_S:
+                self.told = time.monotonic()
+                left = event.seconds / event.step * (event.num_steps - event.step)
+                where = f"step {event.step:,} of {event.num_steps:,}, epoch {event.epoch} of {event.num_epochs}"
+                line = f"{event.job}: {where}, loss {event.loss:.3f}, about {seconds_in_words(left)} left"
                 self.console.print(line, style="dim")
         elif isinstance(event, Step) and self.bar is not None:
             shown: dict[str, Any] = {
@@ -222,13 +233,14 @@ def trained(entry: Entry, result: Result, majority: float | None, max_length: in
     ``max_length`` is what the backbone reads of a text.
     """
     of, train = result.parameters, result.train
+    called = metric_in_words(result.validation.metric, entry.labels)
     padded = "" if "padding" not in train else f", {train['padding']:.0%} padding, {train['routing']}"
     rows: list[tuple[str, RenderableType]] = []
     if result.test is not None:
-        rows.append(("test", scored(**asdict(result.test), majority=majority)))
+        rows.append(("test", scored(**{**asdict(result.test), "metric": called}, majority=majority)))
     versus = majority if result.test is None else None
     rows += [
-        ("validation", scored(**asdict(result.validation), majority=versus)),
+        ("validation", scored(**{**asdict(result.validation), "metric": called}, majority=versus)),
         ("kept", f"epoch {result.best_epoch} of {train['epochs']}"),
         (
             "trained",
@@ -245,6 +257,11 @@ def trained(entry: Entry, result: Result, majority: float | None, max_length: in
     ]
     name = f"{entry} · {method_in_words(result.method)} on {entry.header.backbone.name}"
     return panel(f"{name} ({result.environment['dtype']}, {result.environment['device']})", rows)
+
+
+def metric_in_words(metric: str, labels: Sequence[str]) -> str:
+    """``f1 of 'spam'`` where a metric looks at one of two labels; else its name."""
+    return f"f1 of {shortened(labels[1], 24)!r}" if metric == "f1" and len(labels) == 2 else metric
 
 
 def scored(
@@ -289,8 +306,9 @@ def evaluated(
     majority: float | None,
 ) -> RenderableType:
     """The scores of an adapter on a file."""
-    rows: list[tuple[str, RenderableType]] = [("score", scored(metric, metrics[metric], num_rows, interval, majority))]
-    rows += [(name, f"{value:.3f}") for name, value in metrics.items() if name != metric]
+    called = metric_in_words(metric, entry.labels)
+    rows: list[tuple[str, RenderableType]] = [("score", scored(called, metrics[metric], num_rows, interval, majority))]
+    rows += [(metric_in_words(name, entry.labels), f"{value:.3f}") for name, value in metrics.items() if name != metric]
     return panel(f"{entry} on {file}", rows)
 
 

@@ -6,7 +6,9 @@ red line and exit code 2; an interrupt is exit code 130.
 
 from __future__ import annotations
 
+import sys
 import warnings
+from io import TextIOWrapper
 from typing import TextIO
 
 from polytask import screen
@@ -56,7 +58,10 @@ app.add_typer(
 
 
 def main() -> None:
-    """Run the command line. A warning is a note on stderr."""
+    """Run the command line. A warning is a note on stderr; what a terminal cannot show is a question mark there."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     warnings.showwarning = shown_as_note
     app()
 

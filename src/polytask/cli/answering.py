@@ -60,7 +60,7 @@ def evaluate(
     from polytask.store import Store
     from polytask.tasks.chance import interval
     from polytask.tasks.files import rows_for, table_of
-    from polytask.tasks.metrics import all_scores, fitting_metric
+    from polytask.tasks.metrics import all_scores, distinct, fitting_metric
     from polytask.tasks.report import report
 
     adapters = Store(store)
@@ -74,8 +74,9 @@ def evaluate(
     assert rows.targets is not None, "labelled rows have targets"
     frozen = loaded(backbone or entry.header.backbone.name, device, dtype)
     given = answered(frozen, adapters, entry, rows)
-    metrics = all_scores(head.kind, rows.targets, given, num_labels=len(head.labels))
-    surely = interval(name, head.kind, rows.targets, given, num_labels=len(head.labels))
+    of_labels = len(head.labels)
+    metrics = distinct(all_scores(head.kind, rows.targets, given, num_labels=of_labels), head.kind, of_labels, name)
+    surely = interval(name, head.kind, rows.targets, given, num_labels=of_labels)
     by_label = report(head.kind, head.labels, rows.targets, given)
     if confusion is not None and by_label is not None and by_label.confusion is not None:
         from polytask.paper.figures import draw_confusion

@@ -32,7 +32,7 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
         ("task", f"{header.task}, {header.head.kind}"),
         *((f"{part} score", score) for part in ("test", "validation") if (score := _score(result.get(part)))),
         ("score", "" if result.get("validation") else f"{header.metric} {header.score:.4f}"),
-        ("majority class", _share(result.get("majority"))),
+        ("majority class", f"{header.metric} {result['majority']:.4f}" if _is_number(result.get("majority")) else ""),
         ("method", f"{header.method.name} ({settings})"),
         ("backbone", f"{shown_name(of.name)}, {of.architecture}, {of.layers} layers of width {of.hidden}"),
         ("backbone's fingerprint", of.fingerprint),
@@ -141,10 +141,6 @@ def _score(given: Any) -> str:
     is_interval = isinstance(bounds, list) and len(bounds) == 2 and all(map(_is_number, bounds))
     within = f" ({bounds[0]:.4f} to {bounds[1]:.4f})" if is_interval and bounds else ""
     return f"{of.get('metric', '')} {of['score']:.4f}{within} on {of.get('rows', '?')} rows".strip()
-
-
-def _share(given: Any) -> str:
-    return f"{given:.4f} of the rows" if _is_number(given) else ""
 
 
 def _object(given: Any) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -157,6 +158,10 @@ TaskKind = Annotated[str | None, typer.Option("--kind", help="classification, mu
 TaskMetric = Annotated[
     str | None, typer.Option("--metric", help="accuracy, f1, matthews, micro_f1, pearson, span_f1, …")
 ]
+Positive = Annotated[
+    str | None,
+    typer.Option("--positive", metavar="LABEL", help="Of two labels the one f1 is about; the second unless given."),
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, … or auto.")]
 Dtype = Annotated[str, typer.Option(help="Of the frozen weights: float32, bfloat16, or auto for the faster one here.")]
 TextColumn = Annotated[str | None, typer.Option("--text", metavar="COLUMN", help="The column of texts.")]
@@ -193,8 +198,9 @@ def examples(*lines: str) -> str:
 
 
 def emit(value: object) -> None:
-    """One line of JSON on stdout."""
-    typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    """One line of JSON on stdout, with escapes where that is not UTF-8."""
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    typer.echo(json.dumps(value, ensure_ascii=not is_utf8, allow_nan=False))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,7 +40,11 @@ def tasks(
         screen.terminal().print(screen.entries(found))
     else:
         where = "" if store == "adapters" else f" --store {store}"
-        screen.terminal().print(f"There is no adapter in {store} yet.")
+        is_there = "://" in store or Path(store).is_dir()
+        missing = (
+            f"There is no adapter in {store} yet." if is_there else f"There is no folder {store}, so no adapter yet."
+        )
+        screen.terminal().print(missing, soft_wrap=True)
         screen.hint(screen.terminal(), f"polytask train your.csv --task NAME{where}")
     if problems:
         raise refused("\n".join(map(str, problems)), THEIRS)

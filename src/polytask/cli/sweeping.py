@@ -64,6 +64,7 @@ def sweep(
     label: options.LabelColumn = None,
     kind: options.TaskKind = None,
     metric: options.TaskMetric = None,
+    positive: options.Positive = None,
     drop_empty: options.DropEmpty = False,
     encoding: options.Encoding = None,
     results: Annotated[
@@ -114,6 +115,7 @@ def sweep(
     adapters = Store(store)
     columns = {"text": text, "text_pair": text_pair, "label": label}
     asked = {"name": task, **columns, "kind": kind, "metric": metric, "seed": seed, "drop_empty": drop_empty}
+    asked["positive"] = positive
     data = task_given(file, hub, validation, test, encoding, **asked)
     folder = results or str(Path("sweeps", data.name))
     before = started_with(folder)

@@ -93,6 +93,7 @@ def train(
     label: options.LabelColumn = None,
     kind: options.TaskKind = None,
     metric: options.TaskMetric = None,
+    positive: options.Positive = None,
     drop_empty: options.DropEmpty = False,
     encoding: options.Encoding = None,
     store: options.StoreFolder = "adapters",
@@ -128,6 +129,7 @@ def train(
         check_tunable(log, dry_run)
     columns = {"text": text, "text_pair": text_pair, "label": label}
     asked = {"name": task, **columns, "kind": kind, "metric": metric, "seed": seed, "drop_empty": drop_empty}
+    asked["positive"] = positive
     data = task_given(file, hub, validation, test, encoding, **asked)
     kept = Checkpoint(checkpoint or checkpoint_of(store, data.name), resumed=lambda jobs: screen.notes(err, [at(jobs)]))
     if dry_run:

@@ -24,14 +24,17 @@ MOST_LINES = 8
 
 def trial_in_words(trial: Trial) -> str:
     """``CoLA · houlsby, size 64 · lr 1e-3, 5 epochs, seed 0``."""
+    from polytask.methods import Houlsby
     from polytask.train.grid import value_in_words
 
     method, recipe = trial.method, trial.recipe
     if not trial.has_backbone:
         settings = ", ".join(f"{name} {value_in_words(value)}" for name, value in method.items() if name != "name")
         return f"{trial.task} · TF-IDF · {settings}"
-    how = f"lr {value_in_words(recipe['lr'])}, {recipe['epochs']} epochs, seed {recipe['seed']}"
-    return f"{trial.task} · {screen.method_in_words(method)} · {how}"
+    how = f"lr {value_in_words(recipe['lr'])}, {screen.counted(recipe['epochs'], 'epoch')}, seed {recipe['seed']}"
+    spread = method.get("init_std")
+    started = "" if spread in (None, Houlsby().init_std) else f", init_std {value_in_words(spread)}"
+    return f"{trial.task} · {screen.method_in_words(method)}{started} · {how}"
 
 
 def plan_table(rows: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:

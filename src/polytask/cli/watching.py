@@ -50,6 +50,7 @@ class SideBySide:
     def __init__(self, console: Console, labels: Mapping[str, str], metric: str) -> None:
         self.console, self.metric = console, metric
         self.lines = {job: Line(label) for job, label in labels.items()}
+        self.num_told = 0
 
     def __call__(self, event: Event | Kept | Left) -> None:
         """Take note of an event."""
@@ -67,12 +68,20 @@ class SideBySide:
             line.state = "diverged"
         elif isinstance(event, Kept):
             line.state, line.score = "over" if event.run.result else "diverged", event.run.score
+            line.is_told |= line.is_open  # by a run before this one
             if event.run.result:
                 line.epoch = f"{event.run.result.train['epochs']}/{event.run.recipe.epochs}"
         else:
             line.state, line.epoch = "stopped", f"{event.epochs}/{event.num_epochs}"
         if not self.console.is_terminal and not line.is_open and not line.is_told:
             self.tell(line)
+            self.num_told += 1
+
+    def close(self) -> None:
+        """Say of a log how many lines there was no need for."""
+        before = sum(not line.is_open for line in self.lines.values()) - self.num_told
+        if before:
+            self.console.print(f"{screen.counted(before, 'run')} of {len(self.lines)} there already", style="dim")
 
     def tell(self, line: Line) -> None:
         """One line of a log."""
@@ -112,6 +121,7 @@ def side_by_side(console: Console, labels: Mapping[str, str], metric: str) -> It
     shown = SideBySide(console, labels, metric)
     if not console.is_terminal:
         yield shown
+        shown.close()
         return
     with Live(shown, console=console, transient=True, refresh_per_second=4, vertical_overflow="ellipsis"):
         yield shown

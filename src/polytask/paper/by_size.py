@@ -52,7 +52,9 @@ def draw_by_size(axes: Any, rows: Iterable[Row]) -> None:
         xs, ys = [row["trained"] for row in own], [row["score"] for row in own]
         errors = [row["sem"] or 0 for row in own]
         axes.errorbar(xs, ys, errors, fmt=style, color=COLOURS[family], label=NAMES[family], capsize=2.5, **LINE)
-        name_sizes(axes, [row["size"] for row in own], xs, [y - error for y, error in zip(ys, errors, strict=True)])
+        is_top = family == "top"
+        ends = [y + error if is_top else y - error for y, error in zip(ys, errors, strict=True)]
+        name_sizes(axes, [row["size"] for row in own], xs, ends, above=is_top)
     for row in (row for row in rows if row["method"] == "full"):
         across(axes, row["score"])
     axes.set_xscale("log")
@@ -68,9 +70,16 @@ def across(axes: Any, height: float) -> None:
     axes.axhline(height, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label=NAMES["full"], zorder=1)
 
 
-def name_sizes(axes: Any, sizes: Sequence[int | None], xs: Sequence[float], ys: Sequence[float]) -> None:
-    """The size under each point of adapters and top layers, ``ys`` being how far down it reaches."""
+def name_sizes(
+    axes: Any, sizes: Sequence[int | None], xs: Sequence[float], ys: Sequence[float], *, above: bool = False
+) -> None:
+    """The size under each point of adapters, or above each of top layers, ``ys`` being how far it reaches there."""
     for size, x, y in zip(sizes, xs, ys, strict=True):
         if size:
-            place = {"textcoords": "offset points", "xytext": (0, -5), "ha": "center", "va": "top"}
+            place = {
+                "textcoords": "offset points",
+                "xytext": (0, 5 if above else -5),
+                "ha": "center",
+                "va": "bottom" if above else "top",
+            }
             axes.annotate(str(size), (x, y), fontsize=8, color=INK, **place)

@@ -225,7 +225,7 @@ class Edition:
         epochs = sorted({n for p in self.plans for u in p.units for name, v in u.grid if name == "epochs" for n in v})
         rows, more = self.small_tasks
         passes = [f"{', '.join(map(str, epochs))} epoch{'' if list(epochs) == [1] else 's'}"] if epochs else []
-        passes += [f"{more} epochs of tasks of fewer than {rows:,} rows"] if rows else []
+        passes += [f"{more} epoch{'s' * (more != 1)} of tasks of fewer than {rows:,} rows"] if rows else []
         few, many = min(plan.seeds for plan in self.plans), max(plan.most_seeds for plan in self.plans)
         seeds = f"{few} to {many} seeds" if few < many else f"{few} seed{'s' if few > 1 else ''}"
         return [*said, f"{self.max_length} tokens{windows}", *passes, seeds]

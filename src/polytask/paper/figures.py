@@ -13,6 +13,9 @@ FORMATS = (".png", ".pdf", ".svg")
 MOST_NUMBERS = 25
 """With more labels than this the numbers would not be legible, and the shades must do."""
 
+MOST_NAMES = 100
+"""Of labels beside a matrix, in letters that can be read."""
+
 INK, MUTED, RULE = "#1f2328", "#59636e", "#d1d9e0"
 """Of letters, of what stands back, and of thin lines. A page may swap them in an SVG for its own."""
 
@@ -51,7 +54,8 @@ def draw_confusion(
 ) -> None:
     """Draw which labels are taken for which: rows are what is right, columns what was answered.
 
-    Shades are shares of the row; numbers are rows of data.
+    Shades are shares of the row, as a bar beside them says; numbers are rows of data. Of very many labels every second
+    or third is named.
 
     Raises:
         PolytaskError: as ``figure``.
@@ -60,10 +64,17 @@ def draw_confusion(
     drawn = figure(path, side + 0.8, side)
     axes = drawn.subplots()
     shares = [[count / max(1, sum(row)) for count in row] for row in confusion]
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [plain(label) for label in labels]
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), names)
+    shades = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    bar = drawn.colorbar(shades, ax=axes, shrink=0.6, pad=0.02, format=lambda share, _: f"{share:.0%}")
+    bar.set_label("share of the row's label")
+    step = -(-len(labels) // MOST_NAMES)
+    named = range(0, len(labels), step)
+    names = [plain(labels[at]) for at in named]
+    is_crowded = len(labels) > MOST_NUMBERS
+    look: dict[str, Any] = {"fontsize": 7} if is_crowded else {}
+    turned = {"rotation": 90} if is_crowded else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(named, names, **turned, **look)
+    axes.set_yticks(named, names, **look)
     axes.set_xlabel("answered")
     axes.set_ylabel("right")
     axes.set_title(plain(title, 80), fontsize=10)

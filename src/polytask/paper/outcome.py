@@ -15,14 +15,14 @@ from polytask.methods.bottleneck import Bottleneck
 from polytask.paper.editions import ABLATION
 from polytask.paper.ledger import Entry, Trial
 from polytask.paper.suites import Loaded
-from polytask.tasks.baselines import tfidf_answers
+from polytask.tasks.baselines import majority_score, tfidf_answers
 from polytask.tasks.batches import Encoded, encode
 from polytask.tasks.chance import interval
 from polytask.tasks.metrics import all_scores, score
 from polytask.tasks.task import Rows, Target, Task
 from polytask.train.job import Job, attached_to
 from polytask.train.loop import adapter_of, labels_of, predictions_of
-from polytask.train.result import Result, Score, environment, label_counts, majority_share
+from polytask.train.result import Result, Score, environment, label_counts
 
 
 def identity(backbone: Backbone) -> str:
@@ -186,7 +186,7 @@ def _result(job: Job, entry: Entry) -> Result:
         },
         validation=entry.validation,
         test=entry.test,
-        majority=majority_share(task.test or task.validation),
+        majority=majority_score(task, task.test or task.validation),
         best_epoch=job.best_epoch,
         truncated=job.train.num_truncated,
         history=job.history,

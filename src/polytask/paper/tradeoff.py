@@ -89,7 +89,8 @@ def _draw_suite(axes: Any, lines: Sequence[Row]) -> None:
             xs, low, middle, high = ([line[name] for line in own] for name in ("trained", "p20", "p50", "p80"))
             axes.fill_between(xs, low, high, color=COLOURS[family], alpha=0.18, linewidth=0)
             axes.plot(xs, middle, style, color=COLOURS[family], label=NAMES[family], **LINE)
-            name_sizes(axes, [line["size"] for line in own], xs, low)
+            is_top = family == "top"
+            name_sizes(axes, [line["size"] for line in own], xs, high if is_top else low, above=is_top)
     for line in (line for line in lines if line["method"] == "layernorm"):
         reach = [[line["p50"] - line["p20"]], [line["p80"] - line["p50"]]]
         look = {"color": COLOURS["layernorm"], "label": NAMES["layernorm"], "capsize": 2.5, **LINE}

@@ -13,13 +13,14 @@ STRENGTHS = (1.0, 10.0, 100.0)
 
 
 def majority_score(task: Task, rows: Rows) -> float | None:
-    """The task's metric where every row is given the commonest label of the training rows.
+    """The task's metric where every row is given the commonest label of the training rows, of several the first.
 
     None where there is no one label to give (regression, several labels a row) or none to compare with.
     """
     if task.kind != "classification" or not rows.targets or not task.train.targets:
         return None
-    commonest = Counter(task.train.targets).most_common(1)[0][0]
+    counts = Counter(task.train.targets)
+    commonest = max(range(len(task.labels)), key=counts.__getitem__)
     return score(task.metric, task.kind, rows.targets, [commonest] * len(rows), num_labels=len(task.labels))
 
 

@@ -15,7 +15,7 @@ from polytask.errors import DataError, RecipeError
 from polytask.noise import key_seed
 from polytask.tasks.squad import Window, windows
 from polytask.tasks.task import Rows
-from polytask.tasks.tokens import tokenize
+from polytask.tasks.tokens import beginning, beginnings, tokenize
 
 POOL = 64
 CHUNK = 4096
@@ -118,7 +118,7 @@ def encode(tokenizer: Any, rows: Rows, max_length: int, long: str = "truncate", 
     types: list[list[int]] = []
     num_truncated = 0
     for start in range(0, len(rows), CHUNK):
-        chunk = rows.take(range(start, min(start + CHUNK, len(rows))))
+        chunk = _begun(tokenizer, rows.take(range(start, min(start + CHUNK, len(rows)))), max_length)
         texts = (list(chunk.texts), None if chunk.pairs is None else list(chunk.pairs))
         cut = tokenize(tokenizer, *texts, truncation=True, max_length=max_length, **COLUMNS)
         full = [row for row, tokens in enumerate(cut["input_ids"]) if len(tokens) == max_length]
@@ -126,6 +126,14 @@ def encode(tokenizer: Any, rows: Rows, max_length: int, long: str = "truncate", 
         ids += cut["input_ids"]
         types += cut.get("token_type_ids", [])
     return Encoded(ids, types or None, num_truncated)
+
+
+def _begun(tokenizer: Any, rows: Rows, max_length: int) -> Rows:
+    """Rows with beginnings for texts that are far longer than what is read of them."""
+    if rows.pairs is None:
+        return Rows([beginning(tokenizer, text, max_length) for text in rows.texts])
+    begun = [beginnings(tokenizer, text, pair, max_length) for text, pair in zip(rows.texts, rows.pairs)]
+    return Rows([text for text, _ in begun], [pair for _, pair in begun])
 
 
 class Encodings:

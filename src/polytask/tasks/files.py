@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from polytask.errors import DataError, UnknownName
 from polytask.tasks import remarks
 from polytask.tasks.columns import ROLES, Roles, find_roles, find_span_roles
-from polytask.tasks.labels import check_variety, infer_kind, is_empty, meant, names_in, spelled
+from polytask.tasks.labels import check_variety, infer_kind, is_empty, meant, names_in, positive_last, spelled
 from polytask.tasks.metrics import default_metric, fitting_metric
 from polytask.tasks.source import Source
 from polytask.tasks.splits import hold_out, hold_out_groups
@@ -40,6 +40,7 @@ class Asked:
     seed: int = 0
     validation_share: float = 0.1
     drop_empty: bool = False
+    positive: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def read_task(
     validation_share: float = 0.1,
     drop_empty: bool = False,
     encoding: str | None = None,
+    positive: str | None = None,
 ) -> Task:
     """Read a task from a CSV, TSV, JSON lines or Parquet file, or a task of spans from SQuAD's JSON.
 
@@ -91,6 +93,7 @@ def read_task(
         validation_share: the part of the rows that is held out (``polytask.tasks.splits``), at most 2,000 rows.
         drop_empty: leave out rows without a text or a label, instead of refusing them.
         encoding: what text files are written in, ``cp1252`` say; by default UTF-8.
+        positive: of two labels the one that the metric ``f1`` is about, which gets the index 1; by default the second.
 
     Raises:
         DataError: the data cannot be used; the message says where and why.
@@ -103,7 +106,7 @@ def read_task(
         source,
         None if validation is None else table_of(validation, kind, encoding=encoding),
         None if test is None else table_of(test, kind, encoding=encoding),
-        Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty),
+        Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty, positive),
     )
 
 
@@ -201,6 +204,8 @@ def task_from_tables(
     source = complete(train)
     known = () if kind in ("regression", "span") else tuple(train.classes.get(source.label.name, ()))
     labels = known or names_in(meant(source.label, kind), kind)
+    if asked.positive is not None:
+        labels = positive_last(labels, kind, asked.positive)
     given = source.labelled(kind, labels)
     assert given.targets is not None
     if kind != "span":
@@ -214,6 +219,8 @@ def task_from_tables(
 
     if asked.kind is None:
         notes += remarks.on_kind(source.label, kind, labels, given.targets)
+    if asked.positive is None:
+        notes += remarks.on_positive(metric, labels)
     notes += remarks.on_labels(source.label, kind, labels, given.targets) + remarks.on_texts(given)
     notes += remarks.on_overlap(train_rows, validation_rows, "validation")
     notes += [] if test_rows is None else remarks.on_overlap(train_rows, test_rows, "test")

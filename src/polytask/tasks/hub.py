@@ -33,6 +33,7 @@ def read_hub(
     seed: int = 0,
     validation_share: float = 0.1,
     drop_empty: bool = False,
+    positive: str | None = None,
 ) -> Task:
     """Read a task from the hub, or from a folder that ``datasets`` can read.
 
@@ -71,7 +72,7 @@ def read_hub(
         train,
         labelled(_VALIDATION),
         labelled(_TEST),
-        Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty),
+        Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty, positive),
         notes,
     )
 

@@ -191,6 +191,23 @@ def in_order(names: set[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
+def positive_last(labels: Sequence[str], kind: Kind, positive: str) -> tuple[str, ...]:
+    """The two labels of a task with this one at index 1.
+
+    Raises:
+        DataError: it is none of two labels.
+    """
+    if kind != "classification" or len(labels) != 2:
+        what = f"{len(labels)} labels" if kind == "classification" else f"no two labels: it is of the kind {kind}"
+        raise DataError(f"one of two labels can be positive, and this task has {what}", fix="Leave out --positive")
+    name = positive.strip()
+    if name not in labels:
+        name = {_meaning(label): label for label in labels}.get(_meaning(name), name)
+    if name not in labels:
+        raise DataError(f"--positive {positive!r} is no label of this task", fix=f"Its labels are: {', '.join(labels)}")
+    return (labels[1 - labels.index(name)], name)
+
+
 def targets_of(column: Column, kind: Kind, labels: Sequence[str]) -> list[Target]:
     """What each row should be answered with: an index into ``labels``, a tuple of them, or a number.
 

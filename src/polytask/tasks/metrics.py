@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import statistics
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,6 +183,18 @@ def all_scores(
 ) -> dict[str, float]:
     """The score by every metric that fits this kind, the default first. Arguments as for ``score``."""
     return {name: score(name, kind, targets, predictions, num_labels=num_labels) for name in metrics_for(kind)}
+
+
+def distinct(metrics: Mapping[str, float], kind: Kind, num_labels: int, metric: str) -> dict[str, float]:
+    """Every number once, ``metric`` under its own name.
+
+    In a classification micro F1 is accuracy; ``f1`` of more than two labels is ``macro_f1``.
+    """
+    twins = (
+        {"micro_f1": "accuracy", **({"f1": "macro_f1"} if num_labels > 2 else {})} if kind == "classification" else {}
+    )
+    doubles = {twins[name] if name == metric else name for name in twins}
+    return {name: value for name, value in metrics.items() if name not in doubles or name == metric}
 
 
 def _averaged_f1(targets: Sequence[Target], predictions: Sequence[Target], num_labels: int, average: str) -> float:

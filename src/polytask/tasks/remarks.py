@@ -70,6 +70,13 @@ def _on_whole_numbers(column: Column, labels: Sequence[str]) -> list[str]:
     return [f"{what} are taken for classes without an order. {_IF_SCORES}"]
 
 
+def on_positive(metric: str, labels: Sequence[str]) -> list[str]:
+    """Which label an F1 is about that looks at one of two."""
+    if metric != "f1" or len(labels) != 2:
+        return []
+    return [f"f1 is that of the label {labels[1]!r}, the second of two. To have it of {labels[0]!r}: --positive"]
+
+
 def on_labels(column: Column, kind: Kind, labels: Sequence[str], targets: Sequence[Target]) -> list[str]:
     """Labels that may be one label spelled in two ways, or no label at all."""
     notes = []

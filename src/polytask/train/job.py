@@ -164,10 +164,7 @@ class Job:
     def update(self, loss: float, rows: Sequence[int]) -> None:
         """Take the step that the gradients call for; a loss that is no number ends the job with ``failure``."""
         if not math.isfinite(loss):
-            self.failure = RecipeError(
-                f"training {self.name!r} diverged at step {self.step + 1} of {self.num_steps} (loss {loss}). "
-                f"Lower the learning rate, which is {self.recipe.lr}"
-            )
+            self.failure = self._diverged(self.step + 1, f"loss {loss}")
             return
         self.lr = (self.recipe.lr or 0.0) * linear_schedule(self.step, self.num_steps, self.recipe.warmup)
         self.optimizer.step(self.lr)
@@ -175,8 +172,20 @@ class Job:
         self.loss_sum += loss
         self.num_tokens += sum(len(self.train.ids[row]) for row in rows)
 
+    def _diverged(self, step: int, sign: str) -> RecipeError:
+        return RecipeError(
+            f"training {self.name!r} diverged at step {step} of {self.num_steps} ({sign}). "
+            f"Lower the learning rate, which is {self.recipe.lr}"
+        )
+
     def record(self, score: float) -> bool:
-        """Note the validation score after an epoch; whether it is the best so far (and kept)."""
+        """Note the validation score after an epoch; whether it is the best so far (and kept).
+
+        Parameters that are no numbers end the job with ``failure``: the step's loss was before they were.
+        """
+        if not torch.isfinite(self.optimizer.flat).all():
+            self.failure = self._diverged(self.step, "its parameters are no numbers")
+            return False
         self.history.append({"epoch": self.epoch, "score": score, "loss": self.loss_sum / self.steps_an_epoch})
         self.loss_sum = 0.0
         is_best = score > self.best_score

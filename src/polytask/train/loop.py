@@ -30,6 +30,7 @@ from polytask.methods import described
 from polytask.predict import scores_of
 from polytask.prefix import entering
 from polytask.routing import Route
+from polytask.tasks.baselines import majority_score
 from polytask.tasks.batches import Encoded, collate
 from polytask.tasks.chance import interval
 from polytask.tasks.metrics import score
@@ -37,7 +38,7 @@ from polytask.tasks.task import Rows, Target, Task
 from polytask.train.checkpoint import Checkpoint
 from polytask.train.job import Job, attached_to
 from polytask.train.recipe import Recipe
-from polytask.train.result import Result, Score, environment, label_counts, majority_share, versions
+from polytask.train.result import Result, Score, environment, label_counts, versions
 
 
 @dataclass(frozen=True)
@@ -379,7 +380,7 @@ def finished(backbone: Backbone, job: Job, *, with_test: bool = True) -> tuple[A
         },
         validation=surely_scored(backbone, job, task.validation, job.validation, job.best_score),
         test=test,
-        majority=majority_share(task.test or task.validation),
+        majority=majority_score(task, task.test or task.validation),
         best_epoch=job.best_epoch,
         truncated=job.train.num_truncated,
         history=job.history,

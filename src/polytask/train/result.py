@@ -16,7 +16,7 @@ import transformers
 
 from polytask.errors import RecipeError
 from polytask.schema import checked, to_json
-from polytask.tasks.task import Rows, Task
+from polytask.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Result:
             with those of other jobs, else ``looped``).
         validation: of the epoch that was kept, the ``best_epoch``.
         test: None where there are no test rows, or they were left to better runs (``sweep``).
-        majority: the share of the commonest label in the rows that ``test`` (or else ``validation``) is about.
+        majority: the metric where each of the rows that ``test`` (or else ``validation``) is about is given the
+            commonest label of the training rows (``polytask.tasks.baselines.majority_score``).
         truncated: training texts longer than the limit.
         history: ``epoch``, ``score`` and mean ``loss`` of each epoch.
         label_counts: training rows of each label.
@@ -83,13 +84,6 @@ class Result:
         given = checked(cls, values, "a result", RecipeError, may_lack_defaults=True)
         scores = {name: given[name] and Score.from_json(given[name]) for name in ("validation", "test")}
         return cls(**{**given, **scores})
-
-
-def majority_share(rows: Rows | None) -> float | None:
-    """How often the commonest label stands in ``rows``; None where there are no labels to count."""
-    if rows is None or not rows.targets or not isinstance(rows.targets[0], int):
-        return None
-    return Counter(rows.targets).most_common(1)[0][1] / len(rows)
 
 
 def label_counts(task: Task) -> dict[str, int]:

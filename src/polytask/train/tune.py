@@ -225,7 +225,11 @@ def _why(trials: Sequence[Trial], result: Result, num_epochs: int) -> str:
     if others:
         following = max(others, key=lambda trial: trial.score or 0.0)
         had = "had the same at a higher training loss" if following.score == of.score else f"had {following.score:.3f}"
-        stopped = f" after {following.epochs} of {num_epochs} epochs" if following.epochs < num_epochs else ""
+        stopped = (
+            f" after {following.epochs} of {num_epochs} epoch{'s' * (num_epochs != 1)}"
+            if following.epochs < num_epochs
+            else ""
+        )
         said += f"; the next best, {following.name}, {had}{stopped}"
     diverged = len(trials) - 1 - len(others)
     return said + (f"; {diverged} of {len(trials)} settings diverged" if diverged else "")
