@@ -109,3 +109,9 @@ def test_json_has_the_rates_and_the_ratios(tiny_bert_folder: Path) -> None:
 def test_unknown_texts_and_impossible_threads_are_refused() -> None:
     assert "sst2" in refused("bench", "--texts", "sst3")
     assert "cores" in refused("bench", "--threads", 0)
+
+
+def test_rounds_that_would_take_twice_their_time_end_before_there_are_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 30))
+    monkeypatch.setattr(turns.time, "perf_counter", lambda: float(next(clock)))
+    assert len(turns.within({"slow": lambda: None}, 20.0)) == 1

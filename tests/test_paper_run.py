@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from polytask.backbones import Backbone, load_backbone
 from polytask.errors import DataError
 from polytask.launch import local
 from polytask.launch import ray as on_ray
-from polytask.paper import squad_size
+from polytask.paper import cost, squad_size
 from polytask.paper.again import again
 from polytask.paper.claims import Claims
 from polytask.paper.cost import Costs, fitted
@@ -31,8 +32,9 @@ from polytask.paper.ledger import Entry
 from polytask.paper.run import best_adapters, missing, packs, run
 from polytask.paper.suites import read
 from polytask.paper.work import UNDER_WAY, adapter_path
+from polytask.predict import scores_of
 from polytask.train.job import Job
-from polytask.train.loop import Step, train
+from polytask.train.loop import Step, step, train
 from polytask.train.recipe import Recipe
 from tests.papers import ADAPTERS, FULL, TINY, TOP, keys_of, ledger_of, place_of, run_all, write_data, write_squad
 from tests.test_glue import mnli
@@ -428,3 +430,30 @@ def test_timing_trains_nothing(folder: Path, backbone: Backbone) -> None:
         Costs(backbone, str(folder / "data")).seconds(trial)
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.model.state_dict().items())
     assert not (folder / "results").exists()
+
+
+def test_a_step_beside_another_process_does_not_change_a_plan(
+    folder: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of five timed steps one takes a thousand times as long: the clock stands still but in steps and answers."""
+    trial = next(trial for trial in all_trials(TINY) if trial.method["name"] == "houlsby")
+
+    def planned(*slow: int) -> float:
+        clock, count = [0.0], itertools.count()
+
+        def stepped(*given: Any) -> Any:
+            clock[0] += 1000.0 if next(count) in slow else 1.0
+            return step(*given)
+
+        def answered(*given: Any) -> Any:
+            clock[0] += 1.0
+            return scores_of(*given)
+
+        monkeypatch.setattr(cost, "step", stepped)
+        monkeypatch.setattr(cost, "scores_of", answered)
+        monkeypatch.setattr(cost.time, "perf_counter", lambda: clock[0])
+        return Costs(backbone, str(folder / "data")).seconds(trial)
+
+    usual = planned()
+    assert planned(2) < 1.5 * usual
+    assert planned(*range(1, 6)) > 100 * usual

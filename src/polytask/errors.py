@@ -50,11 +50,11 @@ class UnknownName(PolytaskError):
     polytask.errors.UnknownName: no method called 'hulsby'. Did you mean 'houlsby'? There are: houlsby, lora
     """
 
-    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, what: str, name: str, known: Iterable[str], where: str = "") -> None:
         known = list(known)
         near = nearest(name, known)
         guess = "" if near is None else f" Did you mean {near!r}?"
-        there = f" There are: {', '.join(known)}" if known else f" There is no {what} yet"
+        there = f" There are: {', '.join(known)}" if known else f" There is no {what}{where} yet"
         super().__init__(f"no {what} called {name!r}.{guess}{there}")
 
 

@@ -166,7 +166,7 @@ class Store:
         """
         numbers = self._numbers(plain_name(task, error=StoreError))
         if not numbers:
-            raise NoSuchAdapter("adapter", task, self.tasks())
+            raise NoSuchAdapter("adapter", task, self.tasks(), f" in {self._files.path()}")
         return numbers
 
     def alias(self, name: str, alias: str) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from statistics import fmean, median
 
 LEAST = 3
+GRACE_S = 10.0
+"""So long may the least rounds take, whatever there is for them."""
 Run = Callable[[], object]
 
 
@@ -33,12 +35,15 @@ def alternated(runs: Mapping[str, Run], num_rounds: int) -> dict[str, float]:
 def within(
     runs: Mapping[str, Run], seconds: float, told: Callable[[], object] = lambda: None
 ) -> list[dict[str, float]]:
-    """The rounds that fit ``seconds``, three at least."""
+    """The rounds that fit ``seconds``, three at least, unless they would take more than twice as long: then one."""
     taken: list[dict[str, float]] = []
+    started = time.perf_counter()
     for one in rounds(runs, told):
         taken.append(one)
         totals = [sum(each.values()) for each in taken]
         if len(taken) >= LEAST and sum(totals) + fmean(totals) > seconds:
+            break
+        if time.perf_counter() - started > max(2 * seconds, GRACE_S):
             break
     return taken
 

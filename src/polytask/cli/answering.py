@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,7 @@ from polytask.cli import options
 from polytask.cli.options import THEIRS, app, emit, examples, loaded, refused, working
 from polytask.cli.reading import columns_of
 from polytask.errors import DataError, PolytaskError, UnknownName
+from polytask.tasks.labels import is_number
 from polytask.tasks.task import Answer
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ def predict(
         source = read_rows(table, **columns, kind=of_spans, drop_empty=drop_empty, keep_empty=True)
         asked = source.rows
         check_output(file, output, source, kinds)
+    check_taken(entries, texts_of(asked))
     frozen = loaded(name, device, dtype)
     together = MultiTask(frozen, adapters)
     with working(f"answering {screen.counted(len(asked), 'text')}"):
@@ -163,6 +165,7 @@ def predict(
     screen.notes(screen.terminal(stderr=True), missing)
     if source is not None and output is not None:
         write(output, source, answers)
+        screen.notes(screen.terminal(stderr=True), formulas(output, entries.values()))
     if as_json:
         for row in range(len(asked)):
             for column in answers.values():
@@ -178,6 +181,19 @@ def predict(
     if len(asked) > SHOWN_ROWS:
         out.print(f"… and {screen.counted(len(asked) - SHOWN_ROWS, 'more row')}. Write them all with --output FILE")
     end_with(missing, on_error)
+
+
+def formulas(output: str, entries: Iterable[Entry]) -> list[str]:
+    """Labels that a spreadsheet would take for formulas; they are written as they are, to be read again."""
+    names = [
+        label for entry in entries for label in entry.labels if label[:1] in ("=", "+", "-", "@") and len(label) > 1
+    ]
+    odd = [label for label in names if not is_number(label)]
+    if not odd or not output.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
+        return []
+    return [
+        f"a spreadsheet takes labels such as {screen.shortened(odd[0], 40)!r} for formulas; .jsonl and .parquet do not"
+    ]
 
 
 def missing_texts(source: FileRows, predictions: Sequence[Prediction]) -> list[str]:
@@ -211,6 +227,20 @@ def answered(frozen: Backbone, adapters: Store, entry: Entry, rows: Rows) -> lis
     with working(f"answering {screen.counted(len(rows), 'text')}"):
         predictions = MultiTask(frozen, adapters).predict(texts_of(rows), str(entry))
     return [target_of(prediction, entry.labels) for prediction in predictions]
+
+
+def check_taken(entries: Mapping[str, Entry], texts: Sequence[Any]) -> None:
+    """Refuse, before anything is loaded, texts that a task does not take."""
+    from polytask.predict import check_inputs
+
+    takes = {reference: entry.header.takes for reference, entry in entries.items()}
+    known = {takes[reference] == "single" for reference in takes if takes[reference] is not None}
+    if len(known) > 1:
+        single = ", ".join(reference for reference, of in takes.items() if of == "single")
+        paired = ", ".join(reference for reference, of in takes.items() if of not in (None, "single"))
+        raise DataError(f"{single} takes single texts and {paired} takes pairs", fix="Ask them separately")
+    for reference, of in takes.items():
+        check_inputs(texts, [reference] * len(texts), [reference] * len(texts), [of] * len(texts))
 
 
 def tasks_asked(given: Sequence[str] | None, adapters: Store) -> list[str]:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from polytask import screen
 from polytask.cli import options
-from polytask.cli.options import app, emit, examples, loaded
+from polytask.cli.options import INTERRUPTED, app, emit, examples, loaded, refused
 from polytask.errors import RecipeError, UnknownName
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def bench(
     with options.working("loading torch and transformers"):
         import torch
 
+        from polytask.bench.answering import Answered
+        from polytask.bench.training import Trained
         from polytask.bench.work import TEXTS
         from polytask.train.result import environment
 
@@ -67,9 +69,21 @@ def bench(
     if threads is not None:
         torch.set_num_threads(threads)
     frozen = loaded(backbone, device, dtype)
-    with moving(seconds, started) as told, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of other libraries, about themselves
-        trained, answered, missing = measured(frozen, kinds, seconds - (time.perf_counter() - started), told)
+    trained: list[Trained] = []
+    answered: list[Answered] = []
+    missing: dict[str, str] = {}
+    is_whole = True
+    try:
+        with moving(seconds, started) as told, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other libraries, about themselves
+            left = seconds - (time.perf_counter() - started)
+            for part in measured(frozen, kinds, left, missing, told):
+                trained += [rate for rate in part if isinstance(rate, Trained)]
+                answered += [rate for rate in part if isinstance(rate, Answered)]
+    except KeyboardInterrupt:
+        if not trained:
+            raise
+        is_whole = False
     where = environment(frozen.device, frozen.dtype)
     where["versions"] |= versions({rate.library for rate in trained} - {"polytask"})
     if as_json:
@@ -81,23 +95,36 @@ def bench(
                 "training": [{**asdict(rate), "ours_over_this": ratios(rate, trained)} for rate in trained],
                 "answering": [{**asdict(rate), "mixed_over_this": over(rate, answered)} for rate in answered],
                 "not_measured": missing,
+                "is_whole": is_whole,
             }
         )
+        end(is_whole)
         return
     out = screen.terminal()
-    for kind in kinds:
+    for kind in dict.fromkeys(rate.texts for rate in trained):
         out.print(training_table(kind, trained))
-    out.print(answering_table(kinds, answered))
+    if answered:
+        out.print(answering_table(list(dict.fromkeys(rate.texts for rate in answered)), answered))
     out.print(READING, style="dim")
     for library, reason in missing.items():
         out.print(f"{library} was not measured: {reason}.", style="dim")
     out.print(described(frozen, where, time.perf_counter() - started), style="dim")
+    end(is_whole)
+
+
+def end(is_whole: bool) -> None:
+    """Say that there would have been more."""
+    if not is_whole:
+        raise refused("interrupted: these are the parts that were over", INTERRUPTED)
 
 
 def measured(
-    backbone: Backbone, kinds: Sequence[str], seconds: float, told: Callable[[str], None]
-) -> tuple[list[Trained], list[Answered], dict[str, str]]:
-    """Everything, in about so many seconds; long texts get more of them than short ones."""
+    backbone: Backbone, kinds: Sequence[str], seconds: float, missing: dict[str, str], told: Callable[[str], None]
+) -> Iterator[Sequence[Trained | Answered]]:
+    """A part after the other, in about so many seconds, twice as many at most; long texts get more than short ones.
+
+    What cannot be measured goes into ``missing``.
+    """
     from polytask.bench.answering import answering_rates
     from polytask.bench.training import Others, training_rates
     from polytask.bench.work import TEXTS
@@ -105,17 +132,16 @@ def measured(
     started = time.perf_counter()
     told("loading the others")
     others = Others(backbone)
+    missing |= others.missing
     left = seconds - (time.perf_counter() - started)
     means = {kind: sum(TEXTS[kind].vigintiles) for kind in kinds}
     shares = {kind: 0.5 * (1 / len(kinds) + mean / sum(means.values())) for kind, mean in means.items()}
-    trained, answered = [], []
     for kind in kinds:
         own = left * (1 - FOR_ANSWERING) * shares[kind]
-        trained += training_rates(backbone, others, kind, own, partial(told, f"training, {kind}"))
+        yield training_rates(backbone, others, kind, own, partial(told, f"training, {kind}"))
     for kind in kinds:
         own = left * FOR_ANSWERING * shares[kind]
-        answered += answering_rates(backbone, kind, own, partial(told, f"answering, {kind}"))
-    return trained, answered, others.missing
+        yield answering_rates(backbone, kind, own, partial(told, f"answering, {kind}"))
 
 
 def ratios(rate: Trained, trained: Sequence[Trained]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from polytask import screen
 from polytask.cli import options
 from polytask.cli.options import GIVEN, INTERRUPTED, emit, examples, loaded, refused, working
-from polytask.cli.trials import again_table, following, plan_table, trial_in_words
+from polytask.cli.trials import again_table, following, part_table, plan_table, trial_in_words
 from polytask.errors import DataError, PolytaskError, UnknownName
 
 if TYPE_CHECKING:
@@ -386,43 +386,80 @@ def within(request: Request, budget: float | None) -> tuple[Request, list[str]]:
 
 
 def planned(request: Request, budget: float | None, as_json: bool) -> None:
-    """Print what would be run, an exhibit a line."""
-    from polytask.paper.editions import identity, trials
+    """Print what would be run: a part a line where the edition has parts, and an exhibit a line."""
+    from polytask.paper.cost import correction
+    from polytask.paper.editions import in_parts, trials
     from polytask.paper.run import missing
 
     request, cut = within(request, budget)
-    key_of = {identity(trial): key for key, trial in request.trials.items()}
     left = missing(request.trials, request.ledger)
-    rows: list[dict[str, Any]] = []
-    counted: set[str] = set()
     with working("timing some steps of every method"):
         costs = request.costs()
-        for one in request.asked.plans:
-            keys = list(dict.fromkeys(key_of[identity(trial)] for trial in trials(request.asked, one.exhibit)))
-            todo = [left[key] for key in keys if key in left and key not in counted]
-            rows.append(
-                {
-                    "exhibit": one.exhibit,
-                    "tasks": len(one.tasks),
-                    "methods": len({request.trials[key].method["name"] for key in keys}),
-                    "settings": one.num_settings,
-                    "seeds": one.seeds,
-                    "trials": len(keys),
-                    "done": sum(key not in left for key in keys),
-                    "shared": sum(key in left and key in counted for key in keys),
-                    "to_run": len(todo),
-                    "tokens": sum(map(costs.tokens, todo)),
-                    "seconds": sum(map(costs.seconds, todo)),
-                }
+        costs.measure(request.trials.values())
+        of_here = [request.ledger.read(key) for key in request.trials if key not in left]
+        factor, num_done = correction(costs, [e for e in of_here if e.environment["hardware"] == hardware(request)])
+        exhibits = {one.exhibit: (one, list(trials(request.asked, one.exhibit))) for one in request.asked.plans}
+        rows = [
+            {"exhibit": name, "tasks": len(one.tasks), "settings": one.num_settings, "seeds": one.most_seeds, **own}
+            for (name, (one, _)), own in zip(
+                exhibits.items(), shares(request, costs, factor, [own for _, own in exhibits.values()])
             )
-            counted |= set(keys)
+        ]
+        parts = {} if not request.edition.parts else in_parts(request.asked)
+        by_part = [
+            {"part": name, **own} for name, own in zip(parts, shares(request, costs, factor, list(parts.values())))
+        ]
     total = {name: sum(row[name] for row in rows) for name in ("to_run", "tokens", "seconds")}
+    total["seconds_range"] = [sum(row["seconds_range"][at] for row in rows) for at in (0, 1)]
     if as_json:
-        about = {"edition": request.edition.name, "caps": request.edition.caps(), "cut": cut}
-        emit({**about, "absent": list(request.absent), "exhibits": rows, "trials": len(request.trials), **total})
+        about: dict[str, Any] = {"edition": request.edition.name, "caps": request.edition.caps(), "cut": cut}
+        about |= {"corrected_by": factor, "trials_done": num_done}
+        listed = {"exhibits": rows, "parts": by_part, "trials": len(request.trials)}
+        emit({**about, "absent": list(request.absent), **listed, **total})
         return
     say_what(screen.terminal(stderr=True), request, cut)
+    if factor != 1:
+        done = screen.counted(num_done, "trial")
+        screen.notes(
+            screen.terminal(stderr=True), [f"{done} done took {factor:.1f} times as long as timed now; so counted"]
+        )
+    if by_part:
+        screen.terminal().print(part_table(by_part))
     screen.terminal().print(plan_table(rows, total))
+
+
+def hardware(request: Request) -> str:
+    """What the trials would run on."""
+    from polytask.train.result import environment
+
+    return str(environment(request.backbone.device, request.backbone.dtype)["hardware"])
+
+
+def shares(
+    request: Request, costs: Costs, factor: float, groups: Sequence[Sequence[Trial]]
+) -> Iterator[dict[str, Any]]:
+    """What each group of trials has to run, those aside that an earlier one has."""
+    from polytask.paper.editions import identity
+    from polytask.paper.run import missing
+
+    key_of = {identity(trial): key for key, trial in request.trials.items()}
+    left = missing(request.trials, request.ledger)
+    counted: set[str] = set()
+    for group in groups:
+        keys = list(dict.fromkeys(key_of[identity(trial)] for trial in group))
+        todo = [left[key] for key in keys if key in left and key not in counted]
+        low, middle, high = (factor * sum(costs.seconds(trial, at) for trial in todo) for at in (0.25, 0.5, 0.75))
+        yield {
+            "methods": len({request.trials[key].method["name"] for key in keys}),
+            "trials": len(keys),
+            "done": sum(key not in left for key in keys),
+            "shared": sum(key in left and key in counted for key in keys),
+            "to_run": len(todo),
+            "tokens": sum(map(costs.tokens, todo)),
+            "seconds": middle,
+            "seconds_range": [low, high],
+        }
+        counted |= set(keys)
 
 
 def say_what(console: Any, request: Request, cut: list[str]) -> None:
@@ -435,6 +472,11 @@ def say_what(console: Any, request: Request, cut: list[str]) -> None:
         style="dim",
     )
     remarks = [f"cut to fit the budget: {line}" for line in cut]
+    made = {str(request.ledger.read(key).environment["dtype"]) for key in request.trials if key in request.ledger}
+    if other := sorted(made - {place.dtype}):
+        remarks.append(
+            f"entries made in {' and '.join(other)} are there and are taken as they are, not run in {place.dtype}"
+        )
     if request.absent:
         remarks.append(f"not {where}, and left out: {', '.join(request.absent)}")
     screen.notes(console, remarks)

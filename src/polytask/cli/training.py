@@ -260,14 +260,17 @@ def at(jobs: Sequence[Job]) -> str:
 
 
 def stored_already(adapters: Store, adapter: Adapter) -> Entry | None:
-    """The latest version of the task if it is this adapter: a run that was killed after it had stored it."""
+    """The version of the task that is this adapter: of a run that was killed after it had stored it."""
+    task = adapter.header.task
     try:
-        latest = adapters.get(adapter.header.task)
-        entry = adapters.entry(adapter.header.task)
+        versions = [f"{task}@{version}" for version in reversed(adapters.versions(task))]
     except NoSuchAdapter:
         return None
-    is_same = latest.tensor_digest == adapter.tensor_digest and latest.header.recipe == adapter.header.recipe
-    return entry if is_same else None
+    for name in versions:
+        stored = adapters.get(name)
+        if stored.tensor_digest == adapter.tensor_digest and stored.header.recipe == adapter.header.recipe:
+            return adapters.entry(name)
+    return None
 
 
 def clear(kept: Checkpoint) -> None:

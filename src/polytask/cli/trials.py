@@ -49,6 +49,15 @@ def plan_table(rows: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> T
     return table
 
 
+def part_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """One line a part; what two parts share stands in the first."""
+    names = ("trials", "done", "to run", "tokens", "time")
+    table = screen.grid("part", *names, right=names)
+    for row in rows:
+        table.add_row(row["part"], str(row["trials"]), str(row["done"]), *_cost(row))
+    return table
+
+
 def again_table(splits: Mapping[str, tuple[Score | None, Score | None]]) -> Table:
     """The scores of an entry beside those of its trial run again."""
     names = ("in the results", "run again", "difference")
@@ -64,7 +73,9 @@ def again_table(splits: Mapping[str, tuple[Score | None, Score | None]]) -> Tabl
 
 def _cost(row: Mapping[str, Any]) -> list[str]:
     tokens = f"{row['tokens'] / 1e6:,.1f} M"
-    return [f"{row['to_run']:,}", tokens, screen.seconds_in_words(row["seconds"])]
+    low, high = map(screen.seconds_in_words, row["seconds_range"])
+    within = "" if low == high else f" ({low} to {high})"
+    return [f"{row['to_run']:,}", tokens, screen.seconds_in_words(row["seconds"]) + within]
 
 
 class Following:

@@ -67,8 +67,8 @@ class SideBySide:
         elif isinstance(event, Failed):
             line.state = "diverged"
         elif isinstance(event, Kept):
+            line.is_told |= line.state == "waiting"  # a sweep before this one ran it
             line.state, line.score = "over" if event.run.result else "diverged", event.run.score
-            line.is_told |= line.is_open  # by a run before this one
             if event.run.result:
                 line.epoch = f"{event.run.result.train['epochs']}/{event.run.recipe.epochs}"
         else:

@@ -1,15 +1,16 @@
 """What an edition would cost, and what of it fits a budget.
 
 Tokens follow from the lengths of some of each task's texts. Seconds follow from a short calibration: a few steps of
-each method on the backbone as it is here, and a pass over some texts, several times in turns. The median is taken,
-because a process beside this one makes single measurements several times too long. Nothing is kept of it.
+each method on the backbone as it is here, and a pass over some texts, several times, all methods in turns. The median
+is taken, because a process beside this one makes single measurements several times too long. Trials that are
+done correct it. Nothing is kept of it.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from polytask.backbones import Backbone
 from polytask.methods import Replacement
 from polytask.paper import outcome
 from polytask.paper.editions import ABLATION, Edition, all_trials, cuts, identity, without_task
-from polytask.paper.ledger import Trial
+from polytask.paper.ledger import Entry, Trial
 from polytask.paper.suites import drawn
 from polytask.paper.work import loaded, rows_of
 from polytask.predict import scores_of
@@ -35,6 +36,9 @@ STEPS = 5
 
 TOGETHER = 4
 """Trials whose steps are timed together, as they train together."""
+
+FEWEST = 5
+"""So many trials that are done tell how long the others take."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Costs:
     data: str | None
     jobs: int = TOGETHER
     _seen: dict[Any, _Counts] = field(default_factory=dict)
-    _speeds: dict[Any, tuple[float, float]] = field(default_factory=dict)
+    _speeds: dict[Any, tuple[list[float], list[float]]] = field(default_factory=dict)
 
     def tokens(self, trial: Trial) -> int:
         """Of all epochs, without padding; 0 where words are only counted."""
@@ -69,16 +73,35 @@ class Costs:
         counts = self._counts(trial)
         return round(counts.length * counts.train * int(trial.recipe["epochs"]))
 
-    def seconds(self, trial: Trial) -> float:
-        """Of training, validation after every epoch, the test, and what is measured besides."""
+    def seconds(self, trial: Trial, share: float = 0.5) -> float:
+        """Of training, validation after every epoch, the test, and what is measured besides.
+
+        ``share`` of the measurements were quicker: 0.5 is the median.
+        """
         counts = self._counts(trial)
-        train_s, answer_s = self._speed(trial)
+        train_s, answer_s = (_quantile(taken, share) for taken in self._speed(trial))
         if not trial.has_backbone:
             return train_s * counts.train * counts.labels
         layers = self.backbone.num_layers
         passes = 1 + (layers * (layers + 1) // 2 + 1 if ABLATION in trial.measures else 0)
         answered = counts.length * (counts.test * passes + counts.validation * (int(trial.recipe["epochs"]) + 1))
         return self.tokens(trial) * train_s + answered * answer_s
+
+    def measure(self, trials: Iterable[Trial]) -> None:
+        """Time what these trials need and was not timed before: all methods in turns, so that all meet the same."""
+        new = {key: trial for trial in trials if (key := _kind(trial)) not in self._speeds}
+        runs = {key: self._prepared(trial) for key, trial in new.items() if trial.has_backbone}
+        for key, trial in new.items():
+            if not trial.has_backbone:
+                words = _words_seconds(trial, loaded(rows_of(trial), self.data).task)
+                self._speeds[key] = ([words], [0.0])
+        taken: dict[Any, list[tuple[float, float]]] = {key: [] for key in runs}
+        for _ in range(STEPS):
+            for key, jobs in runs.items():
+                taken[key].append(self._timed(jobs))
+        for key, own in taken.items():
+            training, answering = zip(*own)
+            self._speeds[key] = (sorted(training), sorted(answering))
 
     def _counts(self, trial: Trial) -> _Counts:
         key = (rows_of(trial), trial.recipe.get("max_length"))
@@ -94,38 +117,57 @@ class Costs:
             self._seen[key] = _Counts(length, len(task.train), len(task.validation), num_test, len(task.labels))
         return self._seen[key]
 
-    def _speed(self, trial: Trial) -> tuple[float, float]:
+    def _speed(self, trial: Trial) -> tuple[list[float], list[float]]:
         """Seconds for a token trained on, and for one answered; of counted words, for a row and label, and 0."""
-        method = trial.method
-        key = (method["name"], method.get("n"), trial.suite)
-        if key not in self._speeds:
-            task = loaded(rows_of(trial), self.data).task
-            self._speeds[key] = self._timed(trial, task) if trial.has_backbone else (_words_seconds(trial, task), 0.0)
-        return self._speeds[key]
+        self.measure([trial])
+        return self._speeds[_kind(trial)]
 
-    def _timed(self, trial: Trial, task: Task) -> tuple[float, float]:
-        recipe = Recipe.from_json(trial.recipe)
+    def _prepared(self, trial: Trial) -> list[Job]:
+        """Jobs that train together as those of a pack, warmed up."""
+        task, recipe = loaded(rows_of(trial), self.data).task, Recipe.from_json(trial.recipe)
         some = task.train.take(drawn(len(task.train), (STEPS + 1) * recipe.batch_size))
         small = replace(task, train=some, validation=some.take(range(min(len(some), recipe.batch_size))))
         together = 1 if isinstance(recipe.method, Replacement) else min(self.jobs, TOGETHER)
         recipes = [replace(recipe, epochs=STEPS + 1, seed=seed) for seed in range(together)]
         jobs = [Job(self.backbone, small, own, f"job {own.seed}") for own in recipes]
         with attached_to(self.backbone, jobs) as attached:
-            step(self.backbone, attached, jobs)  # the first one warms up
+            step(self.backbone, attached, jobs)
+        return jobs
+
+    def _timed(self, jobs: list[Job]) -> tuple[float, float]:
+        """Seconds a token of one step, and of one pass over validation rows."""
         job = jobs[0]
-        names = [job.name] * job.validation.num_rows
-        training, answering = [], []
-        for _ in range(STEPS):
-            with attached_to(self.backbone, jobs) as attached:
-                before = sum(job.num_tokens for job in jobs)
-                started = time.perf_counter()
-                step(self.backbone, attached, jobs)
-                training.append((time.perf_counter() - started) / (sum(job.num_tokens for job in jobs) - before))
-            with attached_to(self.backbone, [job]) as attached:
-                started = time.perf_counter()
-                scores_of(self.backbone, attached, {job.name: job.live}, job.validation, names)
-                answering.append((time.perf_counter() - started) / sum(job.validation.lengths))
-        return statistics.median(training), statistics.median(answering)
+        with attached_to(self.backbone, jobs) as attached:
+            before = sum(job.num_tokens for job in jobs)
+            started = time.perf_counter()
+            step(self.backbone, attached, jobs)
+            training = (time.perf_counter() - started) / (sum(job.num_tokens for job in jobs) - before)
+        with attached_to(self.backbone, [job]) as attached:
+            started = time.perf_counter()
+            names = [job.name] * job.validation.num_rows
+            scores_of(self.backbone, attached, {job.name: job.live}, job.validation, names)
+            answering = (time.perf_counter() - started) / sum(job.validation.lengths)
+        return training, answering
+
+
+def _kind(trial: Trial) -> tuple[Any, ...]:
+    """Trials of a kind take equally long for a token."""
+    return (trial.method["name"], trial.method.get("n"), trial.suite)
+
+
+def _quantile(taken: list[float], share: float) -> float:
+    """Of sorted values."""
+    return taken[round(share * (len(taken) - 1))]
+
+
+def correction(costs: Costs, entries: Iterable[Entry]) -> tuple[float, int]:
+    """How many times as long trials took as they would be said to take, in the median, and how many those are.
+
+    1 where there are few.
+    """
+    done = [entry for entry in entries if entry.trial.has_backbone and entry.seconds > 0]
+    ratios = [entry.seconds / costs.seconds(entry.trial) for entry in done]
+    return (statistics.median(ratios), len(ratios)) if len(ratios) >= FEWEST else (1.0, len(ratios))
 
 
 def _words_seconds(trial: Trial, task: Task) -> float:

@@ -144,6 +144,6 @@ def save(drawn: Any, path: str | Path) -> None:
 
 
 def plain(text: str, longest: int = 24) -> str:
-    """One line, not taken for a formula."""
-    text = " ".join(text.split()).replace("$", r"\$")
+    """One line, not taken for a formula; what cannot be seen is written as an escape."""
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split())).replace("$", r"\$")
     return text if len(text) <= longest else text[: longest - 1] + "…"

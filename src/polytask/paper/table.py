@@ -16,6 +16,8 @@ from typing import Any
 from polytask.train.grid import value_in_words
 
 MISSING = "–"
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
 RATES = ("lr", "init_std")
 """Columns whose numbers span orders of magnitude."""
 
@@ -213,12 +215,15 @@ def of_rows(title: str, rows: Sequence[Mapping[str, Any]], caption: str = "") ->
 
 
 def as_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Lines that end in a line feed."""
+    """Lines that end in a line feed. Before a text that a spreadsheet would take for a formula stands an apostrophe."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([list(map(_no_formula, row)) for row in (header, *rows)])
     return out.getvalue()
+
+
+def _no_formula(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in FORMULAS and cell != MISSING else cell
 
 
 def letter(at: int) -> str:

@@ -7,8 +7,12 @@ comes with a data set is never run.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from polytask.errors import DataError
 from polytask.tasks.columns import find_roles
@@ -19,6 +23,7 @@ from polytask.tasks.task import Kind, Rows, Task
 
 _VALIDATION = ("validation", "dev", "valid", "val", "validation_matched")
 _TEST = ("test", "test_matched")
+CONNECT_S = 5.0
 
 
 def read_hub(
@@ -103,12 +108,37 @@ def read_hub_rows(
 def _load(spec: str, path: str, configuration: str | None) -> Mapping[str, Any]:
     from datasets import Dataset, DatasetDict, load_dataset
 
+    if not _is_reachable():
+        _stay_offline()
     try:
         loaded = load_dataset(path, configuration)
     except Exception as error:  # datasets, the hub and the network raise errors of a dozen families
         raise DataError(_reason(error), file=spec, fix=_fix(path, error)) from error
     assert isinstance(loaded, (Dataset, DatasetDict)), type(loaded)
     return {"train": loaded} if isinstance(loaded, Dataset) else loaded
+
+
+@cache
+def _is_reachable() -> bool:
+    """Whether the hub answers, as far as can be told in seconds; its client would try for minutes."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or getproxies():
+        return True
+    place = urlsplit(constants.ENDPOINT)
+    try:
+        with socket.create_connection((place.hostname or "", place.port or 443), timeout=CONNECT_S):
+            return True
+    except OSError:
+        return False
+
+
+def _stay_offline() -> None:
+    """Read what was downloaded before, and try no connection."""
+    import datasets.config
+    from huggingface_hub import constants
+
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
 
 
 def _reason(error: Exception) -> str:

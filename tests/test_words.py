@@ -1,0 +1,180 @@
+"""What programs say is true and can be read: scores with the label they are about, one majority, any terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polytask.cli.answering import formulas
+from polytask.cli.trials import trial_in_words
+from polytask.cli.watching import SideBySide
+from polytask.errors import DataError
+from polytask.paper.editions import all_trials, edition_named
+from polytask.paper.figures import draw_confusion, plain
+from polytask.paper.table import as_csv
+from polytask.screen import terminal
+from polytask.store import Store
+from polytask.tasks import hub
+from polytask.tasks.baselines import majority_score
+from polytask.tasks.files import read_task
+from polytask.tasks.metrics import all_scores, distinct
+from polytask.train.sweep import Kept
+from tests.test_cli import refused, succeeded, table
+
+ROWS = [("good film", "Relevant"), ("bad film", "irrelevant"), ("dull film", "irrelevant")] * 8
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("words")
+
+
+@pytest.fixture(scope="module")
+def rows(folder: Path) -> Path:
+    return table(folder / "rows.csv", ROWS)
+
+
+def test_f1_is_about_the_second_of_two_labels_and_says_so(rows: Path) -> None:
+    task = read_task(rows, metric="f1")
+    assert task.labels == ("Relevant", "irrelevant")
+    assert any("f1 is that of the label 'irrelevant'" in note for note in task.notes)
+    named = read_task(rows, metric="f1", positive="Relevant")
+    assert named.labels == ("irrelevant", "Relevant")
+    assert not any("f1 is that" in note for note in named.notes)
+    assert [named.labels[at] for at in named.train.targets or ()] == [
+        task.labels[at] for at in task.train.targets or ()
+    ]
+
+
+def test_a_positive_label_is_one_of_two(rows: Path, folder: Path) -> None:
+    with pytest.raises(DataError, match=r"'relevant' is no label of this task\. Its labels are: Relevant, irrelevant"):
+        read_task(rows, positive="relevant")
+    three = table(folder / "three.csv", [("a", "x"), ("b", "y"), ("c", "z")] * 4)
+    with pytest.raises(DataError, match="this task has 3 labels"):
+        read_task(three, positive="x")
+
+
+@pytest.mark.parametrize(("positive", "share"), [("Relevant", 8 / 24), ("irrelevant", 16 / 24)])
+def test_train_eval_and_card_say_what_the_score_is_about(
+    positive: str, share: float, rows: Path, tiny_bert_folder: Path, tmp_path: Path
+) -> None:
+    shared = ("--store", tmp_path / "store")
+    of = ("--metric", "f1", "--positive", positive, "--test", rows, "--epochs", 1)
+    printed = succeeded("train", rows, "--task", "mood", "--backbone", tiny_bert_folder, *of, *shared)
+    assert f"f1 of '{positive}'" in printed
+    assert f"f1 of '{positive}'" in succeeded("eval", rows, "--task", "mood", *shared)
+    entry = Store(tmp_path / "store").entry("mood")
+    task = read_task(rows, metric="f1", positive=positive, test=rows)
+    majority = majority_score(task, task.test or task.validation)
+    assert entry.header.result["majority"] == pytest.approx(majority)
+    assert majority == pytest.approx(0.0 if positive == "Relevant" else 2 * share / (1 + share))
+    assert f"f1 {majority:.4f}" in succeeded("show", "mood", *shared)
+    assert f"majority class {majority:.3f}" in printed
+
+
+def test_no_score_stands_under_two_names() -> None:
+    three: list[Any] = [[0, 1, 2, 2], [0, 1, 1, 2]]
+    scores = all_scores("classification", *three, num_labels=3)
+    assert list(distinct(scores, "classification", 3, "accuracy")) == ["accuracy", "matthews", "macro_f1"]
+    assert list(distinct(scores, "classification", 3, "f1")) == ["accuracy", "f1", "matthews"]
+    two = all_scores("classification", [0, 1], [0, 1], num_labels=2)
+    assert list(distinct(two, "classification", 2, "micro_f1")) == ["f1", "matthews", "micro_f1", "macro_f1"]
+    several = all_scores("multilabel", [(0,)], [(0,)], num_labels=2)
+    assert distinct(several, "multilabel", 2, "micro_f1") == several
+
+
+def test_a_terminal_of_ascii_shows_what_it_can(tiny_bert_folder: Path, tmp_path: Path) -> None:
+    rows = table(tmp_path / "rows.csv", [("good film", "caf\u00e9 · \u6f22"), ("bad film", "b")] * 8)
+    where = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-c", "from polytask.cli import main; main()"]
+
+    def run(*arguments: object) -> str:
+        done = subprocess.run([*command, *map(str, arguments)], env=where, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode("ascii")
+
+    shared = ("--task", "t", "--store", tmp_path / "store")
+    assert "t@1" in run("train", rows, "--epochs", 1, "--backbone", tiny_bert_folder, *shared)
+    assert "caf? ? ?" in run("show", "t", "--store", tmp_path / "store")
+    assert "caf\u00e9 · \u6f22" in json.loads(run("predict", "good film", *shared, "--json"))["probs"]
+
+
+def test_texts_that_a_task_does_not_take_are_refused_before_the_backbone_is_loaded(
+    rows: Path, tiny_bert_folder: Path, tmp_path: Path
+) -> None:
+    shared = ("--store", tmp_path / "store")
+    pairs = table(tmp_path / "pairs.csv", [("a", "b", "yes"), ("c", "d", "no")] * 6, ("text1", "text2", "label"))
+    for name, file in (("single", rows), ("paired", pairs)):
+        succeeded("train", file, "--task", name, "--backbone", tiny_bert_folder, "--epochs", 1, *shared)
+    missing = ("--backbone", tmp_path / "nowhere", *shared)
+    assert "answers pairs of texts" in refused("predict", "--task", "paired", "a text", *missing)
+    both = ("--task", "single", "--task", "paired")
+    assert "single takes single texts and paired takes pairs. Ask them separately" in refused(
+        "predict", *both, "a text", *missing
+    )
+
+
+def test_a_store_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert f"no folder {tmp_path / 'no'}" in "".join(succeeded("tasks", "--store", tmp_path / "no").split("\n"))
+    assert str(tmp_path / "no") in "".join(
+        refused("predict", "--task", "t", "x", "--store", tmp_path / "no").split("\n")
+    )
+
+
+def test_a_sweep_that_is_there_already_says_so_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = SideBySide(terminal(stderr=True), {"a": "lr 1", "b": "lr 2"}, "accuracy")
+    run: Any = type("Run", (), {"result": None, "score": None})
+    for job in ("a", "b"):
+        shown(Kept(job, run))
+    shown.close()
+    assert capsys.readouterr().err.strip() == "2 runs of 2 there already"
+
+
+def test_trials_that_differ_in_how_adapters_start_read_differently() -> None:
+    inits = all_trials(edition_named("cpu").restricted(["init"], ["CoLA"]))
+    assert len({trial_in_words(trial) for trial in inits}) == len(inits) > 5
+
+
+def test_formulas_reach_no_spreadsheet_unsaid(tmp_path: Path) -> None:
+    assert as_csv(["task"], [["=HYPERLINK(1)"], ["-1"], [-1.5], ["\u2013"]]).splitlines() == [
+        *("task", "'=HYPERLINK(1)", "'-1", "-1.5", "\u2013")
+    ]
+    entry: Any = type("Entry", (), {"labels": ("=1+1", "-5", "ham")})
+    assert "takes labels such as '=1+1' for formulas" in formulas("out.csv", [entry])[0]
+    assert formulas("out.jsonl", [entry]) == []
+
+
+def test_labels_of_a_picture_are_no_formulas_and_drive_nothing(tmp_path: Path) -> None:
+    assert plain("a $x$\n\x1b[31m") == r"a \$x\$ \x1b[31m"
+    for count in (2, 30, 130):
+        labels = [f"$label_{at}$" for at in range(count)]
+        draw_confusion(tmp_path / f"{count}.svg", labels, [[int(a == b) for a in range(count)] for b in range(count)])
+        drawn = (tmp_path / f"{count}.svg").read_text(encoding="utf-8")
+        assert "share of the row" in drawn or count == 130
+
+
+def test_a_hub_out_of_reach_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def nobody(place: Any, timeout: float) -> Any:
+        asked.append((place, timeout))
+        raise OSError("no network")
+
+    monkeypatch.setattr(hub, "getproxies", dict)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket, "create_connection", nobody)
+    hub._is_reachable.cache_clear()
+    try:
+        with pytest.raises(DataError, match="cannot be loaded"):
+            hub.read_hub("nobody/there-is-no-such-set")
+    finally:
+        hub._is_reachable.cache_clear()
+    assert len(asked) == 1
