@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,17 @@ def test_where_there_is_no_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(memory, "_libc", None)
     with memory.kept():
         pass
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_limit_of_a_container_counts(tmp_path: Path, version: int) -> None:
+    top = tmp_path if version == 2 else tmp_path / "memory"
+    names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    for group, limit in ((top, "max"), (top / "pod", "1000"), (top / "pod" / "own", "700")):
+        group.mkdir(parents=True, exist_ok=True)
+        for name, value in zip((*names, "memory.stat"), (limit, "600", "anon 1\ninactive_file 50\n"), strict=True):
+            (group / name).write_text(value)
+    own = tmp_path / "own"
+    own.write_text("0::/pod/own\n" if version == 2 else "5:cpu,memory:/pod/own\n3:pids:/x\n")
+    assert list(memory._left_in_groups(tmp_path, own)) == [150, 450]
+    assert list(memory._left_in_groups(tmp_path, tmp_path / "none")) == []

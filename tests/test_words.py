@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from polytask.cli.answering import formulas
+from polytask.cli.training import beside_majority
 from polytask.cli.trials import trial_in_words
 from polytask.cli.watching import SideBySide
 from polytask.errors import DataError
@@ -25,6 +26,7 @@ from polytask.tasks import hub
 from polytask.tasks.baselines import majority_score
 from polytask.tasks.files import read_task
 from polytask.tasks.metrics import all_scores, distinct
+from polytask.train.result import Score
 from polytask.train.sweep import Kept
 from tests.test_cli import refused, succeeded, table
 
@@ -178,3 +180,21 @@ def test_a_hub_out_of_reach_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     finally:
         hub._is_reachable.cache_clear()
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("score", "interval", "majority", "said"),
+    [
+        (0.9, (0.8, 0.95), 0.5, None),
+        (0.5, (0.3, 0.7), 0.5, "no better than giving every text the commonest label"),
+        (0.4, (0.3, 0.6), 0.5, "no better than giving every text the commonest label"),
+        (0.6, (0.4, 0.8), 0.5, "within the interval of this score"),
+        (0.5, None, 0.5, "no better than"),
+        (0.9, None, None, None),
+    ],
+)
+def test_a_score_near_the_commonest_labels_is_not_praised(
+    score: float, interval: tuple[float, float] | None, majority: float | None, said: str | None
+) -> None:
+    notes = beside_majority(Score("accuracy", score, 1, interval), majority)
+    assert (notes == []) if said is None else said.split(":")[0] in notes[0]

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,15 +25,45 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free on a device."""
+    """Memory that is free on a device; of a CPU no more than a container's limit leaves."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
         with open("/proc/meminfo", encoding="utf-8") as file:
             fields = dict(line.split(":", 1) for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
+        available = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return min([available, *_left_in_groups()])
+
+
+def _left_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """What the limits of the control groups leave that this process is in, version 2 and 1."""
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    places = {
+        names: path.strip("/") for _, names, path in (line.split(":", 2) for line in lines if line.count(":") >= 2)
+    }
+    of_names = {"": (root, "memory.max", "memory.current"), "memory": (root / "memory", *_VERSION_1)}
+    for names, (top, limit, usage) in of_names.items():
+        place = next((path for all_names, path in places.items() if names in all_names.split(",")), "")
+        for group in (top / place, *(top / place).parents):
+            if group != top and top not in group.parents:
+                break
+            try:
+                most, used = ((group / name).read_text(encoding="utf-8").strip() for name in (limit, usage))
+                kept = re.findall(
+                    r"^inactive_file (\d+)", (group / "memory.stat").read_text(encoding="utf-8"), re.MULTILINE
+                )
+            except OSError:
+                continue
+            if most.isdigit() and used.isdigit():
+                yield max(0, int(most) - int(used) + sum(map(int, kept)))
+
+
+_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
 
 
 @contextmanager

@@ -121,10 +121,9 @@ def verdict(first: Entry, second: Entry, metric: str, found: Difference, num_row
         return f"{first} and {second} give the same answer to each of {texts}."
     if found.is_more_than_chance:
         better, worse = (second, first) if found.difference > 0 else (first, second)
+        chance = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
         margin = f"{abs(found.difference):.3f} {metric}"
-        return (
-            f"{better} is better than {worse} by {margin}. That is more than chance (p = {found.p_value:.3f}). {apart}"
-        )
+        return f"{better} is better than {worse} by {margin}. That is more than chance ({chance}). {apart}"
     return (
         f"The difference between {first} and {second} is not more than chance (p = {found.p_value:.2f}): "
         f"other texts of this kind might turn it round. {apart}"
