@@ -137,3 +137,15 @@ def test_a_task_made_in_python_is_held_to_what_files_are():
     for labels, said in (((0, 1), "has the label 0"), (("a", " "), "has the label ' '"), ((), "has no labels")):
         with pytest.raises(DataError, match=said):
             Task("t", "classification", labels, "accuracy", rows, rows)
+
+
+def test_a_label_as_it_is_written_comes_before_what_it_means(tmp_path):
+    rows = [(f"text {row}", label) for row, label in enumerate(["1", "1.0", "x"] * 5)]
+    write_table(tmp_path / "train.csv", ["text", "label"], rows)
+    write_table(tmp_path / "other.csv", ["text", "label"], [("a", "1.0"), ("b", "1.0"), ("c", "1")])
+    task = read_task(tmp_path / "train.csv", validation=tmp_path / "other.csv")
+    assert [task.labels[target] for target in task.validation.targets] == ["1.0", "1.0", "1"]
+    write_table(tmp_path / "bool.csv", ["text", "label"], [(f"t{n}", n % 2 == 0) for n in range(8)])
+    write_table(tmp_path / "words.csv", ["text", "label"], [("a", "TRUE"), ("b", "False")])
+    task = read_task(tmp_path / "bool.csv", validation=tmp_path / "words.csv")
+    assert [task.labels[target] for target in task.validation.targets] == ["true", "false"]

@@ -59,16 +59,20 @@ def meant(column: Column, kind: Kind | None) -> Column:
 
     The cells of scores and spans stay as they are.
     """
-    cells = column.cells
-    if kind in (None, "multilabel"):
-        cells = _as_lists(cells)
-    if kind in (None, "classification", "multilabel"):
-        cells = _as_names(cells, asked=kind is not None)
+    column = with_lists(column, kind)
+    if kind not in (None, "classification", "multilabel"):
+        return column
+    cells = _as_names(column.cells, asked=kind is not None)
+    return column if cells is column.cells else replace(column, cells=cells)
+
+
+def with_lists(column: Column, kind: Kind | None) -> Column:
+    """The column with lists for texts that spell lists, if there may be lists and every text does."""
+    cells = _as_lists(column.cells) if kind in (None, "multilabel") else column.cells
     return column if cells is column.cells else replace(column, cells=cells)
 
 
 def _as_lists(cells: Sequence[Cell]) -> Sequence[Cell]:
-    """Lists for texts that spell lists, if every text does."""
     if not any(isinstance(cell, str) and cell.strip()[:1] in _BRACKETS for cell in cells):
         return cells
     read = [list_in(cell) if isinstance(cell, str) and not is_empty(cell) else cell for cell in cells]
@@ -210,6 +214,8 @@ def positive_last(labels: Sequence[str], kind: Kind, positive: str) -> tuple[str
 
 def targets_of(column: Column, kind: Kind, labels: Sequence[str]) -> list[Target]:
     """What each row should be answered with: an index into ``labels``, a tuple of them, or a number.
+
+    A label that is not among ``labels`` as it is written is looked up by what it means: ``True`` is ``true`` there.
 
     Raises:
         DataError: a cell is not a label, a number is not finite, or a label is not in ``labels``.

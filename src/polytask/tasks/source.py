@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass, replace
 from polytask.errors import DataError
 from polytask.tasks.answers import STARTS, answers_of
 from polytask.tasks.columns import Roles, find_roles
-from polytask.tasks.labels import is_empty, is_missing, meant, targets_of
+from polytask.tasks.labels import is_empty, is_missing, targets_of, with_lists
 from polytask.tasks.tables import Column, Table
 from polytask.tasks.task import Kind, Rows
 
@@ -78,7 +78,7 @@ class Source:
         rows = self.texts()
         if kind == "span":
             return replace(rows, targets=answers_of(self.label, rows.pairs or (), self._named(STARTS)))
-        return replace(rows, targets=targets_of(meant(self.label, kind), kind, labels))
+        return replace(rows, targets=targets_of(with_lists(self.label, kind), kind, labels))
 
     def articles(self) -> Sequence[str]:
         """What each row's context is a part of: what the column ``title`` says where there are several, or itself.
