@@ -259,3 +259,20 @@ def test_what_makes_the_headline_mean_little_is_said_before_it(
         entry("sms_spam", 10.0, words, words),
     ]
     assert table2.reading(found).startswith(first)
+
+
+def test_tasks_on_which_nothing_was_learnt_are_named_before_a_distance() -> None:
+    def made(task: str, method: FullFineTuning | Houlsby, score: float, matthews: float) -> Entry:
+        return replace(entry(task, method, score, score), metrics={"accuracy": score, "matthews": matthews})
+
+    found = [
+        *(made("sms_spam", method, 0.9, 0.7) for method in (FullFineTuning(), Houlsby(64))),
+        made("crowdflower_corporate_messaging", FullFineTuning(), 0.61, 0.0),
+        made("crowdflower_corporate_messaging", Houlsby(64), 0.62, 0.013),
+    ]
+    said = table2.reading(found)
+    assert said.startswith(
+        "On CF corporate messaging no method on the backbone learnt more than the most frequent class"
+    )
+    learnt = [*found[:3], made("crowdflower_corporate_messaging", Houlsby(64), 0.7, 0.3)]
+    assert table2.reading(learnt).startswith("Adapters are")
