@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from polytask.cli.answering import cells_of
+from polytask.cli.answering import cells_of, check_output
 from polytask.errors import DataError
 from polytask.predict import Prediction
 from polytask.tasks.files import read_rows, read_task
@@ -149,3 +149,49 @@ def test_a_label_as_it_is_written_comes_before_what_it_means(tmp_path):
     write_table(tmp_path / "words.csv", ["text", "label"], [("a", "TRUE"), ("b", "False")])
     task = read_task(tmp_path / "bool.csv", validation=tmp_path / "words.csv")
     assert [task.labels[target] for target in task.validation.targets] == ["true", "false"]
+
+
+@pytest.mark.parametrize("names", [["1.5", "2.5"], ["a|b", "c"], ["['a']", "['b']"], ["World ", " Sports"]])
+def test_names_of_classes_are_not_judged_as_free_text(tmp_path, names):
+    table = pa.table({"text": [f"text {row}" for row in range(12)], "label": [0, 1] * 6})
+    own = {"names": names, "_type": "ClassLabel"}
+    pq.write_table(table.replace_schema_metadata(features(label=own)), tmp_path / "t.parquet")
+    task = read_task(tmp_path / "t.parquet")
+    assert (task.kind, task.labels) == ("classification", tuple(name.strip() for name in names))
+    assert set(task.train.targets) == {0, 1}
+
+
+def test_names_of_classes_in_a_list_of_one_feature_are_kept(tmp_path):
+    table = pa.table({"text": [f"text {row}" for row in range(12)], "label": [[0, 1], [1]] * 6})
+    own = [{"names": ["a", "b"], "_type": "ClassLabel"}]
+    pq.write_table(table.replace_schema_metadata(features(label=own)), tmp_path / "t.parquet")
+    assert read_task(tmp_path / "t.parquet").labels == ("a", "b")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_many_whole_numbers_that_recur_are_classes_with_or_without_a_point(tmp_path, suffix):
+    write_table(tmp_path / f"t{suffix}", ["text", "label"], [(f"t{n}", float(n % 25)) for n in range(200)])
+    task = read_task(tmp_path / f"t{suffix}")
+    assert (task.kind, task.labels) == ("classification", tuple(map(str, range(25))))
+
+
+def test_what_cannot_be_written_again_is_refused_when_it_is_read(tmp_path):
+    (tmp_path / "nul.jsonl").write_text('{"text": "ok"}\n{"text": "a\\u0000b"}\n')
+    with pytest.raises(DataError, match=r"nul\.jsonl:2: a string holds a NUL character"):
+        read_table(tmp_path / "nul.jsonl")
+    (tmp_path / "fine.jsonl").write_text('{"text": "a\\\\u0000b"}\n')
+    assert read_table(tmp_path / "fine.jsonl").rows[0][0] == "a\\u0000b"
+
+
+def test_a_date_that_python_does_not_know_is_refused(tmp_path):
+    far = pa.array([4_000_000] * 4, pa.date32())
+    pq.write_table(pa.table({"text": list("abcd"), "label": ["x", "y"] * 2, "until": far}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="date value out of range"):
+        read_task(tmp_path / "t.parquet")
+
+
+def test_two_tasks_that_would_write_one_column_are_refused(tmp_path):
+    write_table(tmp_path / "in.csv", ["text"], [["a"]])
+    source = read_rows(tmp_path / "in.csv")
+    with pytest.raises(DataError, match="two tasks would write this column"):
+        check_output("in.csv", "out.csv", source, {"t": "classification", "t_prob": "classification"})

@@ -308,10 +308,14 @@ def check_output(file: str, output: str | None, source: FileRows, kinds: Mapping
     check_writable(output)
     if Path(output).resolve() == Path(file).resolve():
         raise DataError("the output would take the place of the input", file=output, fix="Give it another name")
-    for name in (f"{task}{ending}" for task, kind in kinds.items() for ending in ENDINGS.get(kind, ("", "_prob"))):
+    added = [f"{task}{ending}" for task, kind in kinds.items() for ending in ENDINGS.get(kind, ("", "_prob"))]
+    for name in added:
         if name in source.table.header:
             fix = "Rename it there: a column of this name is to be added"
             raise DataError("there is such a column already", file=file, column=name, fix=fix)
+        if added.count(name) > 1:
+            fix = "Ask the tasks one after the other, into files of their own"
+            raise DataError("two tasks would write this column", file=output, column=name, fix=fix)
 
 
 def write(output: str, source: FileRows, answers: Mapping[str, Sequence[Prediction]]) -> None:

@@ -244,6 +244,8 @@ def check_name(name: str) -> None:
 
 def _kind(source: Source, asked: Asked) -> Kind:
     if asked.kind is None:
+        if source.label.name in source.table.classes:
+            return "multilabel" if any(isinstance(cell, list) for cell in source.label.cells) else "classification"
         column = meant(source.label, None)
         return infer_kind([cell for cell in column.cells if not is_empty(cell)], column.name)
     if asked.kind not in FILE_KINDS:
@@ -289,7 +291,9 @@ def table_of(path: PathLike | Table, kind: Kind | None, *, labelled: bool = True
     if not isinstance(path, str | os.PathLike):
         fix = "Write it to a file, frame.to_parquet('rows.parquet') for one, or make a Task of Rows(texts, targets=…)"
         raise DataError(f"rows are read from a file named by its path, and a {type(path).__name__} was given", fix=fix)
-    if kind == "span" and encoding is None and str(path).lower().endswith(JSON_SUFFIXES):
+    if kind == "span" and str(path).lower().endswith(JSON_SUFFIXES):
+        if encoding is not None:
+            raise DataError("SQuAD's JSON is UTF-8", file=path, fix="Leave out --encoding")
         from polytask.tasks.squad import squad_table
 
         return squad_table(path, labelled=labelled)

@@ -115,7 +115,8 @@ def _as_names(cells: Sequence[Cell], *, asked: bool) -> Sequence[Cell]:
     if not all(map(is_whole, whole)) or not any(_has_point(label) for label in labels):
         return cells
     count = sum(len(cell) if isinstance(cell, list) else not is_empty(cell) for cell in cells)
-    return _each(cells, _without_point) if asked or _are_few(len({*map(str, whole)}), count) else cells
+    recur = count >= OFTEN * len({*map(str, whole)})
+    return _each(cells, _without_point) if asked or recur else cells
 
 
 def _distinct(cells: Iterable[Cell]) -> list[Cell]:

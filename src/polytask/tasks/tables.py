@@ -312,10 +312,19 @@ def _object(file: str, number: int, line: str) -> dict[str, Cell]:
     if not isinstance(item, dict):
         kind = "an array" if isinstance(item, list) else f"a single value ({line.strip()[:20]})"
         raise DataError(f"the line is {kind}, not an object", file=file, line=number, fix=fix)
+    if "\\u0000" in line and _holds_nul(item):
+        problem = "a string holds a NUL character (\\u0000)"
+        raise DataError(problem, file=file, line=number, fix="Take it out")
     if "\\ud" in line.lower() and not _is_whole(item):
         problem = "a string holds half a character (a lone surrogate, \\ud800 to \\udfff)"
         raise DataError(problem, file=file, line=number, fix="Write the whole character, or take it out")
     return item
+
+
+def _holds_nul(item: Cell) -> bool:
+    if isinstance(item, dict):
+        return any(map(_holds_nul, [*item, *item.values()]))
+    return any(map(_holds_nul, item)) if isinstance(item, list) else isinstance(item, str) and "\0" in item
 
 
 def _is_whole(item: Cell) -> bool:
@@ -338,7 +347,7 @@ def _read_parquet(file: str, content: bytes) -> Table:
     try:
         table = pq.ParquetFile(pa.BufferReader(content)).read()
         columns = [column.to_pylist() for column in table.columns]
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).split("\n")[0]
         raise DataError(f"the file is not sound Parquet ({reason})", file=file, fix="Write or copy it again") from None
     classes = _classes_in(table.schema.metadata or {})
@@ -359,10 +368,13 @@ def _classes_in(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
         return {}
     found = {}
     for column, feature in features:
+        feature = feature[0] if isinstance(feature, list) and len(feature) == 1 else feature
         of_each = feature.get("feature", feature) if isinstance(feature, dict) else {}
         names = of_each.get("names") if isinstance(of_each, dict) and of_each.get("_type") == "ClassLabel" else None
-        if isinstance(names, list) and all(isinstance(name, str) for name in names) and len({*names}) == len(names):
-            found[column] = tuple(names)
+        if isinstance(names, list) and all(isinstance(name, str) and name.strip() for name in names):
+            stripped = tuple(name.strip() for name in names)
+            if len({*stripped}) == len(stripped):
+                found[column] = stripped
     return found
 
 

@@ -107,4 +107,4 @@ def _splits_at_spaces(parts: dict[str, Any]) -> bool:
 
 
 def _is_known(parts: dict[str, Any]) -> bool:
-    return parts.get("type") in _BY_WORDS and parts.get("split", True) and parts.get("use_regex", True) is not None
+    return parts.get("type") in _BY_WORDS and parts.get("split", True) and parts.get("use_regex", True)
