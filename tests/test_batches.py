@@ -144,3 +144,24 @@ def test_what_is_tokenized_does_not_grow_with_the_text() -> None:
     assert len(tokens.beginning(tokenizer, text, 16)) < 4096
     tokenizer.truncation_side = "left"
     assert tokens.beginning(tokenizer, text, 16) is text
+
+
+def test_a_tokenizer_that_looks_beyond_a_space_is_given_the_whole_text() -> None:
+    own = Tokenizer(models.BPE())
+    own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    own.train_from_iterator([long_text(50, 0)], trainers.BpeTrainer(vocab_size=300, special_tokens=["[PAD]"]))
+    text = long_text(2000, 1)
+    assert tokens.beginning(PreTrainedTokenizerFast(tokenizer_object=own, pad_token="[PAD]"), text, 16) is text
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bytes", "unigram"])
+def test_the_text_of_a_pair_that_is_cut_here_stays_the_longer_one(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = made(kind)
+    odd = 16 + (tokenizer.num_special_tokens_to_add(pair=True) + 1) % 2
+    dense, wide = "!! " * 80, "film " * 400
+    assert tokens.beginning(tokenizer, wide, odd, tokens.FAR_OF_PAIRS) != wide
+    assert len(dense) <= tokens.FAR_OF_PAIRS * odd
+    pairs = [Rows([dense, wide], [wide, dense]), Rows([wide], ["a film"])]
+    begun = [encode(tokenizer, rows, odd) for rows in pairs]
+    monkeypatch.setattr(tokens, "FAR_OF_PAIRS", 10**9)
+    assert begun == [encode(tokenizer, rows, odd) for rows in pairs]

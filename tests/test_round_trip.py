@@ -195,3 +195,16 @@ def test_two_tasks_that_would_write_one_column_are_refused(tmp_path):
     source = read_rows(tmp_path / "in.csv")
     with pytest.raises(DataError, match="two tasks would write this column"):
         check_output("in.csv", "out.csv", source, {"t": "classification", "t_prob": "classification"})
+
+
+@pytest.mark.parametrize("names", [["[not spam]", "[is spam]"], ["['a' ... 'b']", "['a' 'b']"]])
+def test_words_in_brackets_are_names_unless_they_are_written_as_a_list(tmp_path, names):
+    write_table(tmp_path / "t.csv", ["text", "label"], [(f"text {row}", names[row % 2]) for row in range(12)])
+    task = read_task(tmp_path / "t.csv")
+    assert (task.kind, task.labels) == ("classification", tuple(sorted(names)))
+
+
+def test_an_encoding_of_squads_json_is_refused_as_what_it_is(tmp_path):
+    (tmp_path / "q.json").write_text('{"data": []}')
+    with pytest.raises(DataError, match=r"SQuAD's JSON is UTF-8\. Leave out --encoding"):
+        read_task(tmp_path / "q.json", kind="span", encoding="cp1252")

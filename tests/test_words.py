@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
+from polytask import screen
+from polytask.backbones import Backbone
+from polytask.bench.training import Trained
 from polytask.cli.answering import formulas
-from polytask.cli.training import beside_majority
+from polytask.cli.paper import say_what
+from polytask.cli.training import beside_majority, stored_already
 from polytask.cli.trials import trial_in_words
 from polytask.cli.watching import SideBySide
 from polytask.errors import DataError
+from polytask.methods import Houlsby
+from polytask.paper.cost import correction
 from polytask.paper.editions import all_trials, edition_named
 from polytask.paper.figures import draw_confusion, plain
 from polytask.paper.table import as_csv
@@ -26,9 +37,16 @@ from polytask.tasks import hub
 from polytask.tasks.baselines import majority_score
 from polytask.tasks.files import read_task
 from polytask.tasks.metrics import all_scores, distinct
+from polytask.tasks.task import Task
+from polytask.train.job import Job
+from polytask.train.loop import Step, train
+from polytask.train.recipe import Recipe
 from polytask.train.result import Score
 from polytask.train.sweep import Kept
-from tests.test_cli import refused, succeeded, table
+from tests.entries import entry
+from tests.test_cli import polytask, refused, succeeded, table
+
+bench = importlib.import_module("polytask.cli.bench")  # the package has a function of this name
 
 ROWS = [("good film", "Relevant"), ("bad film", "irrelevant"), ("dull film", "irrelevant")] * 8
 
@@ -162,7 +180,7 @@ def test_labels_of_a_picture_are_no_formulas_and_drive_nothing(tmp_path: Path) -
         assert "share of the row" in drawn or count == 130
 
 
-def test_a_hub_out_of_reach_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_out_of_reach_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[Any] = []
 
     def nobody(place: Any, timeout: float) -> Any:
@@ -173,13 +191,14 @@ def test_a_hub_out_of_reach_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(socket, "create_connection", nobody)
-    hub._is_reachable.cache_clear()
-    try:
-        with pytest.raises(DataError, match="cannot be loaded"):
-            hub.read_hub("nobody/there-is-no-such-set")
-    finally:
-        hub._is_reachable.cache_clear()
+    with pytest.raises(DataError, match="cannot be loaded"):
+        hub.read_hub("nobody/there-is-no-such-set")
     assert len(asked) == 1
+    assert constants.HF_HUB_OFFLINE is False  # it may be within reach the next time
+    (tmp_path / "here").mkdir()
+    with pytest.raises(DataError):
+        hub.read_hub(str(tmp_path / "here"))
+    assert len(asked) == 1  # a folder needs no hub
 
 
 @pytest.mark.parametrize(
@@ -198,3 +217,70 @@ def test_a_score_near_the_commonest_labels_is_not_praised(
 ) -> None:
     notes = beside_majority(Score("accuracy", score, 1, interval), majority)
     assert (notes == []) if said is None else said.split(":")[0] in notes[0]
+
+
+def test_a_log_says_which_step_it_is_at_after_a_silence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(screen.time, "monotonic", lambda: clock[0])
+    with screen.watching(terminal(stderr=True)) as shown:
+        for number in range(1, 5):
+            clock[0] += 10.0
+            shown(Step("t", number, 8, 1, 2, 0.5, 100, 10.0 * number, 0.0, 1e-3))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "t: step 2 of 8, epoch 1 of 2, loss 0.500, about 60 s left"
+    assert second.startswith("t: step 4 of 8")
+
+
+def test_trials_that_are_done_correct_a_plan() -> None:
+    costs: Any = SimpleNamespace(seconds=lambda trial: 20.0)
+    done = [replace(entry(seed=seed), seconds=seconds) for seed, seconds in enumerate((60.0, 50.0, 9000.0, 60.0, 70.0))]
+    assert correction(costs, done) == (3.0, 5)
+    assert correction(costs, done[:4]) == (1.0, 4)
+
+
+def test_entries_of_another_precision_are_taken_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    made = entry()
+    place = SimpleNamespace(data=None, backbone="minilm", device="cpu", dtype="bfloat16")
+    whole = edition_named("cpu")
+    ledger: Any = type("Ledger", (dict,), {"read": dict.__getitem__})({made.key: made})
+    request: Any = SimpleNamespace(place=place, edition=whole, absent=(), ledger=ledger, trials={made.key: made.trial})
+    say_what(terminal(stderr=True), request, [])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "entries made in float32 are there and are taken as they are, not run in bfloat16" in said
+
+
+def test_a_bench_that_is_interrupted_shows_what_was_over(
+    tiny_bert_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun(*_: Any) -> Iterator[list[Trained]]:
+        ours = Trained("sst2", "polytask", "Houlsby, size 64", "fp32", 100.0, 0.0, 1.0, 1, 1)
+        yield [ours, replace(ours, trains="LoRA, rank 8")]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "measured", begun)
+    done = polytask("bench", "--backbone", tiny_bert_folder, "--json")
+    assert done.exit_code == 130
+    printed = json.loads(done.stdout)
+    assert printed["is_whole"] is False
+    assert [rate["tokens_per_s"] for rate in printed["training"]] == [100.0, 100.0]
+
+
+def test_an_adapter_is_found_among_all_versions(tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    quick = Recipe(Houlsby(2), epochs=1, batch_size=16)
+    mine, other = (train(tiny_backbone, tiny_task, replace(quick, seed=seed))[0] for seed in (0, 1))
+    assert stored_already(store, mine) is None
+    store.put(mine)
+    store.put(other)
+    assert [str(stored_already(store, adapter)) for adapter in (mine, other)] == ["mood@1", "mood@2"]
+    assert stored_already(store, train(tiny_backbone, tiny_task, replace(quick, seed=2))[0]) is None
+
+
+def test_a_last_step_that_leaves_no_numbers_ends_the_run(tiny_backbone: Backbone, tiny_task: Task) -> None:
+    job = Job(tiny_backbone, tiny_task, Recipe(Houlsby(2), epochs=1))
+    job.optimizer.flat[0] = float("nan")
+    assert job.record(0.9) is False
+    assert "its parameters are no numbers" in str(job.failure)
+    assert job.history == []

@@ -42,6 +42,11 @@ class PolytaskError(ValueError):
     """A mistake its user can mend; the message says how."""
 
 
+def printable(text: str) -> str:
+    """The text with characters that drive a terminal, or cannot be seen, written as escapes; lines stay lines."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
 class UnknownName(PolytaskError):
     """A name that is not one of those known.
 

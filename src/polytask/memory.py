@@ -37,33 +37,36 @@ def free_bytes(device: torch.device) -> int:
     return min([available, *_left_in_groups()])
 
 
+_LIMITS = (
+    ("", "", "memory.max", "memory.current"),
+    ("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+"""Of control groups of version 2 and 1: the controller's name, its folder, and the files of limit and usage."""
+
+
 def _left_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """What the limits of the control groups leave that this process is in, version 2 and 1."""
+    """What the limits of this process's control groups leave, the innermost first."""
     try:
-        lines = own.read_text(encoding="utf-8").splitlines()
+        lines = [line.split(":", 2) for line in own.read_text(encoding="utf-8").splitlines()]
     except OSError:
         return
-    places = {
-        names: path.strip("/") for _, names, path in (line.split(":", 2) for line in lines if line.count(":") >= 2)
-    }
-    of_names = {"": (root, "memory.max", "memory.current"), "memory": (root / "memory", *_VERSION_1)}
-    for names, (top, limit, usage) in of_names.items():
-        place = next((path for all_names, path in places.items() if names in all_names.split(",")), "")
-        for group in (top / place, *(top / place).parents):
-            if group != top and top not in group.parents:
-                break
-            try:
-                most, used = ((group / name).read_text(encoding="utf-8").strip() for name in (limit, usage))
-                kept = re.findall(
-                    r"^inactive_file (\d+)", (group / "memory.stat").read_text(encoding="utf-8"), re.MULTILINE
-                )
-            except OSError:
-                continue
-            if most.isdigit() and used.isdigit():
-                yield max(0, int(most) - int(used) + sum(map(int, kept)))
+    for controller, folder, limit, usage in _LIMITS:
+        for path in (path.strip("/") for _, names, path in lines if controller in names.split(",")):
+            group = root / folder / path
+            for place in (group, *group.parents[: len(Path(path).parts)]):
+                left = _left_in(place, limit, usage)
+                if left is not None:
+                    yield left
 
 
-_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+def _left_in(group: Path, limit: str, usage: str) -> int | None:
+    """What one group's limit leaves, files that are only kept in memory counted as free; None where it has none."""
+    try:
+        most, used, stat = ((group / name).read_text(encoding="utf-8") for name in (limit, usage, "memory.stat"))
+    except OSError:
+        return None
+    kept = sum(map(int, re.findall(r"^inactive_file (\d+)", stat, re.MULTILINE)))
+    return max(0, int(most) - int(used) + kept) if most.strip().isdigit() else None
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from polytask.errors import printable
+
 if TYPE_CHECKING:
     from polytask.backbones import Backbone
     from polytask.methods import Method
@@ -35,7 +37,7 @@ SHORTEST_TEXT = 24
 MOST = sys.maxsize
 LONGEST_ANSWER = 48
 SILENCE_S = 15.0
-"""A log of a training says something at least this often."""
+"""About so often the log of a training says which step it is at."""
 
 
 def terminal(*, stderr: bool = False) -> Console:
@@ -66,11 +68,6 @@ def seconds_in_words(seconds: float) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 epoch``, ``3 epochs``, ``2,000 texts``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def printable(text: str) -> str:
-    """The text with characters that drive a terminal, or cannot be seen, written as escapes; lines stay lines."""
-    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def shortened(text: str, longest: int) -> str:

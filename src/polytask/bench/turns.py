@@ -35,7 +35,7 @@ def alternated(runs: Mapping[str, Run], num_rounds: int) -> dict[str, float]:
 def within(
     runs: Mapping[str, Run], seconds: float, told: Callable[[], object] = lambda: None
 ) -> list[dict[str, float]]:
-    """The rounds that fit ``seconds``, three at least, unless they would take more than twice as long: then one."""
+    """The rounds that fit ``seconds``, three at least; after twice that time none begins, and one is always taken."""
     taken: list[dict[str, float]] = []
     started = time.perf_counter()
     for one in rounds(runs, told):

@@ -15,7 +15,6 @@ from polytask.cli import options
 from polytask.cli.options import THEIRS, app, emit, examples, loaded, refused, working
 from polytask.cli.reading import columns_of
 from polytask.errors import DataError, PolytaskError, UnknownName
-from polytask.tasks.labels import is_number
 from polytask.tasks.task import Answer
 
 if TYPE_CHECKING:
@@ -185,9 +184,10 @@ def predict(
 
 def formulas(output: str, entries: Iterable[Entry]) -> list[str]:
     """Labels that a spreadsheet would take for formulas; they are written as they are, to be read again."""
-    names = [
-        label for entry in entries for label in entry.labels if label[:1] in ("=", "+", "-", "@") and len(label) > 1
-    ]
+    from polytask.tasks.labels import is_number
+    from polytask.tasks.separated import FORMULAS
+
+    names = [label for entry in entries for label in entry.labels if label[:1] in FORMULAS and len(label) > 1]
     odd = [label for label in names if not is_number(label)]
     if not odd or not output.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
         return []

@@ -121,9 +121,10 @@ def end(is_whole: bool) -> None:
 def measured(
     backbone: Backbone, kinds: Sequence[str], seconds: float, missing: dict[str, str], told: Callable[[str], None]
 ) -> Iterator[Sequence[Trained | Answered]]:
-    """A part after the other, in about so many seconds, twice as many at most; long texts get more than short ones.
+    """A part after the other, in about so many seconds; long texts get more than short ones.
 
-    What cannot be measured goes into ``missing``.
+    On a machine that is busy or slow each part takes what one round of it takes. What cannot be measured goes into
+    ``missing``.
     """
     from polytask.bench.answering import answering_rates
     from polytask.bench.training import Others, training_rates

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polytask.screen import bytes_in_words, counted, printable, seconds_in_words
+from polytask.errors import printable
+from polytask.screen import bytes_in_words, counted, seconds_in_words
 
 if TYPE_CHECKING:
     from polytask.store import Entry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -398,17 +398,20 @@ def planned(request: Request, budget: float | None, as_json: bool) -> None:
         costs.measure(request.trials.values())
         of_here = [request.ledger.read(key) for key in request.trials if key not in left]
         factor, num_done = correction(costs, [e for e in of_here if e.environment["hardware"] == hardware(request)])
-        exhibits = {one.exhibit: (one, list(trials(request.asked, one.exhibit))) for one in request.asked.plans}
+        costed = partial(shares, costs=costs, left=left, factor=factor)
+        plans = request.asked.plans
         rows = [
-            {"exhibit": name, "tasks": len(one.tasks), "settings": one.num_settings, "seeds": one.most_seeds, **own}
-            for (name, (one, _)), own in zip(
-                exhibits.items(), shares(request, costs, factor, [own for _, own in exhibits.values()])
-            )
+            {
+                "exhibit": one.exhibit,
+                "tasks": len(one.tasks),
+                "settings": one.num_settings,
+                "seeds": one.most_seeds,
+                **own,
+            }
+            for one, own in zip(plans, costed(request, [trials(request.asked, one.exhibit) for one in plans]))
         ]
-        parts = {} if not request.edition.parts else in_parts(request.asked)
-        by_part = [
-            {"part": name, **own} for name, own in zip(parts, shares(request, costs, factor, list(parts.values())))
-        ]
+        parts = in_parts(request.asked) if request.edition.parts else {}
+        by_part = [{"part": name, **own} for name, own in zip(parts, costed(request, parts.values()))]
     total = {name: sum(row[name] for row in rows) for name in ("to_run", "tokens", "seconds")}
     total["seconds_range"] = [sum(row["seconds_range"][at] for row in rows) for at in (0, 1)]
     if as_json:
@@ -436,14 +439,12 @@ def hardware(request: Request) -> str:
 
 
 def shares(
-    request: Request, costs: Costs, factor: float, groups: Sequence[Sequence[Trial]]
+    request: Request, groups: Iterable[Iterable[Trial]], *, costs: Costs, left: Mapping[str, Trial], factor: float
 ) -> Iterator[dict[str, Any]]:
-    """What each group of trials has to run, those aside that an earlier one has."""
+    """What each group of trials has to run of what is ``left``, those aside that an earlier one has."""
     from polytask.paper.editions import identity
-    from polytask.paper.run import missing
 
     key_of = {identity(trial): key for key, trial in request.trials.items()}
-    left = missing(request.trials, request.ledger)
     counted: set[str] = set()
     for group in groups:
         keys = list(dict.fromkeys(key_of[identity(trial)] for trial in group))

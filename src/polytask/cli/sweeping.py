@@ -113,10 +113,22 @@ def sweep(
     )
     check_drawable(figure, recipes)
     adapters = Store(store)
-    columns = {"text": text, "text_pair": text_pair, "label": label}
-    asked = {"name": task, **columns, "kind": kind, "metric": metric, "seed": seed, "drop_empty": drop_empty}
-    asked["positive"] = positive
-    data = task_given(file, hub, validation, test, encoding, **asked)
+    data = task_given(
+        file,
+        hub,
+        validation,
+        test,
+        encoding,
+        name=task,
+        text=text,
+        text_pair=text_pair,
+        label=label,
+        kind=kind,
+        metric=metric,
+        positive=positive,
+        seed=seed,
+        drop_empty=drop_empty,
+    )
     folder = results or str(Path("sweeps", data.name))
     before = started_with(folder)
     frozen = loaded(backbone, device, before["dtype"] if before and dtype == "auto" else dtype)

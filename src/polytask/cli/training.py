@@ -133,10 +133,22 @@ def train(
     adapters = Store(store)
     if tune:
         check_tunable(log, dry_run)
-    columns = {"text": text, "text_pair": text_pair, "label": label}
-    asked = {"name": task, **columns, "kind": kind, "metric": metric, "seed": seed, "drop_empty": drop_empty}
-    asked["positive"] = positive
-    data = task_given(file, hub, validation, test, encoding, **asked)
+    data = task_given(
+        file,
+        hub,
+        validation,
+        test,
+        encoding,
+        name=task,
+        text=text,
+        text_pair=text_pair,
+        label=label,
+        kind=kind,
+        metric=metric,
+        positive=positive,
+        seed=seed,
+        drop_empty=drop_empty,
+    )
     kept = Checkpoint(checkpoint or checkpoint_of(store, data.name), resumed=lambda jobs: screen.notes(err, [at(jobs)]))
     if dry_run:
         frozen = loaded(backbone, device, dtype)
@@ -280,11 +292,8 @@ def stored_already(adapters: Store, adapter: Adapter) -> Entry | None:
         versions = [f"{task}@{version}" for version in reversed(adapters.versions(task))]
     except NoSuchAdapter:
         return None
-    for name in versions:
-        stored = adapters.get(name)
-        if stored.tensor_digest == adapter.tensor_digest and stored.header.recipe == adapter.header.recipe:
-            return adapters.entry(name)
-    return None
+    alike = (entry for entry in map(adapters.entry, versions) if entry.header.recipe == adapter.header.recipe)
+    return next((e for e in alike if adapters.get(str(e)).tensor_digest == adapter.tensor_digest), None)
 
 
 def clear(kept: Checkpoint) -> None:

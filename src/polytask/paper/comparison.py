@@ -384,9 +384,7 @@ class Outcome:
                 "All methods trained on the backbone have the same score on every task; where it is that of the most "
                 "frequent class, nothing was learnt."
             )
-        if len(same) < max(1, len(self.shared)) and (
-            idle := [line.title for line in self.shared if self._is_idle(line, trained)]
-        ):
+        elif idle := [line.title for line in self.shared if self._is_idle(line, trained)]:
             yield (
                 f"On {listed(idle)} no method on the backbone learnt more than the most frequent class (Matthews' "
                 f"correlation of at most {IDLE:g}): distances there mean nothing."

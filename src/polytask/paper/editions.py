@@ -568,7 +568,7 @@ def _cpu() -> Edition:
 
 
 def _claim() -> Edition:
-    """Whether adapters of size 64 are level with full fine-tuning on every task there is, in a night on two cores.
+    """Whether adapters of size 64 are level with full fine-tuning on every task there is, in about a day on two cores.
 
     Its parts are results by themselves, run one after the other: the two main methods with one seed come first.
     """

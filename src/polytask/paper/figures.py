@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polytask.atomic import whole_file
-from polytask.errors import PolytaskError
+from polytask.errors import PolytaskError, printable
 
 FORMATS = (".png", ".pdf", ".svg")
 MOST_NUMBERS = 25
@@ -145,5 +145,5 @@ def save(drawn: Any, path: str | Path) -> None:
 
 def plain(text: str, longest: int = 24) -> str:
     """One line, not taken for a formula; what cannot be seen is written as an escape."""
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split())).replace("$", r"\$")
+    text = printable(" ".join(text.split())).replace("$", r"\$")
     return text if len(text) <= longest else text[: longest - 1] + "…"

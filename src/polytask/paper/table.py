@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from polytask.tasks.separated import FORMULAS
 from polytask.train.grid import value_in_words
 
 MISSING = "–"
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
 RATES = ("lr", "init_std")
 """Columns whose numbers span orders of magnitude."""
 
@@ -223,7 +222,7 @@ def as_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _no_formula(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in FORMULAS and cell != MISSING else cell
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in FORMULAS else cell
 
 
 def letter(at: int) -> str:

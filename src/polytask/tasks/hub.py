@@ -8,8 +8,9 @@ comes with a data set is never run.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -108,17 +109,15 @@ def read_hub_rows(
 def _load(spec: str, path: str, configuration: str | None) -> Mapping[str, Any]:
     from datasets import Dataset, DatasetDict, load_dataset
 
-    if not _is_reachable():
-        _stay_offline()
     try:
-        loaded = load_dataset(path, configuration)
+        with nullcontext() if Path(path).exists() or _is_reachable() else _offline():
+            loaded = load_dataset(path, configuration)
     except Exception as error:  # datasets, the hub and the network raise errors of a dozen families
         raise DataError(_reason(error), file=spec, fix=_fix(path, error)) from error
     assert isinstance(loaded, (Dataset, DatasetDict)), type(loaded)
     return {"train": loaded} if isinstance(loaded, Dataset) else loaded
 
 
-@cache
 def _is_reachable() -> bool:
     """Whether the hub answers, as far as can be told in seconds; its client would try for minutes."""
     from huggingface_hub import constants
@@ -133,12 +132,17 @@ def _is_reachable() -> bool:
         return False
 
 
-def _stay_offline() -> None:
-    """Read what was downloaded before, and try no connection."""
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Within the block data sets are read that were downloaded before, and no connection is tried."""
     import datasets.config
     from huggingface_hub import constants
 
     constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = False
 
 
 def _reason(error: Exception) -> str:

@@ -3,12 +3,12 @@
 The same rules hold for a CSV, where every cell is a string, and for formats that know numbers, lists and truth values:
 
 * a list, be it written as text (``['a', 'b']``), or a cell such as ``sports|politics``, makes a multi-label task;
-* many different numbers of which one is not whole make a regression; few that recur are classes, unless the column
-  is called ``score`` or the like;
+* many different numbers with a point make a regression; few that recur are classes, unless the column is called
+  ``score`` or the like, and so are all whole numbers that recur;
 * anything else is a class. Whole numbers keep the order of numbers, all other names that of their characters.
 
 A label has one name in all formats: ``True`` and ``TRUE`` are ``true`` where all are true or false, ``1.0`` is ``1``
-where all are whole numbers (so that ``2.0`` and ``2.10``, sections of a book, stay as they are).
+where all are whole numbers that recur (so that ``2.0`` and ``2.10``, sections of a book, stay as they are).
 
 Spaces around a label are not part of it.
 """
@@ -80,7 +80,8 @@ def _as_lists(cells: Sequence[Cell]) -> Sequence[Cell]:
 
 
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
-_OF_NUMPY = re.compile(r"""\[\s*(?P<items>('[^']*'|"[^"]*"|[^\s,'"\[\]]+)(\s+('[^']*'|"[^"]*"|[^\s,'"\[\]]+))+)\s*\]""")
+_ITEM = r"""(?:'[^']*'|"[^"]*"|[-+]?[0-9]+\.?[0-9]*(?:e[-+]?[0-9]+)?|True|False)"""
+_OF_NUMPY = re.compile(rf"\[\s*(?P<items>{_ITEM}(?:\s+{_ITEM})+)\s*\]")
 _NUMPY_ITEM = re.compile(r"""'([^']*)'|"([^"]*)"|([^\s'"]+)""")
 
 

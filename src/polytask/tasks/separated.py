@@ -22,6 +22,8 @@ from typing import Any
 
 from polytask.errors import DataError
 
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
 _MOST_HEADER = 1_000_000
 """Characters in which the first line is looked for."""
 
