@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from polytask.cli.answering import cells_of, check_output
+from polytask.cli.output import cells_of, check_output
 from polytask.errors import DataError
 from polytask.predict import Prediction
 from polytask.tasks.files import read_rows, read_task

@@ -20,7 +20,7 @@ from huggingface_hub import constants
 from polytask import screen
 from polytask.backbones import Backbone
 from polytask.bench.training import Trained
-from polytask.cli.answering import formulas
+from polytask.cli.output import formulas
 from polytask.cli.paper import say_what
 from polytask.cli.training import beside_majority, stored_already
 from polytask.cli.trials import trial_in_words

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -23,9 +23,9 @@ from polytask.errors import printable
 
 if TYPE_CHECKING:
     from polytask.backbones import Backbone
-    from polytask.methods import Method
     from polytask.predict import Prediction
     from polytask.store import Entry
+    from polytask.tasks.baselines import Majority
     from polytask.tasks.report import Report
     from polytask.train.estimate import Estimate
     from polytask.train.loop import Event
@@ -36,6 +36,9 @@ MOST_COLUMNS = 10
 SHORTEST_TEXT = 24
 MOST = sys.maxsize
 LONGEST_ANSWER = 48
+LONGEST_MAJORITY = 24
+TOGETHER = {"grouped": ", its adapter computed in one product with other runs'"}
+"""What a training says of its ``routing`` where it did not run on its own."""
 SILENCE_S = 15.0
 """About so often the log of a training says which step it is at."""
 
@@ -175,7 +178,7 @@ def grid(*columns: str, right: Sequence[str] = (), title: str | None = None) -> 
 
 
 def answer_in_words(prediction: Prediction) -> Text:
-    """``spam 98%``, ``urgent, billing``, ``3.42``, ``martial spirit 87%``."""
+    """``spam 98%``, ``urgent 91%, billing 64%``, ``3.42``, ``martial spirit 87%``."""
     if prediction.error is not None:
         return Text(f"({prediction.error})", style="yellow")
     if prediction.answer is not None:
@@ -183,7 +186,9 @@ def answer_in_words(prediction: Prediction) -> Text:
     if prediction.score is not None:
         return Text(f"{prediction.score:.3f}")
     if prediction.labels is not None:
-        return Text(", ".join(shortened(label, LONGEST_ANSWER) for label in prediction.labels) or "(none)")
+        shares = prediction.probs or {}
+        shown = [_with_share(shortened(label, LONGEST_ANSWER), shares[label]) for label in prediction.labels]
+        return Text(", ").join(shown) if shown else Text("(none)")
     assert prediction.label is not None
     share = (prediction.probs or {})[prediction.label]
     return _with_share(shortened(prediction.label, LONGEST_ANSWER), share)
@@ -194,14 +199,20 @@ def _with_share(answer: str, share: float) -> Text:
     return Text.assemble(answer, " ", (f"{share:.0%}", style))
 
 
-def answers(texts: Sequence[str], by_task: Mapping[str, Sequence[Prediction]]) -> Table:
-    """One line a text, one column a task; the texts are cut to what room the answers leave."""
+def answers(
+    texts: Sequence[str], by_task: Mapping[str, Sequence[Prediction]], pairs: Sequence[str] | None = None
+) -> Table:
+    """One line a text or pair of texts, one column a task; the texts are cut to what room the answers leave."""
     columns = [[answer_in_words(prediction) for prediction in column] for column in by_task.values()]
-    widths = [max(len(name), *(cell.cell_len for cell in column)) for name, column in zip(by_task, columns)]
-    room = max(WIDTH - sum(width + 3 for width in widths) - 2, SHORTEST_TEXT)
-    table = grid("text", *by_task)
-    for row, text in enumerate(texts):
-        table.add_row(Text(shortened(text, room)), *(column[row] for column in columns))
+    widths = [
+        max(len(name), *(cell.cell_len for cell in column[: len(texts)])) for name, column in zip(by_task, columns)
+    ]
+    given = {"text": texts} if pairs is None else {"text": texts, "second text": pairs}
+    room = max((WIDTH - sum(width + 3 for width in widths)) // len(given) - 2, SHORTEST_TEXT)
+    table = grid(*given, *by_task)
+    for row in range(len(texts)):
+        shown = (Text(shortened(column[row], room)) for column in given.values())
+        table.add_row(*shown, *(column[row] for column in columns))
     return table
 
 
@@ -224,14 +235,14 @@ def entries(found: Sequence[Entry]) -> Table:
     return table
 
 
-def trained(entry: Entry, result: Result, majority: float | None, max_length: int = MOST) -> RenderableType:
+def trained(entry: Entry, result: Result, majority: Majority | None, max_length: int = MOST) -> RenderableType:
     """What came of a training run: the score beside what it must be held against, its cost, and where it is.
 
     ``max_length`` is what the backbone reads of a text.
     """
     of, train = result.parameters, result.train
     called = metric_in_words(result.validation.metric, entry.labels)
-    padded = "" if "padding" not in train else f", {train['padding']:.0%} padding, {train['routing']}"
+    padded = "" if "padding" not in train else f", {train['padding']:.0%} padding{TOGETHER.get(train['routing'], '')}"
     rows: list[tuple[str, RenderableType]] = []
     if result.test is not None:
         rows.append(("test", scored(**{**asdict(result.test), "metric": called}, majority=majority)))
@@ -266,11 +277,16 @@ def scored(
     score: float,
     rows: int,
     interval: tuple[float, float] | None = None,
-    majority: float | None = None,
+    majority: Majority | None = None,
 ) -> Text:
-    """``accuracy 0.912  (0.883 to 0.940; majority class 0.504) on 400 texts``: with its 95% interval."""
+    """``accuracy 0.912  (0.883 to 0.940; majority class of the training rows ('ham'): 0.504) on 400 texts``.
+
+    The range is the score's 95% interval.
+    """
     beside = [] if interval is None else [f"{interval[0]:.3f} to {interval[1]:.3f}"]
-    beside += [] if majority is None else [f"majority class {majority:.3f}"]
+    if majority is not None:
+        label = shortened(majority.label, LONGEST_MAJORITY)
+        beside.append(f"majority class of the training rows ({label!r}): {majority.score:.3f}")
     versus = f"  ({'; '.join(beside)})" if beside else ""
     return Text.assemble(f"{metric} ", (f"{score:.3f}", "bold green"), (f"{versus} on {counted(rows, 'text')}", "dim"))
 
@@ -300,7 +316,7 @@ def evaluated(
     metric: str,
     metrics: Mapping[str, float],
     interval: tuple[float, float],
-    majority: float | None,
+    majority: Majority | None,
 ) -> RenderableType:
     """The scores of an adapter on a file."""
     called = metric_in_words(metric, entry.labels)
@@ -310,9 +326,9 @@ def evaluated(
 
 
 def by_label(report: Report) -> Table:
-    """Which labels are found and which are missed, the commonest first."""
+    """Which labels are found and which are missed, in the order of ``confused``."""
     table = grid("label", *_OF_LABELS, right=_OF_LABELS)
-    for label in sorted(report.labels, key=lambda label: -label.rows):
+    for label in report.labels:
         shares = (f"{share:.3f}" for share in (label.precision, label.recall, label.f1))
         table.add_row(Text(shortened(label.label, 36)), *shares, f"{label.rows:,}")
     return table
@@ -331,11 +347,11 @@ def confused(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> Table
             for given, count in zip(names, row)
             if count and given != right
         ]
-        table = grid("right", "answered instead", "rows", right=("rows",))
+        table = grid("true label", "answered instead", "rows", right=("rows",))
         for count, right, given in sorted(mistakes, key=lambda mistake: -mistake[0])[:MOST_COLUMNS]:
             table.add_row(Text(right), Text(given), f"{count:,}")
         return table
-    table = grid("right, below; answered, across", right=())
+    table = grid("true label", title="Rows by true label (down) and answer (across)")
     for name in names:
         table.add_column(Text(name), justify="right")
     for at, (name, row) in enumerate(zip(names, confusion)):
@@ -370,34 +386,3 @@ def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
     dtype = str(backbone.dtype).removeprefix("torch.")
     name = f"{task} · {method_in_words(recipe['method'])} on {backbone.name} ({dtype}, {backbone.device})"
     return panel(name, [*rows, ("adapter", "none: nothing was trained or written")])
-
-
-def inspected(
-    name: str, kind: str, method: Method, sites: Mapping[str, int], parameters: Mapping[str, Any], size_bytes: int
-) -> RenderableType:
-    """Where a method acts, one line a layer, and what that amounts to."""
-    by_layer: dict[str, list[tuple[str, int]]] = {}
-    for site, number in sites.items():
-        layer, what = _layer_and_rest(site)
-        by_layer.setdefault(layer, []).append((what, number))
-    table = grid("where", "trained there", "parameters", right=("parameters",))
-    for layer, trained_there in by_layer.items():
-        shown = Text(", ".join(f"{what} {number:,}" for what, number in trained_there))
-        table.add_row(layer, shown, f"{sum(number for _, number in trained_there):,}")
-    rows: list[tuple[str, RenderableType]] = [
-        ("trained", f"{parameters['trained']:,} parameters; a head is added for each task"),
-        ("backbone", f"{parameters['backbone']:,} parameters, embeddings included"),
-        ("per cent", f"{parameters['percent']:.3f}% of the backbone a task"),
-        ("on disk", f"{bytes_in_words(size_bytes)} ({size_bytes:,} bytes) a task, in fp32, without head and header"),
-    ]
-    settings = ", ".join(f"{key}={value}" for key, value in method.settings().items() if value is not None)
-    return Group(table, panel(f"{method.name}({settings}) on {name} ({kind})", rows))
-
-
-def _layer_and_rest(site: str) -> tuple[str, str]:
-    """``layer 3`` and ``attn_out`` of ``layer.3.attn_out``; the same of a backbone's own parameter names."""
-    parts = site.split(".")
-    number = next((at for at, part in enumerate(parts) if part.isdigit()), None)
-    if number is None:
-        return parts[0] if len(parts) > 1 else "once", ".".join(parts[1:]) or site
-    return f"layer {parts[number]}", ".".join(parts[number + 1 :])

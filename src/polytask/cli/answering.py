@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,21 +13,23 @@ import typer
 from polytask import screen
 from polytask.cli import options
 from polytask.cli.options import THEIRS, app, emit, examples, loaded, refused, working
-from polytask.cli.reading import columns_of
+from polytask.cli.output import check_folder, check_output, write
+from polytask.cli.reading import columns_of, rows_to_score
 from polytask.errors import DataError, PolytaskError, UnknownName
 from polytask.tasks.task import Answer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from polytask.backbones import Backbone
     from polytask.header import Header
     from polytask.predict import Prediction
     from polytask.store import Entry, Store
+    from polytask.tasks.baselines import Majority
     from polytask.tasks.files import FileRows
     from polytask.tasks.task import Kind, Rows, Target
 
 SHOWN_ROWS, MOST_NAMED = 20, 5
-ENDINGS = {"span": ("", "_prob", "_start", "_end")}
-"""What the names of the columns that ``--output`` adds end in, by kind of task; of all others a label's two."""
 
 
 @app.command(
@@ -59,7 +61,6 @@ def evaluate(
     """Score a task's adapter on a file of texts with labels: as a whole, label by label, and what it confuses."""
     from polytask.store import Store
     from polytask.tasks.chance import interval
-    from polytask.tasks.files import rows_for, table_of
     from polytask.tasks.metrics import all_scores, distinct, fitting_metric
     from polytask.tasks.report import report
 
@@ -68,9 +69,8 @@ def evaluate(
     head, name = entry.header.head, metric or entry.metric
     fitting_metric(name, head.kind)
     check_drawable(confusion, head.kind)
-    table = table_of(file, head.kind, encoding=encoding)
-    columns = columns_of([entry], table, text=text, text_pair=text_pair, label=label)
-    rows = rows_for(head.labels, head.kind, table, **columns, drop_empty=drop_empty)
+    columns = {"text": text, "text_pair": text_pair, "label": label}
+    rows = rows_to_score([entry], file, columns, drop_empty=drop_empty, encoding=encoding)
     assert rows.targets is not None, "labelled rows have targets"
     frozen = loaded(backbone or entry.header.backbone.name, device, dtype)
     given = answered(frozen, adapters, entry, rows)
@@ -122,7 +122,7 @@ def predict(
         typer.Option(
             "--on-error",
             metavar="fail|null",
-            help="A row of the file without a text has an empty answer. With fail the exit code is then 2, else 0.",
+            help="A row without a text has an empty answer. With fail the exit code is then 2, with null 0.",
         ),
     ] = "fail",
     store: options.StoreFolder = "adapters",
@@ -134,71 +134,87 @@ def predict(
     """Answer texts with the adapters of one or more tasks on one backbone."""
     from polytask.predict import MultiTask
     from polytask.store import Store
-    from polytask.tasks.files import read_rows, table_of
 
     if on_error not in ("fail", "null"):
         raise UnknownName("way of --on-error", on_error, ("fail", "null"))
     adapters = Store(store)
     tasks = tasks_asked(task, adapters)
     entries = {reference: adapters.entry(reference) for reference in tasks}
-    kinds: dict[str, Kind] = {reference: entry.header.head.kind for reference, entry in entries.items()}
-    name = backbone or entries[tasks[0]].header.backbone.name
+    source = None
     if file is None:
-        asked, source = rows_given(texts, pair, [output, text, text_pair, encoding]), None
+        asked = rows_given(texts, pair, [output, text, text_pair, encoding], on_error)
     else:
         if texts or pair:
             raise DataError("texts and a file are given", fix="Answer the one or the other")
-        of_spans: Kind | None = "span" if "span" in kinds.values() else None
-        table = table_of(file, of_spans, labelled=False, encoding=encoding)
-        columns = columns_of(list(entries.values()), table, text=text, text_pair=text_pair)
-        source = read_rows(table, **columns, kind=of_spans, drop_empty=drop_empty, keep_empty=True)
+        columns = {"text": text, "text_pair": text_pair}
+        source = file_given(file, output, entries, columns, drop_empty=drop_empty, encoding=encoding)
         asked = source.rows
-        check_output(file, output, source, kinds)
     check_taken(entries, texts_of(asked))
-    frozen = loaded(name, device, dtype)
+    frozen = loaded(backbone or entries[tasks[0]].header.backbone.name, device, dtype)
     together = MultiTask(frozen, adapters)
     with working(f"answering {screen.counted(len(asked), 'text')}"):
-        texts = texts_of(asked)
-        answers = {reference: together.predict(texts, reference, on_error="null") for reference in tasks}
-    missing = [] if source is None else missing_texts(source, next(iter(answers.values())))
+        given = texts_of(asked)
+        answers = {reference: together.predict(given, reference, on_error="null") for reference in tasks}
+    missing = missing_texts(places(source, len(asked)), next(iter(answers.values())))
     screen.notes(screen.terminal(stderr=True), missing)
     if source is not None and output is not None:
-        write(output, source, answers)
-        screen.notes(screen.terminal(stderr=True), formulas(output, entries.values()))
+        write(output, source, answers, entries)
     if as_json:
-        for row in range(len(asked)):
-            for column in answers.values():
-                emit(column[row].to_json())
-        end_with(missing, on_error)
-        return
-    out = screen.terminal()
-    if output is not None:
-        out.print(f"{screen.counted(len(asked), 'row')} written to {output}")
-        end_with(missing, on_error)
-        return
-    out.print(screen.answers(asked.texts[:SHOWN_ROWS], answers))
-    if len(asked) > SHOWN_ROWS:
-        out.print(f"… and {screen.counted(len(asked) - SHOWN_ROWS, 'more row')}. Write them all with --output FILE")
+        emit_answers(answers, len(asked))
+    elif output is not None:
+        screen.terminal().print(f"{screen.counted(len(asked), 'row')} written to {output}")
+    else:
+        show_answers(screen.terminal(), asked, answers)
     end_with(missing, on_error)
 
 
-def formulas(output: str, entries: Iterable[Entry]) -> list[str]:
-    """Labels that a spreadsheet would take for formulas; they are written as they are, to be read again."""
-    from polytask.tasks.labels import is_number
-    from polytask.tasks.separated import FORMULAS
+def file_given(
+    file: str,
+    output: str | None,
+    entries: Mapping[str, Entry],
+    columns: Mapping[str, str | None],
+    *,
+    drop_empty: bool,
+    encoding: str | None,
+) -> FileRows:
+    """The rows of a file to be answered, if what is to be written can be."""
+    from polytask.tasks.files import read_rows, table_of
 
-    names = [label for entry in entries for label in entry.labels if label[:1] in FORMULAS and len(label) > 1]
-    odd = [label for label in names if not is_number(label)]
-    if not odd or not output.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
-        return []
-    return [
-        f"a spreadsheet takes labels such as {screen.shortened(odd[0], 40)!r} for formulas; .jsonl and .parquet do not"
-    ]
+    kinds: dict[str, Kind] = {reference: entry.header.head.kind for reference, entry in entries.items()}
+    kind: Kind | None = "span" if "span" in kinds.values() else None
+    table = table_of(file, kind, labelled=False, encoding=encoding)
+    chosen = columns_of(list(entries.values()), table, **columns)
+    source = read_rows(table, **chosen, kind=kind, drop_empty=drop_empty, keep_empty=True)
+    check_output(file, output, source, kinds)
+    return source
 
 
-def missing_texts(source: FileRows, predictions: Sequence[Prediction]) -> list[str]:
-    """Which rows of a file have no answer, and why: the first of them by their lines."""
-    lines = [f"{source.table.file}:{line}: {p.error}" for line, p in zip(source.table.lines, predictions) if p.error]
+def emit_answers(answers: Mapping[str, Sequence[Prediction]], num_rows: int) -> None:
+    """One line of JSON for each row and task, with the number of the row, counted from 1."""
+    for row in range(num_rows):
+        for column in answers.values():
+            emit({"row": row + 1, **column[row].to_json()})
+
+
+def show_answers(out: Console, asked: Rows, answers: Mapping[str, Sequence[Prediction]]) -> None:
+    """A table of all rows; on a terminal of the first ones."""
+    num_shown = min(len(asked), SHOWN_ROWS) if out.is_terminal else len(asked)
+    out.print(screen.answers(asked.texts[:num_shown], answers, asked.pairs and asked.pairs[:num_shown]))
+    if num_shown < len(asked):
+        out.print(f"… and {screen.counted(len(asked) - num_shown, 'more row')}. Write them all with --output FILE")
+
+
+def places(source: FileRows | None, num_rows: int) -> Callable[[int], str]:
+    """Where a row stands: ``in.csv:7``, or ``text 2 of 3`` of the command line."""
+    if source is None:
+        return lambda row: f"text {row + 1} of {num_rows}"
+    table = source.table
+    return lambda row: f"{table.file}:{table.lines[row]}"
+
+
+def missing_texts(place: Callable[[int], str], predictions: Sequence[Prediction]) -> list[str]:
+    """Which rows have no answer, and why: the first of them by their places."""
+    lines = [f"{place(row)}: {own.error}" for row, own in enumerate(predictions) if own.error]
     more = len(lines) - MOST_NAMED
     return [*lines[:MOST_NAMED], *([f"… and {screen.counted(more, 'more row')} without an answer"] if more > 0 else [])]
 
@@ -217,6 +233,7 @@ def check_drawable(file: str | None, kind: str) -> None:
         raise DataError(f"a {kind} task has no confusion matrix", fix="Leave out --confusion")
     from polytask.paper.figures import figure
 
+    check_folder(file)
     figure(file, 1, 1)
 
 
@@ -251,9 +268,11 @@ def tasks_asked(given: Sequence[str] | None, adapters: Store) -> list[str]:
     return list(dict.fromkeys(given))
 
 
-def rows_given(texts: Sequence[str] | None, pair: Sequence[str] | None, about_a_file: Sequence[str | None]) -> Rows:
-    """The texts of the command line."""
-    from polytask.predict import check_texts
+def rows_given(
+    texts: Sequence[str] | None, pair: Sequence[str] | None, about_a_file: Sequence[str | None], on_error: str
+) -> Rows:
+    """The texts of the command line. Some may be empty, as rows of a file may; all of them only with ``null``."""
+    from polytask.predict import check_texts, problem_of
     from polytask.tasks.task import Rows
 
     if any(about_a_file):
@@ -264,7 +283,8 @@ def rows_given(texts: Sequence[str] | None, pair: Sequence[str] | None, about_a_
         given = f"{screen.counted(len(texts), 'text')} and {screen.counted(len(pair), 'second text')}"
         raise DataError(given, fix="Give one --pair for each text")
     rows = Rows(texts, pair or None)
-    check_texts(texts_of(rows))
+    if on_error == "fail" and all(map(problem_of, texts_of(rows))):
+        check_texts(texts_of(rows))
     if len(texts) == 1 and isfile(texts[0]):
         again = f"polytask predict --file {shlex.quote(texts[0])}"
         raise DataError(f"{texts[0]!r} is a file, not a text", fix=f"To answer its rows: {again}")
@@ -287,8 +307,9 @@ def target_of(prediction: Prediction, labels: Sequence[str]) -> Target:
     return labels.index(prediction.label or "")
 
 
-def commonest_score(header: Header, metric: str, targets: Sequence[Target]) -> float | None:
+def commonest_score(header: Header, metric: str, targets: Sequence[Target]) -> Majority | None:
     """The metric where every row is given the label that was commonest in training; None where there is no such."""
+    from polytask.tasks.baselines import Majority
     from polytask.tasks.metrics import score
 
     counts: Mapping[str, int] = header.result.get("label_counts") or {}
@@ -296,63 +317,6 @@ def commonest_score(header: Header, metric: str, targets: Sequence[Target]) -> f
     if header.head.kind != "classification" or set(counts) != set(labels):
         return None
     commonest = labels.index(max(labels, key=lambda label: counts[label]))
-    return score(metric, header.head.kind, targets, [commonest] * len(targets), num_labels=len(labels))
-
-
-def check_output(file: str, output: str | None, source: FileRows, kinds: Mapping[str, Kind]) -> None:
-    """Refuse, before any work is done, an output that cannot be written without losing something."""
-    from polytask.tasks.tables import check_writable
-
-    if output is None:
-        return
-    check_writable(output)
-    if Path(output).resolve() == Path(file).resolve():
-        raise DataError("the output would take the place of the input", file=output, fix="Give it another name")
-    added = [f"{task}{ending}" for task, kind in kinds.items() for ending in ENDINGS.get(kind, ("", "_prob"))]
-    for name in added:
-        if name in source.table.header:
-            fix = "Rename it there: a column of this name is to be added"
-            raise DataError("there is such a column already", file=file, column=name, fix=fix)
-        if added.count(name) > 1:
-            fix = "Ask the tasks one after the other, into files of their own"
-            raise DataError("two tasks would write this column", file=output, column=name, fix=fix)
-
-
-def write(output: str, source: FileRows, answers: Mapping[str, Sequence[Prediction]]) -> None:
-    """The file's own columns and those of each task."""
-    from polytask.tasks.tables import write_table
-
-    header, columns = [*source.table.header], []
-    for task, predictions in answers.items():
-        for name, cells in cells_of(task, predictions).items():
-            header.append(name)
-            columns.append(cells)
-    write_table(output, header, [[*row, *cells] for row, *cells in zip(source.table.rows, *columns)])
-
-
-def with_gaps(cells: Sequence[Any], predictions: Sequence[Prediction]) -> list[Any]:
-    """A column with an empty cell where a row has no answer."""
-    given = iter(cells)
-    return [next(given) if prediction.error is None else None for prediction in predictions]
-
-
-def cells_of(task: str, predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
-    """``task`` and ``task_prob``: the label and its probability; for several labels, a list of each; or a number.
-
-    Of a span also ``task_start`` and ``task_end``, in characters of its context.
-    """
-    answered = [prediction for prediction in predictions if prediction.error is None]
-    if len(answered) < len(predictions):
-        own = cells_of(task, answered) if answered else {task: [], f"{task}_prob": []}
-        return {name: with_gaps(column, predictions) for name, column in own.items()}
-    if predictions[0].answer is not None:
-        cells = [(p.answer, round(p.score or 0.0, 6), p.start, p.end) for p in predictions]
-        return {f"{task}{ending}": list(column) for ending, column in zip(ENDINGS["span"], zip(*cells))}
-    if predictions[0].score is not None:
-        return {task: [prediction.score for prediction in predictions]}
-    if predictions[0].labels is not None:
-        labels = [list(prediction.labels or ()) for prediction in predictions]
-        probs = [[round((p.probs or {})[label], 4) for label in own] for p, own in zip(predictions, labels)]
-        return {task: labels, f"{task}_prob": probs}
-    likeliest = [(p.probs or {})[p.label or ""] for p in predictions]
-    return {task: [p.label for p in predictions], f"{task}_prob": [round(prob, 6) for prob in likeliest]}
+    answers = [commonest] * len(targets)
+    value = score(metric, header.head.kind, targets, answers, num_labels=len(labels))
+    return Majority(labels[commonest], value)

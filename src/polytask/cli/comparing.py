@@ -12,7 +12,7 @@ from polytask import screen
 from polytask.cli import options
 from polytask.cli.answering import answered
 from polytask.cli.options import app, emit, examples, loaded
-from polytask.cli.reading import columns_of
+from polytask.cli.reading import rows_to_score
 from polytask.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ def compare(
     """
     from polytask.store import Store
     from polytask.tasks.chance import compared, interval
-    from polytask.tasks.files import rows_for, table_of
     from polytask.tasks.metrics import fitting_metric, score
 
     adapters = Store(store)
@@ -59,21 +58,20 @@ def compare(
     check_comparable(*entries)
     head, name = entries[0].header.head, metric or entries[0].metric
     fitting_metric(name, head.kind)
-    table = table_of(file, head.kind, encoding=encoding)
-    chosen = columns_of(entries, table, text=text, text_pair=text_pair, label=label)
-    rows = rows_for(head.labels, head.kind, table, **chosen, drop_empty=drop_empty)
+    columns = {"text": text, "text_pair": text_pair, "label": label}
+    rows = rows_to_score(entries, file, columns, drop_empty=drop_empty, encoding=encoding)
     assert rows.targets is not None, "labelled rows have targets"
     frozen: dict[str, Backbone] = {}
-    columns = []
+    answers = []
     for entry in entries:
         of = entry.header.backbone.name
         frozen[of] = frozen.get(of) or loaded(of, device, dtype)
-        columns.append(in_order_of(head.labels, entry.labels, answered(frozen[of], adapters, entry, rows)))
+        answers.append(in_order_of(head.labels, entry.labels, answered(frozen[of], adapters, entry, rows)))
     shared = (name, head.kind, rows.targets)
     of_labels = len(head.labels)
-    scores = [score(*shared, column, num_labels=of_labels) for column in columns]
-    intervals = [interval(*shared, column, num_labels=of_labels) for column in columns]
-    found = compared(*shared, *columns, num_labels=of_labels)
+    scores = [score(*shared, column, num_labels=of_labels) for column in answers]
+    intervals = [interval(*shared, column, num_labels=of_labels) for column in answers]
+    found = compared(*shared, *answers, num_labels=of_labels)
     if as_json:
         sides = [
             {"adapter": str(entry), "score": value, "interval": surely}
@@ -95,6 +93,8 @@ def compare(
 
 def check_comparable(first: Entry, second: Entry) -> None:
     """Refuse two adapters that do not answer the same question."""
+    if (first.task, first.version) == (second.task, second.version):
+        raise RecipeError(f"{first} is compared with itself. Name another adapter, or another version of it")
     one, other = first.header.head, second.header.head
     if one.kind != other.kind:
         raise RecipeError(

@@ -11,7 +11,7 @@ from polytask.errors import DataError
 if TYPE_CHECKING:
     from polytask.store import Entry
     from polytask.tasks.tables import Table
-    from polytask.tasks.task import Task
+    from polytask.tasks.task import Rows, Task
 
 
 def task_given(
@@ -47,6 +47,61 @@ def columns_of(
     ``labels`` is ``label=…`` where labels are needed. Where adapters remember different columns, none is taken. That a
     column of the training is not there is told on stderr.
     """
+    chosen, remarks = _chosen(entries, table, text=text, text_pair=text_pair, **labels)
+    screen.notes(screen.terminal(stderr=True), remarks)
+    return chosen
+
+
+def rows_to_score(
+    entries: Sequence[Entry],
+    file: str,
+    columns: Mapping[str, str | None],
+    *,
+    drop_empty: bool,
+    encoding: str | None,
+) -> Rows:
+    """Labelled rows of a file for adapters with the same labels; ``columns`` are those named, or None.
+
+    Raises:
+        DataError: the file has not what the adapters take, or a label that is none of theirs.
+    """
+    from polytask.tasks.files import rows_for, table_of
+
+    head = entries[0].header.head
+    table = table_of(file, head.kind, encoding=encoding)
+    chosen, remarks = _chosen(entries, table, **columns)
+    check_inputs_in(table, entries, chosen)
+    screen.notes(screen.terminal(stderr=True), remarks)
+    return rows_for(head.labels, head.kind, table, **chosen, drop_empty=drop_empty)
+
+
+def check_inputs_in(table: Table, entries: Sequence[Entry], columns: Mapping[str, str | None]) -> None:
+    """Refuse a file of single texts for a task of pairs, and the reverse, before its labels are looked at.
+
+    Raises:
+        DataError: with the option that is missing.
+    """
+    from polytask.tasks.files import roles_in
+
+    roles = roles_in(table, entries[0].header.head.kind, **columns, needs_label=False)
+    for entry in entries:
+        takes = entry.header.takes
+        if takes is None or (takes == "single") == (roles.pair is None):
+            continue
+        if roles.pair is not None:
+            names = f"{table.header[roles.text]!r} with {table.header[roles.pair]!r}"
+            fix = "Name one column of texts with --text"
+            raise DataError(f"{entry} answers single texts, and {names} is a pair", file=table.file, fix=fix)
+        own = _remembered(entry)
+        trained_on = f", as {own['text_pair']!r} in training" if own.get("text_pair") else ""
+        problem = f"{entry} answers pairs of texts, and there is no second text beside {table.header[roles.text]!r}"
+        raise DataError(problem, file=table.file, fix=f"Name its column with --text-pair{trained_on}")
+
+
+def _chosen(
+    entries: Sequence[Entry], table: Table, *, text: str | None, text_pair: str | None, **labels: str | None
+) -> tuple[dict[str, str | None], list[str]]:
+    """See ``columns_of``; with what is to be told."""
     of = [_remembered(entry) for entry in entries]
     texts = {name: _common([columns.get(name) for columns in of]) for name in ("text", "text_pair")}
     chosen: dict[str, str | None] = {"text": text, "text_pair": text_pair, **labels}
@@ -60,11 +115,11 @@ def columns_of(
             chosen["label"] = label
         else:
             missing.append(label)
-    if missing:
-        names = " and ".join(map(repr, missing))
-        remark = f"{table.file} has no column {names}, of which {entries[0]} was trained: the usual names decide"
-        screen.notes(screen.terminal(stderr=True), [remark])
-    return chosen
+    if not missing:
+        return chosen, []
+    names = f"column{'s' * (len(missing) > 1)} {' or '.join(map(repr, missing))}"
+    found = "columns are looked for by their usual names, such as 'text' and 'label'"
+    return chosen, [f"{table.file} has no {names}, which {entries[0]} was trained on, so {found}"]
 
 
 def _remembered(entry: Entry) -> dict[str, str | None]:

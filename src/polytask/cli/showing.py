@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from polytask import screen
 from polytask.cli import options
@@ -101,7 +104,7 @@ def inspect(
         emit({"sites": listed, "parameters": parameters, "bytes": size_bytes})
         return
     kind = str(getattr(model.config, "model_type", ""))
-    screen.terminal().print(screen.inspected(name, kind, chosen, sites, parameters, size_bytes))
+    screen.terminal().print(inspected(name, kind, chosen, sites, parameters, size_bytes))
 
 
 def counted(model: Any, architecture: Architecture, method: Method) -> dict[str, int]:
@@ -114,6 +117,40 @@ def counted(model: Any, architecture: Architecture, method: Method) -> dict[str,
         return {name: own[name].numel() for name in replaced_parameters(model, architecture, method)}
     deltas = deltas_for(model, architecture, method, key=None)
     return {place: sum(p.numel() for p in delta.parameters()) for place, delta in deltas.items()}
+
+
+def inspected(
+    name: str, kind: str, method: Method, sites: Mapping[str, int], parameters: Mapping[str, Any], size_bytes: int
+) -> RenderableType:
+    """Where a method acts, one line a layer, and what that amounts to."""
+    by_layer: dict[str, list[tuple[str, int]]] = {}
+    for site, number in sites.items():
+        layer, what = _layer_and_rest(site)
+        by_layer.setdefault(layer, []).append((what, number))
+    table = screen.grid("where", "trained there", "parameters", right=("parameters",))
+    for layer, trained_there in by_layer.items():
+        shown = Text(", ".join(f"{what} {number:,}" for what, number in trained_there))
+        table.add_row(layer, shown, f"{sum(number for _, number in trained_there):,}")
+    rows: list[tuple[str, RenderableType]] = [
+        ("trained", f"{parameters['trained']:,} parameters; a head is added for each task"),
+        ("backbone", f"{parameters['backbone']:,} parameters, embeddings included"),
+        ("per cent", f"{parameters['percent']:.3f}% of the backbone a task"),
+        (
+            "on disk",
+            f"{screen.bytes_in_words(size_bytes)} ({size_bytes:,} bytes) a task, in fp32, without head and header",
+        ),
+    ]
+    settings = ", ".join(f"{key}={value}" for key, value in method.settings().items() if value is not None)
+    return Group(table, screen.panel(f"{method.name}({settings}) on {name} ({kind})", rows))
+
+
+def _layer_and_rest(site: str) -> tuple[str, str]:
+    """``layer 3`` and ``attn_out`` of ``layer.3.attn_out``; the same of a backbone's own parameter names."""
+    parts = site.split(".")
+    number = next((at for at, part in enumerate(parts) if part.isdigit()), None)
+    if number is None:
+        return parts[0] if len(parts) > 1 else "once", ".".join(parts[1:]) or site
+    return f"layer {parts[number]}", ".".join(parts[number + 1 :])
 
 
 @app.command(epilog=examples("polytask remove spam@2", "polytask remove spam --yes"))

@@ -86,7 +86,7 @@ def sweep(
     Every run is kept as it ends. The same command again goes on where an interrupted sweep was.
     """
     from polytask.store import Store
-    from polytask.tasks.baselines import majority_score
+    from polytask.tasks.baselines import majority
     from polytask.train.grid import grid, labelled
     from polytask.train.recipe import Recipe
     from polytask.train.sweep import settled, started_with
@@ -153,7 +153,7 @@ def sweep(
         return
     out = screen.terminal()
     out.print(settings_table(swept))
-    out.print(screen.trained(entry, result, majority_score(data, data.test or data.validation)))
+    out.print(screen.trained(entry, result, majority(data, data.test or data.validation)))
     written = "" if figure is None else f", the picture {figure}"
     out.print(f"kept in {folder}: {screen.counted(len(swept.runs), 'run')}{written}")
     where = "" if store == "adapters" else f" --store {shlex.quote(store)}"

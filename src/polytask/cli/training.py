@@ -109,7 +109,7 @@ def train(
 ) -> None:
     """Train an adapter on a file of texts and labels, and put it in the store as a new version."""
     from polytask.store import Store
-    from polytask.tasks.baselines import majority_score
+    from polytask.tasks.baselines import majority as majority_of
     from polytask.train.checkpoint import Checkpoint
     from polytask.train.estimate import estimate
     from polytask.train.loop import train as train_adapter
@@ -184,13 +184,13 @@ def train(
     if as_json:
         emit({**summary(entry, adapter, result), **({} if found is None else {"tuned": choice(found)})})
         return
-    majority = majority_score(data, data.test or data.validation)
+    majority = majority_of(data, data.test or data.validation)
     where = "" if store == "adapters" else f" --store {shlex.quote(store)}"
     second = "" if data.train.pairs is None else ' --pair "its second text"'
     out = screen.terminal()
     out.print(screen.trained(entry, result, majority, frozen.max_length))
     reported = result.test or result.validation
-    screen.notes(err, beside_majority(reported, majority))
+    screen.notes(err, beside_majority(reported, None if majority is None else majority.score))
     screen.hint(out, f'polytask predict --task {data.name}{where} "a text"{second}')
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 AROUND = 8
 """Lines of a terminal that are not for runs."""
 
-STYLES = {"waiting": "dim", "training": "cyan", "over": "green", "stopped": "dim", "diverged": "red"}
+STYLES = {"waiting": "dim", "training": "cyan", "done": "green", "stopped": "dim", "diverged": "red"}
 
 
 @dataclass
@@ -63,12 +63,12 @@ class SideBySide:
         elif isinstance(event, Evaluated):
             line.score = event.score if line.score is None else max(line.score, event.score)
             if event.epoch == event.num_epochs:
-                line.state = "over"
+                line.state = "done"
         elif isinstance(event, Failed):
             line.state = "diverged"
         elif isinstance(event, Kept):
             line.is_told |= line.state == "waiting"  # a sweep before this one ran it
-            line.state, line.score = "over" if event.run.result else "diverged", event.run.score
+            line.state, line.score = "done" if event.run.result else "diverged", event.run.score
             if event.run.result:
                 line.epoch = f"{event.run.result.train['epochs']}/{event.run.recipe.epochs}"
         else:
@@ -87,7 +87,7 @@ class SideBySide:
         """One line of a log."""
         line.is_told = True
         scored = "" if line.score is None else f", validation {self.metric} {line.score:.3f}"
-        passes = f" after epoch {line.epoch}" if line.epoch else ""
+        passes = f" after epoch {line.epoch.replace('/', ' of ')}" if line.epoch else ""
         num_over = sum(not other.is_open for other in self.lines.values())
         done = f" ({num_over} of {len(self.lines)})"
         self.console.print(f"{line.label}: {line.state}{passes}{scored}{done}", style="dim", soft_wrap=True)
@@ -110,7 +110,7 @@ class SideBySide:
                 Text(line.state, style=STYLES[line.state]),
             )
         num_over = sum(not line.is_open for line in self.lines.values())
-        table.caption = f"{num_over} of {len(self.lines)} over" + ("" if best is None else f", the best {best:.3f}")
+        table.caption = f"{num_over} of {len(self.lines)} done" + ("" if best is None else f", the best {best:.3f}")
         table.caption_justify = "left"
         return table
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from polytask.tasks.metrics import score
@@ -12,7 +13,21 @@ from polytask.tasks.task import Rows, Target, Task
 STRENGTHS = (1.0, 10.0, 100.0)
 
 
+@dataclass(frozen=True)
+class Majority:
+    """The commonest label of the training rows, and the score of a classifier that answers every row with it."""
+
+    label: str
+    score: float
+
+
 def majority_score(task: Task, rows: Rows) -> float | None:
+    """The score of ``majority``."""
+    found = majority(task, rows)
+    return None if found is None else found.score
+
+
+def majority(task: Task, rows: Rows) -> Majority | None:
     """The task's metric where every row is given the commonest label of the training rows, of several the first.
 
     None where there is no one label to give (regression, several labels a row) or none to compare with.
@@ -21,7 +36,8 @@ def majority_score(task: Task, rows: Rows) -> float | None:
         return None
     counts = Counter(task.train.targets)
     commonest = max(range(len(task.labels)), key=counts.__getitem__)
-    return score(task.metric, task.kind, rows.targets, [commonest] * len(rows), num_labels=len(task.labels))
+    value = score(task.metric, task.kind, rows.targets, [commonest] * len(rows), num_labels=len(task.labels))
+    return Majority(task.labels[commonest], value)
 
 
 def tfidf_score(task: Task, rows: Rows) -> float:

@@ -110,14 +110,21 @@ def read_table(path: PathLike, encoding: str | None = None) -> Table:
     return table
 
 
-def write_table(path: PathLike, header: Sequence[str], rows: Iterable[Row]) -> None:
+def write_table(
+    path: PathLike, header: Sequence[str], rows: Iterable[Row], classes: Mapping[str, Sequence[str]] | None = None
+) -> None:
     """Write rows in the format the name asks for, whole or not at all. ``read_table`` reads them back.
+
+    ``classes`` is that of a ``Table``; only Parquet has a place for it.
 
     Raises:
         DataError: the name does not end in one of the formats, or the rows cannot be written in it.
     """
     format, is_zipped = _format_of(path)
-    content = _WRITERS[format](os.fspath(path), list(header), list(rows))
+    if format == ".parquet":
+        content = _write_parquet(os.fspath(path), list(header), list(rows), classes or {})
+    else:
+        content = _WRITERS[format](list(header), list(rows))
     with whole_file(path) as part:
         part.write_bytes(gzip.compress(content, mtime=0) if is_zipped else content)
 
@@ -335,7 +342,7 @@ def _is_whole(item: Cell) -> bool:
     return True
 
 
-def _write_json_lines(file: str, header: list[str], rows: list[Row]) -> bytes:
+def _write_json_lines(header: list[str], rows: list[Row]) -> bytes:
     lines = [json.dumps(dict(zip(header, row)), ensure_ascii=False, default=str) + "\n" for row in rows]
     return "".join(lines).encode("utf-8")
 
@@ -387,18 +394,26 @@ def named(cell: Cell, names: Sequence[str]) -> Cell:
     return names[cell] if cell >= 0 else None
 
 
-def _write_parquet(file: str, header: list[str], rows: list[Row]) -> bytes:
+def _write_parquet(file: str, header: list[str], rows: list[Row], classes: Mapping[str, Sequence[str]]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     out = io.BytesIO()
     try:
         columns = [pa.array([row[index] for row in rows]) for index in range(len(header))]
-        pq.write_table(pa.table(columns, names=header), out)
+        pq.write_table(pa.table(columns, names=header, metadata=_classes_as_metadata(classes)), out)
     except (pa.ArrowException, OverflowError) as error:
         fix = "Write .jsonl instead, where a column may hold values of several kinds"
         raise DataError(f"the rows cannot be written as Parquet ({error})", file=file, fix=fix) from None
     return out.getvalue()
+
+
+def _classes_as_metadata(classes: Mapping[str, Sequence[str]]) -> dict[bytes, bytes] | None:
+    """What ``_classes_in`` reads."""
+    if not classes:
+        return None
+    features = {column: {"names": list(names), "_type": "ClassLabel"} for column, names in classes.items()}
+    return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
 
 
 _READERS: dict[str, Callable[[str, bytes], Table]] = {
@@ -408,10 +423,9 @@ _READERS: dict[str, Callable[[str, bytes], Table]] = {
     ".ndjson": _read_json_lines,
     ".parquet": _read_parquet,
 }
-_WRITERS: dict[str, Callable[[str, list[str], list[Row]], bytes]] = {
-    ".csv": lambda file, header, rows: separated.write_separated(header, rows, ",").encode("utf-8"),
-    ".tsv": lambda file, header, rows: separated.write_separated(header, rows, "\t").encode("utf-8"),
+_WRITERS: dict[str, Callable[[list[str], list[Row]], bytes]] = {
+    ".csv": lambda header, rows: separated.write_separated(header, rows, ",").encode("utf-8"),
+    ".tsv": lambda header, rows: separated.write_separated(header, rows, "\t").encode("utf-8"),
     ".jsonl": _write_json_lines,
     ".ndjson": _write_json_lines,
-    ".parquet": _write_parquet,
 }

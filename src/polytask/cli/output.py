@@ -1,0 +1,169 @@
+"""The file that ``polytask predict --output`` writes: the columns of the input, and those of each task's answers."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polytask import screen
+from polytask.errors import DataError, PolytaskError
+
+if TYPE_CHECKING:
+    from polytask.predict import Prediction
+    from polytask.store import Entry
+    from polytask.tasks.columns import Roles
+    from polytask.tasks.files import FileRows
+    from polytask.tasks.task import Kind
+
+ENDINGS = {"span": ("", "_prob", "_start", "_end")}
+"""What the names of the columns that ``--output`` adds end in, by kind of task; of all others a label's two."""
+
+INSTEAD = "_answer"
+"""What the columns of a task get after its name where that alone would be read as a column of the input."""
+
+
+def check_folder(file: str | None) -> None:
+    """Refuse, before any work is done, a file in a folder that is not there.
+
+    Raises:
+        DataError: with the command that makes the folder.
+    """
+    if file is None or Path(file).parent.is_dir():
+        return
+    folder = str(Path(file).parent)
+    raise DataError(f"there is no folder {folder!r}", file=file, fix=f"Make it first: mkdir -p {shlex.quote(folder)}")
+
+
+def check_output(file: str, output: str | None, source: FileRows, kinds: Mapping[str, Kind]) -> None:
+    """Refuse, before any work is done, an output that cannot be written without losing something.
+
+    Raises:
+        DataError: with what would be right.
+    """
+    from polytask.tasks.tables import check_writable
+
+    if output is None:
+        return
+    check_writable(output)
+    check_folder(output)
+    if Path(output).resolve() == Path(file).resolve():
+        raise DataError("the output would take the place of the input", file=output, fix="Give it another name")
+    names = names_added(source, kinds)
+    added = [f"{names[task]}{ending}" for task, kind in kinds.items() for ending in ENDINGS.get(kind, ("", "_prob"))]
+    for name in added:
+        if name in source.table.header:
+            fix = "Rename it there: a column of this name is to be added"
+            raise DataError("there is such a column already", file=file, column=name, fix=fix)
+        if added.count(name) > 1:
+            fix = "Ask the tasks one after the other, into files of their own"
+            raise DataError("two tasks would write this column", file=output, column=name, fix=fix)
+
+
+def names_added(source: FileRows, kinds: Mapping[str, Kind]) -> dict[str, str]:
+    """What the column of each task's answers is called: as the task, or ``stars_answer``.
+
+    A column ``stars`` beside a column ``rating`` would leave open which of them holds the labels when the file is read
+    again. The columns of the input mean afterwards what they meant before.
+    """
+    spans = [kind for kind in kinds.values() if kind == "span"]
+    before = _roles(source.table.header, *spans[:1])
+    names = {}
+    for task in kinds:
+        after = _roles((*source.table.header, task), *spans[:1])
+        names[task] = task if _is_same(before, after) else f"{task}{INSTEAD}"
+    return names
+
+
+def _roles(header: Sequence[str], kind: Kind | None = None) -> Roles | None:
+    """Which columns are read where none is named; None where that is not clear."""
+    from polytask.tasks.files import roles_in
+    from polytask.tasks.tables import Table
+
+    try:
+        return roles_in(Table("", tuple(header), [], []), kind, needs_label=False)
+    except PolytaskError:
+        return None
+
+
+def _is_same(before: Roles | None, after: Roles | None) -> bool:
+    """Whether the columns that had a role before have it still."""
+    if before is None or after is None:
+        return before is after
+    return (before.text, before.pair) == (after.text, after.pair) and before.label in (None, after.label)
+
+
+def renamed(names: Mapping[str, str]) -> list[str]:
+    """Which answers stand in a column that is not called as their task, and why."""
+    return [
+        f"the answers of {task} are in the column {name!r}: {task!r} would be read as a column of the input"
+        for task, name in names.items()
+        if name != task
+    ]
+
+
+def write(
+    output: str, source: FileRows, answers: Mapping[str, Sequence[Prediction]], entries: Mapping[str, Entry]
+) -> None:
+    """Write the file's own columns and those of each task, and say what a reader of the file should know."""
+    from polytask.tasks.tables import write_table
+
+    names = names_added(source, {task: entry.header.head.kind for task, entry in entries.items()})
+    header, columns = [*source.table.header], []
+    for task, predictions in answers.items():
+        for name, cells in cells_of(names[task], predictions).items():
+            header.append(name)
+            columns.append(cells)
+    classes = {**source.table.classes, **{names[task]: entry.labels for task, entry in entries.items() if entry.labels}}
+    write_table(output, header, [[*row, *cells] for row, *cells in zip(source.table.rows, *columns)], classes)
+    screen.notes(screen.terminal(stderr=True), [*renamed(names), *formulas(output, entries.values())])
+
+
+def formulas(output: str, entries: Iterable[Entry]) -> list[str]:
+    """Labels that a spreadsheet would take for formulas; they are written as they are, to be read again."""
+    from polytask.tasks.labels import is_number
+    from polytask.tasks.separated import FORMULAS
+
+    names = [label for entry in entries for label in entry.labels if label[:1] in FORMULAS and len(label) > 1]
+    odd = [label for label in names if not is_number(label)]
+    if not odd or not output.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
+        return []
+    return [
+        f"a spreadsheet takes labels such as {screen.shortened(odd[0], 40)!r} for formulas; .jsonl and .parquet do not"
+    ]
+
+
+def cells_of(name: str, predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
+    """``name`` and ``name_prob``: the label and its probability; for several labels, a list of each; or a number.
+
+    Of a span also ``name_start`` and ``name_end``, in characters of its context.
+    """
+    answered = [prediction for prediction in predictions if prediction.error is None]
+    if len(answered) < len(predictions):
+        own = cells_of(name, answered) if answered else {name: [], f"{name}_prob": []}
+        return {column: with_gaps(cells, predictions) for column, cells in own.items()}
+    if predictions[0].answer is not None:
+        cells = [(p.answer, round(p.score or 0.0, 6), p.start, p.end) for p in predictions]
+        return {f"{name}{ending}": list(column) for ending, column in zip(ENDINGS["span"], zip(*cells))}
+    if predictions[0].score is not None:
+        return {name: [shortest(prediction.score or 0.0) for prediction in predictions]}
+    if predictions[0].labels is not None:
+        labels = [list(prediction.labels or ()) for prediction in predictions]
+        probs = [[round((p.probs or {})[label], 4) for label in own] for p, own in zip(predictions, labels)]
+        return {name: labels, f"{name}_prob": probs}
+    likeliest = [(p.probs or {})[p.label or ""] for p in predictions]
+    return {name: [p.label for p in predictions], f"{name}_prob": [round(prob, 6) for prob in likeliest]}
+
+
+def shortest(score: float) -> float:
+    """The shortest number that is the same in float32, the precision in which heads answer."""
+    import numpy as np
+
+    return float(str(np.float32(score)))
+
+
+def with_gaps(cells: Sequence[Any], predictions: Sequence[Prediction]) -> list[Any]:
+    """A column with an empty cell where a row has no answer."""
+    given = iter(cells)
+    return [next(given) if prediction.error is None else None for prediction in predictions]
