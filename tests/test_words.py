@@ -22,8 +22,9 @@ from polytask.backbones import Backbone
 from polytask.bench.training import Trained
 from polytask.cli.output import formulas
 from polytask.cli.paper import say_what
-from polytask.cli.training import beside_majority, stored_already
+from polytask.cli.training import stored_already
 from polytask.cli.trials import trial_in_words
+from polytask.cli.verdicts import beside_majority
 from polytask.cli.watching import SideBySide
 from polytask.errors import DataError
 from polytask.methods import Houlsby

@@ -5,11 +5,14 @@ On a terminal a bar moves; in a log each epoch is one line.
 
 from __future__ import annotations
 
+import codecs
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -43,9 +46,38 @@ SILENCE_S = 15.0
 """About so often the log of a training says which step it is at."""
 
 
+def encode(stream: TextIOWrapper) -> None:
+    """Let a stream take every character: a terminal shows a question mark for what it cannot, a file loses nothing.
+
+    Where the locale is C, files and pipes get UTF-8, unless ``PYTHONIOENCODING`` says what they are to get.
+    """
+    if stream.isatty() or os.environ.get("PYTHONIOENCODING"):
+        stream.reconfigure(errors="replace")
+    elif codecs.lookup(stream.encoding).name == "ascii":
+        stream.reconfigure(encoding="utf-8")
+    else:
+        stream.reconfigure(errors="backslashreplace")
+
+
+def broken_pipe() -> SystemExit:
+    """The exit of a program whose reader has gone, as of ``yes | head -1``: silent, with 128 + SIGPIPE."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError, ValueError):  # tests have streams that are no files
+        os.dup2(nowhere, sys.stdout.fileno())
+    return SystemExit(141)
+
+
+class Terminal(Console):
+    """A console that leaves it to ``main`` what becomes of a closed pipe."""
+
+    def on_broken_pipe(self) -> None:
+        """See ``broken_pipe``."""
+        raise broken_pipe()
+
+
 def terminal(*, stderr: bool = False) -> Console:
     """A console no wider than is pleasant to read; text is never taken for markup."""
-    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    console = Terminal(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     return console
 
@@ -351,7 +383,7 @@ def confused(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> Table
         for count, right, given in sorted(mistakes, key=lambda mistake: -mistake[0])[:MOST_COLUMNS]:
             table.add_row(Text(right), Text(given), f"{count:,}")
         return table
-    table = grid("true label", title="Rows by true label (down) and answer (across)")
+    table = grid("true label, by answer:")
     for name in names:
         table.add_column(Text(name), justify="right")
     for at, (name, row) in enumerate(zip(names, confusion)):

@@ -58,12 +58,18 @@ app.add_typer(
 
 
 def main() -> None:
-    """Run the command line. A warning is a note on stderr; what a terminal cannot show is a question mark there."""
+    """Run the command line. A warning is a note on stderr; who reads no further is not told of it."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            screen.encode(stream)
     warnings.showwarning = shown_as_note
-    app()
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise screen.broken_pipe() from None
 
 
 def shown_as_note(

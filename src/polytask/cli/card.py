@@ -33,7 +33,7 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
         ("task", f"{header.task}, {header.head.kind}"),
         *((f"{part} score", score) for part in ("test", "validation") if (score := _score(result.get(part)))),
         ("score", "" if result.get("validation") else f"{header.metric} {header.score:.4f}"),
-        ("majority class", f"{header.metric} {result['majority']:.4f}" if _is_number(result.get("majority")) else ""),
+        ("majority class", _majority(entry)),
         ("method", f"{header.method.name} ({settings})"),
         ("backbone", f"{shown_name(of.name)}, {of.architecture}, {of.layers} layers of width {of.hidden}"),
         ("backbone's fingerprint", of.fingerprint),
@@ -142,6 +142,16 @@ def _score(given: Any) -> str:
     is_interval = isinstance(bounds, list) and len(bounds) == 2 and all(map(_is_number, bounds))
     within = f" ({bounds[0]:.4f} to {bounds[1]:.4f})" if is_interval and bounds else ""
     return f"{of.get('metric', '')} {of['score']:.4f}{within} on {of.get('rows', '?')} rows".strip()
+
+
+def _majority(entry: Entry) -> str:
+    """``accuracy 0.6000, the commonest label of the training rows ('ham') for every row``."""
+    value, counts = entry.header.result.get("majority"), label_counts(entry)
+    if not _is_number(value):
+        return ""
+    label = max(counts, key=lambda label: counts[label] or 0) if counts and all(counts.values()) else None
+    named = "" if label is None else f" ({label!r})"
+    return f"{entry.header.metric} {value:.4f}, the commonest label of the training rows{named} for every row"
 
 
 def _object(given: Any) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from polytask.cli import options
 from polytask.cli.answering import answered
 from polytask.cli.options import app, emit, examples, loaded
 from polytask.cli.reading import rows_to_score
+from polytask.cli.verdicts import verdict
 from polytask.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from polytask.backbones import Backbone
     from polytask.store import Entry
-    from polytask.tasks.chance import Difference
     from polytask.tasks.task import Target
 
 
@@ -88,7 +88,7 @@ def compare(
     facts.append(("difference", f"{found.difference:+.3f}  ({found.low:+.3f} to {found.high:+.3f})"))
     out = screen.terminal()
     out.print(screen.panel(f"{entries[0]} and {entries[1]} on {Path(file).name}", facts))
-    out.print(verdict(entries[0], entries[1], name, found, len(rows)))
+    out.print(verdict(str(entries[0]), str(entries[1]), name, found, len(rows)))
 
 
 def check_comparable(first: Entry, second: Entry) -> None:
@@ -111,20 +111,3 @@ def in_order_of(labels: Sequence[str], own: Sequence[str], answers: Sequence[Tar
         return list(answers)
     at = [labels.index(label) for label in own]
     return [tuple(sorted(at[i] for i in answer)) if isinstance(answer, tuple) else at[answer] for answer in answers]
-
-
-def verdict(first: Entry, second: Entry, metric: str, found: Difference, num_rows: int) -> str:
-    """What it comes to, in words."""
-    texts = screen.counted(num_rows, "text")
-    apart = f"They answer {found.num_apart:,} of {texts} differently."
-    if not found.num_apart:
-        return f"{first} and {second} give the same answer to each of {texts}."
-    if found.is_more_than_chance:
-        better, worse = (second, first) if found.difference > 0 else (first, second)
-        chance = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
-        margin = f"{abs(found.difference):.3f} {metric}"
-        return f"{better} is better than {worse} by {margin}. That is more than chance ({chance}). {apart}"
-    return (
-        f"The difference between {first} and {second} is not more than chance (p = {found.p_value:.2f}): "
-        f"other texts of this kind might turn it round. {apart}"
-    )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperGroup
 
 from polytask import __version__, screen
+from polytask.cli import usage
 from polytask.errors import PolytaskError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ ORDER = (
 GIVEN = "polytask.given"
 
 
-class Verbs(TyperGroup):
+class Verbs(usage.Verbs):
     """Verbs whose refusals are one red line and an exit code, without a traceback."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -46,8 +46,8 @@ class Verbs(TyperGroup):
         try:
             with plainly():
                 return super().invoke(ctx)
-        except BrokenPipeError:
-            raise
+        except BrokenPipeError:  # typer would exit with 1
+            raise screen.broken_pipe() from None
         except PolytaskError as error:
             raise refused(str(error), THEIRS) from None
         except OSError as error:
@@ -98,7 +98,18 @@ def refused(message: str, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
-app = typer.Typer(
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Typer(typer.Typer):
+    """An app whose verbs have our help."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:
+        """As ``typer.Typer.command``."""
+        return super().command(name, **{"cls": usage.Verb, **settings})
+
+
+app = Typer(
     cls=Verbs,
     name="polytask",
     add_completion=False,

@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from polytask import screen
 from polytask.cli import options
 from polytask.cli.options import GIVEN, INTERRUPTED, emit, examples, loaded, refused, working
 from polytask.cli.trials import again_table, following, part_table, plan_table, trial_in_words
+from polytask.cli.usage import Verbs
 from polytask.errors import DataError, PolytaskError, UnknownName
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ORDER = ("plan", "run", "show", "report", "all", "rerun", "submit")
 
 
-class PaperVerbs(TyperGroup):
+class PaperVerbs(Verbs):
     """In the order in which a reproduction goes."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -35,7 +35,7 @@ class PaperVerbs(TyperGroup):
         return list(ORDER)
 
 
-app = typer.Typer(
+app = options.Typer(
     cls=PaperVerbs,
     name="paper",
     no_args_is_help=True,

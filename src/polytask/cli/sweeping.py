@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from polytask import screen
 from polytask.cli import options
 from polytask.cli.methods import method_of
-from polytask.cli.options import GIVEN, INTERRUPTED, app, emit, examples, loaded, refused
+from polytask.cli.options import GIVEN, INTERRUPTED, app, emit, examples, loaded, refused, working
+from polytask.cli.output import check_folder
 from polytask.cli.reading import task_given
 from polytask.cli.training import summary
 from polytask.cli.watching import side_by_side
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from polytask.adapter import Adapter
+    from polytask.backbones import Backbone
     from polytask.store import Entry, Store
+    from polytask.tasks.task import Task
     from polytask.train.recipe import Recipe
     from polytask.train.sweep import Sweep
 
@@ -76,6 +80,9 @@ def sweep(
     budget_tokens: Annotated[
         int | None, typer.Option(help="Tokens of a step, all runs together; as memory allows unless given.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list the runs and say what they would cost. Trains nothing.")
+    ] = False,
     store: options.StoreFolder = "adapters",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -133,6 +140,9 @@ def sweep(
     before = started_with(folder)
     frozen = loaded(backbone, device, before["dtype"] if before and dtype == "auto" else dtype)
     recipes = settled(frozen, data, recipes)
+    if dry_run:
+        show_costs(frozen, data, recipes, as_json)
+        return
     try:
         with side_by_side(err, labelled(recipes), data.metric) as progress:
             swept = run_sweep(frozen, data, recipes, folder=folder, progress=progress, budget_tokens=budget_tokens)
@@ -160,6 +170,66 @@ def sweep(
     screen.hint(out, f"polytask show {entry}{where}")
 
 
+def show_costs(backbone: Backbone, data: Task, recipes: Sequence[Recipe], as_json: bool) -> None:
+    """Print what the runs would cost, one line a setting; nothing is trained or written."""
+    lines = costs(backbone, data, recipes)
+    total = {name: sum(line[name] * len(line["seeds"]) for line in lines) for name in ("steps", "tokens", "seconds")}
+    if as_json:
+        emit({"task": data.name, "runs": len(recipes), "settings": lines, **total})
+        return
+    out = screen.terminal()
+    out.print(costs_table(lines))
+    runs = f"{screen.counted(len(recipes), 'run')} of {data.name}: {total['steps']:,} steps, {total['tokens']:,} tokens"
+    time = f"about {screen.seconds_in_words(total['seconds'])} one after another, less where they share forward passes"
+    out.print(f"{runs}, {time}. Nothing was trained or written.")
+
+
+def costs(backbone: Backbone, data: Task, recipes: Sequence[Recipe]) -> list[dict[str, Any]]:
+    """The cost of one run of each setting, with its seeds.
+
+    A learning rate and a seed cost nothing, so settings that differ in these alone are measured once.
+    """
+    from polytask.train.estimate import estimate
+    from polytask.train.grid import varying
+
+    names = varying(recipes)
+    measured: dict[Recipe, Any] = {}
+    lines: dict[Recipe, dict[str, Any]] = {}
+    for recipe in recipes:
+        if (setting := replace(recipe, seed=0)) in lines:
+            lines[setting]["seeds"].append(recipe.seed)
+            continue
+        alike = replace(setting, lr=None)
+        if alike not in measured:
+            with working(f"timing some steps of {recipe.method.name}"):
+                measured[alike] = estimate(backbone, data, recipe)
+        cost, own = measured[alike], recipe.settings()
+        values = {name: own.get(name) for name in names}
+        shown = {name: getattr(cost, name) for name in ("steps", "tokens", "seconds", "memory_bytes", "parameters")}
+        lines[setting] = {"values": values, "seeds": [recipe.seed], **shown}
+    return list(lines.values())
+
+
+def costs_table(lines: Sequence[Mapping[str, Any]]) -> Table:
+    """One line a setting; steps, tokens and time are those of one run."""
+    from polytask.train.grid import value_in_words
+
+    names = list(lines[0]["values"])
+    counts = ("steps", "tokens", "trained", "memory", "time")
+    table = screen.grid(*names, "seeds", *counts, right=(*names, *counts))
+    for line in lines:
+        table.add_row(
+            *(value_in_words(value) for value in line["values"].values()),
+            ", ".join(map(str, line["seeds"])),
+            f"{line['steps']:,}",
+            f"{line['tokens']:,}",
+            f"{line['parameters']['trained']:,}",
+            screen.bytes_in_words(line["memory_bytes"]["total"]),
+            screen.seconds_in_words(line["seconds"]),
+        )
+    return table
+
+
 def numbers(option: str, given: str | None, kind: Callable[[str], N], example: str) -> tuple[N, ...]:
     """The numbers of ``3e-4,1e-3``; none where the option is not given.
 
@@ -180,6 +250,7 @@ def check_drawable(figure: str | None, recipes: list[Recipe]) -> None:
         return
     from polytask.paper.figures import figure as empty_figure
 
+    check_folder(figure)
     empty_figure(figure, 1, 1)
     if not varying(recipes):
         raise RecipeError(

@@ -15,6 +15,7 @@ from polytask.cli import options
 from polytask.cli.methods import method_of
 from polytask.cli.options import GIVEN, INTERRUPTED, app, emit, examples, loaded, refused, working
 from polytask.cli.reading import task_given
+from polytask.cli.verdicts import beside_majority
 from polytask.cli.watching import side_by_side
 from polytask.errors import CheckpointError, NoSuchAdapter, RecipeError
 
@@ -29,20 +30,8 @@ if TYPE_CHECKING:
     from polytask.train.job import Job
     from polytask.train.loop import Event, Progress
     from polytask.train.recipe import Recipe
-    from polytask.train.result import Result, Score
+    from polytask.train.result import Result
     from polytask.train.tune import Tuned
-
-
-NO_BETTER = (
-    "this is no better than giving every text the commonest label. Train longer (--epochs), let it look for settings "
-    "(--tune), or weigh rare labels (--class-weights balanced)"
-)
-
-
-PERHAPS_NO_BETTER = (
-    "giving every text the commonest label scores {majority:.3f}, which is within the interval of this score: "
-    "on {rows} it may be no better"
-)
 
 
 @app.command(
@@ -192,15 +181,6 @@ def train(
     reported = result.test or result.validation
     screen.notes(err, beside_majority(reported, None if majority is None else majority.score))
     screen.hint(out, f'polytask predict --task {data.name}{where} "a text"{second}')
-
-
-def beside_majority(reported: Score, majority: float | None) -> list[str]:
-    """What to say of a score that is no better than the commonest label's, or not surely better."""
-    if majority is None or (reported.interval is not None and reported.interval[0] > majority):
-        return []
-    if reported.score <= majority:
-        return [NO_BETTER]
-    return [PERHAPS_NO_BETTER.format(majority=majority, rows=screen.counted(reported.rows, "row"))]
 
 
 def check_tunable(log: str | None, dry_run: bool) -> None:

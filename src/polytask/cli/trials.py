@@ -39,13 +39,14 @@ def trial_in_words(trial: Trial) -> str:
 
 def plan_table(rows: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:
     """One line an exhibit; what two exhibits share stands in the first."""
-    names = ("tasks", "settings", "seeds", "trials", "done", "shared", "to run", "tokens", "time")
-    table = screen.grid("exhibit", *names, right=names)
+    names = ("trials", "done", "shared", "to run", "tokens", "time")
+    table = screen.grid("exhibit", "tasks ×\nsettings\n× seeds", *names, right=names)
+    table.padding = (0, 1, 0, 0)
     for row in rows:
-        counts = [str(row[name]) for name in ("tasks", "settings", "seeds", "trials", "done", "shared")]
-        table.add_row(row["exhibit"], *counts, *_cost(row))
+        counts = [str(row[name]) for name in ("trials", "done", "shared")]
+        table.add_row(row["exhibit"], f"{row['tasks']}×{row['settings']}×{row['seeds']}", *counts, *_cost(row))
     table.add_section()
-    table.add_row("all", *[""] * 6, *_cost(total), style="bold")
+    table.add_row("all", *[""] * 4, *_cost(total), style="bold")
     return table
 
 
@@ -72,10 +73,18 @@ def again_table(splits: Mapping[str, tuple[Score | None, Score | None]]) -> Tabl
 
 
 def _cost(row: Mapping[str, Any]) -> list[str]:
-    tokens = f"{row['tokens'] / 1e6:,.1f} M"
-    low, high = map(screen.seconds_in_words, row["seconds_range"])
-    within = "" if low == high else f" ({low} to {high})"
-    return [f"{row['to_run']:,}", tokens, screen.seconds_in_words(row["seconds"]) + within]
+    millions = row["tokens"] / 1e6
+    tokens = f"{millions:,.1f} M" if millions < 100 else f"{millions:,.0f} M"
+    return [f"{row['to_run']:,}", tokens, range_in_words(row["seconds"], *row["seconds_range"])]
+
+
+def range_in_words(middle_s: float, low_s: float, high_s: float) -> str:
+    """``2.1 h (1.8 to 2.5)``: in one unit, short enough to stay on one line of a table."""
+    unit, of = next(((unit, of) for unit, of in (("h", 3600), ("min", 60)) if high_s >= 2 * of), ("s", 1))
+    middle, low, high = (
+        f"{value / of:.1f}" if high_s < 10 * of else f"{value / of:,.0f}" for value in (middle_s, low_s, high_s)
+    )
+    return f"{middle} {unit}" if low == high else f"{middle} {unit} ({low} to {high})"
 
 
 class Following:

@@ -9,6 +9,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
+from polytask.paper.caution import is_idle, on_idle
 from polytask.paper.ledger import Entry, Suite
 from polytask.paper.published import Published
 from polytask.paper.seen import backbone_in_words, seen_by
@@ -21,8 +22,6 @@ SAMPLE = "a sample of the official rows: not comparable with the paper"
 OTHER_ROWS = "not tested on all the official rows"
 SEEN = "the backbone saw texts of this task in its own training"
 NOT_RUN = "not run"
-IDLE = 0.02
-"""Matthews' correlation of a method that learnt nothing, on some hundred rows."""
 NO_BACKBONE = "no BERT"
 """The column of counted words."""
 
@@ -385,10 +384,7 @@ class Outcome:
                 "frequent class, nothing was learnt."
             )
         elif idle := [line.title for line in self.shared if self._is_idle(line, trained)]:
-            yield (
-                f"On {listed(idle)} no method on the backbone learnt more than the most frequent class (Matthews' "
-                f"correlation of at most {IDLE:g}): distances there mean nothing."
-            )
+            yield on_idle(idle)
         words = self.mean(self.shared, by_name[NO_BACKBONE]) if NO_BACKBONE in by_name else None
         means = [mean.mean for c in trained if (mean := self.mean(self.shared, c))]
         if words is not None and means and words.mean > max(means):
@@ -398,8 +394,7 @@ class Outcome:
     def _is_idle(self, line: Line, trained: Sequence[Contender]) -> bool:
         """Whether the answers of all of these say nothing of the right ones, as far as their entries tell."""
         choices = [choice for contender in trained if (choice := self.chosen[line.task, contender.name])]
-        told = [[entry.metrics.get("matthews") for entry in choice.setting.entries] for choice in choices]
-        return bool(told) and all(value is not None and abs(value) <= IDLE for own in told for value in own)
+        return is_idle(entry for choice in choices for entry in choice.setting.entries)
 
     def _shown(self, line: Line, contender: Contender) -> str:
         score = self.score(line, contender)

@@ -97,5 +97,8 @@ def reading(entries: Sequence[Entry]) -> str:
             if means:
                 close = sum(mean >= max(means) - CLOSE for mean in means)
                 parts.append(f"{NAMES[family]} at {close} of {number_of(len(own), 'rate')}")
-        said.append(f"{task}: within {CLOSE:g} point of their own best are {' and '.join(parts) or 'none'}.")
+        if not parts:
+            said.append(f"{task}: at every rate a run diverged.")
+            continue
+        said.append(f"{task}: within {CLOSE:g} point of their own best are {' and '.join(parts)}.")
     return " ".join(said)

@@ -12,6 +12,7 @@ from typing import Any
 
 from polytask.atomic import write_text
 from polytask.errors import DataError
+from polytask.paper.caution import caution
 from polytask.paper.editions import Edition, of_exhibit, trials
 from polytask.paper.exhibits import EXHIBITS, Exhibit
 from polytask.paper.ledger import Entry, Ledger
@@ -86,9 +87,15 @@ def shown(exhibit: Exhibit, entries: Sequence[Entry], background: Background) ->
     lacking = [f"{exhibit.title}: {len(own):,} of {planned:,} trials are run."] if len(own) < planned else []
     try:
         missing = (*lacking, *exhibit.missing(own))
-        return Shown(exhibit, own, exhibit.table(own), exhibit.reading(own), missing, tuple(_marks(exhibit, own)))
+        return Shown(exhibit, own, exhibit.table(own), reading(exhibit, own), missing, tuple(_marks(exhibit, own)))
     except NothingToShow as nothing:
         return Shown(exhibit, own, missing=tuple(lacking), why_empty=str(nothing))
+
+
+def reading(exhibit: Exhibit, entries: Sequence[Entry]) -> str:
+    """What an exhibit comes to, and before that what makes it mean little; tables say that themselves."""
+    first = "" if exhibit.has_footnotes else caution(entries)
+    return f"{first} {exhibit.reading(entries)}".strip()
 
 
 def _marks(exhibit: Exhibit, entries: Sequence[Entry]) -> Iterator[str]:

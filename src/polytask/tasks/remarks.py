@@ -83,6 +83,9 @@ def on_labels(column: Column, kind: Kind, labels: Sequence[str], targets: Sequen
     padded = sum(isinstance(cell, str) and cell != cell.strip() for cell in column.cells)
     if padded:
         notes.append(f"{_rows(padded, 'has', 'have')} spaces around the label. They were taken off.")
+    capital = sorted({cell.strip() for cell in column.cells if isinstance(cell, str)} - {*labels, ""})
+    if kind == "classification" and set(labels) == {"true", "false"} and capital:
+        notes.append(f"{_listed(capital)} in column {column.name!r} are read as 'true' and 'false', as in all formats.")
     alike: dict[str, list[str]] = defaultdict(list)
     for label in labels:
         alike["".join(label.casefold().split())].append(label)
