@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shutil
@@ -13,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 import polytask as polytask_package
 from polytask.cli import app
+from polytask.cli.answering import show_answers
 from polytask.cli.options import ORDER
+from polytask.predict import Prediction
+from polytask.tasks.task import Rows
 from tests.conftest import BAD, GOOD
 from tests.tiny import save_tiny
 
@@ -160,7 +165,13 @@ def test_train_tells_a_person_the_score_the_cost_and_what_to_do_next(
         "train", reviews, "--task", "mood", "--backbone", tiny_bert_folder, "--epochs", 2, "--max-length", 4
     )
     assert result.exit_code == 0, result.output
-    for fact in ("mood@1", "majority class 0.5", "parameters", "tokens/s", "lost what they have beyond 4 tokens"):
+    for fact in (
+        "mood@1",
+        "majority class of the training rows",
+        "parameters",
+        "tokens/s",
+        "lost what they have beyond 4 tokens",
+    ):
         assert fact in result.stdout
     assert "adapters/mood/1.safetensors" in result.stdout
     assert 'polytask predict --task mood "a text"' in result.stdout
@@ -282,7 +293,7 @@ def test_predict_prints_a_line_of_json_for_each_text(store: Path) -> None:
     answers = [json.loads(line) for line in printed.splitlines()]
     assert [answer["label"] for answer in answers] == ["good", "bad"]
     for answer in answers:
-        assert list(answer) == ["task", "label", "probs"]
+        assert list(answer) == ["row", "task", "label", "probs"]
         assert set(answer["probs"]) == {"good", "bad"}
         assert sum(answer["probs"].values()) == pytest.approx(1)
 
@@ -306,7 +317,13 @@ def test_predict_keeps_the_columns_of_a_file_and_adds_its_own(store: Path, tmp_p
 
 
 def test_predict_shows_the_first_rows_of_a_long_file(store: Path, reviews: Path) -> None:
-    assert "and 40 more rows" in succeeded("predict", "--task", "mood", "--store", store, "--file", reviews)
+    shown = succeeded("predict", "--task", "mood", "--store", store, "--file", reviews)
+    assert len(re.findall(r"\d%", shown)) == 60, "all rows go into a pipe"
+    out = Console(file=io.StringIO(), force_terminal=True, width=100)
+    texts = Rows([text for text, _ in ROWS * 5])
+    show_answers(out, texts, {"mood": [Prediction("mood", label="good", probs={"good": 0.9})] * 60})
+    assert isinstance(out.file, io.StringIO)
+    assert "and 40 more rows" in out.file.getvalue()
 
 
 def test_predict_refuses_to_write_over_its_input(store: Path, tmp_path: Path) -> None:
@@ -338,7 +355,7 @@ def test_predict_refuses_a_column_that_is_there_already(store: Path, tmp_path: P
         (("--task", "mood", "a text", "b", "--pair", "c"), "2 texts and 1 second text. Give one --pair"),
         (("--task", "mood", "--task", "spam", "a text"), "spam"),
         (("--task", "mood", ""), "the text is empty, and there is nothing to answer"),
-        (("--task", "mood", "a text", " "), "text 2 of 2 is empty"),
+        (("--task", "mood", "", " "), "text 1 of 2 is empty"),
         (("--task", "mood", "a text", "--pair", ""), "the second text is empty"),
         (("--task", "mood", __file__), "is a file, not a text. To answer its rows: polytask predict --file "),
         (("--task", "Mood", "a text"), "Did you mean 'mood'?"),
@@ -366,7 +383,7 @@ def test_a_regression_answers_with_a_score(tmp_path: Path, tiny_bert_folder: Pat
     shared = ("--store", tmp_path / "store")
     succeeded("train", source, "--task", "points", "--backbone", tiny_bert_folder, "--epochs", 1, *shared)
     (line,) = succeeded("predict", "--task", "points", *shared, "good film", "--json").splitlines()
-    assert list(json.loads(line)) == ["task", "score"]
+    assert list(json.loads(line)) == ["row", "task", "score"]
     printed = json.loads(succeeded("eval", source, "--task", "points", *shared, "--json"))
     assert printed["metric"] == "pearson"
     out = tmp_path / "out.csv"

@@ -122,7 +122,7 @@ def test_plan_shows_exhibits_with_trials_tokens_and_time(place: Path) -> None:
     said = polytask("paper", "plan", *where(place), *SOME[:4], "--max-rows", 24, "--epochs", 1, "--seeds", 1)
     assert said.exit_code == 0
     (row,) = (line.split() for line in said.stdout.splitlines() if line.strip().startswith("table1"))
-    assert row[:9] == ["table1", "1", "4", "1", "8", "8", "0", "0", "0.0"]
+    assert row[:7] == ["table1", "1×4×1", "8", "8", "0", "0", "0.0"]
     assert "at most 24 training rows a task" in " ".join(said.stderr.split())
 
 

@@ -54,7 +54,9 @@ def test_each_kind_of_answer_is_told() -> None:
     assert screen.answer_in_words(Prediction("a", score=3.14159)).plain == "3.142"
     answer = Prediction("a", answer="martial  spirit", start=3, end=18, score=0.871)
     assert screen.answer_in_words(answer).plain == "martial spirit 87%"
-    assert screen.answer_in_words(Prediction("a", labels=("x", "y"), probs={"x": 0.9, "y": 0.8})).plain == "x, y"
+    assert (
+        screen.answer_in_words(Prediction("a", labels=("x", "y"), probs={"x": 0.9, "y": 0.8})).plain == "x 90%, y 80%"
+    )
     assert screen.answer_in_words(Prediction("a", labels=(), probs={"x": 0.1})).plain == "(none)"
 
 

@@ -76,7 +76,9 @@ def test_a_person_sees_one_line_a_run_a_table_and_what_to_do_next(
     command = ("sweep", reviews, "--task", "mood", "--backbone", averaging_folder, "--lr", "1e-2,1e30")
     result = polytask(*command, "--seeds", 2, "--epochs", 3, "--method", "layernorm", "--batch-size", 8)
     assert result.exit_code == 0, result.output
-    assert len(re.findall(r"^lr 1e-2, seed [01]: over after epoch 3/3, validation accuracy", result.stderr, re.M)) == 2
+    assert (
+        len(re.findall(r"^lr 1e-2, seed [01]: done after epoch 3 of 3, validation accuracy", result.stderr, re.M)) == 2
+    )
     assert re.search(r"1e-2 +\d\.\d{3} ± \d\.\d{3} +2 ", result.stdout)
     assert "kept in sweeps/mood: 4 runs" in result.stdout
     assert "polytask show mood@1" in result.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -82,6 +83,8 @@ def reading(entries: Sequence[Entry]) -> str:
     """The best of them."""
     lines = rows(entries)
     best = lines[0]
+    if any(math.isnan(line["difference"]) for line in lines):
+        return "Not all scores are numbers, so nothing compares."
     better = sum(line["difference"] > 0.05 for line in lines)
     name = best["variant"] if best["size"] is None else f"{best['variant']}, size {best['size']}"
     is_fair = all(line["settings"] == line["settings_of_adapters"] for line in lines)
