@@ -313,7 +313,7 @@ def test_without_resume_an_interrupted_run_is_set_aside_and_said(reviews: Path, 
     assert "not a checkpoint" in refused("train", reviews, *shared, "--resume")
     result = polytask("train", reviews, *shared)
     assert result.exit_code == 0
-    assert "an interrupted run of this task is there" in result.stderr
+    assert "an interrupted run of this task was found" in result.stderr
     assert [path.name for path in store.iterdir()] == ["mood"]
 
 

@@ -49,7 +49,7 @@ def sweep(
     setting: options.Settings = None,
     lr: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Learning rates: 3e-4,1e-3,3e-3.")] = None,
     size: Annotated[str | None, typer.Option(metavar="NUMBERS", help="The method's sizes or ranks: 8,64.")] = None,
-    epochs: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Passes over the rows: 3,20.")] = None,
+    epochs: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Numbers of epochs: 3,20.")] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each setting.")] = 3,
     batch_size: options.BatchSize = 32,
     max_length: options.MaxLength = 256,

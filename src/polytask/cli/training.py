@@ -53,7 +53,7 @@ def train(
     method: options.MethodName = "houlsby",
     size: options.Size = None,
     setting: options.Settings = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the rows; chosen by their number.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Number of epochs (default: from the number of rows).")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate; the method's own unless given.")] = None,
     batch_size: options.BatchSize = 32,
     max_length: options.MaxLength = 256,
@@ -244,8 +244,8 @@ def start_over(kept: Checkpoint) -> list[str]:
         return []
     kept.path.replace(former(kept))
     return [
-        "an interrupted run of this task is there. Without --resume it is not gone on with; until the new run is over, "
-        f"its checkpoint is {former(kept)}"
+        "an interrupted run of this task was found. Pass --resume to continue it. Until this new run ends, its "
+        f"checkpoint is kept as {former(kept)}"
     ]
 
 
