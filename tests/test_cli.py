@@ -319,7 +319,7 @@ def test_predict_keeps_the_columns_of_a_file_and_adds_its_own(store: Path, tmp_p
 def test_predict_shows_the_first_rows_of_a_long_file(store: Path, reviews: Path) -> None:
     shown = succeeded("predict", "--task", "mood", "--store", store, "--file", reviews)
     assert len(re.findall(r"\d%", shown)) == 60, "all rows go into a pipe"
-    out = Console(file=io.StringIO(), force_terminal=True, width=100)
+    out = Console(file=io.StringIO(), force_terminal=True, width=100, highlight=False)
     texts = Rows([text for text, _ in ROWS * 5])
     show_answers(out, texts, {"mood": [Prediction("mood", label="good", probs={"good": 0.9})] * 60})
     assert isinstance(out.file, io.StringIO)

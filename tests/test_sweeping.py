@@ -156,7 +156,7 @@ def test_train_tune_says_what_it_chose_and_why(
     assert result.exit_code == 0, result.output
     chosen = re.search(r"chosen: lr (\S+): accuracy \d\.\d{3} on \d+ validation rows; the next best, lr", result.stderr)
     assert chosen is not None, result.stderr
-    assert "stopped after epoch 1/4" in result.stderr
+    assert "stopped after epoch 1 of 4" in result.stderr
     assert "houlsby, size 4" in result.stdout
     assert not (tmp_path / "store" / ".training").exists()
 
@@ -193,10 +193,10 @@ def test_the_table_shows_every_run_and_where_it_is() -> None:
     shown(Failed("3", RecipeError("diverged")))
     lines = drawn(shown).splitlines()
     assert re.search(r"size 1 +2/3 +0.500 +training", lines[3])
-    assert re.search(r"size 2 +0.750 +over", lines[4])
+    assert re.search(r"size 2 +0.750 +done", lines[4])
     assert re.search(r"size 3 +diverged", lines[5])
     assert re.search(r"size 4 +waiting", lines[6])
-    assert lines[-1].strip() == "2 of 4 over, the best 0.750"
+    assert lines[-1].strip() == "2 of 4 done, the best 0.750"
     shown(Left("1", 2, 3))
     assert re.search(r"size 1 +2/3 +0.500 +stopped", drawn(shown))
 
@@ -210,7 +210,7 @@ def test_on_a_low_screen_it_shows_what_is_not_over() -> None:
     assert "seed 29" not in text
     assert "seed 30" in text
     assert len(text.splitlines()) <= 14
-    assert "30 of 40 over, the best 0.290" in text
+    assert "30 of 40 done, the best 0.290" in text
 
 
 def test_in_a_log_each_run_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,6 +220,6 @@ def test_in_a_log_each_run_is_one_line(capsys: pytest.CaptureFixture[str]) -> No
         shown(Left("1", 1, 3))
         shown(Failed("2", RecipeError("diverged")))
     assert capsys.readouterr().out.splitlines() == [
-        "size 8: stopped after epoch 1/3, validation f1 0.500 (1 of 2)",
+        "size 8: stopped after epoch 1 of 3, validation f1 0.500 (1 of 2)",
         "size 64: diverged (2 of 2)",
     ]

@@ -117,8 +117,9 @@ def _chosen(
             missing.append(label)
     if not missing:
         return chosen, []
-    names = f"column{'s' * (len(missing) > 1)} {' or '.join(map(repr, missing))}"
-    found = "columns are looked for by their usual names, such as 'text' and 'label'"
+    names = f"column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}"
+    usual = "'question' and 'context'" if entries[0].header.head.kind == "span" else "'text' and 'label'"
+    found = f"columns are looked for by their usual names, such as {usual}"
     return chosen, [f"{table.file} has no {names}, which {entries[0]} was trained on, so {found}"]
 
 
