@@ -101,8 +101,11 @@ def test_compare_says_that_a_clear_difference_is_more_than_chance(store: Path, t
     assert (printed["a"]["adapter"], printed["rows"], printed["metric"]) == ("mood@2", 24, "accuracy")
 
 
-def test_compare_says_that_equal_answers_are_equal(store: Path, test_rows: Path) -> None:
-    assert "same answer to each of 24" in succeeded("compare", "mood@2", "mood", test_rows, "--store", store)
+def test_compare_says_that_equal_answers_are_equal(store: Path, test_rows: Path, tmp_path: Path) -> None:
+    twice = Store(shutil.copytree(store, tmp_path / "twice"))
+    copy = twice.put(twice.get("mood@2"))
+    compared = ("compare", "mood@2", copy, test_rows, "--store", tmp_path / "twice")
+    assert "same answer to each of 24" in succeeded(*compared)
 
 
 def test_compare_says_that_a_few_rows_are_not_enough(store: Path, tmp_path: Path) -> None:
@@ -294,7 +297,9 @@ def test_the_columns_of_the_training_are_remembered(backbone: Path, tmp_path: Pa
     result = polytask("eval", source, *asked)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == succeeded("eval", source, *asked, *named)
-    both = ("compare", "mood", "mood@1", source, *where, "--json")
+    adapters = Store(tmp_path / "store")
+    adapters.put(adapters.get("mood@1"))
+    both = ("compare", "mood@1", "mood@2", source, *where, "--json")
     assert succeeded(*both) == succeeded(*both, *named)
     answers = succeeded("predict", "--file", source, *asked)
     assert answers == succeeded("predict", "--file", source, *asked, "--text", "message")
