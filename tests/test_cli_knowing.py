@@ -306,7 +306,7 @@ def test_the_columns_of_the_training_are_remembered(backbone: Path, tmp_path: Pa
     assert answers != succeeded("predict", "--file", source, *asked, "--text", "text")
     usual = polytask("eval", table(tmp_path / "usual.csv", ROWS), "--task", "mood", *where)
     assert usual.exit_code == 0
-    assert "has no columns 'message', 'kind', which mood@1 was trained on" in " ".join(usual.stderr.split())
+    assert "has no columns 'message', 'kind', which mood@2 was trained on" in " ".join(usual.stderr.split())
 
 
 def test_without_resume_an_interrupted_run_is_set_aside_and_said(reviews: Path, backbone: Path, tmp_path: Path) -> None:

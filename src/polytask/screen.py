@@ -25,12 +25,10 @@ from rich.text import Text
 from polytask.errors import printable
 
 if TYPE_CHECKING:
-    from polytask.backbones import Backbone
     from polytask.predict import Prediction
     from polytask.store import Entry
     from polytask.tasks.baselines import Majority
     from polytask.tasks.report import Report
-    from polytask.train.estimate import Estimate
     from polytask.train.loop import Event
     from polytask.train.result import Result
 
@@ -390,31 +388,3 @@ def confused(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> Table
         cells = [Text(f"{count:,}", style="bold green" if at == column else "") for column, count in enumerate(row)]
         table.add_row(Text(name), *cells)
     return table
-
-
-def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
-    """What a run would cost."""
-    of, memory, recipe = cost.parameters, cost.memory_bytes, cost.recipe
-    texts = "" if cost.texts == cost.rows else f" in {counted(cost.texts, 'window')}"
-    room = Text(
-        f"{bytes_in_words(memory['total'])}: {bytes_in_words(memory['backbone'])} backbone, "
-        f"{bytes_in_words(memory['training'])} trained, {bytes_in_words(memory['step'])} the largest step",
-        style="yellow" if memory["total"] - memory["backbone"] > memory["free"] else "",
-    )
-    rows: list[tuple[str, RenderableType]] = [
-        ("rows", f"{cost.rows:,} to train on{texts}, {cost.validation_rows:,} to validate with"),
-        ("tokens", f"{cost.tokens_an_epoch:,} an epoch, {cost.tokens:,} in all"),
-        ("truncated", truncated(cost.truncated, cost.rows, recipe, backbone.max_length)),
-        ("steps", f"{cost.steps:,}: {counted(cost.epochs, 'epoch')} in batches of {recipe['batch_size']} at most"),
-        (
-            "trained",
-            f"{of['trained']:,} parameters and a head of {of['head']:,}: "
-            f"{of['percent']:.2f}% of the backbone's {of['backbone']:,}",
-        ),
-        ("memory", room),
-        ("free now", bytes_in_words(memory["free"])),
-        ("time", f"about {seconds_in_words(cost.seconds)} at the speed of some steps that were timed now"),
-    ]
-    dtype = str(backbone.dtype).removeprefix("torch.")
-    name = f"{task} · {method_in_words(recipe['method'])} on {backbone.name} ({dtype}, {backbone.device})"
-    return panel(name, [*rows, ("adapter", "none: nothing was trained or written")])

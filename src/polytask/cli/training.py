@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from polytask import screen
 from polytask.cli import options
@@ -20,13 +21,14 @@ from polytask.cli.watching import side_by_side
 from polytask.errors import CheckpointError, NoSuchAdapter, RecipeError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from polytask.adapter import Adapter
     from polytask.backbones import Backbone
     from polytask.store import Entry, Store
     from polytask.tasks.task import Task
     from polytask.train.checkpoint import Checkpoint
+    from polytask.train.estimate import Estimate
     from polytask.train.job import Job
     from polytask.train.loop import Event, Progress
     from polytask.train.recipe import Recipe
@@ -146,7 +148,7 @@ def train(
         if as_json:
             emit({"task": data.name, **cost.to_json()})
         else:
-            screen.terminal().print(screen.estimated(data.name, frozen, cost))
+            screen.terminal().print(estimated(data.name, frozen, cost))
         return
     if checkpoint is not None and not resume:
         check_own(kept)
@@ -181,6 +183,37 @@ def train(
     reported = result.test or result.validation
     screen.notes(err, beside_majority(reported, None if majority is None else majority.score))
     screen.hint(out, f'polytask predict --task {data.name}{where} "a text"{second}')
+
+
+def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
+    """What a run would cost."""
+    of, memory, recipe = cost.parameters, cost.memory_bytes, cost.recipe
+    texts = "" if cost.texts == cost.rows else f" in {screen.counted(cost.texts, 'window')}"
+    room = Text(
+        f"{screen.bytes_in_words(memory['total'])}: {screen.bytes_in_words(memory['backbone'])} backbone, "
+        f"{screen.bytes_in_words(memory['training'])} trained, {screen.bytes_in_words(memory['step'])} the largest step",
+        style="yellow" if memory["total"] - memory["backbone"] > memory["free"] else "",
+    )
+    rows: list[tuple[str, RenderableType]] = [
+        ("rows", f"{cost.rows:,} to train on{texts}, {cost.validation_rows:,} to validate with"),
+        ("tokens", f"{cost.tokens_an_epoch:,} an epoch, {cost.tokens:,} in all"),
+        ("truncated", screen.truncated(cost.truncated, cost.rows, recipe, backbone.max_length)),
+        (
+            "steps",
+            f"{cost.steps:,}: {screen.counted(cost.epochs, 'epoch')} in batches of {recipe['batch_size']} at most",
+        ),
+        (
+            "trained",
+            f"{of['trained']:,} parameters and a head of {of['head']:,}: "
+            f"{of['percent']:.2f}% of the backbone's {of['backbone']:,}",
+        ),
+        ("memory", room),
+        ("free now", screen.bytes_in_words(memory["free"])),
+        ("time", f"about {screen.seconds_in_words(cost.seconds)} at the speed of some steps that were timed now"),
+    ]
+    dtype = str(backbone.dtype).removeprefix("torch.")
+    name = f"{task} · {screen.method_in_words(recipe['method'])} on {backbone.name} ({dtype}, {backbone.device})"
+    return screen.panel(name, [*rows, ("adapter", "none: nothing was trained or written")])
 
 
 def check_tunable(log: str | None, dry_run: bool) -> None:
