@@ -191,7 +191,8 @@ def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
     texts = "" if cost.texts == cost.rows else f" in {screen.counted(cost.texts, 'window')}"
     room = Text(
         f"{screen.bytes_in_words(memory['total'])}: {screen.bytes_in_words(memory['backbone'])} backbone, "
-        f"{screen.bytes_in_words(memory['training'])} trained, {screen.bytes_in_words(memory['step'])} the largest step",
+        f"{screen.bytes_in_words(memory['training'])} trained, "
+        f"{screen.bytes_in_words(memory['step'])} the largest step",
         style="yellow" if memory["total"] - memory["backbone"] > memory["free"] else "",
     )
     rows: list[tuple[str, RenderableType]] = [
