@@ -183,7 +183,7 @@ def test_a_task_made_in_python_has_no_empty_texts_and_no_split_of_no_rows(split)
     whole = Rows(["x", "y"], ["u", "v"], targets=[0, 1])
     splits = {"train": whole, "validation": whole}
     for texts, pairs in ((["x", ""], ["u", "v"]), (["x", "y"], ["u", " \n"])):
-        with pytest.raises(DataError, match="text 2 of the .* rows of task 't' is empty"):
+        with pytest.raises(DataError, match=r"text 2 of the .* rows of task 't' is empty"):
             Task("t", "classification", ("a", "b"), "accuracy", **splits | {split: Rows(texts, pairs, [0, 1])})
     with pytest.raises(DataError, match="rows of task 't' are none"):
         Task("t", "classification", ("a", "b"), "accuracy", **splits | {split: Rows([], targets=[])})

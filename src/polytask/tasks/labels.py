@@ -310,11 +310,10 @@ def _names(column: Column, row: int, kind: Kind) -> list[str]:
         return [_name(column, row, cell)]
     if not isinstance(cell, list):
         return [_name(column, row, part) for part in (parts_of(cell) if isinstance(cell, str) else [cell])]
-    odd = next((each for each in cell if is_empty(each) or not isinstance(each, str | int | float)), "a label")
-    if odd != "a label":
-        raise column.error(
-            row, f"the list has {odd!r:.60}, which is no label", "Write words or numbers, or take it out"
-        )
+    for label in cell:
+        if is_empty(label) or not isinstance(label, str | int | float):
+            fix = "Write words or numbers, or take it out"
+            raise column.error(row, f"the list has {label!r:.60}, which is no label", fix)
     return list(map(spelled, cell))
 
 

@@ -68,10 +68,8 @@ def on_several(column: Column, kind: Kind) -> list[str]:
         some = f"{_rows(len(joined), 'has', 'have')} a {SEPARATOR!r} in the label, so each row may have several labels."
         notes.append(f"{some} If it is part of a name, ask for --kind classification.")
     elif joined:
-        some = (
-            f"{_rows(len(joined), 'has', 'have')} a {SEPARATOR!r} in the label, such as {joined[0][:60]!r}, taken for"
-        )
-        notes.append(f"{some} a part of the name, as what it parts does not recur. {_IF_SEVERAL}")
+        some = f"{_rows(len(joined), 'has', 'have')} a {SEPARATOR!r} in the label, such as {joined[0][:60]!r}."
+        notes.append(f"{some} It is part of the name, because its parts occur in no other label. {_IF_SEVERAL}")
     return notes
 
 
