@@ -38,8 +38,8 @@ def notes(tmp_path, labels, name="label", texts=None, **asked):
         (
             ["a|b", "c"] * 5,
             "label",
-            "5 rows have a '|' in the label, such as 'a|b'. It is part of the name, because its parts occur in no other "
-            "label. If rows may have several labels, ask for --kind multilabel.",
+            "5 rows have a '|' in the label, such as 'a|b'. It is part of the name, because its parts occur in no "
+            "other label. If rows may have several labels, ask for --kind multilabel.",
         ),
         (["a", "b", "['a']"] * 5, "label", "5 rows have a list such as \"['a']\" in the label, taken for a name"),
         (["a", "b"] * 50 + ["a|b"], "label", "1 row has a '|' in the label, so each row may have several labels."),
