@@ -62,4 +62,6 @@ bench: .venv/demo.stamp
 	@$(BIN)/python benchmarks/sizes.py
 	@$(BIN)/python benchmarks/attending.py
 	@$(BIN)/python benchmarks/noise.py
+	@$(BIN)/python benchmarks/looped_norms.py
+	@$(BIN)/python benchmarks/long_text.py
 	@$(BIN)/python benchmarks/report.py

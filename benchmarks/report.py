@@ -172,6 +172,35 @@ EXHIBITS = {
             "error": "exponentials_error",
         },
     ),
+    "looped-norms": Exhibit(
+        "looped-norms.csv",
+        "python benchmarks/looped_norms.py",
+        "A batch has `rows` texts of each of the tasks, Houlsby-64 on MiniLM: milliseconds with LayerNorms one adapter "
+        "after another, as it is now, and with those of few tokens stacked, as it was.",
+        {
+            "texts": "texts",
+            "dtype": "dtype",
+            "tasks": "tasks",
+            "rows": "rows_each",
+            "looped, ms": "looped_ms",
+            "stacked, ms": "stacked_ms",
+            "looped over stacked": "looped_over_stacked",
+        },
+    ),
+    "long-text": Exhibit(
+        "long-text.csv",
+        "python benchmarks/long_text.py",
+        "One text of so many MB to the tokens that are read of it: a beginning cut before it becomes tokens, and the "
+        "whole text made into tokens of which the rest is thrown away.",
+        {
+            "MB": "megabytes",
+            "tokens read": "tokens_read",
+            "cut, s": "cut_s",
+            "whole, s": "whole_s",
+            "whole over cut": "whole_over_cut",
+            "same tokens": "same",
+        },
+    ),
     "softmax": Exhibit(
         "softmax.csv",
         "python benchmarks/sizes.py",

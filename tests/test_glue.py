@@ -129,21 +129,21 @@ def test_mnli_matched_and_mismatched_share_train_and_differ_in_dev(tmp_path: Pat
 def test_broken_rows_of_qqp_are_skipped_and_said(tmp_path: Path) -> None:
     header = ["id", "qid1", "qid2", "question1", "question2", "is_duplicate"]
     rows = [[str(i), "1", "2", f"who {i}", f"what {i}", str(i % 2)] for i in range(10)]
-    broken = [["10", "1", "2", "why did the"], ["line break?", "because", "1"]]
+    broken = [["10", "1", "2", "why did the"], ["line break?", "because", "1"], ["10", "1", "2", "why", " ", "1"]]
     write(tmp_path / "QQP" / "train.tsv", header, *rows[:5], *broken, *rows[5:])
     write(tmp_path / "QQP" / "dev.tsv", header, *rows)
     task = read_glue("QQP", tmp_path)
     assert len(task.train) + len(task.validation) == 10
-    assert "QQP: 2 rows of train lack columns and were skipped" in task.notes
+    assert "QQP: 3 rows of train lack a column or a text and were skipped" in task.notes
 
 
 def test_a_line_separator_within_a_text_ends_no_row(tmp_path: Path) -> None:
-    row = ["gj04", "1", "", "one\u2028two\x85three"]
+    rows = [["gj04", label, "", "one\u2028two\x85three"] for label in "01011"]
     for split in ("train", "dev"):
-        write(tmp_path / "CoLA" / f"{split}.tsv", row, row, end="\r\n")
+        write(tmp_path / "CoLA" / f"{split}.tsv", *rows, end="\r\n")
     task = read_glue("CoLA", tmp_path)
     assert task.test is not None
-    assert list(task.test.texts) == [row[3], row[3]]
+    assert list(task.test.texts) == [row[3] for row in rows]
 
 
 def test_gzipped_files_read_the_same(tmp_path: Path) -> None:

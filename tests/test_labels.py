@@ -26,6 +26,12 @@ def column(*cells):
         (["1.5", "nan"], "regression"),
         (["1.5", "high"], "classification"),
         (["a|b", "a"], "multilabel"),
+        (["a|b", "b|a"], "multilabel"),
+        (["a|b", "b|c"], "multilabel"),
+        (["1.0|2", "1|3"], "multilabel"),
+        (["spam|junk", "ham"], "classification"),
+        (["spam|junk", "spam | junk", "ham|fine"], "classification"),
+        (["a|b", "c|d", "e|f", "a"], "classification"),
         ([["a", "b"], []], "multilabel"),
     ],
 )
@@ -123,7 +129,22 @@ def read(cells, kind=None):
     [
         (["True", "False"], "classification", ("false", "true")),
         (["TRUE", "false", True], "classification", ("false", "true")),
-        (["True", "False", "Neither"], "classification", ("False", "Neither", "True")),
+        (["True", "False", "Neither"], "classification", ("Neither", "false", "true")),
+        ([True, False, "Neither"], "classification", ("Neither", "false", "true")),
+        (["TRUE", "1", "0"], "classification", ("0", "1", "true")),
+        ([1, 1.0, 1.5] * 3, "classification", ("1", "1.5")),
+        (["1", "1.0", "1.5"] * 3, "classification", ("1", "1.5")),
+        ([-0.0, 0.0, 0.5] * 3, "classification", ("0", "0.5")),
+        (["-0.0", "0.0"] * 3, "classification", ("0",)),
+        ([-0.0, 0.0, "none"], "classification", ("0.0", "none")),
+        ([1, 1.0, "none"], "classification", ("1", "none")),
+        (["1", "1.0", "none"], "classification", ("1", "1.0", "none")),
+        (["2.0", "2.10", "2.9"] * 3, "classification", ("2.0", "2.10", "2.9")),
+        (["1.0|2.0", "1", "2"], "multilabel", ("1", "2")),
+        (["True|False", "true"], "multilabel", ("false", "true")),
+        ([["True", 1.0], [True, 1], "1|TRUE"], "multilabel", ("1", "true")),
+        (["spam|junk", "ham"], "classification", ("ham", "spam|junk")),
+        (["['a']", "set()", "{'b'}"], "multilabel", ("a", "b")),
         (["1.0", "0.0"] * 3, "classification", ("0", "1")),
         ([1.0, 0.0, float("nan")] * 3, "classification", ("0", "1")),
         (["10.", "9.0", "9"] * 3, "classification", ("9", "10")),
@@ -170,3 +191,39 @@ def test_labels_of_older_adapters_are_found_by_their_meaning():
 def test_a_number_that_cannot_be_learned_is_refused_with_its_line():
     with pytest.raises(DataError, match=r"f\.csv:3, .*1e\+38 is too large"):
         targets_of(column("1", "1e38"), "regression", ())
+
+
+ODD = {
+    "a word": ("none", "'none' is no list of labels, as others are"),
+    "a list that is cut": ("['a' 'b' ... 'c']", "is no list of labels, as others are"),
+    "null in a list": ('["a", null]', "the list has None, which is no label"),
+    "a list in a list": ('[["a"]]', "the list has .'a'., which is no label"),
+    "a mapping": ("{'a': 1}", "is no list of labels, as others are"),
+}
+
+
+@pytest.mark.parametrize("kind", [None, "multilabel"])
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_cell_in_a_column_of_lists_is_refused_with_its_line(odd, kind):
+    cell, said = ODD[odd]
+    with pytest.raises(DataError, match=rf"f\.csv:4, column 'label': .*{said}"):
+        read(["['a', 'b']", "['a']", cell, "[]"], kind)
+
+
+def test_null_in_a_list_of_json_is_refused_with_its_line():
+    with pytest.raises(DataError, match=r"f\.csv:3, column 'label': the list has None, which is no label"):
+        read([["a"], ["b", None]])
+
+
+def test_a_list_in_a_column_of_joined_names_is_refused_where_lists_are_asked_for():
+    with pytest.raises(DataError, match=r"f\.csv:4, .*is a list of labels, as few others of the column are"):
+        read(["a|b", "a", "['b']"], "multilabel")
+
+
+def test_few_lists_in_a_column_of_names_are_names():
+    assert read(["a", "b", "['b']"]) == ("classification", ("['b']", "a", "b"))
+
+
+def test_names_in_bars_are_found_by_their_meaning():
+    labels = ("1", "true")
+    assert targets_of(column("1.0|True", "TRUE", "1"), "multilabel", labels) == [(0, 1), (1,), (0,)]

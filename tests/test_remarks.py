@@ -34,6 +34,14 @@ def notes(tmp_path, labels, name="label", texts=None, **asked):
             "The 3 different numbers in column 'label' recur, and are taken for classes",
         ),
         (['["a"]', "['b', 'a']"] * 5, "label", "is taken for a list of labels. If it is one name, ask for --kind"),
+        (["a|b", "b", "a"] * 5, "label", "5 rows have a '|' in the label, so each row may have several labels."),
+        (
+            ["a|b", "c"] * 5,
+            "label",
+            "5 rows have a '|' in the label, such as 'a|b'. It is part of the name, because its parts occur in no "
+            "other label. If rows may have several labels, ask for --kind multilabel.",
+        ),
+        (["a", "b", "['a']"] * 5, "label", "5 rows have a list such as \"['a']\" in the label, taken for a name"),
         (["a", "b"] * 50 + ["a|b"], "label", "1 row has a '|' in the label, so each row may have several labels."),
         (["a", "b", " a", "b "] * 5, "label", "10 rows have spaces around the label. They were taken off."),
         (
@@ -62,7 +70,6 @@ def test_labels_that_look_odd_are_remarked(tmp_path, labels, name, said):
         [1, 2, 3, 4] * 5,
         [1, 0] * 5,
         [x / 8 for x in range(30)],
-        ["a|b", "c"] * 5,
     ],
 )
 def test_labels_that_look_right_are_not_remarked(tmp_path, labels):

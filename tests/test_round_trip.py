@@ -21,6 +21,12 @@ TARGETS = {
     "numbers with a point": ([0.0, 1.0, None] * 4, "classification", ("0", "1")),
     "truth": ([True, False] * 6, "classification", ("false", "true")),
     "words for truth": (["True", "False"] * 6, "classification", ("false", "true")),
+    "words for truth and more": (["True", "False", "Unknown"] * 4, "classification", ("Unknown", "false", "true")),
+    "numbers in two spellings": ([1, 1.0, 1.5] * 4, "classification", ("1", "1.5")),
+    "two zeros": ([-0.0, 0.0, 0.5] * 4, "classification", ("0", "0.5")),
+    "whole numbers in bars": (["1.0|2.0", "1", "2.0"] * 4, "multilabel", ("1", "2")),
+    "a bar in a name": (["spam|junk", "ham"] * 6, "classification", ("ham", "spam|junk")),
+    "sets": (["{'a', 'b'}", "set()", "{'b'}"] * 4, "multilabel", ("a", "b")),
     "sections": (["2.1", "2.10", "2.9"] * 4, "classification", ("2.1", "2.10", "2.9")),
     "bars": (["a|b", "a", "", "b"] * 3, "multilabel", ("a", "b")),
     "lists": ([["a", "b c"], ["a"], [], ["it's"]] * 3, "multilabel", ("a", "b c", "it's")),
@@ -43,6 +49,16 @@ def test_a_task_is_the_same_in_every_format(tmp_path, name, suffix):
     write_table(tmp_path / "same.jsonl", ["text", "label"], rows_of(name))
     same = read_task(tmp_path / "same.jsonl", "t", drop_empty=name == "numbers with a point")
     assert (task.kind, task.labels, task.digest) == (kind, labels, same.digest)
+
+
+def test_truth_beside_words_has_one_name_in_text_and_in_json(tmp_path):
+    rows = [(f"text {row}", (True, False, "Unknown")[row % 3]) for row in range(12)]
+    for suffix in (".csv", ".jsonl"):
+        write_table(tmp_path / f"t{suffix}", ["text", "label"], rows)
+    (tmp_path / "t.tsv").write_text("text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows))
+    tasks = [read_task(tmp_path / f"t{suffix}") for suffix in (".csv", ".jsonl", ".tsv")]
+    assert {task.digest for task in tasks} == {tasks[0].digest}
+    assert tasks[0].labels == ("Unknown", "false", "true")
 
 
 ANSWERS = {
@@ -126,8 +142,16 @@ def test_another_encoding_is_read_where_it_is_named(tmp_path):
         read_table(path, "ascii")
     with pytest.raises(DataError, match="no encoding is called 'base64'"):
         read_table(path, "base64")
-    with pytest.raises(DataError, match="Parquet is no text"):
-        read_table(tmp_path / "x.parquet", "cp1252")
+
+
+def test_an_encoding_is_that_of_the_text_files_of_a_run(tmp_path):
+    rows = [("caf\u00e9", "n\u00e3o"), ("ma\u00e7\u00e3", "ja")] * 4
+    (tmp_path / "t.csv").write_bytes(("text,label\n" + "".join(f"{a},{b}\n" for a, b in rows)).encode("cp1252"))
+    write_table(tmp_path / "v.parquet", ["text", "label"], rows)
+    task = read_task(tmp_path / "t.csv", validation=tmp_path / "v.parquet", encoding="cp1252")
+    assert task.train == task.validation
+    with pytest.raises(DataError, match="no encoding is called 'rot'"):
+        read_table(tmp_path / "v.parquet", "rot")
 
 
 def test_a_task_made_in_python_is_held_to_what_files_are():
@@ -137,6 +161,37 @@ def test_a_task_made_in_python_is_held_to_what_files_are():
     for labels, said in (((0, 1), "has the label 0"), (("a", " "), "has the label ' '"), ((), "has no labels")):
         with pytest.raises(DataError, match=said):
             Task("t", "classification", labels, "accuracy", rows, rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "said"),
+    [
+        ("classification", [1, 1], "all 2 rows have the label 'b'. At least two different labels are needed"),
+        ("multilabel", [[0], (0,)], "all 2 rows have the label 'a'"),
+        ("regression", [0.5, 0.5], "all 2 rows have the number 0.5. At least two different numbers"),
+    ],
+)
+def test_a_task_made_in_python_needs_two_different_targets(kind, targets, said):
+    labels = () if kind == "regression" else ("a", "b")
+    rows = Rows(["x", "y"], targets=targets)
+    with pytest.raises(DataError, match=f"task 't': {said}"):
+        Task("t", kind, labels, "accuracy", rows, rows)
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_task_made_in_python_has_no_empty_texts_and_no_split_of_no_rows(split):
+    whole = Rows(["x", "y"], ["u", "v"], targets=[0, 1])
+    splits = {"train": whole, "validation": whole}
+    for texts, pairs in ((["x", ""], ["u", "v"]), (["x", "y"], ["u", " \n"])):
+        with pytest.raises(DataError, match=r"text 2 of the .* rows of task 't' is empty"):
+            Task("t", "classification", ("a", "b"), "accuracy", **splits | {split: Rows(texts, pairs, [0, 1])})
+    with pytest.raises(DataError, match="rows of task 't' are none"):
+        Task("t", "classification", ("a", "b"), "accuracy", **splits | {split: Rows([], targets=[])})
+
+
+def test_rows_that_wait_for_an_answer_may_lack_a_text():
+    whole = Rows(["x", "y"], targets=[0, 1])
+    assert Task("t", "classification", ("a", "b"), "accuracy", whole, whole, Rows(["", "z"])).test is not None
 
 
 def test_a_label_as_it_is_written_comes_before_what_it_means(tmp_path):

@@ -3,6 +3,9 @@
 Torch's fused attention has a bf16 backward pass on the CPU that is several times slower than plain products
 (measured, see docs/performance.md), and draws its own dropout. This one multiplies, normalises and multiplies, and
 its dropout is the layer's module, which may be keyed.
+
+Where no gradients are asked for it is torch's own, which rounds what a row of bf16 scores has over a multiple of 16
+otherwise than the rest: an answer would depend on how far its text is padded, so keys are padded to such a multiple.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "polytask"
+LANES = 16
+"""Numbers of a row of scores that torch's attention on a CPU takes at once."""
 
 
 def attention(
@@ -43,8 +48,7 @@ def attention(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     needs_grad = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
     if dropout == 0.0 and not needs_grad:
-        out = F.scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling)
-        return out.transpose(1, 2), None
+        return torchs_own(query, key, value, attention_mask, scaling).transpose(1, 2), None
     scores = torch.matmul(query * scaling, key.mT)
     if attention_mask is not None:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
@@ -52,6 +56,19 @@ def attention(
     if dropout > 0.0:
         probs = module.dropout(probs)  # type: ignore[operator]
     return torch.matmul(probs, value).transpose(1, 2), None
+
+
+def torchs_own(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+    """``[B, H, T, D/H]`` each to the same; the same bits for a text however far it is padded, up to 256 tokens.
+
+    ``mask`` is as in ``attention``, or ``[B, 1, 1, T]``.
+    """
+    more = -key.shape[-2] % LANES
+    if more and key.dtype == torch.bfloat16 and key.device.type == "cpu":
+        if mask is None:
+            mask = torch.ones(1, 1, 1, key.shape[-2], dtype=torch.bool)
+        key, value, mask = F.pad(key, (0, 0, 0, more)), F.pad(value, (0, 0, 0, more)), F.pad(mask, (0, more))
+    return F.scaled_dot_product_attention(query, key, value, mask, scale=scaling)
 
 
 AttentionInterface.register(NAME, attention)

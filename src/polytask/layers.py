@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polytask.architectures import Architecture
+from polytask.attention import torchs_own
 from polytask.frozen import Attend, FeedForward, Frozen, Linear, Project, SelfAttend, attention_weights
 from polytask.noise import KeyedDropout
 from polytask.packing import Packing
@@ -150,7 +151,7 @@ class FastLayer:
             return torch.bmm(weights, heads[2]).mul_(share)
         q, k, v = heads.unflatten(1, (-1, self.num_heads))
         seen = packing.seen[:, None, None] if packing.is_masked else None
-        return F.scaled_dot_product_attention(q, k, v, seen).flatten(0, 1)
+        return torchs_own(q, k, v, seen, q.shape[-1] ** -0.5).flatten(0, 1)
 
     def attended(self, x: Tensor, packing: Packing) -> Tensor:
         """The attention's branch of the frozen layer, without gradients and dropout."""

@@ -103,8 +103,8 @@ class PreparedJob(Job):
 
     def __init__(self, backbone: Backbone, work: Work, method: Method, name: str = "task") -> None:
         labels = tuple(f"label {label}" for label in range(work["num_labels"]))
-        row = Rows(["one"], targets=[0])
-        task = Task(name, "classification", labels, "accuracy", row, row)
+        rows = Rows(["one", "two"], targets=[0, 1])
+        task = Task(name, "classification", labels, "accuracy", rows, rows)
         super().__init__(backbone, task, Recipe(method, epochs=1_000_000))
         self.train, self.targets = Encoded(work["ids"], work["types"], 0), list(work["targets"])
         self.batches = work["orders"]["grouped"]

@@ -125,7 +125,7 @@ class Costs:
     def _prepared(self, trial: Trial) -> list[Job]:
         """Jobs that train together as those of a pack, warmed up."""
         task, recipe = loaded(rows_of(trial), self.data).task, Recipe.from_json(trial.recipe)
-        some = task.train.take(drawn(len(task.train), (STEPS + 1) * recipe.batch_size))
+        some = _varied(task.train, (STEPS + 1) * recipe.batch_size)
         small = replace(task, train=some, validation=some.take(range(min(len(some), recipe.batch_size))))
         together = 1 if isinstance(recipe.method, Replacement) else min(self.jobs, TOGETHER)
         recipes = [replace(recipe, epochs=STEPS + 1, seed=seed) for seed in range(together)]
@@ -148,6 +148,15 @@ class Costs:
             scores_of(self.backbone, attached, {job.name: job.live}, job.validation, names)
             answering = (time.perf_counter() - started) / sum(job.validation.lengths)
         return training, answering
+
+
+def _varied(rows: Rows, limit: int) -> Rows:
+    """So many rows with at least two different targets, as a task must have; rows where nothing differs stay alike."""
+    targets, chosen = rows.targets or (), drawn(len(rows), limit)
+    if len({targets[row] for row in chosen}) == 1:
+        others = (row for row, target in enumerate(targets) if target != targets[chosen[0]])
+        chosen[-1] = next(others, chosen[-1])
+    return rows.take(chosen)
 
 
 def _kind(trial: Trial) -> tuple[Any, ...]:

@@ -208,8 +208,7 @@ def task_from_tables(
         labels = positive_last(labels, kind, asked.positive)
     given = source.labelled(kind, labels)
     assert given.targets is not None
-    if kind != "span":
-        check_variety(source.label, kind, given.targets, labels)
+    check_variety(source.label, kind, given.targets, labels)
     test_rows = None if test is None else complete(test).labelled(kind, labels)
     if validation is None:
         train_rows, validation_rows = _held_out(source, given, kind, asked)
@@ -217,8 +216,8 @@ def task_from_tables(
     else:
         train_rows, validation_rows = given, complete(validation).labelled(kind, labels)
 
-    if asked.kind is None:
-        notes += remarks.on_kind(source.label, kind, labels, given.targets)
+    if asked.kind is None and not known:
+        notes += remarks.on_kind(source.label, kind, labels, given.targets) + remarks.on_several(source.label, kind)
     if asked.positive is None:
         notes += remarks.on_positive(metric, labels)
     notes += remarks.on_labels(source.label, kind, labels, given.targets) + remarks.on_texts(given)

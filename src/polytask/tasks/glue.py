@@ -250,12 +250,13 @@ def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _labelled(row: Glue, path: Path) -> tuple[Rows, int]:
-    """The rows of a labelled file, and how many were skipped for lack of columns."""
+    """The rows of a labelled file, and how many were skipped for lack of a column or a text."""
     table = _Table.read(path, row.columns)
     text, label = table.column(row.text), table.column(row.label)
     pair = None if row.pair is None else table.column(row.pair)
     needed = max(text, label, -1 if pair is None else pair)
-    whole = [(line, fields) for line, fields in table.rows if len(fields) > needed]
+    texts = [text] if pair is None else [text, pair]
+    whole = [(line, own) for line, own in table.rows if len(own) > needed and all(own[at].strip() for at in texts)]
     if not whole:
         raise DataError(f"no row has the {len(table.header)} columns of {row.name}", file=path)
     rows = Rows(
@@ -294,7 +295,7 @@ def _notes(row: Glue, place: Found, counts: Mapping[str, tuple[int, int]]) -> li
             remark = ", so its score is not GLUE's" if split == "dev" else ""
             notes.append(f"{row.name}: {rows:,} rows in {split}, GLUE's has {official:,}{remark}")
         if skipped:
-            notes.append(f"{row.name}: {skipped:,} rows of {split} lack columns and were skipped")
+            notes.append(f"{row.name}: {skipped:,} rows of {split} lack a column or a text and were skipped")
     return notes
 
 

@@ -2,22 +2,22 @@
 
 The same rules hold for a CSV, where every cell is a string, and for formats that know numbers, lists and truth values:
 
-* a list, be it written as text (``['a', 'b']``), or a cell such as ``sports|politics``, makes a multi-label task;
+* a list, be it written as text (``['a', 'b']``), makes a multi-label task, and so do cells such as
+  ``sports|politics`` where the parts recur in other cells; where they do not, the ``|`` is part of a name;
 * many different numbers with a point make a regression; few that recur are classes, unless the column is called
   ``score`` or the like, and so are all whole numbers that recur;
 * anything else is a class. Whole numbers keep the order of numbers, all other names that of their characters.
 
-A label has one name in all formats: ``True`` and ``TRUE`` are ``true`` where all are true or false, ``1.0`` is ``1``
-where all are whole numbers that recur (so that ``2.0`` and ``2.10``, sections of a book, stay as they are).
+A label has one name in all formats: ``True`` and ``TRUE`` are ``true``; where all labels are numbers, whole ones lose
+their point, ``1.0`` is ``1``, unless they are sections of a book (``2.0``, ``2.10``), or whole numbers too many to be
+classes.
 
 Spaces around a label are not part of it.
 """
 
 from __future__ import annotations
 
-import ast
 import difflib
-import json
 import math
 import re
 from collections import Counter
@@ -25,8 +25,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from polytask.errors import DataError
+from polytask.tasks.label_lists import SEPARATOR, are_joined, list_in, odd_one, parts_of
 from polytask.tasks.tables import Cell, Column
-from polytask.tasks.task import MOST_SCORE, Kind, Target
+from polytask.tasks.task import MOST_SCORE, Kind, Target, all_alike, is_blank
 
 MOST_FEW = 20
 """So many different numbers are few."""
@@ -34,7 +35,6 @@ OFTEN = 3
 """Classes recur: each so often, on average."""
 SCORE_NAMES = frozenset("score rating ratings stars points grade similarity relevance quality".split())
 """Names of columns whose numbers have an order."""
-SEPARATOR = "|"
 MISSING = ("the label is missing", "Fill it in, or leave such rows out with --drop-empty")
 _WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
 _WHOLE_WITH_POINT = re.compile(r"([-+]?[0-9]{1,18})\.0*")
@@ -45,7 +45,7 @@ _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,4})?|[-+
 def is_empty(cell: Cell) -> bool:
     """Whether there is nothing in the cell: no value, only spaces, or the number NaN."""
     if isinstance(cell, str):
-        return not cell or cell.isspace()
+        return is_blank(cell)
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
@@ -58,66 +58,86 @@ def meant(column: Column, kind: Kind | None) -> Column:
     """The column with each label as its one name in all formats; ``kind`` is None where the labels decide it.
 
     The cells of scores and spans stay as they are.
+
+    Raises:
+        DataError: some cells spell lists and others do not.
     """
     column = with_lists(column, kind)
     if kind not in (None, "classification", "multilabel"):
         return column
-    cells = _as_names(column.cells, asked=kind is not None)
+    is_no_score = kind is not None or any(isinstance(cell, list) for cell in column.cells)
+    cells = _as_names(column.cells, asked=is_no_score)
     return column if cells is column.cells else replace(column, cells=cells)
 
 
 def with_lists(column: Column, kind: Kind | None) -> Column:
-    """The column with lists for texts that spell lists, if there may be lists and every text does."""
-    cells = _as_lists(column.cells) if kind in (None, "multilabel") else column.cells
-    return column if cells is column.cells else replace(column, cells=cells)
+    """The column with lists for texts that spell or join several labels, if there may be several.
 
-
-def _as_lists(cells: Sequence[Cell]) -> Sequence[Cell]:
-    if not any(isinstance(cell, str) and cell.strip()[:1] in _BRACKETS for cell in cells):
-        return cells
-    read = [list_in(cell) if isinstance(cell, str) and not is_empty(cell) else cell for cell in cells]
-    return cells if any(isinstance(cell, str) and not is_empty(cell) for cell in read) else read
-
-
-_BRACKETS = {"[": "]", "(": ")", "{": "}"}
-_ITEM = r"""(?:'[^']*'|"[^"]*"|[-+]?[0-9]+\.?[0-9]*(?:e[-+]?[0-9]+)?|True|False)"""
-_OF_NUMPY = re.compile(rf"\[\s*(?P<items>{_ITEM}(?:\s+{_ITEM})+)\s*\]")
-_NUMPY_ITEM = re.compile(r"""'([^']*)'|"([^"]*)"|([^\s'"]+)""")
-
-
-def list_in(text: str) -> Cell:
-    """The list of labels that a text spells as JSON, Python or NumPy write it; the text itself where it spells none.
-
-    Sets and tuples count as lists.
+    Raises:
+        DataError: some cells spell lists and others do not; where ``kind`` is None, most of them do.
     """
-    text = text.strip()
-    if _BRACKETS.get(text[:1]) != text[-1:]:
-        return text
-    if (array := _OF_NUMPY.fullmatch(text)) is not None:
-        return [next(filter(None, found), "") for found in _NUMPY_ITEM.findall(array["items"])]
-    for read in (json.loads, ast.literal_eval):
-        try:
-            found = read(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-            continue
-        if isinstance(found, list | tuple | set) and all(isinstance(each, str | int | float) for each in found):
-            return sorted(found, key=str) if isinstance(found, set) else list(found)
-    return text
+    if kind not in (None, "multilabel"):
+        return column
+    column = _with_spelled_lists(column, kind)
+    has_several = kind == "multilabel" or any(isinstance(cell, list) for cell in column.cells)
+    if not any(isinstance(cell, str) and SEPARATOR in cell for cell in column.cells):
+        return column
+    if not has_several and not are_joined(column.cells, _meaning):
+        return column
+    is_joined = [isinstance(cell, str) and SEPARATOR in cell for cell in column.cells]
+    return replace(column, cells=[parts_of(cell) if own else cell for own, cell in zip(is_joined, column.cells)])
+
+
+def _with_spelled_lists(column: Column, kind: Kind | None) -> Column:
+    cells = column.cells
+    read = [list_in(cell) if isinstance(cell, str) and not is_empty(cell) else cell for cell in cells]
+    is_list = [
+        isinstance(found, list) if isinstance(cell, str) and not is_empty(cell) else None
+        for cell, found in zip(cells, read)
+    ]
+    num_lists = is_list.count(True)
+    if not num_lists or (kind is None and num_lists <= is_list.count(False)):
+        return column
+    if (odd := odd_one(is_list)) is None:
+        return replace(column, cells=read)
+    what = "a list of labels, as few others of the column are" if is_list[odd] else "no list of labels, as others are"
+    fix = "Write all of them as lists, or none" + ("" if kind else ". If they are names, ask for --kind classification")
+    raise column.error(odd, f"{str(cells[odd]).strip()[:60]!r} is {what}", fix)
 
 
 def _as_names(cells: Sequence[Cell], *, asked: bool) -> Sequence[Cell]:
-    """Names without what formats add: ``true`` for ``True``, ``1`` for ``1.0``, if all labels are of that sort."""
+    """Names without what formats add: ``true`` for ``True``, ``1`` for ``1.0`` where numbers may lose their point."""
     labels = _distinct(cells)
-    if all(_truth(label) is not None for label in labels):
-        return _each(cells, lambda cell: _truth(cell) or cell)
+    of_number = _number_naming(labels, cells, asked=asked)
+
+    def name(cell: Cell) -> Cell:
+        return _truth(cell) or of_number(cell)
+
+    if all(spelled(name(label)) == spelled(label) for label in labels):
+        return cells
+    return [list(map(name, cell)) if isinstance(cell, list) else name(cell) for cell in cells]
+
+
+def _number_naming(labels: Sequence[Cell], cells: Sequence[Cell], *, asked: bool) -> Callable[[Cell], Cell]:
+    """What gives equal numbers of a column one name.
+
+    Where all labels are numbers, the whole ones lose their point, unless they are sections (``2.0``, ``2.10``), or so
+    many different whole numbers that nobody asked for classes. Beside words a text stays as it is written, and a number
+    of JSON that is there with and without a point loses it.
+    """
+    labels = [label for label in labels if _truth(label) is None]
     if not all(map(is_number, labels)):
-        return cells
-    whole = [_without_point(label) for label in labels]
-    if not all(map(is_whole, whole)) or not any(_has_point(label) for label in labels):
-        return cells
-    count = sum(len(cell) if isinstance(cell, list) else not is_empty(cell) for cell in cells)
-    recur = count >= OFTEN * len({*map(str, whole)})
-    return _each(cells, _without_point) if asked or recur else cells
+        whole = {label for label in labels if type(label) is int}
+        return lambda cell: (int(cell) if cell in whole else cell + 0.0) if isinstance(cell, float) else cell
+    names = {str(_without_point(label)).strip() for label in labels}
+    if all(map(is_whole, names)):
+        count = sum(len(cell) if isinstance(cell, list) else not is_empty(cell) for cell in cells)
+        return _without_point if asked or count >= OFTEN * len(names) else _as_it_is
+    return _as_it_is if _are_sections({str(label).strip() for label in labels}) else _without_point
+
+
+def _as_it_is(cell: Cell) -> Cell:
+    return cell
 
 
 def _distinct(cells: Iterable[Cell]) -> list[Cell]:
@@ -126,26 +146,18 @@ def _distinct(cells: Iterable[Cell]) -> list[Cell]:
     return [label for _, label in {(type(label), str(label)): label for label in flat}.items()]
 
 
-def _each(cells: Iterable[Cell], of_label: Callable[[Cell], Cell]) -> list[Cell]:
-    return [list(map(of_label, cell)) if isinstance(cell, list) else of_label(cell) for cell in cells]
-
-
 def _truth(cell: Cell) -> str | None:
     """``true`` or ``false``, if it says so in any format."""
     name = str(cell).strip().lower() if isinstance(cell, str | bool) else ""
     return name if name in ("true", "false") else None
 
 
-def _has_point(cell: Cell) -> bool:
-    return isinstance(cell, float) or (isinstance(cell, str) and "." in cell)
-
-
 def _without_point(cell: Cell) -> Cell:
-    """``1`` for ``1.0``; all else as it is."""
+    """``1`` for ``1.0``, ``0`` for ``-0.0``; all else as it is."""
     if isinstance(cell, float):
         return int(cell) if cell.is_integer() and abs(cell) < 1e15 else cell
     found = _WHOLE_WITH_POINT.fullmatch(cell.strip()) if isinstance(cell, str) else None
-    return cell if found is None else found[1]
+    return cell if found is None else "0" if found[1] == "-0" else found[1]
 
 
 def _are_few(num_different: int, num_rows: int) -> bool:
@@ -157,7 +169,7 @@ def infer_kind(cells: Sequence[Cell], name: str = "") -> Kind:
 
     They are as ``meant`` gives them, and none is missing.
     """
-    if any(isinstance(cell, list) or (isinstance(cell, str) and SEPARATOR in cell) for cell in cells):
+    if any(isinstance(cell, list) for cell in cells) or are_joined(cells, _meaning):
         return "multilabel"
     numbers = {str(cell).strip() for cell in cells}
     if not all(map(is_number, cells)) or all(map(is_whole, numbers)):
@@ -267,12 +279,8 @@ def check_variety(column: Column, kind: Kind, targets: Sequence[Target], labels:
     Raises:
         DataError: they have.
     """
-    if len(set(targets)) > 1:
-        return
-    rows = "the only row has" if len(targets) == 1 else f"all {len(targets):,} rows have"
-    what = f"the number {targets[0]}" if kind == "regression" else _label_words(targets[0], labels)
-    fix = f"At least two different {'numbers' if kind == 'regression' else 'labels'} are needed to learn from"
-    raise DataError(f"{rows} {what}", file=column.file, column=column.name, fix=fix)
+    if (what := all_alike(kind, targets, labels)) is not None:
+        raise DataError(what[0], file=column.file, column=column.name, fix=what[1])
 
 
 def label_counts(kind: Kind, targets: Sequence[Target]) -> Counter[int]:
@@ -280,11 +288,6 @@ def label_counts(kind: Kind, targets: Sequence[Target]) -> Counter[int]:
     if kind == "multilabel":
         return Counter(index for target in targets for index in target)
     return Counter(targets)
-
-
-def _label_words(target: Target, labels: Sequence[str]) -> str:
-    names = [repr(labels[index]) for index in (target if isinstance(target, tuple) else (target,))]
-    return f"the label{'s' * (len(names) > 1)} {' and '.join(names)}" if names else "no label"
 
 
 def is_whole(cell: Cell) -> bool:
@@ -305,9 +308,13 @@ def _names(column: Column, row: int, kind: Kind) -> list[str]:
     cell = column.cells[row]
     if kind != "multilabel":
         return [_name(column, row, cell)]
-    if isinstance(cell, str):
-        cell = [part for part in cell.split(SEPARATOR) if part.strip()]
-    return [_name(column, row, part) for part in (cell if isinstance(cell, list) else [cell])]
+    if not isinstance(cell, list):
+        return [_name(column, row, part) for part in (parts_of(cell) if isinstance(cell, str) else [cell])]
+    for label in cell:
+        if is_empty(label) or not isinstance(label, str | int | float):
+            fix = "Write words or numbers, or take it out"
+            raise column.error(row, f"the list has {label!r:.60}, which is no label", fix)
+    return list(map(spelled, cell))
 
 
 def _name(column: Column, row: int, cell: Cell) -> str:

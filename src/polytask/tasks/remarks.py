@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from polytask.tasks.labels import SCORE_NAMES, SEPARATOR, is_number, is_whole, label_counts, meant
+from polytask.tasks.label_lists import SEPARATOR, list_in
+from polytask.tasks.labels import SCORE_NAMES, is_empty, is_number, is_whole, label_counts, meant
 from polytask.tasks.tables import Column, Table
 from polytask.tasks.task import Kind, Rows, Target
 
 _LOOKS_MISSING = {"nan", "na", "n/a", "#n/a", "null"}
 _MANY_CLASSES = 20
+_IF_SEVERAL = "If rows may have several labels, ask for --kind multilabel."
 _IF_SCORES = "If they are scores, ask for --kind regression."
 
 
@@ -45,15 +47,30 @@ def on_kind(column: Column, kind: Kind, labels: Sequence[str], targets: Sequence
     if kind == "regression" and all(target.is_integer() for target in targets) and len(set(targets)) <= _MANY_CLASSES:
         few = f"The {len(set(targets))} different numbers in column {column.name!r} are whole, and taken for scores."
         return [f"{few} If they are classes, ask for --kind classification."]
-    written = [cell for cell in column.cells if isinstance(cell, str) and cell.strip()]
-    if kind == "multilabel" and written and any(isinstance(cell, list) for cell in meant(column, kind).cells):
-        example = f"{written[0].strip()[:60]!r} in column {column.name!r} is taken for a list of labels."
-        return [f"{example} If it is one name, ask for --kind classification."]
-    joined = sum(SEPARATOR in cell for cell in written)
-    if kind == "multilabel" and 0 < joined < len(targets) / 20:
-        some = f"{_rows(joined, 'has', 'have')} a {SEPARATOR!r} in the label, so each row may have several labels."
-        return [f"{some} If it is part of a name, ask for --kind classification."]
     return []
+
+
+def on_several(column: Column, kind: Kind) -> list[str]:
+    """Where what may be several labels was taken for one name, or the reverse."""
+    if kind not in ("classification", "multilabel"):
+        return []
+    written = [cell.strip() for cell in column.cells if isinstance(cell, str) and not is_empty(cell)]
+    lists = [cell for cell in written if isinstance(list_in(cell), list)]
+    joined = [cell for cell in written if SEPARATOR in cell]
+    if kind == "multilabel" and lists:
+        example = f"{lists[0][:60]!r} in column {column.name!r} is taken for a list of labels."
+        return [f"{example} If it is one name, ask for --kind classification."]
+    notes = []
+    if lists:
+        what = f"{_rows(len(lists), 'has', 'have')} a list such as {lists[0][:60]!r} in the label, taken for a name"
+        notes.append(f"{what}, as most rows have none. {_IF_SEVERAL}")
+    if joined and kind == "multilabel":
+        some = f"{_rows(len(joined), 'has', 'have')} a {SEPARATOR!r} in the label, so each row may have several labels."
+        notes.append(f"{some} If it is part of a name, ask for --kind classification.")
+    elif joined:
+        some = f"{_rows(len(joined), 'has', 'have')} a {SEPARATOR!r} in the label, such as {joined[0][:60]!r}."
+        notes.append(f"{some} It is part of the name, because its parts occur in no other label. {_IF_SEVERAL}")
+    return notes
 
 
 def _on_whole_numbers(column: Column, labels: Sequence[str]) -> list[str]:

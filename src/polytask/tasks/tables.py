@@ -87,20 +87,23 @@ class Table:
 def read_table(path: PathLike, encoding: str | None = None) -> Table:
     """Read a ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson`` or ``.parquet``; the text formats also with ``.gz``.
 
-    ``encoding`` is what a text format is written in, ``cp1252`` say, where that is not UTF-8.
+    ``encoding`` is what a text format is written in, ``cp1252`` say, where that is not UTF-8; of Parquet it says
+    nothing, so that files of both sorts can be read with one encoding.
 
     Raises:
         DataError: the file is missing, damaged, of another format or encoding, or has no rows.
     """
     format, is_zipped = _format_of(path)
     if encoding is not None:
-        _check_encoding(encoding, format, path)
+        _check_encoding(encoding, path)
     content = _content(path)
     if is_zipped:
         content = _unzipped(path, content)
     if not content.removeprefix(codecs.BOM_UTF8).strip():
         raise DataError("the file is empty", file=path, fix="A line of column names and at least one row are needed")
-    table = _READERS[format](os.fspath(path), content if encoding is None else _recoded(path, content, encoding))
+    if encoding is not None and format in _TEXT_FORMATS:
+        content = _recoded(path, content, encoding)
+    table = _READERS[format](os.fspath(path), content)
     for name, count in Counter(table.header).items():
         if count > 1 and name:
             fix = "Rename one of them; the first line must name the columns"
@@ -226,14 +229,12 @@ def _unzipped(path: PathLike, content: bytes) -> bytes:
     raise DataError(problem, file=path, fix=fix)
 
 
-def _check_encoding(encoding: str, format: str, path: PathLike) -> None:
+def _check_encoding(encoding: str, path: PathLike) -> None:
     try:
         "".encode(encoding)
     except (LookupError, ValueError):
         fix = "Usual are utf-8, cp1252, latin1, utf-16, gb18030 and shift_jis"
         raise DataError(f"no encoding is called {encoding!r}", file=path, fix=fix) from None
-    if format == ".parquet":
-        raise DataError("Parquet is no text, so it has no encoding", file=path, fix="Leave out --encoding")
 
 
 def _recoded(path: PathLike, content: bytes, encoding: str) -> bytes:

@@ -58,6 +58,27 @@ def num_outputs(kind: Kind, num_labels: int) -> int:
     return {"regression": 1, "span": 2}.get(kind, num_labels)
 
 
+def is_blank(text: str) -> bool:
+    """Whether there is nothing in it but spaces."""
+    return not text or text.isspace()
+
+
+def all_alike(kind: Kind, targets: Sequence[Target], labels: Sequence[str]) -> tuple[str, str] | None:
+    """What is wrong where all rows have one target, and what is needed to learn from them; None where they differ."""
+    different = {tuple(target) if isinstance(target, list) else target for target in targets}
+    if kind == "span" or len(different) > 1:
+        return None
+    rows = "the only row has" if len(targets) == 1 else f"all {len(targets):,} rows have"
+    what = f"the number {targets[0]}" if kind == "regression" else _label_words(targets[0], labels)
+    needed = "numbers" if kind == "regression" else "labels"
+    return f"{rows} {what}", f"At least two different {needed} are needed to learn from"
+
+
+def _label_words(target: Target, labels: Sequence[str]) -> str:
+    names = [repr(labels[index]) for index in (target if isinstance(target, tuple | list) else (target,))]
+    return f"the label{'s' * (len(names) > 1)} {' and '.join(names)}" if names else "no label"
+
+
 def is_text(value: object) -> bool:
     """Whether it is a string that a tokenizer takes: one without half of a surrogate pair."""
     if not isinstance(value, str):
@@ -136,12 +157,15 @@ class Task:
     def _check(self, split: str, rows: Rows) -> None:
         """Refuse rows that cannot be trained on or scored, as the readers of files do."""
         where = f"the {split} rows of task {self.name!r}"
-        if split == "training" and not len(rows):
-            raise DataError(f"{where} are none", fix="Give at least two, with different labels")
+        if not len(rows):
+            least = "at least two, with different labels" if split == "training" else "at least one"
+            raise DataError(f"{where} are none", fix=f"Give {least}")
         for number, texts in enumerate(zip(rows.texts, rows.pairs or rows.texts), 1):
             if not all(map(is_text, texts)):
                 fix = "Give strings that can be written as UTF-8"
                 raise DataError(f"text {number} of {where} is no text: {texts[0]!r:.60}", fix=fix)
+            if rows.targets is not None and any(map(is_blank, texts)):
+                raise DataError(f"text {number} of {where} is empty", fix="Fill it in, or leave such rows out")
         if rows.targets is None:
             if split == "test":
                 return
@@ -151,6 +175,8 @@ class Task:
             if not right(target, len(self.labels)):
                 fix = _WORDS[self.kind].format(last=len(self.labels) - 1)
                 raise DataError(f"target {number} of {where} is {target!r:.60}", fix=fix)
+        if split == "training" and (what := all_alike(self.kind, rows.targets, self.labels)) is not None:
+            raise DataError(f"task {self.name!r}: {what[0]}", fix=what[1])
 
     @cached_property
     def digest(self) -> str:

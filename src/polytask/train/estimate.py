@@ -1,8 +1,9 @@
 """What a run would cost, found out without running it: rows, tokens, steps, parameters, memory and time.
 
-Counts are exact. Memory and time are measured on a job that is thrown away: the bytes that the largest batch keeps
-for its backward pass, and the seconds of three steps, a short, a middling and a long one. An adapter of a large size is
-never made: two small ones are measured, and all that it costs follows in a straight line from theirs.
+Counts are exact. Memory is computed from the architecture (``activations.py``). Time is measured on a job that is
+thrown away: the seconds of three steps, a short, a middling and a long one, or of smaller ones where these would not
+fit. An adapter of a large size is never made: two small ones are measured, and all that it costs follows in a straight
+line from theirs.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from polytask.methods import Method, described
 from polytask.predict import scores_of
 from polytask.prefix_cache import PrefixCache
 from polytask.tasks.task import Task
-from polytask.train.fused import saved_bytes
+from polytask.train.activations import step_bytes
 from polytask.train.job import COPIES, Job, attached_to
 from polytask.train.loop import step
 from polytask.train.recipe import Recipe
 
 TIMED_ROWS = 32
+STEP_SHARE = 0.5
+"""Of the free memory: a step that would take more is not run."""
 LARGEST_MEASURED = 256
 """The size (or rank) from which two smaller ones are measured instead."""
 
@@ -42,8 +45,8 @@ class Estimate:
         truncated: texts that lose their end.
         steps: of all epochs.
         parameters: as in ``Result``.
-        memory_bytes: ``backbone``, ``training`` (trained parameters and optimizer), ``step`` (what the largest batch
-            keeps for its backward pass), ``total`` of these, and ``free`` on the device.
+        memory_bytes: ``backbone``, ``training`` (trained parameters and optimizer), ``step`` (the most that the
+            largest batch takes at once, within a fifth), ``total`` of these, and ``free`` on the device.
         seconds: of training and validation, at the speed measured now.
         recipe: with nothing left to choose.
     """
@@ -109,16 +112,17 @@ def _measured(backbone: Backbone, task: Task, recipe: Recipe) -> Estimate:
     live, tokens = job.live, sum(job.train.lengths)
     trained = sum(p.numel() for p in live.tree.parameters())
     by_size = _steps_by_size(job)
-    job.step, padded = by_size[-1]
+    job.step = by_size[-1][0]
+    memory = {
+        "backbone": sum(p.nbytes for p in backbone.model.parameters()),
+        "training": COPIES * trained * job.optimizer.flat.element_size(),
+        "step": step_bytes(backbone, recipe.method, live, [job.train.lengths[row] for row in job.rows()]),
+    }
+    memory["total"] = sum(memory.values())
+    memory["free"] = free_bytes(backbone.device)
+    timed = _that_fits(backbone, job, memory)
     with _own_cache(backbone):
-        memory = {
-            "backbone": sum(p.nbytes for p in backbone.model.parameters()),
-            "training": COPIES * trained * job.optimizer.flat.element_size(),
-            "step": round(saved_bytes(backbone, [job]) * padded),
-        }
-        memory["total"] = sum(memory.values())
-        memory["free"] = free_bytes(backbone.device)
-        first, later = _training_seconds(backbone, job, by_size)
+        first, later = _training_seconds(backbone, timed, by_size if timed is job else _steps_by_size(timed))
         validation = _validation_seconds(backbone, job)
     return Estimate(
         rows=len(task.train),
@@ -139,6 +143,15 @@ def _measured(backbone: Backbone, task: Task, recipe: Recipe) -> Estimate:
         seconds=first + later * (job.num_epochs - 1) + validation * job.num_epochs,
         recipe=job.recipe.to_json(),
     )
+
+
+def _that_fits(backbone: Backbone, job: Job, memory: dict[str, int]) -> Job:
+    """The job itself, or one of smaller batches where a step would take more than a share of the free memory."""
+    room = int(STEP_SHARE * memory["free"])
+    if memory["step"] <= room:
+        return job
+    batch_size = max(1, job.recipe.batch_size * room // memory["step"])
+    return Job(backbone, job.task, replace(job.recipe, batch_size=batch_size), encodings=job.encodings)
 
 
 def _steps_by_size(job: Job) -> list[tuple[int, int]]:

@@ -1,0 +1,92 @@
+"""What LayerNorms one adapter after another cost in a mixed batch: before, small parts took a stacked formula.
+
+In bf16 torch's LayerNorm on a CPU takes gains of fp32, but only one set of them. ``stacked`` is the rule that stood
+before: up to 40 tokens an adapter the gains of all adapters in one formula, which rounds otherwise, so that an answer
+depended on its company. ``looped`` is the rule of ``polytask.routing``. Houlsby-64, both in turns over the same texts.
+
+    python benchmarks/looped_norms.py --threads 2
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from contenders import results_folder, versions, write_csv
+from polytask import routing
+from polytask.backbones import Backbone, load_backbone
+from polytask.bench.answering import passed, routes
+from polytask.bench.turns import alternated
+from polytask.bench.work import TEXTS, as_work, synthetic
+from polytask.methods import Houlsby
+from polytask.methods.seam import Delta
+
+MOST_STACKED = 40
+"""Tokens an adapter up to which LayerNorms were stacked."""
+NOW = routing.loops
+
+
+def before(part: routing.Part, deltas: Mapping[str | None, Delta]) -> bool:
+    """The rule as it was."""
+    if deltas[part.names[0]].loops:
+        return sum(part.counts) > MOST_STACKED * len(part.counts)
+    return NOW(part, deltas)
+
+
+def by_rule(rule: Callable[..., bool], run: Callable[[], object]) -> None:
+    """Run by this rule."""
+    routing.loops = rule
+    try:
+        run()
+    finally:
+        routing.loops = NOW
+
+
+def row_of(backbone: Backbone, num_tasks: int, rows_each: int, args: argparse.Namespace) -> dict[str, Any]:
+    """One CSV row."""
+    texts = TEXTS[args.texts]
+    size = num_tasks * rows_each
+    work = as_work(synthetic(texts.lengths(args.batches * size)), texts.num_labels, size)
+    with routes(backbone, work, Houlsby(64), num_tasks, rows_each) as ways:
+        run = partial(passed, ways["mixed"], work["orders"]["shuffled"])
+        seconds = alternated(
+            {"looped": partial(by_rule, NOW, run), "stacked": partial(by_rule, before, run)}, args.rounds
+        )
+    looped_ms, stacked_ms = (1e3 * seconds[way] / args.batches for way in ("looped", "stacked"))
+    return {
+        "texts": args.texts,
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "tasks": num_tasks,
+        "rows_each": rows_each,
+        "looped_ms": f"{looped_ms:.1f}",
+        "stacked_ms": f"{stacked_ms:.1f}",
+        "looped_over_stacked": f"{looped_ms / stacked_ms:.2f}",
+        "rounds": args.rounds,
+        "versions": " ".join(f"{package}={number}" for package, number in versions().items()),
+    }
+
+
+def main() -> None:
+    """Measure and write ``looped-norms.csv``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", choices=TEXTS, default="sst2")
+    parser.add_argument("--shapes", default="26x1,26x4,200x1", help="tasks x texts of each")
+    parser.add_argument("--batches", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=Path("results/speed"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    backbone = load_backbone("minilm", device="cpu", dtype="bfloat16")
+    shapes = [[int(number) for number in shape.split("x")] for shape in args.shapes.split(",")]
+    rows = [row_of(backbone, num_tasks, rows_each, args) for num_tasks, rows_each in shapes]
+    write_csv(results_folder(args.out, "cpu", args.threads) / "looped-norms.csv", rows)
+
+
+if __name__ == "__main__":
+    main()
