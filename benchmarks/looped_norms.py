@@ -1,8 +1,8 @@
-"""What LayerNorms one adapter after another cost in a mixed batch: before, small parts took a stacked formula.
+"""LayerNorms of a mixed batch: one adapter after another, or several stacked into one formula.
 
-In bf16 torch's LayerNorm on a CPU takes gains of fp32, but only one set of them. ``stacked`` is the rule that stood
-before: up to 40 tokens an adapter the gains of all adapters in one formula, which rounds otherwise, so that an answer
-depended on its company. ``looped`` is the rule of ``polytask.routing``. Houlsby-64, both in turns over the same texts.
+On a CPU, torch's bf16 LayerNorm takes fp32 gains, but only one set. ``stacked`` is the earlier rule: up to 40 tokens an
+adapter, one formula with the gains of all adapters; it rounds differently, so an answer depended on the rest of its
+batch. ``looped`` is the rule of ``polytask.routing``. Houlsby-64; both rules alternate over the same texts.
 
     python benchmarks/looped_norms.py --threads 2
 """
