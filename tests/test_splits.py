@@ -99,3 +99,10 @@ def test_rows_are_drawn_in_their_order_and_by_seed():
     assert rows == sorted(set(rows)) == drawn(100, 10)
     assert rows != drawn(100, 10, seed=1)
     assert drawn(3, 10) == [0, 1, 2]
+
+
+def test_a_regression_of_two_texts_keeps_both_numbers_to_train_on():
+    rows = Rows(["good film", "bad film"] * 20, targets=[0.25, 0.75] * 20)
+    kept, held_out = hold_out(rows, "regression")
+    assert (len(kept), len(held_out)) == (36, 4)
+    assert {rows.targets[row] for row in kept} == {0.25, 0.75}

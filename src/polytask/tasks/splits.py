@@ -25,7 +25,8 @@ def hold_out(rows: Rows, kind: Kind, *, share: float = 0.1, seed: int = 0) -> tu
 
     Every class of at least two rows gives at least one and keeps at least one; a class of one row is only trained
     on. Where classes are so many and small that this would be more than twice the share, some of them give none. A row
-    of a multi-label task counts to the rarest of its labels; a regression is one class.
+    of a multi-label task counts to the rarest of its labels; a regression is one class. Where whole texts on one side
+    would leave one target to train on, rows are held out one by one.
 
     Args:
         rows: rows with targets.
@@ -44,6 +45,9 @@ def hold_out(rows: Rows, kind: Kind, *, share: float = 0.1, seed: int = 0) -> tu
         members[member_of].append(row)
     by_class = [_held_out(rows, of_class, share, seed) for of_class in members.values()]
     held_out = set(_at_most(by_class, round(share * len(rows)), seed))
+    is_alike = len({target for row, target in enumerate(rows.targets) if row not in held_out}) < 2
+    if is_alike and len({*rows.targets}) > 1:
+        held_out = set(_chosen([[row] for row in range(len(rows))], share, seed))
     return [row for row in range(len(rows)) if row not in held_out], sorted(held_out)
 
 

@@ -176,7 +176,7 @@ class Task:
                 fix = _WORDS[self.kind].format(last=len(self.labels) - 1)
                 raise DataError(f"target {number} of {where} is {target!r:.60}", fix=fix)
         if split == "training" and (what := all_alike(self.kind, rows.targets, self.labels)) is not None:
-            raise DataError(f"task {self.name!r}: {what[0]}", fix=what[1])
+            raise DataError(f"{where}: {what[0]}", fix=what[1])
 
     @cached_property
     def digest(self) -> str:

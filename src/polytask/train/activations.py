@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -57,7 +58,8 @@ def step_bytes(backbone: Backbone, method: Method, live: LiveAdapter, lengths: S
     hidden, wide = (places[f"layer.0.{site}"].width_out for site in ("ffn_down", "ffn_up"))
     num_bytes = backbone.dtype.itemsize
     states, feed = num_tokens * hidden * num_bytes, num_tokens * wide * num_bytes
-    scores = len(lengths) * int(backbone.config.num_attention_heads) * length**2 * num_bytes
+    config: Any = backbone.model.config
+    scores = len(lengths) * int(config.num_attention_heads) * length**2 * num_bytes
     kept = REPLACED if live.copies else FAST if is_fast else PADDED
     of_layer = kept.states * states + kept.wide * feed + kept.scores * scores
     of_deltas = num_tokens * num_bytes * _of_deltas(method, backbone)
