@@ -16,6 +16,13 @@ from polytask.errors import BackboneError, UnknownName, UnsupportedArchitecture
 from tests.tiny import ARCHITECTURES, save_tiny, tiny_config
 
 
+POOLING = {
+    **dict.fromkeys(("bert", "ernie", "albert"), "pooler"),
+    **dict.fromkeys(("llama", "qwen2", "qwen3", "gemma3_text"), "last"),
+    **dict.fromkeys(("nomic_bert", "jina_embeddings_v3"), "mean"),
+}
+
+
 def load(folder: Path, **options: str) -> Backbone:
     return load_backbone(folder, device="cpu", dtype="float32", **options)  # type: ignore[arg-type]
 
@@ -42,7 +49,7 @@ def test_every_supported_architecture_loads_frozen(architecture: str, folder_of:
     assert (backbone.architecture, backbone.hidden, backbone.num_layers) == (architecture, 32, 2)
     assert not any(p.requires_grad for p in backbone.model.parameters())
     assert not any(module.training for module in backbone.model.modules())
-    assert backbone.pooling == ("pooler" if architecture == "bert" else "cls")
+    assert backbone.pooling == POOLING.get(architecture, "cls")
 
 
 def test_loading_twice_gives_the_same_bits_and_fingerprints(folder_of: Callable[[str], Path]) -> None:

@@ -34,10 +34,40 @@ CONFIGS = {
     "electra": BERT_LIKE | {"embedding_size": 16},
     "mpnet": BERT_LIKE,
 }
+LLAMA_LIKE = BERT_LIKE | {"num_key_value_heads": 2, "head_dim": 8}
+NEW_CONFIGS: dict[str, dict[str, object]] = {
+    "camembert": BERT_LIKE | {"type_vocab_size": 1, "pad_token_id": 1},
+    "ernie": BERT_LIKE | {"use_task_id": True, "task_type_vocab_size": 3},
+    "roformer": BERT_LIKE | {"embedding_size": 16},
+    "modernbert": BERT_LIKE | {"local_attention": 6, "global_attn_every_n_layers": 2},
+    "deberta-v2": BERT_LIKE
+    | {
+        "relative_attention": True,
+        "position_buckets": 8,
+        "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+        "pooler_hidden_size": HIDDEN,
+    },
+    "deberta": BERT_LIKE
+    | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "pooler_hidden_size": HIDDEN, "type_vocab_size": 0},
+    "llama": LLAMA_LIKE,
+    "qwen2": LLAMA_LIKE,
+    "qwen3": LLAMA_LIKE,
+    "gemma3_text": LLAMA_LIKE
+    | {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"], "query_pre_attn_scalar": 8},
+    "eurobert": LLAMA_LIKE,
+    "albert": BERT_LIKE | {"embedding_size": 16},
+    "gte": BERT_LIKE,
+    "nomic_bert": BERT_LIKE,
+    "jina_embeddings_v3": BERT_LIKE,
+}
+CONFIGS |= NEW_CONFIGS  # type: ignore[arg-type]
 ARCHITECTURES = list(CONFIGS)
 
 
-def tiny_config(architecture: str, **changes: int) -> dict[str, object]:
+def tiny_config(architecture: str, **changes: object) -> dict[str, object]:
     """The content of a tiny ``config.json``."""
     return {"model_type": architecture, **COMMON, **CONFIGS[architecture], **changes}
 
@@ -63,7 +93,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def save_tiny(folder: Path, architecture: str = "bert", seed: int = 0, **changes: int) -> Path:
+def save_tiny(folder: Path, architecture: str = "bert", seed: int = 0, **changes: object) -> Path:
     """A folder with config, random weights (safetensors) and tokenizer."""
     torch.manual_seed(seed)
     settings = tiny_config(architecture, **changes)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polytask.architectures import Architecture
+from polytask.architectures import ARCHITECTURES, Architecture
 from polytask.frozen import Attend, FeedForward, Frozen, Linear, Project, SelfAttend, attention_weights
 from polytask.noise import KeyedDropout
 from polytask.packing import Packing
@@ -25,7 +25,7 @@ from polytask.routing import Route
 from polytask.sites import Site
 
 GELUS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
-KNOWN = ("bert", "roberta", "xlm-roberta", "electra")
+KNOWN = tuple(name for name, row in ARCHITECTURES.items() if row.packs)
 INSIDE = ("query", "key", "value")
 SERVED = (*INSIDE, "attn_out", "attn_norm", "ffn_out", "ffn_norm")
 BEHIND_ATTENTION = ("attn_out", "attn_norm", "ffn_out", "ffn_norm", "ffn_up", "ffn_down", "ffn_mid")
@@ -192,7 +192,7 @@ class FastLayer:
 def quicken(model: nn.Module, architecture: Architecture) -> None:
     """Give the layers of a model of our own a fast way beside their own."""
     config: Any = model.config
-    if config.model_type not in KNOWN or config.hidden_act not in GELUS:
+    if not architecture.packs or config.hidden_act not in GELUS:
         return
     for number, layer in enumerate(model.get_submodule(architecture.layers).children()):
         fast = FastLayer(layer, number, GELUS[config.hidden_act])
