@@ -15,11 +15,10 @@ from polytask.backbones import Backbone, empty_model, load_backbone
 from polytask.errors import BackboneError, UnknownName, UnsupportedArchitecture
 from tests.tiny import ARCHITECTURES, save_tiny, tiny_config
 
-
 POOLING = {
     **dict.fromkeys(("bert", "ernie", "albert"), "pooler"),
     **dict.fromkeys(("llama", "qwen2", "qwen3", "gemma3_text"), "last"),
-    **dict.fromkeys(("nomic_bert", "jina_embeddings_v3"), "mean"),
+    **dict.fromkeys(("nomic_bert", "jina_embeddings_v3", "eurobert"), "mean"),
 }
 
 

@@ -34,12 +34,12 @@ CONFIGS = {
     "electra": BERT_LIKE | {"embedding_size": 16},
     "mpnet": BERT_LIKE,
 }
-LLAMA_LIKE = BERT_LIKE | {"num_key_value_heads": 2, "head_dim": 8}
+LLAMA_LIKE = BERT_LIKE | {"num_key_value_heads": 2, "head_dim": 8, "attention_dropout": 0.1}
 NEW_CONFIGS: dict[str, dict[str, object]] = {
     "camembert": BERT_LIKE | {"type_vocab_size": 1, "pad_token_id": 1},
     "ernie": BERT_LIKE | {"use_task_id": True, "task_type_vocab_size": 3},
     "roformer": BERT_LIKE | {"embedding_size": 16},
-    "modernbert": BERT_LIKE | {"local_attention": 6, "global_attn_every_n_layers": 2},
+    "modernbert": BERT_LIKE | {"local_attention": 6, "global_attn_every_n_layers": 2, "attention_dropout": 0.1},
     "deberta-v2": BERT_LIKE
     | {
         "relative_attention": True,
@@ -58,12 +58,14 @@ NEW_CONFIGS: dict[str, dict[str, object]] = {
     "gemma3_text": LLAMA_LIKE
     | {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"], "query_pre_attn_scalar": 8},
     "eurobert": LLAMA_LIKE,
-    "albert": BERT_LIKE | {"embedding_size": 16},
+    "albert": BERT_LIKE | {"embedding_size": 16, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
     "gte": BERT_LIKE,
-    "nomic_bert": BERT_LIKE,
+    "nomic_bert": BERT_LIKE | {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
     "jina_embeddings_v3": BERT_LIKE,
 }
-CONFIGS |= NEW_CONFIGS  # type: ignore[arg-type]
+ROOM = {"vocab_size": len(VOCABULARY) + 8}  # some of transformers' tokenizers bring tokens of their own
+CONFIGS |= {name: ROOM | settings for name, settings in NEW_CONFIGS.items()}
+WITHOUT_BIASES = ("modernbert", "llama", "qwen3", "gemma3_text", "eurobert", "nomic_bert")
 ARCHITECTURES = list(CONFIGS)
 
 

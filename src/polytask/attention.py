@@ -24,7 +24,7 @@ _ALWAYS: ContextVar[bool] = ContextVar("polytask_always_masked", default=False)
 
 @contextmanager
 def always_masked() -> Iterator[None]:
-    """Within the block attention has a mask also where it hides nothing, so that operations follow from shapes alone."""
+    """Within the block attention has a mask even where it hides nothing: operations follow from shapes alone."""
     token = _ALWAYS.set(True)
     try:
         yield

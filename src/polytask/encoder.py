@@ -131,9 +131,7 @@ class Encoder(nn.Module):
         types = None if types is None else packing.read(types)
         return self._embedded(packing.read(ids), types, position_ids=packing.read(positions))
 
-    def _padded(
-        self, ids: Tensor, mask: Tensor, types: Tensor | None, passage: Passage, is_whole: bool
-    ) -> Tensor:
+    def _padded(self, ids: Tensor, mask: Tensor, types: Tensor | None, passage: Passage, is_whole: bool) -> Tensor:
         """``[B, T, D]`` as Hugging Face's model computes it."""
         with always_masked() if is_whole else nullcontext():
             hidden = passed(self.model, passage, input_ids=ids, attention_mask=mask, **self._types(types))

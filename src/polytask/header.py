@@ -320,7 +320,7 @@ def _prediction_head(given: list[Any] | None, kind: Kind) -> tuple[Mapping[str, 
 
 
 def _head_layer(given: Any) -> HeadLayer:
-    kind = given.get("layer") if isinstance(given, dict) else None
+    kind = str(given.get("layer")) if isinstance(given, dict) else "of no kind"
     if kind not in _HEAD_LAYERS:
         raise AdapterError(f"'prediction_head' has a layer {kind!r:.60}; it can be {', '.join(_HEAD_LAYERS)}")
     of = _closed(f"the layer {kind!r} of 'prediction_head'", given, {"layer": (str,), **_HEAD_LAYERS[kind]})

@@ -105,9 +105,7 @@ def _as_configured(place: Place, row: Architecture, biased: set[str]) -> Place:
     return replace(place, has_bias=has_bias, norm=norm)
 
 
-def _width_read_off(
-    method: DeltaMethod, place: Place, given: Mapping[str, Shape], row: Architecture
-) -> int | None:
+def _width_read_off(method: DeltaMethod, place: Place, given: Mapping[str, Shape], row: Architecture) -> int | None:
     """The width at ``place`` that the header does not say, from the first tensor that has it."""
     probe = _shapes_at(method, place, lambda width: 1 if width == "hidden" else _UNKNOWN_WIDTH, row)
     for parameter, shape in probe.items():
@@ -117,9 +115,7 @@ def _width_read_off(
     return None
 
 
-def _shapes_at(
-    method: DeltaMethod, place: Place, width: Callable[[str], int], row: Architecture
-) -> dict[str, Shape]:
+def _shapes_at(method: DeltaMethod, place: Place, width: Callable[[str], int], row: Architecture) -> dict[str, Shape]:
     """The shapes of the parameters of a delta at ``place``."""
     into, out = map(width, row.widths.get(place.site, ("hidden", "hidden")))
     try:

@@ -33,7 +33,8 @@ class Left(Exception):
         self.states = states
 
 
-_PASSAGE: ContextVar[Passage] = ContextVar("polytask_passage", default=Passage())
+WHOLE = Passage()
+_PASSAGE: ContextVar[Passage] = ContextVar("polytask_passage", default=WHOLE)
 
 
 class Gate:

@@ -36,7 +36,9 @@ def unshare(model: nn.Module) -> None:
     encoder: Any = model.get_submodule("encoder")
     depth, groups = int(config.num_hidden_layers), list(encoder.albert_layer_groups)
     if config.inner_group_num != 1:
-        raise BackboneError(f"inner_group_num is {config.inner_group_num}; only ALBERTs with one layer a group are read")
+        raise BackboneError(
+            f"inner_group_num is {config.inner_group_num}; only ALBERTs with one layer a group are read"
+        )
     if len(groups) < depth:
         own = (groups[layer * len(groups) // depth] for layer in range(depth))
         encoder.albert_layer_groups = nn.ModuleList(map(_twin, own))

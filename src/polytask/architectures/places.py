@@ -37,9 +37,7 @@ def locate(model: nn.Module, architecture: Architecture) -> Iterator[Located]:
         yield _norm(model, architecture, architecture.final_norm, FINAL_NORM, None)
 
 
-def _of_layer(
-    config: Any, layer: nn.Module, row: Architecture, number: int, site: str, path: str | Fused
-) -> Located:
+def _of_layer(config: Any, layer: nn.Module, row: Architecture, number: int, site: str, path: str | Fused) -> Located:
     if site in NORMS:
         assert isinstance(path, str)
         return _norm(layer, row, path, site, number)

@@ -20,7 +20,7 @@ INTO = "into "
 HEAD_ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh")
 """Activations of prediction heads, by their names in transformers."""
 
-WIDTHS: Mapping[str, tuple[str, str]] = {
+WIDTHS: dict[str, tuple[str, str]] = {
     EMBED_NORM: ("embedding", "embedding"),
     "ffn_up": ("hidden", "intermediate"),
     "ffn_mid": ("intermediate", "intermediate"),
@@ -60,7 +60,8 @@ class HeadLayer:
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in the header of an adapter."""
-        settings = {"dense": {"bias": self.bias}, "norm": {"bias": self.bias, "eps": self.eps}}
+        bias: dict[str, Any] = {"bias": self.bias}
+        settings = {"dense": bias, "norm": bias | {"eps": self.eps}}
         return {"layer": self.kind, **settings.get(self.kind, {})}
 
 
