@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
 from transformers.utils import cached_file
@@ -158,7 +159,7 @@ def load_backbone(
         raise BackboneError(f"a backbone is named by a hub id or a folder, not by {type(name).__name__} {name!r}")
     if pooling is not None and pooling not in POOLINGS:
         raise UnknownName("pooling", pooling, POOLINGS)
-    source = _source(str(name))
+    source = resolve(str(name))
     config = _config(source)
     row = architecture_of(config.model_type)
     warn_of_assumed(source, config)
@@ -217,6 +218,28 @@ def empty_model(config: str | Path | Mapping[str, Any]) -> tuple[nn.Module, Arch
         model = AutoModel.from_config(parsed)
     prepare(model, row)
     return model, row
+
+
+def empty_backbone(name: str | Path) -> tuple[nn.Module, Architecture]:
+    """The model that ``load_backbone(name)`` would load, without weights; from its configuration alone."""
+    source = resolve(str(name))
+    config = _config(source)
+    row = architecture_of(config.model_type)
+    pooling = _declared_pooling(source) or row.pooling_of(config)
+    has_pooler = pooling == "pooler" and _may_have_pooler(source)
+    with torch.device("meta"):
+        model = AutoModel.from_config(config, **({"add_pooling_layer": has_pooler} if row.has_pooler else {}))
+    prepare(model, row)
+    return model, row
+
+
+def _may_have_pooler(source: str) -> bool:
+    """Whether a checkpoint has the tensors of a pooler, as far as its weights are at hand."""
+    weights = Path(source) / "model.safetensors"
+    if not weights.is_file():
+        return True
+    with safe_open(weights, "pt") as tensors:
+        return any("pooler." in name for name in tensors.keys())  # noqa: SIM118
 
 
 def fingerprint_of(model: nn.Module, row: Architecture) -> str:
@@ -297,7 +320,7 @@ def _device(name: str | int | torch.device) -> torch.device:
     return device
 
 
-def _source(name: str) -> str:
+def resolve(name: str) -> str:
     """A folder or hub id for ``name``; aliases resolved."""
     if name in ALIASES:
         package, folder, hub_id = ALIASES[name]
@@ -326,7 +349,7 @@ def _config(source: str) -> PreTrainedConfig:
     if Path(source).is_dir():  # read first without transformers, so that an unknown architecture is named as such
         architecture_of(str(_read_config(Path(source)).get("model_type", "(none given)")))
     try:
-        with _quiet():
+        with quietly():
             config: PreTrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
         raise _not_loaded(source, error) from error
@@ -365,7 +388,8 @@ def _declared_pooling(source: str) -> Pooling | None:
     return None
 
 
-def _optional_json(source: str, file: str) -> Any:
+def find_file(source: str, file: str) -> Path | None:
+    """A file of a folder, or of a hub id, fetched where it is not here yet; None where there is none."""
     try:
         found = cached_file(
             source,
@@ -376,10 +400,15 @@ def _optional_json(source: str, file: str) -> Any:
         )
     except OSError:
         return None
-    if not found:
+    return Path(found) if found else None
+
+
+def _optional_json(source: str, file: str) -> Any:
+    found = find_file(source, file)
+    if found is None:
         return None
     try:
-        return json.loads(Path(found).read_text(encoding="utf-8"))
+        return json.loads(found.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BackboneError(f"{found} is not a JSON file that can be read: {error}") from None
 
@@ -388,7 +417,7 @@ def _load_model(source: str, config: PreTrainedConfig, row: Architecture, poolin
     """The model with the checkpoint's tensors and nothing else; without a pooler where it is not pretrained."""
     extra = {"add_pooling_layer": pooling == "pooler"} if row.has_pooler else {}
     try:
-        with _quiet():
+        with quietly():
             model, report = AutoModel.from_pretrained(
                 source,
                 config=config,
@@ -439,7 +468,7 @@ def warn_of_assumed(source: str, config: PreTrainedConfig) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """No progress bar and no report on tensors that are left out on purpose."""
     verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     hub = logging.getLogger("huggingface_hub")  # it tells of each attempt to reach a network that is not there
@@ -470,7 +499,7 @@ def _load_tokenizer(source: str) -> Any:
             f"{source} has no tokenizer: none of {', '.join(sorted(files))} is there. {_SAVE_TOKENIZER}"
         )
     if not tokenizer.is_fast:
-        raise BackboneError(f"{source} has no tokenizer.json. Save its tokenizer with transformers first")
+        raise BackboneError(f"{source} has no tokenizer.json. Make one: polytask convert {source} OUT")
     special = {str(token) for token in (*tokenizer.added_tokens_decoder.values(), *tokenizer.all_special_tokens)}
     if len(set(tokenizer.get_vocab()) - special) <= 1:  # transformers makes one up where a file is missing or empty
         raise BackboneError(
@@ -510,7 +539,7 @@ def check_fits(source: str, tokenizer: Any, model: nn.Module, row: Architecture)
 def _not_loaded(source: str, error: Exception, what: str = "model") -> BackboneError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     if "safetensors" in str(error):
-        reason = "it has no model.safetensors, and only safetensors files are read"
+        reason = f"it has no model.safetensors, and only those are read. Convert it once: polytask convert {source} OUT"
     advice = (
         ""
         if Path(source).is_dir()

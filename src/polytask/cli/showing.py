@@ -1,4 +1,4 @@
-"""``polytask tasks``, ``inspect``, ``remove`` and ``demo``."""
+"""``polytask tasks``, ``remove`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,11 @@ import typer
 
 from polytask import screen
 from polytask.cli import options
-from polytask.cli.methods import method_of
-from polytask.cli.options import THEIRS, app, emit, examples, loaded, refused
-from polytask.errors import PolytaskError, StoreError
+from polytask.cli.options import THEIRS, app, emit, examples, refused
+from polytask.errors import StoreError
 
 if TYPE_CHECKING:
-    from polytask.architectures import Architecture
-    from polytask.methods import Method
     from polytask.store import Entry
-
-FLOAT32_BYTES = 4
 
 
 @app.command(epilog=examples("polytask tasks", "polytask tasks --store team/adapters --verify"))
@@ -60,60 +55,6 @@ def described(entry: Entry) -> dict[str, Any]:
     shown = ("head", "method", "backbone", "metric", "score", "created", "digest")
     own = {"task": entry.task, "version": entry.version, "aliases": list(entry.aliases)}
     return {**own, **{name: header[name] for name in shown}, "path": entry.path, "bytes": entry.size_bytes}
-
-
-@app.command(
-    epilog=examples(
-        "polytask inspect minilm --method houlsby --size 64",
-        "polytask inspect --config bert-large/config.json --method lora --set rank=16",
-    )
-)
-def inspect(
-    backbone: Annotated[str | None, typer.Argument(help="A hub id, a folder, or minilm.", show_default=False)] = None,
-    config: Annotated[
-        str | None,
-        typer.Option(metavar="FOLDER_OR_JSON", help="Count from a config.json: no weights, no network."),
-    ] = None,
-    method: options.MethodName = "houlsby",
-    size: options.Size = None,
-    setting: options.Settings = None,
-    as_json: options.AsJson = False,
-) -> None:
-    """Show where a method acts in a backbone, layer by layer, and what it trains."""
-    chosen = method_of(method, size, setting)
-    if (backbone is None) == (config is None):
-        raise PolytaskError("name one thing to inspect: a backbone, or --config FOLDER_OR_JSON")
-    if config is not None:
-        from polytask.backbones import empty_model
-
-        model, architecture = empty_model(config)
-        name = config
-    else:
-        assert backbone is not None
-        frozen = loaded(backbone, "cpu", "float32")
-        model, architecture, name = frozen.model, frozen.row, backbone
-    sites = counted(model, architecture, chosen)
-    trained, total = sum(sites.values()), sum(p.numel() for p in model.parameters())
-    parameters = {"trained": trained, "backbone": total, "percent": 100 * trained / total}
-    size_bytes = FLOAT32_BYTES * trained
-    if as_json:
-        listed = [{"site": site, "parameters": number} for site, number in sites.items()]
-        emit({"sites": listed, "parameters": parameters, "bytes": size_bytes})
-        return
-    kind = str(getattr(model.config, "model_type", ""))
-    screen.terminal().print(screen.inspected(name, kind, chosen, sites, parameters, size_bytes))
-
-
-def counted(model: Any, architecture: Architecture, method: Method) -> dict[str, int]:
-    """Trained parameters by site, or by the backbone's own parameters where copies of those are trained."""
-    from polytask.attach import deltas_for, replaced_parameters
-    from polytask.methods import Replacement
-
-    if isinstance(method, Replacement):
-        own = dict(model.named_parameters())
-        return {name: own[name].numel() for name in replaced_parameters(model, architecture, method)}
-    deltas = deltas_for(model, architecture, method, key=None)
-    return {place: sum(p.numel() for p in delta.parameters()) for place, delta in deltas.items()}
 
 
 @app.command(epilog=examples("polytask remove spam@2", "polytask remove spam --yes"))
