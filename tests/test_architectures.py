@@ -15,7 +15,8 @@ from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
 from polytask.adapter import Adapter
 from polytask.architectures import ARCHITECTURES, Fused, architecture_of, locate
 from polytask.attach import Attached
-from polytask.backbones import Backbone, empty_model, load_backbone
+from polytask.backbones import Backbone, empty_backbone, empty_model, load_backbone
+from polytask.cli.inspect import counted
 from polytask.entry import Entry
 from polytask.errors import BackboneError, RecipeError, UnsupportedArchitecture
 from polytask.live import LiveAdapter, num_trained
@@ -25,7 +26,7 @@ from polytask.routing import Route
 from polytask.tasks.batches import collate, encode
 from polytask.tasks.heads import Head, head_for
 from polytask.tasks.task import Rows
-from tests.tiny import NEW_CONFIGS, tiny_config, tiny_tokenizer
+from tests.tiny import NEW_CONFIGS, save_tiny, tiny_config, tiny_tokenizer
 
 HEAD = {"weight": "classifier.weight", "bias": "classifier.bias"}
 _DENSE = {"0.weight": "classifier.dense.weight", "0.bias": "classifier.dense.bias"}
@@ -321,3 +322,49 @@ def test_no_module_but_the_table_asks_for_a_model_type() -> None:
     for file in package.rglob("*.py"):
         if file.parent.name != "architectures":
             assert "if config.model_type" not in file.read_text(), file
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_configuration_alone_is_enough_to_inspect(architecture: str, folder_of: Any, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text((folder_of(architecture) / "config.json").read_text())
+    backbone = load_backbone(folder_of(architecture), device="cpu", dtype="float32")
+    model, row = empty_backbone(tmp_path)
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    for method in (Houlsby(size=4), LoRA(rank=2)):
+        assert sum(counted(model, row, method).values()) == num_trained(backbone, method)
+
+
+def test_positions_begin_behind_the_padding_of_this_checkpoint(tmp_path: Path) -> None:
+    """A RoBERTa whose padding is token 3 has two positions fewer than one whose padding is token 1."""
+    for architecture, padding, longest in (("roberta", 1, 64), ("roberta", 3, 62), ("mpnet", 3, 64), ("bert", 3, 66)):
+        folder = save_tiny(tmp_path / f"{architecture}-{padding}", architecture, pad_token_id=padding)
+        backbone = load_backbone(folder, device="cpu", dtype="float32")
+        assert backbone.max_length == longest
+        ids = torch.randint(5, 70, (1, longest))
+        assert backbone.encoder(ids, torch.ones_like(ids), None)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("architecture", ["modernbert", "gemma3_text", "llama", "deberta-v2"])
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_padding_beyond_every_window_makes_no_nan(architecture: str, is_trained: bool, folder_of: Any) -> None:
+    backbone = load_backbone(folder_of(architecture), device="cpu", dtype="bfloat16")
+    live = LiveAdapter(backbone, LoRA(rank=2), "classification", ("a", "b"), key=(0,))
+    attached = Attached.of(backbone)
+    attached.add("a", live.deltas)
+    ids, mask = torch.randint(5, 70, (2, 40)), torch.ones(2, 40, dtype=torch.long)
+    for hides in (slice(2, None), slice(None, 38)):
+        mask[0], mask[1] = 1, 1
+        mask[0, hides] = 0
+        with torch.set_grad_enabled(is_trained), attached.routed(Route.of("aa")):
+            hidden, pooled = backbone.encoder(ids, mask, None)
+        assert hidden.isfinite().all()
+        assert pooled.isfinite().all()
+        if is_trained:
+            pooled.float().square().sum().backward()
+            assert all(p.grad is None or p.grad.isfinite().all() for d in live.deltas.values() for p in d.parameters())
+
+
+def test_frequencies_of_positions_keep_their_precision_in_bf16(folder_of: Any) -> None:
+    backbone = load_backbone(folder_of("llama"), device="cpu", dtype="bfloat16")
+    assert backbone.dtype == torch.bfloat16
+    assert {buffer.dtype for buffer in backbone.model.buffers() if buffer.is_floating_point()} == {torch.float32}
