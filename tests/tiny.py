@@ -39,7 +39,9 @@ NEW_CONFIGS: dict[str, dict[str, object]] = {
     "camembert": BERT_LIKE | {"type_vocab_size": 1, "pad_token_id": 1},
     "ernie": BERT_LIKE | {"use_task_id": True, "task_type_vocab_size": 3},
     "roformer": BERT_LIKE | {"embedding_size": 16},
-    "modernbert": BERT_LIKE | {"local_attention": 6, "global_attn_every_n_layers": 2, "attention_dropout": 0.1},
+    "modernbert": BERT_LIKE
+    | {"local_attention": 6, "global_attn_every_n_layers": 2, "attention_dropout": 0.1}
+    | {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3},
     "deberta-v2": BERT_LIKE
     | {
         "relative_attention": True,

@@ -75,7 +75,7 @@ class Backbone:
 
     def __post_init__(self) -> None:
         takes_types = getattr(self.config, "type_vocab_size", 0) > 1
-        self.encoder = Encoder(self.model, self.row.layers, self.pooling, takes_types, self.noise)
+        self.encoder = Encoder(self.model, self.row, self.pooling, takes_types, self.noise)
 
     @contextmanager
     def one_pass(self, *, training: bool) -> Iterator[None]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polytask.architectures import Pooling
+from polytask.architectures import Architecture, Pooling
 from polytask.attention import always_masked
 from polytask.entry import FIRST, Entry
 from polytask.errors import RouteError
@@ -26,10 +26,10 @@ from polytask.passage import Passage, passed
 class Encoder(nn.Module):
     """A transformer with its pooling: token ids in, hidden states and one vector a text out."""
 
-    def __init__(self, model: nn.Module, layers: str, pooling: Pooling, takes_types: bool, noise: Noise) -> None:
+    def __init__(self, model: nn.Module, row: Architecture, pooling: Pooling, takes_types: bool, noise: Noise) -> None:
         super().__init__()
-        self.model, self.layers, self.pooling, self.takes_types = model, layers, pooling, takes_types
-        self.noise = noise
+        self.model, self.layers, self.pooling, self.takes_types = model, row.layers, pooling, takes_types
+        self.final_norm, self.noise = row.final_norm, noise
 
     def forward(
         self, ids: Tensor, mask: Tensor, types: Tensor | None, states: Tensor | None = None, entry: Entry = FIRST
@@ -107,11 +107,18 @@ class Encoder(nn.Module):
             runs = [draw.rows.stop - draw.rows.start for draw in self.noise.draws]
             packing = Packing(mask, runs, is_whole=is_whole)
             with packed_sites(alike[0], packing):
-                tokens = self._packed(ids, types, packing) if hidden is None else packing.pack(hidden)
+                fast = fast_way(alike[0])
+                assert fast is not None
+                if hidden is None:
+                    tokens = self._packed(ids, types, packing, fast.embeds_positions)
+                else:
+                    tokens = packing.pack(hidden)
                 tokens, *branch = tokens.chunk(2, dim=-1) if is_attended else (tokens,)
                 for layer in alike:
                     tokens, branch = layer(tokens, packing, *branch), []
                 is_attended = False
+                if number == stop and layers.stop is None and self.final_norm is not None:
+                    tokens = self.model.get_submodule(self.final_norm)(tokens)
             hidden = packing.unpack(tokens)
         return self._embedded(ids, types) if hidden is None else hidden
 
@@ -121,9 +128,11 @@ class Encoder(nn.Module):
         hidden: Tensor = embeddings(input_ids=ids, **self._types(types), **places)  # type: ignore[operator]
         return hidden if project is None else project(hidden)
 
-    def _packed(self, ids: Tensor, types: Tensor | None, packing: Packing) -> Tensor:
+    def _packed(self, ids: Tensor, types: Tensor | None, packing: Packing, embeds_positions: bool) -> Tensor:
         """What goes into the first layer, ``[N, 1, D]``."""
         embeddings: Any = self.model.embeddings
+        if not embeds_positions:
+            return self._embedded(packing.read(ids), types if types is None else packing.read(types))
         if hasattr(embeddings, "create_position_ids_from_input_ids"):  # RoBERTa's, where padding has a position
             positions = embeddings.create_position_ids_from_input_ids(ids, embeddings.padding_idx)
         else:

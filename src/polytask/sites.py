@@ -82,7 +82,8 @@ class Site:
         if self.rows is None:
             return self.through(output, x, y)
         if y.device not in self._rows:
-            self._rows[y.device] = torch.tensor(self.rows, device=y.device)
+            with torch.inference_mode(False):  # it outlives this pass
+                self._rows[y.device] = torch.tensor(self.rows, device=y.device)
         index = self._rows[y.device]
         return y.index_copy(-1, index, self.through(output, x, y.index_select(-1, index)))
 

@@ -77,14 +77,14 @@ def _active_head(config: Any) -> tuple[HeadLayer, ...]:
 
 
 BERT_FAMILY = {
-    "bert": Architecture(_LAYERS, _NORM, BERT_SITES, "pooler", fields=BERT_FIELDS, packs=True),
-    "roberta": Architecture(_LAYERS, _NORM, BERT_SITES, fields=BERT_FIELDS, first_position=None, packs=True),
-    "xlm-roberta": Architecture(_LAYERS, _NORM, BERT_SITES, fields=BERT_FIELDS, first_position=None, packs=True),
+    "bert": Architecture(_LAYERS, _NORM, BERT_SITES, "pooler", fields=BERT_FIELDS, packs="post-norm"),
+    "roberta": Architecture(_LAYERS, _NORM, BERT_SITES, fields=BERT_FIELDS, first_position=None, packs="post-norm"),
+    "xlm-roberta": Architecture(_LAYERS, _NORM, BERT_SITES, fields=BERT_FIELDS, first_position=None, packs="post-norm"),
     "distilbert": Architecture(
         "transformer.layer", _NORM, _DISTILBERT_SITES, has_pooler=False, fields=_DISTILBERT_FIELDS
     ),
     "electra": Architecture(
-        _LAYERS, _NORM, BERT_SITES, has_pooler=False, fields=(*BERT_FIELDS, "embedding_size"), packs=True
+        _LAYERS, _NORM, BERT_SITES, has_pooler=False, fields=(*BERT_FIELDS, "embedding_size"), packs="post-norm"
     ),
     "mpnet": Architecture(
         _LAYERS,
@@ -96,7 +96,7 @@ BERT_FAMILY = {
         returns_tuple=True,
     ),
     "camembert": Architecture(
-        _LAYERS, _NORM, BERT_SITES, fields=BERT_FIELDS, head=tanh_head, first_position=None, packs=True
+        _LAYERS, _NORM, BERT_SITES, fields=BERT_FIELDS, head=tanh_head, first_position=None, packs="post-norm"
     ),
     "ernie": Architecture(
         _LAYERS,
@@ -104,7 +104,7 @@ BERT_FAMILY = {
         BERT_SITES,
         "pooler",
         fields=(*BERT_FIELDS, "type_vocab_size", "use_task_id", "task_type_vocab_size"),
-        packs=True,
+        packs="post-norm",
     ),
     "roformer": Architecture(
         _LAYERS,

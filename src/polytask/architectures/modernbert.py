@@ -64,5 +64,6 @@ MODERNBERT = {
         widths=WIDTHS | {"ffn_up": ("hidden", "gate and up")},
         head=prediction_head,
         dropout=("attn", "attention_dropout"),
+        packs="gated",
     )
 }

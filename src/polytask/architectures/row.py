@@ -97,7 +97,7 @@ class Architecture:
             module itself holds no ``nn.Dropout``.
         returns_tuple: whether a layer returns a tuple with the hidden states first.
         shares_layers: whether one set of weights serves several layers.
-        packs: whether its layers are BERT's, which have a fast way over packed texts (``layers``).
+        packs: the kind of its layers, where they have a fast way over packed texts (``layers.FAST``).
         prepare: what is done once to a model, so that its sites are met by rows.
     """
 
@@ -121,7 +121,7 @@ class Architecture:
     dropout: tuple[str, str] | None = None
     returns_tuple: bool = False
     shares_layers: bool = False
-    packs: bool = False
+    packs: str | None = None
     prepare: Callable[[nn.Module], None] | None = None
 
     def pooling_of(self, config: Any) -> Pooling:
