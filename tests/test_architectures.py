@@ -88,7 +88,6 @@ SHAPES: dict[str, dict[str, dict[str, Any]]] = {
     "longer": {name: {**LONGER, "classifier_pooling": "bos"} if name == "eurobert" else LONGER for name in COPIED},
     "odd": {name: LONGER | settings for name, settings in ODD.items()},
 }
-LAYER_TYPES = ["full_attention", "sliding_attention", "full_attention"]
 
 
 @dataclass
@@ -120,8 +119,6 @@ class Pair:
 def pair_of(folder: Path, architecture: str, **changes: Any) -> Pair:
     """A random classifier of transformers, saved as a backbone's folder, and its head copied."""
     torch.manual_seed(1)
-    if architecture == "gemma3_text" and changes.get("num_hidden_layers") == 3:
-        changes.setdefault("layer_types", LAYER_TYPES)
     if architecture == "eurobert":
         changes.setdefault("classifier_pooling", "mean")
     settings = {k: v for k, v in tiny_config(architecture, **changes).items() if k != "model_type"}

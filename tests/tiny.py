@@ -57,8 +57,7 @@ NEW_CONFIGS: dict[str, dict[str, object]] = {
     "llama": LLAMA_LIKE,
     "qwen2": LLAMA_LIKE,
     "qwen3": LLAMA_LIKE,
-    "gemma3_text": LLAMA_LIKE
-    | {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"], "query_pre_attn_scalar": 8},
+    "gemma3_text": LLAMA_LIKE | {"sliding_window": 4, "sliding_window_pattern": 2, "query_pre_attn_scalar": 8},
     "eurobert": LLAMA_LIKE,
     "albert": BERT_LIKE | {"embedding_size": 16, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
     "gte": BERT_LIKE,
