@@ -267,7 +267,7 @@ def test_the_sites_of_every_architecture_have_the_shapes_that_are_expected(
 ) -> None:
     backbone = load_backbone(folder_of(architecture))
     tensors = {"head.weight": torch.zeros(2, backbone.hidden), "head.bias": torch.zeros(2)}
-    for place, _, _ in locate(backbone.model, backbone.row):
+    for place, *_ in locate(backbone.model, backbone.row):
         if method.acts_at(place, backbone.num_layers):
             parameters = method.delta(place).named_parameters()
             tensors |= {f"{place.name}.{name}": torch.zeros(parameter.shape) for name, parameter in parameters}

@@ -12,16 +12,23 @@ from torch import Tensor
 
 from polytask.attach import Attached
 from polytask.backbones import Backbone, load_backbone
+from polytask.errors import RecipeError
 from polytask.live import LiveAdapter, encode_batch
-from polytask.methods import METHODS, DeltaMethod
+from polytask.methods import METHODS, BitFit, DeltaMethod
 from polytask.methods.bottleneck import BottleneckMethod
 from polytask.noise import Draw
 from polytask.routing import Route
 from polytask.tasks.batches import Batch, collate, encode
 from polytask.tasks.task import Rows
-from tests.tiny import ARCHITECTURES
+from tests.tiny import ARCHITECTURES, WITHOUT_BIASES
 
 DELTA_METHODS = [name for name, method in METHODS.items() if issubclass(method, DeltaMethod)]
+CASES = [
+    (method, architecture)
+    for architecture in ARCHITECTURES
+    for method in DELTA_METHODS
+    if method != "bitfit" or architecture not in WITHOUT_BIASES
+]
 TEXTS = Rows(
     ["good film", "the plot was not great at all", "a", "win cash now free prize"],
     ["x y", "bad", "free call you", "see you at five"],
@@ -62,8 +69,7 @@ def setting(name: str, size: int) -> DeltaMethod:
     return METHODS[name](**({sizes[name]: size} if name in sizes else {}))  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("method", DELTA_METHODS)
+@pytest.mark.parametrize(("method", "architecture"), CASES)
 def test_an_untrained_adapter_changes_next_to_nothing(
     method: str, architecture: str, folder_of: Callable[[str], Path]
 ) -> None:
@@ -76,8 +82,7 @@ def test_an_untrained_adapter_changes_next_to_nothing(
         assert difference <= (2e-6 if exactly else 2e-2)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("method", DELTA_METHODS)
+@pytest.mark.parametrize(("method", "architecture"), CASES)
 @pytest.mark.parametrize("mode", ["looped", "grouped"])
 def test_each_row_sees_only_its_own_adapter(
     mode: str, method: str, architecture: str, folder_of: Callable[[str], Path]
@@ -92,7 +97,8 @@ def test_each_row_sees_only_its_own_adapter(
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_rows_of_different_methods_meet_in_one_batch(architecture: str, folder_of: Callable[[str], Path]) -> None:
-    letters = dict(zip("abcdefg", DELTA_METHODS, strict=True))
+    possible = [method for method, of in CASES if of == architecture]
+    letters = dict(zip("abcdefg", [*possible, "houlsby"], strict=False))
     setup = Setup(folder_of(architecture), {letter: setting(name, 4) for letter, name in letters.items()})
     for route in ("abcd", "efga", "g-ag"):
         for mode in ("looped", "grouped"):
@@ -101,9 +107,11 @@ def test_rows_of_different_methods_meet_in_one_batch(architecture: str, folder_o
                 torch.testing.assert_close(mixed[row], setup.hidden(name * 4)[row], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", DELTA_METHODS)
-def test_gradients_of_one_adapter_never_reach_another(method: str, tiny_bert_folder: Path) -> None:
-    setup = Setup(tiny_bert_folder, {"a": setting(method, 4), "b": setting(method, 4)})
+@pytest.mark.parametrize(("method", "architecture"), CASES)
+def test_gradients_of_one_adapter_never_reach_another(
+    method: str, architecture: str, folder_of: Callable[[str], Path]
+) -> None:
+    setup = Setup(folder_of(architecture), {"a": setting(method, 4), "b": setting(method, 4)})
     grads = {}
     for mode in ("looped", "grouped"):
         for live in setup.live.values():
@@ -113,6 +121,12 @@ def test_gradients_of_one_adapter_never_reach_another(method: str, tiny_bert_fol
         grads[mode] = {f"{w}.{n}": p.grad for w, d in setup.live["a"].deltas.items() for n, p in d.named_parameters()}
     assert all(grad is not None and grad.any() for grad in grads["looped"].values())
     torch.testing.assert_close(grads["looped"], grads["grouped"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", WITHOUT_BIASES)
+def test_bitfit_is_refused_where_there_are_no_biases(architecture: str, folder_of: Callable[[str], Path]) -> None:
+    with pytest.raises(RecipeError, match=f"trains biases of linears, and this {architecture} has none"):
+        Setup(folder_of(architecture), {"a": BitFit()})
 
 
 @pytest.mark.parametrize("method", DELTA_METHODS)
@@ -175,8 +189,9 @@ def test_the_second_text_of_a_pair_is_told_from_the_first_where_the_backbone_can
     encoded = encode(backbone.tokenizer, Rows(["good film"], ["bad plot"]), 16)
     batch = collate([(encoded, [0])], 0, backbone.device)
     assert batch.types is not None
-    assert batch.types.tolist() == [[0, 0, 0, 0, 1, 1, 1]]
+    assert batch.types.flatten().tolist() == sorted(batch.types.flatten().tolist())
+    assert set(batch.types.flatten().tolist()) == {0, 1}
     differs = not torch.equal(
         encode_batch(backbone, batch)[0], encode_batch(backbone, replace(batch, types=torch.zeros_like(batch.types)))[0]
     )
-    assert differs == (architecture in ("bert", "electra"))
+    assert differs == (architecture in ("bert", "electra", "ernie", "roformer", "albert", "nomic_bert"))

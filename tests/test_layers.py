@@ -22,6 +22,7 @@ from polytask.noise import Draw
 from polytask.routing import Route
 from polytask.tasks.batches import collate, encode
 from polytask.tasks.task import Rows
+from tests.tiny import WITHOUT_BIASES, save_tiny
 
 DELTA_METHODS = [name for name, method in METHODS.items() if issubclass(method, DeltaMethod)]
 TEXTS = Rows(["good film", "the plot was not great at all", "a", "win cash now free prize"])
@@ -71,8 +72,10 @@ def slowly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("method", DELTA_METHODS)
-@pytest.mark.parametrize("architecture", KNOWN)
+@pytest.mark.parametrize(
+    ("architecture", "method"),
+    [(of, name) for of in KNOWN for name in DELTA_METHODS if name != "bitfit" or of not in WITHOUT_BIASES],
+)
 def test_answers_and_gradients_are_those_of_the_slow_way(
     architecture: str, method: str, folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,6 +85,34 @@ def test_answers_and_gradients_are_those_of_the_slow_way(
         slow = [case.answers("ab-b"), *case.gradients("abab"), *case.gradients("aaaa")]
     for ours, theirs in zip(fast, slow, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["houlsby", "lora"])
+@pytest.mark.parametrize("changes", [{"local_attention": 2}, {"attention_bias": True, "mlp_bias": True}])
+def test_a_gated_layer_is_that_of_transformers_with_narrow_windows_and_biases(
+    changes: dict[str, object], method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(save_tiny(tmp_path, "modernbert", num_hidden_layers=3, **changes), method)
+    fast = [case.answers("ab-b"), *case.gradients("abab")]
+    with slowly(monkeypatch):
+        slow = [case.answers("ab-b"), *case.gradients("abab")]
+    for ours, theirs in zip(fast, slow, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "modernbert"])
+def test_the_fast_way_is_taken_by_each_kind_of_layer(
+    architecture: str, folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(folder_of(architecture), "houlsby")
+    fast = fast_way(case.backbone.model.get_submodule(f"{case.backbone.row.layers}.1"))
+    assert fast is not None
+    taken: list[int] = []
+    own = type(fast).fast
+    monkeypatch.setattr(type(fast), "fast", lambda self, *args: taken.append(self.number) or own(self, *args))
+    case.gradients("abab")
+    case.answers("ab-b")
+    assert taken == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize("method", ["full", "top"])
@@ -110,16 +141,6 @@ def test_copies_of_a_replacement_take_hugging_face_s_way(
 def test_a_route_of_more_or_fewer_rows_than_the_batch_is_refused(route: str, tiny_bert_folder: Path) -> None:
     with pytest.raises(RouteError, match=f"a route of {len(route)} rows meets a batch of 4"):
         Case(tiny_bert_folder, "houlsby").answers(route)
-
-
-def test_the_fast_way_is_taken(tiny_bert_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[int] = []
-    fast = FastLayer.fast
-    monkeypatch.setattr(FastLayer, "fast", lambda self, *args: taken.append(self.number) or fast(self, *args))
-    case = Case(tiny_bert_folder, "houlsby")
-    case.gradients("abab")
-    case.answers("ab-b")
-    assert taken == [0, 1, 0, 1]
 
 
 def test_a_frozen_norm_is_not_computed_where_every_row_has_its_own(

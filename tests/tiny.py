@@ -34,10 +34,43 @@ CONFIGS = {
     "electra": BERT_LIKE | {"embedding_size": 16},
     "mpnet": BERT_LIKE,
 }
+LLAMA_LIKE = BERT_LIKE | {"num_key_value_heads": 2, "head_dim": 8, "attention_dropout": 0.1}
+NEW_CONFIGS: dict[str, dict[str, object]] = {
+    "camembert": BERT_LIKE | {"type_vocab_size": 1, "pad_token_id": 1},
+    "ernie": BERT_LIKE | {"use_task_id": True, "task_type_vocab_size": 3},
+    "roformer": BERT_LIKE | {"embedding_size": 16},
+    "modernbert": BERT_LIKE
+    | {"local_attention": 6, "global_attn_every_n_layers": 2, "attention_dropout": 0.1}
+    | {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3},
+    "deberta-v2": BERT_LIKE
+    | {
+        "relative_attention": True,
+        "position_buckets": 8,
+        "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+        "pooler_hidden_size": HIDDEN,
+    },
+    "deberta": BERT_LIKE
+    | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "pooler_hidden_size": HIDDEN, "type_vocab_size": 0},
+    "llama": LLAMA_LIKE,
+    "qwen2": LLAMA_LIKE,
+    "qwen3": LLAMA_LIKE,
+    "gemma3_text": LLAMA_LIKE | {"sliding_window": 4, "sliding_window_pattern": 2, "query_pre_attn_scalar": 8},
+    "eurobert": LLAMA_LIKE,
+    "albert": BERT_LIKE | {"embedding_size": 16, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
+    "gte": BERT_LIKE,
+    "nomic_bert": BERT_LIKE | {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
+    "jina_embeddings_v3": BERT_LIKE,
+}
+ROOM = {"vocab_size": len(VOCABULARY) + 8}  # some of transformers' tokenizers bring tokens of their own
+CONFIGS |= {name: ROOM | settings for name, settings in NEW_CONFIGS.items()}
+WITHOUT_BIASES = ("modernbert", "llama", "qwen3", "gemma3_text", "eurobert", "nomic_bert")
 ARCHITECTURES = list(CONFIGS)
 
 
-def tiny_config(architecture: str, **changes: int) -> dict[str, object]:
+def tiny_config(architecture: str, **changes: object) -> dict[str, object]:
     """The content of a tiny ``config.json``."""
     return {"model_type": architecture, **COMMON, **CONFIGS[architecture], **changes}
 
@@ -63,7 +96,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def save_tiny(folder: Path, architecture: str = "bert", seed: int = 0, **changes: int) -> Path:
+def save_tiny(folder: Path, architecture: str = "bert", seed: int = 0, **changes: object) -> Path:
     """A folder with config, random weights (safetensors) and tokenizer."""
     torch.manual_seed(seed)
     settings = tiny_config(architecture, **changes)

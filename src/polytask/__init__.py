@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from polytask.adapter import Adapter as Adapter
     from polytask.attach import attach as attach, detach as detach
     from polytask.backbones import Backbone as Backbone, load_backbone as load_backbone
+    from polytask.convert import convert as convert
     from polytask.methods import METHODS as METHODS, Method as Method
     from polytask.methods import FullFineTuning as FullFineTuning, TopLayers as TopLayers
     from polytask.methods import Houlsby as Houlsby, LayerNormOnly as LayerNormOnly
@@ -52,6 +53,7 @@ _MODULE_OF = {
     "detach": "polytask.attach",
     "Backbone": "polytask.backbones",
     "load_backbone": "polytask.backbones",
+    "convert": "polytask.convert",
     "METHODS": "polytask.methods",
     "FullFineTuning": "polytask.methods",
     "BitFit": "polytask.methods",
@@ -95,7 +97,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """``polytask.train`` and ``polytask.attach`` are the functions, whatever was imported before.
+    """``polytask.train``, ``polytask.attach`` and ``polytask.convert`` are the functions, whatever was imported before.
 
     Importing a module binds its name in its package. Where a public function is named like its module, the
     function is what the name means here; the module is imported by its full name all the same.

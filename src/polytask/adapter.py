@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from polytask.architectures import Pooling
+from polytask.architectures import HeadLayer, Pooling
 from polytask.atomic import whole_file
 from polytask.errors import AdapterError, WrongBackbone, WrongDepth, WrongTokenizer, WrongWidth
 from polytask.header import MAX_HEADER_BYTES, Header, Inputs, canonical, now, parsed_json, plain_name
@@ -98,6 +98,7 @@ class Adapter:
         result: Mapping[str, Any] | None = None,
         versions: Mapping[str, str] | None = None,
         inputs: Inputs | None = None,
+        prediction_head: Sequence[HeadLayer] = (),
     ) -> Adapter:
         """An adapter of what training left, its tensors copied.
 
@@ -107,6 +108,7 @@ class Adapter:
             result: what came out, as JSON values: data digest, rows, scores, seconds.
             versions: of the packages that mattered.
             inputs: what a row of the task is; not said unless given.
+            prediction_head: the layers below the head's last.
 
         Raises:
             AdapterError: they do not make a sound adapter, such as one whose training diverged.
@@ -115,9 +117,10 @@ class Adapter:
         own = {"task": task, "head": head, "method": described(method), "metric": metric, "score": score}
         free = {"recipe": dict(recipe), "result": dict(result or {}), "versions": dict(versions or {})}
         copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-        if inputs is not None:
-            own["inputs"] = inputs
-        return cls._signed({"format": 1 if inputs is None else 2, **own, **free, **_identity(backbone)}, copies)
+        added: dict[str, Any] = {} if inputs is None else {"inputs": inputs}
+        if prediction_head:
+            added["prediction_head"] = [layer.to_json() for layer in prediction_head]
+        return cls._signed({"format": 2 if added else 1, **own, **added, **free, **_identity(backbone)}, copies)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Adapter:

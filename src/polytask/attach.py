@@ -25,7 +25,8 @@ from polytask.entry import Entry
 from polytask.errors import BackboneError, RecipeError, RouteError, UnknownName
 from polytask.fair_lock import FairLock
 from polytask.layers import BEHIND_ATTENTION, fast_layer, show_sites
-from polytask.methods.seam import Delta, DeltaMethod, Method, Replacement
+from polytask.methods.finetune import TopLayers
+from polytask.methods.seam import Delta, DeltaMethod, Method, Place, Replacement
 from polytask.noise import Noise, keyed_generator
 from polytask.routing import Mode, Route, apply
 from polytask.sites import Site
@@ -174,28 +175,36 @@ def deltas_for(
     method.chosen_layers(num_layers)
     device = next(model.parameters()).device
     deltas: dict[str, Delta] = {}
+    met = [found for found in locate(model, architecture) if method.acts_at(found.place, num_layers)]
+    check_trains(method, [found.place for found in met], str(model.config.model_type))  # type: ignore[union-attr]
     with torch.device(device):
-        for place, _, written in locate(model, architecture):
-            if method.acts_at(place, num_layers):
-                delta = deltas[place.name] = method.delta(place)
-                if key is not None:
-                    delta.start(written, keyed_generator(*key, "init", place.name))
+        for place, _, written, *_ in met:
+            delta = deltas[place.name] = method.delta(place)
+            if key is not None:
+                delta.start(written, keyed_generator(*key, "init", place.name))
     return deltas
+
+
+def check_trains(method: DeltaMethod, places: Sequence[Place], architecture: str) -> None:
+    """Refuse a method that finds nothing to train.
+
+    Raises:
+        RecipeError: what it would train is not there.
+    """
+    if not places:
+        raise RecipeError(
+            f"{method.name!r} trains {method.trains}, and this {architecture} has none. Choose another method: "
+            "houlsby, pfeiffer, parallel and lora act on every backbone"
+        )
 
 
 def replaced_parameters(model: nn.Module, architecture: Architecture, method: Replacement) -> list[str]:
     """The names of the model's parameters of which ``method`` trains private copies."""
     num_layers = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+    if architecture.shares_layers and isinstance(method, TopLayers):
+        raise RecipeError("'top' trains single layers, and here all layers share one set of weights. Train 'full'")
     names = [name for name, _ in model.named_parameters()]
-    return [name for name in names if method.replaces(name, layer_of(name, architecture), num_layers)]
-
-
-def layer_of(name: str, architecture: Architecture) -> int | None:
-    """The number of the layer in which a place or a parameter of the model is; None for what is in none."""
-    for prefix in ("layer.", architecture.layers + "."):
-        if name.startswith(prefix):
-            return int(name[len(prefix) :].split(".")[0])
-    return None
+    return [name for name in names if method.replaces(name, architecture.layer_of(name, num_layers), num_layers)]
 
 
 def lowest_entry(model: nn.Module, architecture: Architecture, changed: Sequence[str]) -> Entry:
@@ -205,10 +214,11 @@ def lowest_entry(model: nn.Module, architecture: Architecture, changed: Sequence
     nothing in the attention changes and the layer can be entered there.
     """
     above = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
-    layers = (above if name.startswith("pooler.") else layer_of(name, architecture) or 0 for name in changed)
+    layer_of = {name: architecture.layer_of(name, above) for name in changed}
+    layers = (above if name.startswith("pooler.") else layer or 0 for name, layer in layer_of.items())
     lowest = min(layers, default=above)
     behind = {f"layer.{lowest}.{site}" for site in BEHIND_ATTENTION}
-    inside = [name for name in changed if layer_of(name, architecture) == lowest and name not in behind]
+    inside = [name for name in changed if layer_of[name] == lowest and name not in behind]
     has_entry = 0 < lowest < above and fast_layer(model, architecture.layers, lowest) is not None
     return Entry(lowest, has_entry and not inside)
 
@@ -248,6 +258,13 @@ def attach(model: nn.Module, method: Method, *, name: str = "default", seed: int
     if config is None:
         raise BackboneError(f"{type(model).__name__} is not a Hugging Face model: it has no config")
     row = architecture_of(str(config.model_type))
+    if row.shares_layers:
+        raise BackboneError(
+            f"the layers of {config.model_type} share one set of weights, which a model of your own must keep: load it "
+            "with load_backbone instead"
+        )
+    if row.prepare is not None:
+        row.prepare(encoder)
     deltas = deltas_for(encoder, row, method, key=(seed, name))
     attached = _ATTACHED.get(model) or Attached(encoder, row)
     attached.add(name, deltas)

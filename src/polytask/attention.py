@@ -10,6 +10,9 @@ otherwise than the rest: an answer would depend on how far its text is padded, s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -21,6 +24,29 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 NAME = "polytask"
 LANES = 16
 """Numbers of a row of scores that torch's attention on a CPU takes at once."""
+_ALWAYS: ContextVar[bool] = ContextVar("polytask_always_masked", default=False)
+
+
+@contextmanager
+def always_masked() -> Iterator[None]:
+    """Within the block attention has a mask even where it hides nothing: operations follow from shapes alone."""
+    token = _ALWAYS.set(True)
+    try:
+        yield
+    finally:
+        _ALWAYS.reset(token)
+
+
+def mask(*args: Any, **settings: Any) -> Tensor | None:
+    """Transformers' mask, ``[B, 1, T, T]``, True where a token may look; None where all may look at all.
+
+    Padding may look at everything, also where it stands beyond the window of every token: a softmax over nothing is
+    NaN, and a NaN spreads.
+    """
+    settings["allow_is_causal_skip"] = False  # without a mask ``attention`` lets tokens look both ways
+    settings["allow_is_bidirectional_skip"] = settings.get("allow_is_bidirectional_skip") and not _ALWAYS.get()
+    seen: Tensor | None = sdpa_mask(*args, **settings)
+    return None if seen is None else seen | ~seen.any(-1, keepdim=True)
 
 
 def attention(
@@ -37,7 +63,7 @@ def attention(
 
     Args:
         module: the attention layer; its ``dropout`` module is applied to the probabilities.
-        query, key, value: ``[B, H, T, D/H]``.
+        query, key, value: ``[B, H, T, D/H]``; keys and values may have fewer heads, each for several of the queries.
         attention_mask: ``[B, 1, T, T]``, True where a token may look, or None.
         scaling: the factor on the scores.
         dropout: 0 outside of training.
@@ -47,6 +73,8 @@ def attention(
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     needs_grad = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
+    if key.shape[1] != query.shape[1]:
+        key, value = (t.repeat_interleave(query.shape[1] // t.shape[1], dim=1) for t in (key, value))
     if dropout == 0.0 and not needs_grad:
         return torchs_own(query, key, value, attention_mask, scaling).transpose(1, 2), None
     scores = torch.matmul(query * scaling, key.mT)
@@ -72,4 +100,4 @@ def torchs_own(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, s
 
 
 AttentionInterface.register(NAME, attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionMaskInterface.register(NAME, mask)

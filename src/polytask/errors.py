@@ -25,7 +25,7 @@ Each message says what was wrong, what was given and what would be right. Our ow
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from os import PathLike
 
 
@@ -98,10 +98,14 @@ class BackboneError(PolytaskError):
 
 
 class UnsupportedArchitecture(BackboneError):
-    """A model type that has no row in ``polytask.backbones.ARCHITECTURES``."""
+    """A model type that has no row in ``polytask.architectures.ARCHITECTURES``."""
 
-    def __init__(self, given: str, supported: Iterable[str]) -> None:
-        super().__init__(f"the architecture {given!r} is not supported. Supported are: {', '.join(supported)}")
+    def __init__(self, given: str, supported: Iterable[str], near: Sequence[str] = ()) -> None:
+        nearest_first = f" The nearest are: {', '.join(near)}." if near else ""
+        super().__init__(
+            f"the architecture {given!r} is not supported. Supported are: {', '.join(supported)}.{nearest_first} "
+            "To add one, write its row: see 'How to add an architecture' in CONTRIBUTING.md"
+        )
 
 
 class AdapterError(PolytaskError):

@@ -11,6 +11,7 @@ them in a grid, ``B`` texts of ``T`` tokens (``packing``). All is in the type of
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ class Frozen:
     def __init__(self, *linears: nn.Linear) -> None:
         self.linears = linears
         self._made_of: object = None
-        self._made: tuple[Tensor, Tensor, Tensor | None] | None = None
+        self._made: tuple[Tensor, Tensor | None, Tensor | None] | None = None
         self._turned: Tensor | None = None
 
     @property
@@ -53,7 +54,7 @@ class Frozen:
         if packed is not None:
             then = ("none", "") if gelu is None else ("gelu", gelu)
             return mkldnn._linear_pointwise(x, packed, bias, then[0], [], then[1])  # type: ignore[no-any-return]
-        out = torch.addmm(bias, x, weight.t())
+        out = F.linear(x, weight, bias)
         return out if gelu is None else F.gelu(out, approximate=gelu)
 
     def back(self, grad: Tensor, onto: Tensor | None = None) -> Tensor:
@@ -67,14 +68,13 @@ class Frozen:
             return mkldnn._linear_pointwise(grad, self._turned, None, "none", [], "")  # type: ignore[no-any-return]
         return mkldnn._linear_pointwise.binary(grad, onto, self._turned, None, "add")  # type: ignore[no-any-return]
 
-    def _parts(self) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _parts(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Weight, bias and the weight in the matrix unit's layout, made again when a linear's weight is another."""
         made_of = [(linear.weight.data_ptr(), linear.weight._version, linear.weight.dtype) for linear in self.linears]
         if self._made is None or self._made_of != made_of:
-            weights, biases = (
-                [getattr(linear, part).detach() for linear in self.linears] for part in ("weight", "bias")
-            )
-            weight, bias = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in (weights, biases))
+            weight = _together([linear.weight.detach() for linear in self.linears])
+            biases = [linear.bias.detach() for linear in self.linears if linear.bias is not None]
+            bias = _together(biases) if biases else None
             can = PACKS and weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
             self._made = weight, bias, mkldnn._reorder_linear_weight(weight) if can else None
             self._turned = None
@@ -82,9 +82,45 @@ class Frozen:
         return self._made
 
 
+def _together(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 PACKS = torch.backends.mkldnn.is_available() and all(
     hasattr(mkldnn, name) for name in ("_linear_pointwise", "_reorder_linear_weight")
 )
+
+
+@dataclass(frozen=True)
+class Heads:
+    """How attention lays out tokens: in how many heads, rotated by their positions, and how far they see.
+
+    ``rotation`` are cosines and sines, ``[T, D/H]`` each, both halves of the width alike (RoPE, arXiv:2104.09864).
+    ``window`` is how far apart two tokens may be that see each other.
+    """
+
+    num_heads: int
+    packing: Packing
+    rotation: tuple[Tensor, Tensor] | None = None
+    window: int | None = None
+
+    def rotated(self, x: Tensor, back: bool = False) -> Tensor:
+        """Queries or keys ``[…, T, D/H]`` turned by their positions; ``back`` the other way."""
+        if self.rotation is None:
+            return x
+        cos, sin = self.rotation
+        first, second = x.chunk(2, dim=-1)
+        half = torch.cat((second, -first) if back else (-second, first), dim=-1)
+        return torch.addcmul(x * cos, half, sin)
+
+    def bias(self, dtype: torch.dtype) -> Tensor | None:
+        """What is added to scores, ``[BH, T, T]``."""
+        return self.packing.bias(self.num_heads, dtype, self.window)
+
+    @property
+    def visible(self) -> Tensor | None:
+        """What tokens may look at, for torch's own attention; None: all."""
+        return self.packing.visible(self.window)
 
 
 class Project(torch.autograd.Function):
@@ -112,50 +148,49 @@ class Attend(torch.autograd.Function):
     """Scaled dot-product attention of heads side by side, with dropout of the probabilities."""
 
     @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, num_heads: int, packing: Packing, keep: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, how: Heads, keep: Tensor | None) -> Tensor:
         """``q``, ``k``, ``v``: ``[N, 1, D]``; ``keep`` ``[B, H, T, T]``."""
-        ctx.num_heads, ctx.packing = num_heads, packing
-        width = q.shape[-1] // num_heads
-        heads = [packing.apart(t.squeeze(1), num_heads, width)[0] for t in (q, k, v)]
+        ctx.how = how
+        width = q.shape[-1] // how.num_heads
+        heads = [how.packing.apart(t.squeeze(1), how.num_heads, width)[0] for t in (q, k, v)]
         return attended(ctx, heads[0], heads[1], heads[2], keep)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of ``q``, ``k`` and ``v``."""
-        grads = attended_backward(ctx, grad)
-        return (*(ctx.packing.together(t[None], ctx.num_heads)[:, None] for t in grads), None, None, None)
+        how, grads = ctx.how, attended_backward(ctx, grad)
+        return (*(how.packing.together(t[None], how.num_heads)[:, None] for t in grads), None, None)
 
 
 class SelfAttend(torch.autograd.Function):
     """``Project`` and ``Attend`` in one, where nothing is added to queries, keys and values."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, linear: Frozen, num_heads: int, packing: Packing, keep: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, linear: Frozen, how: Heads, keep: Tensor | None) -> tuple[Tensor, Tensor]:
         """``[N, 1, D]`` to twice ``[N, 1, D]``; ``linear`` makes queries, keys and values side by side."""
-        ctx.linear, ctx.num_heads, ctx.packing = linear, num_heads, packing
-        q, k, v = packing.apart(linear(x.squeeze(1)), num_heads, x.shape[-1] // num_heads)
+        ctx.linear, ctx.how = linear, how
+        ctx.set_materialize_grads(False)
+        q, k, v = how.packing.apart(linear(x.squeeze(1)), how.num_heads, x.shape[-1] // how.num_heads)
         return attended(ctx, q, k, v, keep), x
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, of_x: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor, of_x: Tensor | None) -> tuple[Tensor | None, ...]:
         """One product adds to the gradient that ``x`` has from elsewhere."""
-        of_qkv = ctx.packing.together(attended_backward(ctx, grad), ctx.num_heads)
-        out = ctx.linear.back(of_qkv, of_x.squeeze(1))
-        return out[:, None], None, None, None, None
+        of_qkv = ctx.how.packing.together(attended_backward(ctx, grad), ctx.how.num_heads)
+        out = ctx.linear.back(of_qkv, None if of_x is None else of_x.squeeze(1))
+        return out[:, None], None, None, None
 
 
 def attended(ctx: Any, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
     """``[BH, T, D/H]`` each to ``[N, 1, D]``."""
+    how = ctx.how
     ctx.scale = q.shape[-1] ** -0.5
-    weights, share = attention_weights(q, k, ctx.packing.bias(ctx.num_heads, q.dtype))
+    q, k = how.rotated(q), how.rotated(k)
+    weights, share = attention_weights(q, k, how.bias(q.dtype))
     dropped = weights if keep is None else weights * keep.view_as(weights)
     out = torch.bmm(dropped, v).mul_(share)
     ctx.save_for_backward(q, k, v, weights, share, dropped, out)
-    return ctx.packing.together(out[None], ctx.num_heads)[:, None]  # type: ignore[no-any-return]
+    return how.packing.together(out[None], how.num_heads)[:, None]  # type: ignore[no-any-return]
 
 
 def attended_backward(ctx: Any, grad: Tensor) -> Tensor:
@@ -167,13 +202,16 @@ def attended_backward(ctx: Any, grad: Tensor) -> Tensor:
     zeros, and so has no part in what comes out.
     """
     q, k, v, weights, share, dropped, out = ctx.saved_tensors
+    how = ctx.how
     grads: Tensor = q.new_empty(3, *q.shape)
-    grad = ctx.packing.apart(grad.squeeze(1), ctx.num_heads, q.shape[-1])[0] * share
+    grad = how.packing.apart(grad.squeeze(1), how.num_heads, q.shape[-1])[0] * share
     torch.bmm(dropped.mT, grad, out=grads[2])
     of_scores = torch.bmm(grad, v.mT).mul_(dropped)
     of_scores.addcmul_(weights, (grad * out).sum(-1, keepdim=True), value=-1)
     torch.baddbmm(q, of_scores, k, beta=0, alpha=ctx.scale, out=grads[0])
     torch.baddbmm(k, of_scores.mT, q, beta=0, alpha=ctx.scale, out=grads[1])
+    if how.rotation is not None:
+        grads[:2] = how.rotated(grads[:2], back=True)
     return grads
 
 
@@ -243,3 +281,28 @@ class FeedForward(torch.autograd.Function):
         aten.gelu_backward.grad_input(of_hidden, hidden, approximate=ctx.gelu, grad_input=of_hidden)
         out = ctx.up.back(of_hidden, of_x.reshape(-1, of_x.shape[-1]))
         return (out.view(of_x.shape), *(None,) * 4)
+
+
+class GatedFeedForward(torch.autograd.Function):
+    """Two linears with a gated GELU between them (GLU variants, arXiv:2002.05202)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, up: Frozen, down: Frozen, gelu: str) -> Tensor:
+        """``[N, 1, D]`` to ``[N, 1, D]``; ``up`` makes what is active and then its gate, ``[N, 2F]``."""
+        hidden = up(x.view(-1, x.shape[-1]))
+        active, gate = hidden.chunk(2, dim=-1)
+        ctx.save_for_backward(hidden)
+        ctx.up, ctx.down, ctx.gelu = up, down, gelu
+        return down(F.gelu(active, approximate=gelu).mul_(gate)).view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Two products, and what is active computed again."""
+        (hidden,) = ctx.saved_tensors
+        active, gate = hidden.chunk(2, dim=-1)
+        of_mid = ctx.down.back(grad.reshape(-1, grad.shape[-1]))
+        of_hidden = torch.empty_like(hidden)
+        of_active, of_gate = of_hidden.chunk(2, dim=-1)
+        torch.mul(of_mid, F.gelu(active, approximate=ctx.gelu), out=of_gate)
+        of_active.copy_(aten.gelu_backward(of_mid.mul_(gate), active, approximate=ctx.gelu))
+        return ctx.up.back(of_hidden).view(grad.shape), None, None, None

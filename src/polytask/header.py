@@ -9,7 +9,7 @@ The fields, all of them always there::
     task       a plain name
     head       {"kind": one of KINDS, "labels": [distinct names; none for regression and span]}
     method     {"name": …, and the method's settings}
-    pooling    "pooler", "cls" or "mean"
+    pooling    "pooler", "cls", "mean" or "last"
     backbone   {"name", "architecture", "hidden", "layers", "fingerprint"}
     tokenizer  its fingerprint
     metric     the metric's name          score    a number on the validation rows
@@ -22,6 +22,8 @@ The fields, all of them always there::
 Fields that may be there; where one is, ``format`` is 2, and where it is not, all is as in format 1::
 
     inputs     what the task takes: "single", "pair" or "question+context"
+    prediction_head  the layers below the head's last, its tensors named "head.<n>.…":
+               [{"layer": "dense", "bias": true}, {"layer": "gelu"}, {"layer": "norm", "bias": false, "eps": 1e-5}]
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
-from polytask.architectures import POOLINGS, Pooling
+from polytask.architectures import HEAD_ACTIVATIONS, POOLINGS, HeadLayer, Pooling
 from polytask.errors import AdapterError, PolytaskError, nearest
 from polytask.methods import Method, described, method_described
 from polytask.schema import ADDED, added_fields, to_json
@@ -45,6 +47,7 @@ FORMATS = (1, 2)
 MAX_HEADER_BYTES = 1 << 20
 MAX_LAYERS = 512
 MAX_WIDTH = 1 << 20
+MAX_HEAD_LAYERS = 8
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -69,10 +72,15 @@ _HEADER: Mapping[str, tuple[type, ...]] = {
     "created": (str,),
     "digest": (str,),
 }
-_OPTIONAL: Mapping[str, tuple[type, ...]] = {"inputs": (str,)}
+_OPTIONAL: Mapping[str, tuple[type, ...]] = {"inputs": (str,), "prediction_head": (list,)}
 """The fields of ``Header`` that were added: left out at their default, so files of format 1 keep their digests."""
 Inputs = Literal["single", "pair", "question+context"]
 _HEAD: Mapping[str, tuple[type, ...]] = {"kind": (str,), "labels": (list,)}
+_HEAD_LAYERS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
+    "dense": {"bias": (bool,)},
+    "norm": {"bias": (bool,), "eps": (float, int)},
+    **dict.fromkeys(HEAD_ACTIVATIONS, MappingProxyType({})),
+}
 _BACKBONE: Mapping[str, tuple[type, ...]] = {
     "name": (str,),
     "architecture": (str,),
@@ -124,6 +132,12 @@ class Header:
     created: str
     digest: str
     inputs: Inputs | None = field(default=None, metadata=ADDED)
+    prediction_head: tuple[Mapping[str, Any], ...] = field(default=(), metadata=ADDED)
+
+    @property
+    def prediction_layers(self) -> tuple[HeadLayer, ...]:
+        """The layers below the head's last."""
+        return tuple(_head_layer(given) for given in self.prediction_head)
 
     @property
     def takes(self) -> Inputs | None:
@@ -167,6 +181,7 @@ class Header:
         _check_inputs(of.get("inputs"), head.kind)
         made: dict[str, Any] = {name: value for name, value in of.items() if name != "format"}
         made |= {"head": head, "backbone": backbone, "score": float(of["score"])}
+        made |= {"prediction_head": _prediction_head(of.get("prediction_head"), head.kind)}
         return cls(**made | {"method": _method(of["method"], backbone.layers)})
 
     @classmethod
@@ -294,6 +309,22 @@ def _head(given: object) -> HeadHeader:
         right = f"at least {fewest}" if fewest else "no"
         raise AdapterError(f"a {kind} head has {right} labels; {len(labels)} are named")
     return HeadHeader(cast(Kind, kind), labels)
+
+
+def _prediction_head(given: list[Any] | None, kind: Kind) -> tuple[Mapping[str, Any], ...]:
+    if given is None:
+        return ()
+    if not 1 <= len(given) <= MAX_HEAD_LAYERS or kind == "span":
+        raise AdapterError(f"'prediction_head' has {len(given)} layers on a {kind} head; at most {MAX_HEAD_LAYERS}")
+    return tuple(_head_layer(layer).to_json() for layer in given)
+
+
+def _head_layer(given: Any) -> HeadLayer:
+    kind = str(given.get("layer")) if isinstance(given, dict) else "of no kind"
+    if kind not in _HEAD_LAYERS:
+        raise AdapterError(f"'prediction_head' has a layer {kind!r:.60}; it can be {', '.join(_HEAD_LAYERS)}")
+    of = _closed(f"the layer {kind!r} of 'prediction_head'", given, {"layer": (str,), **_HEAD_LAYERS[kind]})
+    return HeadLayer(kind, of.get("bias", False), float(of.get("eps", 0.0)))
 
 
 def _check_inputs(inputs: str | None, kind: Kind) -> None:

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from polytask.adapter import Adapter
 from polytask.architectures import locate
-from polytask.attach import deltas_for, lowest_entry, replaced_parameters, tree_of
+from polytask.attach import check_trains, deltas_for, lowest_entry, replaced_parameters, tree_of
 from polytask.backbones import Backbone
 from polytask.errors import AdapterError
 from polytask.header import Inputs
@@ -36,7 +36,7 @@ class LiveAdapter:
     ) -> None:
         self.method, self.kind, self.labels = method, kind, tuple(labels)
         self.takes: Inputs | None = None
-        self.head = head_for(kind, len(labels), backbone.hidden).to(backbone.device)
+        self.head = head_for(kind, len(labels), backbone.hidden, backbone.head_layers).to(backbone.device)
         with backbone.lock:  # while a replacement answers, the model has its parameters
             self.deltas = deltas_for(backbone.model, backbone.row, method, key=key) if _has_deltas(method) else {}
             self.copies: dict[str, nn.Parameter] = {}
@@ -108,13 +108,11 @@ def num_trained(backbone: Backbone, method: Method) -> int:
         own = dict(backbone.model.named_parameters())
         return sum(own[name].numel() for name in replaced_parameters(backbone.model, backbone.row, method))
     assert isinstance(method, DeltaMethod)
+    places = [found.place for found in locate(backbone.model, backbone.row)]
+    met = [place for place in places if method.acts_at(place, backbone.num_layers)]
+    check_trains(method, met, backbone.architecture)
     with torch.device("meta"):
-        return sum(
-            parameter.numel()
-            for place, *_ in locate(backbone.model, backbone.row)
-            if method.acts_at(place, backbone.num_layers)
-            for parameter in method.delta(place).parameters()
-        )
+        return sum(parameter.numel() for place in met for parameter in method.delta(place).parameters())
 
 
 def encode_batch(backbone: Backbone, batch: Batch, live: LiveAdapter | None = None) -> tuple[Tensor, Tensor]:

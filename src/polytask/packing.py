@@ -56,6 +56,7 @@ class Packing:
         grid: ``B`` and ``T``.
         seen: what attention may look at, ``[B, T]``.
         is_whole: as given.
+        kept: what layers compute once for the batch, such as the rotations of its positions.
     """
 
     def __init__(self, mask: Tensor, runs: Sequence[int] | None = None, *, is_whole: bool = False) -> None:
@@ -66,7 +67,8 @@ class Packing:
         self.is_full = is_whole or bool(self.is_token.all())
         self.sizes: tuple[int, ...] = tuple(_filled(self.is_token.sum(1).tolist(), runs or [len(mask)]))
         self.num_tokens = sum(self.sizes)
-        self._biases: dict[tuple[int, torch.dtype], Tensor | None] = {}
+        self._biases: dict[tuple[int, torch.dtype, int | None], Tensor | None] = {}
+        self.kept: dict[object, Any] = {}
         self._indices: dict[tuple[str, int, int], Tensor] = {}
 
     @property
@@ -164,15 +166,44 @@ class Packing:
             self._indices[key] = index.flatten()
         return self._indices[key]
 
-    def bias(self, num_heads: int, dtype: torch.dtype) -> Tensor | None:
-        """What makes scores of padding vanish: ``[BH, 1, T]``, expanded to ``[BH, T, T]``; None where there is none."""
-        key = (num_heads, dtype)
+    def bias(self, num_heads: int, dtype: torch.dtype, window: int | None = None) -> Tensor | None:
+        """What makes scores vanish of padding, and of tokens more than ``window`` apart; None where there is nothing.
+
+        ``[BH, T, T]``, without a window expanded from ``[BH, 1, T]``.
+        """
+        key = (num_heads, dtype, self._window(window))
         if key not in self._biases:
-            b, t = self.grid
-            is_hidden = ~self.seen[:, None, None].expand(b, num_heads, 1, t).reshape(-1, 1, t)
-            bias = torch.zeros(is_hidden.shape, dtype=dtype).masked_fill_(is_hidden, torch.finfo(dtype).min)
-            self._biases[key] = bias.expand(-1, t, -1) if self.is_masked else None
+            self._biases[key] = self._bias(*key)
         return self._biases[key]
+
+    def _bias(self, num_heads: int, dtype: torch.dtype, window: int | None) -> Tensor | None:
+        b, t = self.grid
+        if window is None and not self.is_masked:
+            return None
+        is_hidden = ~self.seen[:, None, None].expand(b, num_heads, 1, t).reshape(-1, 1, t)
+        if window is not None:
+            is_hidden = is_hidden | self.far(window)
+            is_hidden &= ~is_hidden.all(-1, keepdim=True)  # padding beyond every window looks at everything
+        bias = torch.zeros(is_hidden.shape, dtype=dtype).masked_fill_(is_hidden, torch.finfo(dtype).min)
+        return bias.expand(-1, t, -1)
+
+    def visible(self, window: int | None = None) -> Tensor | None:
+        """True where a token may look, ``[B, 1, 1, T]`` or with a window ``[B, 1, T, T]``; None where all may."""
+        window = self._window(window)
+        seen = self.seen[:, None, None] if self.is_masked else None
+        if window is None:
+            return seen
+        near = ~self.far(window) if seen is None else seen & ~self.far(window)
+        return near | ~near.any(-1, keepdim=True)
+
+    def far(self, window: int) -> Tensor:
+        """Which tokens of a row of the grid are more than ``window`` apart, ``[T, T]``."""
+        places = torch.arange(self.grid[1])
+        return (places[:, None] - places).abs() > window
+
+    def _window(self, window: int | None) -> int | None:
+        """A window, unless no text is longer: padding sees what it likes."""
+        return None if window is None or self.is_token.shape[1] <= window + 1 else window
 
     @property
     def is_masked(self) -> bool:

@@ -16,10 +16,12 @@ from polytask.cli import exhibits
 from polytask.cli.answering import evaluate, predict
 from polytask.cli.bench import bench
 from polytask.cli.comparing import compare
+from polytask.cli.convert import convert
+from polytask.cli.inspect import inspect
 from polytask.cli.keeping import alias, gc, verify
 from polytask.cli.options import Verbs, app, examples
 from polytask.cli.paper import app as paper
-from polytask.cli.showing import demo, inspect, remove, tasks
+from polytask.cli.showing import demo, remove, tasks
 from polytask.cli.sweeping import sweep
 from polytask.cli.telling import show
 from polytask.cli.training import train
@@ -31,6 +33,7 @@ __all__ = [
     "app",
     "bench",
     "compare",
+    "convert",
     "demo",
     "evaluate",
     "exhibits",

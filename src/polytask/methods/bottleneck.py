@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polytask.errors import RecipeError, UnknownName
-from polytask.methods.scaling import TunedNorm
+from polytask.methods.scaling import tuned_norm
 from polytask.methods.seam import NORMS, Delta, DeltaMethod, Place, affine, power_of_two, truncated_normal_
+from polytask.schema import ADDED
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -154,31 +155,46 @@ class Houlsby(BottleneckMethod):
     """Parameter-Efficient Transfer Learning for NLP, arXiv:1902.00751.
 
     Two serial bottlenecks a layer and every LayerNorm. For BERT-base and size 64: 2,417,664 parameters.
-    ``activation``: ``gelu`` is the exact one, ``gelu_tanh`` the approximation in the paper's code.
+    ``activation``: ``gelu`` is the exact one, ``gelu_tanh`` the approximation in the paper's code. ``norms``: whether
+    the norms train, as in the paper.
     """
 
     name: ClassVar = "houlsby"
     sites: ClassVar = ("attn_out", "ffn_out", *NORMS)
 
+    norms: bool = field(default=True, metadata=ADDED)
+
+    def acts_at(self, place: Place, num_layers: int) -> bool:
+        """On both branches, and on norms unless they stay frozen."""
+        return (self.norms or place.site not in NORMS) and super().acts_at(place, num_layers)
+
     def delta(self, place: Place) -> Delta:
         """A bottleneck on residual branches, gain and bias on norms."""
         if place.site in NORMS:
-            return TunedNorm(place.width_out)
+            return tuned_norm(place)
         return SerialBottleneck(place.width_in, place.width_out, self.size, self.activation, self.init_std)
 
 
 @dataclass(frozen=True)
 class Pfeiffer(BottleneckMethod):
-    """AdapterFusion, arXiv:2005.00247: one bottleneck a layer, after the feed-forward LayerNorm."""
+    """AdapterFusion, arXiv:2005.00247: one bottleneck a layer, after the feed-forward part.
+
+    That is on the LayerNorm behind it; where norms stand before the sub-layers, on the feed-forward branch.
+    """
 
     name: ClassVar = "pfeiffer"
-    sites: ClassVar = ("ffn_norm",)
+    sites: ClassVar = ("ffn_norm", "ffn_out")
 
     activation: str = "relu"
 
+    def acts_at(self, place: Place, num_layers: int) -> bool:
+        """On the LayerNorm behind the feed-forward part, or on its branch where there is none."""
+        return place.site == ("ffn_out" if place.is_pre_norm else "ffn_norm") and super().acts_at(place, num_layers)
+
     def delta(self, place: Place) -> Delta:
-        """A bottleneck around the LayerNorm."""
-        return NormBottleneck(place.width_out, place.width_out, self.size, self.activation, self.init_std)
+        """A bottleneck around the LayerNorm, or on the branch."""
+        kind = SerialBottleneck if place.is_pre_norm else NormBottleneck
+        return kind(place.width_out, place.width_out, self.size, self.activation, self.init_std)
 
 
 @dataclass(frozen=True)

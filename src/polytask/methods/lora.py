@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.errors import RecipeError, UnknownName
-from polytask.methods.seam import LINEARS, Delta, DeltaMethod, Place, affine, power_of_two
+from polytask.methods.seam import FFN_GATE, LINEARS, Delta, DeltaMethod, Place, affine, power_of_two
 
 
 class LowRank(Delta):
@@ -51,10 +52,13 @@ class LowRank(Delta):
 
 @dataclass(frozen=True)
 class LoRA(DeltaMethod):
-    """LoRA, arXiv:2106.09685: a low-rank update of linears, ``alpha / rank`` times ``x A B``."""
+    """LoRA, arXiv:2106.09685: a low-rank update of linears, ``alpha / rank`` times ``x A B``.
+
+    ``ffn_up`` of a gated feed-forward part means its gate, too: one update of both where they are one projection.
+    """
 
     name: ClassVar = "lora"
-    sites: ClassVar = LINEARS
+    sites: ClassVar = (*LINEARS, FFN_GATE)
 
     rank: int = 8
     alpha: float = 16.0
@@ -72,7 +76,8 @@ class LoRA(DeltaMethod):
 
     def acts_at(self, place: Place, num_layers: int) -> bool:
         """At the linears that were named."""
-        return place.site in self.linears and super().acts_at(place, num_layers)
+        named = "ffn_up" if place.site == FFN_GATE else place.site
+        return named in self.linears and super().acts_at(place, num_layers)
 
     def delta(self, place: Place) -> Delta:
         """A low-rank update."""
@@ -80,8 +85,15 @@ class LoRA(DeltaMethod):
 
 
 @torch.no_grad()
-def merged(base: nn.Linear, delta: LowRank) -> nn.Linear:
-    """A new linear equal to ``base`` with ``delta`` beside it; neither argument changes."""
+def merged(base: nn.Linear, delta: LowRank, rows: Sequence[int] | None = None) -> nn.Linear:
+    """A new linear equal to ``base`` with ``delta`` beside it; neither argument changes.
+
+    Where ``base`` is a fused projection, ``rows`` are those of its weight that ``delta`` updates.
+    """
     out = copy.deepcopy(base)
-    out.weight += (delta.scale * delta.up.weight @ delta.down.weight).to(out.weight.dtype)
+    update = (delta.scale * delta.up.weight @ delta.down.weight).to(out.weight.dtype)
+    if rows is None:
+        out.weight += update
+    else:
+        out.weight[list(rows)] += update
     return out

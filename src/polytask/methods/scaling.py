@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polytask.methods.seam import LINEARS, NORMS, Delta, DeltaMethod, Place, per_row
+from polytask.methods.seam import FFN_GATE, LINEARS, NORMS, Delta, DeltaMethod, Norm, Place, per_row
 
 
 class TunedNorm(Delta):
@@ -18,23 +19,73 @@ class TunedNorm(Delta):
     loops = True
     reads_output = False
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, eps: float = 1e-12) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width))
         self.bias = nn.Parameter(torch.empty(width))
+        self.eps = eps
 
     def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
         """``x`` normalised, times the task's gain, plus its bias; ``y`` is not used."""
-        return norm(x, self.weight, self.bias, base.eps)  # type: ignore[arg-type]
+        return norm(x, self.weight, self.bias, self.eps)
 
     def start(self, base: nn.Module, generator: torch.Generator) -> None:
         """The backbone's own gain and bias."""
+        own = dict(base.named_parameters())
         with torch.no_grad():
-            self.weight.copy_(base.weight)  # type: ignore[arg-type]
-            self.bias.copy_(base.bias)  # type: ignore[arg-type]
+            for name, parameter in self.named_parameters():
+                parameter.copy_(own[name])
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Formula and epsilon."""
+        return (type(self), self.eps)
 
 
-def norm(x: Tensor, gain: Tensor, bias: Tensor, eps: float) -> Tensor:
+class TunedGain(TunedNorm):
+    """A LayerNorm without a bias, with the task's own gain."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__(width, eps)
+        del self.bias
+
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
+        """``x`` normalised, times the task's gain; ``y`` is not used."""
+        return norm(x, self.weight, None, self.eps)
+
+
+class TunedRMSNorm(TunedGain):
+    """An RMSNorm (arXiv:1910.07467) with the task's own gain."""
+
+    loops = False
+
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
+        """``x`` over its root mean square, times the task's gain; ``y`` is not used."""
+        return rms_norm(x, self.weight, self.eps)
+
+
+class TunedRMSNormPlusOne(TunedRMSNorm):
+    """Gemma's RMSNorm, whose gain is ``1 + weight``."""
+
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
+        """``x`` over its root mean square, times ``1 + weight``; ``y`` is not used."""
+        return rms_norm(x, 1.0 + self.weight, self.eps)
+
+
+TUNED: Mapping[Norm, type[TunedNorm]] = {
+    "layer": TunedNorm,
+    "gain": TunedGain,
+    "rms": TunedRMSNorm,
+    "rms_plus_one": TunedRMSNormPlusOne,
+}
+
+
+def tuned_norm(place: Place) -> Delta:
+    """The delta that tunes the norm at ``place``."""
+    return TUNED[place.norm](place.width_out, place.eps)
+
+
+def norm(x: Tensor, gain: Tensor, bias: Tensor | None, eps: float) -> Tensor:
     """LayerNorm over the last dimension of ``x`` with ``gain`` and ``bias`` of ``[D]`` or ``[B, D]``.
 
     Gain and bias keep fp32: a gain of 1.003 does not exist in bf16.
@@ -43,7 +94,16 @@ def norm(x: Tensor, gain: Tensor, bias: Tensor, eps: float) -> Tensor:
     if gain.dim() == 1 and (x.device.type == "cpu" or x.dtype == gain.dtype):
         return F.layer_norm(x, width, gain, bias, eps)
     scaled = F.layer_norm(x.to(gain.dtype), width, eps=eps)
+    if bias is None:
+        return (scaled * per_row(gain)).to(x.dtype)
     return torch.addcmul(per_row(bias), scaled, per_row(gain)).to(x.dtype)
+
+
+def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
+    """``x`` over the root of the mean square of its last dimension, times ``gain`` of ``[D]`` or ``[B, D]``."""
+    wide = x.to(torch.promote_types(x.dtype, gain.dtype))
+    scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return (scaled * per_row(gain)).to(x.dtype)
 
 
 class Gain(Delta):
@@ -88,10 +148,11 @@ class LayerNormOnly(DeltaMethod):
 
     name: ClassVar = "layernorm"
     sites: ClassVar = NORMS
+    trains: ClassVar = "norms"
 
     def delta(self, place: Place) -> Delta:
-        """Gain and bias."""
-        return TunedNorm(place.width_out)
+        """What the norm has: a gain, and a bias where it has one."""
+        return tuned_norm(place)
 
 
 @dataclass(frozen=True)
@@ -108,10 +169,18 @@ class IA3(DeltaMethod):
 
 @dataclass(frozen=True)
 class BitFit(DeltaMethod):
-    """BitFit, arXiv:2106.10199: the biases of the linears (kept as what is added to them)."""
+    """BitFit, arXiv:2106.10199: the biases of the linears (kept as what is added to them).
+
+    Linears without a bias stay as they are; a backbone without any has nothing to train.
+    """
 
     name: ClassVar = "bitfit"
-    sites: ClassVar = LINEARS
+    sites: ClassVar = (*LINEARS, FFN_GATE)
+    trains: ClassVar = "biases of linears"
+
+    def acts_at(self, place: Place, num_layers: int) -> bool:
+        """At the linears that have a bias."""
+        return place.has_bias and super().acts_at(place, num_layers)
 
     def delta(self, place: Place) -> Delta:
         """One bias for each feature."""

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,27 +23,39 @@ from torch.nn import functional as F
 from polytask.errors import RecipeError
 from polytask.schema import checked, to_json
 
-EMBED_NORM = "embed_norm"
+EMBED_NORM, FINAL_NORM = "embed_norm", "final_norm"
 RESIDUALS = ("attn_out", "ffn_out")
-NORMS = (EMBED_NORM, "attn_norm", "ffn_norm")
+NORMS = (EMBED_NORM, "attn_norm", "attn_post_norm", "ffn_norm", "ffn_post_norm", FINAL_NORM)
 LINEARS = ("query", "key", "value", "attn_dense", "ffn_up", "ffn_down")
-SITES = (*NORMS, *RESIDUALS, *LINEARS, "ffn_mid")
+FFN_GATE = "ffn_gate"
+"""The gate of a gated feed-forward part where it is a linear of its own; it goes with ``ffn_up``."""
+SITES = (*NORMS, *RESIDUALS, *LINEARS, FFN_GATE, "ffn_mid")
 
 Layers = int | tuple[int, ...] | None
+Norm = Literal["layer", "gain", "rms", "rms_plus_one"]
+"""How a norm computes: LayerNorm with gain and bias, LayerNorm with a gain, RMSNorm, RMSNorm times ``1 + weight``."""
 M = TypeVar("M", bound="Method")
 
 
 @dataclass(frozen=True)
 class Place:
-    """A site of one layer: ``layer`` is None for what stands once per backbone (``embed_norm``).
+    """A site of one layer: ``layer`` is None for what stands once per backbone (``embed_norm``, ``final_norm``).
 
-    ``width_in`` is the last dimension of what goes in, ``width_out`` of what comes out.
+    Attributes:
+        width_in, width_out: the last dimension of what goes in, and of what comes out.
+        has_bias: whether the frozen part adds a bias.
+        norm, eps: how a norm computes, and what it adds to the variance.
+        is_pre_norm: whether norms of the backbone stand before the sub-layers.
     """
 
     site: str
     layer: int | None
     width_in: int
     width_out: int
+    has_bias: bool = True
+    norm: Norm = "layer"
+    eps: float = 1e-12
+    is_pre_norm: bool = False
 
     @property
     def name(self) -> str:
@@ -131,10 +143,12 @@ class DeltaMethod(Method):
     """A method that adds a delta at some sites of some layers and leaves the rest as it is.
 
     ``layers``: None for all, a number for so many from the top, or the layers' numbers from 0. When only
-    some layers are meant, what lies below all layers (``embed_norm``) stays frozen.
+    some layers are meant, what stands in none (``embed_norm``, ``final_norm``) stays frozen.
     """
 
     sites: ClassVar[tuple[str, ...]]
+    trains: ClassVar[str] = "places"
+    """What it trains, for the message where a backbone has none of it."""
 
     layers: Layers = field(default=None, kw_only=True)
 
@@ -180,7 +194,7 @@ class Replacement(Method):
     def replaces(self, parameter: str, layer: int | None, num_layers: int) -> bool:
         """Whether the backbone's ``parameter`` is trained.
 
-        ``layer`` is its layer's number, None for embeddings and pooler.
+        ``layer`` is its layer's number, None for embeddings and pooler, ``num_layers`` for a norm behind all layers.
         """
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polytask.architectures import HeadLayer
 from polytask.methods.seam import truncated_normal_
 from polytask.tasks.batches import Encoded
 from polytask.tasks.squad import Span, Window, n_best_answers, with_probabilities
@@ -24,19 +26,32 @@ class Head(nn.Module, ABC):
     stacks: ClassVar[bool] = False
     """Whether heads of this kind and of one number of outputs can answer at once, each its own rows."""
 
-    def __init__(self, hidden: int, num_outputs: int) -> None:
+    def __init__(self, hidden: int, num_outputs: int, layers: Sequence[HeadLayer] = ()) -> None:
         super().__init__()
+        self.layers = tuple(layers)
+        for number, layer in enumerate(layers):
+            self.add_module(str(number), _layer(layer, hidden))
         self.weight = nn.Parameter(torch.empty(num_outputs, hidden))
         self.bias = nn.Parameter(torch.empty(num_outputs))
 
     def start(self, generator: torch.Generator) -> None:
-        """Small weights and no bias, as in the paper's code."""
-        truncated_normal_(self.weight, 0.02, generator)
-        nn.init.zeros_(self.bias)
+        """Small weights and no bias, as in the paper's code; norms of prediction heads at one."""
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1:
+                truncated_normal_(parameter, 0.02, generator)
+            else:
+                nn.init.constant_(parameter, float("." in name and name.endswith("weight")))
+
+    def before_last(self, pooled: Tensor) -> Tensor:
+        """``[B, D]`` to ``[B, D]``: the layers below the last, in fp32 (or wider)."""
+        out = pooled.to(self.weight.dtype)
+        for layer in self.children():
+            out = layer(out)
+        return out
 
     def forward(self, pooled: Tensor) -> Tensor:
         """``[B, D]`` (or ``[B, T, D]`` where tokens are read) to outputs in fp32 (or wider)."""
-        return F.linear(pooled.to(self.weight.dtype), self.weight, self.bias)
+        return F.linear(self.before_last(pooled), self.weight, self.bias)
 
     def lessons(self, encoded: Encoded, targets: Sequence[Target]) -> Sequence[Target]:
         """What each text or window is trained with: the target of its row."""
@@ -61,6 +76,25 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def prediction(self, scores: Any) -> Target:
         """What a row's scores come to, in the form that targets have."""
+
+
+def _layer(layer: HeadLayer, hidden: int) -> nn.Module:
+    """A layer of a prediction head, unfilled."""
+    if layer.kind == "dense":
+        return nn.Linear(hidden, hidden, bias=layer.bias)
+    if layer.kind == "norm":
+        return nn.LayerNorm(hidden, layer.eps, bias=layer.bias)
+    return ACTIVATIONS[layer.kind]()
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "gelu_new": partial(nn.GELU, "tanh"),
+    "gelu_pytorch_tanh": partial(nn.GELU, "tanh"),
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
 
 
 class ClassificationHead(Head):
@@ -117,8 +151,8 @@ class RegressionHead(Head):
 
     kind = "regression"
 
-    def __init__(self, hidden: int, num_outputs: int = 1) -> None:
-        super().__init__(hidden, num_outputs)
+    def __init__(self, hidden: int, num_outputs: int = 1, layers: Sequence[HeadLayer] = ()) -> None:
+        super().__init__(hidden, num_outputs, layers)
         self.centre, self.spread = 0.0, 1.0
 
     def standardise(self, targets: Sequence[float]) -> None:
@@ -203,7 +237,8 @@ def answers(heads: Sequence[Head], hidden: Tensor, pooled: Tensor) -> list[Tenso
     """
     alike: dict[object, list[int]] = {}
     for row, head in enumerate(heads):
-        alike.setdefault((type(head), len(head.bias)) if head.stacks else head, []).append(row)
+        can = head.stacks and not head.layers
+        alike.setdefault((type(head), len(head.bias)) if can else head, []).append(row)
     scores: list[Tensor] = [torch.empty(0)] * len(heads)
     for rows in alike.values():
         own = list(dict.fromkeys(heads[row] for row in rows))
@@ -232,6 +267,7 @@ HEADS: dict[str, type[Head]] = {
 }
 
 
-def head_for(kind: Kind, num_labels: int, hidden: int) -> Head:
-    """An unfilled head of this kind."""
-    return HEADS[kind](hidden, num_outputs(kind, num_labels))
+def head_for(kind: Kind, num_labels: int, hidden: int, layers: Sequence[HeadLayer] = ()) -> Head:
+    """An unfilled head of this kind, on the ``layers`` of a prediction head unless it reads tokens."""
+    of = HEADS[kind]
+    return of(hidden, num_outputs(kind, num_labels), () if of.reads_tokens else layers)

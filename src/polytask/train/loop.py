@@ -418,5 +418,6 @@ def adapter_of(backbone: Backbone, tensors: Mapping[str, Tensor], task: Task, re
         recipe=result.recipe,
         versions=versions(),
         inputs=inputs_of(task),
+        prediction_head=() if task.kind == "span" else backbone.head_layers,
         result={name: values[name] for name in shown},
     )

@@ -1,0 +1,32 @@
+"""``polytask convert``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from polytask import screen
+from polytask.cli import options
+from polytask.cli.options import app, emit, examples
+
+
+@app.command(
+    epilog=examples(
+        "polytask convert microsoft/deberta-v3-base backbones/deberta-v3-base",
+        "polytask convert model-q8_0.gguf backbones/model",
+    )
+)
+def convert(
+    source: Annotated[str, typer.Argument(metavar="FOLDER_OR_ID", help="A folder, a hub id or a .gguf file.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="The folder to write. It must not exist, or be empty.")],
+    as_json: options.AsJson = False,
+) -> None:
+    """Write a checkpoint in another format as a backbone: safetensors and a fast tokenizer."""
+    from polytask.convert import convert as converted
+
+    folder = converted(source, out)
+    if as_json:
+        emit({"folder": str(folder)})
+    else:
+        screen.terminal().print(f"wrote {folder}. Use it with --backbone {folder}", soft_wrap=True)
