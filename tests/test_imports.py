@@ -19,7 +19,7 @@ FILES = [PACKAGE / "__init__.py", *sorted(PACKAGE.rglob("?*/*.py")), *sorted(PAC
 ORDER = (
     "errors schema atomic memory fair_lock entry packing noise methods architectures attention routing sites frozen "
     "layers prefix_cache encoder backbones attach tasks header layout adapter storage store live prefix predict train "
-    "launch serve paper bench screen demo cli"
+    "interchange launch serve paper bench screen demo cli"
 ).split()
 
 # The one place each of these is imported in.

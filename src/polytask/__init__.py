@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from polytask.adapter import Adapter as Adapter
     from polytask.attach import attach as attach, detach as detach
     from polytask.backbones import Backbone as Backbone, load_backbone as load_backbone
+    from polytask.interchange.exporting import export_adapter as export_adapter
+    from polytask.interchange.importing import import_adapter as import_adapter
     from polytask.methods import METHODS as METHODS, Method as Method
     from polytask.methods import FullFineTuning as FullFineTuning, TopLayers as TopLayers
     from polytask.methods import Houlsby as Houlsby, LayerNormOnly as LayerNormOnly
@@ -52,6 +54,8 @@ _MODULE_OF = {
     "detach": "polytask.attach",
     "Backbone": "polytask.backbones",
     "load_backbone": "polytask.backbones",
+    "export_adapter": "polytask.interchange.exporting",
+    "import_adapter": "polytask.interchange.importing",
     "METHODS": "polytask.methods",
     "FullFineTuning": "polytask.methods",
     "BitFit": "polytask.methods",

@@ -98,6 +98,8 @@ class Adapter:
         result: Mapping[str, Any] | None = None,
         versions: Mapping[str, str] | None = None,
         inputs: Inputs | None = None,
+        prediction_head: Sequence[str] = (),
+        source: Mapping[str, str] | None = None,
     ) -> Adapter:
         """An adapter of what training left, its tensors copied.
 
@@ -107,6 +109,8 @@ class Adapter:
             result: what came out, as JSON values: data digest, rows, scores, seconds.
             versions: of the packages that mattered.
             inputs: what a row of the task is; not said unless given.
+            prediction_head: the layers between the pooled text and the head (``tasks.prediction_head``).
+            source: the file of another library that this was read from: ``format``, ``name``, ``revision``, ``sha256``.
 
         Raises:
             AdapterError: they do not make a sound adapter, such as one whose training diverged.
@@ -115,9 +119,9 @@ class Adapter:
         own = {"task": task, "head": head, "method": described(method), "metric": metric, "score": score}
         free = {"recipe": dict(recipe), "result": dict(result or {}), "versions": dict(versions or {})}
         copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-        if inputs is not None:
-            own["inputs"] = inputs
-        return cls._signed({"format": 1 if inputs is None else 2, **own, **free, **_identity(backbone)}, copies)
+        given = {"inputs": inputs, "prediction_head": list(prediction_head), "source": source and dict(source)}
+        added = {name: value for name, value in given.items() if value}
+        return cls._signed({"format": 2 if added else 1, **own, **added, **free, **_identity(backbone)}, copies)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Adapter:
@@ -141,6 +145,10 @@ class Adapter:
             return cls(header, safetensors.load(data))
         except SafetensorError as error:
             raise AdapterError(f"not a sound safetensors file: {error}") from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its file: what is unpickled passes the same checks as what is loaded."""
+        return Adapter.from_bytes, (self.to_bytes(),)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, whole or not at all."""

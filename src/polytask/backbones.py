@@ -176,6 +176,15 @@ def load_backbone(
     return backbone
 
 
+def config_named(name: str | Path) -> PreTrainedConfig:
+    """The configuration of a backbone by the name that ``load_backbone`` takes; no weights are read.
+
+    Raises:
+        BackboneError: there is no such model.
+    """
+    return _config(_source(str(name)))
+
+
 def empty_model(config: str | Path | Mapping[str, Any]) -> tuple[nn.Module, Architecture]:
     """A model without weights (on the meta device), from a folder, a ``config.json`` or its content.
 
@@ -293,7 +302,7 @@ def _config(source: str) -> PreTrainedConfig:
     if Path(source).is_dir():  # read first without transformers, so that an unknown architecture is named as such
         architecture_of(str(_read_config(Path(source)).get("model_type", "(none given)")))
     try:
-        with _quiet():
+        with quiet():
             config: PreTrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
         raise _not_loaded(source, error) from error
@@ -351,7 +360,7 @@ def _load_model(source: str, config: PreTrainedConfig, row: Architecture, poolin
     """The model with the checkpoint's tensors and nothing else; without a pooler where it is not pretrained."""
     extra = {"add_pooling_layer": pooling == "pooler"} if row.has_pooler else {}
     try:
-        with _quiet():
+        with quiet():
             model, report = AutoModel.from_pretrained(
                 source,
                 config=config,
@@ -402,7 +411,7 @@ def warn_of_assumed(source: str, config: PreTrainedConfig) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bar and no report on tensors that are left out on purpose."""
     verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     hub = logging.getLogger("huggingface_hub")  # it tells of each attempt to reach a network that is not there

@@ -21,7 +21,9 @@ The fields, all of them always there::
 
 Fields that may be there; where one is, ``format`` is 2, and where it is not, all is as in format 1::
 
-    inputs     what the task takes: "single", "pair" or "question+context"
+    inputs           what the task takes: "single", "pair" or "question+context"
+    prediction_head  layers between the pooled text and the head, such as ["dense", "tanh"]
+    source           {"format", "name", "revision", "sha256"}: the file of another library that this was read from
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from polytask.architectures import POOLINGS, Pooling
 from polytask.errors import AdapterError, PolytaskError, nearest
 from polytask.methods import Method, described, method_described
 from polytask.schema import ADDED, added_fields, to_json
+from polytask.tasks.prediction_head import checked_layers
 from polytask.tasks.task import KINDS, Kind, num_outputs
 
 FORMATS = (1, 2)
@@ -69,10 +72,11 @@ _HEADER: Mapping[str, tuple[type, ...]] = {
     "created": (str,),
     "digest": (str,),
 }
-_OPTIONAL: Mapping[str, tuple[type, ...]] = {"inputs": (str,)}
+_OPTIONAL: Mapping[str, tuple[type, ...]] = {"inputs": (str,), "prediction_head": (list,), "source": (dict,)}
 """The fields of ``Header`` that were added: left out at their default, so files of format 1 keep their digests."""
 Inputs = Literal["single", "pair", "question+context"]
 _HEAD: Mapping[str, tuple[type, ...]] = {"kind": (str,), "labels": (list,)}
+_SOURCE: Mapping[str, tuple[type, ...]] = {"format": (str,), "name": (str,), "revision": (str,), "sha256": (str,)}
 _BACKBONE: Mapping[str, tuple[type, ...]] = {
     "name": (str,),
     "architecture": (str,),
@@ -124,6 +128,8 @@ class Header:
     created: str
     digest: str
     inputs: Inputs | None = field(default=None, metadata=ADDED)
+    prediction_head: tuple[str, ...] = field(default=(), metadata=ADDED)
+    source: Mapping[str, str] | None = field(default=None, metadata=ADDED)
 
     @property
     def takes(self) -> Inputs | None:
@@ -165,6 +171,9 @@ class Header:
         backbone = _backbone(of["backbone"])
         head = _head(of["head"])
         _check_inputs(of.get("inputs"), head.kind)
+        _check_source(of.get("source"))
+        if "prediction_head" in of:
+            of = {**of, "prediction_head": checked_layers(of["prediction_head"], head.kind)}
         made: dict[str, Any] = {name: value for name, value in of.items() if name != "format"}
         made |= {"head": head, "backbone": backbone, "score": float(of["score"])}
         return cls(**made | {"method": _method(of["method"], backbone.layers)})
@@ -302,6 +311,15 @@ def _check_inputs(inputs: str | None, kind: Kind) -> None:
     right = ("question+context",) if kind == "span" else ("single", "pair")
     if inputs not in right:
         raise AdapterError(f"inputs is {inputs!r}; of a {kind} task it can be {' or '.join(map(repr, right))}")
+
+
+def _check_source(source: object) -> None:
+    if source is None:
+        return
+    of = _closed("'source'", source, _SOURCE)
+    _check_filled("'source'", of, ("format", "name"))
+    if not _DIGEST.fullmatch(of["sha256"]):
+        raise AdapterError(f"'sha256' of 'source' is {of['sha256']!r}; it is 64 hexadecimal digits")
 
 
 def _backbone(given: object) -> BackboneHeader:

@@ -3,7 +3,8 @@
 Unusual here: no shape is written down. A delta is built for each site as in training, but where nothing has memory,
 and the shapes of its parameters are what the file must hold. So a new method needs no row here.
 
-Names: ``layer.<i>.<site>.<parameter>``, ``embed_norm.<parameter>``, ``head.<parameter>``, and for methods that
+Names: ``layer.<i>.<site>.<parameter>``, ``embed_norm.<parameter>``, ``head.<parameter>``, ``head.<n>.<parameter>`` for
+layers of a prediction head, and for methods that
 replace parameters ``backbone.<the parameter's own name>``.
 """
 
@@ -35,7 +36,7 @@ _UNKNOWN_WIDTH = 999_983
 
 _PARAMETER = r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*"
 _GRAMMAR = re.compile(
-    rf"(?:head|{EMBED_NORM}|backbone|layer\.(?P<layer>0|[1-9][0-9]{{0,5}})\.(?P<site>[a-z_]+))\.{_PARAMETER}"
+    rf"(?:head(?:\.[0-9]{{1,2}})?|{EMBED_NORM}|backbone|layer\.(?P<layer>0|[1-9][0-9]{{0,5}})\.(?P<site>[a-z_]+))\.{_PARAMETER}"
 )
 _NUMBER = re.compile(r"(?:^|\.)([0-9]{1,6})(?:\.|$)")
 
@@ -50,6 +51,9 @@ def check_layout(header: Header, shapes: Mapping[str, Shape]) -> None:
     """
     outputs, hidden = header.head.num_outputs, header.backbone.hidden
     expected: dict[str, Shape] = {"head.weight": (outputs, hidden), "head.bias": (outputs,)}
+    for number, layer in enumerate(header.prediction_head):
+        if layer == "dense":
+            expected |= {f"head.{number}.weight": (hidden, hidden), f"head.{number}.bias": (hidden,)}
     if isinstance(header.method, DeltaMethod):
         expected |= _delta_shapes(header, header.method, shapes)
     else:

@@ -32,11 +32,17 @@ class LiveAdapter:
     """
 
     def __init__(
-        self, backbone: Backbone, method: Method, kind: Kind, labels: Sequence[str], key: tuple[object, ...] | None
+        self,
+        backbone: Backbone,
+        method: Method,
+        kind: Kind,
+        labels: Sequence[str],
+        key: tuple[object, ...] | None,
+        prediction_head: Sequence[str] = (),
     ) -> None:
         self.method, self.kind, self.labels = method, kind, tuple(labels)
         self.takes: Inputs | None = None
-        self.head = head_for(kind, len(labels), backbone.hidden).to(backbone.device)
+        self.head = head_for(kind, len(labels), backbone.hidden, prediction_head).to(backbone.device)
         with backbone.lock:  # while a replacement answers, the model has its parameters
             self.deltas = deltas_for(backbone.model, backbone.row, method, key=key) if _has_deltas(method) else {}
             self.copies: dict[str, nn.Parameter] = {}
@@ -61,7 +67,8 @@ class LiveAdapter:
         """
         adapter.fits(backbone)
         header = adapter.header
-        live = cls(backbone, adapter.method, header.head.kind, header.head.labels, key=None)
+        own = (header.head.kind, header.head.labels)
+        live = cls(backbone, adapter.method, *own, key=None, prediction_head=header.prediction_head)
         live.takes = header.takes
         live.load(adapter.tensors)
         return live.frozen(backbone.dtype)

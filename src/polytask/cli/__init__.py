@@ -16,6 +16,8 @@ from polytask.cli import exhibits
 from polytask.cli.answering import evaluate, predict
 from polytask.cli.bench import bench
 from polytask.cli.comparing import compare
+from polytask.cli.export import export
+from polytask.cli.import_ import import_
 from polytask.cli.keeping import alias, gc, verify
 from polytask.cli.options import Verbs, app, examples
 from polytask.cli.paper import app as paper
@@ -34,7 +36,9 @@ __all__ = [
     "demo",
     "evaluate",
     "exhibits",
+    "export",
     "gc",
+    "import_",
     "inspect",
     "main",
     "paper",

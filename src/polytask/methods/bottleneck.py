@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from polytask.errors import RecipeError, UnknownName
 from polytask.methods.scaling import TunedNorm
 from polytask.methods.seam import NORMS, Delta, DeltaMethod, Place, affine, power_of_two, truncated_normal_
+from polytask.schema import ADDED
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -155,10 +156,22 @@ class Houlsby(BottleneckMethod):
 
     Two serial bottlenecks a layer and every LayerNorm. For BERT-base and size 64: 2,417,664 parameters.
     ``activation``: ``gelu`` is the exact one, ``gelu_tanh`` the approximation in the paper's code.
+    ``norms=False`` leaves the LayerNorms frozen, as adapter-hub's ``double_seq_bn`` does.
     """
 
     name: ClassVar = "houlsby"
     sites: ClassVar = ("attn_out", "ffn_out", *NORMS)
+
+    norms: bool = field(default=True, metadata=ADDED)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.norms, bool):
+            raise RecipeError(f"norms={self.norms!r}: give True or False")
+
+    def acts_at(self, place: Place, num_layers: int) -> bool:
+        """On residual branches and, unless they are left frozen, on norms."""
+        return (self.norms or place.site not in NORMS) and super().acts_at(place, num_layers)
 
     def delta(self, place: Place) -> Delta:
         """A bottleneck on residual branches, gain and bias on norms."""

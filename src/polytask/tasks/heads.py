@@ -12,31 +12,43 @@ from torch.nn import functional as F
 
 from polytask.methods.seam import truncated_normal_
 from polytask.tasks.batches import Encoded
+from polytask.tasks.prediction_head import layers_named
 from polytask.tasks.squad import Span, Window, n_best_answers, with_probabilities
 from polytask.tasks.task import Answer, Kind, Target, num_outputs
 
 
 class Head(nn.Module, ABC):
-    """A linear layer on the pooled text or on its tokens, kept in fp32, with the loss and the answers of its kind."""
+    """A linear layer on the pooled text or on its tokens, kept in fp32, with the loss and the answers of its kind.
+
+    ``layers`` name what the pooled text goes through before (``prediction_head``): submodules ``0``, ``1``, ….
+    """
 
     kind: ClassVar[Kind]
     reads_tokens: ClassVar[bool] = False
     stacks: ClassVar[bool] = False
     """Whether heads of this kind and of one number of outputs can answer at once, each its own rows."""
 
-    def __init__(self, hidden: int, num_outputs: int) -> None:
+    def __init__(self, hidden: int, num_outputs: int, layers: Sequence[str] = ()) -> None:
         super().__init__()
+        self.layers = tuple(layers)
+        for number, layer in enumerate(layers_named(layers, hidden)):
+            self.add_module(str(number), layer)
         self.weight = nn.Parameter(torch.empty(num_outputs, hidden))
         self.bias = nn.Parameter(torch.empty(num_outputs))
 
     def start(self, generator: torch.Generator) -> None:
         """Small weights and no bias, as in the paper's code."""
-        truncated_normal_(self.weight, 0.02, generator)
-        nn.init.zeros_(self.bias)
+        linears: list[Any] = [self, *(layer for layer in self.children() if isinstance(layer, nn.Linear))]
+        for linear in linears:
+            truncated_normal_(linear.weight, 0.02, generator)
+            nn.init.zeros_(linear.bias)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """``[B, D]`` (or ``[B, T, D]`` where tokens are read) to outputs in fp32 (or wider)."""
-        return F.linear(pooled.to(self.weight.dtype), self.weight, self.bias)
+        read = pooled.to(self.weight.dtype)
+        for layer in self.children():
+            read = layer(read)
+        return F.linear(read, self.weight, self.bias)
 
     def lessons(self, encoded: Encoded, targets: Sequence[Target]) -> Sequence[Target]:
         """What each text or window is trained with: the target of its row."""
@@ -117,8 +129,8 @@ class RegressionHead(Head):
 
     kind = "regression"
 
-    def __init__(self, hidden: int, num_outputs: int = 1) -> None:
-        super().__init__(hidden, num_outputs)
+    def __init__(self, hidden: int, num_outputs: int = 1, layers: Sequence[str] = ()) -> None:
+        super().__init__(hidden, num_outputs, layers)
         self.centre, self.spread = 0.0, 1.0
 
     def standardise(self, targets: Sequence[float]) -> None:
@@ -203,7 +215,8 @@ def answers(heads: Sequence[Head], hidden: Tensor, pooled: Tensor) -> list[Tenso
     """
     alike: dict[object, list[int]] = {}
     for row, head in enumerate(heads):
-        alike.setdefault((type(head), len(head.bias)) if head.stacks else head, []).append(row)
+        is_alone = not head.stacks or head.layers
+        alike.setdefault(head if is_alone else (type(head), len(head.bias)), []).append(row)
     scores: list[Tensor] = [torch.empty(0)] * len(heads)
     for rows in alike.values():
         own = list(dict.fromkeys(heads[row] for row in rows))
@@ -232,6 +245,6 @@ HEADS: dict[str, type[Head]] = {
 }
 
 
-def head_for(kind: Kind, num_labels: int, hidden: int) -> Head:
-    """An unfilled head of this kind."""
-    return HEADS[kind](hidden, num_outputs(kind, num_labels))
+def head_for(kind: Kind, num_labels: int, hidden: int, layers: Sequence[str] = ()) -> Head:
+    """An unfilled head of this kind, behind the layers of a prediction head where these are named."""
+    return HEADS[kind](hidden, num_outputs(kind, num_labels), layers)
