@@ -18,8 +18,8 @@ FILES = [PACKAGE / "__init__.py", *sorted(PACKAGE.rglob("?*/*.py")), *sorted(PAC
 # Each may import those to its left, and itself, and nothing to its right.
 ORDER = (
     "errors schema atomic memory fair_lock entry packing noise methods architectures attention routing sites frozen "
-    "layers prefix_cache encoder backbones attach tasks header layout adapter storage store live prefix predict train "
-    "interchange launch serve paper bench screen demo cli"
+    "layers prefix_cache encoder backbones attach pretrained tasks header layout adapter storage store live prefix "
+    "predict train sklearn interchange launch serve paper bench screen demo cli"
 ).split()
 
 # The one place each of these is imported in.

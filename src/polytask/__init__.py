@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from polytask.methods import FullFineTuning as FullFineTuning, TopLayers as TopLayers
     from polytask.methods import Houlsby as Houlsby, LayerNormOnly as LayerNormOnly
     from polytask.methods import Pfeiffer as Pfeiffer, Parallel as Parallel, LoRA as LoRA, IA3 as IA3, BitFit as BitFit
+    from polytask.pretrained import load_attached as load_attached, save_attached as save_attached
     from polytask.predict import MultiTask as MultiTask, Prediction as Prediction
     from polytask.store import Store as Store
     from polytask.tasks.files import read_task as read_task
@@ -67,6 +68,8 @@ _MODULE_OF = {
     "LayerNormOnly": "polytask.methods",
     "Method": "polytask.methods",
     "TopLayers": "polytask.methods",
+    "load_attached": "polytask.pretrained",
+    "save_attached": "polytask.pretrained",
     "MultiTask": "polytask.predict",
     "Prediction": "polytask.predict",
     "Store": "polytask.store",
