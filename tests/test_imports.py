@@ -23,7 +23,15 @@ ORDER = (
 ).split()
 
 # The one place each of these is imported in.
-ONLY_IN = {"ray": "launch", "fastapi": "serve", "uvicorn": "serve", "matplotlib": "paper", "typer": "cli"}
+ONLY_IN = {
+    "onnxruntime": "interchange",
+    "ray": "launch",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "matplotlib": "paper",
+    "typer": "cli",
+    "onnx": "interchange",
+}
 
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "numpy", "pandas", "datasets", "pyarrow")
 

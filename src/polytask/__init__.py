@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from polytask.backbones import Backbone as Backbone, load_backbone as load_backbone
     from polytask.interchange.exporting import export_adapter as export_adapter
     from polytask.interchange.importing import import_adapter as import_adapter
+    from polytask.interchange.onnx import export_onnx as export_onnx
     from polytask.methods import METHODS as METHODS, Method as Method
     from polytask.methods import FullFineTuning as FullFineTuning, TopLayers as TopLayers
     from polytask.methods import Houlsby as Houlsby, LayerNormOnly as LayerNormOnly
@@ -56,6 +57,7 @@ _MODULE_OF = {
     "Backbone": "polytask.backbones",
     "load_backbone": "polytask.backbones",
     "export_adapter": "polytask.interchange.exporting",
+    "export_onnx": "polytask.interchange.onnx",
     "import_adapter": "polytask.interchange.importing",
     "METHODS": "polytask.methods",
     "FullFineTuning": "polytask.methods",

@@ -21,6 +21,8 @@ from polytask.cli.import_ import import_
 from polytask.cli.keeping import alias, gc, verify
 from polytask.cli.options import Verbs, app, examples
 from polytask.cli.paper import app as paper
+from polytask.cli.pull import pull
+from polytask.cli.push import push
 from polytask.cli.showing import demo, inspect, remove, tasks
 from polytask.cli.sweeping import sweep
 from polytask.cli.telling import show
@@ -43,6 +45,8 @@ __all__ = [
     "main",
     "paper",
     "predict",
+    "pull",
+    "push",
     "remove",
     "show",
     "sweep",

@@ -82,7 +82,7 @@ def merged_model(backbone: Backbone, adapter: Adapter) -> nn.Module:
             )
         if type(delta) not in _MERGES:
             raise AdapterError(f"{adapter.method.name!r} cannot be merged into the backbone's weights")
-    model = _copied(backbone.model).float()
+    model = copied(backbone.model).float()
     own = dict(model.named_parameters())
     for name, values in live.copies.items():
         own[name].copy_(values)
@@ -95,7 +95,7 @@ def merged_model(backbone: Backbone, adapter: Adapter) -> nn.Module:
     return model
 
 
-def _copied(model: nn.Module) -> nn.Module:
+def copied(model: nn.Module) -> nn.Module:
     """Another model of the same class with the same weights, without hooks and fast ways."""
     config: Any = copy.deepcopy(model.config)
     config._attn_implementation = "eager"
