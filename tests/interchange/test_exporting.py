@@ -7,6 +7,7 @@ That peft and adapters themselves read these files is proven in their own enviro
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,15 @@ def test_the_command_line_exports(tmp_path: Path) -> None:
     assert "adapter_config.json" in succeeded("export", "task", tmp_path / "peft", "--to", "peft", *given)
     assert "it is there already" in refused("export", "task", tmp_path / "peft", "--to", "peft", *given)
     assert "no format called 'gguf'" in refused("export", "task", tmp_path / "x", "--to", "gguf", *given)
+
+
+def test_the_python_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parent.parent.parent / "docs" / "ecosystem.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    place = str(RECORDED / "backbones" / "bert")
+    names: dict[str, Any] = {"texts": TEXTS * 4, "labels": ["good", "bad", "bad", "good", "bad"] * 4, "backbone": place}
+    for which in ("estimators", "trainer"):
+        (code,) = re.findall(rf"```python\n(# {which}\n.*?)```", text, re.DOTALL)
+        exec(code, names)
+    assert set(names["search"].predict(TEXTS)) <= {"good", "bad"}
+    assert (tmp_path / "trained" / "attached.safetensors").is_file()

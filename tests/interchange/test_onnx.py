@@ -19,7 +19,8 @@ from polytask.live import LiveAdapter, encode_batch
 from polytask.methods import IA3, BitFit, FullFineTuning, Houlsby, LayerNormOnly, LoRA, Method, Parallel, Pfeiffer
 from polytask.tasks.batches import collate, encode
 from polytask.tasks.task import Rows
-from tests.interchange.cases import TEXTS, answered, backbone_of, random_adapter
+from tests.interchange.cases import RECORDED, TEXTS, answered, backbone_of, random_adapter
+from tests.test_cli import refused, succeeded, table
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -163,3 +164,17 @@ def test_the_ten_lines_of_the_documentation_run(tmp_path: Path, monkeypatch: pyt
     np.testing.assert_allclose(names["scores"], answered(backbone, adapter, tmp_path), atol=1e-4)
     assert names["labels"] == ["label 0", "label 1"]
     assert len([line for line in code.splitlines() if line and not line.startswith("#")]) <= 12
+
+
+def test_the_command_line_exports_and_says_what_int8_costs(tmp_path: Path) -> None:
+    backbone = backbone_of("bert", "mean")
+    store = pt.Store(tmp_path / "store")
+    store.put(random_adapter(backbone, LoRA(2)))
+    rows = table(tmp_path / "rows.csv", [(text, f"label {n % 2}") for n, text in enumerate(TEXTS)])
+    place = RECORDED / "backbones" / "bert"
+    given = ("--to", "onnx", "--store", tmp_path / "store", "--backbone", place)
+    out = tmp_path / "out.onnx"
+    said = json.loads(succeeded("export", "task", out, *given, "--int8", "--test", rows, "--json"))
+    assert set(said["scores"]) == {"fp32", "int8"}
+    assert "int8 costs accuracy" in refused("export", "task", out, *given, "--int8")
+    assert "are about --to onnx" in refused("export", "task", tmp_path / "x", "--to", "peft", "--int8")
