@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from polytask.adapter import Adapter as Adapter
     from polytask.attach import attach as attach, detach as detach
     from polytask.backbones import Backbone as Backbone, load_backbone as load_backbone
+    from polytask.interchange.hub import pull as pull, push as push
     from polytask.interchange.exporting import export_adapter as export_adapter
     from polytask.interchange.importing import import_adapter as import_adapter
     from polytask.interchange.onnx import export_onnx as export_onnx
@@ -59,6 +60,8 @@ _MODULE_OF = {
     "export_adapter": "polytask.interchange.exporting",
     "export_onnx": "polytask.interchange.onnx",
     "import_adapter": "polytask.interchange.importing",
+    "pull": "polytask.interchange.hub",
+    "push": "polytask.interchange.hub",
     "METHODS": "polytask.methods",
     "FullFineTuning": "polytask.methods",
     "BitFit": "polytask.methods",

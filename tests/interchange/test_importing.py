@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import polytask as pt
 from polytask.adapter import Adapter
@@ -178,3 +179,51 @@ def test_a_stranger_s_file_can_cause_nothing_but_one_clear_error(tmp_path: Path)
         (folder / "adapter_config.json").write_bytes(content)
         with pytest.raises(PolytaskError):
             imported("peft/lora-bert", folder)
+
+
+def test_a_pooler_that_was_never_saved_is_said(tmp_path: Path) -> None:
+    place = Path(shutil.copytree(RECORDED / "backbones" / "bert", tmp_path / "bert"))
+    tensors = {k: v for k, v in load_file(place / "model.safetensors").items() if not k.startswith("pooler.")}
+    save_file(tensors, place / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BackboneError, match="it was random when the head was trained"):
+        pt.import_adapter(RECORDED / "peft/lora-bert", "mood", backbone=place)
+    assert pt.import_adapter(RECORDED / "peft/lora-pooler-saved", "mood", backbone=place).header.pooling == "cls"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("peft/lora-bert", {"lora_alpha": "many"}),
+        ("peft/lora-bert", {"lora_alpha": 0}),
+        ("peft/lora-bert", {"alpha_pattern": 3}),
+        ("peft/lora-bert", {"alpha_pattern": {"(": 3}}),
+        ("peft/lora-bert", {"lora_dropout": 2.0}),
+        ("adapters/houlsby-bert", {"config": {"non_linearity": "gelu"}}),
+        ("adapters/houlsby-bert", {"config": {"mh_adapter": True, "output_adapter": True, "non_linearity": None}}),
+        ("adapters/houlsby-bert", {"config": 7}),
+        ("adapters/lora-bert", {"config": {"architecture": "lora"}}),
+        ("adapters/lora-bert", {"name": 3}),
+    ],
+)
+def test_settings_that_make_no_sense_are_one_clear_error(
+    name: str, settings: dict[str, object], tmp_path: Path
+) -> None:
+    with pytest.raises(PolytaskError):
+        imported(name, changed(copied(name, tmp_path), **settings))
+
+
+def test_tensors_of_other_shapes_are_one_clear_error(tmp_path: Path) -> None:
+    folder = copied("peft/lora-bert", tmp_path)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    for name in list(tensors)[:3]:
+        for odd in (torch.zeros(3), torch.zeros(0, 4), torch.zeros(2, 2, 2), torch.full_like(tensors[name], torch.nan)):
+            save_file({**tensors, name: odd}, folder / "adapter_model.safetensors")
+            with pytest.raises(PolytaskError):
+                imported("peft/lora-bert", folder)
+
+
+def test_lora_of_older_versions_is_scaled_as_it_was_trained(tmp_path: Path) -> None:
+    folder = changed(copied("adapters/lora-bert", tmp_path), version="adapters.1.0.1")
+    method = imported("adapters/lora-bert", folder).method
+    assert isinstance(method, LoRA)
+    assert method.alpha == method.rank == 4

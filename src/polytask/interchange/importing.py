@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 from polytask.adapter import Adapter
 from polytask.architectures import Pooling
 from polytask.backbones import Backbone, config_named, load_backbone
-from polytask.errors import AdapterError, BackboneError, UnknownName, WrongBackbone
+from polytask.errors import AdapterError, BackboneError, PolytaskError, UnknownName, WrongBackbone
 from polytask.header import plain_name
 from polytask.interchange import adapterhub, peft
 from polytask.interchange.files import Files, files_at
-from polytask.interchange.foreign import Base, ForeignHead
+from polytask.interchange.foreign import Base, Foreign, ForeignHead
 from polytask.tasks.metrics import default_metric
 from polytask.tasks.task import KINDS, Kind
 
@@ -58,7 +59,7 @@ def import_adapter(
     files = files_at(source)
     format_ = _format_of(files)
     base = Base(_config_of(backbone, format_.backbone_named(files)))
-    foreign, weights = format_.read(files, base)
+    foreign, weights = _read(format_, files, base)
     frozen = _loaded(backbone, format_.backbone_named(files), foreign.head.pooling, device, dtype)
     named, of_kind = _labels(foreign.head, base.config, labels), _kind(foreign.head, base.config, kind)
     return Adapter.create(
@@ -93,6 +94,17 @@ def _format_of(files: Files) -> Any:
     )
 
 
+def _read(format_: Any, files: Files, base: Base) -> tuple[Foreign, str]:
+    """What the files hold; whatever a stranger wrote into them is one clear error."""
+    try:
+        found: tuple[Foreign, str] = format_.read(files, base)
+    except PolytaskError:
+        raise
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError, ArithmeticError, re.error) as error:
+        raise AdapterError(f"{files.folder} holds settings or tensors that do not fit together: {error}") from error
+    return found
+
+
 def _config_of(backbone: Backbone | str | Path | None, named: str | None) -> Any:
     if isinstance(backbone, Backbone):
         return backbone.config
@@ -116,7 +128,16 @@ def _loaded(
                 f"{backbone.pooling!r}: load_backbone({backbone.name!r}, pooling={pooling!r})"
             )
         return backbone
-    return load_backbone(_name(backbone, named), pooling=pooling, device=device, dtype=dtype)
+    name = _name(backbone, named)
+    try:
+        return load_backbone(name, pooling=pooling, device=device, dtype=dtype)
+    except BackboneError as error:
+        if "no pretrained pooler" not in str(error):
+            raise
+        raise BackboneError(
+            f"the head reads the pooler, and {name} has none: it was random when the head was trained, and is not "
+            "among the files. Only what was saved can be imported (in peft with modules_to_save=['classifier', 'pooler'])"
+        ) from None
 
 
 def _kind(head: ForeignHead, config: Any, given: Kind | None) -> Kind:
