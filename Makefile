@@ -48,7 +48,7 @@ clean:
 
 .venv/dev.stamp: .venv/torch.stamp pyproject.toml
 	@echo "· polytask and what its tests need"
-	@$(BIN)/pip install -qq --constraint constraints.txt --editable '.[demo,paper,log,ray,dev]'
+	@$(BIN)/pip install -qq --constraint constraints.txt --editable '.[demo,paper,log,ray,onnx,hub,dev]'
 	@touch $@ .venv/demo.stamp
 
 bench: .venv/demo.stamp

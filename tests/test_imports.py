@@ -18,12 +18,20 @@ FILES = [PACKAGE / "__init__.py", *sorted(PACKAGE.rglob("?*/*.py")), *sorted(PAC
 # Each may import those to its left, and itself, and nothing to its right.
 ORDER = (
     "errors schema atomic memory fair_lock entry packing noise methods architectures attention routing sites frozen "
-    "layers passage prefix_cache encoder backbones convert attach tasks header layout adapter storage store live "
-    "prefix predict train launch serve paper bench screen demo cli"
+    "layers passage prefix_cache encoder backbones convert attach pretrained tasks header layout adapter storage store "
+    "live prefix predict train sklearn interchange launch serve paper bench screen demo cli"
 ).split()
 
 # The one place each of these is imported in.
-ONLY_IN = {"ray": "launch", "fastapi": "serve", "uvicorn": "serve", "matplotlib": "paper", "typer": "cli"}
+ONLY_IN = {
+    "onnxruntime": "interchange",
+    "ray": "launch",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "matplotlib": "paper",
+    "typer": "cli",
+    "onnx": "interchange",
+}
 
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "numpy", "pandas", "datasets", "pyarrow")
 

@@ -27,10 +27,15 @@ if TYPE_CHECKING:
     from polytask.attach import attach as attach, detach as detach
     from polytask.backbones import Backbone as Backbone, load_backbone as load_backbone
     from polytask.convert import convert as convert
+    from polytask.interchange.hub import pull as pull, push as push
+    from polytask.interchange.exporting import export_adapter as export_adapter
+    from polytask.interchange.importing import import_adapter as import_adapter
+    from polytask.interchange.onnx import export_onnx as export_onnx
     from polytask.methods import METHODS as METHODS, Method as Method
     from polytask.methods import FullFineTuning as FullFineTuning, TopLayers as TopLayers
     from polytask.methods import Houlsby as Houlsby, LayerNormOnly as LayerNormOnly
     from polytask.methods import Pfeiffer as Pfeiffer, Parallel as Parallel, LoRA as LoRA, IA3 as IA3, BitFit as BitFit
+    from polytask.pretrained import load_attached as load_attached, save_attached as save_attached
     from polytask.predict import MultiTask as MultiTask, Prediction as Prediction
     from polytask.store import Store as Store
     from polytask.tasks.files import read_task as read_task
@@ -54,6 +59,11 @@ _MODULE_OF = {
     "Backbone": "polytask.backbones",
     "load_backbone": "polytask.backbones",
     "convert": "polytask.convert",
+    "export_adapter": "polytask.interchange.exporting",
+    "export_onnx": "polytask.interchange.onnx",
+    "import_adapter": "polytask.interchange.importing",
+    "pull": "polytask.interchange.hub",
+    "push": "polytask.interchange.hub",
     "METHODS": "polytask.methods",
     "FullFineTuning": "polytask.methods",
     "BitFit": "polytask.methods",
@@ -65,6 +75,8 @@ _MODULE_OF = {
     "LayerNormOnly": "polytask.methods",
     "Method": "polytask.methods",
     "TopLayers": "polytask.methods",
+    "load_attached": "polytask.pretrained",
+    "save_attached": "polytask.pretrained",
     "MultiTask": "polytask.predict",
     "Prediction": "polytask.predict",
     "Store": "polytask.store",

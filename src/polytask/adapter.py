@@ -99,6 +99,7 @@ class Adapter:
         versions: Mapping[str, str] | None = None,
         inputs: Inputs | None = None,
         prediction_head: Sequence[HeadLayer] = (),
+        source: Mapping[str, str] | None = None,
     ) -> Adapter:
         """An adapter of what training left, its tensors copied.
 
@@ -109,6 +110,7 @@ class Adapter:
             versions: of the packages that mattered.
             inputs: what a row of the task is; not said unless given.
             prediction_head: the layers below the head's last.
+            source: the file of another library that this was read from: ``format``, ``name``, ``revision``, ``sha256``.
 
         Raises:
             AdapterError: they do not make a sound adapter, such as one whose training diverged.
@@ -117,9 +119,9 @@ class Adapter:
         own = {"task": task, "head": head, "method": described(method), "metric": metric, "score": score}
         free = {"recipe": dict(recipe), "result": dict(result or {}), "versions": dict(versions or {})}
         copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-        added: dict[str, Any] = {} if inputs is None else {"inputs": inputs}
-        if prediction_head:
-            added["prediction_head"] = [layer.to_json() for layer in prediction_head]
+        layers = [layer.to_json() for layer in prediction_head]
+        given = {"inputs": inputs, "prediction_head": layers, "source": source and dict(source)}
+        added = {name: value for name, value in given.items() if value}
         return cls._signed({"format": 2 if added else 1, **own, **added, **free, **_identity(backbone)}, copies)
 
     @classmethod
@@ -144,6 +146,10 @@ class Adapter:
             return cls(header, safetensors.load(data))
         except SafetensorError as error:
             raise AdapterError(f"not a sound safetensors file: {error}") from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its file: what is unpickled passes the same checks as what is loaded."""
+        return Adapter.from_bytes, (self.to_bytes(),)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, whole or not at all."""

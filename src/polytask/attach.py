@@ -59,6 +59,7 @@ class Attached:
         self.lock = lock or FairLock()
         self.sites = {found.place.name: Site(*found) for found in locate(model, architecture)}
         self.names: set[str] = set()
+        self.methods: dict[str, Method] = {}
         self.default: str | None = None
         self.mode: Mode = "auto"
         with self.lock:
@@ -121,6 +122,7 @@ class Attached:
         if name not in self.names:
             raise UnknownName("attached adapter", name, sorted(self.names))
         self.names.discard(name)
+        self.methods.pop(name, None)
         self.default = None if self.default == name else self.default
         for site in self.sites.values():
             site.deltas.pop(name, None)
@@ -273,15 +275,26 @@ def attach(model: nn.Module, method: Method, *, name: str = "default", seed: int
         model.add_module(SUBMODULE, nn.ModuleDict())
         _ATTACHED[model] = attached
     model.get_submodule(SUBMODULE).add_module(name, tree_of(deltas))
-    attached.default = name
+    attached.default, attached.methods[name] = name, method
+    return attached
+
+
+def attached_to(model: nn.Module) -> Attached:
+    """What is attached to a model.
+
+    Raises:
+        BackboneError: nothing is.
+    """
+    attached = _ATTACHED.get(model)
+    if attached is None:
+        raise BackboneError("nothing is attached to this model")
     return attached
 
 
 def detach(model: nn.Module) -> None:
     """Undo ``attach``: deltas and hooks are gone and every parameter trains again, as in a model just loaded."""
-    attached = _ATTACHED.pop(model, None)
-    if attached is None:
-        raise BackboneError("nothing is attached to this model")
+    attached = attached_to(model)
+    del _ATTACHED[model]
     for name in list(attached.names):
         attached.remove(name)
     delattr(model, SUBMODULE)

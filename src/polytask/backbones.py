@@ -203,6 +203,15 @@ def _move(model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
         parameter.data = parameter.data.to(dtype)
 
 
+def config_named(name: str | Path) -> PreTrainedConfig:
+    """The configuration of a backbone by the name that ``load_backbone`` takes; no weights are read.
+
+    Raises:
+        BackboneError: there is no such model.
+    """
+    return _config(resolve(str(name)))
+
+
 def empty_model(config: str | Path | Mapping[str, Any]) -> tuple[nn.Module, Architecture]:
     """A model without weights (on the meta device), from a folder, a ``config.json`` or its content.
 

@@ -21,9 +21,10 @@ The fields, all of them always there::
 
 Fields that may be there; where one is, ``format`` is 2, and where it is not, all is as in format 1::
 
-    inputs     what the task takes: "single", "pair" or "question+context"
+    inputs           what the task takes: "single", "pair" or "question+context"
     prediction_head  the layers below the head's last, its tensors named "head.<n>.…":
-               [{"layer": "dense", "bias": true}, {"layer": "gelu"}, {"layer": "norm", "bias": false, "eps": 1e-5}]
+                     [{"layer": "dense", "bias": true}, {"layer": "gelu"}, {"layer": "norm", "bias": false, …}]
+    source           {"format", "name", "revision", "sha256"}: the file of another library that this was read from
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ _HEADER: Mapping[str, tuple[type, ...]] = {
     "created": (str,),
     "digest": (str,),
 }
-_OPTIONAL: Mapping[str, tuple[type, ...]] = {"inputs": (str,), "prediction_head": (list,)}
+_OPTIONAL: Mapping[str, tuple[type, ...]] = {"inputs": (str,), "prediction_head": (list,), "source": (dict,)}
+_SOURCE: Mapping[str, tuple[type, ...]] = {"format": (str,), "name": (str,), "revision": (str,), "sha256": (str,)}
 """The fields of ``Header`` that were added: left out at their default, so files of format 1 keep their digests."""
 Inputs = Literal["single", "pair", "question+context"]
 _HEAD: Mapping[str, tuple[type, ...]] = {"kind": (str,), "labels": (list,)}
@@ -133,6 +135,7 @@ class Header:
     digest: str
     inputs: Inputs | None = field(default=None, metadata=ADDED)
     prediction_head: tuple[Mapping[str, Any], ...] = field(default=(), metadata=ADDED)
+    source: Mapping[str, str] | None = field(default=None, metadata=ADDED)
 
     @property
     def prediction_layers(self) -> tuple[HeadLayer, ...]:
@@ -179,6 +182,7 @@ class Header:
         backbone = _backbone(of["backbone"])
         head = _head(of["head"])
         _check_inputs(of.get("inputs"), head.kind)
+        _check_source(of.get("source"))
         made: dict[str, Any] = {name: value for name, value in of.items() if name != "format"}
         made |= {"head": head, "backbone": backbone, "score": float(of["score"])}
         made |= {"prediction_head": _prediction_head(of.get("prediction_head"), head.kind)}
@@ -311,12 +315,19 @@ def _head(given: object) -> HeadHeader:
     return HeadHeader(cast(Kind, kind), labels)
 
 
-def _prediction_head(given: list[Any] | None, kind: Kind) -> tuple[Mapping[str, Any], ...]:
-    if given is None:
-        return ()
+def prediction_layers_of(given: list[Any], kind: Kind) -> tuple[HeadLayer, ...]:
+    """The layers of a prediction head by their JSON, as in a header.
+
+    Raises:
+        AdapterError: one is not known, there are none or too many, or the head reads tokens.
+    """
     if not 1 <= len(given) <= MAX_HEAD_LAYERS or kind == "span":
         raise AdapterError(f"'prediction_head' has {len(given)} layers on a {kind} head; at most {MAX_HEAD_LAYERS}")
-    return tuple(_head_layer(layer).to_json() for layer in given)
+    return tuple(_head_layer(layer) for layer in given)
+
+
+def _prediction_head(given: list[Any] | None, kind: Kind) -> tuple[Mapping[str, Any], ...]:
+    return () if given is None else tuple(layer.to_json() for layer in prediction_layers_of(given, kind))
 
 
 def _head_layer(given: Any) -> HeadLayer:
@@ -333,6 +344,15 @@ def _check_inputs(inputs: str | None, kind: Kind) -> None:
     right = ("question+context",) if kind == "span" else ("single", "pair")
     if inputs not in right:
         raise AdapterError(f"inputs is {inputs!r}; of a {kind} task it can be {' or '.join(map(repr, right))}")
+
+
+def _check_source(source: object) -> None:
+    if source is None:
+        return
+    of = _closed("'source'", source, _SOURCE)
+    _check_filled("'source'", of, ("format", "name"))
+    if not _DIGEST.fullmatch(of["sha256"]):
+        raise AdapterError(f"'sha256' of 'source' is {of['sha256']!r}; it is 64 hexadecimal digits")
 
 
 def _backbone(given: object) -> BackboneHeader:

@@ -3,7 +3,8 @@
 Unusual here: no shape is written down. A delta is built for each site as in training, but where nothing has memory,
 and the shapes of its parameters are what the file must hold. So a new method needs no row here.
 
-Names: ``layer.<i>.<site>.<parameter>``, ``embed_norm.<parameter>``, ``head.<parameter>``, and for methods that
+Names: ``layer.<i>.<site>.<parameter>``, ``embed_norm.<parameter>``, ``head.<parameter>``, ``head.<n>.<parameter>`` for
+layers of a prediction head, and for methods that
 replace parameters ``backbone.<the parameter's own name>``.
 """
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from polytask.adapter import Adapter
-from polytask.architectures import locate
+from polytask.architectures import HeadLayer, locate
 from polytask.attach import check_trains, deltas_for, lowest_entry, replaced_parameters, tree_of
 from polytask.backbones import Backbone
 from polytask.errors import AdapterError
@@ -32,11 +32,18 @@ class LiveAdapter:
     """
 
     def __init__(
-        self, backbone: Backbone, method: Method, kind: Kind, labels: Sequence[str], key: tuple[object, ...] | None
+        self,
+        backbone: Backbone,
+        method: Method,
+        kind: Kind,
+        labels: Sequence[str],
+        key: tuple[object, ...] | None,
+        prediction_head: Sequence[HeadLayer] | None = None,
     ) -> None:
         self.method, self.kind, self.labels = method, kind, tuple(labels)
         self.takes: Inputs | None = None
-        self.head = head_for(kind, len(labels), backbone.hidden, backbone.head_layers).to(backbone.device)
+        layers = backbone.head_layers if prediction_head is None else prediction_head
+        self.head = head_for(kind, len(labels), backbone.hidden, layers).to(backbone.device)
         with backbone.lock:  # while a replacement answers, the model has its parameters
             self.deltas = deltas_for(backbone.model, backbone.row, method, key=key) if _has_deltas(method) else {}
             self.copies: dict[str, nn.Parameter] = {}
@@ -61,7 +68,8 @@ class LiveAdapter:
         """
         adapter.fits(backbone)
         header = adapter.header
-        live = cls(backbone, adapter.method, header.head.kind, header.head.labels, key=None)
+        own = (header.head.kind, header.head.labels)
+        live = cls(backbone, adapter.method, *own, key=None, prediction_head=header.prediction_layers)
         live.takes = header.takes
         live.load(adapter.tensors)
         return live.frozen(backbone.dtype)

@@ -17,11 +17,14 @@ from polytask.cli.answering import evaluate, predict
 from polytask.cli.bench import bench
 from polytask.cli.comparing import compare
 from polytask.cli.convert import convert
+from polytask.cli.export import export
+from polytask.cli.import_ import import_
 from polytask.cli.inspect import inspect
 from polytask.cli.keeping import alias, gc, verify
 from polytask.cli.options import Verbs, app, examples
 from polytask.cli.paper import app as paper
-from polytask.cli.showing import demo, remove, tasks
+from polytask.cli.pull import pull
+from polytask.cli.push import push
 from polytask.cli.sweeping import sweep
 from polytask.cli.telling import show
 from polytask.cli.training import train
@@ -37,11 +40,15 @@ __all__ = [
     "demo",
     "evaluate",
     "exhibits",
+    "export",
     "gc",
+    "import_",
     "inspect",
     "main",
     "paper",
     "predict",
+    "pull",
+    "push",
     "remove",
     "show",
     "sweep",

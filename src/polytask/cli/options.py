@@ -23,7 +23,8 @@ OURS, THEIRS, INTERRUPTED = 1, 2, 130
 ORDER = (
     *("train", "sweep", "eval", "predict", "compare"),
     *("tasks", "show", "alias", "remove", "verify", "gc"),
-    *("convert", "inspect", "bench", "paper", "demo"),
+    *("import", "export", "push", "pull", "convert"),
+    *("inspect", "bench", "paper", "demo"),
 )
 GIVEN = "polytask.given"
 

@@ -155,8 +155,8 @@ class Houlsby(BottleneckMethod):
     """Parameter-Efficient Transfer Learning for NLP, arXiv:1902.00751.
 
     Two serial bottlenecks a layer and every LayerNorm. For BERT-base and size 64: 2,417,664 parameters.
-    ``activation``: ``gelu`` is the exact one, ``gelu_tanh`` the approximation in the paper's code. ``norms``: whether
-    the norms train, as in the paper.
+    ``activation``: ``gelu`` is the exact one, ``gelu_tanh`` the approximation in the paper's code.
+    ``norms=False`` leaves the LayerNorms frozen, as adapter-hub's ``double_seq_bn`` does.
     """
 
     name: ClassVar = "houlsby"
@@ -164,8 +164,13 @@ class Houlsby(BottleneckMethod):
 
     norms: bool = field(default=True, metadata=ADDED)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.norms, bool):
+            raise RecipeError(f"norms={self.norms!r}: give True or False")
+
     def acts_at(self, place: Place, num_layers: int) -> bool:
-        """On both branches, and on norms unless they stay frozen."""
+        """On residual branches and, unless they are left frozen, on norms."""
         return (self.norms or place.site not in NORMS) and super().acts_at(place, num_layers)
 
     def delta(self, place: Place) -> Delta:

@@ -19,7 +19,10 @@ from polytask.tasks.task import Answer, Kind, Target, num_outputs
 
 
 class Head(nn.Module, ABC):
-    """A linear layer on the pooled text or on its tokens, kept in fp32, with the loss and the answers of its kind."""
+    """A linear layer on the pooled text or on its tokens, kept in fp32, with the loss and the answers of its kind.
+
+    ``layers`` name what the pooled text goes through before (``prediction_head``): submodules ``0``, ``1``, ….
+    """
 
     kind: ClassVar[Kind]
     reads_tokens: ClassVar[bool] = False

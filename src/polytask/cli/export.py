@@ -1,0 +1,87 @@
+"""``polytask export``: an adapter of the store as files of another library, or as ONNX."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from polytask import screen
+from polytask.cli import options
+from polytask.cli.options import app, emit, examples, working
+from polytask.cli.reading import columns_of
+from polytask.errors import PolytaskError
+
+if TYPE_CHECKING:
+    from polytask.interchange.exporting import Format
+    from polytask.interchange.onnx import OnnxExport
+    from polytask.store import Entry
+    from polytask.tasks.task import Rows
+
+
+@app.command(
+    epilog=examples(
+        "polytask export sentiment@2 sentiment-peft --to peft",
+        "polytask export sentiment sentiment-merged --to merged",
+        "polytask export sentiment sentiment.onnx --to onnx --int8 --test test.csv",
+        "polytask export sentiment many.onnx --to onnx --also spam --also topic",
+    )
+)
+def export(
+    task: Annotated[str, typer.Argument(help="The adapter: sentiment, sentiment@2, sentiment@best.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="The folder to make; for onnx the file, ….onnx.")],
+    to: Annotated[str, typer.Option(help="peft, adapterhub, merged (a plain checkpoint of transformers) or onnx.")],
+    also: Annotated[
+        list[str] | None, typer.Option(metavar="TASK", help="For onnx: another adapter in the same graph.")
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="For onnx: products in 8 bits; needs --test.")] = False,
+    test: Annotated[
+        str | None, typer.Option(metavar="FILE", help="For onnx: rows with labels, to say what int8 costs.")
+    ] = None,
+    store: options.StoreFolder = "adapters",
+    backbone: options.OfBackbone = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Export an adapter to another library's files, with a README whose Python answers with them, or to ONNX."""
+    from polytask.interchange.exporting import export_adapter
+    from polytask.interchange.onnx import export_onnx
+    from polytask.store import Store
+
+    adapters = Store(store)
+    if to != "onnx" and (also or int8 or test):
+        raise PolytaskError("--also, --int8 and --test are about --to onnx")
+    if to == "onnx":
+        rows = None if test is None else rows_of(adapters.entry(task), test)
+        given = [adapters.get(name) for name in (task, *(also or ()))]
+        with working(f"exporting {task}"):
+            told(export_onnx(given, target, backbone=backbone, int8=int8, rows=rows), task, as_json=as_json)
+        return
+    with working(f"exporting {task}"):
+        folder = export_adapter(adapters.get(task), target, cast("Format", to), backbone=backbone)
+    files = sorted(file.name for file in folder.iterdir())
+    if as_json:
+        emit({"folder": str(folder), "to": to, "files": files})
+    else:
+        screen.terminal().print(f"{task} is in {folder}: {', '.join(files)}. Its README.md says how to run it")
+
+
+def rows_of(entry: Entry, file: str) -> Rows:
+    """The labelled rows of a file, by the columns that the adapter was trained on."""
+    from polytask.tasks.files import rows_for, table_of
+
+    head = entry.header.head
+    table = table_of(file, head.kind)
+    columns = columns_of([entry], table, text=None, text_pair=None, label=None)
+    return rows_for(head.labels, head.kind, table, **columns, drop_empty=False)
+
+
+def told(done: OnnxExport, task: str, *, as_json: bool) -> None:
+    """Say what was written and what int8 cost."""
+    if as_json:
+        own = {"file": str(done.path), "tokenizer": str(done.tokenizer), "bytes": done.size_bytes}
+        emit({**own, "metric": done.metric, "scores": done.scores})
+        return
+    size = screen.bytes_in_words(done.size_bytes)
+    screen.terminal().print(f"{task} is in {done.path} ({size}), its tokenizer in {done.tokenizer}")
+    for name, value in (done.scores or {}).items():
+        screen.terminal().print(f"{done.metric} with {name}: {value:.4f}")

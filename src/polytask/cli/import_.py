@@ -1,0 +1,66 @@
+"""``polytask import``: an adapter of peft or adapter-hub into the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from polytask import screen
+from polytask.cli import options
+from polytask.cli.options import app, emit, examples, working
+
+if TYPE_CHECKING:
+    from polytask.tasks.task import Kind
+
+
+@app.command(
+    name="import",
+    epilog=examples(
+        "polytask import my-peft-adapter --task sentiment --labels negative,positive",
+        "polytask import OWNER/NAME@main --task spam --backbone bert-base-uncased",
+    ),
+)
+def import_(
+    source: Annotated[str, typer.Argument(help="A folder of peft or adapter-hub, or OWNER/NAME on the hub.")],
+    task: Annotated[str, typer.Option(help="What the task is called here.")],
+    labels: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Names of the labels, in the order of the head's outputs.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="classification, multilabel or regression.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens of a text; as many as the backbone takes unless given.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="What it was trained on: a hub id or a folder; what the files name unless given.")
+    ] = None,
+    store: options.StoreFolder = "adapters",
+    as_json: options.AsJson = False,
+) -> None:
+    """Import an adapter that peft or adapter-hub's adapters saved; it then answers like any other."""
+    from polytask.interchange.importing import import_adapter
+    from polytask.store import Store
+
+    names = None if labels is None else [label.strip() for label in labels.split(",")]
+    with working(f"importing {source}"):
+        adapter = import_adapter(
+            source,
+            task,
+            backbone=backbone,
+            labels=names,
+            kind=cast("Kind | None", kind),
+            max_length=max_length,
+            device="cpu",
+            dtype="float32",
+        )
+        entry = Store(store).put(adapter)
+    header = entry.header
+    if as_json:
+        own = {"task": entry.task, "version": entry.version, "path": entry.path}
+        emit({**own, "method": header.to_object()["method"], "labels": list(entry.labels), "pooling": header.pooling})
+        return
+    labelled = f" over {', '.join(entry.labels)}" if entry.labels else ""
+    screen.terminal().print(
+        f"{entry} is in {store}: {header.method.name}, {header.head.kind}{labelled}, on {header.backbone.name}"
+    )
+    screen.hint(screen.terminal(), f"polytask eval your.csv --task {entry.task}    it has no score yet")

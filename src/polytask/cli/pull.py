@@ -1,0 +1,30 @@
+"""``polytask pull``: an adapter from the Hugging Face hub."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from polytask import screen
+from polytask.cli import options
+from polytask.cli.options import app, emit, examples, working
+
+
+@app.command(epilog=examples("polytask pull OWNER/sentiment", "polytask pull OWNER/sentiment@v2 --task mood"))
+def pull(
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME[@REVISION]", help="Where it was pushed to.")],
+    task: Annotated[str | None, typer.Option(help="What it is called here; as in its file unless given.")] = None,
+    store: options.StoreFolder = "adapters",
+    as_json: options.AsJson = False,
+) -> None:
+    """Fetch an adapter from the Hugging Face hub into the store; it is checked like any other file."""
+    from polytask.interchange.hub import pull as pull_
+    from polytask.store import Store
+
+    with working(f"pulling {repository}"):
+        entry = pull_(Store(store), repository, task=task)
+    if as_json:
+        emit({"task": entry.task, "version": entry.version, "path": entry.path, "digest": entry.digest})
+        return
+    screen.terminal().print(f"{entry} is in {store}: {entry.method.name}, on {entry.header.backbone.name}")

@@ -1,0 +1,1 @@
+"""Adapters in the files of other libraries: what they save is imported, what we train is exported."""

@@ -1,0 +1,205 @@
+"""Adapters as files of adapter-hub's ``adapters``: bottlenecks without LayerNorms, and LoRA.
+
+Its heads read the first token or BERT's pooler. An adapter that pools by the mean is exported without a head of theirs;
+it stands in files beside.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from polytask.adapter import Adapter
+from polytask.architectures import architecture_of
+from polytask.errors import AdapterError
+from polytask.header import Header
+from polytask.interchange.adapterhub import ACTIVATIONS
+from polytask.interchange.beside import write_beside
+from polytask.interchange.head_layers import layer_names
+from polytask.interchange.readme import readme
+from polytask.interchange.sequence_heads import encoder_prefix
+from polytask.methods import DeltaMethod, Houlsby, LoRA, Method, Parallel, Pfeiffer
+
+VERSION = "adapters.1.3.0"
+"""The version whose meaning of the settings is written."""
+_CLASSES = {
+    "bert": "BertAdapterModel",
+    "roberta": "RobertaAdapterModel",
+    "xlm-roberta": "XLMRobertaAdapterModel",
+    "distilbert": "DistilBertAdapterModel",
+    "electra": "ElectraAdapterModel",
+}
+_THEIR_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "swish", "tanh": "tanh"}
+_WHERE = {"attn_out": "attention.output", "ffn_out": "output", "ffn_norm": "output"}
+_WHERE_DISTILBERT = {"attn_out": "attention_adapters", "ffn_out": "output_adapters", "ffn_norm": "output_adapters"}
+_PARTS = {"down": "adapter_down.0", "up": "adapter_up"}
+_WHY_NOT = {
+    "ia3": "its IA3 scales the feed-forward part before the activation, the paper's and ours behind it",
+    "bitfit": "it has no method that trains biases",
+    "layernorm": "it has no method that trains LayerNorms",
+}
+
+
+def write_adapterhub(adapter: Adapter, folder: Path) -> None:
+    """Fill a folder with adapter-hub's files.
+
+    Raises:
+        AdapterError: adapter-hub has no such adapter, with the reason.
+    """
+    header, name = adapter.header, adapter.header.task.replace(".", "_")
+    _check(header)
+    tensors = {_renamed(key, header, name): t for key, t in adapter.tensors.items() if not key.startswith("head.")}
+    said = {
+        "hidden_size": header.backbone.hidden,
+        "model_class": _CLASSES[header.backbone.architecture],
+        "model_name": header.backbone.name,
+        "model_type": header.backbone.architecture,
+        "name": name,
+        "version": VERSION,
+    }
+    _write(folder, "adapter", "adapter_config.json", {**said, "config": _config(header)}, tensors)
+    is_whole = header.pooling != "mean" and _has_their_layers(header)
+    if is_whole:
+        head = {f"heads.{name}.{theirs}": adapter.tensors[ours] for ours, theirs in _head_names(header).items()}
+        _write(folder, "model_head", "head_config.json", {**said, "config": _head_config(header)}, head)
+    write_beside(folder, adapter, with_head=not is_whole)
+    (folder / "README.md").write_text(_readme(header, is_whole=is_whole), "utf-8")
+
+
+def _check(header: Header) -> None:
+    method, architecture = header.method, header.backbone.architecture
+    if architecture not in _CLASSES:
+        raise AdapterError(f"adapter-hub has no {architecture} models; it has {', '.join(_CLASSES)}")
+    if isinstance(method, Houlsby) and method.norms:
+        raise AdapterError(
+            "this adapter trains LayerNorms too, as its paper does, and adapter-hub's double_seq_bn cannot hold them. "
+            "Train with norms=False (--set norms=false) for one that goes there"
+        )
+    if isinstance(method, LoRA) and "attn_dense" in method.linears:
+        raise AdapterError("adapter-hub's LoRA has no place for the attention's last linear (attn_dense)")
+    if not isinstance(method, Houlsby | Pfeiffer | Parallel | LoRA):
+        reason = _WHY_NOT.get(method.name, "it adds to a frozen model, and this replaces its parameters")
+        raise AdapterError(f"{method.name!r} cannot be exported to adapter-hub: {reason}")
+
+
+def _renamed(key: str, header: Header, name: str) -> str:
+    """Their name of a delta's tensor."""
+    architecture = header.backbone.architecture
+    row = architecture_of(architecture)
+    _, layer, site, which, part = key.split(".")
+    at = f"{encoder_prefix(architecture)}{row.layers}.{layer}"
+    if isinstance(header.method, LoRA):
+        return f"{at}.{row.sites[site]}.loras.{name}.lora_{'A' if which == 'down' else 'B'}"
+    where = _WHERE_DISTILBERT if architecture == "distilbert" else _WHERE
+    return f"{at}.{where[site]}.adapters.{name}.{_PARTS[which]}.{part}"
+
+
+def _config(header: Header) -> dict[str, Any]:
+    method = header.method
+    assert isinstance(method, DeltaMethod)
+    chosen = method.chosen_layers(header.backbone.layers)
+    left_out = [layer for layer in range(header.backbone.layers) if layer not in chosen]
+    own = _lora_config(method) if isinstance(method, LoRA) else _bottleneck_config(method, header.backbone.hidden)
+    return {**own, "leave_out": left_out}
+
+
+def _bottleneck_config(method: Method, hidden: int) -> dict[str, Any]:
+    assert isinstance(method, Houlsby | Pfeiffer | Parallel)
+    return {
+        "mh_adapter": isinstance(method, Houlsby),
+        "output_adapter": True,
+        "is_parallel": isinstance(method, Parallel),
+        "original_ln_before": isinstance(method, Pfeiffer),
+        "original_ln_after": True,
+        "residual_before_ln": True,
+        "adapter_residual_before_ln": False,
+        "ln_before": False,
+        "ln_after": False,
+        "reduction_factor": hidden / method.size,
+        "non_linearity": _THEIR_ACTIVATIONS[method.activation],
+        "scaling": method.scale if isinstance(method, Parallel) else 1.0,
+    }
+
+
+def _lora_config(method: LoRA) -> dict[str, Any]:
+    letters = {"query": "q", "key": "k", "value": "v"}
+    return {
+        "architecture": "lora",
+        "selfattn_lora": any(linear in letters for linear in method.linears),
+        "intermediate_lora": "ffn_up" in method.linears,
+        "output_lora": "ffn_down" in method.linears,
+        "attn_matrices": [letter for linear, letter in letters.items() if linear in method.linears],
+        "r": method.rank,
+        "alpha": method.alpha,
+        "dropout": method.dropout,
+        "composition_mode": "add",
+        "init_weights": "lora",
+        "use_gating": False,
+    }
+
+
+def _has_their_layers(header: Header) -> bool:
+    """Whether the prediction head is dense layers with one activation behind each, as theirs are."""
+    layers = layer_names(header.prediction_layers)
+    return set(layers[::2]) <= {"dense"} and len(layers) % 2 == 0 and len(set(layers[1::2]) - {"dense"}) <= 1
+
+
+def _head_names(header: Header) -> dict[str, str]:
+    """Their numbers of the head's tensors: each layer is dropout, linear and activation."""
+    numbers = {f"head.{n}": str(3 * (n // 2) + 1) for n in range(0, len(layer_names(header.prediction_layers)), 2)}
+    numbers["head"] = str(3 * (len(layer_names(header.prediction_layers)) // 2) + 1)
+    return {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in numbers.items() for part in ("weight", "bias")}
+
+
+def _head_config(header: Header) -> dict[str, Any]:
+    theirs = {ours: name for name, ours in reversed(ACTIVATIONS.items())}
+    layers, kind = layer_names(header.prediction_layers), header.head.kind
+    return {
+        "head_type": "multilabel_classification" if kind == "multilabel" else "classification",
+        "num_labels": header.head.num_outputs,
+        "layers": 1 + len(layers) // 2,
+        "activation_function": theirs[layers[1]] if layers else None,
+        "label2id": {label: index for index, label in enumerate(header.head.labels)} or None,
+        "use_pooler": header.pooling == "pooler",
+        "bias": True,
+        "dropout_prob": None,
+    }
+
+
+def _write(folder: Path, stem: str, config_name: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """A configuration and its weights, both as safetensors and as the ``.bin`` that the library reads unless asked."""
+    own = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    (folder / config_name).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
+    (folder / f"{stem}.safetensors").write_bytes(safetensors.save(own))
+    content = io.BytesIO()
+    torch.save(own, content)
+    (folder / f"pytorch_{stem}.bin").write_bytes(content.getvalue())
+
+
+def _readme(header: Header, *, is_whole: bool) -> str:
+    what = (
+        "An adapter of adapter-hub's `adapters` with its prediction head."
+        if is_whole
+        else "An adapter of adapter-hub's `adapters`, its head in `head.safetensors`, because the library's own heads "
+        "read a text otherwise than this adapter does."
+    )
+    auto = "AutoAdapterModel" if is_whole else "AutoModel"
+    imports = (
+        ("from adapters import AutoAdapterModel", "from transformers import AutoTokenizer")
+        if is_whole
+        else ("import adapters", "from transformers import AutoModel, AutoTokenizer")
+    )
+    model = (
+        "tokenizer = AutoTokenizer.from_pretrained(backbone)",
+        f"model = {auto}.from_pretrained(backbone)",
+        *(() if is_whole else ("adapters.init(model)",)),
+        'model.load_adapter(".", set_active=True)',
+        "model.eval()",
+    )
+    return readme(header, what, imports, model, is_whole=is_whole)

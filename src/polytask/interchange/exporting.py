@@ -1,0 +1,56 @@
+"""Exporting an adapter to the files of another library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+from polytask.adapter import Adapter
+from polytask.backbones import Backbone, load_backbone
+from polytask.errors import AdapterError, UnknownName
+from polytask.interchange.adapterhub_export import write_adapterhub
+from polytask.interchange.files import whole_folder
+from polytask.interchange.merged import write_merged
+from polytask.interchange.peft_export import write_peft
+
+Format = Literal["peft", "adapterhub", "merged"]
+
+
+def export_adapter(
+    adapter: Adapter, folder: str | Path, to: Format, *, backbone: Backbone | str | Path | None = None
+) -> Path:
+    """Write an adapter as files of another library, with a README whose Python answers with them.
+
+    Args:
+        adapter: a classification, multi-label or regression adapter.
+        folder: made, whole or not at all.
+        to: ``peft``, ``adapterhub`` (its library ``adapters``) or ``merged``, a plain checkpoint of transformers.
+        backbone: for ``merged``, what the adapter was trained on; by default what its header names.
+
+    Returns:
+        The folder.
+
+    Raises:
+        AdapterError: the method has no counterpart there, with the reason.
+        IncompatibleAdapter: the backbone is not the one that it was trained on.
+        WriteError: the folder is there already, or cannot be written.
+    """
+    if to not in get_args(Format):
+        raise UnknownName("format", to, get_args(Format))
+    if adapter.header.head.kind == "span":
+        raise AdapterError(
+            "an adapter that answers with spans cannot be exported: only heads that read a pooled text are"
+        )
+    with whole_folder(folder) as part:
+        if to == "merged":
+            write_merged(adapter, _loaded(adapter, backbone), part)
+        else:
+            {"peft": write_peft, "adapterhub": write_adapterhub}[to](adapter, part)
+    return Path(folder)
+
+
+def _loaded(adapter: Adapter, backbone: Backbone | str | Path | None) -> Backbone:
+    if isinstance(backbone, Backbone):
+        return backbone
+    header = adapter.header
+    return load_backbone(backbone or header.backbone.name, pooling=header.pooling, device="cpu", dtype="float32")

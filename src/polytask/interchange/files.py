@@ -1,0 +1,154 @@
+"""The files of another library, in a folder or on the hub, read without trusting them.
+
+Weights are read from safetensors where there are any, else from a ``.bin`` with ``weights_only=True``: a pickle that
+may hold tensors and nothing that runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from polytask.adapter import MAX_FILE_BYTES, MAX_TENSORS
+from polytask.errors import AdapterError, WriteError
+from polytask.header import parsed_json
+
+MAX_JSON_BYTES = 16 << 20
+WANTED = ("*.json", "*.safetensors", "*.bin")
+"""What is fetched of a hub's repository."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """A folder with what another library saved.
+
+    ``name`` and ``revision`` are those of the hub's repository; of a folder its own name and nothing.
+    """
+
+    folder: Path
+    name: str
+    revision: str = ""
+
+    def has(self, file: str) -> bool:
+        """Whether there is a file of this name."""
+        return (self.folder / file).is_file()
+
+    def json(self, file: str) -> dict[str, Any]:
+        """The object in a JSON file.
+
+        Raises:
+            AdapterError: there is none.
+        """
+        content = parsed_json(self._read(file, MAX_JSON_BYTES), str(self.folder / file))
+        if not isinstance(content, dict):
+            raise AdapterError(f"{self.folder / file} holds no JSON object")
+        return content
+
+    def weights(self, *names: str) -> str:
+        """The first of these names that there is.
+
+        Raises:
+            AdapterError: there is none.
+        """
+        for name in names:
+            if self.has(name):
+                return name
+        raise AdapterError(f"{self.folder} has no weights: none of {', '.join(names)} is there")
+
+    def tensors(self, file: str) -> dict[str, Tensor]:
+        """The tensors in a file of weights, in fp32.
+
+        Raises:
+            AdapterError: it cannot be read safely, or holds something else.
+        """
+        path, content = self.folder / file, self._read(file, MAX_FILE_BYTES)
+        try:
+            found = safetensors.load(content) if path.suffix == ".safetensors" else _unpickled(path)
+        except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+            reason = str(error).partition("\n")[0][:200]
+            raise AdapterError(f"{path} holds no tensors that can be read safely: {reason}") from error
+        if len(found) > MAX_TENSORS:
+            raise AdapterError(f"{path} holds {len(found):,} tensors, where at most {MAX_TENSORS:,} are read")
+        return {name: tensor.detach().float().contiguous() for name, tensor in found.items()}
+
+    def sha256(self, file: str) -> str:
+        """Of a file's content."""
+        return hashlib.sha256(self._read(file, MAX_FILE_BYTES)).hexdigest()
+
+    def _read(self, file: str, most_bytes: int) -> bytes:
+        path = self.folder / file
+        try:
+            if path.stat().st_size > most_bytes:
+                raise AdapterError(f"{path} is too large: at most {most_bytes:,} bytes are read")
+            return path.read_bytes()
+        except OSError as error:
+            raise AdapterError(f"{path}: {error.strerror or error}") from error
+
+
+def _unpickled(path: Path) -> dict[str, Tensor]:
+    found = torch.load(path, map_location="cpu", weights_only=True)
+    is_sound = isinstance(found, dict) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) and tensor.is_floating_point()
+        for name, tensor in found.items()
+    )
+    if not is_sound:
+        raise ValueError("it is not a mapping of names to tensors of numbers")
+    return dict(found)
+
+
+def files_at(source: str | Path) -> Files:
+    """The files in a folder, or in a repository of the hub: ``OWNER/NAME`` or ``OWNER/NAME@revision``.
+
+    Raises:
+        AdapterError: there is no such folder and no such repository.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return Files(folder, folder.resolve().name)
+    name = str(source).removeprefix("hub:")
+    if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise AdapterError(f"there is no folder {source}. Give a folder, or OWNER/NAME of a repository on the hub")
+    from polytask.interchange.hub import fetched
+
+    repository, _, revision = name.partition("@")
+    folder, commit = fetched(repository, revision or None, WANTED)
+    return Files(folder, repository, commit)
+
+
+@contextmanager
+def whole_folder(target: str | Path) -> Iterator[Path]:
+    """Give a temporary folder to write to; it becomes ``target`` once the block ends without an error.
+
+    Raises:
+        WriteError: ``target`` is there and not empty, or cannot be written.
+    """
+    path = Path(target).expanduser()
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise WriteError(path, "it is there already and not an empty folder. Give another name")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        try:
+            yield part
+            part.chmod(0o755)
+            if path.is_dir():
+                path.rmdir()
+            part.replace(path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(path, error.strerror or error) from error

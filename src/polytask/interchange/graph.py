@@ -1,0 +1,203 @@
+"""A backbone with one adapter, or with many, as one plain module: what is traced and written as ONNX.
+
+Nothing of the library's routing is in it. A delta's own formula runs in a hook at its site; with many adapters its
+parameters are looked up by a number for each row, which the formulas take as they take any stack (``methods.seam``).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polytask.adapter import Adapter
+from polytask.architectures import locate
+from polytask.backbones import Backbone
+from polytask.encoder import Encoder
+from polytask.errors import AdapterError, RouteError
+from polytask.interchange.merged import copied, merged_model
+from polytask.live import LiveAdapter
+from polytask.methods import Delta
+from polytask.methods.bottleneck import Bottleneck
+from polytask.noise import Noise
+from polytask.routing import padded, tensors_of, with_parameters
+from polytask.tasks.heads import Head
+
+KINDS = ("classification", "multilabel", "regression")
+"""Kinds of heads that may share a graph, numbered."""
+NOWHERE = -1e9
+"""The logit of a label that a task does not have: its probability is 0."""
+
+
+class Graph(nn.Module):
+    """Token ids to scores. ``deltas`` is called at each site with what went in, what came out and the frozen part."""
+
+    def __init__(self, backbone: Backbone, model: nn.Module) -> None:
+        super().__init__()
+        takes_types = backbone.encoder.takes_types
+        self.encoder = Encoder(model, backbone.row, backbone.pooling, takes_types, Noise())
+        self._inputs: dict[str, Tensor] = {}
+        self._row = backbone.row
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of what ``forward`` takes."""
+        types = ("token_type_ids",) if self.encoder.takes_types else ()
+        return ("input_ids", "attention_mask", *types)
+
+    def hook(self, places: Sequence[str], output: Callable[[str, Tensor, Tensor, nn.Module], Tensor]) -> None:
+        """Let ``output(place, x, y, base)`` decide what comes out of these sites."""
+        for spot in list(locate(self.encoder.model, self._row)):
+            if spot.place.name not in places:
+                continue
+            if spot.rows is not None or spot.is_input:
+                raise AdapterError(
+                    f"{spot.place.name} is a part of a projection here, which ONNX export has no site for"
+                )
+            self._hook(spot.place.name, spot.input, spot.output, output)
+
+    def _hook(self, place: str, read: nn.Module, written: nn.Module, output: Callable[..., Tensor]) -> None:
+        base = copy.copy(written)  # the frozen part itself, which a formula may call
+        base._forward_hooks, base._forward_pre_hooks = OrderedDict(), OrderedDict()
+
+        def remember(_: nn.Module, args: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
+            self._inputs[place] = args[0] if args else named["hidden_states"]
+
+        def replace(_: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
+            return output(place, self._inputs.pop(place) if read is not written else args[0], y, base)
+
+        if read is not written:
+            read.register_forward_pre_hook(remember, with_kwargs=True)
+        written.register_forward_hook(replace)
+
+    def encoded(self, ids: Tensor, mask: Tensor, types: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Hidden states ``[B, T, D]`` and one vector a text ``[B, D]``."""
+        model: Any = self.encoder.model
+        named = dict(zip(("token_type_ids",), types))
+        hidden = model(input_ids=ids, attention_mask=mask, **named).last_hidden_state
+        return hidden, self.encoder.pooled(hidden, mask)
+
+
+class OneTask(Graph):
+    """The scores of one adapter: probabilities ``[B, K]``, values ``[B, 1]``, or of spans the logits ``[B, T, 2]``."""
+
+    def __init__(self, backbone: Backbone, adapter: Adapter) -> None:
+        live = LiveAdapter.from_adapter(backbone, adapter)
+        can_merge = not any(isinstance(delta, Bottleneck) for delta in live.deltas.values())
+        super().__init__(backbone, merged_model(backbone, adapter) if can_merge else copied(backbone.model).float())
+        self.head: Head = live.head.float()
+        if not can_merge:
+            self.deltas = nn.ModuleDict({name.replace(".", "-"): d.float() for name, d in live.deltas.items()})
+            self.hook(list(live.deltas), self._changed)
+        self.eval().requires_grad_(False)
+
+    def _changed(self, place: str, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
+        delta: Any = self.deltas[place.replace(".", "-")]
+        changed: Tensor = delta.forward(x, y, base)
+        return changed
+
+    def forward(self, ids: Tensor, mask: Tensor, *types: Tensor) -> Tensor:
+        """All ``[B, T]``."""
+        hidden, pooled = self.encoded(ids, mask, types)
+        return self.head.scores(self.head(hidden if self.head.reads_tokens else pooled))
+
+
+class ManyTasks(Graph):
+    """The scores of many adapters, ``[B, most labels]``, each row's by the adapter whose number it gives.
+
+    Raises:
+        RouteError: their methods differ in more than size, or a head reads tokens or has a prediction head.
+    """
+
+    def __init__(self, backbone: Backbone, adapters: Sequence[Adapter]) -> None:
+        lives = [LiveAdapter.from_adapter(backbone, adapter) for adapter in adapters]
+        check_alike(adapters, lives)
+        super().__init__(backbone, copied(backbone.model).float())
+        self._deltas = {place: delta.float() for place, delta in lives[0].deltas.items()}
+        self._names: dict[str, list[str]] = {}
+        for place in self._deltas:
+            for name, stack in stacked([live.deltas[place] for live in lives]).items():
+                self._names.setdefault(place, []).append(name)
+                self.register_buffer(_buffer(place, name), stack)
+        self._keep_heads([live.head for live in lives])
+        self._adapter: Tensor | None = None
+        self.hook(list(self._deltas), self._changed)
+        self.eval().requires_grad_(False)
+
+    def _keep_heads(self, heads: Sequence[Head]) -> None:
+        most = max(len(head.bias) for head in heads)
+        shape = (most, heads[0].weight.shape[1])
+        weights = torch.stack([padded(head.weight.detach().float(), shape) for head in heads])
+        missing = [torch.full((most - len(head.bias),), NOWHERE) for head in heads]
+        biases = torch.stack([torch.cat([head.bias.detach().float(), none]) for head, none in zip(heads, missing)])
+        for name, values in (("weights", weights), ("biases", biases)):
+            self.register_buffer(name, values)
+        self.register_buffer("kinds", torch.tensor([KINDS.index(head.kind) for head in heads]))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of what ``forward`` takes."""
+        return (*super().inputs, "adapter")
+
+    def _changed(self, place: str, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
+        assert self._adapter is not None
+        own = {
+            name: self.get_buffer(_buffer(place, name)).index_select(0, self._adapter) for name in self._names[place]
+        }
+        return with_parameters(self._deltas[place], own).forward(x, y, base)
+
+    def forward(self, ids: Tensor, mask: Tensor, *rest: Tensor) -> Tensor:
+        """All ``[B, T]``, and ``adapter`` ``[B]``, the number of each row's adapter."""
+        *types, self._adapter = rest
+        _, pooled = self.encoded(ids, mask, types)
+        weights, biases, kinds = (getattr(self, name)[self._adapter] for name in ("weights", "biases", "kinds"))
+        logits = torch.bmm(weights, pooled[:, :, None]).squeeze(-1) + biases
+        scores = torch.where((kinds == 0)[:, None], logits.softmax(dim=-1), logits)
+        return torch.where((kinds == 1)[:, None], logits.sigmoid(), scores)
+
+
+def check_alike(adapters: Sequence[Adapter], lives: Sequence[LiveAdapter]) -> None:
+    """Refuse adapters whose formulas are not the same.
+
+    Raises:
+        RouteError: with the first that differs.
+    """
+    first = lives[0]
+    for adapter, live in zip(adapters, lives):
+        if live.head.reads_tokens or live.head.layers:
+            raise RouteError(f"{adapter.header.task!r} answers by a head of its own kind: export it alone")
+        same = live.deltas.keys() == first.deltas.keys() and bool(live.deltas)
+        if not same or any(delta.kind != first.deltas[place].kind for place, delta in live.deltas.items()):
+            raise RouteError(
+                f"adapters that share a graph differ in size only: {adapter.header.task!r} is {adapter.method} and "
+                f"{adapters[0].header.task!r} is {adapters[0].method}. Export them one by one"
+            )
+
+
+def stacked(deltas: Sequence[Delta]) -> dict[str, Tensor]:
+    """Their parameters as ``[K, …]``, padded with zeros to the largest: the same answers."""
+    trees = [tensors_of(delta) for delta in deltas]
+    found = {}
+    for name in trees[0]:
+        shapes = [tuple(tree[name].shape) for tree in trees]
+        largest = tuple(map(max, zip(*shapes, strict=True)))
+        found[name] = torch.stack([padded(tree[name].detach().float(), largest) for tree in trees])
+    return found
+
+
+def _buffer(place: str, name: str) -> str:
+    return f"{place}.{name}".replace(".", "-")
+
+
+def check_one(adapters: Sequence[Adapter]) -> None:
+    """Refuse an empty list.
+
+    Raises:
+        AdapterError: it is.
+    """
+    if not adapters:
+        raise AdapterError("there is no adapter to export")

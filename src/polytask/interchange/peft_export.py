@@ -1,0 +1,158 @@
+"""Adapters as files of peft: LoRA, IA3 and LN tuning.
+
+Where transformers' own class for sequence classification reads a text as the adapter does, the export is ``SEQ_CLS``
+with the head in ``modules_to_save``. Elsewhere (BERT's class has a pooler, most adapters here do not) it is for the
+bare encoder, ``FEATURE_EXTRACTION``, with the head in files beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from polytask.adapter import Adapter
+from polytask.architectures import architecture_of
+from polytask.errors import AdapterError
+from polytask.interchange.beside import write_beside
+from polytask.interchange.readme import readme
+from polytask.interchange.sequence_heads import agrees, encoder_prefix, head_written
+from polytask.methods import IA3, LayerNormOnly, LoRA
+from polytask.methods.seam import EMBED_NORM
+
+_PREFIX = "base_model.model."
+_WHY_NOT = {
+    "houlsby": "peft has no bottleneck adapters",
+    "pfeiffer": "peft has no bottleneck adapters",
+    "parallel": "peft has no bottleneck adapters",
+    "bitfit": "peft has no method that trains biases alone",
+}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A delta: our site, the module of the encoder that peft puts it on, and its tensors by parameter."""
+
+    site: str
+    module: str
+    tensors: dict[str, Tensor]
+
+
+def write_peft(adapter: Adapter, folder: Path) -> None:
+    """Fill a folder with peft's files.
+
+    Raises:
+        AdapterError: peft has no such method.
+    """
+    header, method = adapter.header, adapter.method
+    if method.name not in _WRITERS:
+        reason = _WHY_NOT.get(method.name, "peft adds to a frozen model, and this replaces its parameters")
+        raise AdapterError(f"{method.name!r} cannot be exported to peft: {reason}")
+    is_whole = agrees(header)
+    pieces = _pieces(adapter)
+    settings, parts = _WRITERS[method.name](method, pieces)
+    config = {
+        **settings,
+        "base_model_name_or_path": header.backbone.name,
+        "task_type": "SEQ_CLS" if is_whole else "FEATURE_EXTRACTION",
+        "inference_mode": True,
+        "target_modules": _pattern(pieces),
+        "modules_to_save": None,
+    }
+    architecture = header.backbone.architecture
+    prefix = f"{_PREFIX}{encoder_prefix(architecture)}" if is_whole else _PREFIX
+    tensors = {f"{prefix}{name}": tensor for name, tensor in parts.items()}
+    if is_whole:
+        head = head_written(adapter.tensors, architecture)
+        tensors |= {f"{_PREFIX}{name}": tensor for name, tensor in head.items()}
+        config["modules_to_save"] = sorted({name.partition(".")[0] for name in head})
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    (folder / "adapter_model.safetensors").write_bytes(
+        safetensors.save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
+    )
+    write_beside(folder, adapter, with_head=not is_whole)
+    (folder / "README.md").write_text(_readme(adapter, is_whole=is_whole), "utf-8")
+
+
+def _pieces(adapter: Adapter) -> list[Piece]:
+    """The deltas of an adapter, in the order of its tensors."""
+    row = architecture_of(adapter.header.backbone.architecture)
+    found: dict[str, Piece] = {}
+    for name, tensor in adapter.tensors.items():
+        if name.startswith("head."):
+            continue
+        if name.startswith("layer."):
+            _, layer, site, parameter = name.split(".", 3)
+            path = row.sites[_ELSEWHERE.get(site, site)]
+            if not isinstance(path, str):
+                raise AdapterError(f"{site!r} is a part of a projection of {row.layers}, which peft cannot name")
+            module = f"{row.layers}.{layer}.{path}"
+        else:
+            site, _, parameter = name.partition(".")
+            module = (row.embed_norm if site == EMBED_NORM else row.final_norm) or site
+        found.setdefault(module, Piece(site, module, {})).tensors[parameter] = tensor
+    return list(found.values())
+
+
+_ELSEWHERE = {"ffn_mid": "ffn_down"}
+"""Factors on the middle of the feed-forward part are, in peft, factors on what its last linear reads."""
+
+
+def _pattern(pieces: Iterable[Piece]) -> str:
+    """A regular expression for these modules and no others, such as a pooler of the same name."""
+    return rf"(.*\.)?({'|'.join(re.escape(piece.module) for piece in pieces)})"
+
+
+def _lora(method: LoRA, pieces: Sequence[Piece]) -> Written:
+    alpha = int(method.alpha) if float(method.alpha).is_integer() else method.alpha
+    settings = {"peft_type": "LORA", "r": method.rank, "lora_alpha": alpha, "lora_dropout": method.dropout}
+    names = {"down.weight": "lora_A.weight", "up.weight": "lora_B.weight"}
+    tensors = {f"{piece.module}.{names[part]}": t for piece in pieces for part, t in piece.tensors.items()}
+    return {**settings, "bias": "none"}, tensors
+
+
+def _ia3(method: IA3, pieces: Sequence[Piece]) -> Written:
+    shapes = {True: (1, -1), False: (-1, 1)}
+    tensors = {
+        f"{piece.module}.ia3_l": piece.tensors["gain"].reshape(shapes[piece.site == "ffn_mid"]) for piece in pieces
+    }
+    return {"peft_type": "IA3", "feedforward_modules": _pattern(p for p in pieces if p.site == "ffn_mid")}, tensors
+
+
+def _norms(method: LayerNormOnly, pieces: Sequence[Piece]) -> Written:
+    tensors = {f"{piece.module}.ln_tuning_layers.{part}": t for piece in pieces for part, t in piece.tensors.items()}
+    return {"peft_type": "LN_TUNING"}, tensors
+
+
+Written = tuple[dict[str, Any], dict[str, Tensor]]
+"""Settings of ``adapter_config.json``, and tensors by their paths in the encoder."""
+_WRITERS: dict[str, Callable[[Any, Sequence[Piece]], Written]] = {
+    LoRA.name: _lora,
+    IA3.name: _ia3,
+    LayerNormOnly.name: _norms,
+}
+
+
+def _readme(adapter: Adapter, *, is_whole: bool) -> str:
+    header = adapter.header
+    auto = "AutoModelForSequenceClassification" if is_whole else "AutoModel"
+    sized = f", num_labels={header.head.num_outputs}" if is_whole else ""
+    what = (
+        "An adapter of peft for sequence classification (`SEQ_CLS`), its head in `modules_to_save`."
+        if is_whole
+        else "An adapter of peft for the bare encoder (`FEATURE_EXTRACTION`), its head in `head.safetensors`, because "
+        "transformers' class for sequence classification reads a text otherwise than this adapter does."
+    )
+    model = (
+        "tokenizer = AutoTokenizer.from_pretrained(backbone)",
+        f"base = {auto}.from_pretrained(backbone{sized})",
+        'model = PeftModel.from_pretrained(base, ".").eval()',
+    )
+    imports = ("from peft import PeftModel", f"from transformers import {auto}, AutoTokenizer")
+    return readme(header, what, imports, model, is_whole=is_whole)

@@ -1,0 +1,80 @@
+"""The README of an export: what it is and the Python that answers with it, which a test runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polytask.architectures import HeadLayer
+from polytask.header import Header
+from polytask.interchange.beside import max_length
+
+_SCORES = {"classification": "{}.softmax(dim=-1)", "multilabel": "{}.sigmoid()", "regression": "{}"}
+_POOLED = {
+    "cls": ("pooled = out.last_hidden_state[:, 0]",),
+    "pooler": ("pooled = out.pooler_output",),
+    "mean": (
+        'mask = batch["attention_mask"][..., None]',
+        "pooled = (out.last_hidden_state * mask).sum(dim=1) / mask.sum(dim=1)",
+    ),
+}
+_ACTIVATIONS = {
+    "tanh": "pooled.tanh()",
+    "relu": "F.relu(pooled)",
+    "gelu": "F.gelu(pooled)",
+    "gelu_new": 'F.gelu(pooled, approximate="tanh")',
+    "gelu_pytorch_tanh": 'F.gelu(pooled, approximate="tanh")',
+    "silu": "F.silu(pooled)",
+}
+
+
+def readme(header: Header, what: str, imports: Sequence[str], model: Sequence[str], *, is_whole: bool) -> str:
+    """Markdown for the export of an adapter.
+
+    Args:
+        what: one sentence on what the files are.
+        imports: the lines that bring in the library.
+        model: the lines that make ``model``, and ``tokenizer`` of ``backbone``.
+        is_whole: whether the model has the head; else it is read from the file beside it.
+    """
+    kind, outputs = header.head.kind, "probabilities" if header.head.kind != "regression" else "values"
+    labels = ", ".join(header.head.labels)
+    of = f" over {labels}" if labels else ""
+    code = "\n".join(_code(header, imports, model, is_whole=is_whole))
+    return (
+        f"# {header.task}\n\n{what} It was exported by Polytask and answers a {kind} task: `answer` gives "
+        f"{outputs}{of}, a row for each text.\n\n"
+        f"Run it in this folder; `backbone` is the checkpoint that the adapter was trained on, "
+        f"`{header.backbone.name}` (weights with the fingerprint `{header.backbone.fingerprint}`).\n\n"
+        f"```python\n{code}\n```\n"
+    )
+
+
+def _code(header: Header, imports: Sequence[str], model: Sequence[str], *, is_whole: bool) -> list[str]:
+    scores = _SCORES[header.head.kind]
+    usual = ["import torch", *imports]
+    loads: list[str] = list(model)
+    if is_whole:
+        body = [f"return {scores.format('model(**batch).logits')}"]
+    else:
+        usual += ["from safetensors.torch import load_file", "from torch.nn import functional as F"]
+        loads.append('head = load_file("head.safetensors")')
+        body = ["out = model(**batch)", *_POOLED[header.pooling], *_before(header.prediction_layers)]
+        logits = 'F.linear(pooled, head["weight"], head["bias"])'
+        body.append(f"return {scores.format(logits)}")
+    cut = f"padding=True, truncation=True, max_length={max_length(header)}"
+    batch = f'batch = tokenizer(texts, {cut}, return_tensors="pt")'
+    answer = ["@torch.inference_mode()", "def answer(texts):", *(f"    {line}" for line in (batch, *body))]
+    return [*usual, "", f'backbone = "{header.backbone.name}"', *loads, "", "", *answer]
+
+
+def _before(layers: Sequence[HeadLayer]) -> list[str]:
+    """The lines of a prediction head."""
+    lines = []
+    for number, layer in enumerate(layers):
+        weight, bias = f'head["{number}.weight"]', f'head["{number}.bias"]' if layer.bias else "None"
+        trained = {
+            "dense": f"F.linear(pooled, {weight}, {bias})",
+            "norm": f"F.layer_norm(pooled, pooled.shape[-1:], {weight}, {bias}, {layer.eps})",
+        }
+        lines.append(f"pooled = {trained.get(layer.kind) or _ACTIVATIONS[layer.kind]}")
+    return lines

@@ -1,0 +1,89 @@
+"""The heads of transformers' own sequence classification classes, one row of data for each architecture.
+
+Where an adapter pools and reads its text as such a class does, it can be moved there whole; else its head goes into a
+file of its own beside the encoder (``beside``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
+
+from polytask.architectures import Pooling
+from polytask.errors import AdapterError
+from polytask.header import Header
+from polytask.interchange.foreign import ForeignHead
+from polytask.interchange.head_layers import layer_names
+
+
+@dataclass(frozen=True)
+class SequenceHead:
+    """What such a class reads of a text, the layers it sends that through, and its modules by our names."""
+
+    pooling: Pooling
+    layers: tuple[str, ...]
+    modules: Mapping[str, str]
+
+
+_DENSE = {"head.0": "classifier.dense", "head": "classifier.out_proj"}
+SEQUENCE_HEADS: dict[str, SequenceHead] = {
+    "bert": SequenceHead("pooler", (), {"head": "classifier"}),
+    "roberta": SequenceHead("cls", ("dense", "tanh"), _DENSE),
+    "xlm-roberta": SequenceHead("cls", ("dense", "tanh"), _DENSE),
+    "distilbert": SequenceHead("cls", ("dense", "relu"), {"head.0": "pre_classifier", "head": "classifier"}),
+    "electra": SequenceHead("cls", ("dense", "gelu"), _DENSE),
+    "mpnet": SequenceHead("cls", ("dense", "tanh"), _DENSE),
+}
+WITH_POOLER = SequenceHead("cls", ("dense", "tanh"), {"head.0": "pooler.dense", "head": "classifier"})
+"""BERT's, where the file brings its own pooler: that is a dense layer and tanh."""
+
+
+def agrees(header: Header) -> bool:
+    """Whether transformers' own class pools and reads a text as an adapter with this header does."""
+    own = SEQUENCE_HEADS.get(header.backbone.architecture)
+    return own is not None and own.pooling == header.pooling and own.layers == layer_names(header.prediction_layers)
+
+
+def head_read(tensors: Mapping[str, Tensor], model_type: str) -> ForeignHead:
+    """The head among tensors named as in such a class, ``classifier.weight`` and the like.
+
+    Raises:
+        AdapterError: they are not such a head.
+    """
+    own = SEQUENCE_HEADS.get(model_type)
+    if own is None:
+        raise AdapterError(f"the head of a {model_type} classifier is not known here")
+    if model_type == "bert" and "pooler.dense.weight" in tensors:
+        own = WITH_POOLER
+    names = {
+        f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in own.modules.items() for part in ("weight", "bias")
+    }
+    missing = [theirs for theirs in names.values() if theirs not in tensors]
+    if missing:
+        raise AdapterError(
+            f"the file has no head: {missing[0]} is missing. Only a trained classifier can answer; save it with the "
+            "adapter (modules_to_save in peft, with_head=True in adapters)"
+        )
+    found = {ours: tensors[theirs] for ours, theirs in names.items()}
+    left = sorted(set(tensors) - set(names.values()))
+    if left:
+        raise AdapterError(f"the file brings trained parts that no adapter here can hold: {', '.join(left[:3])}")
+    return ForeignHead(found, own.pooling, own.layers)
+
+
+def head_written(tensors: Mapping[str, Tensor], model_type: str) -> dict[str, Tensor]:
+    """The tensors of our head under the names of such a class."""
+    modules = SEQUENCE_HEADS[model_type].modules
+    return {
+        f"{theirs}.{part}": tensors[f"{ours}.{part}"] for ours, theirs in modules.items() for part in ("weight", "bias")
+    }
+
+
+def encoder_prefix(model_type: str) -> str:
+    """What the model with a head calls its encoder: ``bert.`` or ``roberta.``."""
+    mapping: Any = AutoModelForSequenceClassification._model_mapping
+    return f"{mapping[CONFIG_MAPPING[model_type]].base_model_prefix}."

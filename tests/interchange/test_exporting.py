@@ -1,0 +1,180 @@
+"""What is exported answers as it does here, by the Python of its own README, and comes back as it was.
+
+That peft and adapters themselves read these files is proven in their own environments, by
+``benchmarks/peers/interchange.py``; here transformers runs what is merged, and the importer reads all others.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import pipeline
+
+import polytask as pt
+from polytask.interchange.head_layers import layer_names
+from polytask.errors import AdapterError, UnknownName, WriteError
+from polytask.methods import (
+    IA3,
+    BitFit,
+    FullFineTuning,
+    Houlsby,
+    LayerNormOnly,
+    LoRA,
+    Method,
+    Parallel,
+    Pfeiffer,
+    TopLayers,
+)
+from tests.interchange.cases import RECORDED, TEXTS, answered, backbone_of, python_in, random_adapter
+from tests.test_cli import refused, succeeded
+
+ALL = ("query", "key", "value", "attn_dense", "ffn_up", "ffn_down")
+TANH = ("dense", "tanh")
+ROUND_TRIPS: list[tuple[str, Method, str, Any, Any, int, tuple[str, ...]]] = [
+    ("peft", LoRA(4), "bert", "pooler", "classification", 2, ()),
+    ("peft", LoRA(4, 3.5, linears=ALL, layers=1), "bert", "mean", "classification", 77, ()),
+    ("peft", LoRA(2), "roberta", "cls", "regression", 1, TANH),
+    ("peft", IA3(), "mpnet", "cls", "multilabel", 3, TANH),
+    ("peft", IA3(), "distilbert", "cls", "classification", 2, ()),
+    ("peft", LayerNormOnly(), "electra", "cls", "classification", 3, ("dense", "gelu")),
+    ("peft", LayerNormOnly(layers=1), "bert", "mean", "classification", 3, ()),
+    ("adapterhub", Houlsby(5, norms=False), "bert", "cls", "classification", 2, ()),
+    ("adapterhub", Houlsby(4, "gelu_tanh", norms=False, layers=1), "bert", "mean", "classification", 77, TANH),
+    ("adapterhub", Pfeiffer(3), "roberta", "cls", "multilabel", 5, TANH),
+    ("adapterhub", Parallel(4), "distilbert", "cls", "regression", 1, ()),
+    ("adapterhub", LoRA(2, 3.0, linears=("query", "ffn_up")), "electra", "cls", "classification", 2, ()),
+]
+MERGED: list[tuple[Method, str, Any, Any, int, tuple[str, ...]]] = [
+    (LoRA(4, linears=ALL), "bert", "pooler", "classification", 3, ()),
+    (IA3(), "roberta", "cls", "multilabel", 4, TANH),
+    (BitFit(), "distilbert", "cls", "regression", 1, ("dense", "relu")),
+    (LayerNormOnly(), "electra", "cls", "classification", 77, ("dense", "gelu")),
+    (LoRA(2), "mpnet", "mean", "classification", 3, ()),
+    (IA3(), "bert", "mean", "classification", 2, ()),
+    (FullFineTuning(), "bert", "cls", "classification", 2, ()),
+    (TopLayers(1), "distilbert", "cls", "classification", 2, ("dense", "relu")),
+]
+
+
+@pytest.mark.parametrize(("to", "method", "architecture", "pooling", "kind", "num_labels", "layers"), ROUND_TRIPS)
+def test_exported_and_imported_it_is_as_it_was(
+    to: Any, method: Method, architecture: str, pooling: Any, kind: Any, num_labels: int, layers: Any, tmp_path: Path
+) -> None:
+    backbone = backbone_of(architecture, pooling)
+    adapter = random_adapter(backbone, method, kind, num_labels, layers)
+    pt.export_adapter(adapter, tmp_path / "out", to)
+    again = pt.import_adapter(tmp_path / "out", "task", backbone=backbone, kind=kind)
+    before, after = answered(backbone, adapter, tmp_path / "1"), answered(backbone, again, tmp_path / "2")
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
+    assert layer_names(again.header.prediction_layers) == layers
+    assert again.method.name == method.name
+    assert {name: tuple(t.shape) for name, t in again.tensors.items()} == {
+        name: tuple(t.shape) for name, t in adapter.tensors.items()
+    }
+
+
+@pytest.mark.parametrize(("method", "architecture", "pooling", "kind", "num_labels", "layers"), MERGED)
+def test_merged_it_answers_by_the_python_of_its_readme(
+    method: Method,
+    architecture: str,
+    pooling: Any,
+    kind: Any,
+    num_labels: int,
+    layers: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backbone = backbone_of(architecture, pooling)
+    adapter = random_adapter(backbone, method, kind, num_labels, layers)
+    own = answered(backbone, adapter, tmp_path)
+    pt.export_adapter(adapter, tmp_path / "out", "merged", backbone=backbone)
+    monkeypatch.chdir(tmp_path / "out")
+    names: dict[str, Any] = {}
+    exec(python_in(Path("README.md")), names)
+    torch.testing.assert_close(names["answer"](TEXTS), own, rtol=0, atol=1e-5)
+    torch.testing.assert_close(answered(backbone, adapter, tmp_path / "after"), own, rtol=0, atol=0)
+
+
+def test_a_pipeline_of_transformers_runs_what_is_merged_and_knows_the_labels(tmp_path: Path) -> None:
+    backbone = backbone_of("bert", "pooler")
+    adapter = random_adapter(backbone, LoRA(4), "classification", 3)
+    pt.export_adapter(adapter, tmp_path / "out", "merged", backbone=backbone)
+    answers = pipeline("text-classification", str(tmp_path / "out"), top_k=None, device="cpu")(TEXTS)
+    for row, probs in zip(answers, answered(backbone, adapter, tmp_path).tolist(), strict=True):
+        theirs = {answer["label"]: answer["score"] for answer in row}
+        assert theirs == pytest.approx({f"label {n}": prob for n, prob in enumerate(probs)}, abs=1e-5)
+
+
+def test_only_where_transformers_reads_a_text_as_we_do_the_head_is_in_its_own_class(tmp_path: Path) -> None:
+    whole = random_adapter(backbone_of("bert", "pooler"), LoRA(4))
+    bare = random_adapter(backbone_of("bert", "mean"), LoRA(4))
+    kinds = {}
+    for name, adapter in (("whole", whole), ("bare", bare)):
+        folder = pt.export_adapter(adapter, tmp_path / name, "peft")
+        kinds[name] = json.loads((folder / "adapter_config.json").read_text())["task_type"]
+        assert (folder / "head.safetensors").is_file() == (name == "bare")
+    assert kinds == {"whole": "SEQ_CLS", "bare": "FEATURE_EXTRACTION"}
+
+
+REFUSED: list[tuple[Any, Method, str, str]] = [
+    ("adapterhub", Houlsby(4), "bert", r"trains LayerNorms too.*norms=False"),
+    ("adapterhub", IA3(), "bert", "before the activation"),
+    ("adapterhub", BitFit(), "bert", "no method that trains biases"),
+    ("adapterhub", FullFineTuning(), "bert", "replaces its parameters"),
+    ("adapterhub", LoRA(2, linears=("attn_dense",)), "bert", "attn_dense"),
+    ("adapterhub", Pfeiffer(4), "mpnet", "no mpnet models"),
+    ("peft", Houlsby(4, norms=False), "bert", "peft has no bottleneck adapters"),
+    ("peft", BitFit(), "bert", "biases alone"),
+    ("merged", Pfeiffer(4), "bert", "non-linearity of its own"),
+]
+
+
+@pytest.mark.parametrize(("to", "method", "architecture", "reason"), REFUSED)
+def test_what_a_library_cannot_hold_is_refused_with_the_reason_and_leaves_nothing(
+    to: Any, method: Method, architecture: str, reason: str, tmp_path: Path
+) -> None:
+    backbone = backbone_of(architecture, "cls")
+    with pytest.raises(AdapterError, match=reason):
+        pt.export_adapter(random_adapter(backbone, method), tmp_path / "out", to, backbone=backbone)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+    adapter = random_adapter(backbone_of("bert", "mean"), LoRA(2))
+    (tmp_path / "out").mkdir()
+    pt.export_adapter(adapter, tmp_path / "out", "peft")
+    with pytest.raises(WriteError, match="it is there already"):
+        pt.export_adapter(adapter, tmp_path / "out", "peft")
+    with pytest.raises(UnknownName, match=r"'pefd'. Did you mean 'peft'\?"):
+        pt.export_adapter(adapter, tmp_path / "other", "pefd")  # type: ignore[arg-type]
+
+
+def test_the_command_line_exports(tmp_path: Path) -> None:
+    place = RECORDED / "backbones" / "bert"
+    store = pt.Store(tmp_path / "store")
+    store.put(random_adapter(backbone_of("bert", "mean"), LoRA(2)))
+    given = ("--store", tmp_path / "store")
+    said = json.loads(
+        succeeded("export", "task@1", tmp_path / "out", "--to", "merged", "--backbone", place, *given, "--json")
+    )
+    assert {"README.md", "config.json", "model.safetensors", "head.safetensors"} <= set(said["files"])
+    assert "adapter_config.json" in succeeded("export", "task", tmp_path / "peft", "--to", "peft", *given)
+    assert "it is there already" in refused("export", "task", tmp_path / "peft", "--to", "peft", *given)
+    assert "no format called 'gguf'" in refused("export", "task", tmp_path / "x", "--to", "gguf", *given)
+
+
+def test_the_python_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parent.parent.parent / "docs" / "ecosystem.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    place = str(RECORDED / "backbones" / "bert")
+    names: dict[str, Any] = {"texts": TEXTS * 4, "labels": ["good", "bad", "bad", "good", "bad"] * 4, "backbone": place}
+    for which in ("estimators", "trainer"):
+        (code,) = re.findall(rf"```python\n(# {which}\n.*?)```", text, re.DOTALL)
+        exec(code, names)
+    assert set(names["search"].predict(TEXTS)) <= {"good", "bad"}
+    assert (tmp_path / "trained" / "attached.safetensors").is_file()
