@@ -265,7 +265,7 @@ def test_widths_that_the_header_does_not_say_must_agree() -> None:
 def test_the_sites_of_every_architecture_have_the_shapes_that_are_expected(
     method: DeltaMethod, architecture: str, folder_of: Callable[[str], Path]
 ) -> None:
-    backbone = load_backbone(folder_of(architecture))
+    backbone = load_backbone(folder_of(architecture), device="cpu", dtype="float32")
     tensors = {"head.weight": torch.zeros(2, backbone.hidden), "head.bias": torch.zeros(2)}
     for place, *_ in locate(backbone.model, backbone.row):
         if method.acts_at(place, backbone.num_layers):

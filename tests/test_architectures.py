@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,14 @@ from polytask.errors import BackboneError, RecipeError, UnsupportedArchitecture
 from polytask.live import LiveAdapter, num_trained
 from polytask.methods import FullFineTuning, Houlsby, LoRA, Method, Pfeiffer, TopLayers
 from polytask.methods.lora import LowRank, merged
+from polytask.predict import MultiTask
 from polytask.routing import Route
+from polytask.store import Store
 from polytask.tasks.batches import collate, encode
 from polytask.tasks.heads import Head, head_for
-from polytask.tasks.task import Rows
+from polytask.tasks.task import Rows, Task
+from polytask.train.loop import train
+from polytask.train.recipe import Recipe
 from tests.tiny import NEW_CONFIGS, save_tiny, tiny_config, tiny_tokenizer
 
 HEAD = {"weight": "classifier.weight", "bias": "classifier.bias"}
@@ -365,3 +369,19 @@ def test_frequencies_of_positions_keep_their_precision_in_bf16(folder_of: Any) -
     backbone = load_backbone(folder_of("llama"), device="cpu", dtype="bfloat16")
     assert backbone.dtype == torch.bfloat16
     assert {buffer.dtype for buffer in backbone.model.buffers() if buffer.is_floating_point()} == {torch.float32}
+
+
+@pytest.mark.parametrize("architecture", ["modernbert", "deberta-v2", "gemma3_text", "albert"])
+def test_trained_tasks_answer_in_one_batch_as_they_do_alone(
+    architecture: str, folder_of: Any, tiny_task: Task, tmp_path: Path
+) -> None:
+    backbone = load_backbone(folder_of(architecture), device="cpu", dtype="float32")
+    store = Store(str(tmp_path))
+    for name, method in (("a", Houlsby(size=4)), ("b", LoRA(rank=2)), ("c", Houlsby(size=4, norms=False))):
+        adapter, _ = train(backbone, replace(tiny_task, name=name), Recipe(method=method, epochs=1, lr=1e-2))
+        store.put(adapter)
+    texts = ["good film", "the plot was not great at all", "bad"]
+    mixed = MultiTask(backbone, store).predict(texts, ["a", "b", "c"])
+    for text, name, answer in zip(texts, "abc", mixed):
+        (alone,) = MultiTask(backbone, store).predict([text], task=name)
+        assert answer.probs == pytest.approx(alone.probs, abs=1e-5)

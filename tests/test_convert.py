@@ -112,7 +112,7 @@ def test_a_tokenizer_of_a_vocabulary_alone_becomes_a_fast_one(pickled: Path, tmp
     assert backbone.tokenizer("good film")["input_ids"] == [2, VOCABULARY["good"], VOCABULARY["film"], 3]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("gguf") is not None, reason="the package is installed")
+@pytest.mark.skipif(importlib.util.find_spec("gguf") is not None, reason="what reads GGUF is installed")
 def test_gguf_without_its_package_names_the_extra(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
     assert "pip install 'polytask[gguf]'" in refused("convert", tmp_path / "model.gguf", tmp_path / "out")
@@ -125,3 +125,44 @@ def test_what_has_no_weights_is_refused(pickled: Path, tmp_path: Path) -> None:
     (pickled / "config.json").unlink()
     with pytest.raises(BackboneError, match=r"has no config\.json"):
         convert(pickled, tmp_path / "out")
+
+
+def gguf_of(file: Path, hidden: int = 32, heads: int = 4, middle: int = 48, layers: int = 2) -> dict[str, Any]:
+    """A random Llama in GGUF, and its tensors."""
+    gguf = pytest.importorskip("gguf")
+    pytest.importorskip("accelerate")
+    words = ["<unk>", "<s>", "</s>", "▁", *"abcdefghijklmnopqrstuvwxyz", *(f"▁{letter}" for letter in "abcdefgh")]
+    writer = gguf.GGUFWriter(str(file), "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(hidden)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(middle)
+    writer.add_head_count(heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(words))
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(words)
+    writer.add_token_scores([-float(number) for number in range(len(words))])
+    writer.add_token_types([2, 3, 3, *[1] * (len(words) - 3)])
+    square, wide = (hidden, hidden), (middle, hidden)
+    shapes: dict[str, tuple[int, ...]] = {"token_embd": (len(words), hidden), "output_norm": (hidden,)}
+    for layer in range(layers):
+        own = {"attn_norm": (hidden,), "ffn_norm": (hidden,), "ffn_gate": wide, "ffn_up": wide, "ffn_down": wide[::-1]}
+        own |= dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), square)
+        shapes |= {f"blk.{layer}.{name}": shape for name, shape in own.items()}
+    tensors = {f"{name}.weight": torch.randn(shape).mul(0.1).numpy() for name, shape in shapes.items()}
+    for name, tensor in tensors.items():
+        writer.add_tensor(name, tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return tensors
+
+
+def test_gguf_becomes_a_backbone_with_the_same_numbers(tmp_path: Path) -> None:
+    tensors = gguf_of(tmp_path / "tiny.gguf")
+    backbone = load_backbone(convert(tmp_path / "tiny.gguf", tmp_path / "out"), device="cpu", dtype="float32")
+    assert (backbone.architecture, backbone.pooling) == ("llama", "last")
+    up = backbone.model.get_submodule("layers.1.mlp.up_proj").weight
+    assert torch.equal(up, torch.from_numpy(tensors["blk.1.ffn_up.weight"]))  # type: ignore[arg-type]

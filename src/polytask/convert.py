@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
+from transformers.utils import quantization_config
 
 from polytask.backbones import find_file, load_backbone, quietly, resolve
 from polytask.errors import BackboneError, WriteError
@@ -147,15 +148,21 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _write_gguf(file: Path, folder: Path) -> None:
-    if importlib.util.find_spec("gguf") is None:
+    if any(importlib.util.find_spec(package) is None for package in ("gguf", "accelerate")):
         raise BackboneError("reading GGUF needs a package that is not installed: pip install 'polytask[gguf]'")
     if not file.is_file():
         raise BackboneError(f"there is no file {file}")
+    packs: Any = getattr(quantization_config, "GgufConfig", None)  # newer ones leave weights packed unless told not to
+    unpacked = {} if packs is None else {"quantization_config": packs(dequantize=True)}
+    settings: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False, **unpacked}
     try:
         with quietly():
-            model = AutoModel.from_pretrained(str(file.parent), gguf_file=file.name, trust_remote_code=False)
+            model: Any = AutoModel.from_pretrained(str(file.parent), dtype=torch.float32, **settings)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BackboneError(f"transformers cannot read {file}: {reason}") from error
-    model.save_pretrained(folder)
+    config = {k: v for k, v in model.config.to_dict().items() if k not in ("quantization_config", "_name_or_path")}
+    (folder / "config.json").write_text(json.dumps(config, indent=2, default=str), encoding="utf-8")
+    state = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     _save_tokenizer(folder, str(file.parent), gguf_file=file.name)

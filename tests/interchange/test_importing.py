@@ -63,7 +63,7 @@ def test_what_was_trained_matters_to_the_answers(name: str, tmp_path: Path) -> N
     bare = Adapter.create(
         {**head, **{name: torch.zeros_like(tensor) for name, tensor in deltas.items()}},
         **{"task": "bare", "kind": of.head.kind, "labels": of.head.labels, "method": method, "backbone": backbone},
-        **{"metric": "accuracy", "score": 0.0, "recipe": {}, "prediction_head": of.prediction_head},
+        **{"metric": "accuracy", "score": 0.0, "recipe": {}, "prediction_head": of.prediction_layers},
     )
     difference = answered(backbone, bare, tmp_path) - torch.tensor(case["answers"])
     assert difference.abs().max() > 3e-3
