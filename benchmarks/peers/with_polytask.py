@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -18,20 +17,12 @@ from polytask.memory import kept as kept_memory
 from polytask.methods import FullFineTuning, Houlsby, LoRA, Method
 from polytask.train.loop import step
 
-
-@dataclass(frozen=True)
-class HoulsbyNormsFrozen(Houlsby):
-    """The bottlenecks alone, as the peer has it."""
-
-    sites: ClassVar = ("attn_out", "ffn_out")
-
-
 OPEN = ExitStack()
 """What stays open for as long as the process lives."""
 
 METHODS: dict[str, Method] = {
     "houlsby": Houlsby(64),
-    "houlsby-norms-frozen": HoulsbyNormsFrozen(64),
+    "houlsby-norms-frozen": Houlsby(64, norms=False),
     "lora": LoRA(rank=8, alpha=16),
     "full": FullFineTuning(),
 }

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from polytask.interchange.head_layers import head_layers
 from polytask.adapter import Adapter
 from polytask.backbones import Backbone, load_backbone
+from polytask.interchange.head_layers import head_layers
 from polytask.live import LiveAdapter
 from polytask.methods import Method
 from polytask.predict import MultiTask

@@ -16,8 +16,8 @@ import torch
 from transformers import pipeline
 
 import polytask as pt
-from polytask.interchange.head_layers import layer_names
 from polytask.errors import AdapterError, UnknownName, WriteError
+from polytask.interchange.head_layers import layer_names
 from polytask.methods import (
     IA3,
     BitFit,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from polytask.adapter import Adapter
+from polytask.backbones import ALIASES
 from polytask.errors import AdapterError, StoreError
 from polytask.header import Header
 from polytask.store import Entry, Store
@@ -183,8 +184,6 @@ def short_card(entry: Entry) -> str:
 
 def _base(header: Header) -> dict[str, Any]:
     """The backbone, where it is on the hub."""
-    from polytask.backbones import ALIASES
-
     name = ALIASES[header.backbone.name][2] if header.backbone.name in ALIASES else header.backbone.name
     return {"base_model": name} if name.count("/") == 1 and not Path(name).is_absolute() else {}
 

@@ -137,7 +137,7 @@ def _loaded(
             raise
         raise BackboneError(
             f"the head reads the pooler, and {name} has none: it was random when the head was trained, and is not "
-            "among the files. Only what was saved can be imported (in peft: modules_to_save=['classifier', 'pooler'])"
+            "among the files. Only what was saved can be imported (peft: modules_to_save=['classifier', 'pooler'])"
         ) from None
 
 
