@@ -19,11 +19,11 @@ FILES = [PACKAGE / "__init__.py", *sorted(PACKAGE.rglob("?*/*.py")), *sorted(PAC
 ORDER = (
     "errors schema atomic memory fair_lock entry packing noise methods architectures attention routing sites frozen "
     "layers prefix_cache encoder backbones attach tasks header layout adapter storage store live prefix predict train "
-    "launch serve paper bench screen demo cli"
+    "launch serving client paper bench screen demo cli"
 ).split()
 
 # The one place each of these is imported in.
-ONLY_IN = {"ray": "launch", "fastapi": "serve", "uvicorn": "serve", "matplotlib": "paper", "typer": "cli"}
+ONLY_IN = {"ray": "launch", "fastapi": "serving", "uvicorn": "serving", "matplotlib": "paper", "typer": "cli"}
 
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "numpy", "pandas", "datasets", "pyarrow")
 
@@ -88,7 +88,7 @@ def test_serving_does_not_import_training() -> None:
     wrong = [
         f"{file}:{line}"
         for file in FILES
-        if part_of(file) == "serve"
+        if part_of(file) == "serving"
         for line, module in imported(file)
         if module.startswith("polytask.train")
     ]

@@ -1,0 +1,65 @@
+"""A store as a server watches it: what has changed, at the price of a few ``stat`` calls a task."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+
+from polytask.adapter import Adapter
+from polytask.errors import AdapterError
+from polytask.storage import LocalFiles
+from polytask.store import ALIASES, Store
+
+Stamp = tuple[int, ...]
+SETTLED_NS = 2_000_000_000
+"""Within this time of a change another one may leave the same time stamp."""
+
+
+class WatchedStore(Store):
+    """A store that tells when a task's folder or a file was last changed.
+
+    ``digests`` says what a version must be: a file that was changed in its place since it was admitted is refused.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        super().__init__(folder)
+        self.digests: dict[str, str] = {}
+
+    def get(self, name: str) -> Adapter:
+        """As ``Store.get``.
+
+        Raises:
+            AdapterError: also where the version is another adapter than was admitted.
+        """
+        adapter = super().get(name)
+        if self.digests.get(name, adapter.header.digest) != adapter.header.digest:
+            raise AdapterError(f"{name} was replaced in its place; put a new version instead")
+        return adapter
+
+    def folders(self) -> list[str]:
+        """The names of tasks, also of those without versions."""
+        return self._folders()
+
+    def numbers(self, task: str) -> list[int]:
+        """The versions there are, the latest last; none where there is no such task."""
+        return self._numbers(task)
+
+    def aliases(self, task: str) -> Mapping[str, int]:
+        """The versions that a task's aliases point to."""
+        return self._aliases(task)
+
+    def stamp(self, task: str, *files: str) -> Stamp | None:
+        """What changes with a task's folder (or a file in it); None where that cannot be known or is too fresh."""
+        if not isinstance(self._files, LocalFiles):
+            return None
+        whole: list[int] = []
+        for path in (self._files.path(task, *files), self._files.path(task, ALIASES)):
+            try:
+                found = os.stat(path, follow_symlinks=False)
+            except OSError:
+                continue
+            if abs(time.time_ns() - found.st_mtime_ns) < SETTLED_NS:
+                return None
+            whole += [found.st_mtime_ns, found.st_size, found.st_ino]
+        return tuple(whole)
