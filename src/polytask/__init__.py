@@ -25,6 +25,7 @@ from polytask.errors import PolytaskError as PolytaskError
 if TYPE_CHECKING:
     from polytask.adapter import Adapter as Adapter
     from polytask.attach import attach as attach, detach as detach
+    from polytask.client import AsyncClient as AsyncClient, Client as Client
     from polytask.backbones import Backbone as Backbone, load_backbone as load_backbone
     from polytask.methods import METHODS as METHODS, Method as Method
     from polytask.methods import FullFineTuning as FullFineTuning, TopLayers as TopLayers
@@ -50,6 +51,8 @@ _MODULE_OF = {
     "Adapter": "polytask.adapter",
     "attach": "polytask.attach",
     "detach": "polytask.attach",
+    "AsyncClient": "polytask.client",
+    "Client": "polytask.client",
     "Backbone": "polytask.backbones",
     "load_backbone": "polytask.backbones",
     "METHODS": "polytask.methods",

@@ -19,6 +19,7 @@ from polytask.cli.comparing import compare
 from polytask.cli.keeping import alias, gc, verify
 from polytask.cli.options import Verbs, app, examples
 from polytask.cli.paper import app as paper
+from polytask.cli.serve import serve
 from polytask.cli.showing import demo, inspect, remove, tasks
 from polytask.cli.sweeping import sweep
 from polytask.cli.telling import show
@@ -40,6 +41,7 @@ __all__ = [
     "paper",
     "predict",
     "remove",
+    "serve",
     "show",
     "sweep",
     "tasks",

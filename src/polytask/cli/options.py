@@ -23,7 +23,7 @@ OURS, THEIRS, INTERRUPTED = 1, 2, 130
 ORDER = (
     *("train", "sweep", "eval", "predict", "compare"),
     *("tasks", "show", "alias", "remove", "verify", "gc"),
-    *("inspect", "bench", "paper", "demo"),
+    *("serve", "inspect", "bench", "paper", "demo"),
 )
 GIVEN = "polytask.given"
 

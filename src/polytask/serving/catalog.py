@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,14 @@ from polytask.store import BEST, LATEST, Entry
 log = logging.getLogger(__name__)
 
 Shares = Mapping[int, float]
+
+
+_PATH = re.compile(r"(?:[A-Za-z]:)?(?:[/\\\\][^/\\\\'\s]+)+[/\\\\]([^/\\\\'\s]+)")
+
+
+def without_paths(message: str) -> str:
+    """The message with the last part of each path only: clients are not told where files are."""
+    return _PATH.sub(r"\1", message)
 
 
 @dataclass(frozen=True)
@@ -54,17 +63,26 @@ class Catalog:
     Args:
         admit: reads a version whole, and raises PolytaskError if it cannot be served.
         on_gone: told of a version that is no longer in the store.
+        on_refused: told of a version that is refused.
     """
 
     def __init__(
-        self, store: WatchedStore, admit: Callable[[Entry], None], on_gone: Callable[[str], None] | None = None
+        self,
+        store: WatchedStore,
+        admit: Callable[[Entry], None],
+        on_gone: Callable[[str], None] | None = None,
+        on_refused: Callable[[str], None] | None = None,
     ) -> None:
         self.store, self.admit = store, admit
         self.on_gone = on_gone or (lambda name: None)
+        self.on_refused = on_refused or (lambda name: None)
         self._tasks: dict[str, Versions] = {}
         self._hidden: frozenset[str] = frozenset()
         self._shares: dict[str, Shares] = {}
         self._looking = threading.Lock()
+
+    def __contains__(self, task: str) -> bool:
+        return task in self._tasks
 
     # What the store has
 
@@ -136,9 +154,9 @@ class Catalog:
         return True
 
     def _refusal(self, task: str, version: int, error: Exception, stamp: Stamp | None) -> Refusal:
-        path = self.store._files.path(task, f"{version}.safetensors")
-        reason = str(error).removeprefix(f"{path}: ").replace(path, "the file")
+        reason = without_paths(str(error).removeprefix(f"{self.store.path(task, version)}: "))
         log.warning("adapter refused", extra={"adapter": f"{task}@{version}", "reason": reason})
+        self.on_refused(f"{task}@{version}")
         return Refusal(reason, isinstance(error, IncompatibleAdapter), stamp)
 
     def refuse(self, entry: Entry, error: AdapterError) -> None:

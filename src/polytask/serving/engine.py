@@ -18,7 +18,7 @@ from polytask.backbones import Backbone
 from polytask.errors import PolytaskError
 from polytask.live import encode_batch
 from polytask.predict import MultiTask, Prediction, Text, scores_of
-from polytask.store import Store
+from polytask.store import Entry, Store
 from polytask.tasks.batches import Cut, Encoded, collate, encode, joined
 from polytask.tasks.task import Rows
 
@@ -47,6 +47,11 @@ class Engine(MultiTask):
 
     def _name(self, reference: str) -> str:
         return reference
+
+    def limit(self, entry: Entry) -> int | None:
+        """The tokens that an adapter reads of a text; None where it reads all of it."""
+        limit, long, stride = self._cut(entry.header.head.kind, entry.header.recipe)
+        return limit if long == "truncate" and stride is None else None
 
     def num_bytes(self, name: str) -> int:
         """What a loaded adapter takes in memory."""

@@ -49,6 +49,10 @@ class WatchedStore(Store):
         """The versions that a task's aliases point to."""
         return self._aliases(task)
 
+    def path(self, task: str, version: int) -> str:
+        """Where a version is, for the log."""
+        return self._files.path(task, f"{version}.safetensors")
+
     def stamp(self, task: str, *files: str) -> Stamp | None:
         """What changes with a task's folder (or a file in it); None where that cannot be known or is too fresh."""
         if not isinstance(self._files, LocalFiles):
