@@ -137,14 +137,13 @@ def predict(
     """Answer texts with the adapters of one or more tasks on one backbone."""
     from polytask.predict import MultiTask
     from polytask.store import Store
+    from polytask.tasks.files import read_rows, table_of
 
     if url is not None:
         from polytask.cli.remote import predict_at
 
         predict_at(url, texts, task, pair, [file, output, text, text_pair, encoding], as_json=as_json)
         return
-    from polytask.tasks.files import read_rows, table_of
-
     if on_error not in ("fail", "null"):
         raise UnknownName("way of --on-error", on_error, ("fail", "null"))
     adapters = Store(store)

@@ -80,6 +80,9 @@ async def _malformed(request: Request, error: Any) -> JSONResponse:
 
 
 async def _http(request: Request, error: Any) -> JSONResponse:
+    context: Context = request.scope[CONTEXT]
+    if context.fault is not None:  # FastAPI makes 400 of whatever happens while a body is read
+        return _response(request, context.fault)
     code = CODES.get(error.status_code, "malformed")
     fault = Fault(code, SAID.get(error.status_code, str(error.detail)))
     return _response(request, fault, error.headers)

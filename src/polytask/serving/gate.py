@@ -27,7 +27,7 @@ from polytask.serving.service import Service
 log = logging.getLogger("polytask.serving.requests")
 
 PUBLIC = frozenset(
-    "/ /docs /static/app.js /static/docs.js /static/style.css /health /ready /v2/health/live /v2/health/ready".split()
+    "/ /docs /static/app.js /static/docs.js /static/style.css /static/icon.svg /health /ready /v2/health/live /v2/health/ready".split()
 )
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "[::1]"))
 CONTEXT = "polytask"
@@ -48,6 +48,8 @@ class Context:
     headers: dict[str, str] = field(default_factory=dict)
     status: int = 0
     code: str = ""
+    fault: Fault | None = None
+    """What was wrong with the body while it was read."""
 
 
 class Gate:
@@ -68,7 +70,7 @@ class Gate:
         headers = Headers(scope=scope)
         context = Context(request_id_of(headers), time.monotonic())
         scope[CONTEXT] = context
-        limited = Limited(receive, self.service.limits.body_bytes, self.service.limits.body_s)
+        limited = Limited(receive, context, self.service.limits.body_bytes, self.service.limits.body_s)
         has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
         async def sending(message: Message) -> None:
@@ -140,8 +142,8 @@ class Gate:
 class Limited:
     """A ``receive`` that gives up on bodies that are too large or too slow."""
 
-    def __init__(self, receive: Receive, most_bytes: int, most_s: float) -> None:
-        self.receive, self.most_bytes = receive, most_bytes
+    def __init__(self, receive: Receive, context: Context, most_bytes: int, most_s: float) -> None:
+        self.receive, self.context, self.most_bytes = receive, context, most_bytes
         self.until = time.monotonic() + most_s
         self.most_s = most_s
         self.num_bytes = 0
@@ -154,12 +156,16 @@ class Limited:
         try:
             message = await asyncio.wait_for(self.receive(), max(0.0, self.until - time.monotonic()))
         except asyncio.TimeoutError:
-            raise Fault("slow_request", f"the body did not arrive within {self.most_s:g} s") from None
+            raise self._noted(Fault("slow_request", f"the body did not arrive within {self.most_s:g} s")) from None
         self.num_bytes += len(message.get("body", b""))
         self.is_over = not message.get("more_body", False)
         if self.num_bytes > self.most_bytes:
-            raise too_large(self.most_bytes)
+            raise self._noted(too_large(self.most_bytes))
         return message
+
+    def _noted(self, fault: Fault) -> Fault:
+        self.context.fault = fault
+        return fault
 
 
 def too_large(most_bytes: int) -> Fault:

@@ -24,7 +24,7 @@ class Metrics:
     """
 
     def __init__(self, adapter_labels: int) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.adapter_labels = adapter_labels
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(

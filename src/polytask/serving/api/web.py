@@ -12,7 +12,12 @@ from polytask.serving.api.access import as_json, router
 
 routes = router(None, "page")
 schema_routes = router("infer", "page")
-TYPES = {"html": "text/html; charset=utf-8", "js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8"}
+TYPES = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
+}
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -36,6 +41,7 @@ for _path, _name in (
     ("/static/app.js", "app.js"),
     ("/static/docs.js", "docs.js"),
     ("/static/style.css", "style.css"),
+    ("/static/icon.svg", "icon.svg"),
 ):
     _page(_path, _name)
 
