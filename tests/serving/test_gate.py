@@ -161,8 +161,8 @@ def raw(served: Served, *lines: str, body: bytes = b"", more: bool = False) -> b
     """What the server sends back to these bytes."""
     host, port = served.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as connection:
-        head = "\r\n".join([lines[0], "Host: localhost", *lines[1:], "" if more else "Connection: close", ""])
-        connection.sendall((head if more else head + "\r\n").encode("latin-1") + body)
+        head = "\r\n".join([lines[0], "Host: localhost", "Connection: close", *lines[1:]])
+        connection.sendall((head if more else head + "\r\n\r\n").encode("latin-1") + body)
         received = b""
         while chunk := connection.recv(65536):
             received += chunk

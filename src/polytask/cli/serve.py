@@ -41,6 +41,7 @@ def serve(
     max_wait_ms: Annotated[float, typer.Option(min=0, help="How long a batch waits for company.")] = 2.0,
     queue_tokens: Annotated[int, typer.Option(min=1, help="Tokens accepted and not yet answered; then 429.")] = 65536,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="From arrival to answer.")] = 30.0,
+    poll: Annotated[float, typer.Option(metavar="SECONDS", min=0.01, help="How often the store is looked at.")] = 1.0,
     max_length: Annotated[
         int | None, typer.Option(help="Tokens of a text; as each adapter was trained unless given.")
     ] = None,
@@ -74,6 +75,7 @@ def serve(
         max_wait_s=max_wait_ms / 1000,
         queue_tokens=queue_tokens,
         timeout_s=timeout,
+        poll_s=poll,
     )
     frozen = loaded(backbone or backbone_of(store), device, dtype)
     run(Service(frozen, store, limits, max_length), known, host=host, port=port, with_texts=log_texts)

@@ -38,7 +38,7 @@ class Refusal:
 
     reason: str
     is_foreign: bool
-    stamp: Stamp | None
+    stamp: Stamp
 
     def fault(self, name: str) -> Fault:
         """What a client is told who asks for it."""
@@ -99,7 +99,7 @@ class Catalog:
                 self._replace(task, self._tasks[task], None)
 
     def _has_changed_refusals(self, task: str, before: Versions) -> bool:
-        return any(self.store.stamp(task, f"{v}.safetensors") != of.stamp for v, of in before.refused.items())
+        return any(self.store.file_stamp(task, v) != of.stamp for v, of in before.refused.items())
 
     def _replace(self, task: str, before: Versions, after: Versions | None) -> None:
         if after is None:
@@ -121,7 +121,7 @@ class Catalog:
         refused = {
             version: refusal
             for version, refusal in before.refused.items()
-            if version in numbers and self.store.stamp(task, f"{version}.safetensors") == refusal.stamp is not None
+            if version in numbers and self.store.file_stamp(task, version) == refusal.stamp
         }
         for version in numbers:
             if version not in entries and version not in refused:
@@ -143,7 +143,7 @@ class Catalog:
 
     def _try(self, task: str, version: int, work: Callable[[int], None], refused: dict[int, Refusal]) -> bool:
         """Do ``work`` on a version; whether it could be done. If not, it is refused."""
-        stamp = self.store.stamp(task, f"{version}.safetensors")
+        stamp = self.store.file_stamp(task, version)
         try:
             work(version)
         except NoSuchAdapter:
@@ -153,7 +153,7 @@ class Catalog:
             return False
         return True
 
-    def _refusal(self, task: str, version: int, error: Exception, stamp: Stamp | None) -> Refusal:
+    def _refusal(self, task: str, version: int, error: Exception, stamp: Stamp) -> Refusal:
         reason = without_paths(str(error).removeprefix(f"{self.store.path(task, version)}: "))
         log.warning("adapter refused", extra={"adapter": f"{task}@{version}", "reason": reason})
         self.on_refused(f"{task}@{version}")
@@ -163,7 +163,7 @@ class Catalog:
         """Serve this version no longer: it could not be loaded. Its task's name means the version before."""
         with self._looking:
             before = self._tasks.get(entry.task, Versions())
-            stamp = self.store.stamp(entry.task, f"{entry.version}.safetensors")
+            stamp = self.store.file_stamp(entry.task, entry.version)
             refusal = self._refusal(entry.task, entry.version, error, stamp)
             rest = {version: kept for version, kept in before.entries.items() if version != entry.version}
             refused = {**before.refused, entry.version: refusal}

@@ -27,7 +27,10 @@ from polytask.serving.service import Service
 log = logging.getLogger("polytask.serving.requests")
 
 PUBLIC = frozenset(
-    "/ /docs /static/app.js /static/docs.js /static/style.css /static/icon.svg /health /ready /v2/health/live /v2/health/ready".split()
+    (
+        *("/", "/docs", "/static/app.js", "/static/docs.js", "/static/style.css", "/static/icon.svg"),
+        *("/health", "/ready", "/v2/health/live", "/v2/health/ready"),
+    )
 )
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "[::1]"))
 CONTEXT = "polytask"

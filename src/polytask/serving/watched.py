@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from polytask.adapter import Adapter
 from polytask.errors import AdapterError
-from polytask.storage import LocalFiles
+from polytask.storage import LocalFiles, RemoteFiles
 from polytask.store import ALIASES, Store
 
-Stamp = tuple[int, ...]
+Stamp = tuple[Any, ...]
 SETTLED_NS = 2_000_000_000
 """Within this time of a change another one may leave the same time stamp."""
 
@@ -53,17 +54,26 @@ class WatchedStore(Store):
         """Where a version is, for the log."""
         return self._files.path(task, f"{version}.safetensors")
 
-    def stamp(self, task: str, *files: str) -> Stamp | None:
-        """What changes with a task's folder (or a file in it); None where that cannot be known or is too fresh."""
+    def stamp(self, task: str) -> Stamp | None:
+        """What changes with a task's folder or its aliases; None where that cannot be known or is too fresh."""
         if not isinstance(self._files, LocalFiles):
             return None
-        whole: list[int] = []
-        for path in (self._files.path(task, *files), self._files.path(task, ALIASES)):
-            try:
-                found = os.stat(path, follow_symlinks=False)
-            except OSError:
-                continue
-            if abs(time.time_ns() - found.st_mtime_ns) < SETTLED_NS:
-                return None
-            whole += [found.st_mtime_ns, found.st_size, found.st_ino]
-        return tuple(whole)
+        found = [_stat(self._files.path(task)), _stat(self._files.path(task, ALIASES))]
+        is_fresh = any(of and abs(time.time_ns() - of[0]) < SETTLED_NS for of in found)
+        return None if is_fresh else sum(found, ())
+
+    def file_stamp(self, task: str, version: int) -> Stamp:
+        """What changes with a version's file."""
+        path = self._files.path(task, f"{version}.safetensors")
+        if isinstance(self._files, RemoteFiles):
+            return tuple(map(str, self._files.files.info(path).items()))
+        return _stat(path)
+
+
+def _stat(path: str) -> Stamp:
+    """When a file was changed, its size and its number; empty where it is not there."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
