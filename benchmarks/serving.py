@@ -248,7 +248,8 @@ for length in (12, 96):
                     encode_batch(model, batch)
             spent.append(1000 * (time.perf_counter() - start))
     spent.sort()
-    found[f"{length} words"] = {"p50_ms": round(spent[len(spent) // 2], 1), "p99_ms": round(spent[int(0.99 * len(spent))], 1)}
+    p50, p99 = spent[len(spent) // 2], spent[int(0.99 * len(spent))]
+    found[f"{length} words"] = {"p50_ms": round(p50, 1), "p99_ms": round(p99, 1)}
 pss = next(line for line in open("/proc/self/smaps_rollup") if line.startswith("Pss:"))
 print(json.dumps({**found, "memory, MB": round(int(pss.split()[1]) / 1024, 1)}))
 """

@@ -10,7 +10,7 @@ import typer
 
 from polytask.cli import options
 from polytask.cli.options import app, emit, examples, loaded
-from polytask.errors import PolytaskError
+from polytask.errors import PolytaskError, UnknownName
 
 NEEDED = ("fastapi", "uvicorn", "prometheus_client", "pydantic")
 
@@ -20,6 +20,7 @@ NEEDED = ("fastapi", "uvicorn", "prometheus_client", "pydantic")
         "polytask serve --store adapters",
         "polytask serve --store adapters --host 0.0.0.0 --keys keys.txt",
         "polytask serve --new-key infer,metrics",
+        "polytask serve --on ray --replicas 4 --port 8000",
     )
 )
 def serve(
@@ -46,6 +47,14 @@ def serve(
         int | None, typer.Option(help="Tokens of a text; as each adapter was trained unless given.")
     ] = None,
     log_texts: Annotated[bool, typer.Option("--log-texts", help="Put the texts of requests into the log.")] = False,
+    on: Annotated[
+        str, typer.Option(metavar="here|ray", help="In this process, or as replicas on a Ray cluster.")
+    ] = "here",
+    replicas: Annotated[int, typer.Option(min=1, help="With --on ray: each has all adapters.")] = 1,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="With --on ray: of a cluster; one is started here unless given."),
+    ] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
 ) -> None:
@@ -67,6 +76,8 @@ def serve(
         key, line = made_key(new_key)
         emit({"key": key, "line": line})
         return
+    if on not in ("here", "ray"):
+        raise UnknownName("place for --on", on, ("here", "ray"))
     known = read_keys(keys, os.environ.get(VARIABLE))
     check_host(host, known)
     limits = Limits(
@@ -77,7 +88,23 @@ def serve(
         timeout_s=timeout,
         poll_s=poll,
     )
-    frozen = loaded(backbone or backbone_of(store), device, dtype)
+    name = backbone or backbone_of(store)
+    if on == "ray":
+        from polytask.serving.on_ray import Replica
+        from polytask.serving.on_ray import serve as run_on_ray
+
+        replica = Replica(name, os.path.abspath(store), limits, known, device, dtype, max_length, log_texts)
+        said = f"serving on Ray at http://{host}:{port}/"
+        run_on_ray(
+            replica,
+            host=host,
+            port=port,
+            num_replicas=replicas,
+            address=ray_address,
+            on_start=lambda: typer.echo(said, err=True),
+        )
+        return
+    frozen = loaded(name, device, dtype)
     run(Service(frozen, store, limits, max_length), known, host=host, port=port, with_texts=log_texts)
 
 
