@@ -86,7 +86,7 @@ class Process:
         self.log = log
         with log.open("wb") as stream:
             self.process = subprocess.Popen(
-                [*command, "--port", "0", "--dtype", "float32", *options],
+                [*command, *(() if "--port" in options else ("--port", "0")), "--dtype", "float32", *options],
                 env=where,
                 stderr=stream,
                 stdout=subprocess.DEVNULL,
@@ -96,7 +96,7 @@ class Process:
     def _url(self) -> str:
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
-            found = re.search(r"at (http://\S+)/ ", self.log.read_text())
+            found = re.search(r"at (http://\S+)/\s", self.log.read_text())
             if found:
                 return found[1]
             assert self.process.poll() is None, self.log.read_text()
