@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -354,6 +355,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/serving"))
     parser.add_argument("--only", nargs="*", help="throughput, latency, processes, eight, peers")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers are ended, too
     seconds, turns, times = (3.0, 1, 20) if given.quick else (10.0, 3, 100)
     folder = Path(tempfile.mkdtemp())
     backbone, name = pt.load_backbone(given.backbone), given.backbone
@@ -386,10 +388,11 @@ def main() -> None:
             if not given.only or part in given.only:
                 found[part] = measure()
                 print(json.dumps({part: found[part]}, indent=1), flush=True)
+                given.out.mkdir(parents=True, exist_ok=True)
+                file = given.out / f"{given.backbone}-{os.cpu_count()}cores.json"
+                file.write_text(json.dumps(found, indent=1) + "\n")
     finally:
         shutil.rmtree(folder)
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / f"{given.backbone}-{os.cpu_count()}cores.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

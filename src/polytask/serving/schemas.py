@@ -51,7 +51,7 @@ class ClassifyRequest(Closed):
     """Texts for one task (``model``) or for several (``models``): for each text the tasks share what they can."""
 
     model: Reference | None = None
-    models: Annotated[list[Reference], Field(min_length=1, max_length=1024)] | None = None
+    models: Annotated[list[Reference], Field(min_length=1, max_length=128)] | None = None
     input: Texts = Field(description="A text, a list of texts, or a list of [text, second text].")
     on_error: Literal["fail", "null"] = Field(
         "fail", description="With null a text without an answer has an error in its place, and the others are answered."

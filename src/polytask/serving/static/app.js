@@ -2,7 +2,7 @@
 "use strict";
 
 const at = (id) => document.getElementById(id);
-const MOST_BARS = 8, LIVE_MS = 2000, MODELS_MS = 10000;
+const MOST_BARS = 8, MOST_TASKS = 128, LIVE_MS = 2000, MODELS_MS = 10000;
 const points = [];
 let models = [], chosen = null;
 
@@ -131,6 +131,10 @@ function card(item, version) {
   return node;
 }
 
+function inParts(group) {
+  return Array.from({ length: Math.ceil(group.length / MOST_TASKS) }, (_, n) => group.slice(n * MOST_TASKS, (n + 1) * MOST_TASKS));
+}
+
 async function classify(event) {
   if (event) event.preventDefault();
   const text = at("text").value, pair = at("pair").value;
@@ -140,8 +144,9 @@ async function classify(event) {
   say("…");
   const start = performance.now();
   try {
-    const groups = [[wanted.filter((model) => !isPaired(model)), text], [wanted.filter(isPaired), [text, pair]]];
-    const parts = await Promise.all(groups.filter(([group]) => group.length).map(([group, input]) => asked(
+    const single = inParts(wanted.filter((model) => !isPaired(model))), paired = inParts(wanted.filter(isPaired));
+    const groups = [...single.map((group) => [group, text]), ...paired.map((group) => [group, [text, pair]])];
+    const parts = await Promise.all(groups.map(([group, input]) => asked(
       "/v1/classify", { models: group.map((model) => model.task), input: [input], on_error: "null" },
     )));
     const items = parts.flatMap(({ content }) => {
