@@ -153,9 +153,12 @@ def test_what_is_accepted_is_bounded_and_says_when_to_come_back() -> None:
         assert (caught.value.status, "Retry-After" in caught.value.headers()) == (429, True)
         batcher.give_back(500)
         batcher.reserve(100, 30)
-        batcher.tokens_per_s = 1.0
-        with pytest.raises(Fault):
-            batcher.reserve(1, 30)  # 100 s of work are waiting
+        batcher._measured = 100.0, 60.0  # what is waiting takes a minute
+        for timeout_s, queue_s in ((30.0, 1000.0), (1000.0, 5.0)):
+            batcher.limits = Limits(queue_tokens=200, queue_s=queue_s)
+            with pytest.raises(Fault):
+                batcher.reserve(1, timeout_s)
+        batcher.limits = Limits(queue_tokens=200, queue_s=1000.0)
         batcher.reserve(1, 1000)
 
     run(Recorded(), work, queue_tokens=200)

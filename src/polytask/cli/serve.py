@@ -41,6 +41,10 @@ def serve(
     batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a batch.")] = 2048,
     max_wait_ms: Annotated[float, typer.Option(min=0, help="How long a batch waits for company.")] = 2.0,
     queue_tokens: Annotated[int, typer.Option(min=1, help="Tokens accepted and not yet answered; then 429.")] = 65536,
+    max_queue: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0.001, help="How long what is accepted may be expected to take; then 429."),
+    ] = 5.0,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="From arrival to answer.")] = 30.0,
     poll: Annotated[float, typer.Option(metavar="SECONDS", min=0.01, help="How often the store is looked at.")] = 1.0,
     max_length: Annotated[
@@ -85,6 +89,7 @@ def serve(
         batch_tokens=batch_tokens,
         max_wait_s=max_wait_ms / 1000,
         queue_tokens=queue_tokens,
+        queue_s=max_queue,
         timeout_s=timeout,
         poll_s=poll,
     )

@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 Answer = Prediction | Exception
 Answers = list[Answer]
 Compute = Callable[[Sequence[Row]], Answers]
-SMOOTHING = 0.2
+FORGOTTEN = 0.2
+"""The share of what was measured that each batch makes forgotten."""
 FIRST_GUESS = 2000.0
 """Tokens a second, before anything was measured."""
 
@@ -78,7 +79,7 @@ class Batcher:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="polytask-engine")
         self.queue: deque[Item] = deque()
         self.reserved_tokens = 0
-        self.tokens_per_s = FIRST_GUESS
+        self._measured = FIRST_GUESS, 1.0
         self._arrived = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
@@ -97,8 +98,9 @@ class Batcher:
 
     @property
     def expected_wait_s(self) -> float:
-        """How long what is accepted will take."""
-        return self.reserved_tokens / max(self.tokens_per_s, 1.0)
+        """How long what is accepted will take, at the speed of late."""
+        num_tokens, seconds = self._measured
+        return self.reserved_tokens * seconds / num_tokens
 
     def reserve(self, num_tokens: int, timeout_s: float) -> None:
         """Count tokens as accepted, until ``give_back``. An idle server takes any request that the limits allow.
@@ -107,7 +109,8 @@ class Batcher:
             Fault: too much is accepted already, or it would not be answered in time.
         """
         is_full = self.reserved_tokens + num_tokens > self.limits.queue_tokens
-        if self.reserved_tokens and (is_full or self.expected_wait_s > timeout_s):
+        is_late = self.expected_wait_s > min(timeout_s, self.limits.queue_s)
+        if self.reserved_tokens and (is_full or is_late):
             raise Fault(
                 "overloaded",
                 f"{self.reserved_tokens:,} tokens are waiting already; try again later",
@@ -196,8 +199,9 @@ class Batcher:
 
     def _measure(self, rows: Sequence[Row], seconds: float) -> None:
         num_tokens = sum(row.num_tokens for row in rows)
-        now = num_tokens / max(seconds, 1e-6)
-        self.tokens_per_s += SMOOTHING * (now - self.tokens_per_s)
+        tokens_before, seconds_before = self._measured
+        kept = 1 - FORGOTTEN
+        self._measured = kept * tokens_before + num_tokens, kept * seconds_before + seconds
         self.on_batch(Batched(len(rows), num_tokens, len({row.name for row in rows}), seconds))
 
 

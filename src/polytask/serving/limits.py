@@ -17,6 +17,8 @@ class Limits:
     """How long a batch waits for company when the engine is idle."""
     queue_tokens: int = 65_536
     """Tokens accepted and not yet answered; a request beyond it is answered with 429."""
+    queue_s: float = 5.0
+    """How long what is accepted may be expected to take, at the speed of late; also 429 beyond it."""
     timeout_s: float = 30.0
     """From arrival to answer; 504 past it."""
     request_rows: int = 1024

@@ -28,6 +28,8 @@ from polytask.serving.service import Service
 MOST_HEAD_BYTES = 32 << 10
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
+FRESH_S = 2.0
+"""How long a connection made just before the end has to send its request."""
 
 
 class PatientProtocol(H11Protocol):
@@ -89,6 +91,24 @@ class DrainingServer(uvicorn.Server):
             return
         self._captured_signals.append(sig)
         self.service.drain()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen no more; whoever was connected just now is heard before idle connections are closed."""
+        for listener in self.servers:
+            listener.close()
+        until = self._now() + FRESH_S
+        while any(self._is_fresh(connection) for connection in self.server_state.connections) and self._now() < until:
+            await asyncio.sleep(0.01)
+        await super().shutdown(sockets)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    @staticmethod
+    def _is_fresh(connection: Any) -> bool:
+        """Whether nothing was asked on it yet."""
+        return getattr(connection, "cycle", None) is None
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether to stop listening."""
