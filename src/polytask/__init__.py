@@ -25,6 +25,7 @@ from polytask.errors import PolytaskError as PolytaskError
 if TYPE_CHECKING:
     from polytask.adapter import Adapter as Adapter
     from polytask.attach import attach as attach, detach as detach
+    from polytask.client import AsyncClient as AsyncClient, Client as Client
     from polytask.backbones import Backbone as Backbone, load_backbone as load_backbone
     from polytask.convert import convert as convert
     from polytask.interchange.hub import pull as pull, push as push
@@ -56,6 +57,8 @@ _MODULE_OF = {
     "Adapter": "polytask.adapter",
     "attach": "polytask.attach",
     "detach": "polytask.attach",
+    "AsyncClient": "polytask.client",
+    "Client": "polytask.client",
     "Backbone": "polytask.backbones",
     "load_backbone": "polytask.backbones",
     "convert": "polytask.convert",

@@ -25,6 +25,8 @@ from polytask.cli.options import Verbs, app, examples
 from polytask.cli.paper import app as paper
 from polytask.cli.pull import pull
 from polytask.cli.push import push
+from polytask.cli.serve import serve
+from polytask.cli.showing import demo, remove, tasks
 from polytask.cli.sweeping import sweep
 from polytask.cli.telling import show
 from polytask.cli.training import train
@@ -50,6 +52,7 @@ __all__ = [
     "pull",
     "push",
     "remove",
+    "serve",
     "show",
     "sweep",
     "tasks",

@@ -126,6 +126,9 @@ def predict(
         ),
     ] = "fail",
     store: options.StoreFolder = "adapters",
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Ask a server; its key in the variable POLYTASK_KEY.")
+    ] = None,
     backbone: options.OfBackbone = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -135,6 +138,11 @@ def predict(
     from polytask.predict import MultiTask
     from polytask.store import Store
 
+    if url is not None:
+        from polytask.cli.remote import predict_at
+
+        predict_at(url, texts, task, pair, [file, output, text, text_pair, encoding], as_json=as_json)
+        return
     if on_error not in ("fail", "null"):
         raise UnknownName("way of --on-error", on_error, ("fail", "null"))
     adapters = Store(store)

@@ -23,7 +23,7 @@ OURS, THEIRS, INTERRUPTED = 1, 2, 130
 ORDER = (
     *("train", "sweep", "eval", "predict", "compare"),
     *("tasks", "show", "alias", "remove", "verify", "gc"),
-    *("import", "export", "push", "pull", "convert"),
+    *("serve", "import", "export", "push", "pull", "convert"),
     *("inspect", "bench", "paper", "demo"),
 )
 GIVEN = "polytask.given"

@@ -104,6 +104,7 @@ def run(
     out.print(classified(backbone, adapters, trained))
     screen.hint(out, f'polytask predict --store {store} --task {trained[-1].task.name} "your own sentence"')
     screen.hint(out, "polytask train your.csv --task NAME")
+    screen.hint(out, f"polytask serve --store {store}   # the same adapters behind HTTP, with a page")
 
 
 def learned(backbone: Backbone, corpus: Corpus, task: Task, adapters: Store, err: Console, seed: int) -> Trained:

@@ -1,0 +1,44 @@
+"""``polytask predict --url``: a server answers, in place of a store on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from polytask import screen
+from polytask.cli.options import emit, working
+from polytask.errors import DataError, PolytaskError
+
+VARIABLE = "POLYTASK_KEY"
+
+
+def predict_at(
+    url: str,
+    texts: Sequence[str] | None,
+    tasks: Sequence[str] | None,
+    pairs: Sequence[str] | None,
+    about_a_file: Sequence[str | None],
+    *,
+    as_json: bool,
+) -> None:
+    """Answer the texts of the command line and print the answers as ``polytask predict`` does.
+
+    Raises:
+        PolytaskError: nothing is asked, or the server does not answer.
+    """
+    from polytask.cli.answering import rows_given, texts_of
+    from polytask.client import Client
+
+    if any(about_a_file):
+        raise DataError("a file is answered by a store on this machine", fix="Leave out --url, or give texts")
+    if not tasks:
+        raise PolytaskError("no task is named. Name one with --task")
+    rows = rows_given(texts, pairs, [])
+    with Client(url, key=os.environ.get(VARIABLE)) as client, working(f"asking {url}"):
+        answers = {task: client.predict(texts_of(rows), task) for task in dict.fromkeys(tasks)}
+    if as_json:
+        for row in range(len(rows)):
+            for column in answers.values():
+                emit(column[row].to_json())
+    else:
+        screen.terminal().print(screen.answers(rows.texts, answers))

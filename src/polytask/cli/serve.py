@@ -1,0 +1,127 @@
+"""``polytask serve``: every adapter of a store behind HTTP."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Annotated
+
+import typer
+
+from polytask.cli import options
+from polytask.cli.options import app, emit, examples, loaded
+from polytask.errors import PolytaskError, UnknownName
+
+NEEDED = ("fastapi", "uvicorn", "prometheus_client", "pydantic")
+
+
+@app.command(
+    epilog=examples(
+        "polytask serve --store adapters",
+        "polytask serve --store adapters --host 0.0.0.0 --keys keys.txt",
+        "polytask serve --new-key infer,metrics",
+        "polytask serve --on ray --replicas 4 --port 8000",
+    )
+)
+def serve(
+    store: options.StoreFolder = "adapters",
+    backbone: options.OfBackbone = None,
+    host: Annotated[str, typer.Option(help="Where to listen; other than this machine only with keys.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
+    keys: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Hashes of keys, one a line; or keys in the variable POLYTASK_KEYS."),
+    ] = None,
+    new_key: Annotated[
+        str | None, typer.Option(metavar="SCOPES", help="Print a key for infer, manage, metrics, and its line; end.")
+    ] = None,
+    memory: Annotated[
+        float, typer.Option(metavar="GB", min=0, help="Adapters kept in memory; the least recently used leave.")
+    ] = 4.0,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a batch.")] = 2048,
+    max_wait_ms: Annotated[float, typer.Option(min=0, help="How long a batch waits for company.")] = 2.0,
+    queue_tokens: Annotated[int, typer.Option(min=1, help="Tokens accepted and not yet answered; then 429.")] = 65536,
+    max_queue: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0.001, help="How long what is accepted may be expected to take; then 429."),
+    ] = 5.0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="From arrival to answer.")] = 30.0,
+    poll: Annotated[float, typer.Option(metavar="SECONDS", min=0.01, help="How often the store is looked at.")] = 1.0,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens of a text; as each adapter was trained unless given.")
+    ] = None,
+    log_texts: Annotated[bool, typer.Option("--log-texts", help="Put the texts of requests into the log.")] = False,
+    on: Annotated[
+        str, typer.Option(metavar="here|ray", help="In this process, or as replicas on a Ray cluster.")
+    ] = "here",
+    replicas: Annotated[int, typer.Option(min=1, help="With --on ray: each has all adapters.")] = 1,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="With --on ray: of a cluster; one is started here unless given."),
+    ] = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+) -> None:
+    """Serve every adapter of a store from one process: a page, a JSON API, Prometheus metrics.
+
+    New versions in the store are picked up while it runs. Without keys it listens to this machine only.
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise PolytaskError(f'this needs {missing[0]}, which is not installed: pip install "polytask[serve]"')
+    from polytask.serving.auth import VARIABLE, read_keys
+    from polytask.serving.auth import new_key as made_key
+    from polytask.serving.limits import Limits
+    from polytask.serving.run import check_host
+    from polytask.serving.run import serve as run
+    from polytask.serving.service import Service
+
+    if new_key is not None:
+        key, line = made_key(new_key)
+        emit({"key": key, "line": line})
+        return
+    if on not in ("here", "ray"):
+        raise UnknownName("place for --on", on, ("here", "ray"))
+    known = read_keys(keys, os.environ.get(VARIABLE))
+    check_host(host, known)
+    limits = Limits(
+        memory_bytes=int(memory * 1e9),
+        batch_tokens=batch_tokens,
+        max_wait_s=max_wait_ms / 1000,
+        queue_tokens=queue_tokens,
+        queue_s=max_queue,
+        timeout_s=timeout,
+        poll_s=poll,
+    )
+    name = backbone or backbone_of(store)
+    if on == "ray":
+        from polytask.serving.on_ray import Replica
+        from polytask.serving.on_ray import serve as run_on_ray
+
+        replica = Replica(name, os.path.abspath(store), limits, known, device, dtype, max_length, log_texts)
+        said = f"serving on Ray at http://{host}:{port}/"
+        run_on_ray(
+            replica,
+            host=host,
+            port=port,
+            num_replicas=replicas,
+            address=ray_address,
+            on_start=lambda: typer.echo(said, err=True),
+        )
+        return
+    frozen = loaded(name, device, dtype)
+    run(Service(frozen, store, limits, max_length), known, host=host, port=port, with_texts=log_texts)
+
+
+def backbone_of(folder: str) -> str:
+    """The name of the backbone that the store's newest adapter was trained on.
+
+    Raises:
+        PolytaskError: there is no adapter yet.
+    """
+    from polytask.store import Store
+
+    entries = Store(folder).list()
+    if not entries:
+        raise PolytaskError(f"there is no adapter in {folder} yet. Train one with polytask train, or name a --backbone")
+    return max(entries, key=lambda entry: entry.created).header.backbone.name

@@ -1,0 +1,53 @@
+"""Whether the server is alive, well and ready: for load balancers, without a key."""
+
+from __future__ import annotations
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+
+from polytask.serving.api.access import as_json, ok, router, service_of
+from polytask.serving.faults import Fault
+from polytask.serving.schemas import Live, Ready, Status
+
+routes = router(None, "health")
+metric_routes = router("metrics", "metrics")
+
+
+@routes.get("/health", responses=ok(Status, "A forward pass gave numbers"))
+async def health(request: Request) -> JSONResponse:
+    """A real forward pass through the backbone."""
+    await service_of(request).probe()
+    return as_json({"status": "ok"})
+
+
+@routes.get("/ready", responses=ok(Status, "Requests are taken"))
+async def ready(request: Request) -> JSONResponse:
+    """Whether requests are taken: not before the store was read, nor while the server drains."""
+    if not service_of(request).is_ready:
+        raise Fault("draining", "not ready", retry_after_s=1)
+    return as_json({"status": "ready"})
+
+
+@routes.get("/v2/health/live", responses=ok(Live))
+async def live() -> JSONResponse:
+    """Whether the process answers."""
+    return as_json({"live": True})
+
+
+@routes.get("/v2/health/ready", responses=ok(Ready))
+async def v2_ready(request: Request) -> JSONResponse:
+    """As ``/ready``."""
+    await ready(request)
+    return as_json({"ready": True})
+
+
+@metric_routes.get("/metrics", responses={200: {"content": {"text/plain": {}}, "description": "Prometheus"}})
+async def metrics(request: Request) -> Response:
+    """Metrics for Prometheus."""
+    service = service_of(request)
+    own = service.metrics
+    own.queue_depth.set(len(service.batcher.queue))
+    own.queue_tokens.set(service.batcher.reserved_tokens)
+    own.resident.set(len(service.residency))
+    own.resident_bytes.set(service.residency.num_bytes)
+    return Response(own.exposition(), media_type="text/plain; version=0.0.4")

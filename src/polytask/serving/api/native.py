@@ -1,0 +1,95 @@
+"""The native API: items are the library's ``Prediction.to_json()`` with ``index`` and ``num_classes``."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+
+from polytask.predict import Prediction
+from polytask.serving.api.access import answered, as_json, ok, router, service_of
+from polytask.serving.faults import Fault, fault_of
+from polytask.serving.gate import CONTEXT
+from polytask.serving.schemas import ClassifyRequest, ClassifyResponse, Models, Stats
+from polytask.serving.service import Ask, Given, Service
+from polytask.store import Entry
+
+routes = router("infer", "native")
+
+
+@routes.post("/v1/classify", responses=ok(ClassifyResponse))
+async def classify(request: Request, body: ClassifyRequest) -> JSONResponse:
+    """Answer texts with one task or several."""
+    if (body.model is None) == (body.models is None):
+        raise Fault("malformed", "give either model or models", param="model")
+    references = tuple(dict.fromkeys([body.model] if body.model is not None else body.models or ()))
+    given = [body.input] if isinstance(body.input, str) else body.input
+    asks = [
+        Ask(tuple(text) if isinstance(text, list) else text, references, f"input.{at}")  # type: ignore[arg-type]
+        for at, text in enumerate(given)
+    ]
+    found = await answered(request, asks, timeout_s=body.timeout_s, partial=body.on_error == "null")
+    data = [item(at, one) for at, row in enumerate(found.rows) for one in row]
+    return as_json(
+        {
+            "id": f"classify-{request.scope[CONTEXT].request_id}",
+            "object": "classification",
+            "model": ",".join(map(str, found.entries)),
+            "data": data,
+            "usage": {"prompt_tokens": found.num_tokens, "total_tokens": found.num_tokens},
+        }
+    )
+
+
+def item(index: int, given: Given) -> dict[str, Any]:
+    """One answer, or the error in its place."""
+    answer = given.answer
+    if not isinstance(answer, Prediction):
+        said = str(answer) if isinstance(answer, ValueError) else fault_of(answer).message
+        answer = Prediction(given.entry.task, error=said)
+    return {"index": index, **answer.to_json(), "num_classes": len(given.entry.labels)}
+
+
+@routes.get("/v1/models", responses=ok(Models))
+async def models(request: Request) -> JSONResponse:
+    """All versions of all adapters that are served."""
+    service = service_of(request)
+    entries = service.catalog.entries()
+    latest = {entry.task: entry.version for entry in entries}  # by number, so the last one stays
+    data = [model(service, entry, latest[entry.task]) for entry in entries]
+    refused = [{"id": name, "reason": why.reason} for name, why in service.catalog.refusals().items()]
+    return as_json(
+        {"object": "list", "backbone": PurePath(service.backbone.name).name, "data": data, "refused": refused}
+    )
+
+
+def model(service: Service, entry: Entry, latest: int) -> dict[str, Any]:
+    """What a client may know of a version; no paths."""
+    header, aliases = entry.header, service.catalog.aliases(entry.task)
+    return {
+        "id": str(entry),
+        "object": "model",
+        "task": entry.task,
+        "version": entry.version,
+        "is_latest": entry.version == latest,
+        "aliases": sorted(alias for alias, version in aliases.items() if version == entry.version),
+        "share": service.catalog.shares(entry.task).get(entry.version),
+        "digest": entry.digest,
+        "kind": header.head.kind,
+        "takes": header.takes,
+        "labels": list(entry.labels),
+        "method": header.to_object()["method"],
+        "metric": entry.metric,
+        "score": entry.score,
+        "size_bytes": entry.size_bytes,
+        "is_resident": str(entry) in service.residency,
+        "created": entry.created,
+    }
+
+
+@routes.get("/v1/stats", responses=ok(Stats))
+async def stats(request: Request) -> JSONResponse:
+    """Throughput and memory."""
+    return as_json(service_of(request).stats())

@@ -1,0 +1,178 @@
+"""The Open Inference Protocol, version 2, as of KServe and Triton: a task is a model, texts are tensors of BYTES."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Path, Request
+from fastapi.responses import JSONResponse
+
+from polytask import __version__
+from polytask.predict import Prediction
+from polytask.serving.api.access import answered, as_json, ok, router, service_of
+from polytask.serving.api.manage import load, unload
+from polytask.serving.faults import Fault
+from polytask.serving.schemas import (
+    IndexEntry,
+    IndexRequest,
+    InferRequest,
+    InferResponse,
+    Managed,
+    ModelMetadata,
+    ModelReady,
+    Reference,
+    ServerMetadata,
+    Task,
+)
+from polytask.serving.service import Ask
+from polytask.store import Entry
+
+routes = router("infer", "Open Inference Protocol")
+manage_routes = router("manage", "Open Inference Protocol")
+Name = Annotated[Reference, Path()]
+Version = Annotated[int, Path(ge=1, lt=10**9)]
+PROBS, BYTES, SCORE, SPAN = "FP32", "BYTES", "FP32", "INT64"
+
+
+@routes.get("/v2", responses=ok(ServerMetadata))
+async def server() -> JSONResponse:
+    """What the server is."""
+    return as_json({"name": "polytask", "version": __version__, "extensions": ["model_repository"]})
+
+
+@routes.get("/v2/models/{name}", responses=ok(ModelMetadata))
+async def metadata(request: Request, name: Name) -> JSONResponse:
+    """What a task takes and gives."""
+    return as_json(metadata_of(request, service_of(request).catalog.resolve(name)))
+
+
+@routes.get("/v2/models/{name}/versions/{version}", responses=ok(ModelMetadata))
+async def version_metadata(request: Request, name: Name, version: Version) -> JSONResponse:
+    """What a version takes and gives."""
+    return as_json(metadata_of(request, service_of(request).catalog.resolve(of_version(name, version))))
+
+
+@routes.get("/v2/models/{name}/ready", responses=ok(ModelReady))
+async def ready(request: Request, name: Name) -> JSONResponse:
+    """Whether a task is served."""
+    service_of(request).catalog.resolve(name)
+    return as_json({"name": name, "ready": True})
+
+
+@routes.get("/v2/models/{name}/versions/{version}/ready", responses=ok(ModelReady))
+async def version_ready(request: Request, name: Name, version: Version) -> JSONResponse:
+    """Whether a version is served."""
+    return await ready(request, of_version(name, version))
+
+
+@routes.post("/v2/models/{name}/infer", responses=ok(InferResponse))
+async def infer(request: Request, body: InferRequest, name: Name) -> JSONResponse:
+    """Answer a tensor of texts."""
+    texts = texts_of(body)
+    found = await answered(request, [Ask(text, (name,), "inputs") for text in texts])
+    entry = found.entries[0]
+    predictions = [row[0].answer for row in found.rows]
+    outputs = tensors_of(entry, predictions)
+    said = {"model_name": entry.task, "model_version": str(entry.version), "id": body.id}
+    return as_json({**said, "outputs": outputs})
+
+
+@routes.post("/v2/models/{name}/versions/{version}/infer", responses=ok(InferResponse))
+async def version_infer(request: Request, body: InferRequest, name: Name, version: Version) -> JSONResponse:
+    """Answer with this version."""
+    return await infer(request, body, of_version(name, version))
+
+
+@routes.post("/v2/repository/index", responses=ok(list[IndexEntry]))
+async def index(request: Request, body: IndexRequest | None = None) -> JSONResponse:
+    """All versions, also those that are refused."""
+    catalog = service_of(request).catalog
+    found = [index_entry(str(entry), "READY", "") for entry in catalog.entries()]
+    if body is None or not body.ready:
+        found += [index_entry(name, "UNAVAILABLE", refusal.reason) for name, refusal in catalog.refusals().items()]
+    return as_json(found)
+
+
+@manage_routes.post("/v2/repository/models/{name}/load", responses=ok(Managed))
+async def repository_load(request: Request, name: Name) -> JSONResponse:
+    """Serve a task or a version, and have it in memory."""
+    return await load(request, name)
+
+
+@manage_routes.post("/v2/repository/models/{name}/unload", responses=ok(Managed))
+async def repository_unload(request: Request, name: Name) -> JSONResponse:
+    """Serve a task or a version no longer."""
+    return await unload(request, name)
+
+
+def of_version(name: Task, version: int) -> str:
+    """``task@version``."""
+    if "@" in name:
+        raise Fault("malformed", "the version is named twice", param="name")
+    return f"{name}@{version}"
+
+
+def index_entry(name: str, state: str, reason: str) -> dict[str, str]:
+    """An entry of the repository's index."""
+    task, _, version = name.partition("@")
+    return {"name": task, "version": version, "state": state, "reason": reason}
+
+
+def texts_of(body: InferRequest) -> list[Any]:
+    """The texts, or pairs, of the tensors ``text`` and ``text_pair``.
+
+    Raises:
+        Fault: the tensors do not belong together.
+    """
+    columns: dict[str, list[str]] = {}
+    for tensor in body.inputs:
+        flat = [x for row in tensor.data for x in ([row] if isinstance(row, str) else row)]
+        is_column = len(tensor.shape) == 1 or tensor.shape[1] == 1
+        if not is_column or tensor.shape[0] != len(flat):
+            problem = f"the tensor {tensor.name!r} has {len(flat)} texts, and the shape {tensor.shape}"
+            raise Fault("malformed", f"{problem}; it is [n] or [n, 1]", param="inputs")
+        columns[tensor.name] = flat
+    first = columns.pop("text", None)
+    second = columns.pop("text_pair", None)
+    if first is None or columns or (second is not None and len(second) != len(first)):
+        raise Fault("malformed", "the tensors are text and, of pairs, text_pair of the same length", param="inputs")
+    if not first:
+        raise Fault("malformed", "there is no text", param="inputs")
+    return list(first) if second is None else list(zip(first, second))
+
+
+def tensors_of(entry: Entry, answers: list[Any]) -> list[dict[str, Any]]:
+    """The answers as tensors, by the kind of the task."""
+    assert all(isinstance(answer, Prediction) for answer in answers), "errors were raised"
+    n, kind, k = len(answers), entry.header.head.kind, len(entry.labels)
+    if kind == "regression":
+        return [tensor("score", SCORE, [n], [a.score for a in answers])]
+    if kind == "span":
+        own = [tensor("answer", BYTES, [n], [a.answer for a in answers])]
+        own += [tensor(name, SPAN, [n], [getattr(a, name) for a in answers]) for name in ("start", "end")]
+        return [*own, tensor("score", SCORE, [n], [a.score for a in answers])]
+    probs = tensor("probs", PROBS, [n, k], [prob for a in answers for prob in a.probs.values()])
+    if kind == "multilabel":
+        return [tensor("holds", "BOOL", [n, k], [label in a.labels for a in answers for label in entry.labels]), probs]
+    return [tensor("label", BYTES, [n], [a.label or "" for a in answers]), probs]
+
+
+def tensor(name: str, datatype: str, shape: list[int], data: list[Any]) -> dict[str, Any]:
+    """A tensor of the protocol."""
+    return {"name": name, "shape": shape, "datatype": datatype, "data": data}
+
+
+def metadata_of(request: Request, entry: Entry) -> dict[str, Any]:
+    """What a version takes and gives; -1 is any number of texts."""
+    versions = [str(e.version) for e in service_of(request).catalog.entries() if e.task == entry.task]
+    inputs = ["text"] if entry.header.takes in (None, "single") else ["text", "text_pair"]
+    empty = Prediction(entry.task, label="", labels=(), probs=dict.fromkeys(entry.labels, 0.0), answer="")
+    outputs = [{**t, "shape": [-1, *t["shape"][1:]]} for t in tensors_of(entry, [empty])]
+    return {
+        "name": entry.task,
+        "versions": versions,
+        "platform": "polytask",
+        "inputs": [{"name": name, "datatype": BYTES, "shape": [-1]} for name in inputs],
+        "outputs": [{name: value for name, value in output.items() if name != "data"} for output in outputs],
+        "parameters": {"labels": list(entry.labels), "kind": entry.header.head.kind, "digest": entry.digest},
+    }

@@ -1,0 +1,72 @@
+"""vLLM's ``POST /classify``: ``probs`` is a list in the order of the labels.
+
+Heads that vLLM does not have answer in the same shape: regression with its number as the only entry of ``probs``;
+several labels with the likeliest of those that hold as ``label`` (null where none does) and all in ``labels``; a span
+with its text as ``label`` and ``start`` and ``end`` beside it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+
+from polytask.predict import Prediction
+from polytask.serving.api.access import answered, as_json, ok, router
+from polytask.serving.gate import CONTEXT
+from polytask.serving.schemas import VllmRequest, VllmResponse
+from polytask.serving.service import Ask, Given
+
+routes = router("infer", "vLLM")
+
+
+@routes.post("/classify", responses=ok(VllmResponse))
+async def classify(request: Request, body: VllmRequest) -> JSONResponse:
+    """Answer texts with one task."""
+    given = [body.input] if isinstance(body.input, str) else body.input
+    asks = [
+        Ask(tuple(text) if isinstance(text, list) else text, (body.model,), f"input.{at}")  # type: ignore[arg-type]
+        for at, text in enumerate(given)
+    ]
+    found = await answered(request, asks)
+    usage = {"prompt_tokens": found.num_tokens, "total_tokens": found.num_tokens, "completion_tokens": 0}
+    return as_json(
+        {
+            "id": f"classify-{request.scope[CONTEXT].request_id}",
+            "object": "list",
+            "created": int(time.time()),
+            "model": str(found.entries[0]),
+            "data": [item(at, row[0]) for at, row in enumerate(found.rows)],
+            "usage": {**usage, "prompt_tokens_details": None},
+        }
+    )
+
+
+def item(index: int, given: Given) -> dict[str, Any]:
+    """One answer."""
+    answer = given.answer
+    assert isinstance(answer, Prediction), "errors were raised"
+    own: dict[str, Any] = {"index": index, "label": label_of(answer), "probs": numbers_of(answer)}
+    own["num_classes"] = len(numbers_of(answer))
+    if answer.labels is not None:
+        own["labels"] = list(answer.labels)
+    if answer.answer is not None:
+        own |= {"start": answer.start, "end": answer.end}
+    return own
+
+
+def label_of(answer: Prediction) -> str | None:
+    """The one label; of several the likeliest that holds; a span's text; None of a number."""
+    if answer.labels is not None:
+        probs = answer.probs or {}
+        return max(answer.labels, key=lambda label: probs[label], default=None)
+    return answer.answer if answer.answer is not None else answer.label
+
+
+def numbers_of(answer: Prediction) -> list[float]:
+    """The probabilities of all labels, or the one number that there is."""
+    if answer.probs is not None:
+        return list(answer.probs.values())
+    return [] if answer.score is None else [answer.score]

@@ -1,0 +1,94 @@
+"""The application: the service, its gate, and all dialects."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from polytask import __version__
+from polytask.serving.api import health, manage, native, oip, tei, vllm, web
+from polytask.serving.auth import Keys
+from polytask.serving.faults import CODES, Fault
+from polytask.serving.gate import CONTEXT, Context, Gate
+from polytask.serving.service import Service
+
+ROUTERS = (
+    native.routes,
+    vllm.routes,
+    tei.routes,
+    oip.routes,
+    manage.routes,
+    oip.manage_routes,
+    health.routes,
+    health.metric_routes,
+    web.routes,
+    web.schema_routes,
+)
+SAID = {404: "there is nothing at this address", 405: "this address does not take this method"}
+
+
+def create_app(service: Service, keys: Keys | None = None, *, with_texts: bool = False) -> FastAPI:
+    """An ASGI application that serves ``service`` from startup to shutdown.
+
+    Args:
+        keys: None or empty: everything is allowed to programs of this machine.
+        with_texts: put the texts of requests into the log.
+    """
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+
+    app = FastAPI(
+        title="Polytask",
+        version=__version__,
+        description="Many tasks on one frozen transformer.",
+        lifespan=life,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.state.service = service
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_exception_handler(Fault, _fault)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_middleware(Gate, service=service, keys=keys or Keys(), with_texts=with_texts)
+    return app
+
+
+async def _fault(request: Request, error: Any) -> JSONResponse:
+    return _response(request, error)
+
+
+async def _malformed(request: Request, error: Any) -> JSONResponse:
+    first, *_ = error.errors()
+    place = [str(part) for part in first["loc"] if part not in ("body", "path", "query")]
+    return _response(request, Fault("malformed", str(first["msg"]), param=".".join(place)[:200] or None))
+
+
+async def _http(request: Request, error: Any) -> JSONResponse:
+    context: Context = request.scope[CONTEXT]
+    if context.fault is not None:  # FastAPI makes 400 of whatever happens while a body is read
+        return _response(request, context.fault)
+    code = CODES.get(error.status_code, "malformed")
+    fault = Fault(code, SAID.get(error.status_code, str(error.detail)))
+    return _response(request, fault, error.headers)
+
+
+def _response(request: Request, fault: Fault, headers: Any = None) -> JSONResponse:
+    context: Context = request.scope[CONTEXT]
+    context.code = fault.code
+    return JSONResponse(fault.to_json(context.request_id), fault.status, {**(headers or {}), **fault.headers()})

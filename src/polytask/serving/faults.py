@@ -1,0 +1,79 @@
+"""What a client is told when there is no answer: one table of codes, one exception."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polytask.errors import AdapterError, IncompatibleAdapter, NoSuchAdapter, PolytaskError, StoreError
+
+STATUS = {
+    "unauthenticated": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "slow_request": 408,
+    "wrong_backbone": 409,
+    "adapter_refused": 409,
+    "conflict": 409,
+    "too_large": 413,
+    "wrong_host": 421,
+    "malformed": 422,
+    "overloaded": 429,
+    "client_gone": 499,
+    "failed": 500,
+    "draining": 503,
+    "unhealthy": 503,
+    "deadline": 504,
+}
+RETRYABLE = {"overloaded", "draining", "unhealthy", "deadline", "slow_request"}
+CODES = {status: code for code, status in reversed(STATUS.items())}
+"""The usual code of a status."""
+
+
+class Fault(Exception):
+    """A request that is not answered, and why.
+
+    Args:
+        code: one of ``STATUS``.
+        message: what was wrong and what would be right; shown to the client.
+        param: which part of the request.
+        retry_after_s: when it is worth trying again.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, param: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code, self.message, self.param, self.retry_after_s = code, message, param, retry_after_s
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return STATUS[self.code]
+
+    def to_json(self, request_id: str) -> dict[str, Any]:
+        """The body of the response."""
+        kind = "invalid_request_error" if self.status < 500 and self.code not in RETRYABLE else "server_error"
+        said = {"code": self.code, "type": kind, "message": self.message, "param": self.param}
+        return {"error": {**said, "request_id": request_id, "retryable": self.code in RETRYABLE}}
+
+    def headers(self) -> dict[str, str]:
+        """``Retry-After`` where there is a time, in whole seconds."""
+        if self.retry_after_s is None:
+            return {"WWW-Authenticate": "Bearer"} if self.code == "unauthenticated" else {}
+        return {"Retry-After": str(max(1, round(self.retry_after_s + 0.5)))}
+
+
+def fault_of(error: BaseException, *, param: str | None = None) -> Fault:
+    """What a client is told of an error; of our own mistakes nothing but that there was one."""
+    if isinstance(error, Fault):
+        return error
+    if isinstance(error, IncompatibleAdapter):
+        return Fault("wrong_backbone", str(error), param=param)
+    if isinstance(error, AdapterError):
+        return Fault("adapter_refused", str(error), param=param)
+    if isinstance(error, NoSuchAdapter | StoreError):
+        return Fault("not_found", str(error), param=param)
+    if isinstance(error, PolytaskError):
+        return Fault("malformed", str(error), param=param)
+    return Fault("failed", "the server failed on this request; its log says why", param=param)

@@ -1,0 +1,115 @@
+"""The same application as replicas on a Ray cluster, each with all adapters, behind one address.
+
+Not by model multiplexing, which sends each model's requests to a replica of its own: batches would not be mixed, and an
+adapter costs a few megabytes only.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from polytask.backbones import load_backbone
+from polytask.errors import PolytaskError
+from polytask.launch.ray import _cluster as cluster
+from polytask.serving.app import create_app
+from polytask.serving.auth import Keys
+from polytask.serving.limits import Limits
+from polytask.serving.logs import configure
+from polytask.serving.service import Service
+
+NAME = "polytask"
+NEEDED = ("ray", "aiohttp", "grpc_reflection")
+
+
+@dataclass(frozen=True)
+class Replica:
+    """What a replica is made from; backbone and store have the same path on every machine."""
+
+    backbone: str
+    store: str
+    limits: Limits
+    keys: Keys
+    device: str = "auto"
+    dtype: str = "auto"
+    max_length: int | None = None
+    with_texts: bool = False
+
+    def application(self) -> Any:
+        """The application of one replica, with a backbone of its own."""
+        configure()
+        backbone = load_backbone(self.backbone, device=self.device, dtype=self.dtype)
+        service = Service(backbone, self.store, self.limits, self.max_length)
+        return create_app(service, self.keys, with_texts=self.with_texts)
+
+
+def serve(
+    replica: Replica,
+    *,
+    host: str,
+    port: int,
+    num_replicas: int,
+    num_cpus: float = 1.0,
+    address: str | None = None,
+    until: threading.Event | None = None,
+    on_start: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve on a cluster until SIGTERM or Ctrl-C, or until an event is set.
+
+    Args:
+        num_cpus: of each replica.
+        address: of a cluster (``auto``, ``ray://host:10001``, …); None starts one on this machine.
+
+    Raises:
+        PolytaskError: Ray Serve is not installed, the cluster cannot be reached or has no room.
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise PolytaskError(f'this needs {missing[0]}, which is not installed: pip install "polytask[ray-serve]"')
+    stopped = until or stopped_by_signal()
+    with cluster(address, None) as ray:
+        check_room(ray.cluster_resources().get("CPU", 0.0), num_replicas, num_cpus)
+        from ray import serve as ray_serve
+
+        def application() -> Any:
+            return replica.application()
+
+        ray_serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "ERROR"})
+        deployment = ray_serve.deployment(
+            name=NAME,
+            num_replicas=num_replicas,
+            max_ongoing_requests=1024,
+            graceful_shutdown_timeout_s=replica.limits.drain_s,
+            ray_actor_options={"num_cpus": num_cpus},
+        )(ray_serve.ingress(application)())
+        try:
+            ray_serve.run(deployment.bind(), name=NAME, route_prefix="/")
+            on_start()
+            stopped.wait()
+        finally:
+            ray_serve.shutdown()  # type: ignore[no-untyped-call]
+
+
+def check_room(there: float, num_replicas: int, num_cpus: float) -> None:
+    """Refuse what the cluster would wait for in silence.
+
+    Raises:
+        PolytaskError: with what there is.
+    """
+    if num_replicas * num_cpus > there:
+        raise PolytaskError(
+            f"{num_replicas} replicas of {num_cpus:g} CPUs do not fit: the Ray cluster has {there:g} CPUs. "
+            "Choose fewer with --replicas"
+        )
+
+
+def stopped_by_signal() -> threading.Event:
+    """An event that SIGTERM and Ctrl-C set."""
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    return stopped

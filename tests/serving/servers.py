@@ -1,0 +1,131 @@
+"""Real servers for tests: in a thread of this process, or in a process of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+import polytask
+from polytask.backbones import Backbone
+from polytask.serving.auth import Keys
+from polytask.serving.limits import Limits
+from polytask.serving.run import listening, make_server
+from polytask.serving.service import Service
+
+SOURCE = Path(polytask.__file__).parents[1]
+PATIENCE_S = 120.0
+
+
+class Served:
+    """A server that runs, its service, and a connection to it."""
+
+    def __init__(self, url: str, service: Service, key: str | None) -> None:
+        self.url, self.service = url, service
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self.http = httpx2.Client(base_url=url, headers=headers, timeout=PATIENCE_S)
+
+    def get(self, path: str, **options: Any) -> httpx2.Response:
+        return self.http.get(path, **options)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> httpx2.Response:
+        return self.http.post(path, json=body, **options)
+
+    def classify(self, **body: Any) -> httpx2.Response:
+        return self.post("/v1/classify", body)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A metric's value; 0 where there is none."""
+        value = self.service.metrics.registry.get_sample_value(name, labels)
+        return 0.0 if value is None else value
+
+
+@contextmanager
+def serving(
+    backbone: Backbone, folder: Path, keys: Keys | None = None, key: str | None = None, **limits: Any
+) -> Iterator[Served]:
+    """A server in a thread, on a free port."""
+    quick = {"poll_s": 0.05, "linger_s": 0.0, "drain_s": 30.0}
+    service = Service(backbone, str(folder), Limits(**{**quick, **limits}))
+    started, ports = threading.Event(), []
+
+    def on_start(port: int) -> None:
+        ports.append(port)
+        started.set()
+
+    listener = listening("127.0.0.1", 0)
+    server = make_server(service, keys or Keys(), on_start=on_start)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        assert started.wait(PATIENCE_S)
+        served = Served(f"http://127.0.0.1:{ports[0]}", service, key)
+        with served.http:
+            yield served
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+class Process:
+    """``polytask serve`` in a process of its own."""
+
+    def __init__(self, store: Path, log: Path, *options: str, **environment: str) -> None:
+        command = [sys.executable, "-c", "from polytask.cli import main; main()", "serve", "--store", str(store)]
+        where = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", **environment}
+        self.log = log
+        with log.open("wb") as stream:
+            self.process = subprocess.Popen(
+                [*command, *(() if "--port" in options else ("--port", "0")), "--dtype", "float32", *options],
+                env=where,
+                stderr=stream,
+                stdout=subprocess.DEVNULL,
+            )
+        self.url = self._url()
+
+    def _url(self) -> str:
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            found = re.search(r"at (http://\S+)/\s", self.log.read_text())
+            if found:
+                return found[1]
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+        raise AssertionError(f"no server within {PATIENCE_S} s: {self.log.read_text()}")
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_S)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait(PATIENCE_S)
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.kill()
+
+
+def eventually(check: Any, what: str = "") -> Any:
+    """The first truth that ``check`` gives."""
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        if found := check():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"not within {PATIENCE_S} s: {what}")

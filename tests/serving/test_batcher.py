@@ -1,0 +1,200 @@
+"""Batches: their sizes, their order, and that everybody gets an answer or an error."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from polytask.predict import Prediction
+from polytask.serving.batcher import Batcher, each_answered
+from polytask.serving.engine import Row
+from polytask.serving.faults import Fault
+from polytask.serving.limits import Limits
+from polytask.tasks.batches import Encoded
+
+FAR = 1e12
+
+
+def row(name: str, num_tokens: int = 4) -> Row:
+    return Row(Encoded([[7] * num_tokens], None, 0), name)
+
+
+def echo(rows: Sequence[Row]) -> list[Any]:
+    """Answers with the row's name; a row named ``bad`` makes the whole batch fail, as an engine would."""
+    if any(row.name == "bad" for row in rows):
+        raise RuntimeError("a poisoned row")
+    return [Prediction(row.name) for row in rows]
+
+
+class Recorded:
+    """Computes, and remembers the batches; waits at ``gate`` first."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, rows: Sequence[Row]) -> list[Any]:
+        self.gate.wait()
+        self.batches.append([row.name for row in rows])
+        return echo(rows)
+
+
+def run(compute: Any, work: Any, **limits: Any) -> Any:
+    async def whole() -> Any:
+        batcher = Batcher(compute, Limits(**limits))
+        batcher.start()
+        try:
+            return await work(batcher)
+        finally:
+            await batcher.stop()
+
+    return asyncio.run(whole())
+
+
+def test_only_the_poisoned_row_fails() -> None:
+    names = [f"t{n}" for n in range(13)] + ["bad"] + [f"u{n}" for n in range(9)]
+    answers = each_answered(echo, [row(name) for name in names])
+    for name, answer in zip(names, answers, strict=True):
+        if name == "bad":
+            assert isinstance(answer, RuntimeError)
+        else:
+            assert isinstance(answer, Prediction)
+            assert answer.task == name
+
+
+def test_an_engine_that_loses_answers_gives_errors_instead() -> None:
+    answers = each_answered(lambda rows: [Prediction("one")], [row("a"), row("b"), row("c")])
+    assert [type(answer) for answer in answers] == [Prediction] * 3
+    answers = each_answered(lambda rows: [], [row("a"), row("b")])
+    assert all(isinstance(answer, RuntimeError) and "0 answers" in str(answer) for answer in answers)
+
+
+def test_batches_keep_to_the_budget_and_to_the_order_of_arrival() -> None:
+    engine = Recorded()
+    engine.gate.clear()
+
+    async def work(batcher: Batcher) -> None:
+        items = [batcher.put([row(f"t{n}", 4)], FAR) for n in range(10)]
+        await asyncio.sleep(0.05)
+        engine.gate.set()
+        await asyncio.gather(*(item.future for item in items))
+
+    run(engine, work, batch_tokens=12, max_wait_s=0.0)
+    assert [name for batch in engine.batches for name in batch] == [f"t{n}" for n in range(10)]
+    assert max(map(len, engine.batches)) == 3
+
+
+def test_one_text_for_many_tasks_stays_in_one_batch() -> None:
+    engine = Recorded()
+
+    async def work(batcher: Batcher) -> None:
+        items = [batcher.put([row(f"{n}{task}", 6) for task in "abc"], FAR) for n in range(4)]
+        await asyncio.gather(*(item.future for item in items))
+
+    run(engine, work, batch_tokens=20, max_wait_s=0.01)
+    assert engine.batches == [[f"{n}a", f"{n}b", f"{n}c"] for n in range(4)]
+
+
+def test_an_item_beyond_the_budget_is_a_batch_of_its_own() -> None:
+    engine = Recorded()
+
+    async def work(batcher: Batcher) -> None:
+        items = [batcher.put([row("small")], FAR), batcher.put([row("large", 500)], FAR), batcher.put([row("s2")], FAR)]
+        await asyncio.gather(*(item.future for item in items))
+
+    run(engine, work, batch_tokens=16, max_wait_s=0.01)
+    assert engine.batches == [["small"], ["large"], ["s2"]]
+
+
+def test_what_arrives_together_is_computed_together() -> None:
+    engine = Recorded()
+
+    async def work(batcher: Batcher) -> None:
+        items = [batcher.put([row(f"t{n}")], FAR) for n in range(3)]
+        await asyncio.sleep(0)
+        items += [batcher.put([row(f"late{n}")], FAR) for n in range(3)]
+        await asyncio.gather(*(item.future for item in items))
+
+    run(engine, work, batch_tokens=1000, max_wait_s=0.2)
+    assert len(engine.batches) == 1
+
+
+def test_nothing_is_computed_for_a_client_that_has_gone_or_a_deadline_that_has_passed() -> None:
+    engine = Recorded()
+    engine.gate.clear()
+
+    async def work(batcher: Batcher) -> None:
+        first = batcher.put([row("first")], FAR)
+        await asyncio.sleep(0.05)  # now it is with the engine
+        gone, late, kept = (batcher.put([row(name)], FAR) for name in ("gone", "late", "kept"))
+        gone.future.cancel()
+        late.deadline = time.monotonic() - 1
+        engine.gate.set()
+        await asyncio.gather(first.future, kept.future)
+        with pytest.raises(Fault, match="deadline") as caught:
+            await late.future
+        assert caught.value.status == 504
+
+    run(engine, work, max_wait_s=0.0)
+    assert engine.batches == [["first"], ["kept"]]
+
+
+def test_what_is_accepted_is_bounded_and_says_when_to_come_back() -> None:
+    async def work(batcher: Batcher) -> None:
+        batcher.reserve(500, 30)  # an idle server takes what is larger than its queue
+        with pytest.raises(Fault) as caught:
+            batcher.reserve(1, 30)
+        assert (caught.value.status, "Retry-After" in caught.value.headers()) == (429, True)
+        batcher.give_back(500)
+        batcher.reserve(100, 30)
+        batcher._measured = 100.0, 60.0  # what is waiting takes a minute
+        for timeout_s, queue_s in ((30.0, 1000.0), (1000.0, 5.0)):
+            batcher.limits = Limits(queue_tokens=200, queue_s=queue_s)
+            with pytest.raises(Fault):
+                batcher.reserve(1, timeout_s)
+        batcher.limits = Limits(queue_tokens=200, queue_s=1000.0)
+        batcher.reserve(1, 1000)
+
+    run(Recorded(), work, queue_tokens=200)
+
+
+def test_everybody_is_answered_when_the_engine_dies_and_when_the_server_stops() -> None:
+    class Dying(BaseException):
+        pass
+
+    calls = []
+
+    def die(rows: Sequence[Row]) -> list[Any]:
+        calls.append(len(rows))
+        raise MemoryError if len(calls) % 2 else RuntimeError("no")
+
+    async def work(batcher: Batcher) -> list[Any]:
+        items = [batcher.put([row(f"t{n}"), row("x")], FAR) for n in range(5)]
+        return await asyncio.gather(*(item.future for item in items))
+
+    for answers in run(die, work, max_wait_s=0.01):
+        assert all(isinstance(answer, Exception) for answer in answers)
+
+    engine = Recorded()
+    engine.gate.clear()
+
+    async def stopped() -> None:
+        batcher = Batcher(engine, Limits(max_wait_s=0.0))
+        batcher.start()
+        running = batcher.put([row("running")], FAR)
+        await asyncio.sleep(0.05)
+        queued = batcher.put([row("queued")], FAR)
+        threading.Timer(0.1, engine.gate.set).start()
+        await batcher.stop()
+        for item in (running, queued):
+            with pytest.raises(Fault) as caught:
+                await item.future
+            assert caught.value.status == 503
+
+    asyncio.run(stopped())

@@ -1,0 +1,164 @@
+"""The clients answer as the library does, and come again when they are told to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from polytask import client as client_module
+from polytask.client import AsyncClient, Client, ServerError
+from polytask.errors import PolytaskError
+from polytask.predict import MultiTask, Prediction
+from tests.serving.servers import Served
+from tests.serving.stores import SERVED, TEXTS
+from tests.test_cli import refused, succeeded
+
+CONTEXT = "the team won the match at five and the actor was great"
+
+
+def near(one: Prediction, other: Prediction) -> bool:
+    same = (one.task, one.label, one.labels, one.answer, one.start, one.end) == (
+        other.task,
+        other.label,
+        other.labels,
+        other.answer,
+        other.start,
+        other.end,
+    )
+    pairs = [(one.score or 0.0, other.score or 0.0), *zip((one.probs or {}).values(), (other.probs or {}).values())]
+    return same and all(a == pytest.approx(b, abs=1e-5) for a, b in pairs)
+
+
+@pytest.mark.parametrize("task", SERVED)
+def test_predictions_are_the_librarys(served: Served, library: MultiTask, task: str) -> None:
+    texts: list[Any] = [(text, CONTEXT) for text in TEXTS[:4]] if task == "qa" else list(TEXTS)
+    with Client(served.url) as client:
+        given = client.predict(texts, task)
+    assert all(map(near, given, library.predict(texts, task)))
+
+
+def test_a_task_for_each_text_and_several_tasks_for_one(served: Served, library: MultiTask) -> None:
+    tasks = ["mood", "stars", "mood", "own", "several", "topic"]
+    expected = library.predict(TEXTS[:6], tasks)
+
+    async def ask() -> tuple[list[Prediction], dict[str, Prediction], list[Any]]:
+        async with AsyncClient(served.url) as client:
+            texts = client.predict(TEXTS[:6], tasks)
+            return await asyncio.gather(texts, client.predict_all("a film", tasks), client.models())
+
+    given, of_one, models = asyncio.run(ask())
+    assert all(map(near, given, expected))
+    assert list(of_one) == ["mood", "stars", "own", "several", "topic"]
+    assert len(models) == len(SERVED)
+    with Client(served.url) as client:
+        assert all(map(near, client.predict(TEXTS[:6], tasks), expected))
+        assert client.predict_all("a film", ["mood", "stars"])["mood"] == of_one["mood"]
+        assert client.predict(["", "a film"], "mood", on_error="null")[0].error == "the text is empty"
+
+
+def test_refusals_are_polytask_errors_with_the_servers_words(served: Served) -> None:
+    with Client(served.url) as client:
+        with pytest.raises(ServerError, match=r"no adapter called 'moood'\. Did you mean 'mood'\?") as caught:
+            client.predict(["a"], "moood")
+        assert (caught.value.status, caught.value.code) == (404, "not_found")
+        assert caught.value.request_id
+        with pytest.raises(PolytaskError, match="2 texts and 1 tasks"):
+            client.predict(["a", "b"], ["mood"])
+
+
+class Busy(BaseHTTPRequestHandler):
+    """Answers with what is next in ``plan``: a status and a Retry-After."""
+
+    plan: list[tuple[int, str | None]]
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        status, retry_after = self.plan.pop(0)
+        if status == 0:  # hang up
+            self.close_connection = True
+            return
+        body = json.dumps({"data": [{"index": 0, "task": "mood", "label": "good", "num_classes": 2}]}).encode()
+        self.send_response(status)
+        if retry_after is not None:
+            self.send_header("Retry-After", retry_after)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def busy() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Busy)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long clients waited, without waiting."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(client_module, "time", SimpleNamespace(sleep=waited.append))
+    monkeypatch.setattr(client_module, "asyncio", SimpleNamespace(sleep=sleep, gather=asyncio.gather))
+    return waited
+
+
+def test_a_client_waits_as_long_as_it_is_told(busy: str, waits: list[float]) -> None:
+    Busy.plan = [(429, "7"), (503, "3"), (200, None)]
+    with Client(busy) as client:
+        assert client.predict(["a"], "mood")[0].label == "good"
+    assert waits == [7.0, 3.0]
+    Busy.plan = [(429, "2"), (200, None)]
+
+    async def ask() -> None:
+        async with AsyncClient(busy) as client:
+            assert (await client.predict(["a"], "mood"))[0].label == "good"
+
+    asyncio.run(ask())
+    assert waits == [7.0, 3.0, 2.0]
+
+
+def test_a_client_comes_again_after_a_broken_connection_and_gives_up_in_the_end(busy: str, waits: list[float]) -> None:
+    Busy.plan = [(0, None), (200, None)]
+    with Client(busy) as client:
+        assert client.predict(["a"], "mood")[0].label == "good"
+    Busy.plan = [(429, "100000")] * 3
+    with Client(busy, retries=2) as client, pytest.raises(ServerError) as caught:
+        client.predict(["a"], "mood")
+    assert caught.value.status == 429
+    assert max(waits) <= client_module.LONGEST_WAIT_S
+    Busy.plan = [(500, None)]
+    with Client(busy) as client, pytest.raises(ServerError):
+        client.predict(["a"], "mood")
+    assert Busy.plan == []
+    with Client("http://127.0.0.1:9", retries=1) as client, pytest.raises(ServerError, match="cannot be reached"):
+        client.predict(["a"], "mood")
+
+
+def test_predict_asks_a_server(served: Served, library: MultiTask) -> None:
+    asked = ("predict", "--url", served.url, "--task", "mood", "--task", "stars", "good film", "bad", "--json")
+    lines = [json.loads(line) for line in succeeded(*asked).splitlines()]
+    assert [line["task"] for line in lines] == ["mood", "stars"] * 2
+    assert lines[0]["label"] == library.predict(["good film"], "mood")[0].label
+    assert "good film" in succeeded("predict", "--url", served.url, "--task", "mood", "good film")
+    pair = ("predict", "--url", served.url, "--task", "qa", "who won", "--pair", CONTEXT, "--json")
+    assert json.loads(succeeded(*pair))["answer"] in CONTEXT
+    assert "no adapter called" in refused("predict", "--url", served.url, "--task", "nope", "a")
+    assert "--url" in refused("predict", "--url", served.url, "--task", "mood", "--file", "x.csv")

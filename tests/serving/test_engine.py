@@ -1,0 +1,96 @@
+"""Mixed rows get the library's answers; texts are cut once; a row that is not a number fails alone."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from polytask.backbones import Backbone
+from polytask.predict import MultiTask, Prediction
+from polytask.serving import engine as engine_module
+from polytask.serving.engine import Engine
+from polytask.store import Store
+from tests.serving.stores import SERVED, TEXTS
+
+SINGLE = [f"{name}@1" for name in SERVED if name != "qa"]
+CONTEXT = "the team won the match at five and the actor was great in a good film about a bank"
+
+
+@pytest.fixture
+def engine(backbone: Backbone, filled: Path) -> Engine:
+    engine = Engine(backbone, Store(filled), batch_tokens=64)
+    for name in [*SINGLE, "qa@1"]:
+        engine.load(name)
+    return engine
+
+
+def near(one: Prediction, other: Prediction) -> bool:
+    same = (one.task, one.label, one.labels, one.answer) == (other.task, other.label, other.labels, other.answer)
+    pairs = [(one.score or 0.0, other.score or 0.0), *zip((one.probs or {}).values(), (other.probs or {}).values())]
+    return same and all(a == pytest.approx(b, abs=1e-5) for a, b in pairs)
+
+
+def test_rows_of_every_method_and_head_get_the_librarys_answers(
+    engine: Engine, backbone: Backbone, filled: Path
+) -> None:
+    library, draw = MultiTask(backbone, Store(filled)), random.Random(3)
+    asked: list[tuple[Any, str]] = [(draw.choice(TEXTS), draw.choice(SINGLE)) for _ in range(60)]
+    asked += [((question, CONTEXT), "qa@1") for question in TEXTS[:5]]
+    draw.shuffle(asked)
+    rows = [engine.rows(text, [name])[0] for text, name in asked]
+    answers = engine.answer(rows)
+    for (text, name), answer in zip(asked, answers, strict=True):
+        assert isinstance(answer, Prediction), answer
+        assert near(answer, library.predict([text], name)[0])
+
+
+def test_one_text_for_many_tasks_is_cut_into_tokens_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    whole = engine_module.encode
+
+    def counted(*args: Any) -> Any:
+        calls.append(args)
+        return whole(*args)
+
+    monkeypatch.setattr(engine_module, "encode", counted)
+    rows = engine.rows(TEXTS[0], SINGLE)
+    assert len(calls) == 1
+    assert len({id(row.encoded) for row in rows}) == 1
+
+
+def test_what_tasks_on_one_text_share_is_computed_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered = []
+    below = engine.backbone.encoder.below
+
+    def counted(ids: Any, *rest: Any, **options: Any) -> Any:
+        entered.append(len(ids))
+        return below(ids, *rest, **options)
+
+    monkeypatch.setattr(engine.backbone.encoder, "below", counted)
+    rows = engine.rows("a great plot", ["top@1", "topmost@1", "top@1"])
+    answers = engine.answer(rows)
+    assert entered == [1]
+    assert answers[0] == answers[2]
+
+
+def test_a_row_that_is_not_a_number_fails_and_its_neighbours_do_not(engine: Engine) -> None:
+    rows = [engine.rows("good film", [name])[0] for name in ("mood@1", "topic@1", "stars@1")]
+    with torch.no_grad():
+        engine.adapters["topic@1"].head.bias.fill_(float("nan"))
+    first, poisoned, last = engine.answer(rows)
+    assert isinstance(first, Prediction)
+    assert isinstance(last, Prediction)
+    assert isinstance(poisoned, RuntimeError)
+    engine.unload("topic@1")
+
+
+def test_the_probe_is_a_real_forward_pass(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.probe()
+    nan = lambda *args: (torch.zeros(1, 1, 32), torch.full((1, 32), float("nan")))  # noqa: E731
+    monkeypatch.setattr(engine_module, "encode_batch", nan)
+    with pytest.raises(RuntimeError, match="not a number"):
+        engine.probe()

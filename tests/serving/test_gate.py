@@ -1,0 +1,269 @@
+"""Who may ask what: keys, scopes, hosts; and bodies that are too large, too slow or no JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi.routing import APIRoute
+
+from polytask.backbones import Backbone
+from polytask.errors import PolytaskError
+from polytask.serving.api.access import ERRORS
+from polytask.serving.app import ROUTERS
+from polytask.serving.auth import SCOPES, Keys, new_key, read_keys
+from polytask.serving.gate import PUBLIC
+from polytask.serving.run import check_host
+from tests.serving.servers import Served, eventually, serving
+
+KEYS = {scope: f"key-that-may-{scope}" for scope in SCOPES}
+ALL = Keys.of_lines([f"{scope} {key} {scope}" for scope, key in KEYS.items()], "here", plain=True)
+ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+FILLED = {"name": "mood", "task": "mood", "alias": "prod", "version": "1"}
+BODIES: dict[str, Any] = {
+    "/v1/classify": {"model": "mood", "input": "a"},
+    "/classify": {"model": "mood", "input": "a"},
+    "/predict": {"model": "mood", "inputs": "a"},
+    "/adapters/{name}/predict": {"inputs": "a"},
+}
+
+
+@pytest.fixture(scope="module")
+def guarded(backbone: Backbone, filled: Path) -> Iterator[Served]:
+    with serving(backbone, filled, keys=ALL) as served:
+        yield served
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def scope_of(route: APIRoute) -> str | None:
+    scopes = [getattr(dependency.dependency, "scope", None) for dependency in route.dependencies]
+    return next((scope for scope in scopes if scope), None)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{min(route.methods)} {route.path}")
+def test_every_route_needs_its_scope_when_keys_are_set(guarded: Served, route: APIRoute) -> None:
+    path, method = route.path.format(**FILLED), min(route.methods)
+    scope = scope_of(route)
+    if scope is None:
+        assert path in PUBLIC, "a route without a scope is in the list of what everybody may see"
+        assert guarded.http.request(method, path).status_code == 200
+        return
+    assert path not in PUBLIC
+    assert guarded.http.request(method, path).status_code == 401
+    assert guarded.http.request(method, path, headers=bearer("wrong")).status_code == 401
+    body = BODIES.get(route.path)
+    for other in SCOPES - {scope}:
+        response = guarded.http.request(method, path, headers=bearer(KEYS[other]), json=body)
+        assert response.status_code in (403, 422), response.text
+        if method == "GET" or body:
+            assert response.status_code == 403
+    allowed = guarded.http.request(method, path, headers=bearer(KEYS[scope]), json=body)
+    assert allowed.status_code not in (401, 403)
+
+
+def test_the_routes_walked_are_all_there_are(guarded: Served) -> None:
+    document = guarded.get("/openapi.json", headers=bearer(KEYS["infer"])).json()
+    walked = {route.path for route in ROUTES if route.include_in_schema}
+    assert set(document["paths"]) == walked
+    for path, methods in document["paths"].items():
+        for route in methods.values():
+            assert {str(status) for status in ERRORS} <= set(route["responses"]), path
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["//v1/models", "/v1/models/", "/V1/models", "/v1//models", "/./v1/models", "/ready/../v1/models", "/v1/models%00",
+     "/%76%31/models", "/v1%2Fmodels", "/ready/", "/static/../v1/models", "/static/%2e%2e/v1/models", "/;/v1/models"],
+)  # fmt: skip
+def test_no_other_way_of_writing_a_path_leads_around_the_key(guarded: Served, path: str) -> None:
+    assert raw_status(guarded, f"GET {path} HTTP/1.1") == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": KEYS["infer"]},
+        {"Authorization": f"Basic {KEYS['infer']}"},
+        {"Authorization": f"Bearer {KEYS['infer']}x"},
+        {"Authorization": "Bearer"},
+        {"Authorization": f"Bearer {KEYS['infer']}, Bearer x"},
+        {"Authorization": f"Bearer {KEYS['infer']}", "X-API-Key": "wrong"},
+        {"X-Forwarded-For": "127.0.0.1"},
+        {"X-Original-URL": "/ready"},
+        {"Cookie": f"key={KEYS['infer']}"},
+    ],
+)
+def test_only_one_sound_key_opens(guarded: Served, headers: dict[str, str]) -> None:
+    response = guarded.get("/v1/models", headers=headers)
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+def test_both_headers_are_taken(guarded: Served) -> None:
+    assert guarded.get("/v1/models", headers={"X-API-Key": KEYS["infer"]}).status_code == 200
+    assert guarded.get("/v1/models", headers={"authorization": f"bearer {KEYS['infer']}"}).status_code == 200
+    assert guarded.http.request("GET", f"/v1/models?key={KEYS['infer']}").status_code == 401
+
+
+def test_a_body_is_not_read_for_a_stranger(guarded: Served) -> None:
+    assert raw_status(guarded, "POST /v1/classify HTTP/1.1", "Content-Length: 1000000") == 401
+
+
+def test_keys_are_read_from_a_file_of_hashes_and_a_variable(tmp_path: Path) -> None:
+    key, line = new_key("infer,manage")
+    file = tmp_path / "keys"
+    file.write_text(f"# keys\n\n{line} deploy\n")
+    keys = read_keys(str(file), "metrics a-plain-key-of-mine;")
+    assert keys.find(key).scopes == {"infer", "manage"}  # type: ignore[union-attr]
+    assert keys.find("a-plain-key-of-mine").scopes == {"metrics"}  # type: ignore[union-attr]
+    assert keys.find(key + " ") is None
+    assert hashlib.sha256(key.encode()).hexdigest() in line
+    assert key not in line
+
+
+@pytest.mark.parametrize("line", ["infer", "root abc", "infer short", f"infer,, {'0' * 64}", f"infer {'0' * 64} a b"])
+def test_lines_that_are_not_understood_are_refused_without_repeating_them(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(line + "\n")
+    with pytest.raises(PolytaskError, match="line 1") as caught:
+        read_keys(str(file), None)
+    assert "abc" not in str(caught.value)
+    assert "short" not in str(caught.value)
+
+
+def test_without_keys_the_server_stays_on_this_machine(served: Served) -> None:
+    for host in ("0.0.0.0", "::", "192.168.0.1", "example.org"):
+        with pytest.raises(PolytaskError, match="without keys"):
+            check_host(host, Keys())
+        check_host(host, ALL)
+    for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
+        check_host(host, Keys())
+    for name in ("evil.example", "localhost.evil.example", "127.0.0.1.nip.io"):
+        assert served.get("/v1/models", headers={"Host": name}).status_code == 421
+    assert served.get("/v1/models", headers={"Host": "LOCALHOST:1"}).status_code == 200
+    assert served.get("/v1/models", headers={"Origin": "https://evil.example"}).status_code == 403
+    assert served.get("/v1/models", headers={"Origin": served.url}).status_code == 200
+
+
+# Bodies
+
+
+def raw(served: Served, *lines: str, body: bytes = b"", more: bool = False) -> bytes:
+    """What the server sends back to these bytes."""
+    host, port = served.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        head = "\r\n".join([lines[0], "Host: localhost", "Connection: close", *lines[1:]])
+        connection.sendall((head if more else head + "\r\n\r\n").encode("latin-1") + body)
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    return received
+
+
+def raw_status(served: Served, *lines: str, body: bytes = b"") -> int:
+    return int(raw(served, *lines, body=body).split(b" ")[1])
+
+
+def posted(served: Served, body: bytes, *headers: str) -> int:
+    own = ("Content-Type: application/json", f"Content-Length: {len(body)}", *headers)
+    return raw_status(served, "POST /v1/classify HTTP/1.1", *own, body=body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"mood"',
+        b"\xff\xfe{}",
+        b'{"model": "mood", "input": "\xff\xfe"}',
+        b'{"model": "mood", "input": "\\ud800"}',
+        b'{"model": "mood", "input": NaN}',
+        b'{"model": "mood\\u0000", "input": "a"}',
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b'{"model": "mood", "input": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"model": "mood", "input": 1' + b"0" * 100_000 + b"}",
+    ],
+    ids=lambda body: repr(body[:24]),
+)
+def test_a_body_that_is_not_sound_is_422(served: Served, body: bytes) -> None:
+    assert posted(served, body) == 422
+
+
+def test_a_text_may_hold_any_character(served: Served) -> None:
+    for text in ("\u0000", "a\u202eb", "\U0001f600 good", "é", "\r\n good", "\u2028"):
+        assert posted(served, json.dumps({"model": "mood", "input": text}).encode()) in (200, 422), repr(text)
+
+
+def test_bodies_beyond_the_limit_are_413_announced_or_not(backbone: Backbone, filled: Path) -> None:
+    with serving(backbone, filled, body_bytes=1000) as served:
+        small = {"model": "mood", "input": "a"}
+        assert served.post("/v1/classify", small).status_code == 200
+        assert raw_status(served, "POST /v1/classify HTTP/1.1", "Content-Length: 100000000000") == 413
+        large = b"%x\r\n" % 2000 + b" " * 2000 + b"\r\n0\r\n\r\n"
+        chunked = ("Content-Type: application/json", "Transfer-Encoding: chunked")
+        assert raw_status(served, "POST /v1/classify HTTP/1.1", *chunked, body=large) == 413
+        assert served.get("/ready").status_code == 200
+
+
+def test_slow_clients_are_let_go_and_others_served(backbone: Backbone, filled: Path) -> None:
+    with serving(backbone, filled, body_s=0.3) as served:
+        slow = ("Content-Type: application/json", "Content-Length: 100")
+        assert raw_status(served, "POST /v1/classify HTTP/1.1", *slow, body=b'{"model"') == 408
+        assert raw(served, "POST /v1/classify HTTP/1.1", "X-Never-Ends: a", more=True) == b""
+        assert served.classify(model="mood", input="a").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("GET /v1/models HTTP/1.1", "X-Long: " + "a" * 100_000),
+        ("GET /" + "a" * 100_000 + " HTTP/1.1",),
+        ("GET /v1/models HTTP/9.9",),
+        ("G@T /v1/models HTTP/1.1",),
+        ("POST /v1/classify HTTP/1.1", "Content-Length: -1"),
+        ("POST /v1/classify HTTP/1.1", "Content-Length: 5", "Content-Length: 6"),
+        ("POST /v1/classify HTTP/1.1", "Content-Length: 5", "Transfer-Encoding: chunked"),
+        ("GET /v1/models HTTP/1.1", "Bad Header: x"),
+        ("GET /v1/models HTTP/1.1", "X: a\x00b"),
+    ],
+    ids=lambda lines: lines[-1][:30],
+)
+def test_heads_that_are_not_sound_are_refused_or_harmless(served: Served, lines: tuple[str, ...]) -> None:
+    received = raw(served, *lines)
+    assert not received or int(received.split(b" ")[1]) in (200, 400, 404, 408, 414, 422, 431), received[:200]
+    assert served.get("/ready").status_code == 200
+
+
+def test_a_client_that_hangs_up_leaves_nothing_behind(served: Served) -> None:
+    host, port = served.url.removeprefix("http://").split(":")
+    body = json.dumps({"model": "mood", "input": ["a film"] * 200}).encode()
+    lines = ("POST /v1/classify HTTP/1.1", "Host: localhost", "Content-Type: application/json")
+    head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode()
+    for _ in range(10):
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head + body)
+    service = served.service
+    eventually(lambda: service.num_in_flight == service.batcher.reserved_tokens == len(service.batcher.queue) == 0)
+    assert served.classify(model="mood", input="a").status_code == 200
+
+
+def test_content_of_another_type_is_422(served: Served) -> None:
+    with httpx2.Client(base_url=served.url) as http:
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "image/png"):
+            response = http.post(
+                "/v1/classify", content=b'{"model": "mood", "input": "a"}', headers={"content-type": kind}
+            )
+            assert response.status_code == 422

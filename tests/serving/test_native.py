@@ -1,0 +1,151 @@
+"""The native API answers as the library does, for every method and head, and says what it did."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from polytask.predict import MultiTask
+from tests.serving.servers import Served
+from tests.serving.stores import SERVED, TEXTS
+
+CONTEXT = "the team won the match at five and the actor was great"
+
+
+def near(one: Any, other: Any) -> bool:
+    """Equal, numbers to 1e-5."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(near(one[k], other[k]) for k in one)
+    return one == pytest.approx(other, abs=1e-5) if isinstance(one, float) else one == other
+
+
+def of_item(item: dict[str, Any]) -> dict[str, Any]:
+    """What the library says, out of an item."""
+    return {name: value for name, value in item.items() if name not in ("index", "num_classes")}
+
+
+@pytest.mark.parametrize("task", SERVED)
+def test_items_are_the_librarys_predictions(served: Served, library: MultiTask, task: str) -> None:
+    texts: list[Any] = [[text, CONTEXT] for text in TEXTS[:4]] if task == "qa" else list(TEXTS)
+    content = served.classify(model=task, input=texts).raise_for_status().json()
+    expected = library.predict([tuple(t) if isinstance(t, list) else t for t in texts], task)
+    assert [item["index"] for item in content["data"]] == list(range(len(texts)))
+    for item, prediction in zip(content["data"], expected, strict=True):
+        assert near(of_item(item), json.loads(json.dumps(prediction.to_json())))
+        assert item["num_classes"] == len(library.store.entry(task).labels)
+    assert content["model"] == f"{task}@1"
+    assert content["usage"]["total_tokens"] > 0
+
+
+def test_several_tasks_answer_each_text_in_their_order(served: Served, library: MultiTask) -> None:
+    tasks = ["stars", "mood", "own", "several", "top", "topmost"]
+    content = served.classify(models=tasks, input=list(TEXTS[:3])).raise_for_status().json()
+    assert [(item["index"], item["task"]) for item in content["data"]] == [(n, t) for n in range(3) for t in tasks]
+    for item in content["data"]:
+        (prediction,) = library.predict([TEXTS[item["index"]]], item["task"])
+        assert near(of_item(item), json.loads(json.dumps(prediction.to_json())))
+    assert content["model"].split(",") == [f"{task}@1" for task in tasks]
+
+
+def test_headers_name_the_request_the_versions_and_the_times(served: Served) -> None:
+    response = served.post(
+        "/v1/classify", {"models": ["mood", "topic"], "input": "a film"}, headers={"X-Request-Id": "abc-1"}
+    )
+    assert response.headers["x-request-id"] == "abc-1"
+    assert response.headers["x-adapter-version"] == "mood@1,topic@1"
+    for name in ("x-queue-time", "x-tokenization-time", "x-inference-time"):
+        assert float(response.headers[name]) >= 0
+    assert response.json()["id"] == "classify-abc-1"
+    odd = served.get("/ready", headers={"X-Request-Id": "no spaces, no <tags>"})
+    assert odd.headers["x-request-id"].isalnum()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "param"),
+    [
+        ({"model": "nope", "input": "a"}, 404, "not_found", "model"),
+        ({"model": "mood@9", "input": "a"}, 404, "not_found", "model"),
+        ({"model": "mood@nope", "input": "a"}, 404, "not_found", "model"),
+        ({"model": "../mood", "input": "a"}, 422, "malformed", "model"),
+        ({"model": "mood", "models": ["mood"], "input": "a"}, 422, "malformed", "model"),
+        ({"input": "a"}, 422, "malformed", "model"),
+        ({"model": "mood", "input": []}, 422, "malformed", None),
+        ({"model": "mood", "input": ["a", ""]}, 422, "malformed", "input.1"),
+        ({"model": "mood", "input": "  "}, 422, "malformed", "input.0"),
+        ({"model": "mood", "input": [["a", "b"]]}, 422, "malformed", "input.0"),
+        ({"model": "qa", "input": ["a"]}, 422, "malformed", "input.0"),
+        ({"model": "mood", "input": 7}, 422, "malformed", None),
+        ({"model": "mood", "input": "a", "colour": 1}, 422, "malformed", "colour"),
+        ({"model": "mood", "input": "a", "timeout_s": 0}, 422, "malformed", "timeout_s"),
+        ({"model": "mood", "input": ["a"] * 1025}, 413, "too_large", "input"),
+        ({"model": "mood", "input": "a" * 300_000}, 200, None, None),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_with_one_body(
+    served: Served, body: Any, status: int, code: str | None, param: str | None
+) -> None:
+    response = served.post("/v1/classify", body)
+    assert response.status_code == status, response.text
+    if code is None:
+        return
+    error = response.json()["error"]
+    assert set(error) == {"code", "type", "message", "param", "request_id", "retryable"}
+    assert error["code"] == code
+    assert error["request_id"] == response.headers["x-request-id"]
+    assert not error["retryable"]
+    if param is not None:
+        assert error["param"] == param
+
+
+def test_a_row_without_an_answer_is_an_error_in_its_place_where_that_was_asked(served: Served) -> None:
+    content = served.classify(model="mood", input=["a film", "", "bad"], on_error="null").raise_for_status().json()
+    assert [item["label"] is None for item in content["data"]] == [False, True, False]
+    assert content["data"][1]["error"] == "the text is empty"
+
+
+def test_models_say_what_there_is_without_paths(served: Served, library: MultiTask) -> None:
+    content = served.get("/v1/models").raise_for_status().json()
+    assert [model["task"] for model in content["data"]] == sorted(SERVED)
+    of = {model["task"]: model for model in content["data"]}
+    entry = library.store.entry("mood")
+    assert of["mood"]["digest"] == entry.digest
+    assert of["mood"]["labels"] == list(entry.labels)
+    assert of["mood"]["method"] == {**entry.header.to_object()["method"], "layers": None}
+    assert of["qa"]["takes"] == "question+context"
+    assert "/" not in json.dumps(content)
+
+
+def test_health_readiness_stats_and_metrics(served: Served) -> None:
+    assert served.get("/health").json() == {"status": "ok"}
+    assert served.get("/ready").json() == {"status": "ready"}
+    before = served.metric("polytask_rows_total", adapter="mood")
+    served.classify(model="mood", input=["a", "b", "c"])
+    assert served.metric("polytask_rows_total", adapter="mood") == before + 3
+    assert served.get("/v1/stats").json()["rows_per_s"] > 0
+    text = served.get("/metrics").text
+    for name in (
+        'polytask_requests_total{adapter="mood",code="200",route="/v1/classify"}',
+        "polytask_request_duration_seconds_bucket",
+        "polytask_queue_duration_seconds_count",
+        "polytask_tokenization_duration_seconds_sum",
+        "polytask_inference_duration_seconds_count",
+        "polytask_batch_tokens_bucket",
+        "polytask_batch_rows_bucket",
+        "polytask_batch_adapters_bucket",
+        "polytask_queue_depth 0.0",
+        'polytask_adapter_loads_total{result="loaded"}',
+        f"polytask_adapters_resident {len(SERVED)}.0",
+        "polytask_build_info{",
+    ):
+        assert name in text, name
+
+
+def test_what_names_are_made_up_adds_no_metric(served: Served) -> None:
+    for n in range(20):
+        served.classify(model=f"made-up-{n}", input="a")
+        served.get(f"/made-up-{n}")
+    text = served.get("/metrics").text
+    assert "made-up" not in text
+    assert 'route="unmatched"' in text

@@ -1,0 +1,107 @@
+"""The page in a real browser: it answers, it works without a network and without a mouse, and it escapes everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from polytask.backbones import Backbone
+from polytask.serving.auth import Keys
+from polytask.store import Store
+from tests.serving import browser as browsers
+from tests.serving.browser import Browser
+from tests.serving.servers import Served, serving
+from tests.serving.stores import SERVED, random_adapter, with_labels
+
+PROGRAM = browsers.found()
+pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium is installed (apt-get install chromium)")
+HOSTILE = "<img src=x onerror=document.title='hacked'>"
+SHOWN = "document.querySelectorAll('.answer').length"
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    assert PROGRAM is not None
+    with Browser(PROGRAM, tmp_path / "profile") as browser:
+        yield browser
+
+
+def test_a_text_is_classified_with_the_keyboard_alone(browser: Browser, served: Served) -> None:
+    browser.open(served.url)
+    browser.wait("document.querySelectorAll('.chip').length === 9")
+    assert browser.run("document.activeElement.id") == "text"
+    browser.type("a great film")
+    browser.press("Enter", ctrl=True)
+    browser.wait(f"{SHOWN} === 8")
+    shown = browser.run("[...document.querySelectorAll('.answer h3')].map((node) => node.textContent)")
+    assert shown == [f"{task}{task}@1" for task in sorted(SERVED) if task != "qa"]
+    probs = served.classify(model="mood", input="a great film").json()["data"][0]["probs"]
+    first = browser.run("document.querySelector('.answer .bars b').textContent")
+    assert abs(float(first.rstrip("%")) - 100 * max(probs.values())) <= 0.6
+    browser.press("Tab")  # to the first task
+    assert browser.run("document.activeElement.value") == "mood"
+    browser.press(" ")
+    assert browser.run("[...document.querySelectorAll('.chip input:checked')].length") == 7
+    assert browser.problems() == []
+
+
+def test_the_list_of_adapters_and_the_throughput_are_shown(browser: Browser, served: Served) -> None:
+    browser.open(served.url)
+    browser.wait("document.querySelectorAll('#adapters tr').length === 9")
+    row = browser.run("document.querySelector('#adapters tr').innerText").split("\t")
+    assert row[:4] == ["mood@1", "classification", "bad, good", "houlsby, size 4"]
+    assert row[4] == "accuracy 0.500"
+    served.classify(model="mood", input=["a"] * 50)
+    browser.wait("Number(document.getElementById('rows').textContent) > 0")
+
+
+def test_a_question_shows_the_field_for_its_context(browser: Browser, served: Served) -> None:
+    browser.open(served.url)
+    browser.wait("document.querySelectorAll('.chip').length === 9")
+    browser.run("document.getElementById('none').click(); document.querySelector('.chip input[value=qa]').click()")
+    assert browser.run("document.getElementById('pair-field').hidden") is False
+    browser.type("who won")
+    browser.run("document.getElementById('pair').value = 'the team won the match'")
+    browser.press("Enter", ctrl=True)
+    browser.wait(f"{SHOWN} === 1")
+    assert browser.run("document.querySelector('.said').textContent") in "the team won the match"
+
+
+def test_whatever_an_adapter_says_is_shown_as_text(browser: Browser, backbone: Backbone, tmp_path: Path) -> None:
+    adapter = random_adapter(backbone, "mood")
+    Store(tmp_path / "hostile").put(with_labels(adapter, [HOSTILE, "<script>document.title='hacked'</script>"]))
+    with serving(backbone, tmp_path / "hostile") as served:
+        browser.open(served.url)
+        browser.wait("document.querySelectorAll('.chip').length === 1")
+        browser.type(HOSTILE)
+        browser.press("Enter", ctrl=True)
+        browser.wait(f"{SHOWN} === 1")
+        assert HOSTILE in browser.run("document.body.innerText")
+        assert browser.run("document.querySelectorAll('main img, main script').length") == 0
+        assert browser.run("document.title") == "Polytask"
+
+
+def test_a_server_with_keys_asks_for_one(browser: Browser, backbone: Backbone, filled: Path) -> None:
+    keys = Keys.of_lines(["infer a-key-for-the-page x"], "here", plain=True)
+    with serving(backbone, filled, keys=keys) as served:
+        browser.open(served.url)
+        browser.wait("!document.getElementById('key-field').hidden")
+        browser.run(
+            "const field = document.getElementById('key'); field.value = 'a-key-for-the-page';"
+            "field.dispatchEvent(new Event('change'))"
+        )
+        browser.wait("document.querySelectorAll('.chip').length === 9")
+        browser.open(served.url + "/docs")
+        browser.wait("document.body.innerText.includes('POST /v1/classify')")
+
+
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_it_is_light_and_dark(tmp_path: Path, served: Served, is_dark: bool) -> None:
+    assert PROGRAM is not None
+    with Browser(PROGRAM, tmp_path / "profile", dark=is_dark) as browser:
+        browser.open(served.url)
+        ground = browser.run("getComputedStyle(document.body).backgroundColor")
+        red = int(ground.removeprefix("rgb(").split(",")[0])
+        assert red < 64 if is_dark else red > 192

@@ -1,0 +1,134 @@
+"""Adapters come and go within a budget of bytes, are read once, and never leave under a request."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from polytask.adapter import Adapter
+from polytask.backbones import Backbone
+from polytask.errors import AdapterError
+from polytask.methods import IA3
+from polytask.predict import MultiTask
+from polytask.serving.engine import Engine
+from polytask.serving.residency import Residency
+from polytask.serving.watched import WatchedStore
+from polytask.store import Store
+from tests.serving.stores import TEXTS, random_adapter
+
+NAMES = [f"t{n}@1" for n in range(6)]
+
+
+class Counting(Store):
+    reads: list[str]
+
+    def get(self, name: str) -> Adapter:
+        self.reads.append(name)
+        return super().get(name)
+
+
+@pytest.fixture
+def six(backbone: Backbone, tmp_path: Path) -> Counting:
+    store = Counting(tmp_path / "six")
+    store.reads = []
+    for n in range(6):
+        store.put(random_adapter(backbone, f"t{n}", seed=n))
+    return store
+
+
+def residency_of(backbone: Backbone, store: Store, num_adapters: float) -> Residency:
+    engine = Engine(backbone, store, batch_tokens=512)
+    engine.load("t0@1")
+    size = engine.num_bytes("t0@1")
+    engine.unload("t0@1")
+    store.reads.clear()  # type: ignore[attr-defined]
+    return Residency(engine, int(size * num_adapters))
+
+
+def test_the_least_recently_used_leaves_and_comes_back_on_demand(backbone: Backbone, six: Counting) -> None:
+    residency = residency_of(backbone, six, 3)
+    for name in (*NAMES[:3], NAMES[0], NAMES[3]):
+        asyncio.run(residency.hold(name))
+        residency.release(name)
+    assert residency.names() == ["t2@1", "t0@1", "t3@1"]
+    assert set(residency.engine.adapters) == set(residency.names())
+    assert residency.num_bytes <= residency.memory_bytes
+    asyncio.run(residency.hold("t1@1"))
+    assert six.reads.count("t1@1") == 2
+    assert residency.engine.attached.names == set(residency.names())
+
+
+def test_what_is_held_stays_and_leaves_afterwards(backbone: Backbone, six: Counting) -> None:
+    residency = residency_of(backbone, six, 2)
+    for name in NAMES[:4]:
+        asyncio.run(residency.hold(name))
+    assert len(residency) == 4
+    residency.drop(NAMES[3])
+    residency.thread.submit(lambda: None).result()
+    assert NAMES[3] in residency
+    for name in NAMES[:4]:
+        residency.release(name)
+    residency.thread.submit(lambda: None).result()
+    assert NAMES[3] not in residency
+    assert residency.names() == NAMES[1:3] or residency.num_bytes <= residency.memory_bytes
+    assert set(residency.engine.adapters) == set(residency.names())
+
+
+def test_an_adapter_is_read_once_however_many_ask(backbone: Backbone, six: Counting) -> None:
+    residency = residency_of(backbone, six, 6)
+
+    async def ask() -> None:
+        await asyncio.gather(*(residency.hold(name) for name in NAMES for _ in range(20)))
+
+    asyncio.run(ask())
+    assert sorted(six.reads) == NAMES
+
+
+def test_a_load_that_fails_fails_for_all_who_wait_and_can_be_tried_again(backbone: Backbone, six: Counting) -> None:
+    residency = residency_of(backbone, six, 6)
+    told: list[tuple[str, bool]] = []
+    residency.on_load = lambda name, error: told.append((name, error is None))
+    path = Path(six.entry("t1").path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+
+    async def ask() -> list[object]:
+        return await asyncio.gather(*(residency.hold("t1@1") for _ in range(5)), return_exceptions=True)
+
+    assert all(isinstance(error, AdapterError) for error in asyncio.run(ask()))
+    path.write_bytes(whole)
+    assert asyncio.run(ask()) == [None] * 5
+    assert told == [("t1@1", False), ("t1@1", True)]
+
+
+def test_a_version_that_was_replaced_in_its_place_is_refused(backbone: Backbone, tmp_path: Path) -> None:
+    store = WatchedStore(tmp_path / "store")
+    entry = store.put(random_adapter(backbone, "mood"))
+    store.digests["mood@1"] = entry.digest
+    Path(entry.path).unlink()
+    random_adapter(backbone, "mood", seed=5).save(entry.path)
+    with pytest.raises(AdapterError, match=r"mood@1 was replaced in its place"):
+        store.get("mood@1")
+
+
+def test_a_thousand_adapters_answer_within_a_budget_for_a_hundred(backbone: Backbone, tmp_path: Path) -> None:
+    store = Counting(tmp_path / "thousand")
+    store.reads = []
+    made = {n: random_adapter(backbone, f"t{n}", method=IA3(), seed=n) for n in (0, 1, 2)}
+    for n in range(1000):
+        store.put(made[n % 3].renamed(f"t{n}"))
+    residency = residency_of(backbone, store, 100)
+    engine = residency.engine
+    library = MultiTask(backbone, Store(tmp_path / "thousand"))
+    expected = [library.predict([TEXTS[0]], f"t{n}")[0].probs for n in (0, 1, 2)]
+    for n in [*range(1000), *range(0, 1000, 97)]:
+        asyncio.run(residency.hold(f"t{n}@1"))
+        if n % 37 == 0:
+            (answer,) = engine.answer(engine.rows(TEXTS[0], [f"t{n}@1"]))
+            assert answer.probs == pytest.approx(expected[n % 3], abs=1e-5)  # type: ignore[union-attr]
+        residency.release(f"t{n}@1")
+    assert len(residency) <= 100
+    assert residency.num_bytes <= residency.memory_bytes
+    assert len(engine.attached.names) == len(residency)
