@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from polytask import screen
-from polytask.cli.options import emit, working
+from polytask.cli.options import working
 from polytask.errors import DataError, PolytaskError
 
 VARIABLE = "POLYTASK_KEY"
@@ -26,19 +26,19 @@ def predict_at(
     Raises:
         PolytaskError: nothing is asked, or the server does not answer.
     """
-    from polytask.cli.answering import rows_given, texts_of
+    from polytask.cli.answering import emit_answers, rows_given, show_answers, texts_of
     from polytask.client import Client
+    from polytask.predict import check_texts
 
     if any(about_a_file):
         raise DataError("a file is answered by a store on this machine", fix="Leave out --url, or give texts")
     if not tasks:
         raise PolytaskError("no task is named. Name one with --task")
-    rows = rows_given(texts, pairs, [])
+    rows = rows_given(texts, pairs, [], "fail")
+    check_texts(texts_of(rows))
     with Client(url, key=os.environ.get(VARIABLE)) as client, working(f"asking {url}"):
         answers = {task: client.predict(texts_of(rows), task) for task in dict.fromkeys(tasks)}
     if as_json:
-        for row in range(len(rows)):
-            for column in answers.values():
-                emit(column[row].to_json())
+        emit_answers(answers, len(rows))
     else:
-        screen.terminal().print(screen.answers(rows.texts, answers))
+        show_answers(screen.terminal(), rows, answers)
