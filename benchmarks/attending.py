@@ -1,7 +1,7 @@
 """Attention without gradients: torch's own, products around its softmax, and products around exponentials.
 
-The last is ``polytask.frozen.attention_weights``. ``B`` texts of ``T`` tokens, 12 heads; ``error`` is the mean distance
-from the answer in float64. CPU only.
+The last is ``polytask.backbones.fast.kernels.attention_weights``. ``B`` texts of ``T`` tokens, 12 heads; ``error`` is
+the mean distance from the answer in float64. CPU only.
 
     python benchmarks/attending.py --threads 2
 """
@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from contenders import of_operations, results_folder, write_csv
-from polytask.bench.turns import alternated
-from polytask.frozen import attention_weights
-from polytask.memory import kept
+from polytask.backbones.fast.kernels import attention_weights
+from polytask.bench.interleave import alternated
+from polytask.memory import keep_freed_memory
 
 NUM_HEADS = 12
 SHAPES = ((26, 16), (26, 40), (26, 56), (26, 64), (26, 80), (26, 128), (16, 192), (12, 256))
@@ -78,7 +78,7 @@ def main() -> None:
     """Measure and write ``attending.csv``."""
     args = of_operations(__doc__, 15, torch.get_num_threads())
     torch.set_num_threads(args.threads)
-    with kept():
+    with keep_freed_memory():
         rows = [row for dtype in (torch.bfloat16, torch.float32) for row in measured(dtype, args.rounds)]
     write_csv(results_folder(args.out, "cpu", args.threads) / "attending.csv", rows)
 

@@ -10,7 +10,7 @@ The protocol is a line of JSON each way. A contender says ``{"ready": facts}`` o
                                                          {"now_bytes": …, "peak_bytes": …}
 
 Only the standard library is needed, so that any environment can run a contender. The source of Polytask is on its path,
-for the loop and the models that ``polytask bench`` shares (``polytask.bench.plain`` and ``peers``: torch, no more).
+for the loop and models that ``polytask bench`` shares (``polytask.bench.reference_loop`` and ``peers``: torch only).
 """
 
 from __future__ import annotations
@@ -162,9 +162,9 @@ def interleaved(contenders: Sequence[Contender], batches: Sequence[int], rounds:
 
 def alternated(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """As ``interleaved``, for functions of one process: the median seconds of each."""
-    from polytask.bench import turns  # not at the top: it is for the processes that measure, not for the measured
+    from polytask.bench import interleave  # not at the top: it is for the processes that measure, not for the measured
 
-    return turns.alternated(runs, rounds)
+    return interleave.alternated(runs, rounds)
 
 
 def _rotated(items: Sequence[Any], by: int) -> list[Any]:

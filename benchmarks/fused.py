@@ -15,13 +15,14 @@ from typing import Any
 import torch
 
 from contenders import results_folder, write_csv
-from polytask.attach import Attached
-from polytask.backbones import Backbone, load_backbone
-from polytask.bench.turns import alternated
-from polytask.bench.work import synthetic
-from polytask.memory import kept as kept_memory
+from polytask.adapters.attach import Attached
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
+from polytask.bench.interleave import alternated
+from polytask.bench.workload import synthetic
+from polytask.memory import keep_freed_memory as kept_memory
 from polytask.methods import Houlsby
-from polytask.train.loop import packed, step
+from polytask.training.loop import packed, step
 from work import PreparedJob, attached_with, model_folder, write_work
 
 

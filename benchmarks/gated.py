@@ -21,13 +21,14 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, ModernBertConfig, ModernBertModel
 
 from contenders import results_folder, write_csv
-from polytask.attach import Attached
-from polytask.backbones import Backbone, load_backbone
-from polytask.bench.turns import alternated
-from polytask.live import LiveAdapter
+from polytask.adapters.attach import Attached
+from polytask.adapters.module import LoadedAdapter
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
+from polytask.bench.interleave import alternated
+from polytask.dropout import DropoutKey
 from polytask.methods import Houlsby, LoRA, Method
-from polytask.noise import Draw
-from polytask.routing import Route
+from polytask.routing.route import Route
 
 VOCABULARY = 30_522
 
@@ -58,11 +59,11 @@ def batch_of(num_rows: int, longest: int) -> tuple[Tensor, Tensor]:
 
 def ours(backbone: Backbone, method: Method, ids: Tensor, mask: Tensor) -> dict[str, Callable[[], None]]:
     """A step and answers of one adapter on a backbone."""
-    live = LiveAdapter(backbone, method, "classification", ("a", "b"), key=(0,))
+    live = LoadedAdapter(backbone, method, "classification", ("a", "b"), key=(0,))
     attached = Attached.of(backbone)
     attached.add("a", live.deltas)
     lengths = tuple(mask.sum(1).tolist())
-    route, draw = Route.of(["a"] * len(ids)), Draw(slice(0, len(ids)), ("bench",), lengths)
+    route, draw = Route.of(["a"] * len(ids)), DropoutKey(slice(0, len(ids)), ("bench",), lengths)
 
     def step() -> None:
         backbone.model.train()

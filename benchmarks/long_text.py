@@ -1,6 +1,6 @@
 """One very long text to the tokens that are read of it: a beginning cut before it becomes tokens, against the whole.
 
-``cut`` is what training and answering do (``polytask.tasks.tokens``), ``whole`` tokenises all of the text and throws
+``cut`` is what training and answering do (``polytask.data.tokens``), ``whole`` tokenises all of the text and throws
 the rest away; it is not done for texts of more than ``MOST_WHOLE`` MB, which take minutes and GB. Both in turns, the
 median of some rounds; ``same`` says whether they give the same tokens.
 
@@ -18,11 +18,11 @@ from typing import Any
 import torch
 
 from contenders import results_folder, versions, write_csv
-from polytask.backbones import load_backbone
-from polytask.bench.turns import alternated
-from polytask.tasks.batches import encode
-from polytask.tasks.task import Rows
-from polytask.tasks.tokens import tokenize
+from polytask.backbones.loading import load_backbone
+from polytask.bench.interleave import alternated
+from polytask.data.encoding import encode
+from polytask.data.task import Rows
+from polytask.data.tokens import tokenize
 
 MOST_WHOLE = 5
 WORDS = "the plot of this film was not great but its actors were, and I would see all of it again tomorrow "

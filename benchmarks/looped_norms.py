@@ -2,7 +2,7 @@
 
 On a CPU, torch's bf16 LayerNorm takes fp32 gains, but only one set. ``stacked`` is the earlier rule: up to 40 tokens an
 adapter, one formula with the gains of all adapters; it rounds differently, so an answer depended on the rest of its
-batch. ``looped`` is the rule of ``polytask.routing``. Houlsby-64; both rules alternate over the same texts.
+batch. ``looped`` is the rule of ``polytask.routing.apply``. Houlsby-64; both rules alternate over the same texts.
 
     python benchmarks/looped_norms.py --threads 2
 """
@@ -18,20 +18,21 @@ from typing import Any
 import torch
 
 from contenders import results_folder, versions, write_csv
-from polytask import routing
-from polytask.backbones import Backbone, load_backbone
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
 from polytask.bench.answering import passed, routes
-from polytask.bench.turns import alternated
-from polytask.bench.work import TEXTS, as_work, synthetic
+from polytask.bench.interleave import alternated
+from polytask.bench.workload import TEXTS, as_work, synthetic
 from polytask.methods import Houlsby
-from polytask.methods.seam import Delta
+from polytask.methods.delta import Delta
+from polytask.routing import groups, route
 
 MOST_STACKED = 40
 """Tokens an adapter up to which LayerNorms were stacked."""
-NOW = routing.loops
+NOW = route.loops
 
 
-def before(part: routing.Part, deltas: Mapping[str | None, Delta]) -> bool:
+def before(part: groups.Group, deltas: Mapping[str | None, Delta]) -> bool:
     """The rule as it was."""
     if deltas[part.names[0]].loops:
         return sum(part.counts) > MOST_STACKED * len(part.counts)
@@ -40,11 +41,11 @@ def before(part: routing.Part, deltas: Mapping[str | None, Delta]) -> bool:
 
 def by_rule(rule: Callable[..., bool], run: Callable[[], object]) -> None:
     """Run by this rule."""
-    routing.loops = rule
+    route.loops = rule
     try:
         run()
     finally:
-        routing.loops = NOW
+        route.loops = NOW
 
 
 def row_of(backbone: Backbone, num_tasks: int, rows_each: int, args: argparse.Namespace) -> dict[str, Any]:

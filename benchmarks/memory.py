@@ -26,9 +26,9 @@ import torch
 
 import polytask as pt
 from contenders import Contender, environments, memory, results_folder, write_csv
-from polytask.adapter import Adapter
-from polytask.backbones import Backbone
-from polytask.live import LiveAdapter
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.module import LoadedAdapter
+from polytask.backbones.backbone import Backbone
 from polytask.methods import Houlsby
 from train_speed import FIELD, entered
 from work import TEXTS, model_folder, rows_of, write_work
@@ -108,7 +108,7 @@ def of_adapters(args: argparse.Namespace, scratch: Path) -> dict[str, Any]:
 def filled(backbone: Backbone, store: pt.Store, task: str) -> int:
     """Put an untrained adapter into the store; the size of its file."""
     method, labels = Houlsby(64), ("no", "yes")
-    tensors = LiveAdapter(backbone, method, "classification", labels, key=(task,)).tensors()
+    tensors = LoadedAdapter(backbone, method, "classification", labels, key=(task,)).tensors()
     about = {"method": method, "backbone": backbone, "metric": "accuracy", "score": 0.5, "recipe": {"max_length": 128}}
     adapter = Adapter.create(tensors, task=task, kind="classification", labels=labels, **about)
     return store.put(adapter).size_bytes

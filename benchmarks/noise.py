@@ -1,6 +1,6 @@
 """Our dropout masks against torch's own: how long they take, and whether what comes out is as random.
 
-``ours`` is ``polytask.noise.keep_mask``; ``torch`` is ``dropout``; ``drawn`` is a plain ``random_`` of one 16-bit
+``ours`` is ``polytask.dropout.keep_mask``; ``torch`` is ``dropout``; ``drawn`` is a plain ``random_`` of one 16-bit
 number after another, cut at the rate. Each is multiplied onto the same bf16 numbers, as a layer does.
 
 The checks hold what is dropped against a binomial's: the rate in standard errors; the variance of sums over rows and
@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from contenders import of_operations, results_folder, write_csv
-from polytask.bench.turns import alternated
-from polytask.noise import LEVELS, TABLE_WIDTH, keep_mask
+from polytask.bench.interleave import alternated
+from polytask.dropout import LEVELS, TABLE_WIDTH, keep_mask
 
 SHAPES = {
     "hidden, 32 × 16 tokens": (32, 16, 384),

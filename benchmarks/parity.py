@@ -19,13 +19,14 @@ from statistics import mean
 import torch
 
 import polytask as pt
-from polytask.atomic import write_text
+from polytask.data.task import Task
+from polytask.files import write_text
 from polytask.methods import FullFineTuning, Houlsby, LayerNormOnly, Method
-from polytask.tasks.glue import read_glue
-from polytask.tasks.task import Task
-from polytask.tasks.text17 import TEXT17, read_text17
-from polytask.train.loop import Evaluated, Event, train
-from polytask.train.recipe import Recipe
+from polytask.suites.glue import read_glue
+from polytask.suites.text17 import TEXT17, read_text17
+from polytask.training.events import Evaluated, Event
+from polytask.training.loop import train
+from polytask.training.recipe import Recipe
 
 METHODS: dict[str, tuple[Method, tuple[float, ...]]] = {
     "houlsby-64": (Houlsby(64), (5e-4, 1e-3)),

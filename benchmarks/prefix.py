@@ -16,10 +16,11 @@ from typing import Any
 import torch
 
 from contenders import alternated, results_folder, write_csv
-from polytask.attach import Attached
-from polytask.backbones import Backbone, load_backbone
+from polytask.adapters.attach import Attached
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
 from polytask.methods import Houlsby
-from polytask.train.loop import step
+from polytask.training.loop import step
 from work import TEXTS, PreparedJob, attached_with, model_folder, num_tokens, rows_of, write_work
 
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from contenders import results_folder, write_csv
-from polytask.bench.turns import alternated
-from polytask.frozen import PACKS, mkldnn
+from polytask.backbones.fast.kernels import PACKS, mkldnn
+from polytask.bench.interleave import alternated
 
 SHAPES = {"minilm": ((384, 384), (384, 1536), (1536, 384)), "bert-base": ((768, 768), (768, 3072), (3072, 768))}
 ROWS = (128, 256, 512, 1024, 2048)

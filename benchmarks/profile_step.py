@@ -13,9 +13,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from peers.with_polytask import METHODS, training
-from polytask.backbones import load_backbone
-from polytask.bench.turns import alternated
-from polytask.bench.work import synthetic
+from polytask.backbones.loading import load_backbone
+from polytask.bench.interleave import alternated
+from polytask.bench.workload import synthetic
 from work import PreparedJob, model_folder, write_work
 
 

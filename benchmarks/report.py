@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polytask.atomic import write_text
+from polytask.files import write_text
 
 BLOCK = re.compile(r"<!-- speed: (?P<name>\S+) -->\n.*?<!-- end -->", re.DOTALL)
 Row = dict[str, str]

@@ -18,11 +18,13 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from polytask.dropout import KeyedDropoutSource
 from polytask.methods.bottleneck import SerialBottleneck
+from polytask.methods.delta import Delta
 from polytask.methods.scaling import TunedNorm
-from polytask.methods.seam import Delta
-from polytask.noise import Noise
-from polytask.routing import Mode, Route, Stacks, apply
+from polytask.routing.apply import apply_deltas
+from polytask.routing.route import Mode, Route
+from polytask.routing.stacking import StackCache
 
 WIDTH = 384
 SHAPES = ((8, 4, 16), (8, 32, 16), (8, 32, 64), (26, 1, 16), (26, 1, 64), (26, 4, 16))
@@ -44,11 +46,11 @@ def milliseconds(run: Callable[[], object], repeats: int) -> float:
 
 def site_milliseconds(mode: Mode, deltas: dict[str, Delta], names: list[str], x: Tensor, repeats: int) -> float:
     """One site's time, with its backward pass where ``x`` asks for gradients."""
-    base, noise, stacks = nn.LayerNorm(WIDTH, dtype=x.dtype), Noise(), Stacks()
+    base, noise, stacks = nn.LayerNorm(WIDTH, dtype=x.dtype), KeyedDropoutSource(), StackCache()
 
     def run() -> None:
         with torch.set_grad_enabled(x.requires_grad):
-            out = apply(Route.of(names), deltas, x, x, base, noise, "site", mode, stacks)
+            out = apply_deltas(Route.of(names), deltas, x, x, base, noise, "site", mode, stacks)
         if x.requires_grad:
             out.sum().backward()
 

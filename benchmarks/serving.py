@@ -30,7 +30,7 @@ from typing import Any
 import torch
 
 import polytask as pt
-from polytask.live import LiveAdapter
+from polytask.adapters.module import LoadedAdapter
 from serving_load import Load, Request, at_once, closed_loop, open_loop, request
 
 HERE = Path(__file__).parent
@@ -50,7 +50,7 @@ def texts(number: int) -> list[str]:
 
 
 def random_adapter(backbone: pt.Backbone, task: str, method: pt.Method, seed: int) -> pt.Adapter:
-    live = LiveAdapter(backbone, method, "classification", ("no", "yes"), key=(seed, task))
+    live = LoadedAdapter(backbone, method, "classification", ("no", "yes"), key=(seed, task))
     own = {"task": task, "kind": "classification", "labels": ("no", "yes"), "metric": "accuracy", "score": 0.5}
     recipe = {"max_length": 128}
     return pt.Adapter.create(live.tensors(), method=method, backbone=backbone, recipe=recipe, inputs="single", **own)
@@ -231,9 +231,9 @@ def eight_on_one(stores: dict[str, Path], name: str, times: int) -> dict[str, An
 
 COPIES = """
 import json, sys, time, torch, polytask as pt
-from polytask.live import encode_batch
-from polytask.tasks.batches import collate, encode
-from polytask.tasks.task import Rows
+from polytask.adapters.module import encode_batch
+from polytask.data.batches import collate, encode
+from polytask.data.task import Rows
 name, times = sys.argv[1], int(sys.argv[3])
 models = [pt.load_backbone(name) for _ in range(int(sys.argv[2]))]
 found = {}

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from contenders import of_operations, results_folder, write_csv
-from polytask.bench.turns import alternated
+from polytask.bench.interleave import alternated
 from polytask.packing import grid_width
 
 LENGTHS = (8, 16, 18, 20, 24, 28, 32, 36, 40, 48, 52, 56, 60, 64, 72, 80, 96, 112, 120, 128)

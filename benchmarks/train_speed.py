@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from contenders import Contender, environments, interleaved, results_folder, write_csv
-from polytask.bench.plain import Work
+from polytask.bench.reference_loop import Work
 from work import MODELS, TEXTS, model_folder, num_tokens, rows_of, write_work
 
 OURS = {"library": "polytask", "module": "peers.with_polytask", "order": "grouped", "precision": "auto"}

@@ -1,5 +1,7 @@
-"""What every contender works on: the same weights in one folder, and the same rows (``polytask.bench.work``), real ones
-where there are data."""
+"""What every contender works on: the same weights in one folder, and the same rows (``polytask.bench.workload``).
+
+The rows are real ones where there are data.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,16 @@ import torch
 import transformers
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from polytask.bench.plain import Work
-from polytask.bench.work import MAX_LENGTH, Texts, as_work, synthetic
-from polytask.bench.work import TEXTS as TEXTS
-from polytask.bench.work import PreparedJob as PreparedJob
-from polytask.bench.work import attached_with as attached_with
-from polytask.bench.work import num_tokens as num_tokens
-from polytask.tasks.batches import Encoded, encode
-from polytask.tasks.glue import read_glue
-from polytask.tasks.task import Rows
-from polytask.tasks.text17 import read_text17
+from polytask.bench.reference_loop import Work
+from polytask.bench.workload import MAX_LENGTH, Texts, as_work, synthetic
+from polytask.bench.workload import TEXTS as TEXTS
+from polytask.bench.workload import PreparedJob as PreparedJob
+from polytask.bench.workload import attached_with as attached_with
+from polytask.bench.workload import num_tokens as num_tokens
+from polytask.data.encoding import Encoded, encode
+from polytask.data.task import Rows
+from polytask.suites.glue import read_glue
+from polytask.suites.text17 import read_text17
 
 MODELS = ("minilm", "bert-base")
 """The packaged all-MiniLM-L6-v2, 6 × 384; and BERT-base's shape, 12 × 768, with random weights: speed is the same."""

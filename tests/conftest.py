@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from polytask.backbones import Backbone, load_backbone
-from polytask.tasks.task import Rows, Task
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
+from polytask.data.task import Rows, Task
 from tests.tiny import save_tiny
 
 torch.set_num_threads(1)

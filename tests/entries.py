@@ -9,10 +9,10 @@ from typing import Any
 
 from polytask.methods import FullFineTuning, Houlsby, LayerNormOnly, LoRA, Method, Parallel, TopLayers, described
 from polytask.paper.ledger import Entry, Suite, Trial
-from polytask.tasks.glue import GLUE
-from polytask.tasks.text17 import TEXT17
-from polytask.train.recipe import Recipe
-from polytask.train.result import Score
+from polytask.suites.glue import GLUE
+from polytask.suites.text17 import TEXT17
+from polytask.training.recipe import Recipe
+from polytask.training.result import Score
 
 LAYERS, HIDDEN, BACKBONE = 6, 384, 22_565_376
 TFIDF = "tfidf"

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 
-from polytask.backbones import load_backbone
+from polytask.backbones.loading import load_backbone
+from polytask.data.task import Rows, Task
 from polytask.methods import Houlsby
-from polytask.tasks.task import Rows, Task
-from polytask.train.checkpoint import Checkpoint
-from polytask.train.loop import train
-from polytask.train.recipe import Recipe
+from polytask.training.checkpoint import Checkpoint
+from polytask.training.loop import train
+from polytask.training.recipe import Recipe
 
 RECIPE = Recipe(Houlsby(8), lr=1e-2, epochs=12, batch_size=8)
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from polytask.backbones import Backbone
+from polytask.backbones.backbone import Backbone
 from polytask.launch import local
-from polytask.paper.editions import Edition, Plan, Unit, all_trials
+from polytask.paper.edition import Edition, Plan, Unit, all_trials
 from polytask.paper.ledger import Ledger, Trial
 from polytask.paper.run import Place, keyed, run
 from tests.conftest import BAD, GOOD
-from tests.test_spans import questions
+from tests.data.test_spans import questions
 
 ADAPTERS = Unit("houlsby", (("size", (64, 2)), ("lr", (1e-2, 3e-3)), ("epochs", (2,)), ("batch_size", (8,))))
 FULL = Unit("full", (("lr", (1e-3, 1e-4)), ("epochs", (2,)), ("batch_size", (8,))), (("warmup", (0.1, 0.0)),))
@@ -95,7 +95,7 @@ def run_all(backbone: Backbone, folder: Path, edition: Edition = TINY, **given: 
 
 
 def main(folder: Path) -> None:
-    from polytask.backbones import load_backbone
+    from polytask.backbones.loading import load_backbone
 
     torch.set_num_threads(1)
     backbone = load_backbone(folder / "backbone", device="cpu", dtype="float32")

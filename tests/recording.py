@@ -20,18 +20,18 @@ from pathlib import Path
 
 import torch
 
-from polytask.backbones import load_backbone
+from polytask.adapters.store import Store
+from polytask.backbones.loading import load_backbone
+from polytask.data.read import read_task
+from polytask.inference.predict import MultiTask
 from polytask.methods import METHODS, Houlsby
 from polytask.paper.ledger import Entry, Ledger, Trial
-from polytask.paper.outcome import identity
-from polytask.paper.work import loaded, rows_of, work
-from polytask.predict import MultiTask
-from polytask.store import Store
-from polytask.tasks.files import read_task
-from polytask.train.checkpoint import Checkpoint
-from polytask.train.job import Job
-from polytask.train.loop import run, train
-from polytask.train.recipe import Recipe
+from polytask.paper.measurements import identity
+from polytask.paper.worker import loaded, rows_of, work
+from polytask.training.checkpoint import Checkpoint
+from polytask.training.job import Job
+from polytask.training.loop import run_jobs, train
+from polytask.training.recipe import Recipe
 from tests.conftest import BAD, GOOD
 from tests.tiny import save_tiny
 
@@ -63,7 +63,7 @@ def main(folder: Path) -> None:
         texts = TEXTS if name == "mood" else [(text, text) for text in TEXTS]
         answers[name] = [dict(answer.probs or {}) for answer in MultiTask(backbone, store).predict(texts, name)]
     job = Job(backbone, read_task("tasks/mood.csv"), RECIPE)
-    for _ in itertools.islice(run(backbone, [job]), STEPS + 2):  # two epochs were scored on the way
+    for _ in itertools.islice(run_jobs(backbone, [job]), STEPS + 2):  # two epochs were scored on the way
         pass
     assert job.step == STEPS
     Checkpoint("run.ckpt").write(backbone, [job])

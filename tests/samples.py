@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polytask.adapter import Adapter
+from polytask.adapters.adapter import Adapter
 from polytask.methods import (
     IA3,
     BitFit,

@@ -12,7 +12,7 @@ from polytask import memory
 
 FAULTS = """
 import resource, torch
-from polytask.memory import kept
+from polytask.memory import keep_freed_memory as kept
 from contextlib import nullcontext
 def faults(block):
     with block:
@@ -38,7 +38,7 @@ def test_memory_that_was_freed_is_not_asked_for_again_within_the_block() -> None
 
 GIVEN_BACK = """
 import torch
-from polytask.memory import kept
+from polytask.memory import keep_freed_memory as kept
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 torch.ones(1)
@@ -62,7 +62,7 @@ def test_it_is_given_back_at_the_end_of_the_outermost_block() -> None:
 
 def test_where_there_is_no_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_libc", None)
-    with memory.kept():
+    with memory.keep_freed_memory():
         pass
 
 

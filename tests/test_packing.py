@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from polytask.backbones import Backbone, load_backbone
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
+from polytask.data.batches import collate
+from polytask.data.encoding import encode
+from polytask.data.task import Rows
 from polytask.packing import Packing, grid_width, run_size
-from polytask.tasks.batches import collate, encode
-from polytask.tasks.task import Rows
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=9)
 

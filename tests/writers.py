@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
+from polytask.adapters.store import Store
 from polytask.errors import NoSuchAdapter
 from polytask.methods import LayerNormOnly
-from polytask.store import Store
 from tests.samples import created
 
 

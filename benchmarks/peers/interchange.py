@@ -25,15 +25,16 @@ import torch
 import polytask
 from peers.interchange_backbones import save_backbones
 from peers.interchange_case import TEXTS, moved, rows, write_case
-from polytask.adapter import Adapter
-from polytask.backbones import Backbone, load_backbone
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.module import LoadedAdapter
+from polytask.adapters.store import Store
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
 from polytask.errors import PolytaskError
+from polytask.inference.predict import MultiTask
 from polytask.interchange.exporting import export_adapter
 from polytask.interchange.importing import import_adapter
-from polytask.live import LiveAdapter
 from polytask.methods import IA3, BitFit, Houlsby, LayerNormOnly, LoRA, Method, Parallel, Pfeiffer
-from polytask.predict import MultiTask
-from polytask.store import Store
 
 HERE = Path(__file__).parent
 LIBRARIES = {"peft": "peft", "adapters": "adapters"}
@@ -148,7 +149,7 @@ def exported(work: Path, pythons: dict[str, Path]) -> Iterator[tuple[str, Any]]:
 def random_adapter(backbone: Backbone, method: Method, kind: Any, num_labels: int, layers: tuple[str, ...]) -> Adapter:
     """An adapter that changes the answers, at random."""
     labels = () if kind == "regression" else [f"label {n}" for n in range(num_labels)]
-    live = LiveAdapter(backbone, method, kind, labels, key=(0,), prediction_head=layers)
+    live = LoadedAdapter(backbone, method, kind, labels, key=(0,), prediction_head=layers)
     moved(live.tree.parameters())
     said = {"metric": "accuracy", "score": 0.0, "recipe": {"max_length": 32}, "prediction_head": layers}
     return Adapter.create(

@@ -11,8 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import adapters
 import torch
+from interchange_case import answered, moved, read_cases, run_readme, write_case
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import adapters
 from adapters import (
     AutoAdapterModel,
     CompacterConfig,
@@ -24,8 +27,6 @@ from adapters import (
     SeqBnConfig,
     SeqBnInvConfig,
 )
-from interchange_case import answered, moved, read_cases, run_readme, write_case
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 LABELS = {2: {0: "bad", 1: "good"}}
 CASES: dict[str, tuple[str, str, int, Any, dict[str, Any]]] = {

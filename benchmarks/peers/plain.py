@@ -1,4 +1,4 @@
-"""What the peers' contenders share: their loop is ``polytask.bench.plain``, which needs torch only.
+"""What the peers' contenders share: their loop is ``polytask.bench.reference_loop``, which needs torch only.
 
 Precision is ``float32``, ``autocast`` (bf16) or ``bfloat16`` (the frozen weights held so); attention is the library's
 own choice, ``eager`` or ``sdpa``.
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polytask.bench.plain import Inputs, PlainTraining, Work, inputs_of, precision
+from polytask.bench.reference_loop import Inputs, PlainTraining, Work, inputs_of, precision
 
 
 def read_work(settings: dict[str, Any]) -> Work:

@@ -6,9 +6,9 @@ from typing import Any
 
 import adapters.composition as ac
 import torch
-from adapters import LoRAConfig
 from torch import Tensor
 
+from adapters import LoRAConfig
 from contenders import Run, serve
 from peers.plain import Inputs, answering, loading, one_forward_a_task, read_work, training
 from polytask.bench.peers import with_adapters

@@ -9,13 +9,14 @@ import torch
 
 from contenders import Run, serve
 from peers.plain import read_work
-from polytask.backbones import Backbone, load_backbone
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
 from polytask.bench.answering import routes
-from polytask.bench.plain import Work
-from polytask.bench.work import PreparedJob, attached_with
-from polytask.memory import kept as kept_memory
+from polytask.bench.reference_loop import Work
+from polytask.bench.workload import PreparedJob, attached_with
+from polytask.memory import keep_freed_memory as kept_memory
 from polytask.methods import FullFineTuning, Houlsby, LoRA, Method
-from polytask.train.loop import step
+from polytask.training.loop import step
 
 OPEN = ExitStack()
 """What stays open for as long as the process lives."""

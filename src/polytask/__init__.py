@@ -14,8 +14,6 @@ Importing this module imports nothing heavy: each public name is found in its ow
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from polytask import errors as errors
@@ -23,11 +21,12 @@ from polytask.errors import PolytaskError as PolytaskError
 
 # isort: off
 if TYPE_CHECKING:
-    from polytask.adapter import Adapter as Adapter
-    from polytask.attach import attach as attach, detach as detach
-    from polytask.client import AsyncClient as AsyncClient, Client as Client
-    from polytask.backbones import Backbone as Backbone, load_backbone as load_backbone
-    from polytask.convert import convert as convert
+    from polytask.adapters.adapter import Adapter as Adapter
+    from polytask.adapters.attach import attach as attach, detach as detach
+    from polytask.serving.client import AsyncClient as AsyncClient, Client as Client
+    from polytask.backbones.backbone import Backbone as Backbone
+    from polytask.backbones.loading import load_backbone as load_backbone
+    from polytask.backbones.convert import convert as convert
     from polytask.interchange.hub import pull as pull, push as push
     from polytask.interchange.exporting import export_adapter as export_adapter
     from polytask.interchange.importing import import_adapter as import_adapter
@@ -35,33 +34,34 @@ if TYPE_CHECKING:
     from polytask.methods import METHODS as METHODS, Method as Method
     from polytask.methods import FullFineTuning as FullFineTuning, TopLayers as TopLayers
     from polytask.methods import Houlsby as Houlsby, LayerNormOnly as LayerNormOnly
-    from polytask.methods import Pfeiffer as Pfeiffer, Parallel as Parallel, LoRA as LoRA, IA3 as IA3, BitFit as BitFit
-    from polytask.pretrained import load_attached as load_attached, save_attached as save_attached
-    from polytask.predict import MultiTask as MultiTask, Prediction as Prediction
-    from polytask.store import Store as Store
-    from polytask.tasks.files import read_task as read_task
-    from polytask.tasks.task import Rows as Rows, Task as Task
-    from polytask.train.grid import grid as grid
-    from polytask.routing import Route as Route
-    from polytask.train.fused import train_many as train_many
-    from polytask.train.loop import train as train
-    from polytask.train.recipe import Recipe as Recipe
-    from polytask.train.result import Result as Result
-    from polytask.train.sweep import sweep as sweep
-    from polytask.train.tune import tune as tune
+    from polytask.methods import BitFit as BitFit, IA3 as IA3, LoRA as LoRA, Parallel as Parallel, Pfeiffer as Pfeiffer
+    from polytask.adapters.pretrained import load_attached as load_attached, save_attached as save_attached
+    from polytask.inference.predict import MultiTask as MultiTask
+    from polytask.inference.prediction import Prediction as Prediction
+    from polytask.adapters.store import Store as Store
+    from polytask.data.read import read_task as read_task
+    from polytask.data.task import Rows as Rows, Task as Task
+    from polytask.training.grid import grid as grid
+    from polytask.routing.route import Route as Route
+    from polytask.training.fused import train_many as train_many
+    from polytask.training.loop import train as train
+    from polytask.training.recipe import Recipe as Recipe
+    from polytask.training.result import Result as Result
+    from polytask.training.sweep import sweep as sweep
+    from polytask.training.tune import tune as tune
 # isort: on
 
 __version__ = "0.1.0"
 
 _MODULE_OF = {
-    "Adapter": "polytask.adapter",
-    "attach": "polytask.attach",
-    "detach": "polytask.attach",
-    "AsyncClient": "polytask.client",
-    "Client": "polytask.client",
-    "Backbone": "polytask.backbones",
-    "load_backbone": "polytask.backbones",
-    "convert": "polytask.convert",
+    "Adapter": "polytask.adapters.adapter",
+    "attach": "polytask.adapters.attach",
+    "detach": "polytask.adapters.attach",
+    "AsyncClient": "polytask.serving.client",
+    "Client": "polytask.serving.client",
+    "Backbone": "polytask.backbones.backbone",
+    "load_backbone": "polytask.backbones.loading",
+    "convert": "polytask.backbones.convert",
     "export_adapter": "polytask.interchange.exporting",
     "export_onnx": "polytask.interchange.onnx",
     "import_adapter": "polytask.interchange.importing",
@@ -78,22 +78,22 @@ _MODULE_OF = {
     "LayerNormOnly": "polytask.methods",
     "Method": "polytask.methods",
     "TopLayers": "polytask.methods",
-    "load_attached": "polytask.pretrained",
-    "save_attached": "polytask.pretrained",
-    "MultiTask": "polytask.predict",
-    "Prediction": "polytask.predict",
-    "Store": "polytask.store",
-    "read_task": "polytask.tasks.files",
-    "Rows": "polytask.tasks.task",
-    "Task": "polytask.tasks.task",
-    "grid": "polytask.train.grid",
-    "train": "polytask.train.loop",
-    "train_many": "polytask.train.fused",
-    "Route": "polytask.routing",
-    "Recipe": "polytask.train.recipe",
-    "Result": "polytask.train.result",
-    "sweep": "polytask.train.sweep",
-    "tune": "polytask.train.tune",
+    "load_attached": "polytask.adapters.pretrained",
+    "save_attached": "polytask.adapters.pretrained",
+    "MultiTask": "polytask.inference.predict",
+    "Prediction": "polytask.inference.prediction",
+    "Store": "polytask.adapters.store",
+    "read_task": "polytask.data.read",
+    "Rows": "polytask.data.task",
+    "Task": "polytask.data.task",
+    "grid": "polytask.training.grid",
+    "train": "polytask.training.loop",
+    "train_many": "polytask.training.fused",
+    "Route": "polytask.routing.route",
+    "Recipe": "polytask.training.recipe",
+    "Result": "polytask.training.result",
+    "sweep": "polytask.training.sweep",
+    "tune": "polytask.training.tune",
 }
 
 __all__ = sorted([*_MODULE_OF, "PolytaskError", "errors"])
@@ -109,18 +109,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*__all__, "__version__"])
-
-
-class _Package(ModuleType):
-    """``polytask.train``, ``polytask.attach`` and ``polytask.convert`` are the functions, whatever was imported before.
-
-    Importing a module binds its name in its package. Where a public function is named like its module, the
-    function is what the name means here; the module is imported by its full name all the same.
-    """
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _MODULE_OF and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

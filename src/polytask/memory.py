@@ -70,7 +70,7 @@ def _left_in(group: Path, limit: str, usage: str) -> int | None:
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def keep_freed_memory() -> Iterator[None]:
     """Within the block (the outermost, of all threads) freed memory stays with the process."""
     _hold(1)
     try:

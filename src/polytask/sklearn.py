@@ -24,19 +24,21 @@ from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
-from polytask.attach import Attached
-from polytask.backbones import Backbone, load_backbone
+from polytask.adapters.attach import Attached
+from polytask.adapters.module import LoadedAdapter
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
+from polytask.data.encoding import encode
+from polytask.data.metric_names import default_metric
+from polytask.data.splits import hold_out
+from polytask.data.task import Kind, Rows, Task
 from polytask.errors import DataError, PolytaskError, UnknownName
-from polytask.live import LiveAdapter
+from polytask.inference.inputs import check_texts
+from polytask.inference.scoring import scores_of
 from polytask.methods import METHODS, Method
-from polytask.predict import check_texts, scores_of
-from polytask.tasks.batches import encode
-from polytask.tasks.metrics import default_metric
-from polytask.tasks.splits import hold_out
-from polytask.tasks.task import Kind, Rows, Task
-from polytask.train.fused import Outcome, train_many
-from polytask.train.loop import train
-from polytask.train.recipe import Recipe
+from polytask.training.fused import Outcome, train_many
+from polytask.training.loop import train
+from polytask.training.recipe import Recipe
 
 __all__ = ["AdapterClassifier", "AdapterGridSearchCV", "AdapterRegressor"]
 
@@ -177,7 +179,7 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         if not len(rows):
             return np.zeros((0, outputs))
         frozen = self.backbone_
-        live = LiveAdapter.from_adapter(frozen, self.adapter_)
+        live = LoadedAdapter.from_adapter(frozen, self.adapter_)
         attached = Attached.of(frozen)
         if live.deltas:
             attached.add(NAME, live.deltas)

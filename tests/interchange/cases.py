@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from polytask.adapter import Adapter
-from polytask.backbones import Backbone, load_backbone
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.module import LoadedAdapter
+from polytask.adapters.store import Store
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
+from polytask.inference.predict import MultiTask
 from polytask.interchange.head_layers import head_layers
-from polytask.live import LiveAdapter
 from polytask.methods import Method
-from polytask.predict import MultiTask
-from polytask.store import Store
 
 RECORDED = Path(__file__).parent.parent / "recorded" / "interchange"
 """Made by ``benchmarks/peers/interchange.py --record``: tiny random models, and what the libraries answered."""
@@ -52,7 +53,7 @@ def random_adapter(
 ) -> Adapter:
     """An adapter that changes the answers, at random."""
     labels = () if kind == "regression" else [f"label {n}" for n in range(num_labels)]
-    live = LiveAdapter(backbone, method, kind, labels, key=(0,), prediction_head=head_layers(layers))
+    live = LoadedAdapter(backbone, method, kind, labels, key=(0,), prediction_head=head_layers(layers))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in live.tree.parameters():

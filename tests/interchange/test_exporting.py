@@ -30,8 +30,8 @@ from polytask.methods import (
     Pfeiffer,
     TopLayers,
 )
+from tests.cli.test_cli import refused, succeeded
 from tests.interchange.cases import RECORDED, TEXTS, answered, backbone_of, python_in, random_adapter
-from tests.test_cli import refused, succeeded
 
 ALL = ("query", "key", "value", "attn_dense", "ffn_up", "ffn_down")
 TANH = ("dense", "tanh")

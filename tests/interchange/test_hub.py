@@ -10,15 +10,15 @@ import pytest
 from huggingface_hub import ModelCard, constants
 
 import polytask as pt
+from polytask.adapters.store import Store
 from polytask.errors import AdapterError, StoreError
 from polytask.interchange import hub as hub_module
 from polytask.interchange.hub import pull, pulled, push
 from polytask.methods import Houlsby
-from polytask.store import Store
+from tests.cli.test_cli import refused, succeeded
 from tests.interchange.cases import RECORDED
 from tests.interchange.standin import TOKEN, Hub, standin
 from tests.samples import created, same
-from tests.test_cli import refused, succeeded
 
 
 @pytest.fixture

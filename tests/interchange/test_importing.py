@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import polytask as pt
-from polytask.adapter import Adapter
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.store import Store
 from polytask.errors import AdapterError, BackboneError, PolytaskError, WrongBackbone
+from polytask.inference.predict import MultiTask
 from polytask.methods import IA3, Houlsby, LayerNormOnly, LoRA, Parallel, Pfeiffer
-from polytask.predict import MultiTask
-from polytask.store import Store
+from tests.cli.test_cli import polytask, refused, succeeded
 from tests.interchange.cases import RECORDED, TEXTS, answered, backbone_of, case_of, cases, random_adapter
-from tests.test_cli import polytask, refused, succeeded
 
 METHODS = {
     "peft/lora-bert": LoRA(4, 8.0, 0.0, ("query", "value")),

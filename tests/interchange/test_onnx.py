@@ -13,14 +13,15 @@ import torch
 from tokenizers import Tokenizer
 
 import polytask as pt
+from polytask.adapters.module import LoadedAdapter, encode_batch
+from polytask.data.batches import collate
+from polytask.data.encoding import encode
+from polytask.data.task import Rows
 from polytask.errors import AdapterError, DataError, RouteError
 from polytask.interchange.onnx import run
-from polytask.live import LiveAdapter, encode_batch
 from polytask.methods import IA3, BitFit, FullFineTuning, Houlsby, LayerNormOnly, LoRA, Method, Parallel, Pfeiffer
-from polytask.tasks.batches import collate, encode
-from polytask.tasks.task import Rows
+from tests.cli.test_cli import refused, succeeded, table
 from tests.interchange.cases import RECORDED, TEXTS, answered, backbone_of, random_adapter
-from tests.test_cli import refused, succeeded, table
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -68,11 +69,11 @@ def test_pairs_are_told_apart(tmp_path: Path) -> None:
 
 def test_logits_of_spans_are_ours(tmp_path: Path) -> None:
     backbone = backbone_of("bert", "cls")
-    live = LiveAdapter(backbone, Houlsby(4, init_std=0.3), "span", (), key=(0,))
+    live = LoadedAdapter(backbone, Houlsby(4, init_std=0.3), "span", (), key=(0,))
     said = {"task": "qa", "kind": "span", "labels": (), "method": live.method, "backbone": backbone}
     adapter = pt.Adapter.create(live.tensors(), **said, metric="span_f1", score=0.0, recipe={"max_length": 32})
     written = pt.export_onnx(adapter, tmp_path / "out.onnx", backbone=backbone)
-    again = LiveAdapter.from_adapter(backbone, adapter)
+    again = LoadedAdapter.from_adapter(backbone, adapter)
     attached = pt.attach.__globals__["Attached"].of(backbone)
     attached.add("qa", again.deltas)
     batch = collate([(encode(backbone.tokenizer, Rows(TEXTS[:1]), 32), range(1))], 0, backbone.device)

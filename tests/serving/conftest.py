@@ -10,12 +10,13 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the server is not installed: pip install 'polytask[serve]'")
 
-from polytask.backbones import Backbone, load_backbone
-from polytask.predict import MultiTask
-from polytask.store import Store
+from polytask.adapters.store import Store
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
+from polytask.inference.predict import MultiTask
+from tests.cli.test_cli import averaging
 from tests.serving.servers import Served, serving
 from tests.serving.stores import fill
-from tests.test_cli import averaging
 from tests.tiny import save_tiny
 
 

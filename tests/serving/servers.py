@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 
 import polytask
-from polytask.backbones import Backbone
+from polytask.backbones.backbone import Backbone
 from polytask.serving.auth import Keys
 from polytask.serving.limits import Limits
 from polytask.serving.run import listening, make_server

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from polytask.adapter import Adapter
-from polytask.backbones import Backbone
-from polytask.live import LiveAdapter
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.module import LoadedAdapter
+from polytask.adapters.store import Store
+from polytask.backbones.backbone import Backbone
+from polytask.data.task import Kind
 from polytask.methods import IA3, FullFineTuning, Houlsby, LayerNormOnly, LoRA, Method
-from polytask.store import Store
-from polytask.tasks.task import Kind
 from tests.conftest import BAD, GOOD
 
 TEXTS = (*GOOD, *BAD, "a film", "you win", "the plot was not great at all and they vote", "bad")
@@ -41,7 +41,7 @@ def random_adapter(
 
     kind_, labels, metric = KINDS[kind]
     method = method or Houlsby(4)
-    live = LiveAdapter(backbone, method, kind_, labels, key=(seed, task))
+    live = LoadedAdapter(backbone, method, kind_, labels, key=(seed, task))
     generator = torch.Generator().manual_seed(seed * 1000 + sum(map(ord, task)))
     tensors = {
         name: tensor + 0.2 * torch.randn(tensor.shape, generator=generator) for name, tensor in live.tensors().items()

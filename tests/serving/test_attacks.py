@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from polytask.backbones import Backbone
+from polytask.backbones.backbone import Backbone
 from tests.serving.servers import Served, serving
 from tests.serving.stores import SERVED
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from polytask.predict import Prediction
+from polytask.data.encoding import Encoded
+from polytask.inference.prediction import Prediction
 from polytask.serving.batcher import Batcher, each_answered
 from polytask.serving.engine import Row
 from polytask.serving.faults import Fault
 from polytask.serving.limits import Limits
-from polytask.tasks.batches import Encoded
 
 FAR = 1e12
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from polytask import client as client_module
-from polytask.client import AsyncClient, Client, ServerError
 from polytask.errors import PolytaskError
-from polytask.predict import MultiTask, Prediction
+from polytask.inference.predict import MultiTask
+from polytask.inference.prediction import Prediction
+from polytask.serving import client as client_module
+from polytask.serving.client import AsyncClient, Client, ServerError
+from tests.cli.test_cli import refused, succeeded
 from tests.serving.servers import Served
 from tests.serving.stores import SERVED, TEXTS
-from tests.test_cli import refused, succeeded
 
 CONTEXT = "the team won the match at five and the actor was great"
 

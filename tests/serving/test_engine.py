@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from polytask.backbones import Backbone
-from polytask.predict import MultiTask, Prediction
+from polytask.adapters.store import Store
+from polytask.backbones.backbone import Backbone
+from polytask.inference.predict import MultiTask
+from polytask.inference.prediction import Prediction
 from polytask.serving import engine as engine_module
 from polytask.serving.engine import Engine
-from polytask.store import Store
 from tests.serving.stores import SERVED, TEXTS
 
 SINGLE = [f"{name}@1" for name in SERVED if name != "qa"]

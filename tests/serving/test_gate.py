@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from fastapi.routing import APIRoute
 
-from polytask.backbones import Backbone
+from polytask.backbones.backbone import Backbone
 from polytask.errors import PolytaskError
 from polytask.serving.api.access import ERRORS
 from polytask.serving.app import ROUTERS

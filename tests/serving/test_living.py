@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from polytask.adapter import Adapter
-from polytask.backbones import Backbone, load_backbone
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.store import Store
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
+from polytask.inference.predict import MultiTask
 from polytask.methods import Houlsby
-from polytask.predict import MultiTask
-from polytask.store import Store
+from tests.cli.test_cli import averaging
 from tests.samples import written
 from tests.serving.servers import Served, eventually, serving
 from tests.serving.stores import random_adapter
-from tests.test_cli import averaging
 from tests.tiny import save_tiny
 
 TEXT = "the plot was not great"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from polytask.predict import MultiTask
+from polytask.inference.predict import MultiTask
 from tests.serving.servers import Served
 from tests.serving.stores import SERVED, TEXTS
 

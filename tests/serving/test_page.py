@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from polytask.backbones import Backbone
+from polytask.adapters.store import Store
+from polytask.backbones.backbone import Backbone
 from polytask.serving.auth import Keys
-from polytask.store import Store
 from tests.serving import browser as browsers
 from tests.serving.browser import Browser
 from tests.serving.servers import Served, serving

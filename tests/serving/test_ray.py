@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from polytask.errors import PolytaskError
-from polytask.predict import MultiTask
+from polytask.inference.predict import MultiTask
 from polytask.serving import on_ray
 from polytask.serving.auth import Keys
 from polytask.serving.limits import Limits

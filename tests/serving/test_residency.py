@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from polytask.adapter import Adapter
-from polytask.backbones import Backbone
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.store import Store
+from polytask.backbones.backbone import Backbone
 from polytask.errors import AdapterError
+from polytask.inference.predict import MultiTask
 from polytask.methods import IA3
-from polytask.predict import MultiTask
 from polytask.serving.engine import Engine
 from polytask.serving.residency import Residency
 from polytask.serving.watched import WatchedStore
-from polytask.store import Store
 from tests.serving.stores import TEXTS, random_adapter
 
 NAMES = [f"t{n}@1" for n in range(6)]

@@ -16,10 +16,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from polytask.backbones import Backbone
-from polytask.predict import MultiTask, Prediction
+from polytask.adapters.store import Store
+from polytask.backbones.backbone import Backbone
+from polytask.inference.predict import MultiTask
+from polytask.inference.prediction import Prediction
 from polytask.serving.engine import Engine
-from polytask.store import Store
 from tests.serving.servers import Process, Served, eventually, serving
 from tests.serving.stores import SERVED, TEXTS, random_adapter
 
@@ -265,7 +266,7 @@ def test_the_log_has_a_line_a_request_and_no_texts_unless_asked(filled: Path, tm
 
 
 def test_what_serve_cannot_do_is_one_line(filled: Path, tmp_path: Path, served: Served) -> None:
-    from tests.test_cli import polytask, refused
+    from tests.cli.test_cli import polytask, refused
 
     assert "without keys" in refused("serve", "--store", filled, "--host", "0.0.0.0")
     assert "no adapter in" in refused("serve", "--store", tmp_path / "none")

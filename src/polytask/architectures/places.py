@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from polytask.architectures.row import INTO, Architecture, Fused
-from polytask.methods.seam import EMBED_NORM, FINAL_NORM, NORMS, Place
+from polytask.methods.delta import EMBED_NORM, FINAL_NORM, NORMS, Place
 
 
 class Located(NamedTuple):

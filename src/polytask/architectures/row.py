@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from polytask.methods.seam import EMBED_NORM, FINAL_NORM, NORMS, SITES, Norm, Place
+from polytask.methods.delta import EMBED_NORM, FINAL_NORM, NORMS, SITES, Norm, Place
 
 Pooling = Literal["pooler", "cls", "mean", "last"]
 POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean", "last")

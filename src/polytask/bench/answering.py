@@ -10,16 +10,16 @@ from functools import partial
 
 import torch
 
-from polytask.attach import Attached
-from polytask.backbones import Backbone
-from polytask.bench.plain import Work, inputs_of
+from polytask.adapters.attach import Attached
+from polytask.adapters.module import LoadedAdapter
+from polytask.backbones.backbone import Backbone
+from polytask.bench.interleave import LEAST, Run, medians, within
+from polytask.bench.reference_loop import Work, inputs_of
 from polytask.bench.training import texts_of
-from polytask.bench.turns import LEAST, Run, medians, within
-from polytask.bench.work import num_tokens
-from polytask.live import LiveAdapter
+from polytask.bench.workload import num_tokens
+from polytask.data.encoding import Encoded
+from polytask.inference.scoring import scores_of
 from polytask.methods import Houlsby, Method
-from polytask.predict import scores_of
-from polytask.tasks.batches import Encoded
 
 NUM_TASKS, MOST_BATCHES = 26, 8
 ROUTES = {
@@ -54,7 +54,7 @@ def routes(
     live = {}
     for task in range(num_tasks):
         name = f"t{task}"
-        live[name] = LiveAdapter(backbone, method, "classification", labels, key=(0, name)).frozen(backbone.dtype)
+        live[name] = LoadedAdapter(backbone, method, "classification", labels, key=(0, name)).frozen(backbone.dtype)
         attached.add(name, live[name].deltas)
     everything = Encoded(work["ids"], work["types"], 0)
 

@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
-from polytask.attach import Attached
-from polytask.backbones import Backbone
+from polytask.adapters.attach import Attached
+from polytask.backbones.backbone import Backbone
+from polytask.bench.interleave import LEAST, Run, medians, within
 from polytask.bench.peers import classifier, with_adapters, with_peft
-from polytask.bench.plain import PlainTraining, Work
-from polytask.bench.turns import LEAST, Run, medians, within
-from polytask.bench.work import MAX_LENGTH, TEXTS, PreparedJob, as_work, num_tokens, spread, synthetic
+from polytask.bench.reference_loop import PlainTraining, Work
+from polytask.bench.workload import MAX_LENGTH, TEXTS, PreparedJob, as_work, num_tokens, spread, synthetic
 from polytask.methods import Houlsby, LoRA, Method
-from polytask.train.job import attached_to
-from polytask.train.loop import step
+from polytask.training.job import attached_to
+from polytask.training.loop import step
 
 HOULSBY, LORA, FULL = "Houlsby, size 64", "LoRA, rank 8", "all parameters"
 OURS: dict[str, Method] = {HOULSBY: Houlsby(64), LORA: LoRA(rank=8, alpha=16)}

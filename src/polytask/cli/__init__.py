@@ -11,25 +11,29 @@ import warnings
 from io import TextIOWrapper
 from typing import TextIO
 
-from polytask import screen
-from polytask.cli import exhibits
-from polytask.cli.answering import evaluate, predict
+from polytask.cli import console
+from polytask.cli.alias import alias
 from polytask.cli.bench import bench
-from polytask.cli.comparing import compare
+from polytask.cli.compare import compare
 from polytask.cli.convert import convert
+from polytask.cli.demo import demo
+from polytask.cli.eval import evaluate
 from polytask.cli.export import export
+from polytask.cli.gc import gc
 from polytask.cli.import_ import import_
 from polytask.cli.inspect import inspect
-from polytask.cli.keeping import alias, gc, verify
 from polytask.cli.options import Verbs, app, examples
 from polytask.cli.paper import app as paper
+from polytask.cli.predict import predict
 from polytask.cli.pull import pull
 from polytask.cli.push import push
+from polytask.cli.remove import remove
 from polytask.cli.serve import serve
-from polytask.cli.showing import demo, remove, tasks
-from polytask.cli.sweeping import sweep
-from polytask.cli.telling import show
-from polytask.cli.training import train
+from polytask.cli.show import show
+from polytask.cli.sweep import sweep
+from polytask.cli.tasks import tasks
+from polytask.cli.train import train
+from polytask.cli.verify import verify
 from polytask.errors import PolytaskWarning
 
 __all__ = [
@@ -41,7 +45,6 @@ __all__ = [
     "convert",
     "demo",
     "evaluate",
-    "exhibits",
     "export",
     "gc",
     "import_",
@@ -74,7 +77,7 @@ def main() -> None:
     """Run the command line. A warning is a note on stderr; who reads no further is not told of it."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            screen.encode(stream)
+            console.encode(stream)
     warnings.showwarning = shown_as_note
     try:
         try:
@@ -82,7 +85,7 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        raise screen.broken_pipe() from None
+        raise console.broken_pipe() from None
 
 
 def shown_as_note(
@@ -95,4 +98,4 @@ def shown_as_note(
 ) -> None:
     """In place of ``warnings.showwarning``: our own warnings in one line, without the place in the code."""
     if issubclass(category, PolytaskWarning):
-        screen.notes(screen.terminal(stderr=True), [str(message)])
+        console.notes(console.terminal(stderr=True), [str(message)])

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from polytask import screen
-from polytask.cli import options
+from polytask.cli import console, options, wording
 from polytask.cli.options import INTERRUPTED, app, emit, examples, loaded, refused
 from polytask.errors import RecipeError, UnknownName
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from polytask.backbones import Backbone
+    from polytask.backbones.backbone import Backbone
     from polytask.bench.answering import Answered
     from polytask.bench.training import Trained
 
@@ -57,8 +56,8 @@ def bench(
 
         from polytask.bench.answering import Answered
         from polytask.bench.training import Trained
-        from polytask.bench.work import TEXTS
-        from polytask.train.result import environment
+        from polytask.bench.workload import TEXTS
+        from polytask.training.result import environment
 
     kinds = [kind.strip() for kind in texts.split(",")]
     for kind in kinds:
@@ -100,7 +99,7 @@ def bench(
         )
         end(is_whole)
         return
-    out = screen.terminal()
+    out = console.terminal()
     for kind in dict.fromkeys(rate.texts for rate in trained):
         out.print(training_table(kind, trained))
     if answered:
@@ -128,7 +127,7 @@ def measured(
     """
     from polytask.bench.answering import answering_rates
     from polytask.bench.training import Others, training_rates
-    from polytask.bench.work import TEXTS
+    from polytask.bench.workload import TEXTS
 
     started = time.perf_counter()
     told("loading the others")
@@ -159,12 +158,12 @@ def over(rate: Answered, answered: Sequence[Answered]) -> float:
 
 def training_table(kind: str, trained: Sequence[Trained]) -> Table:
     """One line a contender with its rate, and how ours compare."""
-    from polytask.bench.work import TEXTS
+    from polytask.bench.workload import TEXTS
 
     numbers = ("padding", "tokens/s", "Houlsby is", "LoRA is")
     mean = sum(TEXTS[kind].vigintiles) / len(TEXTS[kind].vigintiles)
     title = f"Training with texts as long as those of {short(kind)}: {mean:.0f} tokens"
-    table = screen.grid("library", "trains", "precision", *numbers, right=numbers, title=title)
+    table = console.grid("library", "trains", "precision", *numbers, right=numbers, title=title)
     for rate in trained:
         if rate.texts == kind:
             is_ours = rate.library == "polytask"
@@ -179,7 +178,7 @@ def answering_table(kinds: Sequence[str], answered: Sequence[Answered]) -> Table
     from polytask.bench.answering import NUM_TASKS, ROUTES
 
     heads = [f"{name}\n{what}" for name in map(short, kinds) for what in ("texts/s", "mixed is")]
-    table = screen.grid(f"answering {NUM_TASKS} texts of as many tasks", *heads, right=heads)
+    table = console.grid(f"answering {NUM_TASKS} texts of as many tasks", *heads, right=heads)
     for route, words in ROUTES.items():
         cells: list[str] = []
         for kind in kinds:
@@ -191,7 +190,7 @@ def answering_table(kinds: Sequence[str], answered: Sequence[Answered]) -> Table
 
 def short(kind: str) -> str:
     """``SST-2``: a kind of text in a column's head."""
-    from polytask.bench.work import TEXTS
+    from polytask.bench.workload import TEXTS
 
     return TEXTS[kind].data.replace("_", " ")
 
@@ -207,27 +206,27 @@ def described(backbone: Backbone, where: Mapping[str, Any], seconds: float) -> s
     """Hardware and versions."""
     numbers = where["versions"]
     named = ", ".join(f"{name} {numbers[name]}" for name in numbers if name not in ("tokenizers", "safetensors"))
-    cores = f"{screen.counted(where['threads'], 'thread')} of {where['cores']} cores"
+    cores = f"{wording.counted(where['threads'], 'thread')} of {where['cores']} cores"
     machine = f"{where['hardware']} ({where['device']}, {cores})"
-    return f"{backbone.name} in {where['dtype']} on {machine}; {named}; {screen.seconds_in_words(seconds)}"
+    return f"{backbone.name} in {where['dtype']} on {machine}; {named}; {wording.seconds_in_words(seconds)}"
 
 
 @contextmanager
 def moving(seconds: float, started: float) -> Iterator[Callable[[str], None]]:
     """A bar of the time there is; in a log, a line a part."""
-    console = screen.terminal(stderr=True)
-    if not console.is_terminal:
+    out = console.terminal(stderr=True)
+    if not out.is_terminal:
         seen: set[str] = set()
 
         def tell(what: str) -> None:
             if what not in seen:
                 seen.add(what)
-                console.print(what, style="dim")
+                out.print(what, style="dim")
 
         yield tell
         return
     columns = (TextColumn("{task.description}", style="bold"), BarColumn(bar_width=40), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=out, transient=True) as bar:
         row = bar.add_task("", total=seconds)
 
         def move(what: str) -> None:

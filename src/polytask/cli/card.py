@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polytask.cli.wording import bytes_in_words, counted, seconds_in_words
 from polytask.errors import printable
-from polytask.screen import bytes_in_words, counted, seconds_in_words
 
 if TYPE_CHECKING:
-    from polytask.store import Entry
+    from polytask.adapters.store import Entry
 
 _PIPELINES = {"classification": "text-classification", "multilabel": "text-classification"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -118,7 +118,7 @@ def _front(entry: Entry) -> dict[str, Any]:
 
 def _hub_id(name: str) -> str | None:
     """The hub's name of a backbone; None for a folder."""
-    from polytask.backbones import ALIASES
+    from polytask.backbones.checkpoint import ALIASES
 
     if name in ALIASES:
         return ALIASES[name][2]

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from polytask import screen
-from polytask.cli import options
+from polytask.cli import console, options
 from polytask.cli.options import app, emit, examples
 
 
@@ -23,10 +22,10 @@ def convert(
     as_json: options.AsJson = False,
 ) -> None:
     """Write a checkpoint in another format as a backbone: safetensors and a fast tokenizer."""
-    from polytask.convert import convert as converted
+    from polytask.backbones.convert import convert as converted
 
     folder = converted(source, out)
     if as_json:
         emit({"folder": str(folder)})
     else:
-        screen.terminal().print(f"wrote {folder}. Use it with --backbone {folder}", soft_wrap=True)
+        console.terminal().print(f"wrote {folder}. Use it with --backbone {folder}", soft_wrap=True)

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from polytask import screen
-from polytask.cli import options
+from polytask.cli import console, options, wording
+from polytask.cli.input_rows import columns_of
 from polytask.cli.options import app, emit, examples, working
-from polytask.cli.reading import columns_of
 from polytask.errors import PolytaskError
 
 if TYPE_CHECKING:
+    from polytask.adapters.store import Entry
+    from polytask.data.task import Rows
     from polytask.interchange.exporting import Format
     from polytask.interchange.onnx import OnnxExport
-    from polytask.store import Entry
-    from polytask.tasks.task import Rows
 
 
 @app.command(
@@ -43,9 +42,9 @@ def export(
     as_json: options.AsJson = False,
 ) -> None:
     """Export an adapter to another library's files, with a README whose Python answers with them, or to ONNX."""
+    from polytask.adapters.store import Store
     from polytask.interchange.exporting import export_adapter
     from polytask.interchange.onnx import export_onnx
-    from polytask.store import Store
 
     adapters = Store(store)
     if to != "onnx" and (also or int8 or test):
@@ -62,12 +61,12 @@ def export(
     if as_json:
         emit({"folder": str(folder), "to": to, "files": files})
     else:
-        screen.terminal().print(f"{task} is in {folder}: {', '.join(files)}. Its README.md says how to run it")
+        console.terminal().print(f"{task} is in {folder}: {', '.join(files)}. Its README.md says how to run it")
 
 
 def rows_of(entry: Entry, file: str) -> Rows:
     """The labelled rows of a file, by the columns that the adapter was trained on."""
-    from polytask.tasks.files import rows_for, table_of
+    from polytask.data.read import rows_for, table_of
 
     head = entry.header.head
     table = table_of(file, head.kind)
@@ -81,7 +80,7 @@ def told(done: OnnxExport, task: str, *, as_json: bool) -> None:
         own = {"file": str(done.path), "tokenizer": str(done.tokenizer), "bytes": done.size_bytes}
         emit({**own, "metric": done.metric, "scores": done.scores})
         return
-    size = screen.bytes_in_words(done.size_bytes)
-    screen.terminal().print(f"{task} is in {done.path} ({size}), its tokenizer in {done.tokenizer}")
+    size = wording.bytes_in_words(done.size_bytes)
+    console.terminal().print(f"{task} is in {done.path} ({size}), its tokenizer in {done.tokenizer}")
     for name, value in (done.scores or {}).items():
-        screen.terminal().print(f"{done.metric} with {name}: {value:.4f}")
+        console.terminal().print(f"{done.metric} with {name}: {value:.4f}")

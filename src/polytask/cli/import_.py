@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from polytask import screen
-from polytask.cli import options
+from polytask.cli import console, options
 from polytask.cli.options import app, emit, examples, working
 
 if TYPE_CHECKING:
-    from polytask.tasks.task import Kind
+    from polytask.data.task import Kind
 
 
 @app.command(
@@ -38,8 +37,8 @@ def import_(
     as_json: options.AsJson = False,
 ) -> None:
     """Import an adapter that peft or adapter-hub's adapters saved; it then answers like any other."""
+    from polytask.adapters.store import Store
     from polytask.interchange.importing import import_adapter
-    from polytask.store import Store
 
     names = None if labels is None else [label.strip() for label in labels.split(",")]
     with working(f"importing {source}"):
@@ -60,7 +59,7 @@ def import_(
         emit({**own, "method": header.to_object()["method"], "labels": list(entry.labels), "pooling": header.pooling})
         return
     labelled = f" over {', '.join(entry.labels)}" if entry.labels else ""
-    screen.terminal().print(
+    console.terminal().print(
         f"{entry} is in {store}: {header.method.name}, {header.head.kind}{labelled}, on {header.backbone.name}"
     )
-    screen.hint(screen.terminal(), f"polytask eval your.csv --task {entry.task}    it has no score yet")
+    console.hint(console.terminal(), f"polytask eval your.csv --task {entry.task}    it has no score yet")

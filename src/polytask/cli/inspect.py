@@ -9,9 +9,8 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from polytask import screen
-from polytask.cli import options
-from polytask.cli.methods import method_of
+from polytask.cli import console, options, wording
+from polytask.cli.method_options import method_of
 from polytask.cli.options import app, emit, examples
 from polytask.errors import PolytaskError
 
@@ -43,7 +42,7 @@ def inspect(
     chosen = method_of(method, size, setting)
     if (backbone is None) == (config is None):
         raise PolytaskError("name one thing to inspect: a backbone, or --config FOLDER_OR_JSON")
-    from polytask.backbones import empty_backbone, empty_model
+    from polytask.backbones.loading import empty_backbone, empty_model
 
     model, architecture = empty_backbone(backbone or "") if config is None else empty_model(config)
     name = backbone or config or ""
@@ -56,12 +55,12 @@ def inspect(
         emit({"sites": listed, "parameters": parameters, "bytes": size_bytes})
         return
     kind = str(getattr(model.config, "model_type", ""))
-    screen.terminal().print(inspected(name, kind, chosen, sites, parameters, size_bytes))
+    console.terminal().print(inspected(name, kind, chosen, sites, parameters, size_bytes))
 
 
 def counted(model: Any, architecture: Architecture, method: Method) -> dict[str, int]:
     """Trained parameters by site, or by the backbone's own parameters where copies of those are trained."""
-    from polytask.attach import deltas_for, replaced_parameters
+    from polytask.adapters.attach import deltas_for, replaced_parameters
     from polytask.methods import Replacement
 
     if isinstance(method, Replacement):
@@ -79,7 +78,7 @@ def inspected(
     for site, number in sites.items():
         layer, what = _layer_and_rest(site)
         by_layer.setdefault(layer, []).append((what, number))
-    table = screen.grid("where", "trained there", "parameters", right=("parameters",))
+    table = console.grid("where", "trained there", "parameters", right=("parameters",))
     for layer, trained_there in by_layer.items():
         shown = Text(", ".join(f"{what} {number:,}" for what, number in trained_there))
         table.add_row(layer, shown, f"{sum(number for _, number in trained_there):,}")
@@ -89,11 +88,11 @@ def inspected(
         ("per cent", f"{parameters['percent']:.3f}% of the backbone a task"),
         (
             "on disk",
-            f"{screen.bytes_in_words(size_bytes)} ({size_bytes:,} bytes) a task, in fp32, without head and header",
+            f"{wording.bytes_in_words(size_bytes)} ({size_bytes:,} bytes) a task, in fp32, without head and header",
         ),
     ]
     settings = ", ".join(f"{key}={value}" for key, value in method.settings().items() if value is not None)
-    return Group(table, screen.panel(f"{method.name}({settings}) on {name} ({kind})", rows))
+    return Group(table, console.panel(f"{method.name}({settings}) on {name} ({kind})", rows))
 
 
 def _layer_and_rest(site: str) -> tuple[str, str]:

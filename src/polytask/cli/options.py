@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from polytask import __version__, screen
-from polytask.cli import usage
+from polytask import __version__
+from polytask.cli import console, usage
 from polytask.errors import PolytaskError
 
 if TYPE_CHECKING:
-    from polytask.backbones import Backbone
+    from polytask.backbones.backbone import Backbone
 
 OURS, THEIRS, INTERRUPTED = 1, 2, 130
 
@@ -39,16 +39,16 @@ class Verbs(usage.Verbs):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Keep the command line as it was given, so that a verb can say how to go on with it."""
         ctx.meta[GIVEN] = list(args)
-        with plainly():
+        with usage_errors_as_one_line():
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb."""
         try:
-            with plainly():
+            with usage_errors_as_one_line():
                 return super().invoke(ctx)
         except BrokenPipeError:  # typer would exit with 1
-            raise screen.broken_pipe() from None
+            raise console.broken_pipe() from None
         except PolytaskError as error:
             raise refused(str(error), THEIRS) from None
         except OSError as error:
@@ -80,7 +80,7 @@ UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 @contextmanager
-def plainly() -> Iterator[None]:
+def usage_errors_as_one_line() -> Iterator[None]:
     """A usage error as one red line, in the form of all other refusals."""
     try:
         yield
@@ -95,7 +95,7 @@ def plainly() -> Iterator[None]:
 
 def refused(message: str, code: int) -> typer.Exit:
     """Print one red line; the exit to raise."""
-    screen.refusal(screen.terminal(stderr=True), message)
+    console.refusal(console.terminal(stderr=True), message)
     return typer.Exit(code)
 
 
@@ -218,17 +218,17 @@ def emit(value: object) -> None:
 @contextmanager
 def working(what: str) -> Iterator[None]:
     """A sign of life on a terminal while something takes a while."""
-    console = screen.terminal(stderr=True)
-    if not console.is_terminal:
+    out = console.terminal(stderr=True)
+    if not out.is_terminal:
         yield
         return
-    with console.status(what):
+    with out.status(what):
         yield
 
 
 def loaded(name: str, device: str, dtype: str) -> Backbone:
     """The backbone of this name, with a sign of life while it loads."""
     with working(f"loading {name}"):
-        from polytask.backbones import load_backbone
+        from polytask.backbones.loading import load_backbone
 
         return load_backbone(name, device=device, dtype=dtype)

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polytask import screen
+from polytask.cli import console, wording
 from polytask.errors import DataError, PolytaskError
 
 if TYPE_CHECKING:
-    from polytask.predict import Prediction
-    from polytask.store import Entry
-    from polytask.tasks.columns import Roles
-    from polytask.tasks.files import FileRows
-    from polytask.tasks.task import Kind
+    from polytask.adapters.store import Entry
+    from polytask.data.columns import Roles
+    from polytask.data.read import FileRows
+    from polytask.data.task import Kind
+    from polytask.inference.prediction import Prediction
 
 ENDINGS = {"span": ("", "_prob", "_start", "_end")}
 """What the names of the columns that ``--output`` adds end in, by kind of task; of all others a label's two."""
@@ -42,7 +42,7 @@ def check_output(file: str, output: str | None, source: FileRows, kinds: Mapping
     Raises:
         DataError: with what would be right.
     """
-    from polytask.tasks.tables import check_writable
+    from polytask.data.tables import check_writable
 
     if output is None:
         return
@@ -78,8 +78,8 @@ def names_added(source: FileRows, kinds: Mapping[str, Kind]) -> dict[str, str]:
 
 def _roles(header: Sequence[str], kind: Kind | None = None) -> Roles | None:
     """Which columns are read where none is named; None where that is not clear."""
-    from polytask.tasks.files import roles_in
-    from polytask.tasks.tables import Table
+    from polytask.data.read import roles_in
+    from polytask.data.table import Table
 
     try:
         return roles_in(Table("", tuple(header), [], []), kind, needs_label=False)
@@ -107,7 +107,7 @@ def write(
     output: str, source: FileRows, answers: Mapping[str, Sequence[Prediction]], entries: Mapping[str, Entry]
 ) -> None:
     """Write the file's own columns and those of each task, and say what a reader of the file should know."""
-    from polytask.tasks.tables import write_table
+    from polytask.data.tables import write_table
 
     names = names_added(source, {task: entry.header.head.kind for task, entry in entries.items()})
     header, columns = [*source.table.header], []
@@ -117,20 +117,20 @@ def write(
             columns.append(cells)
     classes = {**source.table.classes, **{names[task]: entry.labels for task, entry in entries.items() if entry.labels}}
     write_table(output, header, [[*row, *cells] for row, *cells in zip(source.table.rows, *columns)], classes)
-    screen.notes(screen.terminal(stderr=True), [*renamed(names), *formulas(output, entries.values())])
+    console.notes(console.terminal(stderr=True), [*renamed(names), *formulas(output, entries.values())])
 
 
 def formulas(output: str, entries: Iterable[Entry]) -> list[str]:
     """Labels that a spreadsheet would take for formulas; they are written as they are, to be read again."""
-    from polytask.tasks.labels import is_number
-    from polytask.tasks.separated import FORMULAS
+    from polytask.data.csv import FORMULAS
+    from polytask.data.labels import is_number
 
     names = [label for entry in entries for label in entry.labels if label[:1] in FORMULAS and len(label) > 1]
     odd = [label for label in names if not is_number(label)]
     if not odd or not output.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
         return []
     return [
-        f"a spreadsheet takes labels such as {screen.shortened(odd[0], 40)!r} for formulas; .jsonl and .parquet do not"
+        f"a spreadsheet takes labels such as {wording.shortened(odd[0], 40)!r} for formulas; .jsonl and .parquet do not"
     ]
 
 

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from polytask import screen
-from polytask.cli import options
+from polytask.cli import console, options
 from polytask.cli.options import app, emit, examples, working
 
 
@@ -19,12 +18,12 @@ def pull(
     as_json: options.AsJson = False,
 ) -> None:
     """Fetch an adapter from the Hugging Face hub into the store; it is checked like any other file."""
+    from polytask.adapters.store import Store
     from polytask.interchange.hub import pull as pull_
-    from polytask.store import Store
 
     with working(f"pulling {repository}"):
         entry = pull_(Store(store), repository, task=task)
     if as_json:
         emit({"task": entry.task, "version": entry.version, "path": entry.path, "digest": entry.digest})
         return
-    screen.terminal().print(f"{entry} is in {store}: {entry.method.name}, on {entry.header.backbone.name}")
+    console.terminal().print(f"{entry} is in {store}: {entry.method.name}, on {entry.header.backbone.name}")

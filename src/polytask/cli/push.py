@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from polytask import screen
-from polytask.cli import options
+from polytask.cli import console, options, wording
 from polytask.cli.options import app, emit, examples, working
 
 
@@ -23,9 +22,9 @@ def push(
     as_json: options.AsJson = False,
 ) -> None:
     """Push an adapter with its card to the Hugging Face hub. The token is that of hf auth login or HF_TOKEN."""
+    from polytask.adapters.store import Store
     from polytask.cli.card import markdown
     from polytask.interchange.hub import push as push_
-    from polytask.store import Store
 
     adapters = Store(store)
     entry = adapters.entry(task)
@@ -35,7 +34,7 @@ def push(
         own = {"repository": done.repository, "files": done.files, "private": done.private}
         emit({**own, "commit": done.commit, "dry_run": dry_run})
         return
-    files = ", ".join(f"{name} ({screen.bytes_in_words(size)})" for name, size in done.files.items())
+    files = ", ".join(f"{name} ({wording.bytes_in_words(size)})" for name, size in done.files.items())
     who = "private" if done.private else "public"
     said = f"would be pushed to {repository}, {who}" if dry_run else f"is in {repository}, {who}, commit {done.commit}"
-    screen.terminal().print(f"{entry} {said}: {files}")
+    console.terminal().print(f"{entry} {said}: {files}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from polytask import screen
+from polytask.cli import console
 from polytask.cli.options import working
 from polytask.errors import DataError, PolytaskError
 
@@ -26,9 +26,9 @@ def predict_at(
     Raises:
         PolytaskError: nothing is asked, or the server does not answer.
     """
-    from polytask.cli.answering import emit_answers, rows_given, show_answers, texts_of
-    from polytask.client import Client
-    from polytask.predict import check_texts
+    from polytask.cli.answers import emit_answers, rows_given, show_answers, texts_of
+    from polytask.inference.inputs import check_texts
+    from polytask.serving.client import Client
 
     if any(about_a_file):
         raise DataError("a file is answered by a store on this machine", fix="Leave out --url, or give texts")
@@ -41,4 +41,4 @@ def predict_at(
     if as_json:
         emit_answers(answers, len(rows))
     else:
-        show_answers(screen.terminal(), rows, answers)
+        show_answers(console.terminal(), rows, answers)

@@ -119,7 +119,7 @@ def backbone_of(folder: str) -> str:
     Raises:
         PolytaskError: there is no adapter yet.
     """
-    from polytask.store import Store
+    from polytask.adapters.store import Store
 
     entries = Store(folder).list()
     if not entries:

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-from polytask import screen
+from polytask.cli import console
 
 WIDEST_NAME = 28
 
@@ -28,9 +28,9 @@ class Verb(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help."""
-        console = screen.terminal()
-        console.width = min(Console().width, screen.WIDTH)  # that of COLUMNS, of a pipe too
-        console.print(page(self, ctx))
+        out = console.terminal()
+        out.width = min(Console().width, console.WIDTH)  # that of COLUMNS, of a pipe too
+        out.print(page(self, ctx))
 
 
 class Verbs(TyperGroup):
@@ -41,7 +41,7 @@ class Verbs(TyperGroup):
         try:
             super().format_help(ctx, formatter)
         except SystemExit:  # so rich ends where nobody reads any further
-            raise screen.broken_pipe() from None
+            raise console.broken_pipe() from None
 
 
 def page(verb: TyperCommand, context: Any) -> RenderableType:

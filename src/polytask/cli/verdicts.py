@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from polytask import screen
+from polytask.cli import wording
 
 if TYPE_CHECKING:
-    from polytask.tasks.chance import Difference
-    from polytask.train.result import Score
+    from polytask.evaluation.significance import Difference
+    from polytask.training.result import Score
 
 NO_NUMBER = "this score is not a number, so it says nothing"
 NO_BETTER = (
@@ -32,12 +32,12 @@ def beside_majority(reported: Score, majority: float | None) -> list[str]:
         return [NO_BETTER]
     if reported.interval is None or not reported.interval[0] <= majority:
         return []
-    return [PERHAPS_NO_BETTER.format(majority=majority, rows=screen.counted(reported.rows, "row"))]
+    return [PERHAPS_NO_BETTER.format(majority=majority, rows=wording.counted(reported.rows, "row"))]
 
 
 def verdict(first: str, second: str, metric: str, found: Difference, num_rows: int) -> str:
     """What a comparison of two adapters comes to."""
-    texts = screen.counted(num_rows, "text")
+    texts = wording.counted(num_rows, "text")
     if not math.isfinite(found.difference):
         return f"A score of {first} or {second} is not a number, so nothing compares."
     if not found.num_apart:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from polytask.data.task import Rows, Task
 from polytask.errors import DataError
-from polytask.tasks.task import Rows, Task
 
 FEWEST_CHARACTERS = 3
 NUM_TELLING_WORDS = 8

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polytask.architectures import Pooling
+from polytask.data.task import Kind
 from polytask.errors import AdapterError
 from polytask.interchange.beside import head_beside
 from polytask.interchange.files import Files
@@ -31,7 +32,6 @@ from polytask.interchange.foreign import (
 )
 from polytask.interchange.sequence_heads import head_read
 from polytask.methods import IA3, Houlsby, Method, Parallel, Pfeiffer
-from polytask.tasks.task import Kind
 
 CONFIG, HEAD_CONFIG = "adapter_config.json", "head_config.json"
 WEIGHTS = ("adapter.safetensors", "pytorch_adapter.bin")

@@ -15,10 +15,10 @@ import torch
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from polytask.adapter import Adapter
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.header import Header
 from polytask.architectures import architecture_of
 from polytask.errors import AdapterError
-from polytask.header import Header
 from polytask.interchange.adapterhub import ACTIVATIONS
 from polytask.interchange.beside import write_beside
 from polytask.interchange.head_layers import layer_names

@@ -12,14 +12,14 @@ from typing import Any, cast, get_args
 
 from safetensors import torch as safetensors
 
-from polytask.adapter import Adapter
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.header import Header, prediction_layers_of
 from polytask.architectures import POOLINGS, Pooling
+from polytask.data.task import Kind
 from polytask.errors import AdapterError
-from polytask.header import Header, prediction_layers_of
 from polytask.interchange.files import Files
 from polytask.interchange.foreign import ForeignHead
 from polytask.interchange.head_layers import layer_names
-from polytask.tasks.task import Kind
 
 FACTS, HEAD = "polytask.json", "head.safetensors"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, get_args
 
-from polytask.adapter import Adapter
-from polytask.backbones import Backbone, load_backbone
+from polytask.adapters.adapter import Adapter
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
 from polytask.errors import AdapterError, UnknownName
 from polytask.interchange.adapterhub_export import write_adapterhub
 from polytask.interchange.files import whole_folder

@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from polytask.adapter import MAX_FILE_BYTES, MAX_TENSORS
+from polytask.adapters.adapter import MAX_FILE_BYTES, MAX_TENSORS
+from polytask.adapters.header import parsed_json
 from polytask.errors import AdapterError, WriteError
-from polytask.header import parsed_json
 
 MAX_JSON_BYTES = 16 << 20
 WANTED = ("*.json", "*.safetensors", "*.bin")

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from polytask.architectures import Architecture, Pooling, architecture_of
+from polytask.data.task import Kind
 from polytask.errors import AdapterError
 from polytask.methods import LoRA, Method
-from polytask.methods.seam import EMBED_NORM, LINEARS
-from polytask.tasks.task import Kind
+from polytask.methods.delta import EMBED_NORM, LINEARS
 
 
 @dataclass(frozen=True)

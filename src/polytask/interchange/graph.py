@@ -14,18 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polytask.adapter import Adapter
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.module import LoadedAdapter
 from polytask.architectures import locate
-from polytask.backbones import Backbone
-from polytask.encoder import Encoder
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.encoder import Encoder
+from polytask.dropout import KeyedDropoutSource
 from polytask.errors import AdapterError, RouteError
+from polytask.evaluation.heads import Head
 from polytask.interchange.merged import copied, merged_model
-from polytask.live import LiveAdapter
 from polytask.methods import Delta
 from polytask.methods.bottleneck import Bottleneck
-from polytask.noise import Noise
-from polytask.routing import padded, tensors_of, with_parameters
-from polytask.tasks.heads import Head
+from polytask.routing.stacking import padded, tensors_of, with_parameters
 
 KINDS = ("classification", "multilabel", "regression")
 """Kinds of heads that may share a graph, numbered."""
@@ -39,7 +39,7 @@ class Graph(nn.Module):
     def __init__(self, backbone: Backbone, model: nn.Module) -> None:
         super().__init__()
         takes_types = backbone.encoder.takes_types
-        self.encoder = Encoder(model, backbone.row, backbone.pooling, takes_types, Noise())
+        self.encoder = Encoder(model, backbone.row, backbone.pooling, takes_types, KeyedDropoutSource())
         self._inputs: dict[str, Tensor] = {}
         self._row = backbone.row
 
@@ -86,7 +86,7 @@ class OneTask(Graph):
     """The scores of one adapter: probabilities ``[B, K]``, values ``[B, 1]``, or of spans the logits ``[B, T, 2]``."""
 
     def __init__(self, backbone: Backbone, adapter: Adapter) -> None:
-        live = LiveAdapter.from_adapter(backbone, adapter)
+        live = LoadedAdapter.from_adapter(backbone, adapter)
         can_merge = not any(isinstance(delta, Bottleneck) for delta in live.deltas.values())
         super().__init__(backbone, merged_model(backbone, adapter) if can_merge else copied(backbone.model).float())
         self.head: Head = live.head.float()
@@ -114,7 +114,7 @@ class ManyTasks(Graph):
     """
 
     def __init__(self, backbone: Backbone, adapters: Sequence[Adapter]) -> None:
-        lives = [LiveAdapter.from_adapter(backbone, adapter) for adapter in adapters]
+        lives = [LoadedAdapter.from_adapter(backbone, adapter) for adapter in adapters]
         check_alike(adapters, lives)
         super().__init__(backbone, copied(backbone.model).float())
         self._deltas = {place: delta.float() for place, delta in lives[0].deltas.items()}
@@ -160,7 +160,7 @@ class ManyTasks(Graph):
         return torch.where((kinds == 1)[:, None], logits.sigmoid(), scores)
 
 
-def check_alike(adapters: Sequence[Adapter], lives: Sequence[LiveAdapter]) -> None:
+def check_alike(adapters: Sequence[Adapter], lives: Sequence[LoadedAdapter]) -> None:
     """Refuse adapters whose formulas are not the same.
 
     Raises:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polytask.adapter import Adapter
-from polytask.backbones import ALIASES
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.header import Header
+from polytask.adapters.store import Entry, Store
+from polytask.backbones.checkpoint import ALIASES
 from polytask.errors import AdapterError, StoreError
-from polytask.header import Header
-from polytask.store import Entry, Store
 
 FILE, CARD = "adapter.safetensors", "README.md"
 

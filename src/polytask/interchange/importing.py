@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from polytask.adapter import Adapter
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.header import plain_name
 from polytask.architectures import Pooling
-from polytask.backbones import Backbone, config_named, load_backbone
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.checkpoint import config_named
+from polytask.backbones.loading import load_backbone
+from polytask.data.metric_names import default_metric
+from polytask.data.task import KINDS, Kind
 from polytask.errors import AdapterError, BackboneError, PolytaskError, UnknownName, WrongBackbone
-from polytask.header import plain_name
 from polytask.interchange import adapterhub, peft
 from polytask.interchange.files import Files, files_at
 from polytask.interchange.foreign import Base, Foreign, ForeignHead
 from polytask.interchange.head_layers import head_layers
-from polytask.tasks.metrics import default_metric
-from polytask.tasks.task import KINDS, Kind
 
 UNNAMED = "LABEL_"
 

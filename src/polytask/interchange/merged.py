@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
-from polytask.adapter import Adapter
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.module import LoadedAdapter
 from polytask.architectures import Located, locate
-from polytask.backbones import Backbone, quietly
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.checkpoint import quiet_transformers
 from polytask.errors import AdapterError
 from polytask.interchange.beside import write_beside
 from polytask.interchange.readme import readme
 from polytask.interchange.sequence_heads import agrees, head_written
-from polytask.live import LiveAdapter
 from polytask.methods import Delta
 from polytask.methods.bottleneck import Bottleneck
 from polytask.methods.lora import LowRank
@@ -90,7 +91,7 @@ def merged_model(backbone: Backbone, adapter: Adapter) -> nn.Module:
         AdapterError: the method cannot be merged.
         IncompatibleAdapter: the adapter belongs to another backbone.
     """
-    live = LiveAdapter.from_adapter(backbone, adapter)
+    live = LoadedAdapter.from_adapter(backbone, adapter)
     for delta in live.deltas.values():
         if isinstance(delta, Bottleneck):
             raise AdapterError(
@@ -138,7 +139,7 @@ def write_merged(adapter: Adapter, backbone: Backbone, folder: Path) -> None:
     encoder, header = merged_model(backbone, adapter), adapter.header
     is_whole = agrees(header)
     model: Any = _with_head(encoder, adapter) if is_whole else encoder
-    with quietly():
+    with quiet_transformers():
         model.save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
     write_beside(folder, adapter, with_head=not is_whole)

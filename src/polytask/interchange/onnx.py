@@ -21,15 +21,16 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from polytask.adapter import Adapter
-from polytask.atomic import whole_file, write_text
-from polytask.backbones import Backbone, load_backbone
+from polytask.adapters.adapter import Adapter
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
+from polytask.data.task import Rows
 from polytask.errors import AdapterError, DataError
+from polytask.evaluation.heads import head_for
+from polytask.evaluation.metrics import score
+from polytask.files import whole_file, write_text
 from polytask.interchange.beside import max_length
 from polytask.interchange.graph import Graph, ManyTasks, OneTask, check_one
-from polytask.tasks.heads import head_for
-from polytask.tasks.metrics import score
-from polytask.tasks.task import Rows
 
 EXTRA = "ONNX needs packages that are not installed: pip install 'polytask[onnx]'"
 KEY = "polytask"

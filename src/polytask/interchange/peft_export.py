@@ -17,14 +17,14 @@ from typing import Any
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from polytask.adapter import Adapter
+from polytask.adapters.adapter import Adapter
 from polytask.architectures import architecture_of
 from polytask.errors import AdapterError
 from polytask.interchange.beside import write_beside
 from polytask.interchange.readme import readme
 from polytask.interchange.sequence_heads import agrees, encoder_prefix, head_written
 from polytask.methods import IA3, LayerNormOnly, LoRA
-from polytask.methods.seam import EMBED_NORM
+from polytask.methods.delta import EMBED_NORM
 
 _PREFIX = "base_model.model."
 _WHY_NOT = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from polytask.adapters.header import Header
 from polytask.architectures import HeadLayer
-from polytask.header import Header
 from polytask.interchange.beside import max_length
 
 _SCORES = {"classification": "{}.softmax(dim=-1)", "multilabel": "{}.sigmoid()", "regression": "{}"}

@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
 
+from polytask.adapters.header import Header
 from polytask.architectures import Pooling
 from polytask.errors import AdapterError
-from polytask.header import Header
 from polytask.interchange.foreign import ForeignHead
 from polytask.interchange.head_layers import layer_names
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from polytask.errors import RecipeError, UnknownName
 from polytask.methods.bottleneck import Houlsby, Parallel, Pfeiffer
+from polytask.methods.delta import Delta, DeltaMethod, Method, Place, Replacement
 from polytask.methods.finetune import FullFineTuning, TopLayers
 from polytask.methods.lora import LoRA
 from polytask.methods.scaling import IA3, BitFit, LayerNormOnly
-from polytask.methods.seam import Delta, DeltaMethod, Method, Place, Replacement
 
 METHODS: dict[str, type[Method]] = {
     method.name: method

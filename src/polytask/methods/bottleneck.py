@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polytask.errors import RecipeError, UnknownName
+from polytask.methods.delta import NORMS, Delta, DeltaMethod, Place, affine, power_of_two, truncated_normal_
 from polytask.methods.scaling import tuned_norm
-from polytask.methods.seam import NORMS, Delta, DeltaMethod, Place, affine, power_of_two, truncated_normal_
-from polytask.schema import ADDED
+from polytask.serialization import ADDED
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from polytask.errors import RecipeError
-from polytask.methods.seam import Replacement
+from polytask.methods.delta import Replacement
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.errors import RecipeError, UnknownName
-from polytask.methods.seam import FFN_GATE, LINEARS, Delta, DeltaMethod, Place, affine, power_of_two
+from polytask.methods.delta import FFN_GATE, LINEARS, Delta, DeltaMethod, Place, affine, power_of_two
 
 
 class LowRank(Delta):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polytask.methods.seam import FFN_GATE, LINEARS, NORMS, Delta, DeltaMethod, Norm, Place, per_row
+from polytask.methods.delta import FFN_GATE, LINEARS, NORMS, Delta, DeltaMethod, Norm, Place, per_row
 
 
 class TunedNorm(Delta):

@@ -7,11 +7,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from polytask.paper.by_size import Row
 from polytask.paper.figures import COLOURS, INK, MUTED, RULE, figure, labelled, save
 from polytask.paper.ledger import Entry
 from polytask.paper.selection import NothingToShow, Setting, choose, settings
-from polytask.paper.words import number_of
+from polytask.paper.size_curve import Row
+from polytask.paper.wording import number_of
 
 IN_PAPER = (
     "BERT-base, size 64, MNLI and CoLA in accuracy: taking out any one layer costs 2% at most, taking out all leaves "

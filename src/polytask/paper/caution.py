@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from polytask.paper.ledger import Entry
-from polytask.paper.words import listed
+from polytask.paper.wording import listed
 
 IDLE = 0.02
 """Matthews' correlation of a method that learnt nothing, on some hundred rows."""

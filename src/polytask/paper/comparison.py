@@ -10,13 +10,13 @@ from statistics import fmean
 from typing import Any
 
 from polytask.paper.caution import is_idle, on_idle
+from polytask.paper.contamination import backbone_in_words, seen_by
 from polytask.paper.ledger import Entry, Suite
 from polytask.paper.published import Published
-from polytask.paper.seen import backbone_in_words, seen_by
 from polytask.paper.selection import Choice, Estimate, NothingToShow, Setting, choose, of_task, settings
 from polytask.paper.table import MISSING, Cell, Column, Row, Table
-from polytask.paper.words import and_so_on, apart, listed, number_of
-from polytask.train.result import Score
+from polytask.paper.wording import and_so_on, apart, listed, number_of
+from polytask.training.result import Score
 
 SAMPLE = "a sample of the official rows: not comparable with the paper"
 OTHER_ROWS = "not tested on all the official rows"

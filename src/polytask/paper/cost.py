@@ -14,19 +14,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from polytask.backbones import Backbone
+from polytask.backbones.backbone import Backbone
+from polytask.data.encoding import encode
+from polytask.data.task import Rows, Task
+from polytask.inference.scoring import scores_of
 from polytask.methods import Replacement
-from polytask.paper import outcome
-from polytask.paper.editions import ABLATION, Edition, all_trials, cuts, identity, without_task
+from polytask.paper import measurements
+from polytask.paper.edition import Edition, all_trials, cuts, identity, without_task
+from polytask.paper.grids import ABLATION
 from polytask.paper.ledger import Entry, Trial
 from polytask.paper.suites import drawn
-from polytask.paper.work import loaded, rows_of
-from polytask.predict import scores_of
-from polytask.tasks.batches import encode
-from polytask.tasks.task import Rows, Task
-from polytask.train.job import Job, attached_to
-from polytask.train.loop import step
-from polytask.train.recipe import Recipe
+from polytask.paper.worker import loaded, rows_of
+from polytask.training.job import Job, attached_to
+from polytask.training.loop import step
+from polytask.training.recipe import Recipe
 
 LOOKED_AT = 512
 """Texts of a task whose lengths stand for all."""
@@ -182,7 +183,7 @@ def correction(costs: Costs, entries: Iterable[Entry]) -> tuple[float, int]:
 def _words_seconds(trial: Trial, task: Task) -> float:
     """Of a trial, for each training row and label."""
     started = time.perf_counter()
-    outcome.word_answers(trial.method, task)
+    measurements.word_answers(trial.method, task)
     return (time.perf_counter() - started) / (len(task.train) * len(task.labels))
 
 

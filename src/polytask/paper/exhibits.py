@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polytask.paper import ablation, extensions, initialisation, rates, squad_size, tradeoff
+from polytask.paper import ablation, extensions, initialisation, learning_rates, squad_size, tradeoff
 from polytask.paper.ledger import Entry
 from polytask.paper.published import SIZE_MEANS
 from polytask.paper.table import Table, of_rows
 from polytask.paper.table1 import table1
 from polytask.paper.table2 import table2
-from polytask.paper.words import listed
+from polytask.paper.wording import listed
 
 Entries = Sequence[Entry]
 
@@ -133,10 +133,10 @@ EXHIBITS: Mapping[str, Exhibit] = {
         _figure(
             "lr",
             "Figure 7: learning rates",
-            rates.IN_PAPER,
-            rates.rows,
-            rates.draw,
-            rates.reading,
+            learning_rates.IN_PAPER,
+            learning_rates.rows,
+            learning_rates.draw,
+            learning_rates.reading,
         ),
         _figure(
             "extensions",

@@ -9,10 +9,10 @@ from statistics import fmean
 from typing import Any
 
 from polytask.methods import METHODS, Houlsby
-from polytask.paper.by_size import Row
 from polytask.paper.ledger import Entry
 from polytask.paper.selection import ADAPTERS, NothingToShow, Setting, choose, settings
-from polytask.paper.words import apart, number_of
+from polytask.paper.size_curve import Row
+from polytask.paper.wording import apart, number_of
 
 IN_PAPER = (
     "No gain from batch or layer normalisation inside the adapter, more layers in it, tanh instead of GELU, adapters "

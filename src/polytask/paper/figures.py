@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from polytask.atomic import whole_file
 from polytask.errors import PolytaskError, printable
+from polytask.files import whole_file
 
 FORMATS = (".png", ".pdf", ".svg")
 MOST_NUMBERS = 25
@@ -79,8 +79,8 @@ def draw_confusion(
     axes.set_ylabel("right")
     axes.set_title(plain(title, 80), fontsize=10)
     if len(labels) <= MOST_NUMBERS:
-        for row, (counts, of_row) in enumerate(zip(confusion, shares, strict=True)):
-            for column, (count, share) in enumerate(zip(counts, of_row, strict=True)):
+        for row, (counts, aggregate_windows) in enumerate(zip(confusion, shares, strict=True)):
+            for column, (count, share) in enumerate(zip(counts, aggregate_windows, strict=True)):
                 colour = "white" if share > 0.5 else "black"
                 axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour, fontsize=9)
     save(drawn, path)

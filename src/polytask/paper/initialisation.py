@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from polytask.paper.by_size import LINE, Row
 from polytask.paper.figures import labelled, legend, panels, room, save
 from polytask.paper.ledger import Entry
 from polytask.paper.selection import ADAPTERS, NothingToShow, Setting, family, settings, sweep_of
-from polytask.paper.words import number_of
-from polytask.train.grid import value_in_words
+from polytask.paper.size_curve import LINE, Row
+from polytask.paper.wording import number_of
+from polytask.training.grid import value_in_words
 
 IN_PAPER = (
     "BERT-base, size 64, MNLI and CoLA in accuracy: the same for standard deviations up to 1e-2, worse above, "

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from polytask.atomic import write_text
 from polytask.errors import DataError, PolytaskError
-from polytask.schema import checked, to_json
-from polytask.train.result import Score
+from polytask.files import write_text
+from polytask.serialization import checked, to_json
+from polytask.training.result import Score
 
 FORMAT = 1
 TFIDF = "tfidf"
@@ -63,7 +63,7 @@ class Trial:
         return bool(self.method["name"] != TFIDF)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values, as ``polytask.schema`` has them."""
+        """The fields as JSON values, as ``polytask.serialization`` has them."""
         return to_json(self)
 
     @classmethod

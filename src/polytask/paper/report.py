@@ -10,18 +10,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from polytask.atomic import write_text
 from polytask.errors import DataError
+from polytask.files import write_text
 from polytask.paper.caution import caution
-from polytask.paper.editions import Edition, of_exhibit, trials
+from polytask.paper.contamination import backbone_in_words, seen_by
+from polytask.paper.edition import Edition, of_exhibit, trials
 from polytask.paper.exhibits import EXHIBITS, Exhibit
 from polytask.paper.ledger import Entry, Ledger
 from polytask.paper.page import Part, page
 from polytask.paper.run import about as about_edition
-from polytask.paper.seen import backbone_in_words, seen_by
 from polytask.paper.selection import FAMILIES, NothingToShow, of_one_backbone, on_one_data, settings
 from polytask.paper.table import MISSING, Cell, Column, Table
-from polytask.paper.words import listed, number_of
+from polytask.paper.wording import listed, number_of
 
 Draws = Callable[[Sequence[Entry], str], Sequence[Entry]]
 """Which of the entries an exhibit is drawn from, by the name of its plan."""

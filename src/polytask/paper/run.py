@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polytask.atomic import write_text
-from polytask.backbones import Backbone
-from polytask.paper.claims import Claims
-from polytask.paper.editions import Edition, in_parts
-from polytask.paper.editions import identity as identity_of
+from polytask.backbones.backbone import Backbone
+from polytask.files import write_text
+from polytask.paper.edition import Edition, in_parts
+from polytask.paper.edition import identity as identity_of
 from polytask.paper.ledger import Entry, Ledger, Trial
-from polytask.paper.outcome import identity
-from polytask.paper.work import ADAPTERS, UNDER_WAY, adapter_path, loaded, rows_of, work
+from polytask.paper.locks import Claims
+from polytask.paper.measurements import identity
+from polytask.paper.worker import ADAPTERS, UNDER_WAY, adapter_path, loaded, rows_of, work
 
 Message = dict[str, Any]
 Launch = Callable[[Iterator[Mapping[str, Any]], Any], Iterator[Message]]

@@ -19,8 +19,8 @@ from polytask.errors import PolytaskError, UnknownName
 from polytask.methods import Houlsby
 from polytask.paper.ledger import Entry, Suite
 from polytask.paper.suites import SUITES
-from polytask.tasks.glue import GLUE
-from polytask.tasks.text17 import TEXT17
+from polytask.suites.glue import GLUE
+from polytask.suites.text17 import TEXT17
 
 ADAPTERS = "adapters"
 FAMILIES: Mapping[str, str] = {

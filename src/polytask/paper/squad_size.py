@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from polytask.paper.by_size import Row, draw_by_size, scores_by_size
+from polytask.paper.contamination import seen_by
 from polytask.paper.figures import labelled, legend, panels, save
 from polytask.paper.ledger import Entry
 from polytask.paper.published import SQUAD_F1
-from polytask.paper.seen import seen_by
 from polytask.paper.selection import NothingToShow, settings
-from polytask.paper.words import apart
+from polytask.paper.size_curve import Row, draw_by_size, scores_by_size
+from polytask.paper.wording import apart
 
 IN_PAPER = (
     f"BERT-base, F1 on dev: full fine-tuning {SQUAD_F1['full']}, adapters of size 64 {SQUAD_F1['64']} "

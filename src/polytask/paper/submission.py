@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from polytask.attach import Attached
-from polytask.backbones import Backbone
+from polytask.adapters.attach import Attached
+from polytask.adapters.module import LoadedAdapter
+from polytask.backbones.backbone import Backbone
+from polytask.data.encoding import encode
+from polytask.data.task import Target
 from polytask.errors import DataError
-from polytask.live import LiveAdapter
+from polytask.inference.scoring import scores_of
 from polytask.paper.ledger import Ledger
 from polytask.paper.run import best_adapters
 from polytask.paper.suites import MISMATCHED
-from polytask.paper.work import kept_adapter
-from polytask.predict import scores_of
-from polytask.tasks.batches import encode
-from polytask.tasks.glue import GLUE, read_submission_rows, write_submission
-from polytask.tasks.task import Target
+from polytask.paper.worker import kept_adapter
+from polytask.suites.glue import GLUE, read_submission_rows, write_submission
 
 ANSWERED_BY = {MISMATCHED: "MNLI-m", "AX": "MNLI-m"}
 """Tasks that train no adapter of their own."""
@@ -50,7 +50,7 @@ def submit(
             missing[name] = f"{len(rows):,} test rows, where GLUE has {GLUE[name].rows[2]:,}"
             continue
         adapter = kept_adapter(ledger.folder, entry.key)
-        live = LiveAdapter.from_adapter(backbone, adapter)
+        live = LoadedAdapter.from_adapter(backbone, adapter)
         recipe = adapter.header.recipe
         encoded = encode(backbone.tokenizer, rows, min(recipe["max_length"], backbone.max_length), recipe["long"])
         attached = Attached.of(backbone)

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from polytask.data import folders
+from polytask.data.hub import read_hub, read_hub_rows
+from polytask.data.task import Rows, Task
 from polytask.errors import DataError, UnknownName
 from polytask.paper.ledger import Suite
-from polytask.tasks import glue, squad, text17
-from polytask.tasks.hub import read_hub, read_hub_rows
-from polytask.tasks.task import Rows, Task
+from polytask.suites import glue, squad, text17
 
 SEED = 0
 SUITES: tuple[Suite, ...] = ("glue", "text17", "squad")
@@ -80,7 +81,7 @@ def available(data: str | Path | None) -> set[str]:
         raise DataError("there is no such folder", file=data, fix="Give one that holds glue/, text17/ or squad/")
     root = Path(data)
     found = {*glue.found(root / "glue"), *text17.found(root / "text17")} & {*GLUE_TRAINED, *text17.TEXT17}
-    return found | ({"squad"} if glue.find_file(root / "squad", "train-v1.1.json") else set())
+    return found | ({"squad"} if folders.find_file(root / "squad", "train-v1.1.json") else set())
 
 
 def read(
@@ -137,9 +138,9 @@ def _glue(name: str, data: Path | None, max_rows: int | None) -> Loaded:
     if data is None:
         return _glue_from_hub(name)
     folder = data / "glue"
-    place = glue.find_folder(row.folder or row.name, folder)
+    place = folders.find_folder(row.folder or row.name, folder)
     also = {}
-    if name == "MNLI-m" and place is not None and glue.find_file(place.folder, glue.GLUE[MISMATCHED].dev):
+    if name == "MNLI-m" and place is not None and folders.find_file(place.folder, glue.GLUE[MISMATCHED].dev):
         also[MISMATCHED] = _tested(glue.read_glue(MISMATCHED, folder, seed=SEED))
     task = glue.read_glue(name, folder, seed=SEED)
     return Loaded(task, place is not None and place.is_sample, also)
@@ -162,7 +163,7 @@ def _glue_from_hub(name: str) -> Loaded:
 
 def _text17(name: str, data: Path | None, max_rows: int | None) -> Loaded:
     if data is not None:
-        place = glue.find_folder(name, data / "text17")
+        place = folders.find_folder(name, data / "text17")
         return Loaded(text17.read_text17(name, data / "text17"), place is not None and place.is_sample)
     if name not in TEXT17_HUB:
         raise _needs_a_folder(name)

@@ -7,11 +7,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from polytask.atomic import whole_file
 from polytask.errors import RecipeError
+from polytask.files import whole_file
 from polytask.paper.figures import figure
-from polytask.train.grid import value_in_words
-from polytask.train.sweep import Setting, Sweep
+from polytask.training.grid import value_in_words
+from polytask.training.sweep_result import Setting, Sweep
 
 SHADES = "YlGnBu"
 DARK = 0.45

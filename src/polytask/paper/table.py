@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from polytask.tasks.separated import FORMULAS
-from polytask.train.grid import value_in_words
+from polytask.data.csv import FORMULAS
+from polytask.training.grid import value_in_words
 
 MISSING = "–"
 RATES = ("lr", "init_std")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from polytask.paper.comparison import Comparison, Contender, Line, of_family, sizes
 from polytask.paper.published import TABLE1, TABLE1_SIZES
-from polytask.tasks.glue import GLUE
+from polytask.suites.glue import GLUE
 
 
 def _line(name: str) -> Line:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from polytask.paper.comparison import Comparison, Contender, Line, of_family, sizes
 from polytask.paper.published import TABLE2, TABLE2_SIZES, Published
-from polytask.tasks.text17 import TEXT17
+from polytask.suites.text17 import TEXT17
 
 
 def _published(name: str, column: str) -> Published:

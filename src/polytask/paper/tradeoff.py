@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from polytask.paper.by_size import LINE, NAMES, Row, across, by_size, draw_by_size, name_sizes, scores_by_size
 from polytask.paper.figures import COLOURS, labelled, legend, panels, room, save
 from polytask.paper.ledger import Entry, Suite
 from polytask.paper.published import LAYERNORM_BEHIND, MNLI_TRADE_OFF
 from polytask.paper.selection import NothingToShow, Setting, settings
-from polytask.paper.words import apart, listed, number_of
-from polytask.tasks.glue import GLUE
-from polytask.tasks.text17 import TEXT17
+from polytask.paper.size_curve import LINE, NAMES, Row, across, by_size, draw_by_size, name_sizes, scores_by_size
+from polytask.paper.wording import apart, listed, number_of
+from polytask.suites.glue import GLUE
+from polytask.suites.text17 import TEXT17
 
 PERCENTILES = (20, 50, 80)
 SUITES: Mapping[Suite, tuple[str, tuple[str, ...]]] = {

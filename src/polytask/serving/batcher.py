@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from polytask.predict import Prediction
+from polytask.inference.prediction import Prediction
 from polytask.serving.engine import Row
 from polytask.serving.faults import Fault
 from polytask.serving.limits import Limits

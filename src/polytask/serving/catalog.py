@@ -14,10 +14,10 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from polytask.adapters.store import BEST, LATEST, Entry
 from polytask.errors import AdapterError, IncompatibleAdapter, NoSuchAdapter, PolytaskError, nearest
 from polytask.serving.faults import Fault
 from polytask.serving.watched import Stamp, WatchedStore
-from polytask.store import BEST, LATEST, Entry
 
 log = logging.getLogger(__name__)
 

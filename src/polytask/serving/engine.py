@@ -14,13 +14,17 @@ from typing import Any
 
 import torch
 
-from polytask.backbones import Backbone
+from polytask.adapters.module import encode_batch
+from polytask.adapters.store import Entry, Store
+from polytask.backbones.backbone import Backbone
+from polytask.data.batches import collate
+from polytask.data.encoding import Cut, Encoded, encode, joined
+from polytask.data.task import Rows
 from polytask.errors import PolytaskError
-from polytask.live import encode_batch
-from polytask.predict import MultiTask, Prediction, Text, scores_of
-from polytask.store import Entry, Store
-from polytask.tasks.batches import Cut, Encoded, collate, encode, joined
-from polytask.tasks.task import Rows
+from polytask.inference.inputs import Text
+from polytask.inference.predict import MultiTask
+from polytask.inference.prediction import Prediction
+from polytask.inference.scoring import scores_of
 
 PROBE = "Is anybody there?"
 

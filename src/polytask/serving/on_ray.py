@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from polytask.backbones import load_backbone
+from polytask.backbones.loading import load_backbone
 from polytask.errors import PolytaskError
 from polytask.launch.ray import _cluster as cluster
 from polytask.serving.app import create_app

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from polytask.backbones import Backbone
+from polytask.adapters.store import Entry
+from polytask.backbones.backbone import Backbone
 from polytask.errors import AdapterError, DataError, NoSuchAdapter
-from polytask.predict import Prediction, Text, check_inputs, problem_of
+from polytask.inference.inputs import Text, check_inputs, problem_of
+from polytask.inference.prediction import Prediction
 from polytask.serving.batcher import Answer, Batcher, Item
 from polytask.serving.catalog import Catalog
 from polytask.serving.engine import Engine, Row
@@ -28,7 +30,6 @@ from polytask.serving.limits import Limits
 from polytask.serving.metrics import Metrics
 from polytask.serving.residency import Residency
 from polytask.serving.watched import WatchedStore
-from polytask.store import Entry
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from polytask.adapter import Adapter
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.storage import LocalFiles, RemoteFiles
+from polytask.adapters.store import ALIASES, Store
 from polytask.errors import AdapterError
-from polytask.storage import LocalFiles, RemoteFiles
-from polytask.store import ALIASES, Store
 
 Stamp = tuple[Any, ...]
 SETTLED_NS = 2_000_000_000

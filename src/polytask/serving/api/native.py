@@ -8,13 +8,13 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
-from polytask.predict import Prediction
+from polytask.adapters.store import Entry
+from polytask.inference.prediction import Prediction
 from polytask.serving.api.access import answered, as_json, ok, router, service_of
 from polytask.serving.faults import Fault, fault_of
 from polytask.serving.gate import CONTEXT
 from polytask.serving.schemas import ClassifyRequest, ClassifyResponse, Models, Stats
 from polytask.serving.service import Ask, Given, Service
-from polytask.store import Entry
 
 routes = router("infer", "native")
 

@@ -8,7 +8,8 @@ from fastapi import Path, Request
 from fastapi.responses import JSONResponse
 
 from polytask import __version__
-from polytask.predict import Prediction
+from polytask.adapters.store import Entry
+from polytask.inference.prediction import Prediction
 from polytask.serving.api.access import answered, as_json, ok, router, service_of
 from polytask.serving.api.manage import load, unload
 from polytask.serving.faults import Fault
@@ -25,7 +26,6 @@ from polytask.serving.schemas import (
     Task,
 )
 from polytask.serving.service import Ask
-from polytask.store import Entry
 
 routes = router("infer", "Open Inference Protocol")
 manage_routes = router("manage", "Open Inference Protocol")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import Path, Request
 from fastapi.responses import JSONResponse
 
-from polytask.predict import Prediction
+from polytask.inference.prediction import Prediction
 from polytask.serving.api.access import answered, as_json, ok, router, service_of
 from polytask.serving.faults import Fault
 from polytask.serving.schemas import Reference, TeiModelRequest, TeiRequest, TeiScore

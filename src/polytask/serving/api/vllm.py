@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
-from polytask.predict import Prediction
+from polytask.inference.prediction import Prediction
 from polytask.serving.api.access import answered, as_json, ok, router
 from polytask.serving.gate import CONTEXT
 from polytask.serving.schemas import VllmRequest, VllmResponse

@@ -1,0 +1,1 @@
+"""Adapters: the file, the store, and the live modules."""

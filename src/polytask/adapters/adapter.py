@@ -1,0 +1,333 @@
+"""Adapter: everything one task adds to a backbone, as one safetensors file.
+
+Unusual here: an adapter that exists is sound. Whoever makes one, training or an unknown file, gets past the same
+checks: the header's closed schema, the names and shapes that follow from it, finite numbers, the digest.
+
+A file's tensors are read into memory of their own, not mapped: what was checked is what is used, whatever becomes
+of the file. Before anything is read, sizes are checked against the file's, so a hostile header reserves nothing.
+
+The digest is SHA-256 over, for each tensor in the order of names, the canonical JSON ``[name,"F32",shape]``, a
+newline and its little-endian bytes, and then the canonical JSON of the header without ``digest`` and ``created``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import math
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, BinaryIO, Protocol
+
+import torch
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from polytask.adapters.header import MAX_HEADER_BYTES, Header, Inputs, canonical, now, parsed_json, plain_name
+from polytask.adapters.layout import check_layout
+from polytask.architectures import HeadLayer, Pooling
+from polytask.data.task import Kind
+from polytask.errors import AdapterError, WrongBackbone, WrongDepth, WrongTokenizer, WrongWidth
+from polytask.files import whole_file
+from polytask.methods import Method, described
+
+MAX_FILE_BYTES = 8 << 30
+MAX_PREAMBLE_BYTES = 4 * MAX_HEADER_BYTES
+MAX_TENSORS = 1 << 14
+MAX_DIMENSIONS = 8
+
+_KEY = "polytask"
+_FLOAT32_BYTES = 4
+
+
+class Identity(Protocol):
+    """What an adapter must know of a backbone to belong to it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def num_layers(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def tokenizer_fingerprint(self) -> str: ...
+    @property
+    def pooling(self) -> Pooling: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """One task's deltas, head, label names and provenance.
+
+    ``tensors`` are fp32, on the CPU: ``layer.<i>.<site>.<parameter>``, ``embed_norm.<parameter>``,
+    ``head.<parameter>``, ``backbone.<parameter>``.
+
+    Raises:
+        AdapterError: header and tensors do not belong together, or a number is not finite.
+    """
+
+    header: Header
+    tensors: Mapping[str, Tensor] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
+        self._check()
+
+    @classmethod
+    def create(
+        cls,
+        tensors: Mapping[str, Tensor],
+        *,
+        task: str,
+        kind: Kind,
+        labels: Sequence[str],
+        method: Method,
+        backbone: Identity,
+        metric: str,
+        score: float,
+        recipe: Mapping[str, Any],
+        result: Mapping[str, Any] | None = None,
+        versions: Mapping[str, str] | None = None,
+        inputs: Inputs | None = None,
+        prediction_head: Sequence[HeadLayer] = (),
+        source: Mapping[str, str] | None = None,
+    ) -> Adapter:
+        """An adapter of what training left, its tensors copied.
+
+        Args:
+            tensors: fp32, on any device, named as in the file.
+            recipe: how it was trained, as JSON values.
+            result: what came out, as JSON values: data digest, rows, scores, seconds.
+            versions: of the packages that mattered.
+            inputs: what a row of the task is; not said unless given.
+            prediction_head: the layers below the head's last.
+            source: the file of another library that this was read from: ``format``, ``name``, ``revision``, ``sha256``.
+
+        Raises:
+            AdapterError: they do not make a sound adapter, such as one whose training diverged.
+        """
+        head = {"kind": kind, "labels": list(labels)}
+        own = {"task": task, "head": head, "method": described(method), "metric": metric, "score": score}
+        free = {"recipe": dict(recipe), "result": dict(result or {}), "versions": dict(versions or {})}
+        copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+        layers = [layer.to_json() for layer in prediction_head]
+        given = {"inputs": inputs, "prediction_head": layers, "source": source and dict(source)}
+        added = {name: value for name, value in given.items() if value}
+        return cls._signed({"format": 2 if added else 1, **own, **added, **free, **_identity(backbone)}, copies)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Adapter:
+        """The adapter in a file.
+
+        Raises:
+            AdapterError: the file is missing, damaged, altered, too large or not an adapter; the message names it.
+        """
+        with named(path), open_regular(path) as (stream, size_bytes):
+            return cls.from_bytes(stream.read(size_bytes))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Adapter:
+        """The adapter that a file with this content holds.
+
+        Raises:
+            AdapterError: damaged, altered, too large or not an adapter.
+        """
+        header = read_header(io.BytesIO(data), len(data))
+        try:
+            return cls(header, safetensors.load(data))
+        except SafetensorError as error:
+            raise AdapterError(f"not a sound safetensors file: {error}") from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as its file: what is unpickled passes the same checks as what is loaded."""
+        return Adapter.from_bytes, (self.to_bytes(),)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file, whole or not at all."""
+        content = self.to_bytes()
+        with whole_file(path) as part:  # the library's own save_file leaves files of other names when it is killed
+            part.write_bytes(content)
+
+    def to_bytes(self) -> bytes:
+        """The content of the file."""
+        self._check()
+        return safetensors.save(dict(self.tensors), self._metadata())
+
+    def renamed(self, task: str) -> Adapter:
+        """The same adapter under another task's name."""
+        return self._signed({**self.header.to_object(), "task": plain_name(task)}, self.tensors)
+
+    def fits(self, backbone: Identity) -> None:
+        """Nothing, if this adapter was trained on ``backbone``.
+
+        Raises:
+            WrongDepth, WrongWidth, WrongBackbone, WrongTokenizer: it was not; the first that differs, in this order.
+        """
+        of, task = self.header.backbone, f"the adapter of {self.header.task!r} was trained on"
+        if of.layers != backbone.num_layers:
+            raise WrongDepth(f"{task} {of.name!r} with {of.layers} layers; {backbone.name!r} has {backbone.num_layers}")
+        if of.hidden != backbone.hidden:
+            raise WrongWidth(f"{task} {of.name!r} of width {of.hidden}; {backbone.name!r} has width {backbone.hidden}")
+        for what, own, given in (
+            ("the architecture", of.architecture, backbone.architecture),
+            ("the pooling", self.header.pooling, backbone.pooling),
+            ("weights with the fingerprint", of.fingerprint, backbone.fingerprint),
+        ):
+            if own != given:
+                raise WrongBackbone(f"{task} {of.name!r}, {what} {own!r}; {backbone.name!r} has {given!r}")
+        if self.header.tokenizer != backbone.tokenizer_fingerprint:
+            raise WrongTokenizer(
+                f"{task} texts cut by a tokenizer with the fingerprint {self.header.tokenizer!r}; "
+                f"that of {backbone.name!r} has {backbone.tokenizer_fingerprint!r}"
+            )
+
+    @property
+    def method(self) -> Method:
+        """What was trained."""
+        return self.header.method
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors; the file has its header on top."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    @property
+    def tensor_digest(self) -> str:
+        """SHA-256 over the tensors alone: equal for equal training, whatever it was called or how long it took."""
+        return _tensors_sha(self.tensors).hexdigest()
+
+    @classmethod
+    def _signed(cls, given: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Adapter:
+        """An adapter with a digest of its own, made now."""
+        _check_float32(tensors)
+        unsigned = parsed_json(canonical({**given, "created": now(), "digest": "0" * 64}), "the header")
+        header = Header.from_object(unsigned)
+        return cls(Header.from_object({**header.to_object(), "digest": _digest(header, tensors)}), tensors)
+
+    def _check(self) -> None:
+        if len(self.tensors) > MAX_TENSORS or self.num_bytes > MAX_FILE_BYTES - MAX_PREAMBLE_BYTES:
+            raise AdapterError(
+                f"{len(self.tensors):,} tensors of {self.num_bytes:,} bytes are more than a file may hold"
+            )
+        _check_float32(self.tensors)
+        check_layout(self.header, {name: tuple(tensor.shape) for name, tensor in self.tensors.items()})
+        for name, tensor in self.tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise AdapterError(f"the tensor {name!r} holds NaN or an infinity; training may have diverged")
+        if _digest(self.header, self.tensors) != self.header.digest:
+            raise AdapterError("the digest is not that of the content: the adapter was altered after it was made")
+
+    def _metadata(self) -> dict[str, str]:
+        return {_KEY: self.header.to_json()}
+
+
+def read_header(stream: BinaryIO, size_bytes: int) -> Header:
+    """The header of an adapter file of ``size_bytes``, without its tensors.
+
+    The sizes that the file claims are held against its own, so a truncated file is found here.
+
+    Raises:
+        AdapterError: not the beginning of an adapter file of this size.
+    """
+    if size_bytes > MAX_FILE_BYTES:
+        raise AdapterError(f"too large: {size_bytes:,} bytes, where at most {MAX_FILE_BYTES:,} are read")
+    start = stream.read(8)
+    length = int.from_bytes(start, "little")
+    if len(start) < 8 or length > min(MAX_PREAMBLE_BYTES, size_bytes - 8):
+        raise AdapterError("truncated, or not a safetensors file")
+    preamble = parsed_json(stream.read(length), "the beginning of the file")
+    metadata = preamble.pop("__metadata__", None) if isinstance(preamble, dict) else None
+    if not isinstance(metadata, dict) or set(metadata) != {_KEY} or not isinstance(metadata[_KEY], str):
+        raise AdapterError(f"not an adapter of Polytask: the file's metadata is not one JSON header called {_KEY!r}")
+    _check_extent(preamble, size_bytes - 8 - length)
+    return Header.from_json(metadata[_KEY])
+
+
+def _check_extent(entries: Mapping[str, Any], given_bytes: int) -> None:
+    """That the tensors listed are fp32 and as large in all as what follows the list."""
+    if len(entries) > MAX_TENSORS:
+        raise AdapterError(f"{len(entries):,} tensors, where at most {MAX_TENSORS:,} are read")
+    claimed = 0
+    for name, entry in entries.items():
+        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+            raise AdapterError(f"the tensor {name!r} is not described by its type, shape and place")
+        if entry["dtype"] != "F32":
+            raise AdapterError(f"the tensor {name!r} is of type {entry['dtype']!r}; all are 'F32'")
+        shape = entry["shape"]
+        if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(map(_is_extent, shape)):
+            raise AdapterError(f"the tensor {name!r} has a shape that no tensor can have")
+        claimed += _FLOAT32_BYTES * math.prod(shape)
+    if claimed != given_bytes:
+        how = "truncated" if claimed > given_bytes else "too long"
+        raise AdapterError(f"{how}: the tensors take {claimed:,} bytes, and the file holds {given_bytes:,} of them")
+
+
+def _is_extent(n: object) -> bool:
+    return type(n) is int and 0 <= n <= MAX_FILE_BYTES
+
+
+def _identity(backbone: Identity) -> dict[str, Any]:
+    """What a header says of the backbone."""
+    of = {"name": backbone.name, "architecture": backbone.architecture, "hidden": backbone.hidden}
+    of |= {"layers": backbone.num_layers, "fingerprint": backbone.fingerprint}
+    return {"backbone": of, "tokenizer": backbone.tokenizer_fingerprint, "pooling": backbone.pooling}
+
+
+def _check_float32(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32:
+            raise AdapterError(f"the tensor {name!r} is of type {tensor.dtype}; adapters are kept in torch.float32")
+
+
+def _tensors_sha(tensors: Mapping[str, Tensor]) -> hashlib._Hash:
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        sha.update(canonical([name, "F32", list(tensor.shape)]) + b"\n")
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha
+
+
+def _digest(header: Header, tensors: Mapping[str, Tensor]) -> str:
+    sha = _tensors_sha(tensors)
+    covered = {name: value for name, value in header.to_object().items() if name not in ("digest", "created")}
+    sha.update(canonical(covered))
+    return sha.hexdigest()
+
+
+@contextlib.contextmanager
+def open_regular(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, int]]:
+    """A stream over a regular file, and its size in bytes.
+
+    Raises:
+        AdapterError: it is a folder, a pipe or a device, or larger than is read.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise AdapterError("not a regular file")
+    with open(path, "rb") as stream:
+        size_bytes = os.fstat(stream.fileno()).st_size
+        if size_bytes > MAX_FILE_BYTES:
+            raise AdapterError(f"too large: {size_bytes:,} bytes, where at most {MAX_FILE_BYTES:,} are read")
+        yield stream, size_bytes
+
+
+@contextlib.contextmanager
+def named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Whatever is wrong within is said of this file."""
+    try:
+        yield
+    except AdapterError as error:
+        raise type(error)(f"{os.fspath(path)}: {error}") from error
+    except OSError as error:
+        raise AdapterError(f"{os.fspath(path)}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise AdapterError(f"{os.fspath(path)}: there is not enough memory to read it") from error

@@ -1,0 +1,154 @@
+"""An adapter as modules on a backbone's device: what is trained, and what answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.attach import check_trains, deltas_for, lowest_entry, replaced_parameters, tree_of
+from polytask.adapters.header import Inputs
+from polytask.architectures import HeadLayer, locate
+from polytask.backbones.backbone import Backbone
+from polytask.data.batches import Batch
+from polytask.data.task import Kind
+from polytask.dropout import keyed_generator
+from polytask.errors import AdapterError
+from polytask.evaluation.heads import RegressionHead, head_for
+from polytask.methods.delta import DeltaMethod, Method, Replacement
+
+COPIES = "backbone"
+
+
+class LoadedAdapter:
+    """Deltas by place (or private copies of backbone parameters by name) and a head.
+
+    ``tree`` holds them all under the names of an adapter file. Below the entry ``lowest`` the backbone is as it was.
+    ``takes`` says what a row is, where that is known.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        method: Method,
+        kind: Kind,
+        labels: Sequence[str],
+        key: tuple[object, ...] | None,
+        prediction_head: Sequence[HeadLayer] | None = None,
+    ) -> None:
+        self.method, self.kind, self.labels = method, kind, tuple(labels)
+        self.takes: Inputs | None = None
+        layers = backbone.head_layers if prediction_head is None else prediction_head
+        self.head = head_for(kind, len(labels), backbone.hidden, layers).to(backbone.device)
+        with backbone.lock:  # while a replacement answers, the model has its parameters
+            self.deltas = deltas_for(backbone.model, backbone.row, method, key=key) if _has_deltas(method) else {}
+            self.copies: dict[str, nn.Parameter] = {}
+            if isinstance(method, Replacement):
+                names = replaced_parameters(backbone.model, backbone.row, method)
+                own = dict(backbone.model.named_parameters())
+                self.copies = {name: nn.Parameter(own[name].detach().clone()) for name in names}
+        if key is not None:
+            self.head.start(keyed_generator(*key, "init", "head"))
+        self.tree = tree_of({**self.deltas, "head": self.head})
+        for name, copy in self.copies.items():
+            _plant(self.tree, f"{COPIES}.{name}", copy)
+        self.tree.to(torch.promote_types(backbone.dtype, torch.float32))
+        self.lowest = lowest_entry(backbone.model, backbone.row, [*self.deltas, *self.copies])
+
+    @classmethod
+    def from_adapter(cls, backbone: Backbone, adapter: Adapter) -> LoadedAdapter:
+        """An adapter's modules, ready to answer.
+
+        Raises:
+            IncompatibleAdapter: it belongs to another backbone.
+        """
+        adapter.fits(backbone)
+        header = adapter.header
+        own = (header.head.kind, header.head.labels)
+        live = cls(backbone, adapter.method, *own, key=None, prediction_head=header.prediction_layers)
+        live.takes = header.takes
+        live.load(adapter.tensors)
+        return live.frozen(backbone.dtype)
+
+    @property
+    def num_trained(self) -> int:
+        """Trained parameters without the head."""
+        return sum(p.numel() for p in self.tree.parameters()) - self.num_head
+
+    @property
+    def num_head(self) -> int:
+        """Parameters of the head."""
+        return sum(p.numel() for p in self.head.parameters())
+
+    def frozen(self, dtype: torch.dtype | None = None) -> LoadedAdapter:
+        """The same, no longer trained; what multiplies in ``dtype``, the backbone's, is held in it: half the memory."""
+        self.tree.requires_grad_(False)
+        matrices = [p for delta in self.deltas.values() for p in delta.parameters() if p.dim() > 1]
+        for parameter in (*matrices, *self.copies.values()):
+            parameter.data = parameter.data.to(dtype or parameter.dtype)
+        return self
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Fill the parameters from a file's tensors, which must be exactly these."""
+        have = {name: tuple(p.shape) for name, p in self.tree.named_parameters()}
+        given = {name: tuple(t.shape) for name, t in tensors.items()}
+        if have != given:
+            odd = sorted(name for name in have.keys() | given.keys() if have.get(name) != given.get(name))
+            raise AdapterError(f"tensors that do not fit this backbone: {', '.join(odd[:3])} ({len(odd)} in all)")
+        self.tree.load_state_dict(dict(tensors))
+
+    def tensors(self, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """What an adapter file holds: these parameters (or ``state`` in their place) in fp32 on the CPU."""
+        state = dict(self.tree.state_dict() if state is None else state)
+        if isinstance(self.head, RegressionHead):
+            own = self.head.state_in_own_unit({name: state[f"head.{name}"] for name in ("weight", "bias")})
+            state.update({f"head.{name}": tensor for name, tensor in own.items()})
+        return {name: tensor.detach().float().cpu().contiguous().clone() for name, tensor in state.items()}
+
+
+def num_trained(backbone: Backbone, method: Method) -> int:
+    """The parameters that a method would train, without the head; nothing is allocated."""
+    if isinstance(method, Replacement):
+        own = dict(backbone.model.named_parameters())
+        return sum(own[name].numel() for name in replaced_parameters(backbone.model, backbone.row, method))
+    assert isinstance(method, DeltaMethod)
+    places = [found.place for found in locate(backbone.model, backbone.row)]
+    met = [place for place in places if method.acts_at(place, backbone.num_layers)]
+    check_trains(method, met, backbone.architecture)
+    with torch.device("meta"):
+        return sum(parameter.numel() for place in met for parameter in method.delta(place).parameters())
+
+
+def encode_batch(backbone: Backbone, batch: Batch, live: LoadedAdapter | None = None) -> tuple[Tensor, Tensor]:
+    """One forward pass: hidden states ``[B, T, D]`` and one vector a text ``[B, D]``.
+
+    Where ``live`` is a replacement, with its copies in place of the backbone's parameters.
+    """
+    inputs: tuple[Any, ...] = (batch.ids, batch.mask, batch.types, batch.states, batch.entry)
+    copies = {} if live is None else live.copies
+    with backbone.lock:
+        if not copies:
+            hidden, pooled = backbone.encoder(*inputs)
+        else:
+            own = {f"model.{name}": copy.to(backbone.dtype) for name, copy in copies.items()}
+            hidden, pooled = functional_call(backbone.encoder, own, inputs)
+    return hidden, pooled
+
+
+def _has_deltas(method: Method) -> bool:
+    return isinstance(method, DeltaMethod)
+
+
+def _plant(root: nn.Module, path: str, parameter: nn.Parameter) -> None:
+    """Register a parameter under a dotted name."""
+    parent = root
+    *above, last = path.split(".")
+    for part in above:
+        if part not in parent._modules:
+            parent.add_module(part, nn.Module())
+        parent = parent.get_submodule(part)
+    parent.register_parameter(last, parameter)

@@ -1,0 +1,399 @@
+"""Store: a folder of adapters, each put making a new version, none ever overwritten.
+
+    adapters/
+      spam/
+        1.safetensors  3.safetensors
+        2.removed       its number stays taken, so that spam@2 never means something else
+        aliases.json    {"prod": 3}
+        .lock           held by a writer while it picks a number; never deleted
+    .training/          checkpoints of runs that are not over; no part of the store
+
+An adapter is named ``spam`` (its latest version), ``spam@3``, ``spam@best`` (the highest score among the versions that
+have the latest one's metric) or ``spam@prod`` (an alias). ``storage.py`` says what is promised when several processes
+write, or one is killed.
+
+Unusual here: the files are the only truth, there is no index to repair. What does not belong is passed over by
+``list`` and reported by ``verify``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from polytask.adapters.adapter import Adapter, Identity, named, read_header
+from polytask.adapters.header import Header, canonical, parsed_json, plain_name
+from polytask.adapters.storage import LOCK, PART, Publish, storage_at
+from polytask.errors import AdapterError, NoSuchAdapter, PolytaskError, StoreError
+from polytask.methods import Method
+
+BEST, LATEST = "best", "latest"
+ALIASES = "aliases.json"
+TRAINING = ".training"
+MAX_ALIASES_BYTES = 1 << 20
+
+_NUMBER = r"[1-9][0-9]{0,8}"
+_VERSION = re.compile(rf"({_NUMBER})\.safetensors")
+_REMOVED = re.compile(rf"({_NUMBER})\.removed")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One version of one task's adapter, as its header describes it."""
+
+    task: str
+    version: int
+    path: str
+    size_bytes: int
+    aliases: tuple[str, ...]
+    header: Header
+
+    def __str__(self) -> str:
+        return f"{self.task}@{self.version}"
+
+    @property
+    def digest(self) -> str:
+        """Of tensors and header."""
+        return self.header.digest
+
+    @property
+    def method(self) -> Method:
+        """What was trained."""
+        return self.header.method
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of the head's outputs."""
+        return self.header.head.labels
+
+    @property
+    def metric(self) -> str:
+        """What ``score`` is."""
+        return self.header.metric
+
+    @property
+    def score(self) -> float:
+        """On the validation rows."""
+        return self.header.score
+
+    @property
+    def created(self) -> str:
+        """When, in UTC."""
+        return self.header.created
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a store that is not as it should be, and where."""
+
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+Entries = list[Entry]
+Problems = list[Problem]
+Numbers = list[int]
+Names = list[str]
+
+
+class Store:
+    """A folder of adapters, versioned and checked.
+
+    Args:
+        folder: made by the first ``put``; or an address for fsspec, such as ``s3://bucket/adapters``.
+
+    Raises:
+        StoreError: a file is there.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._files = storage_at(folder)
+
+    def __repr__(self) -> str:
+        return f"Store({self._files.path()!r})"
+
+    def put(self, adapter: Adapter, *, alias: str | None = None) -> Entry:
+        """Keep ``adapter`` as a new version of its task, and let ``alias`` point to it.
+
+        Raises:
+            StoreError: it cannot be written.
+            AdapterError: its tensors were changed since it was made.
+        """
+        if not isinstance(adapter, Adapter):
+            raise StoreError(f"{type(adapter).__name__} {adapter!r:.60} is no adapter. Read a file with Adapter.load")
+        task = plain_name(adapter.header.task, error=StoreError)
+        if alias is not None:
+            _check_alias(alias)
+        with self._writing(), self._files.staged(task, adapter) as publish, self._files.locked(task):
+            aliases = self._aliases(task) if alias is not None else {}
+            version = self._published(task, publish)
+            if alias is not None:
+                self._write_aliases(task, {**aliases, alias: version})
+            return self._entry(task, version)
+
+    def get(self, name: str) -> Adapter:
+        """The adapter of this name: ``spam``, ``spam@3``, ``spam@best``, ``spam@prod``.
+
+        Raises:
+            NoSuchAdapter: there is none.
+            AdapterError: its file is damaged.
+        """
+        return self._load(*self._resolved(name))
+
+    def entry(self, name: str) -> Entry:
+        """What the store knows of the adapter of this name, without reading its tensors.
+
+        Raises:
+            NoSuchAdapter, AdapterError: as for ``get``.
+        """
+        return self._entry(*self._resolved(name))
+
+    def tasks(self) -> Names:
+        """The tasks that have a version."""
+        return [task for task in self._folders() if self._numbers(task)]
+
+    def versions(self, task: str) -> Numbers:
+        """The numbers of a task's versions, the latest last.
+
+        Raises:
+            NoSuchAdapter: there are none.
+        """
+        numbers = self._numbers(plain_name(task, error=StoreError))
+        if not numbers:
+            raise NoSuchAdapter("adapter", task, self.tasks(), f" in {self._files.path()}")
+        return numbers
+
+    def alias(self, name: str, alias: str) -> None:
+        """Let ``alias`` point to this adapter, from now on: ``store.alias("spam@3", "prod")``.
+
+        Raises:
+            StoreError: not a name for an alias.
+            NoSuchAdapter: there is no such adapter.
+        """
+        _check_alias(alias)
+        task, _ = self._resolved(name)
+        with self._writing(), self._files.locked(task):
+            self._write_aliases(task, {**self._aliases(task), alias: self._resolved(name)[1]})
+
+    def unalias(self, name: str) -> None:
+        """Forget an alias: ``store.unalias("spam@prod")``. The version stays.
+
+        Raises:
+            NoSuchAdapter: there is no such alias.
+        """
+        task, alias = _split(name)
+        self.versions(task)
+        with self._writing(), self._files.locked(task):
+            aliases = self._aliases(task)
+            if alias not in aliases:
+                raise NoSuchAdapter(f"alias of {task!r}", str(alias), aliases)
+            self._write_aliases(task, {known: version for known, version in aliases.items() if known != alias})
+
+    def remove(self, name: str) -> None:
+        """Remove a version, or with a task's bare name all of them. Their numbers are not used again.
+
+        Raises:
+            NoSuchAdapter: there is no such adapter.
+            StoreError: an alias points to the version.
+        """
+        task, selector = _split(name)
+        self._resolved(name)
+        with self._writing(), self._files.locked(task):
+            if selector is None:
+                self._files.delete(task, ALIASES)
+                doomed = self.versions(task)
+            else:
+                doomed = [self._resolved(name)[1]]
+                pointing = [alias for alias, version in self._aliases(task).items() if version in doomed]
+                if pointing:
+                    raise StoreError(
+                        f"{task}@{doomed[0]} is what {', '.join(pointing)} points to; let the alias point to another "
+                        "version first, or forget it"
+                    )
+            for version in doomed:
+                self._files.write(task, f"{version}.removed", "")
+                self._files.delete(task, f"{version}.safetensors")
+
+    def verify(self, backbone: Identity | None = None) -> Problems:
+        """Everything that is wrong, read to the last byte: damage, links, foreign files, aliases that point nowhere.
+
+        Args:
+            backbone: also report adapters that were not trained on it.
+        """
+        return list(self._problems(backbone))
+
+    def gc(self, older_than_s: float = 3600.0) -> Names:
+        """Remove what interrupted writers left, and nothing else; the paths removed.
+
+        Args:
+            older_than_s: what is younger may belong to a writer at work.
+        """
+        with self._writing():
+            return [path for name in (TRAINING, *self._folders()) for path in self._files.sweep(name, older_than_s)]
+
+    def list(self) -> Entries:
+        """Every version of every task whose header can be read."""
+        found = []
+        for task in self._folders():
+            for version in self._numbers(task):
+                with contextlib.suppress(AdapterError, StoreError):
+                    found.append(self._entry(task, version))
+        return found
+
+    def _folders(self) -> Names:
+        """The folders that may be tasks'."""
+        found = []
+        for name in self._files.names():
+            with contextlib.suppress(StoreError):
+                self._files.names(plain_name(name, error=StoreError))
+                found.append(name)
+        return found
+
+    def _numbers(self, task: str) -> Numbers:
+        return _numbered(_VERSION, self._files.names(task))
+
+    def _published(self, task: str, publish: Publish) -> int:
+        """Make what was staged appear under the first number that was never used."""
+        while True:
+            names = self._files.names(task)
+            version = 1 + max(_numbered(_VERSION, names) + _numbered(_REMOVED, names), default=0)
+            with contextlib.suppress(FileExistsError):  # a writer who does not know our lock was faster
+                publish(f"{version}.safetensors")
+                return version
+
+    def _resolved(self, name: str) -> tuple[str, int]:
+        """Task and version of ``spam``, ``spam@3``, ``spam@best`` or ``spam@prod``."""
+        task, selector = _split(name)
+        versions = self.versions(task)
+        if selector is None or selector == LATEST:
+            return task, versions[-1]
+        if selector == BEST:
+            return task, self._best(task, versions)
+        aliases = {} if selector.isdigit() else self._aliases(task)
+        version = aliases.get(selector, int(selector) if re.fullmatch(_NUMBER, selector) else None)
+        if version not in versions:
+            raise NoSuchAdapter(f"version of {task!r}", selector, [*map(str, versions), BEST, LATEST, *aliases])
+        return task, version
+
+    def _best(self, task: str, versions: Numbers) -> int:
+        entries = [self._entry(task, version) for version in versions]
+        comparable = [entry for entry in entries if entry.metric == entries[-1].metric]
+        return max(comparable, key=lambda entry: (entry.score, entry.version)).version
+
+    def _entry(self, task: str, version: int) -> Entry:
+        name = f"{version}.safetensors"
+        with self._reading(task, name), self._files.opened(task, name) as (stream, size_bytes):
+            header = self._own(task, read_header(stream, size_bytes))
+        aliases: Mapping[str, int] = {}
+        with contextlib.suppress(StoreError):
+            aliases = self._aliases(task)
+        pointing = tuple(alias for alias, number in aliases.items() if number == version)
+        return Entry(task, version, self._files.path(task, name), size_bytes, pointing, header)
+
+    def _load(self, task: str, version: int) -> Adapter:
+        name = f"{version}.safetensors"
+        with self._reading(task, name), self._files.opened(task, name) as (stream, size_bytes):
+            adapter = Adapter.from_bytes(stream.read(size_bytes))
+            self._own(task, adapter.header)
+            return adapter
+
+    def _own(self, task: str, header: Header) -> Header:
+        if header.task != task:
+            raise AdapterError(
+                f"the header names the task {header.task!r}, and the file lies in the folder of {task!r}"
+            )
+        return header
+
+    def _aliases(self, task: str) -> dict[str, int]:
+        try:
+            with self._files.opened(task, ALIASES) as (stream, size_bytes):
+                content = stream.read(min(size_bytes, MAX_ALIASES_BYTES))
+        except FileNotFoundError:
+            return {}
+        try:
+            return _parsed_aliases(content)
+        except (PolytaskError, UnicodeDecodeError) as error:
+            raise StoreError(
+                f"{self._files.path(task, ALIASES)} is damaged: {error}. Mend it, or remove it and the aliases with it"
+            ) from error
+
+    def _write_aliases(self, task: str, aliases: Mapping[str, int]) -> None:
+        self._files.write(task, ALIASES, canonical(dict(aliases)).decode() + "\n")
+
+    def _problems(self, backbone: Identity | None) -> Iterator[Problem]:
+        for task in self._files.names():
+            if task == TRAINING:
+                continue
+            try:
+                names = self._files.names(plain_name(task, error=StoreError))
+            except StoreError as error:
+                yield Problem(self._files.path(ascii(task)[1:-1]), str(error))
+                continue
+            for name in names:
+                problem = self._problem(task, name, backbone)
+                if problem:
+                    yield Problem(self._files.path(task, ascii(name)[1:-1]), problem)
+
+    def _problem(self, task: str, name: str, backbone: Identity | None) -> str | None:
+        """What is wrong with a file in a task's folder."""
+        version = _VERSION.fullmatch(name)
+        try:
+            if version:
+                adapter = self._load(task, int(version[1]))
+                if backbone is not None:
+                    adapter.fits(backbone)
+            elif name == ALIASES:
+                lost = [alias for alias, to in self._aliases(task).items() if to not in self._numbers(task)]
+                return f"there is no version that {', '.join(lost)} points to" if lost else None
+            elif name != LOCK and not _REMOVED.fullmatch(name) and not name.endswith(PART):
+                return "not a file of a store"
+        except PolytaskError as error:
+            return str(error).removeprefix(self._files.path(task, name) + ": ")
+        return None
+
+    @contextlib.contextmanager
+    def _reading(self, task: str, name: str) -> Iterator[None]:
+        with named(self._files.path(task, name)):
+            try:
+                yield
+            except FileNotFoundError as error:
+                there = map(str, self._numbers(task))
+                raise NoSuchAdapter(f"version of {task!r}", name.partition(".")[0], there) from error
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(f"{self._files.path()} cannot be written: {error.strerror or error}") from error
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    """``("spam", "3")`` of ``spam@3``; None where no version is named."""
+    task, at, selector = name.partition("@")
+    plain_name(task, error=StoreError)
+    return task, plain_name(selector, "a version or an alias", StoreError) if at else None
+
+
+def _check_alias(alias: str) -> str:
+    plain_name(alias, "an alias", StoreError)
+    if alias.isdigit() or alias in (BEST, LATEST):
+        raise StoreError(f"{alias!r} cannot be an alias: numbers, {BEST!r} and {LATEST!r} have a meaning already")
+    return alias
+
+
+def _parsed_aliases(content: bytes) -> dict[str, int]:
+    given = parsed_json(content.decode(), "it")
+    if not isinstance(given, dict) or not all(type(version) is int for version in given.values()):
+        raise StoreError("it is not a JSON object of versions by alias")
+    return {_check_alias(alias): version for alias, version in given.items()}
+
+
+def _numbered(pattern: re.Pattern[str], names: Names) -> Numbers:
+    return sorted(int(match[1]) for match in map(pattern.fullmatch, names) if match)

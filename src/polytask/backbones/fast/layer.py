@@ -1,0 +1,353 @@
+"""A layer over frozen parts: the forward pass that a backbone's layers take where it is faster.
+
+``FastLayer`` is what all have in common; ``PostNormLayer`` is BERT's, ``GatedLayer`` (``gated_layer``) ModernBERT's.
+
+Nothing is computed here that Hugging Face's layer does not compute, and padding is not computed at all; ``frozen``
+computes the rest with less memory and fewer operations. A layer takes Hugging Face's own way where this one does not
+hold: weights that train, a GPU (which has fused kernels), deltas inside the feed-forward part, a model that is not
+ours. Tests hold both ways equal. ``N`` are the tokens of the batch (``packing``).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, Protocol
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from polytask.architectures import ARCHITECTURES, Architecture
+from polytask.backbones.fast.attention import torchs_own
+from polytask.backbones.fast.kernels import (
+    Attend,
+    FeedForward,
+    GatedFeedForward,
+    Heads,
+    Linear,
+    PrepackedLinear,
+    Project,
+    SelfAttend,
+    attention_weights,
+)
+from polytask.dropout import KeyedDropout
+from polytask.packing import Packing
+from polytask.routing.route import Route
+from polytask.routing.sites import Site
+
+GELUS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+KNOWN = tuple(name for name, row in ARCHITECTURES.items() if row.packs)
+INSIDE = ("query", "key", "value")
+SERVED = (*INSIDE, "attn_out", "attn_norm", "ffn_out", "ffn_norm")
+BEHIND_ATTENTION = ("attn_out", "attn_norm", "ffn_out", "ffn_norm", "ffn_up", "ffn_down", "ffn_mid")
+"""Sites of a layer that see nothing before the attention's output, its dropout included."""
+MOST_WEIGHED, MOST_WEIGHED_ELSE = {torch.bfloat16: 256}, 96
+"""Tokens of a text up to which attention without gradients is by products (benchmarks/attending.py)."""
+
+
+class Attached(Protocol):
+    """What a layer asks of ``attach.Attached``."""
+
+    @property
+    def sites(self) -> Mapping[str, Site]: ...
+
+    @property
+    def is_active(self) -> bool: ...
+
+    def route_of(self, x: Tensor) -> Route: ...
+
+    def output(self, site: Site, x: Tensor, y: Tensor) -> Tensor: ...
+
+    def packed(self, sizes: tuple[int, ...]) -> AbstractContextManager[None]: ...
+
+
+class FastLayer(ABC):
+    """One layer of a frozen encoder: its own ``forward`` over padded texts, and a fast one over packed texts."""
+
+    embeds_positions: ClassVar[bool] = True
+    """Whether the model's embeddings take positions."""
+    enters_behind_attention: ClassVar[bool] = True
+    """Whether texts may enter with what the attention made of them."""
+    linears: tuple[PrepackedLinear, ...]
+    drops: list[Any]
+    norms: dict[str, Any]
+    num_heads: int
+
+    def __init__(self, model: nn.Module, layer: nn.Module, number: int, gelu: str) -> None:
+        self.layer, self.number, self.gelu = layer, number, gelu
+        self.own_forward = layer.forward
+        self.attached: WeakKeyDictionary[Attached, list[Site]] = WeakKeyDictionary()
+        self.take(model, layer)
+
+    @classmethod
+    def can(cls, config: Any) -> bool:
+        """Whether a model of this configuration has such layers."""
+        return True
+
+    @abstractmethod
+    def take(self, model: nn.Module, layer: Any) -> None:
+        """Find the parts: ``linears``, ``drops``, ``norms``, ``num_heads``."""
+
+    @abstractmethod
+    def fast(self, x: Tensor, packing: Packing, attention: Tensor | None = None) -> Tensor:
+        """``[N, 1, D]`` to ``[N, 1, D]``; with the attention's branch, without dropout, where it is known."""
+
+    @abstractmethod
+    def attended(self, x: Tensor, packing: Packing) -> Tensor:
+        """The attention's branch of the frozen layer, without gradients and dropout."""
+
+    def holds(self, num_rows: int) -> bool:
+        """Whether this way is right for the batch of so many texts that is in flight."""
+        is_keyed = not self.layer.training or all(
+            type(drop) is KeyedDropout and drop.noise.draws and drop.noise.covers(num_rows) for drop in self.drops
+        )
+        active = self.active
+        return is_keyed and len(active) < 2 and self.serves(active[0] if active else None)
+
+    def serves(self, attached: Attached | None) -> bool:
+        """Whether this way is right for a batch that meets these adapters only, if dropout is keyed."""
+        is_frozen = all(linear.is_frozen for linear in self.linears)
+        is_served = attached is None or not any(site.deltas for site in self.attached[attached])
+        return self.linears[0].device.type == "cpu" and is_frozen and is_served
+
+    @property
+    def active(self) -> list[Attached]:
+        """Whose adapters a forward pass now would meet."""
+        return [attached for attached in self.attached if attached.is_active]
+
+    def show(self, attached: Attached) -> None:
+        """Let the layer know of these sites."""
+        own = [site for site in attached.sites.values() if site.place.layer == self.number]
+        self.attached[attached] = [site for site in own if site.place.site not in SERVED]
+
+    def forward(self, hidden: Tensor, mask: Tensor | Packing | None = None, *others: Any, **named: Any) -> Any:
+        """``fast`` with a packing; with anything else what Hugging Face's layer does."""
+        if isinstance(mask, Packing):
+            return self.fast(hidden, mask, *others)
+        return self.own_forward(hidden, *(() if mask is None else (mask,)), *others, **named)
+
+    def glanced(self, qkv: Tensor, how: Heads) -> Tensor:
+        """The context of queries, keys and values side by side, ``[N, 3D]``, where no gradients are asked for."""
+        heads = how.packing.apart(qkv, self.num_heads, qkv.shape[-1] // (3 * self.num_heads))
+        return how.packing.together(self._attended(heads, how)[None], self.num_heads)[:, None]
+
+    def _attended(self, heads: Tensor, how: Heads) -> Tensor:
+        """``[3, BH, T, D/H]`` to ``[BH, T, D/H]``.
+
+        Torch's own attention for long texts, where deltas train inside, and where a text's bits must not follow from
+        its company, which ``attention_weights`` looks at.
+        """
+        packing = how.packing
+        q, k, v = how.rotated(heads[0]), how.rotated(heads[1]), heads[2]
+        most = MOST_WEIGHED.get(heads.dtype, MOST_WEIGHED_ELSE)
+        if packing.grid[1] <= most and not heads.requires_grad and not packing.is_whole:
+            weights, share = attention_weights(q, k, how.bias(heads.dtype))
+            return torch.bmm(weights, v).mul_(share)
+        q, k, v = (t.unflatten(0, (-1, self.num_heads)) for t in (q, k, v))
+        return torchs_own(q, k, v, how.visible, q.shape[-1] ** -0.5).flatten(0, 1)
+
+    def meet(self, site: str, x: Tensor, y: Tensor, attached: Attached | None) -> Tensor:
+        """What the deltas at a site make of ``y``."""
+        place = self.place(site, attached)
+        return y if attached is None or place is None else place.through(attached.output, x, y)
+
+    def norm(self, site: str, x: Tensor, attached: Attached | None) -> Tensor:
+        """The LayerNorm at a site; the backbone's own is not computed where no row needs it."""
+        own, place = self.norms[site], self.place(site, attached)
+        if attached is None or place is None:
+            return F.layer_norm(x, own.normalized_shape, own.weight, own.bias, own.eps)
+        needs_own = attached.route_of(x).needs_output(place.deltas)
+        y = F.layer_norm(x, own.normalized_shape, own.weight, own.bias, own.eps) if needs_own else x
+        return place.through(attached.output, x, y)
+
+    def place(self, site: str, attached: Attached | None) -> Site | None:
+        """The site of this name in this layer, where there are deltas."""
+        place = None if attached is None else attached.sites.get(f"layer.{self.number}.{site}")
+        return place if place is not None and place.deltas else None
+
+    def keep(self, drop: int, like: Tensor, shape: tuple[int, ...] | None = None) -> Tensor | None:
+        """The mask of one of the layer's dropouts."""
+        if not self.layer.training:
+            return None
+        module: Any = self.drops[drop]
+        keep: Tensor | None = module.noise.keep(shape or tuple(like.shape), module.p, module.site, like)
+        return keep
+
+
+class PostNormLayer(FastLayer):
+    """BERT's layer: two residual branches, each with the norm behind it."""
+
+    def take(self, model: nn.Module, layer: Any) -> None:
+        """Find the parts."""
+        attention, output = layer.attention, layer.output
+        self.projections = [PrepackedLinear(getattr(attention.self, name)) for name in INSIDE]
+        self.projection = PrepackedLinear(*(getattr(attention.self, name) for name in INSIDE))
+        self.dense, self.down = PrepackedLinear(attention.output.dense), PrepackedLinear(output.dense)
+        self.up = PrepackedLinear(layer.intermediate.dense)
+        self.linears = (*self.projections, self.dense, self.up, self.down)
+        self.drops = [attention.self.dropout, attention.output.dropout, output.dropout]
+        self.norms = {"attn_norm": attention.output.LayerNorm, "ffn_norm": output.LayerNorm}
+        self.num_heads = int(attention.self.num_attention_heads)
+
+    def fast(self, x: Tensor, packing: Packing, attention: Tensor | None = None) -> Tensor:
+        """``[N, 1, D]`` to ``[N, 1, D]``."""
+        attached = next(iter(self.active), None)
+        x = x.contiguous()
+        if attention is None:
+            y, x_again = self.attention(x, packing, attached)
+        else:  # forward, not a call: the site that hangs on the module comes next
+            y, x_again = self.drops[1].forward(attention), x
+        x = self.norm("attn_norm", x_again + self.meet("attn_out", x, y, attached), attached)
+        y, x_again = FeedForward.apply(x, self.up, self.down, self.gelu, self.keep(2, x))  # type: ignore[no-untyped-call]
+        return self.norm("ffn_norm", x_again + self.meet("ffn_out", x, y, attached), attached)
+
+    def attention(self, x: Tensor, packing: Packing, attached: Attached | None) -> tuple[Tensor, Tensor]:
+        """The attention's branch, and ``x``."""
+        b, t = packing.grid
+        how = Heads(self.num_heads, packing)
+        keep = self.keep(0, x, (b, self.num_heads, t, t))
+        if keep is None and not (torch.is_grad_enabled() and x.requires_grad):
+            return self._out(self._glance(x, how, attached), x), x
+        if not any(self.place(site, attached) for site in INSIDE):
+            context, x = SelfAttend.apply(x, self.projection, how, keep)  # type: ignore[no-untyped-call]
+            return self._out(context, x), x
+        *projected, x_again = Project.apply(x, *self.projections)  # type: ignore[no-untyped-call]
+        q, k, v = (self.meet(site, x, y, attached) for site, y in zip(INSIDE, projected, strict=True))
+        context = Attend.apply(q, k, v, how, keep)  # type: ignore[no-untyped-call]
+        return self._out(context, x), x_again
+
+    def _glance(self, x: Tensor, how: Heads, attached: Attached | None) -> Tensor:
+        """The context where no gradients are asked for."""
+        qkv = self.projection(x.view(len(x), -1))[:, None]
+        if any(self.place(site, attached) for site in INSIDE):
+            projected = qkv.chunk(3, dim=-1)
+            met = [self.meet(site, x, y, attached) for site, y in zip(INSIDE, projected, strict=True)]
+            qkv = torch.cat(met, dim=-1)
+        return self.glanced(qkv.squeeze(1), how)
+
+    def attended(self, x: Tensor, packing: Packing) -> Tensor:
+        """The attention's branch of the frozen layer, without gradients and dropout."""
+        return self._out(self._glance(x, Heads(self.num_heads, packing), None), x)
+
+    def _out(self, context: Tensor, x: Tensor) -> Tensor:
+        """The attention's last linear, and its dropout."""
+        out: Tensor = Linear.apply(context, self.dense, self.keep(1, x))  # type: ignore[no-untyped-call]
+        return out
+
+
+class GatedLayer(FastLayer):
+    """ModernBERT's layer: two residual branches, each with the norm before it, rotated and windowed, gated."""
+
+    embeds_positions = False
+    enters_behind_attention = False
+
+    @classmethod
+    def can(cls, config: Any) -> bool:
+        """Nothing is dropped between the feed-forward part's linears."""
+        return not config.mlp_dropout
+
+    def take(self, model: nn.Module, layer: Any) -> None:
+        """Find the parts."""
+        self.projection, self.dense = PrepackedLinear(layer.attn.Wqkv), PrepackedLinear(layer.attn.Wo)
+        self.up, self.down = PrepackedLinear(layer.mlp.Wi), PrepackedLinear(layer.mlp.Wo)
+        self.linears = (self.projection, self.dense, self.up, self.down)
+        self.drops = [drop for drop in (layer.attn.dropout, layer.attn.out_drop) if not isinstance(drop, nn.Identity)]
+        self.norms = {"attn_norm": layer.attn_norm, "ffn_norm": layer.mlp_norm}
+        self.num_heads, self.kind = int(model.config.num_attention_heads), layer.attention_type  # type: ignore[union-attr, arg-type]
+        self.rotary: Any = model.rotary_emb
+        is_local = self.kind == "sliding_attention"
+        self.window: int | None = model.config.sliding_window if is_local else None  # type: ignore[union-attr, assignment]
+
+    def fast(self, x: Tensor, packing: Packing, attention: Tensor | None = None) -> Tensor:
+        """``[N, 1, D]`` to ``[N, 1, D]``."""
+        attached = next(iter(self.active), None)
+        h = x.contiguous()
+        h = h if isinstance(self.norms["attn_norm"], nn.Identity) else self.norm("attn_norm", h, attached)
+        y = self._out(self._context(h, self.how(packing, h.dtype), attached), h)
+        x = x + self.meet("attn_out", h, y, attached)
+        h = self.norm("ffn_norm", x, attached)
+        y = GatedFeedForward.apply(h, self.up, self.down, self.gelu)  # type: ignore[no-untyped-call]
+        return x + self.meet("ffn_out", h, y, attached)
+
+    def attended(self, x: Tensor, packing: Packing) -> Tensor:
+        """The attention's branch of the frozen layer, without gradients and dropout."""
+        raise NotImplementedError("texts do not enter behind this layer's attention")
+
+    def how(self, packing: Packing, dtype: torch.dtype) -> Heads:
+        """Heads with the rotations of positions, which all layers of a kind share."""
+        key = (self.kind, dtype)
+        if key not in packing.kept:
+            like, places = torch.empty(0, dtype=dtype), torch.arange(packing.grid[1])[None]
+            packing.kept[key] = tuple(part[0] for part in self.rotary(like, places, self.kind))
+        return Heads(self.num_heads, packing, packing.kept[key], self.window)
+
+    def _context(self, h: Tensor, how: Heads, attached: Attached | None) -> Tensor:
+        """What attention makes of ``[N, 1, D]``."""
+        b, t = how.packing.grid
+        keep = self.keep(0, h, (b, self.num_heads, t, t)) if self.drops else None
+        is_met = any(self.place(site, attached) for site in INSIDE)
+        if keep is None and not (torch.is_grad_enabled() and h.requires_grad):
+            qkv = self.projection(h.view(len(h), -1))[:, None]
+            return self.glanced((self._met(h, qkv, attached) if is_met else qkv).squeeze(1), how)
+        if not is_met:
+            context: Tensor = SelfAttend.apply(h, self.projection, how, keep)[0]  # type: ignore[no-untyped-call]
+            return context
+        qkv = Linear.apply(h, self.projection, None)  # type: ignore[no-untyped-call]
+        q, k, v = self._met(h, qkv, attached).chunk(3, dim=-1)
+        context = Attend.apply(q, k, v, how, keep)  # type: ignore[no-untyped-call]
+        return context
+
+    def _met(self, h: Tensor, qkv: Tensor, attached: Attached | None) -> Tensor:
+        """Queries, keys and values after their sites, side by side."""
+        parts = zip(INSIDE, qkv.chunk(3, dim=-1), strict=True)
+        return torch.cat([self.meet(site, h, part.contiguous(), attached) for site, part in parts], dim=-1)
+
+    def _out(self, context: Tensor, x: Tensor) -> Tensor:
+        """The attention's last linear, and its dropout."""
+        keep = self.keep(1, x) if len(self.drops) > 1 else None
+        out: Tensor = Linear.apply(context, self.dense, keep)  # type: ignore[no-untyped-call]
+        return out
+
+
+FAST: dict[str, type[FastLayer]] = {"post-norm": PostNormLayer, "gated": GatedLayer}
+"""The fast layers by what a row calls them."""
+
+
+def use_fast_layers(model: nn.Module, architecture: Architecture) -> None:
+    """Give the layers of a model of our own a fast way beside their own."""
+    config: Any = model.config
+    kind = FAST.get(architecture.packs or "")
+    activation = getattr(config, "hidden_act", None) or getattr(config, "hidden_activation", None)
+    if kind is None or activation not in GELUS or not kind.can(config):
+        return
+    for number, layer in enumerate(model.get_submodule(architecture.layers).children()):
+        layer.forward = kind(model, layer, number, GELUS[activation]).forward
+
+
+def fast_way(layer: nn.Module) -> FastLayer | None:
+    """The fast way through a layer, where it has one."""
+    fast = getattr(layer.forward, "__self__", None)
+    return fast if isinstance(fast, FastLayer) else None
+
+
+def fast_layer(model: nn.Module, layers: str, number: int) -> FastLayer | None:
+    """The fast way through a model's layer of this number, where it can be entered behind attention."""
+    fast = fast_way(model.get_submodule(f"{layers}.{number}"))
+    return fast if fast is not None and fast.enters_behind_attention else None
+
+
+def packed_sites(layer: nn.Module, packing: Packing) -> AbstractContextManager[None]:
+    """Within the block the sites of the model that the layer is of see texts that are packed."""
+    fast = fast_way(layer)
+    active = [] if fast is None else fast.active
+    return active[0].packed(packing.sizes) if active else nullcontext()
+
+
+def show_sites(attached: Attached, model: nn.Module, architecture: Architecture) -> None:
+    """Let the fast layers of ``model`` know of these sites."""
+    for layer in model.get_submodule(architecture.layers).children():
+        if (fast := fast_way(layer)) is not None:
+            fast.show(attached)

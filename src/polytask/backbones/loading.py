@@ -1,0 +1,198 @@
+"""Pretrained transformers that stay frozen: loading them, what identifies them, and what comes out of them.
+
+A backbone is loaded from safetensors only, with no code from the checkpoint and no module made up at random: what the
+checkpoint lacks (a pooler, say) is not used, because random weights would differ on every load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoModel, AutoTokenizer, PreTrainedConfig
+
+from polytask.architectures import POOLINGS, Architecture, Pooling, architecture_of
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.checkpoint import (
+    checkpoint_source,
+    declared_pooling,
+    loading_error,
+    may_have_pooler,
+    quiet_transformers,
+    read_config_json,
+    read_model_config,
+)
+from polytask.backbones.checks import check_fits, warn_of_assumed, warn_of_unused
+from polytask.backbones.fast import attention
+from polytask.backbones.fast.layer import use_fast_layers
+from polytask.backbones.fingerprint import fingerprint_of, tokenizer_fingerprint
+from polytask.backbones.passage import add_gates
+from polytask.backbones.precision import dtype_named
+from polytask.dropout import key_dropouts
+from polytask.errors import BackboneError, UnknownName
+
+
+def load_backbone(
+    name: str | Path,
+    *,
+    device: str | int | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    pooling: Pooling | None = None,
+) -> Backbone:
+    """Load a frozen backbone.
+
+    Args:
+        name: a hub id, a local folder, or ``minilm`` (the packaged all-MiniLM-L6-v2 when it is installed).
+        device: ``cpu``, ``cuda``, …, or ``auto`` for a GPU when there is one.
+        dtype: ``float32``, ``bfloat16`` or torch's own, or ``auto`` for whichever multiplies faster here (measured).
+        pooling: ``pooler``, ``cls``, ``mean`` or ``last`` in place of what the checkpoint says.
+
+    Raises:
+        BackboneError: there is no such model, or it cannot be used safely; the message says why.
+    """
+    if not isinstance(name, str | Path) or not str(name).strip():
+        raise BackboneError(f"a backbone is named by a hub id or a folder, not by {type(name).__name__} {name!r}")
+    if pooling is not None and pooling not in POOLINGS:
+        raise UnknownName("pooling", pooling, POOLINGS)
+    source = checkpoint_source(str(name))
+    config = read_model_config(source)
+    row = architecture_of(config.model_type)
+    warn_of_assumed(source, config)
+    wanted = pooling or declared_pooling(source) or row.pooling_of(config)
+    where = _device(device)
+    model = _load_model(source, config, row, wanted)
+    if wanted == "pooler" and getattr(model, "pooler", None) is None:
+        if pooling == "pooler":
+            raise BackboneError(f"{name} has no pretrained pooler. Choose pooling 'cls' or 'mean'")
+        wanted = "cls"
+    tokenizer = _load_tokenizer(source)
+    check_fits(source, tokenizer, model, row)
+    fingerprint = fingerprint_of(model, row)
+    prepare(model, row)
+    _move(model.requires_grad_(False).eval(), where, dtype_named(dtype, where))
+    backbone = Backbone(
+        str(name), model, tokenizer, config.model_type, wanted, fingerprint, tokenizer_fingerprint(tokenizer)
+    )
+    key_dropouts(model, backbone.noise)
+    add_gates(model, row)
+    use_fast_layers(model, row)
+    return backbone
+
+
+def prepare(model: nn.Module, row: Architecture) -> None:
+    """Do once to a model of our own what its row asks for."""
+    config: Any = model.config
+    config.use_cache = False
+    if row.prepare is not None:
+        row.prepare(model)
+    if row.dropout is not None:  # for ``attention``, which drops by a module
+        path, rate = row.dropout
+        for layer in model.get_submodule(row.layers).children():
+            layer.get_submodule(path).dropout = nn.Dropout(float(getattr(config, rate)))
+
+
+def _move(model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """All to a device, and the parameters to a type; buffers keep theirs: frequencies of positions need fp32."""
+    model.to(device)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+
+
+def empty_model(config: str | Path | Mapping[str, Any]) -> tuple[nn.Module, Architecture]:
+    """A model without weights (on the meta device), from a folder, a ``config.json`` or its content.
+
+    Enough to count and to show sites; takes no memory and no network.
+    """
+    if isinstance(config, str | Path):
+        config = read_config_json(Path(config))
+    model_type = str(config.get("model_type", "(none given)"))
+    row = architecture_of(model_type)
+    settings = {k: v for k, v in config.items() if k not in ("model_type", "transformers_version")}
+    parsed = transformers.CONFIG_MAPPING[model_type](**settings)
+    with torch.device("meta"):
+        model = AutoModel.from_config(parsed)
+    prepare(model, row)
+    return model, row
+
+
+def empty_backbone(name: str | Path) -> tuple[nn.Module, Architecture]:
+    """The model that ``load_backbone(name)`` would load, without weights; from its configuration alone."""
+    source = checkpoint_source(str(name))
+    config = read_model_config(source)
+    row = architecture_of(config.model_type)
+    pooling = declared_pooling(source) or row.pooling_of(config)
+    has_pooler = pooling == "pooler" and may_have_pooler(source)
+    with torch.device("meta"):
+        model = AutoModel.from_config(config, **({"add_pooling_layer": has_pooler} if row.has_pooler else {}))
+    prepare(model, row)
+    return model, row
+
+
+def _device(name: str | int | torch.device) -> torch.device:
+    if not isinstance(name, str | int | torch.device):
+        raise BackboneError(f"a device is named as in torch, such as 'cpu' or 'cuda', not by {name!r}")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise BackboneError(f"the device {name!r} cannot be used here ({reason}). Try 'cpu' or 'auto'") from None
+    return device
+
+
+def _load_model(source: str, config: PreTrainedConfig, row: Architecture, pooling: Pooling) -> nn.Module:
+    """The model with the checkpoint's tensors and nothing else; without a pooler where it is not pretrained."""
+    extra = {"add_pooling_layer": pooling == "pooler"} if row.has_pooler else {}
+    try:
+        with quiet_transformers():
+            model, report = AutoModel.from_pretrained(
+                source,
+                config=config,
+                dtype="auto",
+                use_safetensors=True,
+                trust_remote_code=False,
+                attn_implementation=attention.NAME if row.attention else None,
+                output_loading_info=True,
+                **extra,
+            )
+    except Exception as error:
+        raise loading_error(source, error) from error
+    warn_of_unused(source, report["unexpected_keys"])
+    missing = {key for key in report["missing_keys"] if not key.endswith("position_ids")}
+    if pooling == "pooler" and missing and all(key.startswith("pooler.") for key in missing):
+        model.pooler = None
+        missing = set()
+    if missing or report["mismatched_keys"]:
+        lacking = ", ".join(sorted(missing)[:3]) or str(report["mismatched_keys"])
+        raise BackboneError(f"the checkpoint of {source} lacks tensors of its own architecture: {lacking}, …")
+    return model  # type: ignore[no-any-return]
+
+
+_SAVE_TOKENIZER = "Save the model's tokenizer beside it: tokenizer.save_pretrained(folder)"
+
+
+def _load_tokenizer(source: str) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:
+        raise loading_error(source, error, "tokenizer") from error
+    files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
+    if Path(source).is_dir() and not any((Path(source) / file).is_file() for file in files):
+        raise BackboneError(
+            f"{source} has no tokenizer: none of {', '.join(sorted(files))} is there. {_SAVE_TOKENIZER}"
+        )
+    if not tokenizer.is_fast:
+        raise BackboneError(f"{source} has no tokenizer.json. Make one: polytask convert {source} OUT")
+    special = {str(token) for token in (*tokenizer.added_tokens_decoder.values(), *tokenizer.all_special_tokens)}
+    if len(set(tokenizer.get_vocab()) - special) <= 1:  # transformers makes one up where a file is missing or empty
+        raise BackboneError(
+            f"the tokenizer of {source} knows no words, only {len(tokenizer)} special tokens: of "
+            f"{', '.join(sorted(files))} none is there, or what is there is empty. {_SAVE_TOKENIZER}"
+        )
+    return tokenizer

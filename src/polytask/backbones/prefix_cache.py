@@ -1,0 +1,260 @@
+"""What came out of frozen layers, kept by a key: in memory up to a budget, then in mapped files up to another.
+
+The key says all that the states follow from, so nothing here can be out of date. Nothing here is needed either: what is
+not kept, or cannot be read again, is computed again to the same bits. Files are written whole, never changed, and
+checked as they are read; they may be deleted at any time, and processes may share a folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from polytask.files import whole_file
+from polytask.memory import free_bytes
+
+FORMAT = 1
+SUFFIX = ".states"
+KEY_BYTES = 16
+ENTRY_BYTES, HEADER_BYTES = KEY_BYTES + 16, 1 << 10
+MEMORY_SHARE = 0.25
+SEGMENT_BYTES = 1 << 25
+_META = "polytask-states"
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def key_of(*parts: bytes) -> bytes:
+    """A key that is a function of these; of other parts, another."""
+    hashed = hashlib.blake2b(digest_size=KEY_BYTES)
+    for part in parts:
+        hashed.update(len(part).to_bytes(8, "little") + part)
+    return hashed.digest()
+
+
+def _locked(method: Method) -> Method:
+    """The method of a cache, one thread at a time."""
+
+    @functools.wraps(method)
+    def locked(self: PrefixCache, *args: Any) -> Any:
+        with self._lock:
+            return method(self, *args)
+
+    return cast(Method, locked)
+
+
+class PrefixCache:
+    """Hidden states of texts, ``[T, D]`` each, on the CPU. Any thread may use it.
+
+    Args:
+        memory_bytes: of states in memory; a quarter of what is free when the first come, unless given.
+        folder: where states go that memory has no room for. Without one they are not kept.
+        folder_bytes: of files in the folder, those of other processes included; the oldest make room for new ones.
+        segment_bytes: about what a file holds.
+    """
+
+    def __init__(
+        self,
+        memory_bytes: int | None = None,
+        folder: str | Path | None = None,
+        folder_bytes: int = 1 << 33,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        self.memory_bytes, self.folder_bytes, self.segment_bytes = memory_bytes, folder_bytes, segment_bytes
+        self.folder = None if folder is None else Path(folder)
+        self._lock = threading.RLock()
+        self.clear()
+
+    @_locked
+    def clear(self) -> None:
+        """Forget what is in memory; files stay."""
+        self.used_bytes, self.turn = 0, 0
+        self._held: dict[bytes, tuple[int, Tensor]] = {}
+        self._pending: dict[bytes, Tensor] = {}
+        self._pending_bytes = 0
+        self._segments: dict[Path, Segment | None] = {}
+        self._seen_at = -1
+
+    @_locked
+    def get(self, key: bytes) -> Tensor | None:
+        """The states kept under ``key``; None where there are none."""
+        held = self._held.get(key)
+        if held is not None:
+            turn, states = held
+            if turn != self.turn:  # at the end, after those that were not used this turn
+                del self._held[key]
+                self._held[key] = (self.turn, states)
+            return states
+        if key in self._pending:
+            return self._pending[key]
+        return None if self.folder is None else self._read(key)
+
+    @_locked
+    def put(self, key: bytes, states: Tensor) -> None:
+        """Keep states ``[T, D]``, where there is room."""
+        if self._make_room(states.nbytes):
+            self.used_bytes += states.nbytes
+            self._held[key] = (self.turn, states)
+        elif self.folder is not None:
+            first = next(iter(self._pending.values()), states)
+            if (first.dtype, first.shape[1:]) != (states.dtype, states.shape[1:]):
+                self.flush()
+            self._pending[key] = states
+            self._pending_bytes += states.nbytes
+            if self._pending_bytes >= self.segment_bytes:
+                self.flush()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """A turn: within the block, what was used only before it makes room for what is used in it."""
+        with self._lock:
+            self.turn += 1
+        try:
+            yield
+        finally:
+            self.flush()
+
+    @_locked
+    def flush(self) -> None:
+        """Write what memory has no room for, if the folder has."""
+        pending, size = self._pending, self._pending_bytes + ENTRY_BYTES * len(self._pending) + HEADER_BYTES
+        self._pending, self._pending_bytes = {}, 0
+        if self.folder is None or not pending:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self._make_space(size):
+                path = Segment.write(self.folder, pending)
+                self._segments[path] = Segment.read(path, self.turn)
+        except OSError:  # a full disk, a folder that may not be written to: then they are not kept
+            return
+
+    def _make_room(self, size: int) -> bool:
+        if self.memory_bytes is None:
+            self.memory_bytes = int(MEMORY_SHARE * free_bytes(torch.device("cpu")))
+        while self.used_bytes + size > self.memory_bytes and self._held:
+            key, (turn, states) = next(iter(self._held.items()))
+            if turn == self.turn:
+                return False
+            del self._held[key]
+            self.used_bytes -= states.nbytes
+        return self.used_bytes + size <= self.memory_bytes
+
+    def _make_space(self, size: int) -> bool:
+        """Delete old files that this process does not read until ``size`` bytes fit; whether they do."""
+        assert self.folder is not None
+        files = []
+        for path in self.folder.glob(f"*{SUFFIX}"):
+            with suppress(OSError):  # another process has deleted it
+                files.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+        room = self.folder_bytes - sum(of_file for _, of_file, _ in files)
+        for _, of_file, path in sorted(files):
+            segment = self._segments.get(path)
+            is_needed = segment is not None and segment.turn == self.turn
+            if room < size and not is_needed:
+                path.unlink(missing_ok=True)
+                self._segments.pop(path, None)
+                room += of_file
+        return room >= size
+
+    def _read(self, key: bytes) -> Tensor | None:
+        self._look()
+        for segment in self._segments.values():
+            if segment is not None and (states := segment.get(key)) is not None:
+                segment.turn = self.turn
+                return states
+        return None
+
+    def _look(self) -> None:
+        """Map files that have come to the folder since the last look; one that is not sound counts as absent."""
+        assert self.folder is not None
+        try:
+            changed_at = self.folder.stat().st_mtime_ns
+        except OSError:
+            return
+        if changed_at != self._seen_at:
+            self._seen_at = changed_at
+            for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+                if path not in self._segments:
+                    self._segments[path] = Segment.read(path)
+
+
+class Segment:
+    """A file of states, mapped: the states of all texts under each other ``[N, D]``, and where each one's are."""
+
+    def __init__(self, states: Tensor, places: dict[bytes, tuple[int, int, int]], turn: int) -> None:
+        self.states, self.places, self.turn = states, places, turn
+        self._checked: set[bytes] = set()
+
+    def get(self, key: bytes) -> Tensor | None:
+        """The states under ``key``; None where there are none, or not those that were written."""
+        if key not in self.places:
+            return None
+        start, stop, check = self.places[key]
+        states = self.states[start:stop]
+        if key not in self._checked:
+            if _checksum(states) != check:
+                del self.places[key]
+                return None
+            self._checked.add(key)
+        return states
+
+    @classmethod
+    def write(cls, folder: Path, states: Mapping[bytes, Tensor]) -> Path:
+        """A file of these in ``folder``, whole or not at all, named by its content."""
+        tensors = {
+            "keys": torch.frombuffer(bytearray(b"".join(states)), dtype=torch.uint8).view(-1, KEY_BYTES),
+            "lengths": torch.tensor([len(of) for of in states.values()]),
+            "checks": torch.tensor([_checksum(of) for of in states.values()]),
+            "states": torch.cat(list(states.values())),
+        }
+        digest = _index_digest(tensors)
+        path = folder / f"{digest}{SUFFIX}"
+        with whole_file(path) as part:
+            save_file(tensors, part, metadata={_META: json.dumps({"format": FORMAT, "index": digest})})
+        return path
+
+    @classmethod
+    def read(cls, path: Path, turn: int = -1) -> Segment | None:
+        """The file, mapped; None where it is damaged or something else. States are checked when they are first read.
+
+        ``turn`` is the last in which it was used.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                says = json.loads((file.metadata() or {})[_META])
+                tensors = {name: file.get_tensor(name) for name in ("keys", "lengths", "checks", "states")}
+            if says != {"format": FORMAT, "index": _index_digest(tensors)}:
+                return None
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+            return None
+        lengths = tensors["lengths"].tolist()
+        if sum(lengths) != len(tensors["states"]):
+            return None
+        ranges = pairwise(accumulate(lengths, initial=0))
+        keys = [bytes(key) for key in tensors["keys"].tolist()]
+        checks = tensors["checks"].tolist()
+        places = {key: (*place, check) for key, place, check in zip(keys, ranges, checks, strict=True)}
+        return cls(tensors["states"], places, turn)
+
+
+def _index_digest(tensors: Mapping[str, Tensor]) -> str:
+    parts = [tensors[name].contiguous().view(torch.uint8).numpy().tobytes() for name in ("keys", "lengths", "checks")]
+    shape = f"{tensors['states'].dtype}{tuple(tensors['states'].shape)}"
+    return key_of(*parts, shape.encode()).hex()
+
+
+def _checksum(states: Tensor) -> int:
+    return zlib.crc32(states.contiguous().view(torch.uint8).numpy().tobytes())

@@ -1,0 +1,127 @@
+"""Many runs side by side: on a terminal a table that is redrawn, in a log one line a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from polytask.cli import console, wording
+
+if TYPE_CHECKING:
+    from polytask.training.events import Event
+    from polytask.training.sweep_result import Kept
+    from polytask.training.tune import Left
+
+AROUND = 8
+"""Lines of a terminal that are not for runs."""
+
+STYLES = {"waiting": "dim", "training": "cyan", "done": "green", "stopped": "dim", "diverged": "red"}
+
+
+@dataclass
+class Line:
+    """What is known of a run."""
+
+    label: str
+    state: str = "waiting"
+    epoch: str = ""
+    loss: float | None = None
+    score: float | None = None
+    is_told: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is more to come."""
+        return self.state in ("waiting", "training")
+
+
+class SideBySide:
+    """The state of every run, brought up to date by their events.
+
+    ``labels`` are what people call them, by the names of their jobs.
+    """
+
+    def __init__(self, out: Console, labels: Mapping[str, str], metric: str) -> None:
+        self.console, self.metric = out, metric
+        self.lines = {job: Line(label) for job, label in labels.items()}
+        self.num_told = 0
+
+    def __call__(self, event: Event | Kept | Left) -> None:
+        """Take note of an event."""
+        from polytask.training.events import Evaluated, Failed, Step
+        from polytask.training.sweep_result import Kept
+
+        line = self.lines[event.job]
+        if isinstance(event, Step):
+            line.state, line.loss, line.epoch = "training", event.loss, f"{event.epoch}/{event.num_epochs}"
+        elif isinstance(event, Evaluated):
+            line.score = event.score if line.score is None else max(line.score, event.score)
+            if event.epoch == event.num_epochs:
+                line.state = "done"
+        elif isinstance(event, Failed):
+            line.state = "diverged"
+        elif isinstance(event, Kept):
+            line.is_told |= line.state == "waiting"  # a sweep before this one ran it
+            line.state, line.score = "done" if event.run.result else "diverged", event.run.score
+            if event.run.result:
+                line.epoch = f"{event.run.result.train['epochs']}/{event.run.recipe.epochs}"
+        else:
+            line.state, line.epoch = "stopped", f"{event.epochs}/{event.num_epochs}"
+        if not self.console.is_terminal and not line.is_open and not line.is_told:
+            self.tell(line)
+            self.num_told += 1
+
+    def close(self) -> None:
+        """Say of a log how many lines there was no need for."""
+        before = sum(not line.is_open for line in self.lines.values()) - self.num_told
+        if before:
+            self.console.print(f"{wording.counted(before, 'run')} of {len(self.lines)} there already", style="dim")
+
+    def tell(self, line: Line) -> None:
+        """One line of a log."""
+        line.is_told = True
+        scored = "" if line.score is None else f", validation {self.metric} {line.score:.3f}"
+        passes = f" after epoch {line.epoch.replace('/', ' of ')}" if line.epoch else ""
+        num_over = sum(not other.is_open for other in self.lines.values())
+        done = f" ({num_over} of {len(self.lines)})"
+        self.console.print(f"{line.label}: {line.state}{passes}{scored}{done}", style="dim", soft_wrap=True)
+
+    def __rich__(self) -> RenderableType:
+        """All runs; on a low screen those that are not over, and a line about the rest."""
+        shown = list(self.lines.values())
+        room = max(4, self.console.height - AROUND)
+        if len(shown) > room:
+            shown = [line for line in shown if line.is_open][:room]
+        best = max((line.score for line in self.lines.values() if line.score is not None), default=None)
+        table = console.grid("setting", "epoch", "loss", f"best {self.metric}", "", right=("epoch", "loss"))
+        for line in shown:
+            score = "" if line.score is None else f"{line.score:.3f}"
+            table.add_row(
+                line.label,
+                line.epoch,
+                "" if line.loss is None else f"{line.loss:.3f}",
+                Text(score, style="bold green" if line.score == best else ""),
+                Text(line.state, style=STYLES[line.state]),
+            )
+        num_over = sum(not line.is_open for line in self.lines.values())
+        table.caption = f"{num_over} of {len(self.lines)} done" + ("" if best is None else f", the best {best:.3f}")
+        table.caption_justify = "left"
+        return table
+
+
+@contextmanager
+def side_by_side(out: Console, labels: Mapping[str, str], metric: str) -> Iterator[SideBySide]:
+    """A ``progress`` for ``sweep`` and ``tune``."""
+    shown = SideBySide(out, labels, metric)
+    if not out.is_terminal:
+        yield shown
+        shown.close()
+        return
+    with Live(shown, console=out, transient=True, refresh_per_second=4, vertical_overflow="ellipsis"):
+        yield shown

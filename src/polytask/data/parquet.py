@@ -1,0 +1,72 @@
+"""Parquet files, with the class names that the datasets library writes into them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+
+from polytask.data.table import Row, Table, named
+from polytask.errors import DataError
+
+
+def read_parquet(file: str, content: bytes) -> Table:
+    """A table from a Parquet file, class names included."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(pa.BufferReader(content)).read()
+        columns = [column.to_pylist() for column in table.columns]
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = str(error).split("\n")[0]
+        raise DataError(f"the file is not sound Parquet ({reason})", file=file, fix="Write or copy it again") from None
+    classes = _classes_in(table.schema.metadata or {})
+    header = tuple(table.column_names)
+    columns = [
+        [named(cell, classes.get(name, ())) for cell in column] if name in classes else column
+        for name, column in zip(header, columns)
+    ]
+    rows = list(zip(*columns))
+    return Table(file, header, rows, range(1, len(rows) + 1), classes)
+
+
+def _classes_in(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
+    """By column, the names of its classes, as Hugging Face's ``datasets`` writes them beside a schema."""
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"].items()
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return {}
+    found = {}
+    for column, feature in features:
+        feature = feature[0] if isinstance(feature, list) and len(feature) == 1 else feature
+        of_each = feature.get("feature", feature) if isinstance(feature, dict) else {}
+        names = of_each.get("names") if isinstance(of_each, dict) and of_each.get("_type") == "ClassLabel" else None
+        if isinstance(names, list) and all(isinstance(name, str) and name.strip() for name in names):
+            stripped = tuple(name.strip() for name in names)
+            if len({*stripped}) == len(stripped):
+                found[column] = stripped
+    return found
+
+
+def write_parquet(file: str, header: list[str], rows: list[Row], classes: Mapping[str, Sequence[str]]) -> bytes:
+    """Rows as a Parquet file; ``classes`` are the names of the classes of a column, in order."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    out = io.BytesIO()
+    try:
+        columns = [pa.array([row[index] for row in rows]) for index in range(len(header))]
+        pq.write_table(pa.table(columns, names=header, metadata=_classes_as_metadata(classes)), out)
+    except (pa.ArrowException, OverflowError) as error:
+        fix = "Write .jsonl instead, where a column may hold values of several kinds"
+        raise DataError(f"the rows cannot be written as Parquet ({error})", file=file, fix=fix) from None
+    return out.getvalue()
+
+
+def _classes_as_metadata(classes: Mapping[str, Sequence[str]]) -> dict[bytes, bytes] | None:
+    """What ``_classes_in`` reads."""
+    if not classes:
+        return None
+    features = {column: {"names": list(names), "_type": "ClassLabel"} for column, names in classes.items()}
+    return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}

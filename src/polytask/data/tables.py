@@ -1,0 +1,181 @@
+"""Files of rows: CSV, TSV, JSON lines and Parquet, read so that every complaint can name file and line.
+
+The text formats are UTF-8, with or without a byte-order mark, unless another encoding is named, and may be gzipped
+(``.csv.gz``). The line of a row is the line it starts on, counted from 1; in Parquet, which has no lines, it is the
+number of the row. How CSV and TSV are read, quotation marks above all, is told in ``separated.py``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import difflib
+import gzip
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from polytask.data import csv
+from polytask.data.decoding import _recoded, check_encoding, decoded, unzipped
+from polytask.data.json_lines import read_json_lines, write_json_lines
+from polytask.data.parquet import read_parquet, write_parquet
+from polytask.data.table import PathLike, Row, Table
+from polytask.errors import DataError
+from polytask.files import whole_file
+
+
+def read_table(path: PathLike, encoding: str | None = None) -> Table:
+    """Read a ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson`` or ``.parquet``; the text formats also with ``.gz``.
+
+    ``encoding`` is what a text format is written in, ``cp1252`` say, where that is not UTF-8; of Parquet it says
+    nothing, so that files of both sorts can be read with one encoding.
+
+    Raises:
+        DataError: the file is missing, damaged, of another format or encoding, or has no rows.
+    """
+    format, is_zipped = _format_of(path)
+    if encoding is not None:
+        check_encoding(encoding, path)
+    content = _content(path)
+    if is_zipped:
+        content = unzipped(path, content)
+    if not content.removeprefix(codecs.BOM_UTF8).strip():
+        raise DataError("the file is empty", file=path, fix="A line of column names and at least one row are needed")
+    if encoding is not None and format in _TEXT_FORMATS:
+        content = _recoded(path, content, encoding)
+    table = _READERS[format](os.fspath(path), content)
+    for name, count in Counter(table.header).items():
+        if count > 1 and name:
+            fix = "Rename one of them; the first line must name the columns"
+            raise DataError(f"two columns are called {name!r}", file=path, fix=fix)
+    if not table.rows:
+        raise DataError("there are no rows, only column names", file=path, fix="Add at least one row")
+    return table
+
+
+def write_table(
+    path: PathLike, header: Sequence[str], rows: Iterable[Row], classes: Mapping[str, Sequence[str]] | None = None
+) -> None:
+    """Write rows in the format the name asks for, whole or not at all. ``read_table`` reads them back.
+
+    ``classes`` is that of a ``Table``; only Parquet has a place for it.
+
+    Raises:
+        DataError: the name does not end in one of the formats, or the rows cannot be written in it.
+    """
+    format, is_zipped = _format_of(path)
+    if format == ".parquet":
+        content = write_parquet(os.fspath(path), list(header), list(rows), classes or {})
+    else:
+        content = _WRITERS[format](list(header), list(rows))
+    with whole_file(path) as part:
+        part.write_bytes(gzip.compress(content, mtime=0) if is_zipped else content)
+
+
+def check_writable(path: PathLike) -> None:
+    """Refuse, before any work is done, a name that ``write_table`` would refuse."""
+    _format_of(path)
+
+
+# -- names and bytes --------------------------------------------------------------------------------------------------
+
+_TEXT_FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson")
+SUFFIXES = (*_TEXT_FORMATS, ".parquet", *(f"{suffix}.gz" for suffix in _TEXT_FORMATS))
+"""How the name of a file must end, in small or capital letters."""
+
+JSON_SUFFIXES = (".json", ".json.gz")
+"""How the name of a file of SQuAD's JSON ends; only tasks of spans have such."""
+
+_INSTEAD = {
+    ".json": "If each line is one JSON object, call it .jsonl; if it is one array, convert it with jq -c '.[]'; "
+    "if it is SQuAD's, ask for --kind span",
+    ".txt": "If its columns are separated by tabs, call it .tsv; by commas, .csv",
+    ".xls": "Save the sheet as 'CSV UTF-8'",
+    ".xlsx": "Save the sheet as 'CSV UTF-8'",
+    ".ods": "Save the sheet as CSV with the character set UTF-8",
+    ".zip": "Unpack it first",
+}
+
+
+def stem(path: PathLike) -> str:
+    """The file's name without its folder and without the ending that says its format."""
+    name = Path(path).name
+    endings = (*SUFFIXES, *JSON_SUFFIXES)
+    ending = max((suffix for suffix in endings if name.lower().endswith(suffix)), key=len, default="")
+    return name[: len(name) - len(ending)]
+
+
+def _format_of(path: PathLike) -> tuple[str, bool]:
+    name = Path(path).name.lower()
+    for suffix in SUFFIXES:
+        if name.endswith(suffix):
+            return suffix.removesuffix(".gz"), suffix.endswith(".gz")
+    if Path(path).is_dir():
+        raise _folder(path)
+    ending = Path(name.removesuffix(".gz")).suffix
+    instead = f"{_INSTEAD[ending]}. " if ending in _INSTEAD else ""
+    problem = (
+        f"files ending in {ending!r} are not supported" if ending else "the name has no ending that says its format"
+    )
+    raise DataError(problem, file=path, fix=f"{instead}Supported are: {', '.join(SUFFIXES)}")
+
+
+def _content(path: PathLike) -> bytes:
+    place = Path(path)
+    try:
+        return place.read_bytes()
+    except FileNotFoundError:
+        if not place.parent.is_dir():
+            raise DataError(f"there is no folder {str(place.parent)!r}", file=path) from None
+        there = _readable_in(place.parent)
+        near = difflib.get_close_matches(place.name, there, n=1)
+        fix = f"Did you mean {str(place.parent / near[0])!r}?" if near else f"Its folder has{_listed(there)}"
+        raise DataError("there is no such file", file=path, fix=fix) from None
+    except IsADirectoryError:
+        raise _folder(path) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"the file cannot be opened ({error})", file=path) from None
+
+
+def _folder(path: PathLike) -> DataError:
+    return DataError("this is a folder, not a file", file=path, fix=f"It has{_listed(_readable_in(Path(path)))}")
+
+
+def _readable_in(folder: Path) -> list[str]:
+    with contextlib.suppress(OSError):
+        return sorted(place.name for place in folder.iterdir() if place.name.lower().endswith(SUFFIXES))
+    return []
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    if not names:
+        return " no file of a supported format"
+    return ": " + ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+# -- the formats ------------------------------------------------------------------------------------------------------
+
+
+def _separated(read: Callable[[str, str], csv.Lines]) -> Callable[[str, bytes], Table]:
+    def reader(file: str, content: bytes) -> Table:
+        found = read(file, decoded(file, content))
+        header = tuple(name.strip() for name in found.rows[0]) if found.rows else ()
+        return Table(file, header, found.rows[1:], found.lines[1:])
+
+    return reader
+
+
+_READERS: dict[str, Callable[[str, bytes], Table]] = {
+    ".csv": _separated(csv.read_csv),
+    ".tsv": _separated(csv.read_tsv),
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".parquet": read_parquet,
+}
+_WRITERS: dict[str, Callable[[list[str], list[Row]], bytes]] = {
+    ".csv": lambda header, rows: csv.write_separated(header, rows, ",").encode("utf-8"),
+    ".tsv": lambda header, rows: csv.write_separated(header, rows, "\t").encode("utf-8"),
+    ".jsonl": write_json_lines,
+    ".ndjson": write_json_lines,
+}

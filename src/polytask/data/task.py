@@ -1,0 +1,192 @@
+"""A task: a name, rows of text, label names, a metric and a kind of head."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from numbers import Integral, Real
+from typing import Any, Literal
+
+from polytask.errors import DataError, UnknownName
+
+Kind = Literal["classification", "multilabel", "regression", "span"]
+KINDS: tuple[Kind, ...] = ("classification", "multilabel", "regression", "span")
+
+
+def _is_index(value: object, num_labels: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < num_labels
+
+
+def _is_score(value: object, _: int) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= MOST_SCORE
+
+
+MOST_SCORE = 1e30
+"""A score beyond it overflows in fp32 when it is squared and summed."""
+
+_RIGHT: dict[Kind, Callable[[Any, int], bool]] = {
+    "classification": _is_index,
+    "regression": _is_score,
+    "multilabel": lambda value, n: isinstance(value, tuple | list) and all(_is_index(own, n) for own in value),
+    "span": lambda value, _: isinstance(value, tuple | list) and all(isinstance(own, Answer) for own in value),
+}
+_WORDS = {
+    "classification": "Give the index of the row's label, from 0 to {last}",
+    "regression": "Give a finite number of at most 1e30",
+    "multilabel": "Give a tuple of indices of labels, from 0 to {last}",
+    "span": "Give a tuple of Answer(text, start)",
+}
+
+Target = Any
+"""What a row should be answered with: ``int`` (the index of its label), ``float`` (a score),
+``tuple[int, ...]`` (the indices of its labels) or ``tuple[Answer, ...]`` (spans, each of which is right)."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A span: its text, and the character of the context at which it starts."""
+
+    text: str
+    start: int
+
+
+def num_outputs(kind: Kind, num_labels: int) -> int:
+    """Rows of a head's weight: one a label, one for a score, two for a span's ends."""
+    return {"regression": 1, "span": 2}.get(kind, num_labels)
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing in it but spaces."""
+    return not text or text.isspace()
+
+
+def all_alike(kind: Kind, targets: Sequence[Target], labels: Sequence[str]) -> tuple[str, str] | None:
+    """What is wrong where all rows have one target, and what is needed to learn from them; None where they differ."""
+    different = {tuple(target) if isinstance(target, list) else target for target in targets}
+    if kind == "span" or len(different) > 1:
+        return None
+    rows = "the only row has" if len(targets) == 1 else f"all {len(targets):,} rows have"
+    what = f"the number {targets[0]}" if kind == "regression" else _label_words(targets[0], labels)
+    needed = "numbers" if kind == "regression" else "labels"
+    return f"{rows} {what}", f"At least two different {needed} are needed to learn from"
+
+
+def _label_words(target: Target, labels: Sequence[str]) -> str:
+    names = [repr(labels[index]) for index in (target if isinstance(target, tuple | list) else (target,))]
+    return f"the label{'s' * (len(names) > 1)} {' and '.join(names)}" if names else "no label"
+
+
+def is_text(value: object) -> bool:
+    """Whether it is a string that a tokenizer takes: one without half of a surrogate pair."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Texts, or pairs of texts, each with its target (none where labels are not known)."""
+
+    texts: Sequence[str]
+    pairs: Sequence[str] | None = None
+    targets: Sequence[Target] | None = None
+    ids: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("pairs", "targets", "ids"):
+            column = getattr(self, name)
+            if column is not None and len(column) != len(self.texts):
+                problem = f"there are {len(self.texts):,} texts and {len(column):,} {name}"
+                raise DataError(problem, fix="Give one a text, in the same order")
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: Sequence[int]) -> Rows:
+        """These rows only, in this order."""
+
+        def pick(column: Sequence[Any] | None) -> list[Any] | None:
+            return None if column is None else [column[row] for row in rows]
+
+        return Rows([self.texts[row] for row in rows], pick(self.pairs), pick(self.targets), pick(self.ids))
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything there is to know about a task before a model sees it.
+
+    ``labels`` are the label names in the order of their indices; empty for regression and spans.
+    ``metric`` is a name in ``polytask.evaluation.metrics.METRICS``. ``notes`` are remarks for the person
+    who trains it (warnings found while reading), already worded. ``columns`` are the names of the columns that it was
+    read from: ``text``, ``text_pair`` (None for single texts) and ``label``; None where it was read from no table.
+    """
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    metric: str
+    train: Rows
+    validation: Rows
+    test: Rows | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    columns: dict[str, str | None] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UnknownName("kind of task", self.kind, KINDS)
+        if not all(isinstance(label, str) and label.strip() for label in self.labels):
+            odd = next(label for label in self.labels if not isinstance(label, str) or not label.strip())
+            raise DataError(
+                f"task {self.name!r} has the label {odd!r}", fix="Labels are names: strings that are not empty"
+            )
+        if self.kind in ("classification", "multilabel") and not self.labels:
+            raise DataError(f"task {self.name!r} has no labels", fix="Name them in the order of their indices")
+        if len(set(self.labels)) != len(self.labels):
+            raise DataError(f"task {self.name!r} names a label twice: {', '.join(self.labels)}")
+        for split, rows in (("training", self.train), ("validation", self.validation), ("test", self.test)):
+            if rows is not None:
+                self._check(split, rows)
+
+    def _check(self, split: str, rows: Rows) -> None:
+        """Refuse rows that cannot be trained on or scored, as the readers of files do."""
+        where = f"the {split} rows of task {self.name!r}"
+        if not len(rows):
+            least = "at least two, with different labels" if split == "training" else "at least one"
+            raise DataError(f"{where} are none", fix=f"Give {least}")
+        for number, texts in enumerate(zip(rows.texts, rows.pairs or rows.texts), 1):
+            if not all(map(is_text, texts)):
+                fix = "Give strings that can be written as UTF-8"
+                raise DataError(f"text {number} of {where} is no text: {texts[0]!r:.60}", fix=fix)
+            if rows.targets is not None and any(map(is_blank, texts)):
+                raise DataError(f"text {number} of {where} is empty", fix="Fill it in, or leave such rows out")
+        if rows.targets is None:
+            if split == "test":
+                return
+            raise DataError(f"{where} have no targets", fix="Give one target a row: Rows(texts, targets=…)")
+        right = _RIGHT[self.kind]
+        for number, target in enumerate(rows.targets, 1):
+            if not right(target, len(self.labels)):
+                fix = _WORDS[self.kind].format(last=len(self.labels) - 1)
+                raise DataError(f"target {number} of {where} is {target!r:.60}", fix=fix)
+        if split == "training" and (what := all_alike(self.kind, rows.targets, self.labels)) is not None:
+            raise DataError(f"{where}: {what[0]}", fix=what[1])
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over kind, labels, metric and every row: equal digests, equal task."""
+        sha = hashlib.sha256(json.dumps([self.kind, self.labels, self.metric]).encode())
+        for rows in (self.train, self.validation, self.test):
+            for column in (None,) * 4 if rows is None else (rows.texts, rows.pairs, rows.targets, rows.ids):
+                sha.update(json.dumps(None if column is None else list(column), default=repr).encode())
+        return sha.hexdigest()
+
+    def with_train_rows(self, rows: Sequence[int]) -> Task:
+        """The same task with these of its training rows only."""
+        return replace(self, train=self.train.take(rows))

@@ -1,0 +1,1 @@
+"""Heads, metrics, baselines and significance."""

@@ -1,0 +1,1 @@
+"""Many adapters answering on one backbone."""

@@ -1,0 +1,188 @@
+"""One pack of trials run to its end: what every launcher runs, wherever it does.
+
+Trials that share a backbone train in the same steps. How far each is stands in a checkpoint of its own, so that it is
+taken up again whatever pack it is in then. Nothing here writes to the ledger: entries are messages.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from polytask.adapters.adapter import Adapter
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
+from polytask.errors import AdapterError, CheckpointError, DataError
+from polytask.methods import Replacement
+from polytask.paper import measurements
+from polytask.paper.ledger import Trial
+from polytask.paper.suites import Loaded, read
+from polytask.training.checkpoint import SHARE, Checkpoint
+from polytask.training.events import Evaluated, Failed, Step
+from polytask.training.fused import measured_budget
+from polytask.training.interrupt import deferred_interrupt
+from polytask.training.job import Job
+from polytask.training.loop import run_jobs
+from polytask.training.recipe import Recipe
+
+Message = dict[str, Any]
+UNDER_WAY, ADAPTERS = "under-way", "adapters"
+TOLD_S = 0.2
+"""A trial's steps are told of so often at most."""
+
+
+def work(pack: Mapping[str, Any]) -> Iterator[Message]:
+    """Run the trials of a pack.
+
+    Args:
+        pack: ``trials`` by their keys, ``folder`` of the edition's results, ``data`` (a folder or None), ``backbone``,
+            ``device``, ``dtype``, ``share`` of the machine's memory, ``adapters`` (whether to keep their files).
+
+    Yields:
+        ``{"what": "step", "key", "step", "num_steps", "epoch", "num_epochs"}``, ``{"what": "note", "text"}`` and for
+        each trial that is over ``{"what": "entry", "key", "entry"}``.
+
+    Raises:
+        DataError: the rows or the backbone are not those that the keys were made of.
+        KeyboardInterrupt: on Ctrl-C, after all checkpoints are written.
+    """
+    trials = {key: Trial.from_json(values) for key, values in pack["trials"].items()}
+    of_words = {key: trial for key, trial in trials.items() if not trial.has_backbone}
+    trained = {key: trial for key, trial in trials.items() if trial.has_backbone}
+    yield from _count_words(of_words, pack)
+    if trained:
+        yield from _train(trained, pack)
+
+
+def _count_words(trials: Mapping[str, Trial], pack: Mapping[str, Any]) -> Iterator[Message]:
+    for key, trial in trials.items():
+        own = _checked(trial, key, pack)
+        started = time.perf_counter()
+        answers = _word_answers(rows_of(trial), pack["data"], json.dumps(trial.method, sort_keys=True))
+        entry = measurements.of_words(trial, key, own, time.perf_counter() - started, answers)
+        yield {"what": "entry", "key": key, "entry": entry.to_json()}
+
+
+def _train(trials: Mapping[str, Trial], pack: Mapping[str, Any]) -> Iterator[Message]:
+    backbone = _backbone(pack["backbone"], pack["device"], pack["dtype"])
+    own = {key: _checked(trial, key, pack, backbone) for key, trial in trials.items()}
+    jobs = [Job(backbone, own[key].task, Recipe.from_json(trial.recipe), key) for key, trial in trials.items()]
+    under_way = UnderWay(Path(pack["folder"]) / UNDER_WAY)
+    yield from ({"what": "note", "text": note} for note in under_way.load(backbone, jobs))
+    pending = {job.name: job for job in jobs}
+
+    def over(job: Job) -> Message:
+        del pending[job.name]
+        trial = trials[job.name]
+        try:
+            entry, adapter = measurements.of_job(backbone, job, trial, job.name, own[job.name])
+        except AdapterError as error:  # a tensor that is not numbers
+            job.failure = error  # type: ignore[assignment]
+            entry, adapter = measurements.of_job(backbone, job, trial, job.name, own[job.name])
+        if adapter is not None and pack["adapters"] and not isinstance(job.recipe.method, Replacement):
+            adapter.save(adapter_path(pack["folder"], job.name))
+        return {"what": "entry", "key": job.name, "entry": entry.to_json()}
+
+    for job in [job for job in jobs if job.is_done]:  # killed after their last step
+        yield over(job)
+    if not pending:
+        return
+    budget_tokens = max(1, int(measured_budget(backbone, list(pending.values())) * pack["share"]))
+    told: dict[str, float] = {}
+    running = closing(run_jobs(backbone, list(pending.values()), budget_tokens=budget_tokens))
+    with deferred_interrupt() as interrupted, running as events:
+        for event in events:
+            if isinstance(event, Step) and time.monotonic() - told.get(event.job, 0.0) > TOLD_S:
+                told[event.job] = time.monotonic()
+                at = {name: getattr(event, name) for name in ("step", "num_steps", "epoch", "num_epochs")}
+                yield {"what": "step", "key": event.job, **at}
+            if isinstance(event, Evaluated | Failed) and pending[event.job].is_done:
+                yield over(pending[event.job])
+            under_way.write(backbone, list(pending.values()), is_due=interrupted())
+            if interrupted():
+                raise KeyboardInterrupt
+
+
+def adapter_path(folder: str | Path, key: str) -> Path:
+    """Where the adapter of a trial is kept."""
+    return Path(folder) / ADAPTERS / f"{key}.safetensors"
+
+
+def kept_adapter(folder: str | Path, key: str) -> Adapter:
+    """The adapter of a trial."""
+    return Adapter.load(adapter_path(folder, key))
+
+
+class UnderWay:
+    """The checkpoints of jobs, a file for each. All are written together, in a twentieth of the time at most."""
+
+    def __init__(self, folder: Path, every_s: float = 15.0) -> None:
+        self.folder, self.every_s = folder, every_s
+        self._due = time.monotonic() + every_s
+
+    def path(self, key: str) -> Path:
+        """The file of a job."""
+        return self.folder / f"{key}.ckpt"
+
+    def load(self, backbone: Backbone, jobs: Sequence[Job]) -> list[str]:
+        """Take jobs to where they were; remarks on those that start over."""
+        notes = []
+        for job in jobs:
+            try:
+                Checkpoint(self.path(job.name)).load(backbone, [job])
+            except CheckpointError as error:
+                self.path(job.name).unlink(missing_ok=True)
+                notes.append(f"{job.task.name} starts over: {error}")
+        return notes
+
+    def write(self, backbone: Backbone, jobs: Sequence[Job], *, is_due: bool = False) -> None:
+        """Write the state of those that have begun, if that is due."""
+        started = time.monotonic()
+        if not is_due and started < self._due:
+            return
+        for job in jobs:
+            if job.step:
+                Checkpoint(self.path(job.name)).write(backbone, [job])
+        now = time.monotonic()
+        self._due = now + max(self.every_s, SHARE * (now - started))
+
+
+Asked = tuple[str, int | None, int | None, int | None]
+"""A task and its caps."""
+
+
+def rows_of(trial: Trial) -> Asked:
+    """The task of a trial and its caps: what determines its rows."""
+    return trial.task, trial.max_rows, trial.max_validation, trial.max_test
+
+
+@lru_cache(maxsize=2)
+def loaded(rows: Asked, data: str | None) -> Loaded:
+    """A task's rows; the last ones read are kept."""
+    return read(rows[0], data, max_rows=rows[1], max_validation=rows[2], max_test=rows[3])
+
+
+def _checked(trial: Trial, key: str, pack: Mapping[str, Any], backbone: Backbone | None = None) -> Loaded:
+    own = loaded(rows_of(trial), pack["data"])
+    if trial.key("" if backbone is None else measurements.identity(backbone), own.task.digest) != key:
+        raise DataError(
+            f"the rows of {trial.task}, or the weights of {pack['backbone']}, are not those on the machine that asked",
+            file=pack["data"],
+        )
+    return own
+
+
+@lru_cache(maxsize=1)
+def _backbone(name: str, device: str, dtype: str) -> Backbone:
+    return load_backbone(name, device=device, dtype=dtype)
+
+
+@lru_cache(maxsize=256)
+def _word_answers(rows: Asked, data: str | None, settings: str) -> list[list[int]]:
+    """Counting draws nothing at random: every seed has the same answers."""
+    return measurements.word_answers(json.loads(settings), loaded(rows, data).task)

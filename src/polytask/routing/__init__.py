@@ -1,0 +1,1 @@
+"""Where rows meet adapters."""

@@ -1,0 +1,1 @@
+"""Published collections of tasks: GLUE, 17 text tasks, SQuAD."""

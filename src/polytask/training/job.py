@@ -1,0 +1,287 @@
+"""One adapter in training: its rows, its step, its optimizer, its best epoch. Everything a checkpoint must hold."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from polytask.adapters.attach import Attached
+from polytask.adapters.module import LoadedAdapter, num_trained
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.entry_point import FIRST, EntryPoint
+from polytask.data.batches import epoch_batches
+from polytask.data.encoding import Cut, Encodings
+from polytask.data.task import Rows, Target, Task
+from polytask.dropout import DropoutKey, Key, keep_mask
+from polytask.errors import BackboneError, DataError, PolytaskWarning, RecipeError
+from polytask.evaluation.heads import RegressionHead
+from polytask.memory import free_bytes
+from polytask.methods import Method
+from polytask.training.optimizer import FlatAdam, linear_schedule
+from polytask.training.recipe import Recipe
+
+COPIES = 5
+"""Trained parameters are held as themselves, their gradient, Adam's two moments, and the best epoch's."""
+MOST_UNKNOWN = 0.1
+"""The share of unknown tokens in training texts up to which nothing is said; English under MiniLM has under 0.005."""
+
+
+class Job:
+    """A task trained by a recipe.
+
+    Its randomness is a function of (seed, data, step, site) and so does not depend on the jobs beside it. Jobs of one
+    task may share its ``encodings``.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        task: Task,
+        recipe: Recipe,
+        name: str | None = None,
+        encodings: Encodings | None = None,
+    ) -> None:
+        for value, kind, error in (
+            (backbone, Backbone, BackboneError),
+            (task, Task, DataError),
+            (recipe, Recipe, RecipeError),
+        ):
+            if not isinstance(value, kind):
+                raise error(f"{type(value).__name__} {value!r:.60} is no {kind.__name__}")
+        check_memory(backbone, recipe.method)
+        self.name = name or task.name
+        self.encodings = encodings or Encodings(backbone.tokenizer)
+        warn_of_length(recipe.max_length, backbone)
+        self.max_length = min(recipe.max_length, backbone.max_length)
+        recipe = recipe.fitted(task.kind, self.max_length)
+        self.cut: Cut = (self.max_length, recipe.long, recipe.stride)
+        self.train = self.encodings.of(task.train, *self.cut)
+        self.validation = self.encodings.of(task.validation, *self.cut)
+        warn_of_unknown(self.train.ids, backbone.tokenizer)
+        self.task, self.recipe = task, recipe.resolved(len(self.train))
+        self.key: Key = (self.recipe.seed, task.digest)
+        self.live = LoadedAdapter(backbone, recipe.method, task.kind, task.labels, key=self.key)
+        self.targets = self.live.head.training_targets(self.train, _targets(task.train))
+        if isinstance(self.live.head, RegressionHead):
+            self.live.head.standardise(self.targets)
+        self.weights = class_weights(task) if self.recipe.class_weights else None
+        self.optimizer = FlatAdam(
+            dict(self.live.tree.named_parameters()),
+            weight_decay=self.recipe.weight_decay,
+            clip=self.recipe.clip,
+            epsilon=self.recipe.epsilon,
+            bias_correction=self.recipe.bias_correction,
+        )
+        self.steps_an_epoch = -(-len(self.train) // self.recipe.batch_size)
+        self.num_epochs = self.recipe.epochs or 1
+        self.num_steps = self.steps_an_epoch * self.num_epochs
+        self.step, self.lr = 0, 0.0
+        self.best_score, self.best_epoch = -math.inf, 0
+        self.best: Tensor = self.optimizer.flat.clone()
+        self.history: list[dict[str, float]] = []
+        self.num_tokens, self.seconds, self.loss_sum = 0, 0.0, 0.0
+        self.padding_sum, self.num_grouped, self.is_grouped = 0.0, 0, False
+        self.failure: RecipeError | None = None
+        self._plan: tuple[int, list[list[int]]] = (-1, [])
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are complete."""
+        return self.step // self.steps_an_epoch
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the step just taken was the last of its epoch."""
+        return self.step > 0 and self.step % self.steps_an_epoch == 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all epochs are over, or ``patience`` is, or it failed."""
+        patience = self.recipe.patience
+        is_stale = patience is not None and self.ends_epoch and len(self.history) - self.best_epoch >= patience
+        return self.step >= self.num_steps or is_stale or self.failure is not None
+
+    @property
+    def entry(self) -> EntryPoint:
+        """Where its steps enter the backbone; what goes in there is kept."""
+        return self.live.lowest if self.recipe.keep_prefix else FIRST
+
+    @property
+    def padding(self) -> float:
+        """The mean share of padding in the batches of its steps."""
+        return self.padding_sum / max(self.step, 1)
+
+    @property
+    def routing(self) -> Literal["looped", "grouped"]:
+        """Whether its deltas ran together with those of other jobs in most of its steps."""
+        return "grouped" if 2 * self.num_grouped > self.step else "looped"
+
+    @property
+    def batch_tokens(self) -> int:
+        """The most tokens that a step of it takes."""
+        return self.recipe.batch_size * max(self.train.lengths)
+
+    @property
+    def next_shape(self) -> tuple[int, int]:
+        """Rows of the step to come, and tokens of its longest."""
+        rows = self.rows()
+        return len(rows), max(len(self.train.ids[row]) for row in rows)
+
+    def rows(self) -> list[int]:
+        """The training rows of the step to come."""
+        epoch, at = divmod(self.step, self.steps_an_epoch)
+        if self._plan[0] != epoch:
+            plan = epoch_batches(self.train.lengths, self.recipe.batch_size, epoch, *self.key, "shuffle")
+            self._plan = (epoch, plan)
+        return self._plan[1][at]
+
+    def draw(self, first: int, rows: Sequence[int]) -> DropoutKey:
+        """The randomness of its rows in a batch, where they start at ``first``."""
+        lengths = tuple(len(self.train.ids[row]) for row in rows)
+        return DropoutKey(slice(first, first + len(rows)), (*self.key, self.step), lengths)
+
+    def loss(self, vectors: Tensor, rows: Sequence[int]) -> Tensor:
+        """The mean loss over the rows of the step, from their vectors ``[B, D]``, or ``[B, T, D]`` for each token.
+
+        ``T`` is the longest of these rows, however far the batch is padded for others.
+        """
+        if self.recipe.head_dropout:
+            mask = keep_mask(tuple(vectors.shape), self.recipe.head_dropout, (*self.key, self.step, "head"), vectors)
+            vectors = vectors * mask
+        head = self.live.head
+        picked = [self.targets[row] for row in rows]
+        losses = head.losses(head(vectors), head.targets(picked, vectors.device))
+        if self.weights is None:
+            return losses.mean()
+        weights = torch.tensor([self.weights[target] for target in picked], device=vectors.device)
+        return (losses * weights).sum() / weights.sum()
+
+    def update(self, loss: float, rows: Sequence[int]) -> None:
+        """Take the step that the gradients call for; a loss that is no number ends the job with ``failure``."""
+        if not math.isfinite(loss):
+            self.failure = self._diverged(self.step + 1, f"loss {loss}")
+            return
+        self.lr = (self.recipe.lr or 0.0) * linear_schedule(self.step, self.num_steps, self.recipe.warmup)
+        self.optimizer.step(self.lr)
+        self.step += 1
+        self.loss_sum += loss
+        self.num_tokens += sum(len(self.train.ids[row]) for row in rows)
+
+    def _diverged(self, step: int, sign: str) -> RecipeError:
+        return RecipeError(
+            f"training {self.name!r} diverged at step {step} of {self.num_steps} ({sign}). "
+            f"Lower the learning rate, which is {self.recipe.lr}"
+        )
+
+    def record(self, score: float) -> bool:
+        """Note the validation score after an epoch; whether it is the best so far (and kept).
+
+        Parameters that are no numbers end the job with ``failure``: the step's loss was before they were.
+        """
+        if not torch.isfinite(self.optimizer.flat).all():
+            self.failure = self._diverged(self.step, "its parameters are no numbers")
+            return False
+        self.history.append({"epoch": self.epoch, "score": score, "loss": self.loss_sum / self.steps_an_epoch})
+        self.loss_sum = 0.0
+        is_best = score > self.best_score
+        if is_best:
+            self.best_score, self.best_epoch = score, self.epoch
+            self.best.copy_(self.optimizer.flat)
+        return is_best
+
+    @torch.no_grad()
+    def restore_best(self) -> None:
+        """Go back to the best epoch's parameters."""
+        self.optimizer.flat.copy_(self.best)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that a checkpoint must hold: tensors, and JSON values."""
+        progress = {name: getattr(self, name) for name in _PROGRESS}
+        progress["best_score"] = self.best_score if self.history else None
+        return {**self.optimizer.state(), "best": self.best}, progress
+
+    def load(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.optimizer.load(tensors)
+        self.best.copy_(tensors["best"])
+        for name in _PROGRESS:
+            setattr(self, name, progress[name])
+        self.best_score = -math.inf if progress["best_score"] is None else progress["best_score"]
+
+
+_PROGRESS = ("step", "best_epoch", "history", "loss_sum", "num_tokens", "seconds", "padding_sum", "num_grouped")
+
+
+@contextmanager
+def attached_to(backbone: Backbone, jobs: Sequence[Job]) -> Iterator[Attached]:
+    """The backbone's sites with the deltas of these jobs on them; afterwards it is as it was."""
+    attached = Attached.of(backbone)
+    for job in jobs:
+        if job.live.deltas:
+            attached.add(job.name, job.live.deltas)
+    try:
+        yield attached
+    finally:
+        with backbone.one_pass(training=False):
+            for name in list(attached.names):
+                attached.remove(name)
+
+
+def check_memory(backbone: Backbone, method: Method) -> None:
+    """Refuse what cannot be held in the memory that is free, before any of it is allocated.
+
+    Raises:
+        RecipeError: with the bytes that are needed and those that are free.
+    """
+    count, free = num_trained(backbone, method), free_bytes(backbone.device)
+    needed = COPIES * count * torch.promote_types(backbone.dtype, torch.float32).itemsize
+    if needed > free:
+        raise RecipeError(
+            f"{method.name!r} would train {count:,} parameters, which takes {needed / 1e9:,.1f} GB of memory with the "
+            f"optimizer's numbers, and {free / 1e9:,.1f} GB are free. Choose fewer: a smaller size or rank, or layers=2"
+        )
+
+
+def warn_of_length(max_length: int, backbone: Backbone) -> None:
+    """Warn where a recipe asks for longer texts than the backbone reads, unless it says what all do by default."""
+    if max_length > max(backbone.max_length, Recipe.max_length):
+        warnings.warn(
+            f"max_length={max_length} is more than {backbone.name} reads: "
+            f"texts are cut at {backbone.max_length} tokens",
+            PolytaskWarning,
+            stacklevel=4,
+        )
+
+
+def warn_of_unknown(ids: Sequence[Sequence[int]], tokenizer: Any) -> None:
+    """Warn where many tokens of the training texts are not in the tokenizer's vocabulary."""
+    unknown = tokenizer.unk_token_id
+    total = sum(map(len, ids))
+    count = 0 if unknown is None else sum(list(text).count(unknown) for text in ids)
+    if count > MOST_UNKNOWN * total:
+        warnings.warn(
+            f"{count / total:.0%} of the tokens of the training texts are unknown to the backbone's tokenizer. Are "
+            "they in a language, script or case that it was not made for?",
+            PolytaskWarning,
+            stacklevel=4,
+        )
+
+
+def class_weights(task: Task) -> list[float]:
+    """A weight for each class, the inverse of its frequency, with a mean of one over the training rows."""
+    if task.kind != "classification":
+        raise RecipeError(f"class weights are for classification; this task is {task.kind}")
+    targets = _targets(task.train)
+    counts = [targets.count(label) for label in range(len(task.labels))]
+    return [len(targets) / (len(counts) * count) if count else 0.0 for count in counts]
+
+
+def _targets(rows: Rows) -> Sequence[Target]:
+    assert rows.targets is not None, "training rows have targets"
+    return rows.targets

@@ -1,0 +1,189 @@
+"""How to train: a frozen dataclass with a content key. What is None is chosen from the method and the data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from polytask.data.encoding import Long, usual_stride
+from polytask.data.task import Kind
+from polytask.errors import RecipeError
+from polytask.methods import Houlsby, Method, described, method_described
+from polytask.serialization import checked, to_json
+
+LEARNING_RATES = {
+    "houlsby": 1e-3,
+    "pfeiffer": 1e-3,
+    "parallel": 1e-3,
+    "lora": 1e-3,
+    "ia3": 3e-3,
+    "bitfit": 3e-3,
+    "layernorm": 3e-3,
+    "full": 1e-4,
+    "top": 1e-4,
+}
+"""Chosen on data that no table reports; see docs/recipes.md."""
+
+MIN_STEPS, MAX_EPOCHS, MIN_EPOCHS = 1500, 10, 3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an adapter is trained.
+
+    Attributes:
+        method: what is trained.
+        lr: the peak learning rate, after a linear warm-up over ``warmup`` of the steps and before a linear way to 0.
+            None: the method's own.
+        epochs: passes over the training rows. None: 3 to 10, fewer the more rows there are.
+        batch_size: rows a step.
+        max_length: tokens of a text; never more than the backbone takes.
+        long: ``truncate`` cuts off what a text has beyond ``max_length``. ``split`` reads it in windows that overlap by
+            a quarter: each is trained on with the text's label, and a text's answer is the mean over its windows.
+        stride: of spans only, whose contexts are always read in windows: the tokens that two neighbours share. None: a
+            third of ``max_length``, at most 128.
+        seed: of initial weights, shuffles and dropout.
+        warmup: share of the steps.
+        weight_decay: on weights; not on biases and LayerNorms.
+        clip: the norm to which gradients are cut.
+        epsilon: Adam's.
+        bias_correction: Adam as published; without it as in BERT's code.
+        head_dropout: on what the head reads: the pooled text, or each token.
+        keep_prefix: run the layers below the lowest trained one without dropout, and compute their output once a text
+            (``polytask.inference.prefix``); the attention of the lowest trained layer too, where nothing is trained
+            in it. Changes nothing where there are no layers below.
+        class_weights: ``balanced`` weighs each class by the inverse of its frequency.
+        patience: stop after so many epochs without a better validation score. None: never.
+    """
+
+    method: Method = field(default_factory=Houlsby)
+    lr: float | None = None
+    epochs: int | None = None
+    batch_size: int = 32
+    max_length: int = 256
+    long: Long = "truncate"
+    stride: int | None = None
+    seed: int = 0
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    epsilon: float = 1e-6
+    bias_correction: bool = True
+    head_dropout: float = 0.1
+    keep_prefix: bool = True
+    class_weights: str | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        checks = {
+            "method": isinstance(self.method, Method),
+            "lr": self.lr is None or (_is_number(self.lr) and self.lr > 0),
+            "epochs": self.epochs is None or _is_whole(self.epochs, 1),
+            "batch_size": _is_whole(self.batch_size, 1),
+            "max_length": _is_whole(self.max_length, 3),
+            "long": self.long in ("truncate", "split"),
+            "stride": self.stride is None or _is_whole(self.stride, 0),
+            "seed": _is_whole(self.seed, None),
+            "warmup": _is_number(self.warmup) and 0 <= self.warmup <= 1,
+            "weight_decay": _is_number(self.weight_decay) and self.weight_decay >= 0,
+            "clip": _is_number(self.clip, math.inf) and self.clip > 0,
+            "epsilon": _is_number(self.epsilon) and self.epsilon > 0,
+            "bias_correction": isinstance(self.bias_correction, bool),
+            "head_dropout": _is_number(self.head_dropout) and 0 <= self.head_dropout < 1,
+            "keep_prefix": isinstance(self.keep_prefix, bool),
+            "class_weights": self.class_weights in (None, "balanced"),
+            "patience": self.patience is None or _is_whole(self.patience, 1),
+        }
+        for name, is_right in checks.items():
+            if not is_right:
+                raise RecipeError(f"{name}={getattr(self, name)!r} is out of range. {_RANGES[name]}")
+
+    @classmethod
+    def paper(cls, *, lr: float = 3e-4, epochs: int = 20, size: int = 64, seed: int = 0) -> Recipe:
+        """The 2019 protocol: tanh-GELU, Adam without bias correction, batches of 32, 128 tokens, dropout in all layers.
+
+        Learning rate, epochs and size are what the paper sweeps: {3e-5, 3e-4, 3e-3} × {3, 20} × {8, 64, 256}.
+        """
+        method = Houlsby(size=size, activation="gelu_tanh", init_std=1e-2)
+        settings = {"max_length": 128, "bias_correction": False, "keep_prefix": False}
+        return cls(method, lr=lr, epochs=epochs, seed=seed, **settings)  # type: ignore[arg-type]
+
+    def fitted(self, kind: Kind, max_length: int) -> Recipe:
+        """The same recipe for a task of this kind, in texts of at most ``max_length`` tokens, with its stride chosen.
+
+        Raises:
+            RecipeError: it has a setting that tasks of this kind have no use for.
+        """
+        if kind != "span":
+            if self.stride is not None:
+                raise RecipeError(f"stride={self.stride} is for spans; this task is {kind}. Leave it out")
+            return self
+        if self.long != "truncate":
+            raise RecipeError(
+                f"long={self.long!r} is for texts with labels. A span is looked for in windows over its context in any "
+                "case; stride says how many tokens two neighbours share"
+            )
+        return replace(self, stride=usual_stride(max_length) if self.stride is None else self.stride)
+
+    def resolved(self, num_rows: int) -> Recipe:
+        """The same recipe with nothing left to choose, for a task of so many training rows."""
+        steps_an_epoch = -(-num_rows // self.batch_size)
+        epochs = max(MIN_EPOCHS, min(MAX_EPOCHS, -(-MIN_STEPS // steps_an_epoch)))
+        lr = LEARNING_RATES[self.method.name] if self.lr is None else self.lr
+        return replace(self, lr=lr, epochs=self.epochs or epochs)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values, as ``polytask.serialization`` has them; ``from_json`` reads them back."""
+        return {**{k: v for k, v in to_json(self).items() if k != "method"}, "method": described(self.method)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Recipe:
+        """The inverse of ``to_json``; unknown or missing fields are refused."""
+        given = checked(cls, values, "a recipe", RecipeError)
+        return cls(**{**given, "method": method_described(given["method"])})
+
+    def settings(self) -> dict[str, Any]:
+        """All settings side by side, at their defaults too: ``{"method": "houlsby", "size": 64, …, "lr": 1e-3, …}``."""
+        own = {name: value for name, value in to_json(self, whole=True).items() if name != "method"}
+        return {"method": self.method.name, **to_json(self.method, whole=True), **own}
+
+    @property
+    def key(self) -> str:
+        """Equal recipes have equal keys."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_whole(value: object, least: int | None) -> bool:
+    """Whether it is an ``int`` from ``least``."""
+    return isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least)
+
+
+def _is_number(value: object, most: float = sys.float_info.max) -> bool:
+    """Whether it is a number up to ``most``; by default a finite one."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -most <= value <= most
+
+
+_RANGES = {
+    "method": "Give a method, such as Houlsby(size=64)",
+    "seed": "Give a whole number",
+    "bias_correction": "Give True or False",
+    "lr": "Give a positive number, such as 1e-3",
+    "epochs": "Give a whole number from 1",
+    "batch_size": "Give a whole number from 1",
+    "max_length": "Give a whole number from 3",
+    "long": "Give 'truncate' or 'split'",
+    "stride": "Give a whole number of tokens from 0",
+    "warmup": "Give a share of the steps between 0 and 1",
+    "weight_decay": "Give a number from 0",
+    "clip": "Give a positive number",
+    "epsilon": "Give a positive number",
+    "head_dropout": "Give a rate from 0 and below 1",
+    "keep_prefix": "Give True or False",
+    "class_weights": "Give 'balanced' or nothing",
+    "patience": "Give a whole number of epochs from 1",
+}

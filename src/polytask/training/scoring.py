@@ -1,0 +1,88 @@
+"""Scores of a job on validation and test rows."""
+
+from __future__ import annotations
+
+from polytask.adapters.attach import Attached
+from polytask.adapters.header import Inputs
+from polytask.adapters.module import LoadedAdapter
+from polytask.backbones.backbone import Backbone
+from polytask.data.encoding import Encoded
+from polytask.data.task import Rows, Target, Task
+from polytask.errors import DataError
+from polytask.evaluation.metrics import score
+from polytask.evaluation.significance import bootstrap_interval
+from polytask.inference.scoring import scores_of
+from polytask.training.job import Job, attached_to
+from polytask.training.result import Score
+
+
+def validate(backbone: Backbone, attached: Attached, job: Job) -> float:
+    """The score of a job's present parameters on its validation rows."""
+    task, keep = job.task, job.recipe.keep_prefix
+    return score_on(backbone, attached, job.live, job.name, task, task.validation, job.validation, keep_prefix=keep)
+
+
+def score_on(
+    backbone: Backbone,
+    attached: Attached,
+    live: LoadedAdapter,
+    name: str,
+    task: Task,
+    rows: Rows,
+    encoded: Encoded,
+    *,
+    keep_prefix: bool = False,
+) -> float:
+    """The task's metric over labelled rows, answered by the adapter attached as ``name``."""
+    predictions = predictions_of(backbone, attached, live, name, encoded, keep_prefix=keep_prefix)
+    return score(task.metric, task.kind, labels_of(rows, task), predictions, num_labels=len(task.labels))
+
+
+def predictions_of(
+    backbone: Backbone,
+    attached: Attached,
+    live: LoadedAdapter,
+    name: str,
+    encoded: Encoded,
+    *,
+    keep_prefix: bool = False,
+) -> list[Target]:
+    """What the adapter attached as ``name`` answers, in the form that targets have."""
+    names = [name] * encoded.num_rows
+    scores = scores_of(backbone, attached, {name: live}, encoded, names, keep_prefix=keep_prefix)
+    return [live.head.prediction(row) for row in scores]
+
+
+def labels_of(rows: Rows, task: Task) -> list[Target]:
+    """What the rows should be answered with."""
+    if rows.targets is None:
+        raise DataError(f"the rows of task {task.name!r} have no labels to score against")
+    return list(rows.targets)
+
+
+def inputs_of(task: Task) -> Inputs:
+    """What a row of the task is."""
+    if task.kind == "span":
+        return "question+context"
+    return "single" if task.train.pairs is None else "pair"
+
+
+def score_with_interval(
+    backbone: Backbone, job: Job, rows: Rows, encoded: Encoded, value: float | None = None
+) -> Score:
+    """The score of a trained job on labelled rows with its interval; ``value`` is the score where it is known."""
+    task = job.task
+    with attached_to(backbone, [job]) as attached:
+        keep = job.recipe.keep_prefix
+        predictions = predictions_of(backbone, attached, job.live, job.name, encoded, keep_prefix=keep)
+    of = (task.metric, task.kind, labels_of(rows, task), predictions)
+    value = score(*of, num_labels=len(task.labels)) if value is None else value
+    return Score(task.metric, value, len(rows), bootstrap_interval(*of, num_labels=len(task.labels)))
+
+
+def scored_on_test(backbone: Backbone, job: Job) -> Score | None:
+    """The score of a trained job on its task's test rows; None where there are none."""
+    rows = job.task.test
+    if rows is None or rows.targets is None:
+        return None
+    return score_with_interval(backbone, job, rows, job.encodings.of(rows, *job.cut))

@@ -1,0 +1,118 @@
+"""``polytask bench`` measures what it says: real work, the same for all, in turns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
+from polytask.bench import interleave
+from polytask.bench.answering import ROUTES, answering_rates, routes
+from polytask.bench.reference_loop import PlainTraining
+from polytask.bench.training import FULL, Others, texts_of, training_rates
+from polytask.bench.workload import TEXTS, num_tokens, spread
+from polytask.methods import Houlsby
+from tests.cli.test_cli import refused, succeeded
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_bert_folder: Path) -> Backbone:
+    return load_backbone(tiny_bert_folder, device="cpu", dtype="float32")
+
+
+def test_all_take_turns_and_every_round_starts_with_another() -> None:
+    order: list[str] = []
+    runs = {name: (lambda name=name: order.append(name)) for name in "abc"}
+    assert list(interleave.alternated(runs, 2)) == list("abc")
+    assert "".join(order) == "abcbcacab"
+
+
+def test_rounds_go_on_until_the_time_is_over_and_are_three_at_least() -> None:
+    assert len(interleave.within({"nothing": lambda: None}, 0.0)) == interleave.LEAST
+    assert len(interleave.within({"nothing": lambda: None}, 0.01)) > interleave.LEAST
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_drawn_lengths_have_the_quantiles_of_the_data_set(name: str) -> None:
+    lengths = sorted(TEXTS[name].lengths(4000))
+    for at, expected in enumerate(TEXTS[name].vigintiles[1:-1], 1):
+        assert lengths[at * 200] == pytest.approx(expected, rel=0.1, abs=1)
+
+
+def test_a_sample_of_batches_is_as_long_as_all_of_them(backbone: Backbone) -> None:
+    work = texts_of(backbone, "sst2", 512, 8)
+    whole = num_tokens(work, "grouped")[0] / len(work["orders"]["grouped"])
+    some = spread(work, 8)
+    assert [len(batches) for batches in some["orders"].values()] == [8, 8]
+    assert num_tokens(some, "grouped")[0] / 8 == pytest.approx(whole, rel=0.05)
+
+
+def test_the_loop_of_the_others_trains(backbone: Backbone) -> None:
+    others = Others(backbone)
+    _, plain = others.found["transformers", FULL]
+    assert isinstance(plain, PlainTraining)
+    before = {name: p.detach().clone() for name, p in plain.trained.items()}
+    work = texts_of(backbone, "sst2", 8, 8)
+    losses = [plain.step(work, range(8), kind) for kind in ("float32", "autocast")]
+    assert all(loss > 0 for loss in losses)
+    assert any(not torch.equal(p, before[name]) for name, p in plain.trained.items())
+
+
+def test_everyone_is_measured_on_the_same_texts_and_the_backbone_is_left_as_it_was(backbone: Backbone) -> None:
+    before = {name: p.clone() for name, p in backbone.model.named_parameters()}
+    others = Others(backbone)
+    rates = training_rates(backbone, others, "sst2", 0.0)
+    found = {(rate.library, rate.trains) for rate in rates}
+    assert found >= {("polytask", "Houlsby, size 64"), ("polytask", "LoRA, rank 8"), ("transformers", FULL)}
+    assert {library for library, _ in found} | set(others.missing) == {"polytask", "transformers", "peft", "adapters"}
+    assert all(rate.tokens_per_s > 0 and 0 <= rate.padding < 1 for rate in rates)
+    assert len({(rate.rounds, rate.batches) for rate in rates}) == 1
+    assert all(torch.equal(p, before[name]) for name, p in backbone.model.named_parameters())
+    assert not backbone.model.training
+
+
+def test_a_mixed_batch_and_a_pass_a_task_give_the_same_answers(backbone: Backbone) -> None:
+    work = texts_of(backbone, "sst2", 12, 6)
+    rows = work["orders"]["shuffled"][0]
+    with routes(backbone, work, Houlsby(4), 3, 2) as ways:
+        assert list(ways) == list(ROUTES)
+        assert ways["mixed"](rows) == pytest.approx(ways["apart"](rows), abs=1e-5)
+        assert ways["mixed"](rows) != pytest.approx(ways["one"](rows), abs=1e-7)
+
+
+def test_every_route_is_measured(backbone: Backbone) -> None:
+    rates = answering_rates(backbone, "sst2", 0.0, num_tasks=3)
+    assert [rate.route for rate in rates] == list(ROUTES)
+    assert all(rate.texts_per_s > 0 for rate in rates)
+
+
+def test_the_command_prints_tables_with_ratios_hardware_and_versions(tiny_bert_folder: Path) -> None:
+    shown = succeeded("bench", "--backbone", tiny_bert_folder, "--texts", "sst2", "--seconds", 1, "--dtype", "float32")
+    for part in ("all parameters", "bf16 autocast", "×", "one forward pass a task", "torch", "cores"):
+        assert part in shown
+
+
+def test_json_has_the_rates_and_the_ratios(tiny_bert_folder: Path) -> None:
+    asked = ("bench", "--backbone", tiny_bert_folder, "--texts", "sst2,newsgroups", "--seconds", 1, "--json")
+    found = json.loads(succeeded(*asked, "--dtype", "float32", "--threads", torch.get_num_threads()))
+    assert {rate["texts"] for rate in found["training"]} == {"sst2", "newsgroups"}
+    for rate in found["training"]:
+        own = rate["ours_over_this"].get(rate["trains"])
+        assert rate["library"] != "polytask" or own == 1.0
+    assert [rate["mixed_over_this"] for rate in found["answering"] if rate["route"] == "mixed"] == [1.0, 1.0]
+    assert found["environment"]["versions"]["torch"] == torch.__version__
+
+
+def test_unknown_texts_and_impossible_threads_are_refused() -> None:
+    assert "sst2" in refused("bench", "--texts", "sst3")
+    assert "cores" in refused("bench", "--threads", 0)
+
+
+def test_rounds_that_would_take_twice_their_time_end_before_there_are_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 30))
+    monkeypatch.setattr(interleave.time, "perf_counter", lambda: float(next(clock)))
+    assert len(interleave.within({"slow": lambda: None}, 20.0)) == 1

@@ -1,0 +1,140 @@
+"""Every sentence that a program makes from scores is true at the edges: all equal, all majority, one task, NaN."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from polytask.cli.verdicts import NO_BETTER, NO_NUMBER, PERHAPS_NO_BETTER, beside_majority, verdict
+from polytask.evaluation.significance import Difference, paired_test
+from polytask.paper.exhibits import EXHIBITS
+from polytask.paper.ledger import Entry
+from polytask.paper.report import reading
+from polytask.paper.selection import NothingToShow
+from polytask.paper.wording import apart
+from polytask.training.result import Score
+from tests.entries import whole_ledger
+
+NAN = math.nan
+PERHAPS = PERHAPS_NO_BETTER.partition(" scores")[0]
+
+
+@pytest.mark.parametrize(
+    ("score", "interval", "majority", "said"),
+    [
+        (0.9, (0.8, 0.95), 0.5, None),
+        (1.0, (1.0, 1.0), 0.5, None),
+        (0.5, (0.3, 0.7), 0.5, NO_BETTER),
+        (0.4, (0.3, 0.6), 0.5, NO_BETTER),
+        (1.0, (1.0, 1.0), 1.0, NO_BETTER),
+        (0.6, (0.4, 0.8), 0.5, PERHAPS),
+        (0.6, None, 0.5, None),  # without an interval nothing is within it
+        (0.5, None, 0.5, NO_BETTER),
+        (0.9, None, None, None),
+        (NAN, None, None, NO_NUMBER),
+        (NAN, (NAN, NAN), 0.5, NO_NUMBER),
+    ],
+)
+def test_train_says_of_a_score_what_is_true(
+    score: float, interval: tuple[float, float] | None, majority: float | None, said: str | None
+) -> None:
+    notes = beside_majority(Score("accuracy", score, 1, interval), majority)
+    assert notes == [] if said is None else notes[0].startswith(said)
+
+
+def difference(value: float, p_value: float = 0.01, num_apart: int = 9) -> Difference:
+    return Difference(value, value, value, p_value, num_apart)
+
+
+@pytest.mark.parametrize(
+    ("found", "rows", "said"),
+    [
+        (difference(0.1), 90, "b is better than a by 0.100 accuracy. That is more than chance (p = 0.010)"),
+        (difference(-0.1), 90, "a is better than b by 0.100 accuracy"),
+        (difference(0.0002), 90_000, "b is better than a by 0.0002 accuracy"),
+        (difference(0.1, 0.0002), 90, "(p < 0.001)"),
+        (difference(0.1, 0.04999), 90, "more than chance (p = 0.0500)"),
+        (difference(0.1, 0.3), 90, "is not more than chance (p = 0.30)"),
+        (difference(0.0, 1.0, 8), 90, "a and b have the same accuracy. They answer 8 of 90 texts differently."),
+        (difference(0.0, 1.0, 0), 90, "a and b give the same answer to each of 90 texts."),
+        (difference(0.0, 1.0, 0), 1, "a and b give the same answer to 1 text."),
+        (difference(NAN, 0.002), 90, "is not a number, so nothing compares"),
+        (difference(math.inf, 0.002), 90, "is not a number, so nothing compares"),
+    ],
+)
+def test_compare_says_of_a_difference_what_is_true(found: Difference, rows: int, said: str) -> None:
+    assert said in verdict("a", "b", "accuracy", found, rows)
+
+
+def test_one_row_is_never_more_than_chance() -> None:
+    found = paired_test("accuracy", "classification", [0], [0], [1], num_labels=2)
+    assert "is not more than chance (p = 1.00)" in verdict("a", "b", "accuracy", found, 1)
+
+
+def at(score: float, matthews: float | None) -> Callable[[Entry], Entry]:
+    """The entry with this score on all rows."""
+
+    def made(entry: Entry) -> Entry:
+        if entry.test is None or entry.validation is None:
+            return entry
+        metrics = {"accuracy": score} if matthews is None else {"accuracy": score, "matthews": matthews}
+        scores = {"validation": replace(entry.validation, score=score), "test": replace(entry.test, score=score)}
+        also = {name: replace(own, score=score) for name, own in entry.also.items()}
+        return replace(entry, metrics=metrics, also=also, **scores)
+
+    return made
+
+
+TASKS = ("CoLA", "MNLI-m", "sms_spam", "squad")
+PRAISE = (" ahead", "level with", "better than")
+
+
+@pytest.mark.parametrize("exhibit", EXHIBITS.values(), ids=EXHIBITS)
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_where_nothing_was_learnt_an_exhibit_says_that_first(exhibit: object, seeds: int) -> None:
+    assert isinstance(exhibit, type(next(iter(EXHIBITS.values()))))
+    entries = [at(0.6, 0.0)(entry) for entry in whole_ledger(TASKS, seeds)]
+    said = reading(exhibit, entries)
+    first = min((said.find(words) for words in PRAISE if words in said), default=len(said))
+    warned = max(said.find("learnt more than the most frequent class"), said.find("nothing was learnt"))
+    assert 0 <= warned < first
+
+
+@pytest.mark.parametrize("exhibit", EXHIBITS.values(), ids=EXHIBITS)
+def test_where_all_scores_are_equal_nothing_is_ahead(exhibit: object) -> None:
+    assert isinstance(exhibit, type(next(iter(EXHIBITS.values()))))
+    said = reading(exhibit, [at(0.6, 0.4)(entry) for entry in whole_ledger(TASKS, 2)])
+    said = re.sub(r"\(in the paper[^)]*\)", "", said)
+    assert "ahead" not in said
+    assert "behind" not in said
+    assert not any(f"{count} of" in said and "are better" in said for count in range(1, 9))
+
+
+@pytest.mark.parametrize("exhibit", EXHIBITS.values(), ids=EXHIBITS)
+@pytest.mark.parametrize("task", TASKS)
+def test_one_task_is_not_told_as_many(exhibit: object, task: str) -> None:
+    assert isinstance(exhibit, type(next(iter(EXHIBITS.values()))))
+    try:
+        said = reading(exhibit, whole_ledger([task], 1))
+    except NothingToShow:
+        return
+    assert "1 tasks" not in said
+    assert "1 seeds" not in said
+    assert "nan" not in said
+
+
+@pytest.mark.parametrize("exhibit", EXHIBITS.values(), ids=EXHIBITS)
+def test_scores_that_are_no_numbers_are_not_compared(exhibit: object) -> None:
+    assert isinstance(exhibit, type(next(iter(EXHIBITS.values()))))
+    said = reading(exhibit, [at(NAN, None)(entry) for entry in whole_ledger(TASKS, 1)])
+    assert not any(words in said for words in PRAISE)
+    assert "nothing compares" in said or "not numbers" in said or "not to be compared" in said
+
+
+def test_a_distance_that_is_no_number_is_no_distance() -> None:
+    assert apart(NAN, "full fine-tuning") == "not to be compared with full fine-tuning"
+    assert apart(-0.04, "x") == apart(0.04, "x") == "level with x"

@@ -1,0 +1,134 @@
+"""Validation chooses and test reports; runs that diverged are trials that lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polytask.errors import PolytaskError, UnknownName
+from polytask.methods import FullFineTuning, Houlsby, LayerNormOnly, LoRA, Parallel, TopLayers, described
+from polytask.paper.ledger import Entry
+from polytask.paper.selection import Estimate, choose, family, of_one_backbone, on_one_data, settings, sweep_of
+from polytask.training.result import Score
+from tests.entries import entry
+
+
+def runs(lr: float, validation: list[float | None], test: list[float | None] | None = None) -> list[Entry]:
+    pairs = zip(validation, test or validation, strict=True)
+    return [entry("CoLA", Houlsby(8), val, score, lr=lr, seed=seed) for seed, (val, score) in enumerate(pairs)]
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=20))
+def test_mean_and_standard_error_are_those_of_numpy_and_scipy(values: list[float]) -> None:
+    made = Estimate.of(values)
+    assert made.sem is not None
+    np.testing.assert_allclose(made.mean, np.mean(values), atol=1e-12)
+    np.testing.assert_allclose(made.sem, scipy.stats.sem(values), atol=1e-12)
+    assert (made.low, made.high, made.num_seeds) == (min(values), max(values), len(values))
+
+
+def test_one_seed_has_no_standard_error() -> None:
+    assert Estimate.of([0.25]).sem is None
+
+
+def test_the_setting_with_the_best_mean_validation_score_is_chosen_and_its_test_scores_are_told() -> None:
+    found = settings([*runs(1e-3, [0.5, 0.7], [0.1, 0.2]), *runs(3e-3, [0.9, 0.2], [0.8, 0.9])])
+    choice = choose(found)
+    assert choice is not None
+    assert choice.setting.recipe["lr"] == 1e-3
+    test = choice.setting.test()
+    assert test is not None
+    assert test.mean == pytest.approx(0.15)
+    assert (choice.num_settings, choice.num_runs, choice.num_diverged) == (2, 4, 0)
+
+
+def test_no_test_score_changes_what_is_chosen() -> None:
+    entries = [*runs(1e-3, [0.5, 0.7]), *runs(3e-3, [0.6, 0.7]), *runs(1e-2, [0.4, 0.4])]
+
+    def chosen(tests: list[float]) -> float:
+        scored = [
+            replace(one, test=Score("matthews", score, 10), metrics={"accuracy": score}, also={})
+            for one, score in zip(entries, tests, strict=True)
+        ]
+        choice = choose(settings(scored))
+        assert choice is not None
+        return float(choice.setting.recipe["lr"])
+
+    assert {chosen([0.9, 0.9, 0, 0, 0, 0]), chosen([0, 0, 0, 0, 1, 1]), chosen([0.5] * 6)} == {3e-3}
+
+
+def test_a_setting_of_which_a_seed_diverged_is_never_chosen_and_counts() -> None:
+    choice = choose(settings([*runs(1e-3, [0.1, 0.1]), *runs(3e-3, [0.9, None])]))
+    assert choice is not None
+    assert choice.setting.recipe["lr"] == 1e-3
+    assert (choice.num_settings, choice.num_runs, choice.num_diverged) == (2, 4, 1)
+    assert choose(settings(runs(3e-3, [0.9, None]))) is None
+    assert choose([]) is None
+
+
+def test_settings_are_compared_over_the_seeds_that_all_have() -> None:
+    lucky = [one for one in runs(3e-3, [0.5, 0.9]) if one.trial.seed == 1]
+    choice = choose(settings([*runs(1e-3, [0.2, 0.95]), *lucky]))
+    assert choice is not None
+    assert choice.setting.recipe["lr"] == 1e-3, "with seed 1, which both have, it is better"
+
+
+def test_a_trial_that_stands_twice_counts_once() -> None:
+    ablated = entry("CoLA", Houlsby(8), 0.5, 0.5, measured={"ablation": {}})
+    (setting,) = settings([entry("CoLA", Houlsby(8), 0.5, 0.5), ablated])
+    assert setting.entries == (ablated,)
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        (Houlsby(1), "adapters"),
+        (Houlsby(8, activation="gelu_tanh"), "adapters"),
+        (Houlsby(8, activation="tanh"), "other"),
+        (Houlsby(8, init_std=1.0), "other"),
+        (Houlsby(8, layers=1), "other"),
+        (Parallel(8), "other"),
+        (LoRA(8), "other"),
+        (FullFineTuning(), "full"),
+        (TopLayers(2), "top"),
+        (LayerNormOnly(), "layernorm"),
+    ],
+)
+def test_only_the_plain_adapter_is_the_papers(method: Houlsby, name: str) -> None:
+    assert family(described(method)) == name
+
+
+def test_a_sweep_varies_one_setting_alone() -> None:
+    same = [entry("CoLA", Houlsby(64), 0.5, 0.5, lr=lr) for lr in (3e-4, 1e-4, 1e-3)]
+    other = [entry("CoLA", Houlsby(8), 0.9, 0.9, lr=lr) for lr in (1e-3, 3e-3)]
+    assert list(sweep_of(settings([*same, *other]), "lr")) == [1e-4, 3e-4, 1e-3]
+    assert sweep_of(settings([*same[:1], *other[:1]]), "lr") == {}
+    spread = [entry("CoLA", Houlsby(64, init_std=std), 0.5, 0.5) for std in (1e-2, 1.0)]
+    assert list(sweep_of(settings(spread), "init_std")) == [1e-2, 1.0]
+
+
+def test_two_backbones_do_not_stand_in_one_table() -> None:
+    ours, words = entry(), entry("sms_spam", 10.0)
+    other = replace(ours, backbone={**ours.backbone, "name": "bert", "fingerprint": "ab"})
+    assert of_one_backbone([ours, words]) == [ours, words]
+    assert of_one_backbone([ours, other, words], "bert") == [other, words]
+    with pytest.raises(PolytaskError, match=r"minilm \(1 entries\), bert \(1 entries\). Say which with --backbone"):
+        of_one_backbone([ours, other])
+    with pytest.raises(UnknownName, match="Did you mean 'bert'"):
+        of_one_backbone([ours, other], "brt")
+    changed = replace(ours, backbone={**ours.backbone, "fingerprint": "ab"})
+    with pytest.raises(PolytaskError, match="2 backbones by the name minilm, with different weights"):
+        of_one_backbone([ours, changed])
+
+
+def test_scores_on_other_rows_of_the_same_task_are_left_out_and_said() -> None:
+    whole = [entry("CoLA", lr=lr) for lr in (1e-3, 3e-3)]
+    sample = replace(whole[0], data={**whole[0].data, "digest": "other"})
+    kept, remarks = on_one_data([sample, *whole])
+    assert kept == whole
+    assert remarks == ["CoLA: 1 entries on other rows than the rest are left out"]

@@ -1,0 +1,99 @@
+"""Rows meet their adapters alike, one adapter after another or all at once, however unevenly they are shared out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.module import LoadedAdapter
+from polytask.backbones.loading import load_backbone
+from polytask.dropout import KeyedDropoutSource
+from polytask.methods import METHODS, DeltaMethod, FullFineTuning, Houlsby
+from polytask.methods.delta import Delta, Place
+from polytask.routing import groups
+from polytask.routing.apply import apply_deltas
+from polytask.routing.groups import Group
+from polytask.routing.route import Mode, Route
+from polytask.routing.stacking import StackCache
+
+WIDTH = 6
+METHODS_OF_DELTAS = [name for name, method in METHODS.items() if issubclass(method, DeltaMethod)]
+
+
+def deltas_of(method: str) -> dict[str, Delta]:
+    """Three adapters' deltas at the first site of a method, far from the identity."""
+    kind = METHODS[method]
+    assert issubclass(kind, DeltaMethod)
+    deltas = {}
+    for seed, name in enumerate("abc"):
+        generator = torch.Generator().manual_seed(seed)
+        deltas[name] = kind().delta(Place(kind.sites[0], 0, WIDTH, WIDTH)).double().requires_grad_(False)
+        for parameter in deltas[name].parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return deltas
+
+
+@pytest.mark.parametrize("sizes", [(60, 3, 2, 5, 1), (9, 9, 9, 9, 9), (1, 1, 70, 1, 80), (33, 1, 1, 1, 1)])
+@pytest.mark.parametrize("names", ["abcab", "aabbc", "cab-a", "a-b-a"])
+@pytest.mark.parametrize("method", METHODS_OF_DELTAS)
+def test_at_once_is_one_after_another(
+    method: str, names: str, sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "TIER_COSTS", 0)  # so that so few units are in two products, too
+    monkeypatch.setattr(groups, "MEMBER_COSTS", 0)
+    deltas, base = deltas_of(method), nn.LayerNorm(WIDTH).double()
+    x, y = torch.randn(2, sum(sizes), 1, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    route = [None if name == "-" else name for name in names]
+
+    def out(mode: Mode) -> Tensor:
+        with torch.no_grad():
+            return apply_deltas(
+                Route.of(route), deltas, x, y, base, KeyedDropoutSource(), "site", mode, StackCache(), sizes
+            )
+
+    torch.testing.assert_close(out("grouped"), out("looped"), rtol=1e-9, atol=1e-9)
+
+
+def test_few_adapters_with_many_units_do_not_lengthen_the_others_product() -> None:
+    sizes = (2000, *[100] * 20)
+    names = [f"t{number}" for number in range(21)]
+    part = Group.of([(name, [row]) for row, name in enumerate(names)], sizes, is_trained=False)
+    assert [(len(tier.adapters), tier.width) for tier in part.tiers] == [(21, 104), (1, 1896)]
+    even = Group.of([(name, [row]) for row, name in enumerate(names)], (100, *[96] * 20), is_trained=False)
+    assert [(len(tier.adapters), tier.width) for tier in even.tiers] == [(21, 104)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 700)), min_size=1, max_size=12))
+def test_each_unit_has_a_place_among_its_own_adapters(rows: list[tuple[int, int]]) -> None:
+    owned: dict[str, list[int]] = {}
+    for row, (owner, _) in enumerate(rows):
+        owned.setdefault(f"t{owner}", []).append(row)
+    part = Group.of(list(owned.items()), [size for _, size in rows], is_trained=False)
+    places, units = part.places
+    assert units[places].tolist() == list(range(sum(part.counts)))
+    owners = [k for tier in part.tiers for k in tier.adapters for _ in range(tier.width)]
+    assert [owners[place] for place in places.tolist()] == part.which.tolist()
+
+
+def test_an_adapter_that_answers_is_held_in_the_type_it_multiplies_in(tiny_bert_folder: Path) -> None:
+    in_bf16 = load_backbone(tiny_bert_folder, device="cpu", dtype="bfloat16")
+    for method in (Houlsby(4), FullFineTuning()):
+        trained = LoadedAdapter(in_bf16, method, "classification", ("no", "yes"), key=(0, "a"))
+        adapter = Adapter.create(
+            trained.tensors(), task="t", kind="classification", labels=("no", "yes"), method=method, backbone=in_bf16,
+            metric="accuracy", score=0.5, recipe={}, versions={}, result={},
+        )  # fmt: skip
+        live = LoadedAdapter.from_adapter(in_bf16, adapter)
+        types = {name: parameter.dtype for name, parameter in live.tree.named_parameters()}
+        of_deltas = {name: dtype for name, dtype in types.items() if not name.startswith(("head.", "backbone."))}
+        assert all(
+            (dtype == torch.bfloat16) == (live.tree.get_parameter(name).dim() > 1) for name, dtype in of_deltas.items()
+        )
+        assert all(dtype == torch.bfloat16 for name, dtype in types.items() if name.startswith("backbone."))
+        assert types["head.weight"] == torch.float32

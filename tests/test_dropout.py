@@ -1,0 +1,71 @@
+"""Dropout masks have the right rate, are independent, and are functions of their key."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from polytask.dropout import DropoutKey, KeyedDropout, KeyedDropoutSource, keep_mask, key_seed
+
+SHAPE = (1000, 1000)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("rate", [0.05, 0.1, 0.5])
+def test_the_rate_is_right_and_the_mean_is_kept(rate: float, dtype: torch.dtype) -> None:
+    mask = keep_mask(SHAPE, rate, ("key",), torch.empty(0, dtype=dtype))
+    assert mask.dtype == dtype
+    assert (mask == 0).double().mean().item() == pytest.approx(rate, abs=0.0015)
+    assert mask.double().mean().item() == pytest.approx(1.0, rel=0.004)
+    assert len(mask.unique()) == 2
+
+
+def test_precision_does_not_change_what_is_dropped() -> None:
+    masks = [keep_mask(SHAPE, 0.1, (1,), torch.empty(0, dtype=dtype)) == 0 for dtype in (torch.float32, torch.bfloat16)]
+    assert torch.equal(*masks)
+
+
+def test_equal_keys_give_equal_masks_and_others_independent_ones() -> None:
+    like = torch.empty(0)
+    keys = [
+        (0, "job", 1, "site"),
+        (1, "job", 1, "site"),
+        (0, "other", 1, "site"),
+        (0, "job", 2, "site"),
+        (0, "job", 1, "s"),
+    ]
+    masks = [(keep_mask(SHAPE, 0.1, key, like) == 0).double() for key in keys]
+    assert torch.equal(masks[0], (keep_mask(SHAPE, 0.1, keys[0], like) == 0).double())
+    for mask in masks[1:]:
+        both = (masks[0] * mask).mean().item()
+        assert both == pytest.approx(0.01, abs=0.0006)  # 0.1 * 0.1, six standard errors
+
+
+def test_neighbouring_numbers_are_independent() -> None:
+    dropped = (keep_mask(SHAPE, 0.1, ("n",), torch.empty(0)) == 0).double().flatten()
+    for lag in (1, 2, 3, 4, 64, 1000):
+        assert (dropped[:-lag] * dropped[lag:]).mean().item() == pytest.approx(0.01, abs=0.0006)
+
+
+def test_neither_rows_nor_columns_resemble_each_other() -> None:
+    """Our words are made of one word a row and one a column: no two of either may go together for it."""
+    dropped = (keep_mask((1024, 1024), 0.1, ("n",), torch.empty(0)) == 0).float()
+    for numbers in (dropped, dropped.T):
+        correlations = torch.corrcoef(numbers).fill_diagonal_(0)
+        assert correlations.abs().max().item() * 1024**0.5 < 7  # the largest of independent ones is about 5.3
+
+
+def test_seeds_are_the_same_on_every_machine() -> None:
+    assert key_seed(0, "a", 1) == 1497209822362405998
+    assert key_seed(0, "a", 1) != key_seed(0, "a1")
+
+
+def test_without_training_or_noise_nothing_is_dropped() -> None:
+    noise, x = KeyedDropoutSource(), torch.ones(4, 3)
+    dropout = KeyedDropout(0.5, "site", noise)
+    assert torch.equal(dropout.eval()(x), x)
+    with noise.drawn((DropoutKey(slice(0, 2), (1,), (1, 1)),)):
+        assert torch.equal(dropout.eval()(x), x)
+        dropped = dropout.train()(torch.ones(400, 3))
+        assert torch.equal(dropped[2:], torch.ones(398, 3))
+    assert set(dropout.train()(torch.ones(100, 100)).unique().tolist()) == {0.0, 2.0}
