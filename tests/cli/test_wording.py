@@ -117,7 +117,7 @@ def test_no_score_stands_under_two_names() -> None:
 def test_a_terminal_of_ascii_shows_what_it_can(tiny_bert_folder: Path, tmp_path: Path) -> None:
     rows = table(tmp_path / "rows.csv", [("good film", "caf\u00e9 · \u6f22"), ("bad film", "b")] * 8)
     where = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    command = [sys.executable, "-c", "from polytask.cli import live_progress, main; main()"]
+    command = [sys.executable, "-c", "from polytask.cli import main; main()"]
 
     def run(*arguments: object) -> str:
         done = subprocess.run([*command, *map(str, arguments)], env=where, capture_output=True, check=False)
