@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from polytask import errors as errors
 from polytask.errors import PolytaskError as PolytaskError
+from polytask.threads import limit_spinning
 
 # isort: off
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ _MODULE_OF = {
     "sweep": "polytask.training.sweep",
     "tune": "polytask.training.tune",
 }
+
+limit_spinning()  # before anything imports torch
 
 __all__ = sorted([*_MODULE_OF, "PolytaskError", "errors"])
 
