@@ -34,7 +34,7 @@ import time, warnings
 import polytask as pt
 from polytask.demo.corpora import CORPORA, Sizes, read_corpus
 warnings.simplefilter("ignore")
-task = read_corpus(CORPORA[2], Sizes(900, 100, 0))
+task = read_corpus(CORPORA[2], Sizes(900, 100, 10))
 backbone = pt.load_backbone("minilm", device="cpu", dtype="bfloat16")
 print("ready", flush=True)
 input()
