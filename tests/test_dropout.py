@@ -61,10 +61,10 @@ def test_seeds_are_the_same_on_every_machine() -> None:
 
 
 def test_without_training_or_noise_nothing_is_dropped() -> None:
-    noise, x = KeyedDropoutSource(), torch.ones(4, 3)
-    dropout = KeyedDropout(0.5, "site", noise)
+    dropout_source, x = KeyedDropoutSource(), torch.ones(4, 3)
+    dropout = KeyedDropout(0.5, "site", dropout_source)
     assert torch.equal(dropout.eval()(x), x)
-    with noise.drawn((DropoutKey(slice(0, 2), (1,), (1, 1)),)):
+    with dropout_source.keyed((DropoutKey(slice(0, 2), (1,), (1, 1)),)):
         assert torch.equal(dropout.eval()(x), x)
         dropped = dropout.train()(torch.ones(400, 3))
         assert torch.equal(dropped[2:], torch.ones(398, 3))

@@ -35,7 +35,7 @@ class Case:
 
     def __init__(self, folder: Path, method: str) -> None:
         self.backbone: Backbone = load_backbone(folder, device="cpu", dtype="float64")
-        self.attached = Attached(self.backbone.model, self.backbone.row, self.backbone.noise)
+        self.attached = Attached(self.backbone.model, self.backbone.row, self.backbone.dropout_source)
         self.live: list[LoadedAdapter] = []
         for name in "ab":
             live = LoadedAdapter(self.backbone, METHODS[method](), "classification", ("no", "yes"), key=(0, name))
@@ -52,7 +52,7 @@ class Case:
         self.backbone.model.train()
         lengths = tuple(self.batch.mask.sum(1).tolist())
         draws = (DropoutKey(slice(0, 3), ("one", 5), lengths[:3]), DropoutKey(slice(3, 4), ("two", 5), lengths[3:]))
-        with self.attached.routed(Route.of(route)), self.backbone.noise.drawn(draws):
+        with self.attached.routed(Route.of(route)), self.backbone.dropout_source.keyed(draws):
             hidden = encode_batch(self.backbone, self.batch)[0][self.batch.mask.bool()]
         weights = torch.linspace(-1, 1, hidden.numel(), dtype=hidden.dtype).view_as(hidden)
         parameters = [p for live in self.live for delta in live.deltas.values() for p in delta.parameters()]

@@ -43,7 +43,7 @@ class Setup:
 
     def __init__(self, folder: Path, adapters: dict[str, DeltaMethod], moved: float = 0.1) -> None:
         self.backbone: Backbone = load_backbone(folder, device="cpu", dtype="float32")
-        self.attached = Attached(self.backbone.model, self.backbone.row, self.backbone.noise)
+        self.attached = Attached(self.backbone.model, self.backbone.row, self.backbone.dropout_source)
         self.live: dict[str, LoadedAdapter] = {}
         for name, method in adapters.items():
             live = LoadedAdapter(self.backbone, method, "classification", ("no", "yes"), key=(0, name))
@@ -155,10 +155,10 @@ def test_dropout_of_a_row_does_not_depend_on_its_company(architecture: str, fold
     own, others = (lengths[0], lengths[2]), (lengths[1], lengths[3])
     assert max(own) < max(lengths)
     key = (3, "job", 5)
-    with setup.backbone.noise.drawn((DropoutKey(slice(0, 2), key, own),)):
+    with setup.backbone.dropout_source.keyed((DropoutKey(slice(0, 2), key, own),)):
         alone = setup.hidden("aa", batch=alone_batch)
     mixed_batch = collate([(encoded, [1, 3]), (encoded, [0, 2])], 0, setup.backbone.device)
-    with setup.backbone.noise.drawn(
+    with setup.backbone.dropout_source.keyed(
         (DropoutKey(slice(0, 2), (4, "other", 5), others), DropoutKey(slice(2, 4), key, own))
     ):
         mixed = setup.hidden("-" * 2 + "aa", batch=mixed_batch)

@@ -56,11 +56,11 @@ class Attached:
         self,
         model: nn.Module,
         architecture: Architecture,
-        noise: KeyedDropoutSource | None = None,
+        dropout_source: KeyedDropoutSource | None = None,
         lock: FairLock | None = None,
     ) -> None:
         self.model = model
-        self.noise = noise or KeyedDropoutSource()
+        self.dropout_source = dropout_source or KeyedDropoutSource()
         self.lock = lock or FairLock()
         self.sites = {found.place.name: Site(*found) for found in locate(model, architecture)}
         self.names: set[str] = set()
@@ -73,7 +73,7 @@ class Attached:
     @classmethod
     def of(cls, backbone: Backbone) -> Attached:
         """The sites of a backbone."""
-        return cls(backbone.model, backbone.row, backbone.noise, backbone.lock)
+        return cls(backbone.model, backbone.row, backbone.dropout_source, backbone.lock)
 
     @property
     def _pass(self) -> Pass:
@@ -164,7 +164,7 @@ class Attached:
         """What comes out of a site that read ``x`` and whose frozen part put out ``y``."""
         if not self.is_active:
             return y
-        where = (self.noise, site.place.name, self.mode, site.stacks, self._pass.sizes)
+        where = (self.dropout_source, site.place.name, self.mode, site.stacks, self._pass.sizes)
         return apply_deltas(self.route_of(y), site.deltas, x, y, site.written, *where)
 
 

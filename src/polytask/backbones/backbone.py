@@ -36,13 +36,13 @@ class Backbone:
     pooling: Pooling
     fingerprint: str
     tokenizer_fingerprint: str
-    noise: KeyedDropoutSource = field(default_factory=KeyedDropoutSource)
+    dropout_source: KeyedDropoutSource = field(default_factory=KeyedDropoutSource)
     prefixes: PrefixCache = field(default_factory=PrefixCache)
     lock: FairLock = field(default_factory=FairLock, repr=False)
 
     def __post_init__(self) -> None:
         takes_types = getattr(self.config, "type_vocab_size", 0) > 1
-        self.encoder = Encoder(self.model, self.row, self.pooling, takes_types, self.noise)
+        self.encoder = Encoder(self.model, self.row, self.pooling, takes_types, self.dropout_source)
 
     @contextmanager
     def one_pass(self, *, training: bool) -> Iterator[None]:

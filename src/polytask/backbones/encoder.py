@@ -27,11 +27,16 @@ class Encoder(nn.Module):
     """A transformer with its pooling: token ids in, hidden states and one vector a text out."""
 
     def __init__(
-        self, model: nn.Module, row: Architecture, pooling: Pooling, takes_types: bool, noise: KeyedDropoutSource
+        self,
+        model: nn.Module,
+        row: Architecture,
+        pooling: Pooling,
+        takes_types: bool,
+        dropout_source: KeyedDropoutSource,
     ) -> None:
         super().__init__()
         self.model, self.layers, self.pooling, self.takes_types = model, row.layers, pooling, takes_types
-        self.final_norm, self.noise = row.final_norm, noise
+        self.final_norm, self.dropout_source = row.final_norm, dropout_source
 
     def forward(
         self, ids: Tensor, mask: Tensor, types: Tensor | None, states: Tensor | None = None, entry: EntryPoint = FIRST
@@ -71,7 +76,7 @@ class Encoder(nn.Module):
         fast = self._behind(entry)
         return entry if fast is not None and fast.serves(attached) else EntryPoint(entry.layer)
 
-    def still(self, entry: EntryPoint) -> str | None:
+    def undropped_site(self, entry: EntryPoint) -> str | None:
         """The site where nothing is dropped in training that enters at ``entry``, wherever it is computed."""
         fast = self._behind(entry)
         return None if fast is None else str(fast.drops[0].site)
@@ -108,7 +113,7 @@ class Encoder(nn.Module):
                 end = layers.stop if number == stop else number
                 hidden = self._padded(ids, mask, types, Passage(start, end, hidden), is_whole)
                 continue
-            runs = [draw.rows.stop - draw.rows.start for draw in self.noise.draws]
+            runs = [key.rows.stop - key.rows.start for key in self.dropout_source.keys]
             packing = Packing(mask, runs, is_whole=is_whole)
             with packed_sites(alike[0], packing):
                 fast = fast_way(alike[0])

@@ -77,7 +77,7 @@ def load_backbone(
     backbone = Backbone(
         str(name), model, tokenizer, config.model_type, wanted, fingerprint, tokenizer_fingerprint(tokenizer)
     )
-    key_dropouts(model, backbone.noise)
+    key_dropouts(model, backbone.dropout_source)
     add_gates(model, row)
     use_fast_layers(model, row)
     return backbone

@@ -29,7 +29,7 @@ def apply_deltas(
     x: Tensor,
     y: Tensor,
     base: nn.Module,
-    noise: KeyedDropoutSource,
+    dropout_source: KeyedDropoutSource,
     site: str,
     mode: Mode,
     stacks: StackCache,
@@ -43,7 +43,7 @@ def apply_deltas(
         x: what went in, ``[B, T, I]``, or packed ``[N, 1, I]``.
         y: what the frozen part put out, ``[B, T, O]`` or ``[N, 1, O]``.
         base: the frozen part.
-        noise: the source of dropout, for deltas that drop.
+        dropout_source: the source of dropout, for deltas that drop.
         site: the site's name, part of the dropout's key.
         mode: how rows are parted.
         stacks: where stacked parameters are kept between batches.
@@ -59,7 +59,7 @@ def apply_deltas(
     if not parts:
         return y
     rates = {deltas[part.names[0]].dropout for part in parts}
-    dropped = {rate: noise.drop(x, rate, f"{site}.delta") for rate in rates}
+    dropped = {rate: dropout_source.drop(x, rate, f"{site}.delta") for rate in rates}
     if len(parts) == 1 and parts[0].units == slice(0, len(y)):
         return run_group(parts[0], deltas, dropped[deltas[parts[0].names[0]].dropout], y, base, stacks)
     if all(isinstance(part.units, slice) for part in parts):

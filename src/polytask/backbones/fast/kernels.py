@@ -6,7 +6,7 @@ where nobody looks, and adds gradients that meet (a residual's and its branch's)
 
 ``N`` tokens of all texts, ``D`` hidden, ``F`` feed-forward, ``H`` heads. Texts are packed, ``[N, 1, D]``; attention has
 them in a grid, ``B`` texts of ``T`` tokens (``packing``). All is in the type of the weights. Dropout comes as masks
-(see ``noise``); None is none.
+(see ``dropout``); None is none.
 """
 
 from __future__ import annotations

@@ -102,7 +102,8 @@ class FastLayer(ABC):
     def holds(self, num_rows: int) -> bool:
         """Whether this way is right for the batch of so many texts that is in flight."""
         is_keyed = not self.layer.training or all(
-            type(drop) is KeyedDropout and drop.noise.draws and drop.noise.covers(num_rows) for drop in self.drops
+            type(drop) is KeyedDropout and drop.dropout_source.keys and drop.dropout_source.covers(num_rows)
+            for drop in self.drops
         )
         active = self.active
         return is_keyed and len(active) < 2 and self.serves(active[0] if active else None)
@@ -173,7 +174,7 @@ class FastLayer(ABC):
         if not self.layer.training:
             return None
         module: Any = self.drops[drop]
-        keep: Tensor | None = module.noise.keep(shape or tuple(like.shape), module.p, module.site, like)
+        keep: Tensor | None = module.dropout_source.mask(shape or tuple(like.shape), module.p, module.site, like)
         return keep
 
 
