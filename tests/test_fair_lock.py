@@ -63,7 +63,7 @@ def test_a_thread_that_gives_up_waiting_is_left_out() -> None:
     turn.acquire()
     with lock:
         lock._waiting.append((0, turn))
-        lock._leave(0, turn)
+        lock._stop_waiting(0, turn)
     assert lock._owner is None
     with lock:
         assert lock._owner == threading.get_ident()

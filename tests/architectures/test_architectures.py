@@ -212,7 +212,7 @@ def test_texts_can_enter_at_each_layer_and_leave_before_it(architecture: str, fo
     with torch.no_grad():
         whole = backbone.encoder(ids, mask, None)[0]
         for layer in range(1, backbone.num_layers + 1):
-            states = backbone.encoder.below(ids, mask, None, EntryPoint(layer), is_whole=True)
+            states = backbone.encoder.prefix_states(ids, mask, None, EntryPoint(layer), keep_padding=True)
             entered = backbone.encoder(ids, mask, None, states, EntryPoint(layer))[0]
             torch.testing.assert_close(entered, whole, rtol=0, atol=1e-5)
 

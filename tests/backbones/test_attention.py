@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter
 from polytask.backbones.backbone import Backbone
-from polytask.backbones.fast.attention import torchs_own
+from polytask.backbones.fast.attention import padded_sdpa
 from polytask.backbones.loading import load_backbone
 from polytask.data.encoding import encode
 from polytask.data.task import Rows
@@ -31,9 +31,9 @@ def test_a_texts_attention_does_not_depend_on_how_far_it_is_padded(num_tokens: i
     q, k, v = (torch.randn(8, 4, 48, 32, generator=generator).bfloat16() for _ in range(3))
     seen = torch.ones(8, 1, 1, 48, dtype=torch.bool)
     seen[5, ..., num_tokens:] = False
-    padded = torchs_own(q, k, v, seen, 32**-0.5)[5:6, :, :num_tokens]
+    padded = padded_sdpa(q, k, v, seen, 32**-0.5)[5:6, :, :num_tokens]
     own = [x[5:6, :, :num_tokens] for x in (q, k, v)]
-    alone = torchs_own(own[0], own[1], own[2], None, 32**-0.5)
+    alone = padded_sdpa(own[0], own[1], own[2], None, 32**-0.5)
     assert (padded != alone).float().mean() < 0.002  # of torch's own without what is padded here 3% differ
     torch.testing.assert_close(alone, F.scaled_dot_product_attention(*own), atol=0.02, rtol=0.02)
 
@@ -43,7 +43,7 @@ def test_a_mask_of_pairs_of_tokens_is_held_to(dtype: torch.dtype) -> None:
     q, k, v = (torch.randn(2, 3, 9, 8).to(dtype) for _ in range(3))
     seen = torch.rand(2, 1, 9, 9) > 0.4
     seen[..., 0] = True
-    ours = torchs_own(q, k, v, seen, 8**-0.5)
+    ours = padded_sdpa(q, k, v, seen, 8**-0.5)
     torch.testing.assert_close(ours, F.scaled_dot_product_attention(q, k, v, seen), atol=0.02, rtol=0.02)
 
 

@@ -23,7 +23,7 @@ def heads(scale: float, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Ten
 def test_weights_of_attention_are_a_softmax_however_large_the_scores(scale: float, dtype: torch.dtype) -> None:
     q, k = heads(scale, dtype)
     mask = torch.tensor([[1] * 9, [1] * 5 + [0] * 4, [1] + [0] * 8])
-    bias = Packing(mask).bias(2, dtype)
+    bias = Packing(mask).attention_bias(2, dtype)
     assert bias is not None
     bias = bias[:, :9, :9]
     weights, share = attention_weights(q, k, bias)
@@ -50,5 +50,5 @@ def test_a_frozen_linear_takes_a_gelu_along_and_goes_back(gelu: str, dtype: torc
     frozen, x, grad, onto = PrepackedLinear(linear), *(torch.randn(5, n).to(dtype) for n in (8, 12, 8))
     near = {"rtol": 0.02, "atol": 0.02} if dtype == torch.bfloat16 else {}
     torch.testing.assert_close(frozen(x, gelu), F.gelu(linear(x), approximate=gelu), **near)
-    torch.testing.assert_close(frozen.back(grad), grad @ linear.weight, **near)
-    torch.testing.assert_close(frozen.back(grad, onto), onto + grad @ linear.weight, **near)
+    torch.testing.assert_close(frozen.input_gradient(grad), grad @ linear.weight, **near)
+    torch.testing.assert_close(frozen.input_gradient(grad, onto), onto + grad @ linear.weight, **near)

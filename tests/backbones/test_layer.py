@@ -14,8 +14,8 @@ from torch import Tensor
 from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter, encode_batch
 from polytask.backbones.backbone import Backbone
-from polytask.backbones.fast.kernels import PACKS, PrepackedLinear
-from polytask.backbones.fast.layer import KNOWN, FastLayer, fast_way
+from polytask.backbones.fast.kernels import HAS_PREPACKED, PrepackedLinear
+from polytask.backbones.fast.layer import FAST_ARCHITECTURES, FastLayer, fast_layer_of
 from polytask.backbones.loading import load_backbone
 from polytask.data.batches import collate
 from polytask.data.encoding import encode
@@ -70,13 +70,13 @@ class Case:
 def slowly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Hugging Face's way for all layers."""
     with monkeypatch.context() as patched:
-        patched.setattr(FastLayer, "holds", lambda *_: False)
+        patched.setattr(FastLayer, "is_usable", lambda *_: False)
         yield
 
 
 @pytest.mark.parametrize(
     ("architecture", "method"),
-    [(of, name) for of in KNOWN for name in DELTA_METHODS if name != "bitfit" or of not in WITHOUT_BIASES],
+    [(of, name) for of in FAST_ARCHITECTURES for name in DELTA_METHODS if name != "bitfit" or of not in WITHOUT_BIASES],
 )
 def test_answers_and_gradients_are_those_of_the_slow_way(
     architecture: str, method: str, folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
@@ -107,7 +107,7 @@ def test_the_fast_way_is_taken_by_each_kind_of_layer(
     architecture: str, folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = Case(folder_of(architecture), "houlsby")
-    fast = fast_way(case.backbone.model.get_submodule(f"{case.backbone.row.layers}.1"))
+    fast = fast_layer_of(case.backbone.model.get_submodule(f"{case.backbone.row.layers}.1"))
     assert fast is not None
     taken: list[int] = []
     own = type(fast).fast
@@ -133,7 +133,7 @@ def test_copies_of_a_replacement_take_hugging_face_s_way(
         with torch.inference_mode():
             answers.append(encode_batch(backbone, batch, live.frozen())[0])
         with monkeypatch.context() as patched, torch.no_grad():
-            patched.setattr(FastLayer, "holds", lambda *_: False)
+            patched.setattr(FastLayer, "is_usable", lambda *_: False)
             slow = encode_batch(backbone, batch, live)[0]
         torch.testing.assert_close(answers[-1], slow, rtol=0, atol=0.1)
     assert (answers[0] - answers[1]).abs().max() > 0.1 < (answers[1] - answers[2]).abs().max()
@@ -158,7 +158,7 @@ def test_a_frozen_norm_is_not_computed_where_every_row_has_its_own(
     assert len(norms) - all_own > all_own
 
 
-@pytest.mark.skipif(not PACKS, reason="this build of torch has no packed layout")
+@pytest.mark.skipif(not HAS_PREPACKED, reason="this build of torch has no packed layout")
 def test_a_packed_weight_follows_the_linear_it_was_made_of() -> None:
     linear = torch.nn.Linear(64, 96).to(torch.bfloat16).requires_grad_(False)
     frozen = PrepackedLinear(linear)
@@ -176,7 +176,7 @@ def test_linears_side_by_side_are_one_product_of_all() -> None:
 
 def test_the_model_keeps_no_attached_object_alive(tiny_bert_folder: Path) -> None:
     case = Case(tiny_bert_folder, "houlsby")
-    fast = fast_way(case.backbone.model.get_submodule("encoder.layer.0"))
+    fast = fast_layer_of(case.backbone.model.get_submodule("encoder.layer.0"))
     assert fast is not None
     assert len(fast.attached) == 1
     for name in "ab":

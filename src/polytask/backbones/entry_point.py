@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class EntryPoint(NamedTuple):
-    """Before ``layer``; with ``is_attended`` behind its attention, whose output no site has seen yet.
+    """Before ``layer``; with ``is_after_attention`` behind its attention, whose output no site has seen yet.
 
     Entries compare as they lie above each other. What enters is ``[B, T, D]``, behind attention ``[B, T, 2D]``: what
     went into the layer, and what its attention made of it.
     """
 
     layer: int = 0
-    is_attended: bool = False
+    is_after_attention: bool = False
 
 
 FIRST = EntryPoint()

@@ -15,16 +15,18 @@ from polytask.architectures import Architecture
 def fingerprint_of(model: nn.Module, row: Architecture) -> str:
     """SHA-256 over the architecture's fields and every tensor, as they are on disk."""
     config: Any = model.config
-    sha = hashlib.sha256(json.dumps({field: _ordered(getattr(config, field, None)) for field in row.fields}).encode())
+    sha = hashlib.sha256(
+        json.dumps({field: _with_sorted_keys(getattr(config, field, None)) for field in row.fields}).encode()
+    )
     for name, tensor in sorted(model.state_dict().items()):
         sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         sha.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
     return sha.hexdigest()
 
 
-def _ordered(value: Any) -> Any:
+def _with_sorted_keys(value: Any) -> Any:
     """A value of a configuration with the keys of its objects in order."""
-    return {key: _ordered(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
+    return {key: _with_sorted_keys(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:

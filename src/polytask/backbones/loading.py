@@ -30,7 +30,7 @@ from polytask.backbones.checks import check_fits, warn_of_assumed, warn_of_unuse
 from polytask.backbones.fast import attention
 from polytask.backbones.fast.layer import use_fast_layers
 from polytask.backbones.fingerprint import fingerprint_of, tokenizer_fingerprint
-from polytask.backbones.passage import add_gates
+from polytask.backbones.passage import wrap_layers
 from polytask.backbones.precision import dtype_named
 from polytask.dropout import key_dropouts
 from polytask.errors import BackboneError, UnknownName
@@ -78,7 +78,7 @@ def load_backbone(
         str(name), model, tokenizer, config.model_type, wanted, fingerprint, tokenizer_fingerprint(tokenizer)
     )
     key_dropouts(model, backbone.dropout_source)
-    add_gates(model, row)
+    wrap_layers(model, row)
     use_fast_layers(model, row)
     return backbone
 

@@ -44,7 +44,7 @@ def key_of(*parts: bytes) -> bytes:
     return hashed.digest()
 
 
-def _locked(method: Method) -> Method:
+def _synchronized(method: Method) -> Method:
     """The method of a cache, one thread at a time."""
 
     @functools.wraps(method)
@@ -77,36 +77,36 @@ class PrefixCache:
         self._lock = threading.RLock()
         self.clear()
 
-    @_locked
+    @_synchronized
     def clear(self) -> None:
         """Forget what is in memory; files stay."""
-        self.used_bytes, self.turn = 0, 0
-        self._held: dict[bytes, tuple[int, Tensor]] = {}
+        self.used_bytes, self.generation = 0, 0
+        self._in_memory: dict[bytes, tuple[int, Tensor]] = {}
         self._pending: dict[bytes, Tensor] = {}
         self._pending_bytes = 0
         self._segments: dict[Path, Segment | None] = {}
-        self._seen_at = -1
+        self._scanned_at = -1
 
-    @_locked
+    @_synchronized
     def get(self, key: bytes) -> Tensor | None:
         """The states kept under ``key``; None where there are none."""
-        held = self._held.get(key)
-        if held is not None:
-            turn, states = held
-            if turn != self.turn:  # at the end, after those that were not used this turn
-                del self._held[key]
-                self._held[key] = (self.turn, states)
+        found = self._in_memory.get(key)
+        if found is not None:
+            generation, states = found
+            if generation != self.generation:  # at the end, after those that were not used this generation
+                del self._in_memory[key]
+                self._in_memory[key] = (self.generation, states)
             return states
         if key in self._pending:
             return self._pending[key]
         return None if self.folder is None else self._read(key)
 
-    @_locked
+    @_synchronized
     def put(self, key: bytes, states: Tensor) -> None:
         """Keep states ``[T, D]``, where there is room."""
-        if self._make_room(states.nbytes):
+        if self._free_memory(states.nbytes):
             self.used_bytes += states.nbytes
-            self._held[key] = (self.turn, states)
+            self._in_memory[key] = (self.generation, states)
         elif self.folder is not None:
             first = next(iter(self._pending.values()), states)
             if (first.dtype, first.shape[1:]) != (states.dtype, states.shape[1:]):
@@ -118,15 +118,15 @@ class PrefixCache:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """A turn: within the block, what was used only before it makes room for what is used in it."""
+        """A generation: within the block, what was used only before it makes room for what is used in it."""
         with self._lock:
-            self.turn += 1
+            self.generation += 1
         try:
             yield
         finally:
             self.flush()
 
-    @_locked
+    @_synchronized
     def flush(self) -> None:
         """Write what memory has no room for, if the folder has."""
         pending, size = self._pending, self._pending_bytes + ENTRY_BYTES * len(self._pending) + HEADER_BYTES
@@ -135,24 +135,24 @@ class PrefixCache:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if self._make_space(size):
+            if self._free_disk(size):
                 path = Segment.write(self.folder, pending)
-                self._segments[path] = Segment.read(path, self.turn)
+                self._segments[path] = Segment.read(path, self.generation)
         except OSError:  # a full disk, a folder that may not be written to: then they are not kept
             return
 
-    def _make_room(self, size: int) -> bool:
+    def _free_memory(self, size: int) -> bool:
         if self.memory_bytes is None:
             self.memory_bytes = int(MEMORY_SHARE * free_bytes(torch.device("cpu")))
-        while self.used_bytes + size > self.memory_bytes and self._held:
-            key, (turn, states) = next(iter(self._held.items()))
-            if turn == self.turn:
+        while self.used_bytes + size > self.memory_bytes and self._in_memory:
+            key, (generation, states) = next(iter(self._in_memory.items()))
+            if generation == self.generation:
                 return False
-            del self._held[key]
+            del self._in_memory[key]
             self.used_bytes -= states.nbytes
         return self.used_bytes + size <= self.memory_bytes
 
-    def _make_space(self, size: int) -> bool:
+    def _free_disk(self, size: int) -> bool:
         """Delete old files that this process does not read until ``size`` bytes fit; whether they do."""
         assert self.folder is not None
         files = []
@@ -162,7 +162,7 @@ class PrefixCache:
         room = self.folder_bytes - sum(of_file for _, of_file, _ in files)
         for _, of_file, path in sorted(files):
             segment = self._segments.get(path)
-            is_needed = segment is not None and segment.turn == self.turn
+            is_needed = segment is not None and segment.generation == self.generation
             if room < size and not is_needed:
                 path.unlink(missing_ok=True)
                 self._segments.pop(path, None)
@@ -170,22 +170,22 @@ class PrefixCache:
         return room >= size
 
     def _read(self, key: bytes) -> Tensor | None:
-        self._look()
+        self._scan_folder()
         for segment in self._segments.values():
             if segment is not None and (states := segment.get(key)) is not None:
-                segment.turn = self.turn
+                segment.generation = self.generation
                 return states
         return None
 
-    def _look(self) -> None:
+    def _scan_folder(self) -> None:
         """Map files that have come to the folder since the last look; one that is not sound counts as absent."""
         assert self.folder is not None
         try:
             changed_at = self.folder.stat().st_mtime_ns
         except OSError:
             return
-        if changed_at != self._seen_at:
-            self._seen_at = changed_at
+        if changed_at != self._scanned_at:
+            self._scanned_at = changed_at
             for path in sorted(self.folder.glob(f"*{SUFFIX}")):
                 if path not in self._segments:
                     self._segments[path] = Segment.read(path)
@@ -194,8 +194,8 @@ class PrefixCache:
 class Segment:
     """A file of states, mapped: the states of all texts under each other ``[N, D]``, and where each one's are."""
 
-    def __init__(self, states: Tensor, places: dict[bytes, tuple[int, int, int]], turn: int) -> None:
-        self.states, self.places, self.turn = states, places, turn
+    def __init__(self, states: Tensor, places: dict[bytes, tuple[int, int, int]], generation: int) -> None:
+        self.states, self.places, self.generation = states, places, generation
         self._checked: set[bytes] = set()
 
     def get(self, key: bytes) -> Tensor | None:
@@ -227,10 +227,10 @@ class Segment:
         return path
 
     @classmethod
-    def read(cls, path: Path, turn: int = -1) -> Segment | None:
+    def read(cls, path: Path, generation: int = -1) -> Segment | None:
         """The file, mapped; None where it is damaged or something else. States are checked when they are first read.
 
-        ``turn`` is the last in which it was used.
+        ``generation`` is the last in which it was used.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -247,7 +247,7 @@ class Segment:
         keys = [bytes(key) for key in tensors["keys"].tolist()]
         checks = tensors["checks"].tolist()
         places = {key: (*place, check) for key, place, check in zip(keys, ranges, checks, strict=True)}
-        return cls(tensors["states"], places, turn)
+        return cls(tensors["states"], places, generation)
 
 
 def _index_digest(tensors: Mapping[str, Tensor]) -> str:

@@ -76,7 +76,7 @@ def attention(
     if key.shape[1] != query.shape[1]:
         key, value = (t.repeat_interleave(query.shape[1] // t.shape[1], dim=1) for t in (key, value))
     if dropout == 0.0 and not needs_grad:
-        return torchs_own(query, key, value, attention_mask, scaling).transpose(1, 2), None
+        return padded_sdpa(query, key, value, attention_mask, scaling).transpose(1, 2), None
     scores = torch.matmul(query * scaling, key.mT)
     if attention_mask is not None:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
@@ -86,7 +86,7 @@ def attention(
     return torch.matmul(probs, value).transpose(1, 2), None
 
 
-def torchs_own(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+def padded_sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
     """``[B, H, T, D/H]`` each to the same; the same bits for a text however far it is padded, up to 256 tokens.
 
     ``mask`` is as in ``attention``, or ``[B, 1, 1, T]``.

@@ -32,9 +32,9 @@ class PrepackedLinear:
 
     def __init__(self, *linears: nn.Linear) -> None:
         self.linears = linears
-        self._made_of: object = None
-        self._made: tuple[Tensor, Tensor | None, Tensor | None] | None = None
-        self._turned: Tensor | None = None
+        self._made_from: object = None
+        self._prepared: tuple[Tensor, Tensor | None, Tensor | None] | None = None
+        self._packed_transpose: Tensor | None = None
 
     @property
     def is_frozen(self) -> bool:
@@ -50,49 +50,49 @@ class PrepackedLinear:
 
     def __call__(self, x: Tensor, gelu: str | None = None) -> Tensor:
         """``[N, I]`` to ``[N, O]``, with a GELU of this kind behind it."""
-        weight, bias, packed = self._parts()
+        weight, bias, packed = self._weights()
         if packed is not None:
             then = ("none", "") if gelu is None else ("gelu", gelu)
             return mkldnn._linear_pointwise(x, packed, bias, then[0], [], then[1])  # type: ignore[no-any-return]
         out = F.linear(x, weight, bias)
         return out if gelu is None else F.gelu(out, approximate=gelu)
 
-    def back(self, grad: Tensor, onto: Tensor | None = None) -> Tensor:
+    def input_gradient(self, grad: Tensor, onto: Tensor | None = None) -> Tensor:
         """The gradient of what went in, ``[N, O]`` to ``[N, I]``, added to ``onto``."""
-        weight, _, packed = self._parts()
+        weight, _, packed = self._weights()
         if packed is None:
             return torch.mm(grad, weight) if onto is None else torch.addmm(onto, grad, weight)
-        if self._turned is None:
-            self._turned = mkldnn._reorder_linear_weight(weight.t().contiguous())
+        if self._packed_transpose is None:
+            self._packed_transpose = mkldnn._reorder_linear_weight(weight.t().contiguous())
         if onto is None:
-            return mkldnn._linear_pointwise(grad, self._turned, None, "none", [], "")  # type: ignore[no-any-return]
-        return mkldnn._linear_pointwise.binary(grad, onto, self._turned, None, "add")  # type: ignore[no-any-return]
+            return mkldnn._linear_pointwise(grad, self._packed_transpose, None, "none", [], "")  # type: ignore[no-any-return]
+        return mkldnn._linear_pointwise.binary(grad, onto, self._packed_transpose, None, "add")  # type: ignore[no-any-return]
 
-    def _parts(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _weights(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Weight, bias and the weight in the matrix unit's layout, made again when a linear's weight is another."""
-        made_of = [(linear.weight.data_ptr(), linear.weight._version, linear.weight.dtype) for linear in self.linears]
-        if self._made is None or self._made_of != made_of:
-            weight = _together([linear.weight.detach() for linear in self.linears])
+        made_from = [(linear.weight.data_ptr(), linear.weight._version, linear.weight.dtype) for linear in self.linears]
+        if self._prepared is None or self._made_from != made_from:
+            weight = _concatenated([linear.weight.detach() for linear in self.linears])
             biases = [linear.bias.detach() for linear in self.linears if linear.bias is not None]
-            bias = _together(biases) if biases else None
-            can = PACKS and weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
-            self._made = weight, bias, mkldnn._reorder_linear_weight(weight) if can else None
-            self._turned = None
-            self._made_of = made_of
-        return self._made
+            bias = _concatenated(biases) if biases else None
+            can = HAS_PREPACKED and weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
+            self._prepared = weight, bias, mkldnn._reorder_linear_weight(weight) if can else None
+            self._packed_transpose = None
+            self._made_from = made_from
+        return self._prepared
 
 
-def _together(parts: list[Tensor]) -> Tensor:
+def _concatenated(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-PACKS = torch.backends.mkldnn.is_available() and all(
+HAS_PREPACKED = torch.backends.mkldnn.is_available() and all(
     hasattr(mkldnn, name) for name in ("_linear_pointwise", "_reorder_linear_weight")
 )
 
 
 @dataclass(frozen=True)
-class Heads:
+class HeadLayout:
     """How attention lays out tokens: in how many heads, rotated by their positions, and how far they see.
 
     ``rotation`` are cosines and sines, ``[T, D/H]`` each, both halves of the width alike (RoPE, arXiv:2104.09864).
@@ -115,15 +115,15 @@ class Heads:
 
     def bias(self, dtype: torch.dtype) -> Tensor | None:
         """What is added to scores, ``[BH, T, T]``."""
-        return self.packing.bias(self.num_heads, dtype, self.window)
+        return self.packing.attention_bias(self.num_heads, dtype, self.window)
 
     @property
     def visible(self) -> Tensor | None:
         """What tokens may look at, for torch's own attention; None: all."""
-        return self.packing.visible(self.window)
+        return self.packing.attention_mask(self.window)
 
 
-class Project(torch.autograd.Function):
+class ProjectQKV(torch.autograd.Function):
     """Queries, keys and values of ``x``, and ``x`` itself, so that the gradients of both ways meet here."""
 
     @staticmethod
@@ -140,60 +140,62 @@ class Project(torch.autograd.Function):
         width = grad.shape[-1]
         out = grad.reshape(-1, width)
         for branch, linear in zip(branches, ctx.linears, strict=True):
-            out = linear.back(branch.reshape(-1, width), out)
+            out = linear.input_gradient(branch.reshape(-1, width), out)
         return (out.view(grad.shape), *(None,) * len(ctx.linears))
 
 
-class Attend(torch.autograd.Function):
+class Attention(torch.autograd.Function):
     """Scaled dot-product attention of heads side by side, with dropout of the probabilities."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, how: Heads, keep: Tensor | None) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: HeadLayout, keep: Tensor | None) -> Tensor:
         """``q``, ``k``, ``v``: ``[N, 1, D]``; ``keep`` ``[B, H, T, T]``."""
-        ctx.how = how
-        width = q.shape[-1] // how.num_heads
-        heads = [how.packing.apart(t.squeeze(1), how.num_heads, width)[0] for t in (q, k, v)]
-        return attended(ctx, heads[0], heads[1], heads[2], keep)
+        ctx.layout = layout
+        width = q.shape[-1] // layout.num_heads
+        heads = [layout.packing.split_heads(t.squeeze(1), layout.num_heads, width)[0] for t in (q, k, v)]
+        return attention_forward(ctx, heads[0], heads[1], heads[2], keep)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of ``q``, ``k`` and ``v``."""
-        how, grads = ctx.how, attended_backward(ctx, grad)
-        return (*(how.packing.together(t[None], how.num_heads)[:, None] for t in grads), None, None)
+        layout, grads = ctx.layout, attention_backward(ctx, grad)
+        return (*(layout.packing.merge_heads(t[None], layout.num_heads)[:, None] for t in grads), None, None)
 
 
-class SelfAttend(torch.autograd.Function):
-    """``Project`` and ``Attend`` in one, where nothing is added to queries, keys and values."""
+class SelfAttention(torch.autograd.Function):
+    """``ProjectQKV`` and ``Attention`` in one, where nothing is added to queries, keys and values."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, linear: PrepackedLinear, how: Heads, keep: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, x: Tensor, linear: PrepackedLinear, layout: HeadLayout, keep: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """``[N, 1, D]`` to twice ``[N, 1, D]``; ``linear`` makes queries, keys and values side by side."""
-        ctx.linear, ctx.how = linear, how
+        ctx.linear, ctx.layout = linear, layout
         ctx.set_materialize_grads(False)
-        q, k, v = how.packing.apart(linear(x.squeeze(1)), how.num_heads, x.shape[-1] // how.num_heads)
-        return attended(ctx, q, k, v, keep), x
+        q, k, v = layout.packing.split_heads(linear(x.squeeze(1)), layout.num_heads, x.shape[-1] // layout.num_heads)
+        return attention_forward(ctx, q, k, v, keep), x
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, of_x: Tensor | None) -> tuple[Tensor | None, ...]:
         """One product adds to the gradient that ``x`` has from elsewhere."""
-        of_qkv = ctx.how.packing.together(attended_backward(ctx, grad), ctx.how.num_heads)
-        out = ctx.linear.back(of_qkv, None if of_x is None else of_x.squeeze(1))
+        of_qkv = ctx.layout.packing.merge_heads(attention_backward(ctx, grad), ctx.layout.num_heads)
+        out = ctx.linear.input_gradient(of_qkv, None if of_x is None else of_x.squeeze(1))
         return out[:, None], None, None, None
 
 
-def attended(ctx: Any, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
+def attention_forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
     """``[BH, T, D/H]`` each to ``[N, 1, D]``."""
-    how = ctx.how
+    layout = ctx.layout
     ctx.scale = q.shape[-1] ** -0.5
-    q, k = how.rotated(q), how.rotated(k)
-    weights, share = attention_weights(q, k, how.bias(q.dtype))
+    q, k = layout.rotated(q), layout.rotated(k)
+    weights, share = attention_weights(q, k, layout.bias(q.dtype))
     dropped = weights if keep is None else weights * keep.view_as(weights)
     out = torch.bmm(dropped, v).mul_(share)
     ctx.save_for_backward(q, k, v, weights, share, dropped, out)
-    return how.packing.together(out[None], how.num_heads)[:, None]  # type: ignore[no-any-return]
+    return layout.packing.merge_heads(out[None], layout.num_heads)[:, None]  # type: ignore[no-any-return]
 
 
-def attended_backward(ctx: Any, grad: Tensor) -> Tensor:
+def attention_backward(ctx: Any, grad: Tensor) -> Tensor:
     """The gradients of ``q``, ``k`` and ``v``, ``[3, BH, T, D/H]``. The mask is not needed: it stands in ``dropped``.
 
     A softmax's gradient needs the sum of its outputs times their gradients; over a row of probabilities that is the
@@ -202,16 +204,16 @@ def attended_backward(ctx: Any, grad: Tensor) -> Tensor:
     zeros, and so has no part in what comes out.
     """
     q, k, v, weights, share, dropped, out = ctx.saved_tensors
-    how = ctx.how
+    layout = ctx.layout
     grads: Tensor = q.new_empty(3, *q.shape)
-    grad = how.packing.apart(grad.squeeze(1), how.num_heads, q.shape[-1])[0] * share
+    grad = layout.packing.split_heads(grad.squeeze(1), layout.num_heads, q.shape[-1])[0] * share
     torch.bmm(dropped.mT, grad, out=grads[2])
     of_scores = torch.bmm(grad, v.mT).mul_(dropped)
     of_scores.addcmul_(weights, (grad * out).sum(-1, keepdim=True), value=-1)
     torch.baddbmm(q, of_scores, k, beta=0, alpha=ctx.scale, out=grads[0])
     torch.baddbmm(k, of_scores.mT, q, beta=0, alpha=ctx.scale, out=grads[1])
-    if how.rotation is not None:
-        grads[:2] = how.rotated(grads[:2], back=True)
+    if layout.rotation is not None:
+        grads[:2] = layout.rotated(grads[:2], back=True)
     return grads
 
 
@@ -223,16 +225,16 @@ def attention_weights(q: Tensor, k: Tensor, bias: Tensor | None) -> tuple[Tensor
     are far enough from the ends of the type's range for gradients, too: for rows whose greatest score is within 59 of
     zero. Where one is not, it is softmax after all.
     """
-    weights = _scores(q, k, bias).exp_()
+    weights = _attention_scores(q, k, bias).exp_()
     total = weights.sum(-1, keepdim=True)
     least, most = (float(end) for end in total.aminmax())
     far = torch.finfo(q.dtype).max ** (2 / 3)
     if 1 / far < least and most < far:
         return weights, total.reciprocal_()
-    return torch.softmax(_scores(q, k, bias), -1), torch.ones_like(total)
+    return torch.softmax(_attention_scores(q, k, bias), -1), torch.ones_like(total)
 
 
-def _scores(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+def _attention_scores(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
     """``[BH, T, T]``."""
     scores = q.new_empty(len(q), q.shape[1], k.shape[1])
     scale = q.shape[-1] ** -0.5
@@ -254,12 +256,12 @@ class Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """One product."""
         grad = grad if ctx.keep is None else grad * ctx.keep
-        out = ctx.linear.back(grad.reshape(-1, grad.shape[-1]))
+        out = ctx.linear.input_gradient(grad.reshape(-1, grad.shape[-1]))
         return out.view(*grad.shape[:-1], -1), None, None
 
 
 class FeedForward(torch.autograd.Function):
-    """Two linears with a GELU between them, the dropout of what comes out; and ``x`` itself, as in ``Project``."""
+    """Two linears with a GELU between them, the dropout of what comes out; and ``x`` itself, as in ``ProjectQKV``."""
 
     @staticmethod
     def forward(
@@ -279,9 +281,9 @@ class FeedForward(torch.autograd.Function):
         """The second product adds to the gradient that ``x`` has from elsewhere."""
         hidden, keep = ctx.saved_tensors
         grad = grad if keep is None else grad * keep
-        of_hidden = ctx.down.back(grad.reshape(-1, grad.shape[-1]))
+        of_hidden = ctx.down.input_gradient(grad.reshape(-1, grad.shape[-1]))
         aten.gelu_backward.grad_input(of_hidden, hidden, approximate=ctx.gelu, grad_input=of_hidden)
-        out = ctx.up.back(of_hidden, of_x.reshape(-1, of_x.shape[-1]))
+        out = ctx.up.input_gradient(of_hidden, of_x.reshape(-1, of_x.shape[-1]))
         return (out.view(of_x.shape), *(None,) * 4)
 
 
@@ -302,9 +304,9 @@ class GatedFeedForward(torch.autograd.Function):
         """Two products, and what is active computed again."""
         (hidden,) = ctx.saved_tensors
         active, gate = hidden.chunk(2, dim=-1)
-        of_mid = ctx.down.back(grad.reshape(-1, grad.shape[-1]))
+        of_mid = ctx.down.input_gradient(grad.reshape(-1, grad.shape[-1]))
         of_hidden = torch.empty_like(hidden)
         of_active, of_gate = of_hidden.chunk(2, dim=-1)
         torch.mul(of_mid, F.gelu(active, approximate=ctx.gelu), out=of_gate)
         of_active.copy_(aten.gelu_backward(of_mid.mul_(gate), active, approximate=ctx.gelu))
-        return ctx.up.back(of_hidden).view(grad.shape), None, None, None
+        return ctx.up.input_gradient(of_hidden).view(grad.shape), None, None, None
