@@ -1,4 +1,4 @@
-"""A lock in the order of asking."""
+"""Threads get a fair lock in the order in which they asked for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polytask.fair_lock import FairLock
 
 
 def waiting(lock: FairLock, number: int) -> None:
-    """Return once so many threads wait for the lock."""
+    """Return once ``number`` threads wait for the lock."""
     while len(lock._waiting) < number:
         pass
 

@@ -1,4 +1,4 @@
-"""Freed memory stays within the block and is given back after it."""
+"""Freed memory stays in the process within the block and is returned after it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ print(without, within, resident())
 
 
 @pytest.mark.skipif(memory._libc is None or sys.platform != "linux", reason="glibc on Linux only")
-def test_memory_that_was_freed_is_not_asked_for_again_within_the_block() -> None:
+def test_freed_memory_is_reused_within_the_block() -> None:
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     without, within, _ = map(int, done.stdout.split())
     assert within <= max(100, without // 10)
@@ -53,7 +53,7 @@ print(held - before, resident() - before)
 
 
 @pytest.mark.skipif(memory._libc is None or sys.platform != "linux", reason="glibc on Linux only")
-def test_it_is_given_back_at_the_end_of_the_outermost_block() -> None:
+def test_memory_is_returned_at_the_end_of_the_outermost_block() -> None:
     done = subprocess.run([sys.executable, "-c", GIVEN_BACK], capture_output=True, text=True, check=True)
     held, left = map(int, done.stdout.split())
     assert held > 200 << 20

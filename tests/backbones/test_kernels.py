@@ -1,4 +1,4 @@
-"""Frozen parts by hand are what they are by torch's own operations."""
+"""The hand-written kernels equal torch's own operations."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_weights_are_a_softmax_far_from_zero_too(shift: float) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("gelu", ["none", "tanh"])
-def test_a_frozen_linear_takes_a_gelu_along_and_goes_back(gelu: str, dtype: torch.dtype) -> None:
+def test_a_prepacked_linear_equals_torch_with_gelu_and_backward(gelu: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     linear = torch.nn.Linear(8, 12).to(dtype).requires_grad_(False)
     frozen, x, grad, onto = PrepackedLinear(linear), *(torch.randn(5, n).to(dtype) for n in (8, 12, 8))

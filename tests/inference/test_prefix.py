@@ -232,8 +232,8 @@ def test_where_a_layer_cannot_be_entered_behind_its_attention_the_same_is_traine
     """As on a GPU, which takes Hugging Face's layers whole."""
     behind = trained(deep, tiny_task, RECIPE)
     assert deep.encoder.usable_entry(TOP_ENTRY, None) == TOP_ENTRY
-    monkeypatch.setattr(FastLayer, "holds", lambda *_: False)
-    monkeypatch.setattr(FastLayer, "serves", lambda *_: False)
+    monkeypatch.setattr(FastLayer, "is_usable", lambda *_: False)
+    monkeypatch.setattr(FastLayer, "supports_adapters", lambda *_: False)
     assert deep.encoder.usable_entry(TOP_ENTRY, None) == EntryPoint(2)
     torch.testing.assert_close(trained(deep, tiny_task, RECIPE), behind, **EXACT)
 

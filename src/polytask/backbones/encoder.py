@@ -1,7 +1,7 @@
-"""From token ids to hidden states and one vector a text: a Hugging Face model's embeddings, layers and pooling.
+"""Runs a transformer: token ids in, hidden states and one pooled vector a text out.
 
-The model's own forward pass runs (``partial``), entered at a layer where what lies below is known. Layers that have a
-fast way (``layers``) see texts without padding.
+The model's own forward pass runs (``passage``), from the embeddings or from a layer whose input is known. Layers with a
+fast version (``fast.layer``) get packed texts without padding.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Encoder(nn.Module):
         Args:
             ids: token ids, ``[B, T]``.
             mask: 1 on tokens and 0 on padding, ``[B, T]``.
-            types: 0 for the first text and 1 for the second, ``[B, T]``; ignored where there are none.
-            states: what enters at ``entry``, where what is below is done; see ``below``.
-            entry: where ``states`` enter.
+            types: 0 for the first text and 1 for the second, ``[B, T]``; ignored by models without token types.
+            states: the hidden states at ``entry``, from ``prefix_states``; None to start at the embeddings.
+            entry: where ``states`` enter the model.
 
         Returns:
             The last layer's output ``[B, T, D]``, zeros for padding, and one vector a text ``[B, D]``.
@@ -61,9 +61,15 @@ class Encoder(nn.Module):
     def prefix_states(
         self, ids: Tensor, mask: Tensor, types: Tensor | None, entry: EntryPoint, *, keep_padding: bool = False
     ) -> Tensor:
-        """What enters at ``entry``: the embeddings after the layers below it, and behind attention that, too.
+        """The hidden states at ``entry``, to be passed to ``forward``.
 
-        With ``keep_padding`` padding is computed, too, so that the operations follow from the shape of ``ids`` alone.
+        Args:
+            ids, mask, types: as in ``forward``.
+            entry: where they will enter the model.
+            keep_padding: compute padding, too, so that the operations depend on the shape of ``ids`` only.
+
+        Returns:
+            ``[B, T, D]``; for an entry after attention ``[B, T, 2D]``, the layer's input and its attention branch.
         """
         hidden = self._run_layers(ids, mask, types, slice(entry.layer), keep_padding=keep_padding)
         fast = self._layer_entered_after_attention(entry)
@@ -74,17 +80,17 @@ class Encoder(nn.Module):
         return packing.unpack(torch.cat([x, fast.attention_branch(x, packing)], dim=-1))
 
     def usable_entry(self, entry: EntryPoint, attached: Attached | None) -> EntryPoint:
-        """``entry``, or that before its layer where a batch of these adapters cannot enter behind its attention."""
+        """``entry``, or the entry before its layer if a batch of these adapters cannot enter after its attention."""
         fast = self._layer_entered_after_attention(entry)
         return entry if fast is not None and fast.supports_adapters(attached) else EntryPoint(entry.layer)
 
     def undropped_site(self, entry: EntryPoint) -> str | None:
-        """The site where nothing is dropped in training that enters at ``entry``, wherever it is computed."""
+        """The dropout site that is skipped in training with this entry: the attention probabilities of its layer."""
         fast = self._layer_entered_after_attention(entry)
         return None if fast is None else str(fast.drops[0].site)
 
     def _layer_entered_after_attention(self, entry: EntryPoint) -> FastLayer | None:
-        """The layer that is entered behind its attention; None where it is entered before it."""
+        """The layer that is entered after its attention; None if the entry is before a layer."""
         return fast_layer(self.model, self.layers, entry.layer) if entry.is_after_attention else None
 
     def _run_layers(
@@ -97,9 +103,9 @@ class Encoder(nn.Module):
         keep_padding: bool = False,
         is_after_attention: bool = False,
     ) -> Tensor:
-        """``[B, T, D]`` through these layers: packed where there is a fast way, else as the model has it.
+        """The hidden states after these layers, ``[B, T, D]``; fast layers run on packed texts, others on padded ones.
 
-        With ``is_after_attention`` it is ``[B, T, 2D]`` that goes into the first of them, behind its attention.
+        ``states`` are the input of the first of them: ``[B, T, D]``, or with ``is_after_attention`` ``[B, T, 2D]``.
         """
         hidden, number = states, layers.start or 0
         layers_of_model = list(self.model.get_submodule(self.layers).children())
@@ -134,13 +140,13 @@ class Encoder(nn.Module):
         return self._embed(ids, types) if hidden is None else hidden
 
     def _embed(self, ids: Tensor, types: Tensor | None, **places: Tensor) -> Tensor:
-        """What goes into the first layer, ``[B, T, D]``."""
+        """The input of the first layer, ``[B, T, D]``."""
         embeddings, project = self.model.embeddings, getattr(self.model, "embeddings_project", None)
         hidden: Tensor = embeddings(input_ids=ids, **self._types(types), **places)  # type: ignore[operator]
         return hidden if project is None else project(hidden)
 
     def _embed_packed(self, ids: Tensor, types: Tensor | None, packing: Packing, embeds_positions: bool) -> Tensor:
-        """What goes into the first layer, ``[N, 1, D]``."""
+        """The input of the first layer, packed, ``[N, 1, D]``."""
         embeddings: Any = self.model.embeddings
         if not embeds_positions:
             return self._embed(packing.pack_ids(ids), types if types is None else packing.pack_ids(types))
@@ -154,7 +160,7 @@ class Encoder(nn.Module):
     def _run_padded(
         self, ids: Tensor, mask: Tensor, types: Tensor | None, partial: PartialPass, keep_padding: bool
     ) -> Tensor:
-        """``[B, T, D]`` as Hugging Face's model computes it."""
+        """``[B, T, D]``, computed by the Hugging Face model on padded texts."""
         with always_masked() if keep_padding else nullcontext():
             hidden = run_partially(self.model, partial, input_ids=ids, attention_mask=mask, **self._types(types))
         return hidden if keep_padding else hidden.masked_fill(mask[:, :, None] == 0, 0)
@@ -163,7 +169,7 @@ class Encoder(nn.Module):
         return {"token_type_ids": types} if self.takes_types and types is not None else {}
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """``[B, T, D]`` to ``[B, D]``."""
+        """One vector a text: ``[B, T, D]`` to ``[B, D]``."""
         if self.pooling == "mean":
             weights = (mask / mask.sum(dim=1, keepdim=True)).to(hidden.dtype)
             mean: Tensor = torch.bmm(weights[:, None, :], hidden).squeeze(1)
@@ -186,6 +192,6 @@ def _last(mask: Tensor) -> Tensor:
 
 
 def _uses_packing(layer: nn.Module, num_rows: int) -> bool:
-    """Whether a layer has a fast way that is right for the batch in flight."""
+    """Whether a layer has a fast version that can run the batch in flight."""
     fast = fast_layer_of(layer)
     return fast is not None and fast.is_usable(num_rows)

@@ -1,8 +1,8 @@
-"""What came out of frozen layers, kept by a key: in memory up to a budget, then in mapped files up to another.
+"""A cache of hidden states of frozen layers: in memory up to a limit, then in memory-mapped files up to another.
 
-The key says all that the states follow from, so nothing here can be out of date. Nothing here is needed either: what is
-not kept, or cannot be read again, is computed again to the same bits. Files are written whole, never changed, and
-checked as they are read; they may be deleted at any time, and processes may share a folder.
+The key covers everything that the states depend on, so an entry is never out of date. States that are not cached, or
+cannot be read, are computed again with the same bits. Files are written atomically, never changed, and checked when
+they are read. They may be deleted at any time, and processes may share a folder.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def key_of(*parts: bytes) -> bytes:
-    """A key that is a function of these; of other parts, another."""
+    """A hash of these parts; parts that are divided differently have a different key."""
     hashed = hashlib.blake2b(digest_size=KEY_BYTES)
     for part in parts:
         hashed.update(len(part).to_bytes(8, "little") + part)
@@ -45,7 +45,7 @@ def key_of(*parts: bytes) -> bytes:
 
 
 def _synchronized(method: Method) -> Method:
-    """The method of a cache, one thread at a time."""
+    """Run a method of the cache under its lock."""
 
     @functools.wraps(method)
     def locked(self: PrefixCache, *args: Any) -> Any:
@@ -56,13 +56,13 @@ def _synchronized(method: Method) -> Method:
 
 
 class PrefixCache:
-    """Hidden states of texts, ``[T, D]`` each, on the CPU. Any thread may use it.
+    """A cache of hidden states of texts, ``[T, D]`` each, on the CPU. Any thread may use it.
 
     Args:
-        memory_bytes: of states in memory; a quarter of what is free when the first come, unless given.
-        folder: where states go that memory has no room for. Without one they are not kept.
-        folder_bytes: of files in the folder, those of other processes included; the oldest make room for new ones.
-        segment_bytes: about what a file holds.
+        memory_bytes: the memory limit (default: a quarter of the free memory at the first ``put``).
+        folder: where states go that exceed the memory limit. Without a folder they are not kept.
+        folder_bytes: the limit for all files in the folder, also of other processes; the oldest are deleted first.
+        segment_bytes: the approximate size of a file.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class PrefixCache:
 
     @_synchronized
     def clear(self) -> None:
-        """Forget what is in memory; files stay."""
+        """Drop all states in memory; files stay."""
         self.used_bytes, self.generation = 0, 0
         self._in_memory: dict[bytes, tuple[int, Tensor]] = {}
         self._pending: dict[bytes, Tensor] = {}
@@ -89,11 +89,11 @@ class PrefixCache:
 
     @_synchronized
     def get(self, key: bytes) -> Tensor | None:
-        """The states kept under ``key``; None where there are none."""
+        """The states ``[T, D]`` of a key; None if they are not cached."""
         found = self._in_memory.get(key)
         if found is not None:
             generation, states = found
-            if generation != self.generation:  # at the end, after those that were not used this generation
+            if generation != self.generation:  # move to the end, after those that were not used in this generation
                 del self._in_memory[key]
                 self._in_memory[key] = (self.generation, states)
             return states
@@ -103,7 +103,7 @@ class PrefixCache:
 
     @_synchronized
     def put(self, key: bytes, states: Tensor) -> None:
-        """Keep states ``[T, D]``, where there is room."""
+        """Cache states ``[T, D]``, if there is room."""
         if self._free_memory(states.nbytes):
             self.used_bytes += states.nbytes
             self._in_memory[key] = (self.generation, states)
@@ -118,7 +118,7 @@ class PrefixCache:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """A generation: within the block, what was used only before it makes room for what is used in it."""
+        """Start a generation: within the block, states that were last used before it may be evicted, others are not."""
         with self._lock:
             self.generation += 1
         try:
@@ -128,7 +128,7 @@ class PrefixCache:
 
     @_synchronized
     def flush(self) -> None:
-        """Write what memory has no room for, if the folder has."""
+        """Write the states that exceed the memory limit to a file, if the folder has room."""
         pending, size = self._pending, self._pending_bytes + ENTRY_BYTES * len(self._pending) + HEADER_BYTES
         self._pending, self._pending_bytes = {}, 0
         if self.folder is None or not pending:
@@ -138,7 +138,7 @@ class PrefixCache:
             if self._free_disk(size):
                 path = Segment.write(self.folder, pending)
                 self._segments[path] = Segment.read(path, self.generation)
-        except OSError:  # a full disk, a folder that may not be written to: then they are not kept
+        except OSError:  # the disk is full or the folder read-only: the states are not cached
             return
 
     def _free_memory(self, size: int) -> bool:
@@ -153,7 +153,7 @@ class PrefixCache:
         return self.used_bytes + size <= self.memory_bytes
 
     def _free_disk(self, size: int) -> bool:
-        """Delete old files that this process does not read until ``size`` bytes fit; whether they do."""
+        """Delete the oldest files not used in this generation until ``size`` bytes fit; return whether they do."""
         assert self.folder is not None
         files = []
         for path in self.folder.glob(f"*{SUFFIX}"):
@@ -178,7 +178,7 @@ class PrefixCache:
         return None
 
     def _scan_folder(self) -> None:
-        """Map files that have come to the folder since the last look; one that is not sound counts as absent."""
+        """Map files that were added to the folder since the last scan; damaged files are ignored."""
         assert self.folder is not None
         try:
             changed_at = self.folder.stat().st_mtime_ns
@@ -192,14 +192,14 @@ class PrefixCache:
 
 
 class Segment:
-    """A file of states, mapped: the states of all texts under each other ``[N, D]``, and where each one's are."""
+    """A memory-mapped file of states: those of all texts concatenated, ``[N, D]``, with an index by key."""
 
     def __init__(self, states: Tensor, places: dict[bytes, tuple[int, int, int]], generation: int) -> None:
         self.states, self.places, self.generation = states, places, generation
         self._checked: set[bytes] = set()
 
     def get(self, key: bytes) -> Tensor | None:
-        """The states under ``key``; None where there are none, or not those that were written."""
+        """The states of a key; None if they are not in the file, or are damaged."""
         if key not in self.places:
             return None
         start, stop, check = self.places[key]
@@ -213,7 +213,7 @@ class Segment:
 
     @classmethod
     def write(cls, folder: Path, states: Mapping[bytes, Tensor]) -> Path:
-        """A file of these in ``folder``, whole or not at all, named by its content."""
+        """Write states to a file in ``folder``, atomically; its name is a hash of its index."""
         tensors = {
             "keys": torch.frombuffer(bytearray(b"".join(states)), dtype=torch.uint8).view(-1, KEY_BYTES),
             "lengths": torch.tensor([len(of) for of in states.values()]),
@@ -228,9 +228,11 @@ class Segment:
 
     @classmethod
     def read(cls, path: Path, generation: int = -1) -> Segment | None:
-        """The file, mapped; None where it is damaged or something else. States are checked when they are first read.
+        """Map a file; None if it is damaged or not a file of states. States are checked when they are first read.
 
-        ``generation`` is the last in which it was used.
+        Args:
+            path: the file.
+            generation: the generation in which it was last used.
         """
         try:
             with safe_open(path, framework="pt") as file:

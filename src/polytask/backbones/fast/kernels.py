@@ -1,12 +1,12 @@
-"""The frozen parts of a transformer's layer, forward and backward by hand.
+"""The frozen parts of a transformer layer, with hand-written forward and backward passes.
 
-A frozen weight needs no gradient, so most of what autograd would keep and do for these parts is for nothing. Each part
-here is one node of the graph instead of a dozen: it keeps what the input's gradient needs and no more, works in place
-where nobody looks, and adds gradients that meet (a residual's and its branch's) inside a matrix product.
+A frozen weight needs no gradient, so most of what autograd would store and compute for these parts is not needed. Each
+part is one autograd node instead of a dozen: it stores only what the gradient of its input needs, works in place where
+possible, and adds the gradients of a residual and its branch inside a matrix product.
 
-``N`` tokens of all texts, ``D`` hidden, ``F`` feed-forward, ``H`` heads. Texts are packed, ``[N, 1, D]``; attention has
-them in a grid, ``B`` texts of ``T`` tokens (``packing``). All is in the type of the weights. Dropout comes as masks
-(see ``dropout``); None is none.
+Shapes: ``N`` packed tokens, ``D`` hidden, ``F`` feed-forward, ``H`` heads. Texts are packed, ``[N, 1, D]``; attention
+uses a grid of ``B`` texts with ``T`` tokens (``packing``). All tensors have the type of the weights. Dropout is given
+as masks (``dropout``); None means no dropout.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
 
 
 class PrepackedLinear:
-    """Frozen linears of one input side by side, ``[O, I]``; the weight laid out once as the matrix unit reads it.
+    """Frozen linears of one input, concatenated to ``[O, I]``, with the weight stored in the matrix unit's layout.
 
-    An ordinary product lays the weight out anew each time, which for a short batch takes longer than the product
-    (benchmarks/products.py). Where torch has no such layout, or for other types than bf16, it is an ordinary product.
+    An ordinary product converts the weight to that layout each time, which takes longer than the product for a short
+    batch (benchmarks/products.py). Without that layout in torch, and for types other than bf16, this is an ordinary
+    product.
     """
 
     def __init__(self, *linears: nn.Linear) -> None:
@@ -38,7 +39,7 @@ class PrepackedLinear:
 
     @property
     def is_frozen(self) -> bool:
-        """Whether no weight trains, nor stands there for one call only, as copies of a replacement do."""
+        """Whether no weight trains, and none is a temporary copy of a task that replaces parameters."""
         weights = [linear.weight for linear in self.linears]
         is_own = all(isinstance(weight, nn.Parameter) and not weight.is_inference() for weight in weights)
         return is_own and not any(weight.requires_grad for weight in weights)
@@ -49,7 +50,7 @@ class PrepackedLinear:
         return self.linears[0].weight.device
 
     def __call__(self, x: Tensor, gelu: str | None = None) -> Tensor:
-        """``[N, I]`` to ``[N, O]``, with a GELU of this kind behind it."""
+        """``[N, I]`` to ``[N, O]``, followed by a GELU of this kind if given."""
         weight, bias, packed = self._weights()
         if packed is not None:
             then = ("none", "") if gelu is None else ("gelu", gelu)
@@ -58,7 +59,7 @@ class PrepackedLinear:
         return out if gelu is None else F.gelu(out, approximate=gelu)
 
     def input_gradient(self, grad: Tensor, onto: Tensor | None = None) -> Tensor:
-        """The gradient of what went in, ``[N, O]`` to ``[N, I]``, added to ``onto``."""
+        """The gradient of the input, ``[N, O]`` to ``[N, I]``, added to ``onto`` if given."""
         weight, _, packed = self._weights()
         if packed is None:
             return torch.mm(grad, weight) if onto is None else torch.addmm(onto, grad, weight)
@@ -69,7 +70,7 @@ class PrepackedLinear:
         return mkldnn._linear_pointwise.binary(grad, onto, self._packed_transpose, None, "add")  # type: ignore[no-any-return]
 
     def _weights(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Weight, bias and the weight in the matrix unit's layout, made again when a linear's weight is another."""
+        """Weight, bias and the weight in the matrix unit's layout; prepared again when a weight has changed."""
         made_from = [(linear.weight.data_ptr(), linear.weight._version, linear.weight.dtype) for linear in self.linears]
         if self._prepared is None or self._made_from != made_from:
             weight = _concatenated([linear.weight.detach() for linear in self.linears])
@@ -93,10 +94,13 @@ HAS_PREPACKED = torch.backends.mkldnn.is_available() and all(
 
 @dataclass(frozen=True)
 class HeadLayout:
-    """How attention lays out tokens: in how many heads, rotated by their positions, and how far they see.
+    """How attention arranges tokens.
 
-    ``rotation`` are cosines and sines, ``[T, D/H]`` each, both halves of the width alike (RoPE, arXiv:2104.09864).
-    ``window`` is how far apart two tokens may be that see each other.
+    Attributes:
+        num_heads: the number of heads.
+        packing: the positions of the tokens.
+        rotation: cosines and sines, ``[T, D/H]`` each, with equal halves (RoPE, arXiv:2104.09864); None for none.
+        window: the greatest distance at which two tokens attend to each other; None for any.
     """
 
     num_heads: int
@@ -105,7 +109,7 @@ class HeadLayout:
     window: int | None = None
 
     def rotated(self, x: Tensor, back: bool = False) -> Tensor:
-        """Queries or keys ``[…, T, D/H]`` turned by their positions; ``back`` the other way."""
+        """Queries or keys ``[…, T, D/H]`` rotated by their positions; with ``back`` the inverse rotation."""
         if self.rotation is None:
             return x
         cos, sin = self.rotation
@@ -119,12 +123,12 @@ class HeadLayout:
 
     @property
     def visible(self) -> Tensor | None:
-        """What tokens may look at, for torch's own attention; None: all."""
+        """The mask for torch's attention, True where a token may attend; None if nothing is hidden."""
         return self.packing.attention_mask(self.window)
 
 
 class ProjectQKV(torch.autograd.Function):
-    """Queries, keys and values of ``x``, and ``x`` itself, so that the gradients of both ways meet here."""
+    """Queries, keys and values of ``x``, and ``x`` itself, so that the gradients of branch and residual add up here."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *linears: PrepackedLinear) -> tuple[Tensor, ...]:
@@ -145,7 +149,7 @@ class ProjectQKV(torch.autograd.Function):
 
 
 class Attention(torch.autograd.Function):
-    """Scaled dot-product attention of heads side by side, with dropout of the probabilities."""
+    """Scaled dot-product attention with dropout of the probabilities."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: HeadLayout, keep: Tensor | None) -> Tensor:
@@ -163,13 +167,13 @@ class Attention(torch.autograd.Function):
 
 
 class SelfAttention(torch.autograd.Function):
-    """``ProjectQKV`` and ``Attention`` in one, where nothing is added to queries, keys and values."""
+    """``ProjectQKV`` and ``Attention`` in one, for layers without deltas on queries, keys and values."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, linear: PrepackedLinear, layout: HeadLayout, keep: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """``[N, 1, D]`` to twice ``[N, 1, D]``; ``linear`` makes queries, keys and values side by side."""
+        """``[N, 1, D]`` to twice ``[N, 1, D]``; ``linear`` projects to concatenated queries, keys and values."""
         ctx.linear, ctx.layout = linear, layout
         ctx.set_materialize_grads(False)
         q, k, v = layout.packing.split_heads(linear(x.squeeze(1)), layout.num_heads, x.shape[-1] // layout.num_heads)
@@ -177,14 +181,14 @@ class SelfAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, of_x: Tensor | None) -> tuple[Tensor | None, ...]:
-        """One product adds to the gradient that ``x`` has from elsewhere."""
+        """One product, added to the gradient of the residual."""
         of_qkv = ctx.layout.packing.merge_heads(attention_backward(ctx, grad), ctx.layout.num_heads)
         out = ctx.linear.input_gradient(of_qkv, None if of_x is None else of_x.squeeze(1))
         return out[:, None], None, None, None
 
 
 def attention_forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
-    """``[BH, T, D/H]`` each to ``[N, 1, D]``."""
+    """The forward pass of attention: ``[BH, T, D/H]`` each to ``[N, 1, D]``."""
     layout = ctx.layout
     ctx.scale = q.shape[-1] ** -0.5
     q, k = layout.rotated(q), layout.rotated(k)
@@ -196,12 +200,12 @@ def attention_forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | 
 
 
 def attention_backward(ctx: Any, grad: Tensor) -> Tensor:
-    """The gradients of ``q``, ``k`` and ``v``, ``[3, BH, T, D/H]``. The mask is not needed: it stands in ``dropped``.
+    """The gradients of ``q``, ``k`` and ``v``, ``[3, BH, T, D/H]``; the dropout mask is contained in ``dropped``.
 
-    A softmax's gradient needs the sum of its outputs times their gradients; over a row of probabilities that is the
-    product of the row's output and its gradient, which is shorter (FlashAttention-2, arXiv:2307.08691). What makes
-    weights probabilities is one factor a row, so the row's gradient takes it. Padding has the gradients of fillers,
-    zeros, and so has no part in what comes out.
+    The gradient of a softmax needs the sum over its outputs times their gradients. For a row of probabilities this
+    equals the dot product of the row's output and its gradient, which is shorter (FlashAttention-2, arXiv:2307.08691).
+    The factor that normalises the weights of a row is applied to the row's gradient. Padding has the gradients of
+    fillers, which are zeros, so it contributes nothing.
     """
     q, k, v, weights, share, dropped, out = ctx.saved_tensors
     layout = ctx.layout
@@ -218,12 +222,11 @@ def attention_backward(ctx: Any, grad: Tensor) -> Tensor:
 
 
 def attention_weights(q: Tensor, k: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Weights ``[BH, T, T]`` of scaled scores, and what makes each row's sum 1, ``[BH, T, 1]``.
+    """Attention weights before normalisation, ``[BH, T, T]``, and the factor that normalises each row, ``[BH, T, 1]``.
 
-    Torch's bf16 softmax takes several times as long as the products around it. Here the exponentials are taken as they
-    are, and rows are divided where they are shorter, behind the product with the values. That is right while the sums
-    are far enough from the ends of the type's range for gradients, too: for rows whose greatest score is within 59 of
-    zero. Where one is not, it is softmax after all.
+    Torch's bf16 softmax takes several times as long as the products around it. Here the exponentials are not shifted,
+    and rows are divided after the product with the values, where they are shorter. That is accurate, for gradients too,
+    while the greatest score of each row is within 59 of zero. If one is not, a softmax is used.
     """
     weights = _attention_scores(q, k, bias).exp_()
     total = weights.sum(-1, keepdim=True)
@@ -235,7 +238,7 @@ def attention_weights(q: Tensor, k: Tensor, bias: Tensor | None) -> tuple[Tensor
 
 
 def _attention_scores(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
-    """``[BH, T, T]``."""
+    """The scaled scores, ``[BH, T, T]``."""
     scores = q.new_empty(len(q), q.shape[1], k.shape[1])
     scale = q.shape[-1] ** -0.5
     torch.baddbmm(scores if bias is None else bias, q, k.mT, beta=bias is not None, alpha=scale, out=scores)
@@ -243,7 +246,7 @@ def _attention_scores(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class Linear(torch.autograd.Function):
-    """A linear and the dropout of what comes out."""
+    """A linear followed by dropout."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, linear: PrepackedLinear, keep: Tensor | None) -> Tensor:
@@ -261,13 +264,13 @@ class Linear(torch.autograd.Function):
 
 
 class FeedForward(torch.autograd.Function):
-    """Two linears with a GELU between them, the dropout of what comes out; and ``x`` itself, as in ``ProjectQKV``."""
+    """Two linears with a GELU between them, followed by dropout; and ``x`` itself, as in ``ProjectQKV``."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, up: PrepackedLinear, down: PrepackedLinear, gelu: str, keep: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """``[N, 1, D]`` to twice ``[N, 1, D]``; ``up``'s weight is ``[F, D]``, that of ``down`` ``[D, F]``."""
+        """``[N, 1, D]`` to twice ``[N, 1, D]``; the weight of ``up`` is ``[F, D]``, that of ``down`` ``[D, F]``."""
         flat = x.view(-1, x.shape[-1])
         hidden = up(flat) if ctx.needs_input_grad[0] else None
         active = up(flat, gelu) if hidden is None else F.gelu(hidden, approximate=gelu)
@@ -278,7 +281,7 @@ class FeedForward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, of_x: Tensor) -> tuple[Tensor | None, ...]:
-        """The second product adds to the gradient that ``x`` has from elsewhere."""
+        """Two products; the second is added to the gradient of the residual."""
         hidden, keep = ctx.saved_tensors
         grad = grad if keep is None else grad * keep
         of_hidden = ctx.down.input_gradient(grad.reshape(-1, grad.shape[-1]))
@@ -292,7 +295,7 @@ class GatedFeedForward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, up: PrepackedLinear, down: PrepackedLinear, gelu: str) -> Tensor:
-        """``[N, 1, D]`` to ``[N, 1, D]``; ``up`` makes what is active and then its gate, ``[N, 2F]``."""
+        """``[N, 1, D]`` to ``[N, 1, D]``; ``up`` projects to ``[N, 2F]``: the input of the GELU, then the gate."""
         hidden = up(x.view(-1, x.shape[-1]))
         active, gate = hidden.chunk(2, dim=-1)
         ctx.save_for_backward(hidden)
@@ -301,7 +304,7 @@ class GatedFeedForward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Two products, and what is active computed again."""
+        """Two products; the GELU is computed again."""
         (hidden,) = ctx.saved_tensors
         active, gate = hidden.chunk(2, dim=-1)
         of_mid = ctx.down.input_gradient(grad.reshape(-1, grad.shape[-1]))
