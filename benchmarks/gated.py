@@ -67,7 +67,7 @@ def ours(backbone: Backbone, method: Method, ids: Tensor, mask: Tensor) -> dict[
 
     def step() -> None:
         backbone.model.train()
-        with attached.routed(route), backbone.noise.drawn((draw,)):
+        with attached.routed(route), backbone.dropout_source.keyed((draw,)):
             live.head(backbone.encoder(ids, mask, None)[1]).square().sum().backward()
 
     def answer() -> None:

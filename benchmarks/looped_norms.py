@@ -29,23 +29,23 @@ from polytask.routing import groups, route
 
 MOST_STACKED = 40
 """Tokens an adapter up to which LayerNorms were stacked."""
-NOW = route.loops
+NOW = route.prefers_loop
 
 
-def before(part: groups.Group, deltas: Mapping[str | None, Delta]) -> bool:
+def before(group: groups.Group, deltas: Mapping[str | None, Delta]) -> bool:
     """The rule as it was."""
-    if deltas[part.names[0]].loops:
-        return sum(part.counts) > MOST_STACKED * len(part.counts)
-    return NOW(part, deltas)
+    if deltas[group.names[0]].prefers_loop:
+        return sum(group.counts) > MOST_STACKED * len(group.counts)
+    return NOW(group, deltas)
 
 
 def by_rule(rule: Callable[..., bool], run: Callable[[], object]) -> None:
     """Run by this rule."""
-    route.loops = rule
+    route.prefers_loop = rule
     try:
         run()
     finally:
-        route.loops = NOW
+        route.prefers_loop = NOW
 
 
 def row_of(backbone: Backbone, num_tasks: int, rows_each: int, args: argparse.Namespace) -> dict[str, Any]:

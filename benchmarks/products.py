@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from contenders import results_folder, write_csv
-from polytask.backbones.fast.kernels import PACKS, mkldnn
+from polytask.backbones.fast.kernels import HAS_PREPACKED, mkldnn
 from polytask.bench.interleave import alternated
 
 SHAPES = {"minilm": ((384, 384), (384, 1536), (1536, 384)), "bert-base": ((768, 768), (768, 3072), (3072, 768))}
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="from 1 to this many")
     parser.add_argument("--out", type=Path, default=Path("results/speed"))
     args = parser.parse_args()
-    if not PACKS:
+    if not HAS_PREPACKED:
         raise SystemExit("this torch has no such layout: its build lacks oneDNN")
     rows = [
         row

@@ -46,11 +46,11 @@ def milliseconds(run: Callable[[], object], repeats: int) -> float:
 
 def site_milliseconds(mode: Mode, deltas: dict[str, Delta], names: list[str], x: Tensor, repeats: int) -> float:
     """One site's time, with its backward pass where ``x`` asks for gradients."""
-    base, noise, stacks = nn.LayerNorm(WIDTH, dtype=x.dtype), KeyedDropoutSource(), StackCache()
+    base, dropout_source, stacks = nn.LayerNorm(WIDTH, dtype=x.dtype), KeyedDropoutSource(), StackCache()
 
     def run() -> None:
         with torch.set_grad_enabled(x.requires_grad):
-            out = apply_deltas(Route.of(names), deltas, x, x, base, noise, "site", mode, stacks)
+            out = apply_deltas(Route.of(names), deltas, x, x, base, dropout_source, "site", mode, stacks)
         if x.requires_grad:
             out.sum().backward()
 

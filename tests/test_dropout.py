@@ -1,4 +1,4 @@
-"""Dropout masks have the right rate, are independent, and are functions of their key."""
+"""Dropout masks have the right rate, are independent, and depend on their key only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_precision_does_not_change_what_is_dropped() -> None:
     assert torch.equal(*masks)
 
 
-def test_equal_keys_give_equal_masks_and_others_independent_ones() -> None:
+def test_equal_keys_give_equal_masks_and_different_keys_independent_ones() -> None:
     like = torch.empty(0)
     keys = [
         (0, "job", 1, "site"),
@@ -47,8 +47,8 @@ def test_neighbouring_numbers_are_independent() -> None:
         assert (dropped[:-lag] * dropped[lag:]).mean().item() == pytest.approx(0.01, abs=0.0006)
 
 
-def test_neither_rows_nor_columns_resemble_each_other() -> None:
-    """Our words are made of one word a row and one a column: no two of either may go together for it."""
+def test_rows_and_columns_are_uncorrelated() -> None:
+    """Random words are combined from one word a row and one a column, which must not correlate rows or columns."""
     dropped = (keep_mask((1024, 1024), 0.1, ("n",), torch.empty(0)) == 0).float()
     for numbers in (dropped, dropped.T):
         correlations = torch.corrcoef(numbers).fill_diagonal_(0)
@@ -61,10 +61,10 @@ def test_seeds_are_the_same_on_every_machine() -> None:
 
 
 def test_without_training_or_noise_nothing_is_dropped() -> None:
-    noise, x = KeyedDropoutSource(), torch.ones(4, 3)
-    dropout = KeyedDropout(0.5, "site", noise)
+    dropout_source, x = KeyedDropoutSource(), torch.ones(4, 3)
+    dropout = KeyedDropout(0.5, "site", dropout_source)
     assert torch.equal(dropout.eval()(x), x)
-    with noise.drawn((DropoutKey(slice(0, 2), (1,), (1, 1)),)):
+    with dropout_source.keyed((DropoutKey(slice(0, 2), (1,), (1, 1)),)):
         assert torch.equal(dropout.eval()(x), x)
         dropped = dropout.train()(torch.ones(400, 3))
         assert torch.equal(dropped[2:], torch.ones(398, 3))

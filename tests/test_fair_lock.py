@@ -1,4 +1,4 @@
-"""A lock in the order of asking."""
+"""Threads get a fair lock in the order in which they asked for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polytask.fair_lock import FairLock
 
 
 def waiting(lock: FairLock, number: int) -> None:
-    """Return once so many threads wait for the lock."""
+    """Return once ``number`` threads wait for the lock."""
     while len(lock._waiting) < number:
         pass
 
@@ -63,7 +63,7 @@ def test_a_thread_that_gives_up_waiting_is_left_out() -> None:
     turn.acquire()
     with lock:
         lock._waiting.append((0, turn))
-        lock._leave(0, turn)
+        lock._stop_waiting(0, turn)
     assert lock._owner is None
     with lock:
         assert lock._owner == threading.get_ident()

@@ -1,4 +1,4 @@
-"""Two runs in one place do not mix."""
+"""Two processes never train into one checkpoint."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from polytask.file_lock import exclusive_run
 HOLDING = """
 import sys, time
 from pathlib import Path
-from polytask.file_lock import alone
-with alone(Path(sys.argv[1]), "training", "leave it"):
+from polytask.file_lock import exclusive_run
+with exclusive_run(Path(sys.argv[1]), "training", "leave it"):
     print("held", flush=True)
     time.sleep(600)
 """
 
 
 def holder(path: Path) -> subprocess.Popen[str]:
-    """Another process that is at it."""
+    """Another process that holds the lock."""
     command = [sys.executable, "-c", HOLDING, str(path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(polytask.__file__).parents[1])
     assert process.stdout is not None
@@ -33,12 +33,12 @@ def holder(path: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_second_process_is_refused_until_the_first_is_over_however_it_ends(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_until_the_first_ends_even_if_it_is_killed(tmp_path: Path) -> None:
     process = holder(tmp_path / "run.ckpt")
     with (
         pytest.raises(
             CheckpointError,
-            match=f"training 'x' is under way already, in process {process.pid}. Wait for it, or leave it",
+            match=f"training 'x' is already running in process {process.pid}. Wait for it, or leave it",
         ),
         exclusive_run(tmp_path / "run.ckpt", "training 'x'", "leave it"),
     ):
@@ -50,12 +50,12 @@ def test_a_second_process_is_refused_until_the_first_is_over_however_it_ends(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_places_are_free(tmp_path: Path) -> None:
+def test_locks_of_different_files_are_independent(tmp_path: Path) -> None:
     with exclusive_run(tmp_path / "a.ckpt", "a", ""), exclusive_run(tmp_path / "b.ckpt", "b", ""):
         pass
 
 
-def test_folders_made_for_it_go_and_what_was_there_or_was_written_stays(tmp_path: Path) -> None:
+def test_folders_created_for_the_lock_are_removed_unless_something_was_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="refused"), exclusive_run(tmp_path / "store" / "runs" / "x.ckpt", "x", ""):
         raise ValueError("refused")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Freed memory stays within the block and is given back after it."""
+"""Freed memory stays in the process within the block and is returned after it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polytask import memory
 
 FAULTS = """
 import resource, torch
-from polytask.memory import keep_freed_memory as kept
+from polytask.memory import keep_freed_memory
 from contextlib import nullcontext
 def faults(block):
     with block:
@@ -24,13 +24,13 @@ def faults(block):
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 def resident():
     return int(open("/proc/self/statm").read().split()[1])
-without, within = faults(nullcontext()), faults(kept())
+without, within = faults(nullcontext()), faults(keep_freed_memory())
 print(without, within, resident())
 """
 
 
 @pytest.mark.skipif(memory._libc is None or sys.platform != "linux", reason="glibc on Linux only")
-def test_memory_that_was_freed_is_not_asked_for_again_within_the_block() -> None:
+def test_freed_memory_is_reused_within_the_block() -> None:
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     without, within, _ = map(int, done.stdout.split())
     assert within <= max(100, without // 10)
@@ -38,13 +38,13 @@ def test_memory_that_was_freed_is_not_asked_for_again_within_the_block() -> None
 
 GIVEN_BACK = """
 import torch
-from polytask.memory import keep_freed_memory as kept
+from polytask.memory import keep_freed_memory
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 torch.ones(1)
 before = resident()
-with kept():
-    with kept():
+with keep_freed_memory():
+    with keep_freed_memory():
         parts = [torch.ones(1 << 20) for _ in range(60)]
         del parts
     held = resident()
@@ -53,7 +53,7 @@ print(held - before, resident() - before)
 
 
 @pytest.mark.skipif(memory._libc is None or sys.platform != "linux", reason="glibc on Linux only")
-def test_it_is_given_back_at_the_end_of_the_outermost_block() -> None:
+def test_memory_is_returned_at_the_end_of_the_outermost_block() -> None:
     done = subprocess.run([sys.executable, "-c", GIVEN_BACK], capture_output=True, text=True, check=True)
     held, left = map(int, done.stdout.split())
     assert held > 200 << 20
@@ -76,5 +76,5 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, version: int) -> None:
             (group / name).write_text(value)
     own = tmp_path / "own"
     own.write_text("0::/pod/own\n" if version == 2 else "5:cpu,memory:/pod/own\n3:pids:/x\n")
-    assert list(memory._left_in_groups(tmp_path, own)) == [150, 450]
-    assert list(memory._left_in_groups(tmp_path, tmp_path / "none")) == []
+    assert list(memory._free_in_cgroups(tmp_path, own)) == [150, 450]
+    assert list(memory._free_in_cgroups(tmp_path, tmp_path / "none")) == []

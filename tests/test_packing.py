@@ -1,4 +1,4 @@
-"""Texts without their padding are the same texts: there and back, as heads, and as a batch that a backbone encodes."""
+"""Packing is invertible, for tokens and for heads, and does not change what a backbone computes."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def mask_of(lengths: list[int], longest: int | None = None) -> Tensor:
 
 
 @given(LENGTHS)
-def test_a_run_is_filled_up_to_few_sizes_and_by_little(lengths: list[int]) -> None:
+def test_a_run_has_few_fillers(lengths: list[int]) -> None:
     total, size = sum(lengths), run_size(lengths)
     assert total <= size <= total + max(7, total // 32 + 1)
     assert len(set(lengths)) > 1 or size == total
 
 
-def test_there_are_few_sizes() -> None:
+def test_runs_have_few_different_sizes() -> None:
     assert len({run_size([1, total]) for total in range(1, 8192)}) < 200
 
 
 @given(st.integers(1, 600))
-def test_a_row_of_the_grid_ends_on_a_multiple_of_sixteen_or_little_behind(num_tokens: int) -> None:
+def test_the_grid_is_a_multiple_of_16_wide_or_at_most_4_wider(num_tokens: int) -> None:
     width = grid_width(num_tokens)
     assert num_tokens <= width < num_tokens + 16
     assert width % 16 == 0 or (width == num_tokens and width % 16 <= 4)
@@ -44,14 +44,14 @@ def test_a_row_of_the_grid_ends_on_a_multiple_of_sixteen_or_little_behind(num_to
 
 @settings(deadline=None)
 @given(LENGTHS, st.integers(0, 9), st.integers(0, 5), st.booleans())
-def test_tokens_go_there_and_back(lengths: list[int], cut: int, longer: int, is_whole: bool) -> None:
+def test_unpack_inverts_pack(lengths: list[int], cut: int, longer: int, keep_padding: bool) -> None:
     mask = mask_of(lengths, max(lengths) + longer)
     runs = [cut, len(lengths) - cut] if 0 < cut < len(lengths) else None
-    packing = Packing(mask, runs, is_whole=is_whole)
+    packing = Packing(mask, runs, keep_padding=keep_padding)
     x = torch.randn(*mask.shape, 6, dtype=torch.float64, requires_grad=True)
     packed = packing.pack(x)
     assert packed.shape == (sum(packing.sizes), 1, 6)
-    kept = x.detach() if is_whole else x.detach() * mask[:, :, None]
+    kept = x.detach() if keep_padding else x.detach() * mask[:, :, None]
     assert torch.equal(packing.unpack(packed), kept)
     starts = [sum(packing.sizes[:row]) for row in range(len(lengths))]
     for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
@@ -62,27 +62,27 @@ def test_tokens_go_there_and_back(lengths: list[int], cut: int, longer: int, is_
 
 @settings(deadline=None)
 @given(LENGTHS, st.booleans())
-def test_heads_go_there_and_back_and_stand_where_their_texts_are(lengths: list[int], is_whole: bool) -> None:
-    packing = Packing(mask_of(lengths), is_whole=is_whole)
+def test_merge_heads_inverts_split_heads(lengths: list[int], keep_padding: bool) -> None:
+    packing = Packing(mask_of(lengths), keep_padding=keep_padding)
     b, t = packing.grid
     tokens = torch.randn(sum(packing.sizes), 3 * 2 * 4)
-    heads = packing.apart(tokens, 2, 4)
+    heads = packing.split_heads(tokens, 2, 4)
     assert heads.shape == (3, b * 2, t, 4)
     is_token = torch.ones(len(tokens), dtype=torch.bool)
     for row, length in enumerate(lengths):
         start = sum(packing.sizes[:row])
         own = tokens[start : start + length].view(length, 3, 2, 4)
         torch.testing.assert_close(heads.view(3, b, 2, t, 4)[:, row, :, :length], own.permute(1, 2, 0, 3))
-        is_token[start + length : start + packing.sizes[row]] = is_whole
-    assert torch.equal(packing.together(heads, 2)[is_token], tokens[is_token])
+        is_token[start + length : start + packing.sizes[row]] = keep_padding
+    assert torch.equal(packing.merge_heads(heads, 2)[is_token], tokens[is_token])
 
 
-def test_a_batch_without_padding_is_only_looked_at_in_another_way() -> None:
+def test_a_batch_without_padding_is_packed_without_a_copy() -> None:
     packing = Packing(torch.ones(3, 16, dtype=torch.long))
     x = torch.randn(3, 16, 8)
     assert packing.is_dense
     assert packing.pack(x).data_ptr() == x.data_ptr()
-    assert packing.bias(2, torch.float32) is None
+    assert packing.attention_bias(2, torch.float32) is None
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def backbone(tiny_bert_folder: Path) -> Backbone:
     return load_backbone(tiny_bert_folder, device="cpu", dtype="float64")
 
 
-def test_a_text_is_encoded_alike_whatever_pads_it(backbone: Backbone) -> None:
+def test_encoding_a_text_does_not_depend_on_its_padding(backbone: Backbone) -> None:
     texts = Rows(["good film", "the plot was not great at all and the actor was awful", "a"])
     encoded = encode(backbone.tokenizer, texts, 64)
     with torch.no_grad():

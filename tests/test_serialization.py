@@ -1,4 +1,4 @@
-"""JSON that is hashed and kept outlives added fields; what lies in ``tests/recorded`` is read for ever."""
+"""Adding a field changes no hash of stored JSON, and the files in ``tests/recorded`` stay readable."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_an_added_field_is_left_out_of_json_and_keys_while_it_is_at_its_default(
     assert NewTrial.from_json(trials[0].to_json()) == trials[1]
 
 
-def test_fields_from_the_start_are_written_at_their_defaults_too() -> None:
+def test_original_fields_are_written_at_their_defaults_too() -> None:
     assert set(Recipe().to_json()) == {each.name for each in fields(Recipe)} - set(added_fields(Recipe))
     assert to_json(NewHoulsby(), whole=True)["gated"] is False
     assert set(added_fields(Header)) == set(_OPTIONAL)
@@ -96,7 +96,7 @@ def test_an_unknown_field_is_refused_with_the_nearest_and_a_missing_one_by_name(
         Trial.from_json({**Trial("cpu", "glue", "CoLA", whole).to_json(), "max_row": 3})
 
 
-def test_settings_at_their_defaults_are_told_where_recipes_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_at_their_defaults_are_shown_when_recipes_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, averaged = NewRecipe(), NewRecipe(averaging=0.9)
     assert labelled([plain, averaged]) == {plain.key: "averaging 0", averaged.key: "averaging 0.9"}
     monkeypatch.setattr(checkpoints, "Recipe", NewRecipe)
@@ -105,7 +105,7 @@ def test_settings_at_their_defaults_are_told_where_recipes_are_compared(monkeypa
         checkpoints.check_same(Path("run.ckpt"), {"jobs": {"spam": jobs[0]}}, {"jobs": {"spam": jobs[1]}})
 
 
-# -- what is stored already -------------------------------------------------------------------------------------------
+# -- files that exist already ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_adapters_of_november_2026_are_read_keep_their_digest_and_answer_alike(r
             assert dict(answer.probs or {}) == pytest.approx(probs, abs=1e-5)
 
 
-def test_what_an_old_adapter_takes_follows_from_its_columns(recorded: Path) -> None:
+def test_the_inputs_of_an_old_adapter_follow_from_its_columns(recorded: Path) -> None:
     store, together = Store("store"), MultiTask(of_then(), Store("store"))
     assert [store.entry(name).header.takes for name in ("mood", "both")] == ["single", "pair"]
     with pytest.raises(DataError, match="answers single texts"):
@@ -163,7 +163,7 @@ def test_what_an_old_adapter_takes_follows_from_its_columns(recorded: Path) -> N
         together.predict(["good film"], "both")
 
 
-def test_a_checkpoint_of_november_2026_is_gone_on_with(recorded: Path) -> None:
+def test_a_checkpoint_of_november_2026_is_resumed(recorded: Path) -> None:
     backbone, task = of_then(), read_task("tasks/mood.csv")
     whole, _ = train(backbone, task, RECIPE)
     job = Job(backbone, task, RECIPE)

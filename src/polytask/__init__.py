@@ -8,7 +8,7 @@
 >>> store.put(adapter)
 >>> pt.MultiTask(backbone, store).predict(["WIN cash now", "see you at 5"], task="spam")
 
-Importing this module imports nothing heavy: each public name is found in its own module on first use.
+Importing this module is cheap: each public name is imported from its own module on first use.
 """
 
 from __future__ import annotations

@@ -1,25 +1,24 @@
-"""What can go wrong, said so that a user knows what to do next.
+"""The errors that Polytask raises. Each message says what was wrong, what was given and what would be right.
 
-    PolytaskError                     everything a user can cause, a ValueError
-    ├── UnknownName                   a method, task, metric, … that does not exist, with the nearest that does
-    ├── DataError                     a file of texts that cannot be used, with file, line and column
-    ├── RecipeError                   settings that contradict each other or are out of range
-    ├── RouteError                    rows sent to adapters in a way that cannot be served
-    ├── BackboneError                 a pretrained model that cannot be used
+    PolytaskError                     base class of all errors that a user can cause; a ValueError
+    ├── UnknownName                   no such method, task, metric, …; names the closest match
+    ├── DataError                     data that cannot be used, with file, line and column
+    ├── RecipeError                   settings that are out of range or contradict each other
+    ├── RouteError                    rows routed to adapters in a way that is not possible
+    ├── BackboneError                 a pretrained model that cannot be used as a backbone
     │   └── UnsupportedArchitecture
-    ├── AdapterError                  an adapter file that cannot be trusted or read
-    │   └── IncompatibleAdapter       a sound adapter that belongs to something else
+    ├── AdapterError                  an adapter file that is damaged, unsafe or not an adapter
+    │   └── IncompatibleAdapter       a valid adapter that belongs to another backbone
     │       ├── WrongBackbone
     │       ├── WrongDepth
     │       ├── WrongWidth
     │       └── WrongTokenizer
-    ├── StoreError                    a store that cannot do what was asked
+    ├── StoreError                    an operation that a store refuses
     │   └── NoSuchAdapter
-    ├── CheckpointError               a run that cannot be resumed from what is there
-    └── WriteError                    a file that cannot be written, such as on a full disk; an OSError too
+    ├── CheckpointError               a run that cannot be resumed from its checkpoint
+    └── WriteError                    a file that cannot be written, on a full disk for example; also an OSError
 
-Each message says what was wrong, what was given and what would be right. Our own mistakes are
-``assert``\\ s, never one of these.
+Bugs of Polytask itself are ``assert``\\ s, never one of these.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from os import PathLike
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like ``name``, in capital or small letters; None where none is like it."""
+    """The known name closest to ``name``, ignoring case; None if none is similar."""
     folded: dict[str, str] = {}
     for own in known:
         folded.setdefault(own.casefold(), own)
@@ -39,16 +38,16 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 class PolytaskError(ValueError):
-    """A mistake its user can mend; the message says how."""
+    """An error that the user can fix; the message says how."""
 
 
 def printable(text: str) -> str:
-    """The text with characters that drive a terminal, or cannot be seen, written as escapes; lines stay lines."""
+    """``text`` with control and invisible characters escaped, except newline and tab."""
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 class UnknownName(PolytaskError):
-    """A name that is not one of those known.
+    """An unknown name, with the closest known one.
 
     >>> raise UnknownName("method", "hulsby", ["houlsby", "lora"])
     Traceback (most recent call last):
@@ -64,7 +63,7 @@ class UnknownName(PolytaskError):
 
 
 class DataError(PolytaskError):
-    """Data that cannot be used: ``file:line, column 'c': what is wrong. What would be right.``"""
+    """Data that cannot be used. The message is ``file:line, column 'c': problem. Fix``."""
 
     def __init__(
         self,
@@ -90,7 +89,7 @@ class RecipeError(PolytaskError):
 
 
 class RouteError(PolytaskError):
-    """Rows sent to adapters in a way that cannot be served."""
+    """Rows routed to adapters in a way that is not possible."""
 
 
 class BackboneError(PolytaskError):
@@ -98,7 +97,7 @@ class BackboneError(PolytaskError):
 
 
 class UnsupportedArchitecture(BackboneError):
-    """A model type that has no row in ``polytask.architectures.ARCHITECTURES``."""
+    """A model type that is not in ``polytask.architectures.ARCHITECTURES``."""
 
     def __init__(self, given: str, supported: Iterable[str], near: Sequence[str] = ()) -> None:
         nearest_first = f" The nearest are: {', '.join(near)}." if near else ""
@@ -109,31 +108,31 @@ class UnsupportedArchitecture(BackboneError):
 
 
 class AdapterError(PolytaskError):
-    """An adapter file that is damaged, hostile or not one of ours."""
+    """An adapter file that is damaged, unsafe or not a Polytask adapter."""
 
 
 class IncompatibleAdapter(AdapterError):
-    """A sound adapter that belongs to another backbone."""
+    """A valid adapter that belongs to another backbone."""
 
 
 class WrongBackbone(IncompatibleAdapter):
-    """Trained on other weights than these."""
+    """The adapter was trained on a backbone with other weights."""
 
 
 class WrongDepth(IncompatibleAdapter):
-    """Trained on a backbone with another number of layers."""
+    """The adapter was trained on a backbone with another number of layers."""
 
 
 class WrongWidth(IncompatibleAdapter):
-    """Trained on a backbone with another hidden size."""
+    """The adapter was trained on a backbone with another hidden size."""
 
 
 class WrongTokenizer(IncompatibleAdapter):
-    """Trained on texts cut into other tokens."""
+    """The adapter was trained with another tokenizer."""
 
 
 class StoreError(PolytaskError):
-    """A store that cannot do what was asked."""
+    """An operation that a store refuses."""
 
 
 class NoSuchAdapter(StoreError, UnknownName):
@@ -141,11 +140,11 @@ class NoSuchAdapter(StoreError, UnknownName):
 
 
 class CheckpointError(PolytaskError):
-    """A run that cannot be resumed from the checkpoint that is there."""
+    """A run that cannot be resumed from its checkpoint."""
 
 
 class WriteError(PolytaskError, OSError):
-    """A file that cannot be written. What was there before is still there."""
+    """A file that cannot be written. An existing file is unchanged."""
 
     def __init__(self, file: str | PathLike[str], reason: object) -> None:
         super().__init__(f"{file} cannot be written: {reason}. Nothing was changed")
@@ -153,4 +152,4 @@ class WriteError(PolytaskError, OSError):
 
 
 class PolytaskWarning(UserWarning):
-    """Something that is probably not meant, and stops nothing."""
+    """Something that is probably a mistake; the run continues."""

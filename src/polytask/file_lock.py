@@ -1,7 +1,7 @@
-"""One run at a time in one place: the second is refused, not mixed with the first.
+"""File locks: two processes never train into one checkpoint.
 
-The lock is a file beside what it guards. The system releases it with its process, however that ends; the file itself is
-removed by whoever held it last, and so are folders that were made for it and stayed empty.
+The locks are those of ``filelock``. The operating system releases a lock when its process ends, however it ends, so no
+timeout is needed and no process id is checked. Whoever holds a lock last removes its file.
 """
 
 from __future__ import annotations
@@ -11,61 +11,86 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from polytask.errors import CheckpointError
 
-try:
-    import fcntl
-except ImportError:  # Windows: nobody is kept out
-    fcntl = None  # type: ignore[assignment]
+
+def try_lock(path: Path) -> FileLock | None:
+    """Lock a file without waiting; the file is created if need be, and holds the id of the locking process.
+
+    Any thread may release the lock.
+
+    Args:
+        path: the lock file; its folder exists.
+
+    Returns:
+        The lock, or None while someone else holds it: another process, or another lock of this process.
+
+    Raises:
+        OSError: the file cannot be created, or the file system has no locks.
+    """
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False, on_acquired=_write_process_id)
+    while True:
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            if path.exists():  # else its holder removed it after it was opened here: try again
+                return None
+        else:
+            return lock
+
+
+def unlock(lock: FileLock) -> None:
+    """Remove the lock's file, then release the lock: a process that opened the file before sees that it is gone."""
+    with contextlib.suppress(OSError):  # Windows removes an open file only once it is closed, which ``release`` does
+        os.unlink(lock.lock_file)
+    lock.release()
 
 
 @contextlib.contextmanager
 def exclusive_run(path: Path, what: str, instead: str) -> Iterator[None]:
-    """Keep other processes from what is at ``path``, which need not be there.
+    """Within the block no other process runs on ``path``; folders created for the lock are removed if left empty.
 
     Args:
-        path: the file that is guarded.
-        what: what would be done twice, for the message.
+        path: the file to protect, which need not exist. The lock file is beside it.
+        what: the run, for the message.
         instead: what to do other than wait, for the message.
 
     Raises:
-        CheckpointError: another process is at it.
+        CheckpointError: another process is running on ``path``.
     """
-    if fcntl is None:
-        yield
-        return
-    lock = path.with_name(f".{path.name}.lock")
-    made = [folder for folder in lock.parents if not folder.exists()]
-    descriptor = _held(lock, what, instead)
+    lock_file = path.with_name(f".{path.name}.lock")
+    created = [folder for folder in lock_file.parents if not folder.exists()]
+    lock = _lock_or_refuse(lock_file, what, instead)
     try:
-        os.truncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
         yield
     finally:
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
-        with contextlib.suppress(OSError):  # what was done there is there
-            for folder in made:
+        unlock(lock)
+        with contextlib.suppress(OSError):  # not empty: the run has written into it
+            for folder in created:
                 folder.rmdir()
 
 
-def _held(lock: Path, what: str, instead: str) -> int:
-    """The lock's descriptor. A holder removes the file, so the one that was opened may no longer be the one there."""
+def _lock_or_refuse(lock_file: Path, what: str, instead: str) -> FileLock:
     while True:
-        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:  # removed just now by a holder who had made it
+            lock = try_lock(lock_file)
+        except FileNotFoundError:  # the folder was removed just now by the process that had created it
             continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            process = os.read(descriptor, 20).decode() or "unknown"
-            os.close(descriptor)
-            raise CheckpointError(
-                f"{what} is under way already, in process {process}. Wait for it, or {instead}"
-            ) from None
-        with contextlib.suppress(FileNotFoundError):
-            if os.fstat(descriptor).st_ino == os.stat(lock).st_ino:
-                return descriptor
-        os.close(descriptor)
+        if lock is not None:
+            return lock
+        process = _process_id(lock_file)
+        raise CheckpointError(f"{what} is already running in process {process}. Wait for it, or {instead}")
+
+
+def _write_process_id(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+
+
+def _process_id(lock_file: Path) -> str:
+    with contextlib.suppress(OSError):
+        return lock_file.read_text(encoding="ascii") or "unknown"
+    return "unknown"

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: a reader sees the old one or the new one, never half."""
+"""Atomic file writes: a reader sees the old file or the new one, never a part of it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from polytask.errors import WriteError
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path to write to; move it to ``path`` once the block ends without an error.
+    """Yield a temporary path to write to, and move it to ``path`` when the block ends without an error.
 
-    The content reaches the disk before the name does, so a power cut leaves the old file or the
-    new one. After an error nothing remains.
+    The content is synced to the disk before the file is renamed, so a power failure leaves the old file or the new
+    one. After an error the temporary file is removed.
 
     Raises:
-        WriteError: the system refuses it: the disk is full, the folder may not be written to, ….
+        WriteError: the system refuses the write: the disk is full, the folder is read-only, ….
     """
     target = Path(path)
     try:
@@ -41,7 +41,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     except OSError as error:
         raise WriteError(target, error.strerror or error) from error
-    except SafetensorError as error:  # what save_file makes of a system's error
+    except SafetensorError as error:  # save_file wraps an OSError into it
         raise WriteError(target, error) from error
 
 
@@ -52,7 +52,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until the content of a file, or the names in a folder, have reached the disk."""
+    """Sync a file's content, or a folder's entries, to the disk."""
     if path.is_dir() and not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(path, os.O_RDONLY)

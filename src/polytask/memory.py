@@ -1,9 +1,9 @@
-"""How much memory is free; and freed memory that stays with the process while it is needed again a moment later.
+"""Free memory of a device, and a way to keep freed memory in the process.
 
-A training step allocates and frees the same hundred megabytes each time. The C library gives what is free back to the
-system and asks for it anew, and the system hands out each page with zeros in it: a tenth of a step is spent on that on
-a calm machine, and more than half on one that is short of memory (benchmarks/memory.py). Within ``kept`` it is not
-given back; afterwards it is. glibc only; elsewhere nothing is done.
+A training step allocates and frees the same hundred megabytes each time. The C library returns freed memory to the
+system and requests it again, and the system clears each page: this takes a tenth of a step on an idle machine, and more
+than half on one that is short of memory (benchmarks/memory.py). Within ``keep_freed_memory`` the memory stays in the
+process; afterwards it is returned. This works with glibc only; elsewhere it does nothing.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import torch
 
 MIB = 1 << 20
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-"""Parameters of ``mallopt``: free bytes at the heap's end that are given back, and the size of what is mapped alone."""
+"""Parameters of ``mallopt``: free bytes at the end of the heap before they are returned; size from which to mmap."""
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free on a device; of a CPU no more than a container's limit leaves."""
+    """Free memory of a device in bytes; on a CPU at most what the limits of the container leave."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
@@ -34,18 +34,18 @@ def free_bytes(device: torch.device) -> int:
         available = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):
         available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return min([available, *_left_in_groups()])
+    return min([available, *_free_in_cgroups()])
 
 
 _LIMITS = (
     ("", "", "memory.max", "memory.current"),
     ("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
 )
-"""Of control groups of version 2 and 1: the controller's name, its folder, and the files of limit and usage."""
+"""For cgroups of version 2 and 1: the controller's name, its folder, and the files with limit and usage."""
 
 
-def _left_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """What the limits of this process's control groups leave, the innermost first."""
+def _free_in_cgroups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """The bytes that the limits of this process's cgroups leave, innermost group first."""
     try:
         lines = [line.split(":", 2) for line in own.read_text(encoding="utf-8").splitlines()]
     except OSError:
@@ -54,13 +54,13 @@ def _left_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc
         for path in (path.strip("/") for _, names, path in lines if controller in names.split(",")):
             group = root / folder / path
             for place in (group, *group.parents[: len(Path(path).parts)]):
-                left = _left_in(place, limit, usage)
+                left = _free_in_cgroup(place, limit, usage)
                 if left is not None:
                     yield left
 
 
-def _left_in(group: Path, limit: str, usage: str) -> int | None:
-    """What one group's limit leaves, files that are only kept in memory counted as free; None where it has none."""
+def _free_in_cgroup(group: Path, limit: str, usage: str) -> int | None:
+    """The bytes that the limit of one cgroup leaves, with the page cache counted as free; None if it has no limit."""
     try:
         most, used, stat = ((group / name).read_text(encoding="utf-8") for name in (limit, usage, "memory.stat"))
     except OSError:
@@ -71,15 +71,15 @@ def _left_in(group: Path, limit: str, usage: str) -> int | None:
 
 @contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    """Within the block (the outermost, of all threads) freed memory stays with the process."""
-    _hold(1)
+    """Keep freed memory in the process while any thread is within such a block."""
+    _change_holders(1)
     try:
         yield
     finally:
-        _hold(-1)
+        _change_holders(-1)
 
 
-def _hold(change: int) -> None:
+def _change_holders(change: int) -> None:
     global _holders
     with _lock:
         before, _holders = _holders, _holders + change
@@ -92,7 +92,7 @@ def _hold(change: int) -> None:
 
 
 def _glibc() -> Any:
-    """The C library where it is glibc."""
+    """The C library if it is glibc, else None."""
     try:
         library = ctypes.CDLL(None)
         return library if hasattr(library, "mallopt") and hasattr(library, "gnu_get_libc_version") else None

@@ -1,11 +1,12 @@
-"""A batch's texts without their padding: tokens under each other, and the grid where texts must stand apart.
+"""Packs a batch: the tokens of all texts one after another without padding, and a padded grid for attention.
 
-Most of a transformer does not know which text a token is of, so it need not compute what pads the short ones; only
-attention works on a grid. A run is what is computed together for one owner (a job's rows, or all): where its texts
-differ in length it is filled up to one of few sizes, since a matrix product of a size not met before takes many times
-as long. Fillers are tokens that nobody reads: whatever they become, their gradients are zeros.
+Most of a transformer works on each token by itself, so padding need not be computed; only attention needs a grid of
+texts. A run is the texts of one owner (the rows of a job, or all rows). If they differ in length, a run is filled up to
+one of a few sizes, because a matrix product of a size that is new to torch takes many times as long. The output of
+these filler tokens is not used, and their gradients are zeros.
 
-``B`` texts, ``L`` tokens of the longest, ``T`` tokens a row of the grid, ``N`` tokens packed, ``C`` numbers each.
+Shapes: ``B`` texts, ``L`` tokens of the longest, ``T`` tokens a row of the grid, ``N`` packed tokens, ``C`` channels,
+``P`` parts of a projection (queries, keys, values), ``H`` heads.
 """
 
 from __future__ import annotations
@@ -18,67 +19,67 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Move = Callable[[Tensor], Tensor]
+Rearrangement = Callable[[Tensor], Tensor]
 
 
 def run_size(lengths: Sequence[int]) -> int:
-    """The tokens of a run with its fillers: at most one in 32 more (or seven) than these texts have."""
+    """The number of packed tokens of a run, fillers included: at most 1/32 (or seven) more than its texts have."""
     total = sum(lengths)
-    return total if len(set(lengths)) == 1 else few_sizes(total)
+    return total if len(set(lengths)) == 1 else bucket_size(total)
 
 
-def few_sizes(total: int) -> int:
-    """A number of tokens rounded up to one of 32 between a power of two and the next, or to a multiple of 8."""
+def bucket_size(total: int) -> int:
+    """A number of tokens rounded up to one of 32 sizes between two powers of two, or to a multiple of 8."""
     step = max(8, 1 << max(total.bit_length() - 6, 0))
     return -(-total // step) * step
 
 
 def grid_width(num_tokens: int) -> int:
-    """``T`` for texts of so many tokens: up to a multiple of 16, unless there are but few tokens more than one.
+    """``T`` for texts of up to ``num_tokens``: the next multiple of 16, unless the last one is exceeded by at most 4.
 
-    Torch's bf16 softmax takes the last numbers of a row one by one, up to three times as long for 15 of them as for a
-    row of 16 more (benchmarks/sizes.py).
+    Torch's bf16 softmax handles the remainder of a row one number at a time: 15 of them take up to three times as long
+    as a row that is 16 longer (benchmarks/sizes.py).
     """
     whole = num_tokens // 16 * 16
     return num_tokens if whole and num_tokens - whole <= 4 else -(-num_tokens // 16) * 16
 
 
 class Packing:
-    """Where the tokens of texts are, packed and in the grid.
+    """The positions of a batch's tokens, packed and in the grid.
 
     Args:
         mask: 1 on tokens and 0 on padding, ``[B, L]``.
-        runs: the texts of each run, in their order; one run unless given.
-        is_whole: leave the padding in, so that the shapes of all operations follow from ``B`` and ``L`` alone.
+        runs: the number of texts of each run, in order (default: one run).
+        keep_padding: pack padding like tokens, so that all shapes depend on ``B`` and ``L`` only.
 
     Attributes:
-        sizes: the packed tokens of each text, the fillers of a run counted to its last.
+        sizes: the number of packed tokens of each text; the fillers of a run count towards its last text.
         grid: ``B`` and ``T``.
-        seen: what attention may look at, ``[B, T]``.
-        is_whole: as given.
-        kept: what layers compute once for the batch, such as the rotations of its positions.
+        key_mask: True on the tokens that attention may look at, ``[B, T]``.
+        keep_padding: as given.
+        cache: values that layers compute once a batch, such as rotary embeddings.
     """
 
-    def __init__(self, mask: Tensor, runs: Sequence[int] | None = None, *, is_whole: bool = False) -> None:
+    def __init__(self, mask: Tensor, runs: Sequence[int] | None = None, *, keep_padding: bool = False) -> None:
         self.grid = (len(mask), grid_width(mask.shape[1]))
-        self.seen = F.pad(mask.bool(), (0, self.grid[1] - mask.shape[1]))
-        self.is_token = torch.ones_like(mask, dtype=torch.bool) if is_whole else mask.bool()
-        self.is_whole = is_whole
-        self.is_full = is_whole or bool(self.is_token.all())
-        self.sizes: tuple[int, ...] = tuple(_filled(self.is_token.sum(1).tolist(), runs or [len(mask)]))
+        self.key_mask = F.pad(mask.bool(), (0, self.grid[1] - mask.shape[1]))
+        self.is_token = torch.ones_like(mask, dtype=torch.bool) if keep_padding else mask.bool()
+        self.keep_padding = keep_padding
+        self.is_full = keep_padding or bool(self.is_token.all())
+        self.sizes: tuple[int, ...] = tuple(_packed_sizes(self.is_token.sum(1).tolist(), runs or [len(mask)]))
         self.num_tokens = sum(self.sizes)
         self._biases: dict[tuple[int, torch.dtype, int | None], Tensor | None] = {}
-        self.kept: dict[object, Any] = {}
+        self.cache: dict[object, Any] = {}
         self._indices: dict[tuple[str, int, int], Tensor] = {}
 
     @property
     def is_dense(self) -> bool:
-        """Whether the grid is full of tokens, so that it is the packed tokens."""
+        """Whether the grid has no padding, so that packing is a reshape."""
         return self.is_full and self.is_token.shape[1] == self.grid[1]
 
     @cached_property
-    def _tokens(self) -> Tensor:
-        """The packed number of each token, ``[B, T]``; for padding that of a filler, or ``N`` where there is none."""
+    def _packed_index(self) -> Tensor:
+        """The packed position of each token, ``[B, T]``; for padding that of a filler, or ``N`` if there is none."""
         starts = torch.tensor([0, *self.sizes[:-1]]).cumsum(0)
         ends = starts + self.is_token.sum(1)
         has_fillers = ends < starts + torch.tensor(self.sizes)
@@ -87,89 +88,90 @@ class Packing:
         return F.pad(tokens, (0, self.grid[1] - tokens.shape[1]), value=padding)
 
     @cached_property
-    def _cells(self) -> tuple[Tensor, Tensor]:
-        """The row and the column in the grid of each packed token, ``[N]``; for fillers those of padding."""
+    def _grid_index(self) -> tuple[Tensor, Tensor]:
+        """Row and column in the grid of each packed token, ``[N]`` each; for fillers those of some padding."""
         is_token = F.pad(self.is_token, (0, self.grid[1] - self.is_token.shape[1]))
         padding = int(is_token.flatten().logical_not().int().argmax())
         cells = torch.full((self.num_tokens,), padding)
-        cells[self._tokens[is_token]] = is_token.flatten().nonzero().squeeze(1)
+        cells[self._packed_index[is_token]] = is_token.flatten().nonzero().squeeze(1)
         return cells // self.grid[1], cells % self.grid[1]
 
-    def read(self, ids: Tensor) -> Tensor:
-        """``[B, L]`` to ``[N, 1]``; fillers are as padding."""
-        row, column = self._cells
+    def pack_ids(self, ids: Tensor) -> Tensor:
+        """``[B, L]`` to ``[N, 1]``; fillers get the value of padding."""
+        row, column = self._grid_index
         return ids[row, column.clamp(max=ids.shape[1] - 1)][:, None]
 
     def pack(self, x: Tensor) -> Tensor:
-        """``[B, L, C]`` to ``[N, 1, C]``, with gradients; fillers are zeros."""
-        out: Tensor = _Moved.apply(x, self.packed, self.unpacked)  # type: ignore[no-untyped-call]
+        """``[B, L, C]`` to ``[N, 1, C]``, differentiable; fillers are zeros."""
+        out: Tensor = _Rearrange.apply(x, self._pack, self._unpack)  # type: ignore[no-untyped-call]
         return out
 
     def unpack(self, x: Tensor) -> Tensor:
-        """``[N, 1, C]`` to ``[B, L, C]``, with gradients; padding is zeros."""
-        out: Tensor = _Moved.apply(x, self.unpacked, self.packed)  # type: ignore[no-untyped-call]
+        """``[N, 1, C]`` to ``[B, L, C]``, differentiable; padding is zeros."""
+        out: Tensor = _Rearrange.apply(x, self._unpack, self._pack)  # type: ignore[no-untyped-call]
         return out
 
-    def packed(self, x: Tensor) -> Tensor:
-        """As ``pack``, without gradients."""
+    def _pack(self, x: Tensor) -> Tensor:
+        """``pack`` without gradients."""
         if self.is_full:
             return x.reshape(-1, 1, x.shape[-1])
         out = x.new_zeros(self.num_tokens + 1, x.shape[-1])
-        tokens = self._tokens[:, : x.shape[1]].flatten()
+        tokens = self._packed_index[:, : x.shape[1]].flatten()
         out.index_copy_(0, tokens.masked_fill(~self.is_token.flatten(), self.num_tokens), x.reshape(-1, x.shape[-1]))
         return out[:-1, None]
 
-    def unpacked(self, x: Tensor) -> Tensor:
-        """As ``unpack``, without gradients."""
+    def _unpack(self, x: Tensor) -> Tensor:
+        """``unpack`` without gradients."""
         b, length = self.is_token.shape
         if self.is_full:
             return x.view(b, length, -1)
-        tokens = self._tokens[:, :length].flatten().clamp(max=self.num_tokens - 1)
+        tokens = self._packed_index[:, :length].flatten().clamp(max=self.num_tokens - 1)
         return x[:, 0].index_select(0, tokens).view(b, length, -1).masked_fill_(~self.is_token[:, :, None], 0)
 
-    def apart(self, tokens: Tensor, num_heads: int, width: int) -> Tensor:
-        """Heads in the grid: ``[N, P·H·width]`` to ``[P, BH, T, width]``; padding is as a filler."""
+    def split_heads(self, tokens: Tensor, num_heads: int, width: int) -> Tensor:
+        """``[N, P·H·width]`` to ``[P, BH, T, width]`` in the grid; padding gets the value of a filler."""
         b, t = self.grid
         parts = tokens.shape[1] // (num_heads * width)
         if self.is_dense:
             heads = tokens.view(b, t, parts, num_heads, width).permute(2, 0, 3, 1, 4)
         else:
-            if self._needs_zeros:
+            if self._needs_zero_row:
                 tokens = F.pad(tokens, (0, 0, 0, 1))
-            heads = tokens.reshape(-1, width).index_select(0, self._index("apart", parts, num_heads))
+            heads = tokens.reshape(-1, width).index_select(0, self._index("split", parts, num_heads))
         return heads.reshape(parts, b * num_heads, t, width)
 
-    def together(self, heads: Tensor, num_heads: int) -> Tensor:
-        """The inverse of ``apart``; fillers are as padding."""
+    def merge_heads(self, heads: Tensor, num_heads: int) -> Tensor:
+        """The inverse of ``split_heads``: ``[P, BH, T, width]`` to ``[N, P·H·width]``."""
         parts, _, t, width = heads.shape
         if self.is_dense:
             tokens = heads.view(parts, self.grid[0], num_heads, t, width).permute(1, 3, 0, 2, 4)
         else:
-            tokens = heads.view(-1, width).index_select(0, self._index("together", parts, num_heads))
+            tokens = heads.view(-1, width).index_select(0, self._index("merge", parts, num_heads))
         return tokens.reshape(-1, parts * num_heads * width)
 
     @cached_property
-    def _needs_zeros(self) -> bool:
-        return int(self._tokens.max()) == self.num_tokens
+    def _needs_zero_row(self) -> bool:
+        return int(self._packed_index.max()) == self.num_tokens
 
     def _index(self, way: str, parts: int, num_heads: int) -> Tensor:
-        """Which head of which token comes next: in the grid (``apart``), or packed (``together``)."""
+        """The gather index over (token, head) of ``split_heads`` and ``merge_heads``."""
         key = (way, parts, num_heads)
         if key not in self._indices:
             b, t = self.grid
             part, head = torch.arange(parts)[:, None], torch.arange(num_heads)
-            if way == "apart":
-                index = (self._tokens[:, None] * parts + part[..., None, None]) * num_heads + head[:, None]
+            if way == "split":
+                index = (self._packed_index[:, None] * parts + part[..., None, None]) * num_heads + head[:, None]
             else:
-                row, column = (cell[:, None, None] for cell in self._cells)
+                row, column = (cell[:, None, None] for cell in self._grid_index)
                 index = ((part * b + row) * num_heads + head) * t + column
             self._indices[key] = index.flatten()
         return self._indices[key]
 
-    def bias(self, num_heads: int, dtype: torch.dtype, window: int | None = None) -> Tensor | None:
-        """What makes scores vanish of padding, and of tokens more than ``window`` apart; None where there is nothing.
+    def attention_bias(self, num_heads: int, dtype: torch.dtype, window: int | None = None) -> Tensor | None:
+        """What is added to attention scores to hide padding and tokens more than ``window`` apart.
 
-        ``[BH, T, T]``, without a window expanded from ``[BH, 1, T]``.
+        Returns:
+            ``[BH, T, T]`` (without a window, expanded from ``[BH, 1, T]``), or None if nothing is hidden.
         """
         key = (num_heads, dtype, self._window(window))
         if key not in self._biases:
@@ -180,57 +182,57 @@ class Packing:
         b, t = self.grid
         if window is None and not self.is_masked:
             return None
-        is_hidden = ~self.seen[:, None, None].expand(b, num_heads, 1, t).reshape(-1, 1, t)
+        is_hidden = ~self.key_mask[:, None, None].expand(b, num_heads, 1, t).reshape(-1, 1, t)
         if window is not None:
-            is_hidden = is_hidden | self.far(window)
-            is_hidden &= ~is_hidden.all(-1, keepdim=True)  # padding beyond every window looks at everything
+            is_hidden = is_hidden | self.outside_window(window)
+            is_hidden &= ~is_hidden.all(-1, keepdim=True)  # padding outside every window attends to everything
         bias = torch.zeros(is_hidden.shape, dtype=dtype).masked_fill_(is_hidden, torch.finfo(dtype).min)
         return bias.expand(-1, t, -1)
 
-    def visible(self, window: int | None = None) -> Tensor | None:
-        """True where a token may look, ``[B, 1, 1, T]`` or with a window ``[B, 1, T, T]``; None where all may."""
+    def attention_mask(self, window: int | None = None) -> Tensor | None:
+        """True where a token may attend, ``[B, 1, 1, T]``, with a window ``[B, 1, T, T]``; None if all may."""
         window = self._window(window)
-        seen = self.seen[:, None, None] if self.is_masked else None
+        seen = self.key_mask[:, None, None] if self.is_masked else None
         if window is None:
             return seen
-        near = ~self.far(window) if seen is None else seen & ~self.far(window)
+        near = ~self.outside_window(window) if seen is None else seen & ~self.outside_window(window)
         return near | ~near.any(-1, keepdim=True)
 
-    def far(self, window: int) -> Tensor:
-        """Which tokens of a row of the grid are more than ``window`` apart, ``[T, T]``."""
+    def outside_window(self, window: int) -> Tensor:
+        """True where two positions of the grid are more than ``window`` apart, ``[T, T]``."""
         places = torch.arange(self.grid[1])
         return (places[:, None] - places).abs() > window
 
     def _window(self, window: int | None) -> int | None:
-        """A window, unless no text is longer: padding sees what it likes."""
+        """The window, or None if no text is longer than it."""
         return None if window is None or self.is_token.shape[1] <= window + 1 else window
 
     @property
     def is_masked(self) -> bool:
-        """Whether attention has something not to look at. Always so where padding is left in: the same operations."""
-        return self.is_whole or not self.is_dense
+        """Whether attention gets a mask. Always with ``keep_padding``, so that operations depend on the shape only."""
+        return self.keep_padding or not self.is_dense
 
 
-def _filled(lengths: Sequence[int], runs: Sequence[int]) -> list[int]:
-    """The tokens of each text, fillers of a run counted to its last, and those of them all to the last of all."""
+def _packed_sizes(lengths: Sequence[int], runs: Sequence[int]) -> list[int]:
+    """The packed tokens of each text: a run's fillers count towards its last text, the batch's towards its last."""
     sizes, start = list(lengths), 0
     for num_texts in runs:
         own = lengths[start : start + num_texts]
         start += num_texts
         sizes[start - 1] += run_size(own) - sum(own)
     if len(set(lengths)) > 1:
-        sizes[-1] += few_sizes(sum(sizes)) - sum(sizes)
+        sizes[-1] += bucket_size(sum(sizes)) - sum(sizes)
     return sizes
 
 
-class _Moved(torch.autograd.Function):
-    """A way of moving numbers, and the way back for their gradients."""
+class _Rearrange(torch.autograd.Function):
+    """A differentiable rearrangement of numbers: ``backward`` undoes ``forward`` for the gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, there: Move, back: Move) -> Tensor:
-        ctx.back = back
-        return there(x)
+    def forward(ctx: Any, x: Tensor, forward: Rearrangement, backward: Rearrangement) -> Tensor:
+        ctx.backward = backward
+        return forward(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.back(grad), None, None
+        return ctx.backward(grad), None, None

@@ -100,7 +100,7 @@ def test_an_adapter_that_replaces_parameters_is_refused_in_a_mixed_route(tiny_ba
     from polytask.adapters.module import LoadedAdapter
 
     full = LoadedAdapter(tiny_backbone, FullFineTuning(), "classification", ("a", "b"), key=(0,))
-    attached = Attached(tiny_backbone.model, tiny_backbone.row, tiny_backbone.noise)
+    attached = Attached(tiny_backbone.model, tiny_backbone.row, tiny_backbone.dropout_source)
     with pytest.raises(RouteError, match=r"'full' has no deltas.*cannot share a batch"):
         attached.add("full", full.deltas)
     with pytest.raises(UnknownName, match="'full'"), attached.routed(Route.of(["full", None])):

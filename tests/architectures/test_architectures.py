@@ -1,4 +1,4 @@
-"""Each architecture equals transformers: hidden states, gradients and the answers of its classifiers, same weights."""
+"""Each architecture equals transformers with the same weights: hidden states, gradients and classifier outputs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ COPIED: dict[str, Mapping[str, str]] = {
     "jina_embeddings_v3": _DENSE_OUT,
 }
 POOLED = {"nomic_bert": "pooler", "jina_embeddings_v3": "cls"}
-"""How transformers' classifiers pool where checkpoints of the architecture usually do not."""
+"""The pooling of transformers' classifiers where it differs from that of the architecture's checkpoints."""
 
 LONGER = {"num_hidden_layers": 3, "num_attention_heads": 2}
 GROUPED = {"num_key_value_heads": 1, "head_dim": 16}
@@ -105,7 +105,7 @@ class Pair:
     head: Head
 
     def inputs(self, lengths: tuple[int, ...], left: bool = False) -> tuple[Tensor, Tensor]:
-        """Random tokens of texts of these lengths, and where they are."""
+        """Random token ids of texts with these lengths, and their mask."""
         generator = torch.Generator().manual_seed(3)
         pad = self.theirs.config.pad_token_id or 0
         width = max(lengths)
@@ -205,14 +205,14 @@ def test_a_tokenizer_that_pads_on_the_left_changes_nothing(architecture: str, tm
 
 
 @pytest.mark.parametrize("architecture", NEW_CONFIGS)
-def test_texts_can_enter_at_each_layer_and_leave_before_it(architecture: str, folder_of: Any) -> None:
+def test_a_partial_pass_can_start_and_stop_at_each_layer(architecture: str, folder_of: Any) -> None:
     backbone = load_backbone(folder_of(architecture), device="cpu", dtype="float32")
     ids, mask = torch.randint(5, 70, (3, 9)), torch.ones(3, 9, dtype=torch.long)
     mask[1, 5:] = 0
     with torch.no_grad():
         whole = backbone.encoder(ids, mask, None)[0]
         for layer in range(1, backbone.num_layers + 1):
-            states = backbone.encoder.below(ids, mask, None, EntryPoint(layer), is_whole=True)
+            states = backbone.encoder.prefix_states(ids, mask, None, EntryPoint(layer), keep_padding=True)
             entered = backbone.encoder(ids, mask, None, states, EntryPoint(layer))[0]
             torch.testing.assert_close(entered, whole, rtol=0, atol=1e-5)
 
@@ -306,14 +306,14 @@ def test_layers_of_albert_share_weights_and_differ_in_tasks(folder_of: Any) -> N
         empty_model(tiny_config("albert", inner_group_num=2))
 
 
-def test_parts_of_a_projection_are_disjoint_and_all_of_it() -> None:
+def test_the_parts_of_a_fused_projection_are_disjoint_and_complete() -> None:
     for per_head in (False, True):
         parts = [Fused("x", part, per_head=per_head).rows(24, 4) for part in range(3)]
         assert sorted(row for part in parts for row in part) == list(range(24))
     assert parts[1] == (2, 3, 8, 9, 14, 15, 20, 21)
 
 
-def test_an_unknown_architecture_is_refused_with_the_nearest_and_the_way_on() -> None:
+def test_an_unknown_architecture_is_refused_with_the_nearest_ones() -> None:
     with pytest.raises(UnsupportedArchitecture, match=r"The nearest are: deberta-v2.*CONTRIBUTING"):
         architecture_of("deberta-v4")
 
@@ -337,7 +337,7 @@ def test_a_configuration_alone_is_enough_to_inspect(architecture: str, folder_of
         assert sum(counted(model, row, method).values()) == num_trained(backbone, method)
 
 
-def test_positions_begin_behind_the_padding_of_this_checkpoint(tmp_path: Path) -> None:
+def test_positions_start_after_the_padding_id_of_the_checkpoint(tmp_path: Path) -> None:
     """A RoBERTa whose padding is token 3 has two positions fewer than one whose padding is token 1."""
     for architecture, padding, longest in (("roberta", 1, 64), ("roberta", 3, 62), ("mpnet", 3, 64), ("bert", 3, 66)):
         folder = save_tiny(tmp_path / f"{architecture}-{padding}", architecture, pad_token_id=padding)
@@ -349,7 +349,7 @@ def test_positions_begin_behind_the_padding_of_this_checkpoint(tmp_path: Path) -
 
 @pytest.mark.parametrize("architecture", ["modernbert", "gemma3_text", "llama", "deberta-v2"])
 @pytest.mark.parametrize("is_trained", [False, True])
-def test_padding_beyond_every_window_makes_no_nan(architecture: str, is_trained: bool, folder_of: Any) -> None:
+def test_padding_outside_every_window_makes_no_nan(architecture: str, is_trained: bool, folder_of: Any) -> None:
     backbone = load_backbone(folder_of(architecture), device="cpu", dtype="bfloat16")
     live = LoadedAdapter(backbone, LoRA(rank=2), "classification", ("a", "b"), key=(0,))
     attached = Attached.of(backbone)
@@ -374,7 +374,7 @@ def test_frequencies_of_positions_keep_their_precision_in_bf16(folder_of: Any) -
 
 
 @pytest.mark.parametrize("architecture", ["modernbert", "deberta-v2", "gemma3_text", "albert"])
-def test_trained_tasks_answer_in_one_batch_as_they_do_alone(
+def test_trained_tasks_answer_the_same_in_one_batch_and_alone(
     architecture: str, folder_of: Any, tiny_task: Task, tmp_path: Path
 ) -> None:
     backbone = load_backbone(folder_of(architecture), device="cpu", dtype="float32")

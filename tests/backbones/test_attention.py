@@ -1,4 +1,4 @@
-"""Attention without gradients rounds a text's numbers alike, whatever texts are beside it."""
+"""Attention without gradients rounds the numbers of a text in the same way, whatever other texts are in the batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter
 from polytask.backbones.backbone import Backbone
-from polytask.backbones.fast.attention import torchs_own
+from polytask.backbones.fast.attention import padded_sdpa
 from polytask.backbones.loading import load_backbone
 from polytask.data.encoding import encode
 from polytask.data.task import Rows
@@ -22,7 +22,7 @@ from polytask.methods import METHODS
 from tests.tiny import WORDS
 
 MOST = 2e-4
-"""By so much company may move a probability in bf16; where it was tried it is below 1e-6."""
+"""How far other texts in the batch may move a probability in bf16; measured below 1e-6."""
 
 
 @pytest.mark.parametrize("num_tokens", [3, 9, 16, 30, 47])
@@ -31,24 +31,24 @@ def test_a_texts_attention_does_not_depend_on_how_far_it_is_padded(num_tokens: i
     q, k, v = (torch.randn(8, 4, 48, 32, generator=generator).bfloat16() for _ in range(3))
     seen = torch.ones(8, 1, 1, 48, dtype=torch.bool)
     seen[5, ..., num_tokens:] = False
-    padded = torchs_own(q, k, v, seen, 32**-0.5)[5:6, :, :num_tokens]
+    padded = padded_sdpa(q, k, v, seen, 32**-0.5)[5:6, :, :num_tokens]
     own = [x[5:6, :, :num_tokens] for x in (q, k, v)]
-    alone = torchs_own(own[0], own[1], own[2], None, 32**-0.5)
-    assert (padded != alone).float().mean() < 0.002  # of torch's own without what is padded here 3% differ
+    alone = padded_sdpa(own[0], own[1], own[2], None, 32**-0.5)
+    assert (padded != alone).float().mean() < 0.002  # without padding of the keys, 3% differ
     torch.testing.assert_close(alone, F.scaled_dot_product_attention(*own), atol=0.02, rtol=0.02)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_mask_of_pairs_of_tokens_is_held_to(dtype: torch.dtype) -> None:
+def test_a_mask_of_pairs_of_tokens_is_respected(dtype: torch.dtype) -> None:
     q, k, v = (torch.randn(2, 3, 9, 8).to(dtype) for _ in range(3))
     seen = torch.rand(2, 1, 9, 9) > 0.4
     seen[..., 0] = True
-    ours = torchs_own(q, k, v, seen, 8**-0.5)
+    ours = padded_sdpa(q, k, v, seen, 8**-0.5)
     torch.testing.assert_close(ours, F.scaled_dot_product_attention(q, k, v, seen), atol=0.02, rtol=0.02)
 
 
 def most_moved(backbone: Backbone, method: str) -> float:
-    """By how much a probability moves, at most, between a text alone and the same text among sixty."""
+    """The greatest difference of a probability between a text alone and the same text among sixty."""
     live = LoadedAdapter(backbone, METHODS[method](), "classification", ("a", "b"), key=("task",))
     generator, draw = torch.Generator().manual_seed(1), random.Random(0)
     with torch.no_grad():
@@ -68,7 +68,7 @@ def most_moved(backbone: Backbone, method: str) -> float:
 
 @pytest.mark.parametrize("method", ["ia3", "bitfit", "lora", "houlsby"])
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "mpnet"])
-def test_in_bf16_the_texts_beside_it_do_not_move_an_answer(
+def test_in_bf16_other_texts_in_the_batch_do_not_move_an_answer(
     architecture: str, method: str, folder_of: Callable[[str], Path]
 ) -> None:
     backbone = load_backbone(folder_of(architecture), device="cpu", dtype="bfloat16")
@@ -76,5 +76,5 @@ def test_in_bf16_the_texts_beside_it_do_not_move_an_answer(
 
 
 @pytest.mark.parametrize("method", ["ia3", "bitfit"])
-def test_in_bf16_the_texts_beside_it_do_not_move_an_answer_of_the_real_minilm(minilm: Backbone, method: str) -> None:
+def test_in_bf16_other_texts_in_the_batch_do_not_move_an_answer_of_minilm(minilm: Backbone, method: str) -> None:
     assert most_moved(load_backbone("minilm", device="cpu", dtype="bfloat16"), method) < MOST

@@ -1,4 +1,4 @@
-"""Checkpoints in other formats become backbones: the same numbers, whole or not at all, and no code is run."""
+"""Converted checkpoints give the same numbers, are written atomically, and run no code."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_pickled_checkpoint_becomes_a_backbone_with_the_same_numbers(
     torch.testing.assert_close(hidden(tmp_path / "out"), hidden(tiny_bert_folder), rtol=0, atol=0)
 
 
-def test_weights_in_several_files_are_put_together(pickled: Path, tiny_bert_folder: Path, tmp_path: Path) -> None:
+def test_weights_in_several_files_are_merged(pickled: Path, tiny_bert_folder: Path, tmp_path: Path) -> None:
     state = torch.load(pickled / "pytorch_model.bin", weights_only=True)
     (pickled / "pytorch_model.bin").unlink()
     names = sorted(state)
@@ -103,7 +103,7 @@ def test_an_old_sentence_transformers_folder_keeps_its_pooling(tiny_bert_folder:
     torch.testing.assert_close(hidden(tmp_path / "out"), hidden(tiny_bert_folder), rtol=0, atol=0)
 
 
-def test_a_tokenizer_of_a_vocabulary_alone_becomes_a_fast_one(pickled: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_with_only_a_vocabulary_is_converted_to_a_fast_one(pickled: Path, tmp_path: Path) -> None:
     for file in ("tokenizer.json", "tokenizer_config.json"):
         (pickled / file).unlink()
     (pickled / "vocab.txt").write_text("\n".join(VOCABULARY))
@@ -118,7 +118,7 @@ def test_gguf_without_its_package_names_the_extra(tmp_path: Path) -> None:
     assert "pip install 'polytask[gguf]'" in refused("convert", tmp_path / "model.gguf", tmp_path / "out")
 
 
-def test_what_has_no_weights_is_refused(pickled: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_weights_is_refused(pickled: Path, tmp_path: Path) -> None:
     (pickled / "pytorch_model.bin").unlink()
     with pytest.raises(BackboneError, match=r"has no weights: none of model.safetensors, pytorch_model.bin"):
         convert(pickled, tmp_path / "out")
@@ -160,7 +160,7 @@ def gguf_of(file: Path, hidden: int = 32, heads: int = 4, middle: int = 48, laye
     return tensors
 
 
-def test_gguf_becomes_a_backbone_with_the_same_numbers(tmp_path: Path) -> None:
+def test_a_converted_gguf_file_has_the_same_numbers(tmp_path: Path) -> None:
     tensors = gguf_of(tmp_path / "tiny.gguf")
     backbone = load_backbone(convert(tmp_path / "tiny.gguf", tmp_path / "out"), device="cpu", dtype="float32")
     assert (backbone.architecture, backbone.pooling) == ("llama", "last")

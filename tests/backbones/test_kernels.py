@@ -1,4 +1,4 @@
-"""Frozen parts by hand are what they are by torch's own operations."""
+"""The hand-written kernels equal torch's own operations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def heads(scale: float, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Ten
 def test_weights_of_attention_are_a_softmax_however_large_the_scores(scale: float, dtype: torch.dtype) -> None:
     q, k = heads(scale, dtype)
     mask = torch.tensor([[1] * 9, [1] * 5 + [0] * 4, [1] + [0] * 8])
-    bias = Packing(mask).bias(2, dtype)
+    bias = Packing(mask).attention_bias(2, dtype)
     assert bias is not None
     bias = bias[:, :9, :9]
     weights, share = attention_weights(q, k, bias)
@@ -44,11 +44,11 @@ def test_weights_are_a_softmax_far_from_zero_too(shift: float) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("gelu", ["none", "tanh"])
-def test_a_frozen_linear_takes_a_gelu_along_and_goes_back(gelu: str, dtype: torch.dtype) -> None:
+def test_a_prepacked_linear_equals_torch_with_gelu_and_backward(gelu: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     linear = torch.nn.Linear(8, 12).to(dtype).requires_grad_(False)
     frozen, x, grad, onto = PrepackedLinear(linear), *(torch.randn(5, n).to(dtype) for n in (8, 12, 8))
     near = {"rtol": 0.02, "atol": 0.02} if dtype == torch.bfloat16 else {}
     torch.testing.assert_close(frozen(x, gelu), F.gelu(linear(x), approximate=gelu), **near)
-    torch.testing.assert_close(frozen.back(grad), grad @ linear.weight, **near)
-    torch.testing.assert_close(frozen.back(grad, onto), onto + grad @ linear.weight, **near)
+    torch.testing.assert_close(frozen.input_gradient(grad), grad @ linear.weight, **near)
+    torch.testing.assert_close(frozen.input_gradient(grad, onto), onto + grad @ linear.weight, **near)

@@ -1,4 +1,4 @@
-"""The fast way through a layer is Hugging Face's way: the same answers, the same gradients, the same dropout."""
+"""Fast layers equal Hugging Face's layers: the same output, gradients and dropout."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter, encode_batch
 from polytask.backbones.backbone import Backbone
-from polytask.backbones.fast.kernels import PACKS, PrepackedLinear
-from polytask.backbones.fast.layer import KNOWN, FastLayer, fast_way
+from polytask.backbones.fast.kernels import HAS_PREPACKED, PrepackedLinear
+from polytask.backbones.fast.layer import FAST_ARCHITECTURES, FastLayer, fast_layer_of
 from polytask.backbones.loading import load_backbone
 from polytask.data.batches import collate
 from polytask.data.encoding import encode
@@ -35,7 +35,7 @@ class Case:
 
     def __init__(self, folder: Path, method: str) -> None:
         self.backbone: Backbone = load_backbone(folder, device="cpu", dtype="float64")
-        self.attached = Attached(self.backbone.model, self.backbone.row, self.backbone.noise)
+        self.attached = Attached(self.backbone.model, self.backbone.row, self.backbone.dropout_source)
         self.live: list[LoadedAdapter] = []
         for name in "ab":
             live = LoadedAdapter(self.backbone, METHODS[method](), "classification", ("no", "yes"), key=(0, name))
@@ -48,11 +48,11 @@ class Case:
         self.batch = collate([(encode(self.backbone.tokenizer, TEXTS, 32), range(4))], 0, self.backbone.device)
 
     def gradients(self, route: str) -> list[Tensor]:
-        """What comes out in training, dropout on, and the gradients of all deltas."""
+        """The hidden states in training, with dropout, and the gradients of all deltas."""
         self.backbone.model.train()
         lengths = tuple(self.batch.mask.sum(1).tolist())
         draws = (DropoutKey(slice(0, 3), ("one", 5), lengths[:3]), DropoutKey(slice(3, 4), ("two", 5), lengths[3:]))
-        with self.attached.routed(Route.of(route)), self.backbone.noise.drawn(draws):
+        with self.attached.routed(Route.of(route)), self.backbone.dropout_source.keyed(draws):
             hidden = encode_batch(self.backbone, self.batch)[0][self.batch.mask.bool()]
         weights = torch.linspace(-1, 1, hidden.numel(), dtype=hidden.dtype).view_as(hidden)
         parameters = [p for live in self.live for delta in live.deltas.values() for p in delta.parameters()]
@@ -60,7 +60,7 @@ class Case:
         return [hidden.detach(), *(torch.zeros_like(p) if g is None else g for g, p in zip(grads, parameters))]
 
     def answers(self, route: str) -> Tensor:
-        """What comes out in evaluation."""
+        """The hidden states in evaluation."""
         self.backbone.model.eval()
         with torch.inference_mode(), self.attached.routed(Route.of(None if name == "-" else name for name in route)):
             return encode_batch(self.backbone, self.batch)[0][self.batch.mask.bool()]
@@ -68,17 +68,17 @@ class Case:
 
 @contextmanager
 def slowly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Hugging Face's way for all layers."""
+    """Within the block Hugging Face's layers run."""
     with monkeypatch.context() as patched:
-        patched.setattr(FastLayer, "holds", lambda *_: False)
+        patched.setattr(FastLayer, "is_usable", lambda *_: False)
         yield
 
 
 @pytest.mark.parametrize(
     ("architecture", "method"),
-    [(of, name) for of in KNOWN for name in DELTA_METHODS if name != "bitfit" or of not in WITHOUT_BIASES],
+    [(of, name) for of in FAST_ARCHITECTURES for name in DELTA_METHODS if name != "bitfit" or of not in WITHOUT_BIASES],
 )
-def test_answers_and_gradients_are_those_of_the_slow_way(
+def test_fast_layers_give_the_answers_and_gradients_of_transformers(
     architecture: str, method: str, folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = Case(folder_of(architecture), method)
@@ -103,25 +103,25 @@ def test_a_gated_layer_is_that_of_transformers_with_narrow_windows_and_biases(
 
 
 @pytest.mark.parametrize("architecture", ["bert", "modernbert"])
-def test_the_fast_way_is_taken_by_each_kind_of_layer(
+def test_each_kind_of_fast_layer_is_used(
     architecture: str, folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = Case(folder_of(architecture), "houlsby")
-    fast = fast_way(case.backbone.model.get_submodule(f"{case.backbone.row.layers}.1"))
+    fast = fast_layer_of(case.backbone.model.get_submodule(f"{case.backbone.row.layers}.1"))
     assert fast is not None
     taken: list[int] = []
-    own = type(fast).fast
-    monkeypatch.setattr(type(fast), "fast", lambda self, *args: taken.append(self.number) or own(self, *args))
+    own = type(fast).fast_forward
+    monkeypatch.setattr(type(fast), "fast_forward", lambda self, *args: taken.append(self.number) or own(self, *args))
     case.gradients("abab")
     case.answers("ab-b")
     assert taken == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize("method", ["full", "top"])
-def test_copies_of_a_replacement_take_hugging_face_s_way(
+def test_replaced_parameters_run_in_transformers_layers(
     method: str, tiny_bert_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In bf16 they stand in the model for one call as tensors that are no parameters, and ask for no gradients."""
+    """In bf16 the copies are in the model for one call, as tensors that are not parameters and need no gradients."""
     backbone = load_backbone(tiny_bert_folder, device="cpu", dtype="bfloat16")
     batch = collate([(encode(backbone.tokenizer, TEXTS, 32), range(4))], 0, backbone.device)
     answers = []
@@ -133,7 +133,7 @@ def test_copies_of_a_replacement_take_hugging_face_s_way(
         with torch.inference_mode():
             answers.append(encode_batch(backbone, batch, live.frozen())[0])
         with monkeypatch.context() as patched, torch.no_grad():
-            patched.setattr(FastLayer, "holds", lambda *_: False)
+            patched.setattr(FastLayer, "is_usable", lambda *_: False)
             slow = encode_batch(backbone, batch, live)[0]
         torch.testing.assert_close(answers[-1], slow, rtol=0, atol=0.1)
     assert (answers[0] - answers[1]).abs().max() > 0.1 < (answers[1] - answers[2]).abs().max()
@@ -145,7 +145,7 @@ def test_a_route_of_more_or_fewer_rows_than_the_batch_is_refused(route: str, tin
         Case(tiny_bert_folder, "houlsby").answers(route)
 
 
-def test_a_frozen_norm_is_not_computed_where_every_row_has_its_own(
+def test_a_frozen_norm_is_not_computed_if_every_row_has_its_own(
     tiny_bert_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = Case(tiny_bert_folder, "houlsby")
@@ -158,8 +158,8 @@ def test_a_frozen_norm_is_not_computed_where_every_row_has_its_own(
     assert len(norms) - all_own > all_own
 
 
-@pytest.mark.skipif(not PACKS, reason="this build of torch has no packed layout")
-def test_a_packed_weight_follows_the_linear_it_was_made_of() -> None:
+@pytest.mark.skipif(not HAS_PREPACKED, reason="this build of torch has no packed layout")
+def test_a_prepacked_weight_follows_changes_of_its_linear() -> None:
     linear = torch.nn.Linear(64, 96).to(torch.bfloat16).requires_grad_(False)
     frozen = PrepackedLinear(linear)
     x = torch.randn(40, 64).to(torch.bfloat16)
@@ -168,7 +168,7 @@ def test_a_packed_weight_follows_the_linear_it_was_made_of() -> None:
     torch.testing.assert_close(frozen(x), linear(x), rtol=0.02, atol=0.04)
 
 
-def test_linears_side_by_side_are_one_product_of_all() -> None:
+def test_concatenated_linears_equal_separate_ones() -> None:
     linears = [torch.nn.Linear(8, 4).double() for _ in range(3)]
     x = torch.randn(5, 8, dtype=torch.float64)
     torch.testing.assert_close(PrepackedLinear(*linears)(x), torch.cat([linear(x) for linear in linears], 1))
@@ -176,7 +176,7 @@ def test_linears_side_by_side_are_one_product_of_all() -> None:
 
 def test_the_model_keeps_no_attached_object_alive(tiny_bert_folder: Path) -> None:
     case = Case(tiny_bert_folder, "houlsby")
-    fast = fast_way(case.backbone.model.get_submodule("encoder.layer.0"))
+    fast = fast_layer_of(case.backbone.model.get_submodule("encoder.layer.0"))
     assert fast is not None
     assert len(fast.attached) == 1
     for name in "ab":

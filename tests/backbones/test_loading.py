@@ -1,4 +1,4 @@
-"""Loading backbones: what is refused, what identifies one, how it pools."""
+"""Loading backbones: refusals, fingerprints, pooling."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_loading_twice_gives_the_same_bits_and_fingerprints(folder_of: Callable[
         assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-def test_an_unknown_architecture_is_named_with_those_there_are(copied: Path) -> None:
+def test_an_unknown_architecture_is_refused_with_the_supported_ones(copied: Path) -> None:
     edit_config(copied, model_type="modernbart")
     with pytest.raises(UnsupportedArchitecture, match=r"'modernbart' is not supported. Supported are: bert, roberta"):
         load(copied)
@@ -83,7 +83,7 @@ def test_weights_that_are_not_safetensors_are_refused(copied: Path) -> None:
         load(copied)
 
 
-def test_a_checkpoint_that_lacks_tensors_is_refused_and_nothing_is_made_up(copied: Path) -> None:
+def test_a_checkpoint_that_lacks_tensors_is_refused(copied: Path) -> None:
     def with_a_hole(weights: dict[str, torch.Tensor]) -> None:
         del weights["encoder.layer.1.output.dense.weight"]
 
@@ -105,7 +105,7 @@ def test_a_pooler_that_was_not_pretrained_is_left_out(copied: Path) -> None:
         load(copied, pooling="pooler")
 
 
-def test_sentence_transformers_say_how_they_pool(copied: Path) -> None:
+def test_the_pooling_of_sentence_transformers_is_used(copied: Path) -> None:
     modules = [{"path": "", "type": "x.Transformer"}, {"path": "1_Pooling", "type": "x.Pooling"}]
     (copied / "modules.json").write_text(json.dumps(modules))
     (copied / "1_Pooling").mkdir()

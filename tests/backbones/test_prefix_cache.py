@@ -1,4 +1,4 @@
-"""States come back as they were or not at all: budgets, turns, files that are damaged, foreign, shared or deleted."""
+"""The cache returns states unchanged or not at all: limits, eviction, and damaged, foreign, shared or deleted files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def filled(cache: PrefixCache) -> PrefixCache:
 
 
 def held(cache: PrefixCache) -> list[int]:
-    """The lengths of the states that come back; each must be what was put."""
+    """The lengths of the states that are cached; each must equal what was put."""
     found: list[Tensor | None] = [cache.get(key) for key in KEYS]
     for states, expected in zip(found, STATES, strict=True):
         assert states is None or torch.equal(states, expected)
@@ -50,7 +50,7 @@ def test_states_in_memory_come_back_up_to_the_budget() -> None:
     assert small.used_bytes == 6 * 16
 
 
-def test_what_is_used_only_by_a_turn_that_is_over_makes_room() -> None:
+def test_states_of_an_earlier_generation_are_evicted_first() -> None:
     cache = filled(PrefixCache(memory_bytes=6 * 16))
     with cache.in_use():
         assert cache.get(KEYS[2]) is not None
@@ -61,7 +61,7 @@ def test_what_is_used_only_by_a_turn_that_is_over_makes_room() -> None:
     assert cache.used_bytes == 4 * 16
 
 
-def test_what_memory_has_no_room_for_goes_to_files_and_comes_back_in_another_process(tmp_path: Path) -> None:
+def test_states_beyond_the_memory_limit_go_to_files_that_other_processes_read(tmp_path: Path) -> None:
     cache = filled(PrefixCache(6 * 16, tmp_path, segment_bytes=10 * 16))
     assert len(files(tmp_path)) == 2
     assert held(cache) == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -93,7 +93,7 @@ def test_files_may_be_deleted_at_any_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 7, 100, -1, -30])
-def test_a_truncated_file_is_ignored_and_made_again(tmp_path: Path, left: int) -> None:
+def test_a_truncated_file_is_ignored_and_written_again(tmp_path: Path, left: int) -> None:
     filled(PrefixCache(0, tmp_path))
     (file,) = files(tmp_path)
     content = file.read_bytes()
@@ -147,12 +147,12 @@ def test_files_stay_within_their_budget_and_the_oldest_make_room(tmp_path: Path)
     assert held(filled(PrefixCache(0, tmp_path / "small", folder_bytes=10))) == []
 
 
-def test_a_folder_that_cannot_be_written_to_only_means_that_nothing_is_kept(tmp_path: Path) -> None:
+def test_with_a_folder_that_cannot_be_written_nothing_is_cached(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert held(filled(PrefixCache(0, tmp_path / "file"))) == []
 
 
-def test_killed_while_writing_it_leaves_whole_files_only(tmp_path: Path) -> None:
+def test_a_process_killed_while_writing_leaves_whole_files_only(tmp_path: Path) -> None:
     code = (
         "import sys, torch; from polytask.backbones.prefix_cache import PrefixCache, key_of\n"
         "cache, number = PrefixCache(0, sys.argv[1], segment_bytes=1 << 16), 0\n"

@@ -278,7 +278,7 @@ def test_a_second_run_of_a_task_is_refused_while_the_first_is_at_work(
     process = start(*asked, "--epochs", 100_000)
     try:
         line = refused(*asked, "--epochs", 1)
-        assert f"mood.ckpt is under way already, in process {process.pid}. Wait for it" in line
+        assert f"mood.ckpt is already running in process {process.pid}. Wait for it" in line
     finally:
         process.kill()
         process.communicate()

@@ -117,7 +117,7 @@ def test_settings_that_are_not_computed_are_named(given: dict[str, Any], tmp_pat
     folder = save_tiny(tmp_path / "backbone")
     edit_config(folder, **given)
     (name,) = given
-    with pytest.warns(PolytaskWarning, match=f"was trained with {name} .*, which is not computed here"):
+    with pytest.warns(PolytaskWarning, match=f"was trained with {name} .*, which is not supported"):
         loaded(folder)
 
 
@@ -137,7 +137,7 @@ def test_a_modules_file_that_is_damaged_is_named(tmp_path: Path) -> None:
     ids=str,
 )
 def test_arguments_of_a_wrong_type_are_refused(given: dict[str, Any], tiny_bert_folder: Path) -> None:
-    with pytest.raises(PolytaskError, match=r"named by|no name of|named as in torch|no dtype called"):
+    with pytest.raises(PolytaskError, match=r"named by|not a valid name of|named as in torch|no dtype called"):
         load_backbone(**{"name": tiny_bert_folder, "device": "cpu", "dtype": "float32", **given})
 
 

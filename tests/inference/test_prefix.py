@@ -86,7 +86,7 @@ def texts_of(backbone: Backbone) -> Encoded:
 
 def entries_of(backbone: Backbone) -> list[EntryPoint]:
     """Where a backbone of three layers can be entered above its embeddings."""
-    behind = [backbone.encoder.possible(EntryPoint(layer, True), None) for layer in (1, 2)]
+    behind = [backbone.encoder.usable_entry(EntryPoint(layer, True), None) for layer in (1, 2)]
     return sorted({EntryPoint(1), EntryPoint(2), *behind})
 
 
@@ -124,7 +124,7 @@ def test_below_and_from_there_on_is_the_whole_model_to_the_bit(
         batch = batch_of(backbone, texts)
         whole = encode_batch(backbone, batch)
         for entry in entries_of(backbone):
-            states = backbone.encoder.below(batch.ids, batch.mask, batch.types, entry)
+            states = backbone.encoder.prefix_states(batch.ids, batch.mask, batch.types, entry)
             parted = encode_batch(backbone, replace(batch, states=states, entry=entry))
             assert torch.equal(parted[0], whole[0])
             assert torch.equal(parted[1], whole[1])
@@ -213,7 +213,7 @@ def test_training_with_kept_states_is_training_with_states_computed_each_time(
     def uncached(backbone: Backbone, batch: Batch, parts: object, entry: EntryPoint, _: object) -> Batch:
         backbone.model.eval()
         with torch.no_grad():
-            states = backbone.encoder.below(batch.ids, batch.mask, batch.types, entry)
+            states = backbone.encoder.prefix_states(batch.ids, batch.mask, batch.types, entry)
         backbone.model.train()
         return replace(batch, states=states, entry=entry)
 
@@ -231,10 +231,10 @@ def test_where_a_layer_cannot_be_entered_behind_its_attention_the_same_is_traine
 ) -> None:
     """As on a GPU, which takes Hugging Face's layers whole."""
     behind = trained(deep, tiny_task, RECIPE)
-    assert deep.encoder.possible(TOP_ENTRY, None) == TOP_ENTRY
-    monkeypatch.setattr(FastLayer, "holds", lambda *_: False)
-    monkeypatch.setattr(FastLayer, "serves", lambda *_: False)
-    assert deep.encoder.possible(TOP_ENTRY, None) == EntryPoint(2)
+    assert deep.encoder.usable_entry(TOP_ENTRY, None) == TOP_ENTRY
+    monkeypatch.setattr(FastLayer, "is_usable", lambda *_: False)
+    monkeypatch.setattr(FastLayer, "supports_adapters", lambda *_: False)
+    assert deep.encoder.usable_entry(TOP_ENTRY, None) == EntryPoint(2)
     torch.testing.assert_close(trained(deep, tiny_task, RECIPE), behind, **EXACT)
 
 

@@ -1,4 +1,4 @@
-"""The contract of every method on every backbone, written as facts."""
+"""The contract that every method fulfils on every backbone."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ EXACT = {"rtol": 0.0, "atol": 0.0}
 
 
 class Setup:
-    """A tiny backbone with adapters of some methods, all moved away from their start."""
+    """A tiny backbone with adapters of some methods, moved away from their initial values."""
 
     def __init__(self, folder: Path, adapters: dict[str, DeltaMethod], moved: float = 0.1) -> None:
         self.backbone: Backbone = load_backbone(folder, device="cpu", dtype="float32")
-        self.attached = Attached(self.backbone.model, self.backbone.row, self.backbone.noise)
+        self.attached = Attached(self.backbone.model, self.backbone.row, self.backbone.dropout_source)
         self.live: dict[str, LoadedAdapter] = {}
         for name, method in adapters.items():
             live = LoadedAdapter(self.backbone, method, "classification", ("no", "yes"), key=(0, name))
@@ -72,7 +72,7 @@ def setting(name: str, size: int) -> DeltaMethod:
 
 
 @pytest.mark.parametrize(("method", "architecture"), CASES)
-def test_an_untrained_adapter_changes_next_to_nothing(
+def test_an_untrained_adapter_changes_almost_nothing(
     method: str, architecture: str, folder_of: Callable[[str], Path]
 ) -> None:
     for exactly in (False, True):
@@ -98,7 +98,7 @@ def test_each_row_sees_only_its_own_adapter(
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_rows_of_different_methods_meet_in_one_batch(architecture: str, folder_of: Callable[[str], Path]) -> None:
+def test_rows_of_different_methods_share_one_batch(architecture: str, folder_of: Callable[[str], Path]) -> None:
     possible = [method for method, of in CASES if of == architecture]
     letters = dict(zip("abcdefg", [*possible, "houlsby"], strict=False))
     setup = Setup(folder_of(architecture), {letter: setting(name, 4) for letter, name in letters.items()})
@@ -146,7 +146,9 @@ def test_adding_and_removing_an_adapter_leaves_every_bit_of_the_others(method: s
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_dropout_of_a_row_does_not_depend_on_its_company(architecture: str, folder_of: Callable[[str], Path]) -> None:
+def test_dropout_of_a_row_does_not_depend_on_the_other_rows(
+    architecture: str, folder_of: Callable[[str], Path]
+) -> None:
     setup = Setup(folder_of(architecture), {"a": setting("lora", 4)})
     setup.backbone.model.train()
     encoded = encode(setup.backbone.tokenizer, TEXTS, 32)
@@ -155,10 +157,10 @@ def test_dropout_of_a_row_does_not_depend_on_its_company(architecture: str, fold
     own, others = (lengths[0], lengths[2]), (lengths[1], lengths[3])
     assert max(own) < max(lengths)
     key = (3, "job", 5)
-    with setup.backbone.noise.drawn((DropoutKey(slice(0, 2), key, own),)):
+    with setup.backbone.dropout_source.keyed((DropoutKey(slice(0, 2), key, own),)):
         alone = setup.hidden("aa", batch=alone_batch)
     mixed_batch = collate([(encoded, [1, 3]), (encoded, [0, 2])], 0, setup.backbone.device)
-    with setup.backbone.noise.drawn(
+    with setup.backbone.dropout_source.keyed(
         (DropoutKey(slice(0, 2), (4, "other", 5), others), DropoutKey(slice(2, 4), key, own))
     ):
         mixed = setup.hidden("-" * 2 + "aa", batch=mixed_batch)
@@ -168,8 +170,8 @@ def test_dropout_of_a_row_does_not_depend_on_its_company(architecture: str, fold
 
 
 @pytest.mark.parametrize("route", ["abcd", "dcba", "aabb", "ab-c", "aaab"])
-def test_what_is_kept_between_batches_changes_no_bit(route: str, tiny_bert_folder: Path) -> None:
-    """Kept stacks, with other batches before: the bits of a backbone that answers for the first time."""
+def test_cached_stacks_change_no_bit(route: str, tiny_bert_folder: Path) -> None:
+    """With other batches before, the bits are those of a backbone that answers for the first time."""
     adapters = {letter: setting("houlsby", 3 + number) for number, letter in enumerate("abcd")}
     fresh, used = Setup(tiny_bert_folder, adapters), Setup(tiny_bert_folder, adapters)
     for setup in (fresh, used):

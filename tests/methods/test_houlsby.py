@@ -66,7 +66,7 @@ def test_a_forward_pass_equals_an_independent_implementation(minilm: Backbone) -
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
     encoded = encode(minilm.tokenizer, Rows(TEXTS), 64)
     batch = collate([(encoded, range(3))], 0, minilm.device)
-    attached = Attached(minilm.model, minilm.row, minilm.noise)
+    attached = Attached(minilm.model, minilm.row, minilm.dropout_source)
     attached.add("task", live.deltas)
     with attached.routed(Route.of(["task"] * 3)), torch.no_grad():
         _, pooled = encode_batch(minilm, batch)

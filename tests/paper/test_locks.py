@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from polytask.errors import PolytaskError
-from polytask.paper import locks
 from polytask.paper.locks import Claims
+
+fcntl = pytest.importorskip("fcntl")
 
 HOLD = (
     "import sys, time; from polytask.paper.locks import Claims; c = Claims(sys.argv[1]); "
@@ -19,7 +21,7 @@ HOLD = (
 )
 
 
-def test_a_key_is_ours_until_it_is_given_up(tmp_path: Path) -> None:
+def test_a_claim_holds_until_it_is_released(tmp_path: Path) -> None:
     one, other = Claims(tmp_path), Claims(tmp_path)
     assert one.take("a")
     assert not other.take("a")
@@ -44,25 +46,28 @@ def test_the_claim_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
     assert ours.take("a")
 
 
-def test_a_file_that_is_removed_while_it_is_opened_is_no_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The holder gives up between our open and our lock: what we locked has no name any more."""
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_no_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The holder releases its claim after the other has opened the file and before it locks it."""
     one, other = Claims(tmp_path), Claims(tmp_path)
     assert one.take("a")
-    lock = other._locked
+    flock = fcntl.flock
 
-    def late(descriptor: int) -> bool:
+    def release_first(descriptor: int, operation: int) -> None:
         one.release_all()
-        return lock(descriptor)
+        flock(descriptor, operation)
 
-    monkeypatch.setattr(other, "_locked", late)
+    monkeypatch.setattr(fcntl, "flock", release_first)
     assert other.take("a")
+    monkeypatch.undo()
     assert not Claims(tmp_path).take("a")
 
 
 def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_locks(*_: object) -> None:
-        raise OSError(38, "Function not implemented")
+        raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr(locks.fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.raises(PolytaskError, match="the file system has no locks"):
         Claims(tmp_path).take("a")

@@ -1,4 +1,4 @@
-"""Rows meet their adapters alike, one adapter after another or all at once, however unevenly they are shared out."""
+"""Looped and grouped application give the same output, however unevenly the rows are distributed over adapters."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def deltas_of(method: str) -> dict[str, Delta]:
 @pytest.mark.parametrize("sizes", [(60, 3, 2, 5, 1), (9, 9, 9, 9, 9), (1, 1, 70, 1, 80), (33, 1, 1, 1, 1)])
 @pytest.mark.parametrize("names", ["abcab", "aabbc", "cab-a", "a-b-a"])
 @pytest.mark.parametrize("method", METHODS_OF_DELTAS)
-def test_at_once_is_one_after_another(
+def test_grouped_equals_looped(
     method: str, names: str, sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(groups, "TIER_COSTS", 0)  # so that so few units are in two products, too
-    monkeypatch.setattr(groups, "MEMBER_COSTS", 0)
+    monkeypatch.setattr(groups, "TILE_COST", 0)  # so that so few units are split into two tiles, too
+    monkeypatch.setattr(groups, "ADAPTER_COST", 0)
     deltas, base = deltas_of(method), nn.LayerNorm(WIDTH).double()
     x, y = torch.randn(2, sum(sizes), 1, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
     route = [None if name == "-" else name for name in names]
@@ -60,28 +60,28 @@ def test_at_once_is_one_after_another(
     torch.testing.assert_close(out("grouped"), out("looped"), rtol=1e-9, atol=1e-9)
 
 
-def test_few_adapters_with_many_units_do_not_lengthen_the_others_product() -> None:
+def test_an_adapter_with_many_units_gets_a_tile_of_its_own() -> None:
     sizes = (2000, *[100] * 20)
     names = [f"t{number}" for number in range(21)]
-    part = Group.of([(name, [row]) for row, name in enumerate(names)], sizes, is_trained=False)
-    assert [(len(tier.adapters), tier.width) for tier in part.tiers] == [(21, 104), (1, 1896)]
+    group = Group.of([(name, [row]) for row, name in enumerate(names)], sizes, is_trained=False)
+    assert [(len(tile.adapters), tile.width) for tile in group.tiles] == [(21, 104), (1, 1896)]
     even = Group.of([(name, [row]) for row, name in enumerate(names)], (100, *[96] * 20), is_trained=False)
-    assert [(len(tier.adapters), tier.width) for tier in even.tiers] == [(21, 104)]
+    assert [(len(tile.adapters), tile.width) for tile in even.tiles] == [(21, 104)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 700)), min_size=1, max_size=12))
-def test_each_unit_has_a_place_among_its_own_adapters(rows: list[tuple[int, int]]) -> None:
+def test_each_unit_has_a_place_in_a_tile_of_its_adapter(rows: list[tuple[int, int]]) -> None:
     owned: dict[str, list[int]] = {}
     for row, (owner, _) in enumerate(rows):
         owned.setdefault(f"t{owner}", []).append(row)
-    part = Group.of(list(owned.items()), [size for _, size in rows], is_trained=False)
-    places, units = part.places
-    assert units[places].tolist() == list(range(sum(part.counts)))
-    owners = [k for tier in part.tiers for k in tier.adapters for _ in range(tier.width)]
-    assert [owners[place] for place in places.tolist()] == part.which.tolist()
+    group = Group.of(list(owned.items()), [size for _, size in rows], is_trained=False)
+    places, units = group.gather_indices
+    assert units[places].tolist() == list(range(sum(group.counts)))
+    owners = [k for tile in group.tiles for k in tile.adapters for _ in range(tile.width)]
+    assert [owners[place] for place in places.tolist()] == group.adapter_index.tolist()
 
 
-def test_an_adapter_that_answers_is_held_in_the_type_it_multiplies_in(tiny_bert_folder: Path) -> None:
+def test_matrices_of_a_loaded_adapter_have_the_type_of_the_backbone(tiny_bert_folder: Path) -> None:
     in_bf16 = load_backbone(tiny_bert_folder, device="cpu", dtype="bfloat16")
     for method in (Houlsby(4), FullFineTuning()):
         trained = LoadedAdapter(in_bf16, method, "classification", ("no", "yes"), key=(0, "a"))

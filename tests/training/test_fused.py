@@ -64,7 +64,7 @@ def test_in_fp32_the_first_gradients_are_those_of_each_alone(
         from polytask.training.loop import forward
 
         jobs = [Job(tiny_backbone, *several[name], name=name) for name in names]
-        attached = Attached(tiny_backbone.model, tiny_backbone.row, tiny_backbone.noise)
+        attached = Attached(tiny_backbone.model, tiny_backbone.row, tiny_backbone.dropout_source)
         for job in jobs:
             attached.add(job.name, job.live.deltas)
         sum(forward(tiny_backbone, attached, jobs)[0]).backward()  # type: ignore[union-attr]

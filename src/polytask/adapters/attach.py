@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from polytask.architectures import Architecture, architecture_of, locate
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.entry_point import EntryPoint
-from polytask.backbones.fast.layer import BEHIND_ATTENTION, fast_layer, show_sites
+from polytask.backbones.fast.layer import AFTER_ATTENTION_SITES, fast_layer, register_sites
 from polytask.dropout import KeyedDropoutSource, keyed_generator
 from polytask.errors import BackboneError, RecipeError, RouteError, UnknownName
 from polytask.fair_lock import FairLock
@@ -56,11 +56,11 @@ class Attached:
         self,
         model: nn.Module,
         architecture: Architecture,
-        noise: KeyedDropoutSource | None = None,
+        dropout_source: KeyedDropoutSource | None = None,
         lock: FairLock | None = None,
     ) -> None:
         self.model = model
-        self.noise = noise or KeyedDropoutSource()
+        self.dropout_source = dropout_source or KeyedDropoutSource()
         self.lock = lock or FairLock()
         self.sites = {found.place.name: Site(*found) for found in locate(model, architecture)}
         self.names: set[str] = set()
@@ -68,12 +68,12 @@ class Attached:
         self.default: str | None = None
         self.mode: Mode = "auto"
         with self.lock:
-            show_sites(self, model, architecture)
+            register_sites(self, model, architecture)
 
     @classmethod
     def of(cls, backbone: Backbone) -> Attached:
         """The sites of a backbone."""
-        return cls(backbone.model, backbone.row, backbone.noise, backbone.lock)
+        return cls(backbone.model, backbone.row, backbone.dropout_source, backbone.lock)
 
     @property
     def _pass(self) -> Pass:
@@ -164,8 +164,8 @@ class Attached:
         """What comes out of a site that read ``x`` and whose frozen part put out ``y``."""
         if not self.is_active:
             return y
-        where = (self.noise, site.place.name, self.mode, site.stacks, self._pass.sizes)
-        return apply_deltas(self.route_of(y), site.deltas, x, y, site.written, *where)
+        where = (self.dropout_source, site.place.name, self.mode, site.stacks, self._pass.sizes)
+        return apply_deltas(self.route_of(y), site.deltas, x, y, site.output_module, *where)
 
 
 def deltas_for(
@@ -224,7 +224,7 @@ def lowest_entry(model: nn.Module, architecture: Architecture, changed: Sequence
     layer_of = {name: architecture.layer_of(name, above) for name in changed}
     layers = (above if name.startswith("pooler.") else layer or 0 for name, layer in layer_of.items())
     lowest = min(layers, default=above)
-    behind = {f"layer.{lowest}.{site}" for site in BEHIND_ATTENTION}
+    behind = {f"layer.{lowest}.{site}" for site in AFTER_ATTENTION_SITES}
     inside = [name for name in changed if layer_of[name] == lowest and name not in behind]
     has_entry = 0 < lowest < above and fast_layer(model, architecture.layers, lowest) is not None
     return EntryPoint(lowest, has_entry and not inside)

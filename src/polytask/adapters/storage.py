@@ -25,16 +25,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import FileLock
+
 from polytask.adapters.adapter import MAX_FILE_BYTES, Adapter, open_regular
 from polytask.errors import AdapterError, StoreError
 from polytask.files import sync, write_text
 
-try:
-    import fcntl
-except ImportError:  # Windows: versions are still never overwritten; aliases are the last writer's
-    fcntl = None  # type: ignore[assignment]
-
 LOCK = ".lock"
+POLL_S = 0.01
+"""How often a writer that waits for the lock of a task tries again."""
 PART = ".part"
 
 Publish = Callable[[str], None]
@@ -134,13 +133,8 @@ class LocalFiles(Storage):
 
     @contextlib.contextmanager
     def locked(self, task: str) -> Iterator[None]:
-        descriptor = os.open(self._file(task, LOCK), os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            if fcntl is not None:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with FileLock(self._file(task, LOCK), poll_interval=POLL_S, fallback_to_soft=False):
             yield
-        finally:
-            os.close(descriptor)
 
     def write(self, task: str, name: str, text: str) -> None:
         write_text(self._file(task, name), text)

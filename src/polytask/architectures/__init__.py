@@ -1,7 +1,7 @@
-"""The architectures that are supported: one row of data each, a file for each family.
+"""The supported architectures: a row of data for each, and a file for each family.
 
-To add one, write a row (CONTRIBUTING.md): where its sites are, how it is normalised, how it pools. The model's own
-forward pass is what runs; there is no modelling code here.
+To add one, write a row (CONTRIBUTING.md): where its sites are, its kind of norms, how it pools. The forward pass is
+transformers' own; there is no modelling code here.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ ARCHITECTURES: dict[str, Architecture] = {
     **GTE_FAMILY,
 }
 LIKE_BERT = Architecture("encoder.layer", "embeddings.LayerNorm", BERT_FAMILY["bert"].sites)
-"""What is assumed of an architecture that is only known by the header of an adapter."""
+"""The row that is used for an unknown architecture when only an adapter's header is read."""
 
 
 def architecture_of(model_type: str) -> Architecture:
-    """The row of this model type.
+    """The row of a model type.
 
     Raises:
-        UnsupportedArchitecture: there is none.
+        UnsupportedArchitecture: there is none; names the closest matches.
     """
     if model_type not in ARCHITECTURES:
         near = difflib.get_close_matches(model_type, ARCHITECTURES, n=3, cutoff=0.5)

@@ -1,7 +1,6 @@
-"""ALBERT (arXiv:1909.11942): one set of weights serves all layers.
+"""ALBERT (arXiv:1909.11942): all layers share one set of weights.
 
-Tasks differ from layer to layer all the same, so a model of our own gets as many modules as it has layers, which share
-the parameters.
+Deltas differ from layer to layer, so the model gets one module for each layer, all with the same parameters.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from polytask.errors import BackboneError
 
 
 class FirstTokenPooler(nn.Linear):
-    """ALBERT's pooler, which is a linear there, as a module that pools: the first token, linear, tanh."""
+    """ALBERT's pooler, a linear in transformers, as a module that pools: first token, linear, tanh."""
 
     def forward(self, hidden: Tensor) -> Tensor:
         """``[B, T, D]`` (or the first tokens alone, ``[B, D]``) to ``[B, D]``."""
@@ -26,30 +25,30 @@ class FirstTokenPooler(nn.Linear):
         return torch.tanh(super().forward(first))
 
 
-def unshare(model: nn.Module) -> None:
-    """One module a layer, all with the parameters of their group; and a pooler that pools.
+def give_each_layer_a_module(model: nn.Module) -> None:
+    """Replace the layer groups by one module a layer that shares its group's parameters, and replace the pooler.
 
     Raises:
-        BackboneError: a group has several layers, of which no checkpoint is known.
+        BackboneError: a group has several layers; no known checkpoint has.
     """
     config: Any = model.config
     encoder: Any = model.get_submodule("encoder")
     depth, groups = int(config.num_hidden_layers), list(encoder.albert_layer_groups)
     if config.inner_group_num != 1:
         raise BackboneError(
-            f"inner_group_num is {config.inner_group_num}; only ALBERTs with one layer a group are read"
+            f"inner_group_num is {config.inner_group_num}; only ALBERT models with one layer a group are supported"
         )
     if len(groups) < depth:
         own = (groups[layer * len(groups) // depth] for layer in range(depth))
-        encoder.albert_layer_groups = nn.ModuleList(map(_twin, own))
+        encoder.albert_layer_groups = nn.ModuleList(map(_copy_sharing_parameters, own))
         config.num_hidden_groups = depth
     if isinstance(model.pooler, nn.Linear):
         model.pooler.__class__ = FirstTokenPooler
         model.pooler_activation = nn.Identity()
 
 
-def _twin(module: nn.Module) -> nn.Module:
-    """Another module with the same parameters."""
+def _copy_sharing_parameters(module: nn.Module) -> nn.Module:
+    """A copy of a module that shares its parameters."""
     kept: list[Any] = [*module.parameters(), *(part.config for part in module.modules() if "config" in vars(part))]
     return copy.deepcopy(module, {id(part): part for part in kept})
 
@@ -77,6 +76,6 @@ ALBERT = {
         fields=(*BERT_FIELDS, "embedding_size", "num_hidden_groups", "inner_group_num", "type_vocab_size"),
         dropout=(f"{_LAYER}.attention", "attention_probs_dropout_prob"),
         shares_layers=True,
-        prepare=unshare,
+        prepare=give_each_layer_a_module,
     )
 }

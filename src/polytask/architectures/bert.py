@@ -1,4 +1,4 @@
-"""BERT and its relatives of 2018 to 2021: post-norm encoders with learned positions."""
+"""BERT and related post-norm encoders: RoBERTa, XLM-R, DistilBERT, ELECTRA, MPNet, CamemBERT, ERNIE, RoFormer."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ _LAYERS, _NORM = "encoder.layer", "embeddings.LayerNorm"
 
 
 def tanh_head(config: Any) -> tuple[HeadLayer, ...]:
-    """RoBERTa's: dense and tanh."""
+    """RoBERTa's prediction head: dense and tanh."""
     return (HeadLayer("dense", bias=True), HeadLayer("tanh"))
 
 
-def _active_head(config: Any) -> tuple[HeadLayer, ...]:
-    """RoFormer's: dense and the model's own activation."""
+def _activation_head(config: Any) -> tuple[HeadLayer, ...]:
+    """RoFormer's prediction head: dense and the model's activation."""
     return (HeadLayer("dense", bias=True), HeadLayer(config.hidden_act))
 
 
@@ -112,7 +112,7 @@ BERT_FAMILY = {
         BERT_SITES,
         has_pooler=False,
         fields=(*BERT_FIELDS, "embedding_size", "rotary_value", "type_vocab_size"),
-        head=_active_head,
+        head=_activation_head,
         attention=False,
         returns_tuple=True,
     ),

@@ -1,8 +1,8 @@
 """DeBERTa (arXiv:2006.03654) and DeBERTa-v2, v3, mDeBERTa-v3 (arXiv:2111.09543): attention to content and position.
 
-Where ``share_att_key`` is set, the projections of queries and keys also project the embeddings of positions, which
-all texts share. What a task adds to the projections it adds to those, too (as in peft), so that positions become
-different from text to text: ``position_scores`` computes them for each row.
+If ``share_att_key`` is set, the projections of queries and keys also project the position embeddings, which all texts
+share. A delta on these projections therefore changes the projected positions, too (as in peft), and they differ from
+row to row: ``PositionScores`` computes them for each row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SELF = "attention.self"
 
 
 class PositionScores:
-    """The scores of content and position of one attention layer: transformers' own, the positions row by row."""
+    """The content-position scores of one attention layer as in transformers, with positions projected for each row."""
 
     def __init__(self, attention: nn.Module) -> None:
         self.attention: Any = attention
@@ -27,13 +27,13 @@ class PositionScores:
     def __call__(
         self, query: Tensor, key: Tensor, relative: Tensor, embeddings: Tensor, scale_factor: int
     ) -> Tensor | int:
-        """What is added to the scores of content and content.
+        """The scores that are added to the content-content scores.
 
         Args:
             query, key: ``[BH, T, D/H]``.
             relative: the bucket of the distance between two tokens, ``[1, T, T]``.
-            embeddings: of the buckets, ``[2S, D]``.
-            scale_factor: 1, and one for each kind of term.
+            embeddings: the embeddings of the buckets, ``[2S, D]``.
+            scale_factor: the number of kinds of scores that are added, the content-content scores included.
 
         Returns:
             ``[BH, T, T]``.
@@ -43,15 +43,15 @@ class PositionScores:
         places = embeddings[: 2 * span].unsqueeze(0)
         scores: Tensor | int = 0
         if "c2p" in self.attention.pos_att_type:
-            of_key = self._projected(self.attention.key_proj, places, num_rows)
-            scores = scores + _gathered(query, of_key, relative + span, 2 * span) * scale
+            of_key = self._project_positions(self.attention.key_proj, places, num_rows)
+            scores = scores + _position_scores(query, of_key, relative + span, 2 * span) * scale
         if "p2c" in self.attention.pos_att_type:
-            of_query = self._projected(self.attention.query_proj, places, num_rows)
-            scores = scores + _gathered(key, of_query, span - relative, 2 * span).mT * scale
+            of_query = self._project_positions(self.attention.query_proj, places, num_rows)
+            scores = scores + _position_scores(key, of_query, span - relative, 2 * span).mT * scale
         return scores
 
-    def _projected(self, projection: nn.Module, places: Tensor, num_rows: int) -> Tensor:
-        """Positions as a projection has them for each row, ``[BH, 2S, D/H]``; once for all where no task is met."""
+    def _project_positions(self, projection: nn.Module, places: Tensor, num_rows: int) -> Tensor:
+        """The projected positions of each row, ``[BH, 2S, D/H]``; computed once for all if the site has no deltas."""
         if not projection._forward_hooks:
             projected = projection(places).expand(num_rows, -1, -1)
         else:
@@ -60,15 +60,15 @@ class PositionScores:
         return heads
 
 
-def _gathered(content: Tensor, places: Tensor, index: Tensor, num_places: int) -> Tensor:
-    """Of the scores of each token with each position those that are meant, ``[BH, T, T]``."""
+def _position_scores(content: Tensor, places: Tensor, index: Tensor, num_places: int) -> Tensor:
+    """The score of each token with the position of each other token, ``[BH, T, T]``."""
     scores = torch.bmm(content, places.mT)
     which = index.clamp(0, num_places - 1).view(1, *index.shape[-2:])
     return torch.gather(scores, -1, which.expand(len(scores), -1, -1))
 
 
-def by_row(model: nn.Module) -> None:
-    """Let positions be met by rows, and drop none of them in training: they are no row's own."""
+def score_positions_by_row(model: nn.Module) -> None:
+    """Compute position scores row by row; without dropout on the position embeddings, which no single row owns."""
     config: Any = model.config
     for layer in model.get_submodule("encoder.layer").children():
         attention: Any = layer.get_submodule(_SELF)
@@ -80,7 +80,7 @@ def by_row(model: nn.Module) -> None:
 
 
 def context_pooler(config: Any) -> tuple[HeadLayer, ...]:
-    """Dense and activation on the first token."""
+    """DeBERTa's prediction head: dense and activation."""
     return (HeadLayer("dense", bias=True), HeadLayer(config.pooler_hidden_act))
 
 
@@ -123,7 +123,7 @@ DEBERTA_FAMILY = {
         head=context_pooler,
         attention=False,
         returns_tuple=True,
-        prepare=by_row,
+        prepare=score_positions_by_row,
     ),
     "deberta": Architecture(
         "encoder.layer",
@@ -136,6 +136,6 @@ DEBERTA_FAMILY = {
         head=context_pooler,
         attention=False,
         returns_tuple=True,
-        prepare=by_row,
+        prepare=score_positions_by_row,
     ),
 }

@@ -1,4 +1,4 @@
-"""Embedding models that are BERT with rotary positions: gte, nomic-embed and jina-embeddings-v3."""
+"""BERT with rotary positions: the embedding models gte, nomic-embed and jina-embeddings-v3."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Llama and its relatives: pre-norm, rotary, gated, RMSNorm. The causal ones pool by the last token.
+"""Llama, Qwen2, Qwen3, Gemma 3 and EuroBERT: pre-norm, rotary, gated, RMSNorm. The causal ones pool the last token.
 
-Gemma has a norm on both sides of each sub-layer and multiplies by ``1 + weight``. The norms of single heads (Qwen3,
-Gemma) are no sites: they stay frozen.
+Gemma has a norm before and after each sub-layer and multiplies by ``1 + weight``. The norms of single attention heads
+(Qwen3, Gemma) are not sites: they stay frozen.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _GEMMA_SITES = _SITES | {
 
 
 def dense_head(config: Any) -> tuple[HeadLayer, ...]:
-    """EuroBERT's: dense and GELU."""
+    """EuroBERT's prediction head: dense and GELU."""
     return (HeadLayer("dense", bias=True), HeadLayer("gelu"))
 
 

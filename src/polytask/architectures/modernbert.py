@@ -1,7 +1,7 @@
 """ModernBERT, Ettin, mmBERT and gte-modernbert (arXiv:2412.13663): pre-norm, rotary, windowed, gated.
 
-The first layer's attention norm is an identity, because the embeddings have been normalised; queries, keys and values
-are one projection, and so are the two halves of the gated feed-forward part.
+The attention norm of the first layer is an identity, because the embeddings are normalised already. Queries, keys and
+values are one projection, and so are the two halves of the gated feed-forward sub-layer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from polytask.architectures.row import WIDTHS, Architecture, Fused, HeadLayer
 
 
 def prediction_head(config: Any) -> tuple[HeadLayer, ...]:
-    """Dense, activation, norm."""
+    """ModernBERT's prediction head: dense, activation, norm."""
     return (
         HeadLayer("dense", bias=bool(config.classifier_bias)),
         HeadLayer(config.classifier_activation),

@@ -1,4 +1,4 @@
-"""The places of a model: each site of each layer, with the modules that it reads from and writes at."""
+"""Finds the sites of a model: each site of each layer with its modules."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from polytask.methods.delta import EMBED_NORM, FINAL_NORM, NORMS, Place
 
 
 class Located(NamedTuple):
-    """A place with the modules that it reads from and writes at.
+    """A place with its modules.
 
-    ``rows`` are those of the output that are meant, where it is a part of a projection; with ``is_input`` the place is
-    what goes into ``output``.
+    Attributes:
+        place: the place.
+        input: the module whose input the site reads.
+        output: the module whose output the site writes.
+        rows: the rows of the output that belong to the site, if it is a part of a fused projection.
+        is_input: the site is the input of ``output``, not its output.
     """
 
     place: Place
@@ -26,23 +30,23 @@ class Located(NamedTuple):
 
 
 def locate(model: nn.Module, architecture: Architecture) -> Iterator[Located]:
-    """Every site of ``model`` in the order of a forward pass through the layers, ``embed_norm`` first."""
+    """Every site of ``model``: ``embed_norm``, the sites of each layer, ``final_norm``."""
     if architecture.embed_norm is not None:
-        yield _norm(model, architecture, architecture.embed_norm, EMBED_NORM, None)
+        yield _norm_site(model, architecture, architecture.embed_norm, EMBED_NORM, None)
     for number, layer in enumerate(model.get_submodule(architecture.layers).children()):
         for site, path in architecture.sites.items():
             if f"layer.{number}.{site}" not in architecture.without:
-                yield _of_layer(model.config, layer, architecture, number, site, path)
+                yield _layer_site(model.config, layer, architecture, number, site, path)
     if architecture.final_norm is not None:
-        yield _norm(model, architecture, architecture.final_norm, FINAL_NORM, None)
+        yield _norm_site(model, architecture, architecture.final_norm, FINAL_NORM, None)
 
 
-def _of_layer(config: Any, layer: nn.Module, row: Architecture, number: int, site: str, path: str | Fused) -> Located:
+def _layer_site(config: Any, layer: nn.Module, row: Architecture, number: int, site: str, path: str | Fused) -> Located:
     if site in NORMS:
         assert isinstance(path, str)
-        return _norm(layer, row, path, site, number)
+        return _norm_site(layer, row, path, site, number)
     if isinstance(path, Fused):
-        return _part(config, layer, row, number, site, path)
+        return _fused_site(config, layer, row, number, site, path)
     read, _, written = path.removeprefix(INTO).partition(" > ")
     output: Any = layer.get_submodule(written or read)
     if site in ("attn_out", "ffn_out"):
@@ -55,8 +59,8 @@ def _of_layer(config: Any, layer: nn.Module, row: Architecture, number: int, sit
     return Located(place, layer.get_submodule(read), output, None, path.startswith(INTO))
 
 
-def _part(config: Any, layer: nn.Module, row: Architecture, number: int, site: str, path: Fused) -> Located:
-    """A site that is a part of a projection."""
+def _fused_site(config: Any, layer: nn.Module, row: Architecture, number: int, site: str, path: Fused) -> Located:
+    """A site that is a part of a fused projection."""
     linear = _linear(layer, path.path)
     rows = path.rows(linear.out_features, int(config.num_attention_heads))
     has_bias = linear.bias is not None or path.bias is not None
@@ -64,7 +68,7 @@ def _part(config: Any, layer: nn.Module, row: Architecture, number: int, site: s
     return Located(place, linear, linear, rows)
 
 
-def _norm(parent: nn.Module, row: Architecture, path: str, site: str, number: int | None) -> Located:
+def _norm_site(parent: nn.Module, row: Architecture, path: str, site: str, number: int | None) -> Located:
     module: Any = parent.get_submodule(path)
     has_bias = getattr(module, "bias", None) is not None
     norm = "gain" if row.norm == "layer" and not has_bias else row.norm

@@ -1,7 +1,7 @@
-"""What a row of the table of architectures says: where its sites are, how it is normalised, how it pools.
+"""The row of an architecture: where its sites are, its kind of norms, how it pools.
 
-Nothing here knows an architecture by its name. What differs between families is a field of the row, and each field is
-read by one function.
+No code depends on the name of an architecture. Whatever differs between families is a field of the row, and each field
+is read by one function.
 """
 
 from __future__ import annotations
@@ -26,14 +26,19 @@ WIDTHS: dict[str, tuple[str, str]] = {
     "ffn_mid": ("intermediate", "intermediate"),
     "ffn_down": ("intermediate", "hidden"),
 }
-"""Names of the widths of what goes in and what comes out, where it is not the hidden size on both sides."""
+"""The names of input and output widths of sites where these are not both the hidden size."""
 
 
 @dataclass(frozen=True)
 class Fused:
-    """A site that is a part of a projection: number ``part`` of ``of``, of all heads or of each head (``per_head``).
+    """A site that is a part of a fused projection.
 
-    ``bias`` is the parameter of the layer that holds the part's bias, where the projection itself has none.
+    Attributes:
+        path: the path of the linear, relative to the layer.
+        part: which part it is, from 0.
+        of: the number of parts.
+        per_head: the parts alternate within each head, instead of one after another for all heads.
+        bias: the path of the parameter with the part's bias, if the linear has none.
     """
 
     path: str
@@ -43,7 +48,7 @@ class Fused:
     bias: str | None = None
 
     def rows(self, width: int, num_heads: int) -> tuple[int, ...]:
-        """The rows of the projection's weight, of which there are ``width``."""
+        """The rows of this part in the weight of the projection, which has ``width`` rows."""
         blocks = num_heads if self.per_head else 1
         size = width // (blocks * self.of)
         starts = ((block * self.of + self.part) * size for block in range(blocks))
@@ -52,53 +57,54 @@ class Fused:
 
 @dataclass(frozen=True)
 class HeadLayer:
-    """A layer of a prediction head: ``dense``, ``norm``, or an activation by its name in transformers."""
+    """A layer of a prediction head. ``kind`` is ``dense``, ``norm``, or an activation by its name in transformers."""
 
     kind: str
     bias: bool = False
     eps: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in the header of an adapter."""
+        """The layer as JSON, as in an adapter's header."""
         bias: dict[str, Any] = {"bias": self.bias}
         settings = {"dense": bias, "norm": bias | {"eps": self.eps}}
         return {"layer": self.kind, **settings.get(self.kind, {})}
 
 
 def no_head(config: Any) -> tuple[HeadLayer, ...]:
-    """The head is a linear layer alone."""
+    """No layers: the head is a single linear."""
     return ()
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Paths of the modules that matter, and the configuration fields that determine the answers.
+    """The paths of an architecture's modules, and the configuration fields that determine its output.
 
     Attributes:
-        layers: the list of layers.
-        embed_norm: the norm behind the embeddings, None where there is none.
-        sites: where each site of a layer is, relative to the layer. ``"a > b"`` reads what goes into ``a`` and writes
-            what comes out of ``b``; ``"a"`` is both; ``"into a"`` is what goes into ``a``; ``Fused`` is a part of a
-            projection.
-        fields: the fields of the configuration on which answers depend; part of the fingerprint.
-        pooling: what a checkpoint uses that does not say: ``pooler`` only where checkpoints bring a pretrained one.
-        pooling_field: the field of the configuration that says it, with what its values mean.
-        has_pooler: whether the model takes ``add_pooling_layer``.
-        final_norm: the norm behind the last layer, None where there is none.
-        is_pre_norm: whether norms stand before the sub-layers, not behind the residual sums.
-        norm, eps: how norms compute, and the attribute in which they keep their epsilon.
-        without: names of places that this architecture does not have, such as a norm that is an identity.
+        layers: the path of the list of layers.
+        embed_norm: the path of the norm after the embeddings; None if there is none.
+        sites: the path of each site, relative to a layer. ``"a > b"`` reads the input of ``a`` and writes the output
+            of ``b``; ``"a"`` is short for ``"a > a"``; ``"into a"`` reads and writes the input of ``a``; ``Fused`` is a
+            part of a projection.
+        pooling: the pooling of a checkpoint that does not name one; ``pooler`` only where checkpoints have a
+            pretrained pooler.
+        has_pooler: whether the model class accepts ``add_pooling_layer``.
+        fields: the configuration fields that determine the output; part of the fingerprint.
+        pooling_field: the configuration field that names the pooling, and the meaning of its values.
+        final_norm: the path of the norm after the last layer; None if there is none.
+        is_pre_norm: whether norms come before the sub-layers instead of after the residual sums.
+        norm, eps: the kind of norms, and the name of their attribute with the epsilon.
+        without: names of places that this architecture lacks, such as a norm that is an identity.
         biases_vary: whether the configuration decides which linears and norms have a bias.
-        widths: as ``WIDTHS``, of this architecture.
+        widths: ``WIDTHS`` for this architecture.
         head: the layers of the prediction head that transformers puts below the classifier.
-        first_position: the position of a text's first token; None: behind the id of the padding token.
-        attention: whether the attention function of this package serves, or the model has its own.
-        dropout: the module in a layer that drops attention's probabilities, and the field with the rate, where the
-            module itself holds no ``nn.Dropout``.
-        returns_tuple: whether a layer returns a tuple with the hidden states first.
-        shares_layers: whether one set of weights serves several layers.
-        packs: the kind of its layers, where they have a fast way over packed texts (``layers.FAST``).
-        prepare: what is done once to a model, so that its sites are met by rows.
+        first_position: the position of a text's first token; None for one after the id of the padding token.
+        attention: whether the model can use this package's attention function.
+        dropout: the module with the attention dropout, relative to a layer, and the configuration field with the rate,
+            if the module has no ``nn.Dropout``.
+        returns_tuple: whether a layer returns a tuple, hidden states first.
+        shares_layers: whether several layers share one set of weights.
+        packs: the name of the fast layer class in ``backbones.fast.layer.FAST``; None if there is none.
+        prepare: a function that changes a model once after loading, so that deltas can act on single rows.
     """
 
     layers: str
@@ -125,14 +131,14 @@ class Architecture:
     prepare: Callable[[nn.Module], None] | None = None
 
     def pooling_of(self, config: Any) -> Pooling:
-        """How a checkpoint with this configuration pools, unless it says otherwise elsewhere."""
+        """The pooling that a configuration implies."""
         if self.pooling_field is None:
             return self.pooling
         name, meanings = self.pooling_field
         return meanings.get(str(getattr(config, name, None)), self.pooling)
 
     def places(self, depth: int) -> list[Place]:
-        """Every place of a backbone of so many layers, its widths and biases not yet known."""
+        """Every place of a backbone with ``depth`` layers, with widths and biases unknown."""
         once = [(EMBED_NORM, self.embed_norm), (FINAL_NORM, self.final_norm)]
         named = [(site, None) for site, path in once if path is not None]
         named += [(site, layer) for layer in range(depth) for site in SITES if site in self.sites]  # type: ignore[misc]
@@ -140,12 +146,12 @@ class Architecture:
         return [place for place in found if place.name not in self.without]
 
     def place(self, site: str, layer: int | None, width_in: int, width_out: int, **known: Any) -> Place:
-        """A place with what this architecture says of it."""
+        """A place with this architecture's kind of norm; ``known`` sets further fields."""
         norm = {"norm": self.norm} if site in NORMS else {}
         return Place(site, layer, width_in, width_out, is_pre_norm=self.is_pre_norm, **norm | known)
 
     def layer_of(self, parameter: str, depth: int) -> int | None:
-        """The layer of a place or of a model's parameter; ``depth`` for what stands above all, None for below."""
+        """The layer of a place or parameter by name; ``depth`` for the final norm, None for embeddings and pooler."""
         for prefix in ("layer.", self.layers + "."):
             number = parameter.removeprefix(prefix).split(".")[0]
             if parameter.startswith(prefix) and number.isdigit():

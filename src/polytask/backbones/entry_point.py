@@ -1,4 +1,4 @@
-"""Where a batch enters a transformer, when what lies below is known already."""
+"""Where a batch enters a transformer whose lower layers have been computed already."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class EntryPoint(NamedTuple):
-    """Before ``layer``; with ``is_attended`` behind its attention, whose output no site has seen yet.
+    """Before a layer, or with ``is_after_attention`` after its attention and before any site on the attention's output.
 
-    Entries compare as they lie above each other. What enters is ``[B, T, D]``, behind attention ``[B, T, 2D]``: what
-    went into the layer, and what its attention made of it.
+    Entry points compare by depth. The states that enter are ``[B, T, D]``; after attention they are ``[B, T, 2D]``, the
+    layer's input and its attention branch.
     """
 
     layer: int = 0
-    is_attended: bool = False
+    is_after_attention: bool = False
 
 
 FIRST = EntryPoint()

@@ -1,7 +1,7 @@
-"""Pretrained transformers that stay frozen: loading them, what identifies them, and what comes out of them.
+"""Loads backbones.
 
-A backbone is loaded from safetensors only, with no code from the checkpoint and no module made up at random: what the
-checkpoint lacks (a pooler, say) is not used, because random weights would differ on every load.
+A backbone is loaded from safetensors only, without code from the checkpoint and without randomly initialized modules:
+what the checkpoint lacks (a pooler, for example) is not used, because random weights would differ on every load.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from polytask.backbones.checks import check_fits, warn_of_assumed, warn_of_unuse
 from polytask.backbones.fast import attention
 from polytask.backbones.fast.layer import use_fast_layers
 from polytask.backbones.fingerprint import fingerprint_of, tokenizer_fingerprint
-from polytask.backbones.passage import add_gates
+from polytask.backbones.passage import wrap_layers
 from polytask.backbones.precision import dtype_named
 from polytask.dropout import key_dropouts
 from polytask.errors import BackboneError, UnknownName
@@ -48,11 +48,12 @@ def load_backbone(
     Args:
         name: a hub id, a local folder, or ``minilm`` (the packaged all-MiniLM-L6-v2 when it is installed).
         device: ``cpu``, ``cuda``, …, or ``auto`` for a GPU when there is one.
-        dtype: ``float32``, ``bfloat16`` or torch's own, or ``auto`` for whichever multiplies faster here (measured).
-        pooling: ``pooler``, ``cls``, ``mean`` or ``last`` in place of what the checkpoint says.
+        dtype: ``float32``, ``bfloat16`` or torch's own, or ``auto`` for the faster one on this machine (measured).
+        pooling: ``pooler``, ``cls``, ``mean`` or ``last`` (default: as the checkpoint says).
 
     Raises:
-        BackboneError: there is no such model, or it cannot be used safely; the message says why.
+        BackboneError: there is no such model, or it cannot be used; the message says why.
+        UnknownName: there is no such dtype or pooling.
     """
     if not isinstance(name, str | Path) or not str(name).strip():
         raise BackboneError(f"a backbone is named by a hub id or a folder, not by {type(name).__name__} {name!r}")
@@ -77,26 +78,26 @@ def load_backbone(
     backbone = Backbone(
         str(name), model, tokenizer, config.model_type, wanted, fingerprint, tokenizer_fingerprint(tokenizer)
     )
-    key_dropouts(model, backbone.noise)
-    add_gates(model, row)
+    key_dropouts(model, backbone.dropout_source)
+    wrap_layers(model, row)
     use_fast_layers(model, row)
     return backbone
 
 
 def prepare(model: nn.Module, row: Architecture) -> None:
-    """Do once to a model of our own what its row asks for."""
+    """Change a model once after loading, as its architecture requires."""
     config: Any = model.config
     config.use_cache = False
     if row.prepare is not None:
         row.prepare(model)
-    if row.dropout is not None:  # for ``attention``, which drops by a module
+    if row.dropout is not None:  # for ``attention``, which uses a dropout module
         path, rate = row.dropout
         for layer in model.get_submodule(row.layers).children():
             layer.get_submodule(path).dropout = nn.Dropout(float(getattr(config, rate)))
 
 
 def _move(model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """All to a device, and the parameters to a type; buffers keep theirs: frequencies of positions need fp32."""
+    """Move a model to a device and its parameters to a type; buffers keep fp32, which rotary frequencies need."""
     model.to(device)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
@@ -105,7 +106,7 @@ def _move(model: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
 def empty_model(config: str | Path | Mapping[str, Any]) -> tuple[nn.Module, Architecture]:
     """A model without weights (on the meta device), from a folder, a ``config.json`` or its content.
 
-    Enough to count and to show sites; takes no memory and no network.
+    It is enough to count parameters and list sites, and needs no memory and no network.
     """
     if isinstance(config, str | Path):
         config = read_config_json(Path(config))
@@ -120,7 +121,7 @@ def empty_model(config: str | Path | Mapping[str, Any]) -> tuple[nn.Module, Arch
 
 
 def empty_backbone(name: str | Path) -> tuple[nn.Module, Architecture]:
-    """The model that ``load_backbone(name)`` would load, without weights; from its configuration alone."""
+    """The model that ``load_backbone(name)`` would load, without weights, from its configuration only."""
     source = checkpoint_source(str(name))
     config = read_model_config(source)
     row = architecture_of(config.model_type)
@@ -134,7 +135,7 @@ def empty_backbone(name: str | Path) -> tuple[nn.Module, Architecture]:
 
 def _device(name: str | int | torch.device) -> torch.device:
     if not isinstance(name, str | int | torch.device):
-        raise BackboneError(f"a device is named as in torch, such as 'cpu' or 'cuda', not by {name!r}")
+        raise BackboneError(f"a device is named as in torch, such as 'cpu' or 'cuda', not {name!r}")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -147,7 +148,7 @@ def _device(name: str | int | torch.device) -> torch.device:
 
 
 def _load_model(source: str, config: PreTrainedConfig, row: Architecture, pooling: Pooling) -> nn.Module:
-    """The model with the checkpoint's tensors and nothing else; without a pooler where it is not pretrained."""
+    """The model with the checkpoint's tensors only; without a pooler if the checkpoint has none."""
     extra = {"add_pooling_layer": pooling == "pooler"} if row.has_pooler else {}
     try:
         with quiet_transformers():
@@ -190,7 +191,9 @@ def _load_tokenizer(source: str) -> Any:
     if not tokenizer.is_fast:
         raise BackboneError(f"{source} has no tokenizer.json. Make one: polytask convert {source} OUT")
     special = {str(token) for token in (*tokenizer.added_tokens_decoder.values(), *tokenizer.all_special_tokens)}
-    if len(set(tokenizer.get_vocab()) - special) <= 1:  # transformers makes one up where a file is missing or empty
+    if (
+        len(set(tokenizer.get_vocab()) - special) <= 1
+    ):  # transformers creates an empty one if a file is missing or empty
         raise BackboneError(
             f"the tokenizer of {source} knows no words, only {len(tokenizer)} special tokens: of "
             f"{', '.join(sorted(files))} none is there, or what is there is empty. {_SAVE_TOKENIZER}"

@@ -1,7 +1,7 @@
-"""A part of a model's own forward pass: in at a layer with known states, out before another.
+"""Runs a part of a model's forward pass: from a layer whose input is known, or up to a layer.
 
-The model's code runs as it is, with its masks, its positions and what stands behind its layers; only layers are passed
-by. So nothing has to be known of an architecture but where its layers are.
+The model's own code runs, with its masks, positions and final norm; only the layers outside the range are skipped. So
+nothing about an architecture needs to be known except where its layers are.
 """
 
 from __future__ import annotations
@@ -18,67 +18,73 @@ from polytask.architectures import Architecture
 
 
 @dataclass(frozen=True)
-class Passage:
-    """From layer ``start``, into which ``states`` go, to before layer ``stop``; None: to the end of the model."""
+class PartialPass:
+    """A range of layers to run.
+
+    Attributes:
+        start: the first layer to run.
+        stop: the layer to stop before; None to run to the end of the model.
+        states: the input of layer ``start``, ``[B, T, D]``; None to start at the embeddings.
+    """
 
     start: int = 0
     stop: int | None = None
     states: Tensor | None = None
 
 
-class Left(Exception):
-    """The pass has come to where it stops; not an error."""
+class StopForward(Exception):
+    """Ends a forward pass at its ``stop``, with the hidden states there; not an error."""
 
     def __init__(self, states: Tensor) -> None:
         self.states = states
 
 
-WHOLE = Passage()
-_PASSAGE: ContextVar[Passage] = ContextVar("polytask_passage", default=WHOLE)
+WHOLE = PartialPass()
+_CURRENT: ContextVar[PartialPass] = ContextVar("polytask_passage", default=WHOLE)
 
 
-class Gate:
-    """A layer's ``forward`` that lets a passage in and out."""
+class LayerWrapper:
+    """Replaces the ``forward`` of a layer so that a partial pass can start or stop there."""
 
     def __init__(self, layer: nn.Module, number: int, depth: int, returns_tuple: bool) -> None:
         self.own_forward = layer.forward
         self.number, self.depth, self.returns_tuple = number, depth, returns_tuple
 
     def forward(self, hidden: Tensor, *args: Any, **named: Any) -> Any:
-        """What the layer makes of ``hidden``, or what enters above it."""
-        passage = _PASSAGE.get()
-        if passage.stop == self.number:
-            raise Left(hidden)
-        if self.number < passage.start:
-            return (passage.states, None) if self.returns_tuple else passage.states
-        enters = passage.states is not None and self.number == passage.start
-        out = self.own_forward(passage.states if enters else hidden, *args, **named)
-        if passage.stop == self.depth == self.number + 1:
-            raise Left(out[0] if self.returns_tuple else out)
+        """The layer's output, or the known states if the layer is below the range."""
+        current = _CURRENT.get()
+        if current.stop == self.number:
+            raise StopForward(hidden)
+        if self.number < current.start:
+            return (current.states, None) if self.returns_tuple else current.states
+        enters = current.states is not None and self.number == current.start
+        out = self.own_forward(current.states if enters else hidden, *args, **named)
+        if current.stop == self.depth == self.number + 1:
+            raise StopForward(out[0] if self.returns_tuple else out)
         return out
 
 
-def add_gates(model: nn.Module, architecture: Architecture) -> None:
-    """Let passages into and out of the layers of a model of our own."""
+def wrap_layers(model: nn.Module, architecture: Architecture) -> None:
+    """Let partial passes start and stop at each layer of a model."""
     layers: list[Any] = list(model.get_submodule(architecture.layers).children())
     for number, layer in enumerate(layers):
-        layer.forward = Gate(layer, number, len(layers), architecture.returns_tuple).forward
+        layer.forward = LayerWrapper(layer, number, len(layers), architecture.returns_tuple).forward
 
 
 @contextmanager
-def _through(passage: Passage) -> Iterator[None]:
-    token = _PASSAGE.set(passage)
+def _running(current: PartialPass) -> Iterator[None]:
+    token = _CURRENT.set(current)
     try:
         yield
     finally:
-        _PASSAGE.reset(token)
+        _CURRENT.reset(token)
 
 
-def passed(model: nn.Module, passage: Passage, **inputs: Any) -> Tensor:
-    """The hidden states ``[B, T, D]`` with which a passage through ``model`` ends."""
-    with _through(passage):
+def run_partially(model: nn.Module, current: PartialPass, **inputs: Any) -> Tensor:
+    """The hidden states ``[B, T, D]`` at the end of a partial pass; ``inputs`` are those of the model."""
+    with _running(current):
         try:
             out: Tensor = model(**inputs).last_hidden_state
-        except Left as left:
-            return left.states
+        except StopForward as stop:
+            return stop.states
     return out

@@ -1,4 +1,4 @@
-"""The precision in which frozen weights are held."""
+"""Chooses the precision of frozen weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ TRIES = 6
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
-    """bf16 where it multiplies matrices at least 1.5 times as fast as fp32 does, else fp32. Takes milliseconds.
+    """bf16 if it multiplies matrices at least 1.5 times as fast as fp32, else fp32. Takes milliseconds.
 
-    Both are tried in turn, the best of each counts, and time in which this thread had no core does not: a busy machine
+    The types alternate, the best time of each counts, and only CPU time of this thread is measured, so a busy machine
     does not change the choice.
     """
     if device.type == "cuda":
@@ -30,7 +30,7 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
 
 
 def _product_seconds(dtype: torch.dtype, device: torch.device) -> float:
-    """One product of the kind that a small backbone makes, the second of two."""
+    """The seconds of a matrix product as in a small backbone, after one to warm up."""
     a = torch.ones(256, 384, dtype=dtype, device=device)
     b = torch.ones(384, 1536, dtype=dtype, device=device)
     a @ b

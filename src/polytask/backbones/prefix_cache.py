@@ -1,8 +1,8 @@
-"""What came out of frozen layers, kept by a key: in memory up to a budget, then in mapped files up to another.
+"""A cache of hidden states of frozen layers: in memory up to a limit, then in memory-mapped files up to another.
 
-The key says all that the states follow from, so nothing here can be out of date. Nothing here is needed either: what is
-not kept, or cannot be read again, is computed again to the same bits. Files are written whole, never changed, and
-checked as they are read; they may be deleted at any time, and processes may share a folder.
+The key covers everything that the states depend on, so an entry is never out of date. States that are not cached, or
+cannot be read, are computed again with the same bits. Files are written atomically, never changed, and checked when
+they are read. They may be deleted at any time, and processes may share a folder.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def key_of(*parts: bytes) -> bytes:
-    """A key that is a function of these; of other parts, another."""
+    """A hash of these parts; parts that are divided differently have a different key."""
     hashed = hashlib.blake2b(digest_size=KEY_BYTES)
     for part in parts:
         hashed.update(len(part).to_bytes(8, "little") + part)
     return hashed.digest()
 
 
-def _locked(method: Method) -> Method:
-    """The method of a cache, one thread at a time."""
+def _synchronized(method: Method) -> Method:
+    """Run a method of the cache under its lock."""
 
     @functools.wraps(method)
     def locked(self: PrefixCache, *args: Any) -> Any:
@@ -56,13 +56,13 @@ def _locked(method: Method) -> Method:
 
 
 class PrefixCache:
-    """Hidden states of texts, ``[T, D]`` each, on the CPU. Any thread may use it.
+    """A cache of hidden states of texts, ``[T, D]`` each, on the CPU. Any thread may use it.
 
     Args:
-        memory_bytes: of states in memory; a quarter of what is free when the first come, unless given.
-        folder: where states go that memory has no room for. Without one they are not kept.
-        folder_bytes: of files in the folder, those of other processes included; the oldest make room for new ones.
-        segment_bytes: about what a file holds.
+        memory_bytes: the memory limit (default: a quarter of the free memory at the first ``put``).
+        folder: where states go that exceed the memory limit. Without a folder they are not kept.
+        folder_bytes: the limit for all files in the folder, also of other processes; the oldest are deleted first.
+        segment_bytes: the approximate size of a file.
     """
 
     def __init__(
@@ -77,36 +77,36 @@ class PrefixCache:
         self._lock = threading.RLock()
         self.clear()
 
-    @_locked
+    @_synchronized
     def clear(self) -> None:
-        """Forget what is in memory; files stay."""
-        self.used_bytes, self.turn = 0, 0
-        self._held: dict[bytes, tuple[int, Tensor]] = {}
+        """Drop all states in memory; files stay."""
+        self.used_bytes, self.generation = 0, 0
+        self._in_memory: dict[bytes, tuple[int, Tensor]] = {}
         self._pending: dict[bytes, Tensor] = {}
         self._pending_bytes = 0
         self._segments: dict[Path, Segment | None] = {}
-        self._seen_at = -1
+        self._scanned_at = -1
 
-    @_locked
+    @_synchronized
     def get(self, key: bytes) -> Tensor | None:
-        """The states kept under ``key``; None where there are none."""
-        held = self._held.get(key)
-        if held is not None:
-            turn, states = held
-            if turn != self.turn:  # at the end, after those that were not used this turn
-                del self._held[key]
-                self._held[key] = (self.turn, states)
+        """The states ``[T, D]`` of a key; None if they are not cached."""
+        found = self._in_memory.get(key)
+        if found is not None:
+            generation, states = found
+            if generation != self.generation:  # move to the end, after those that were not used in this generation
+                del self._in_memory[key]
+                self._in_memory[key] = (self.generation, states)
             return states
         if key in self._pending:
             return self._pending[key]
         return None if self.folder is None else self._read(key)
 
-    @_locked
+    @_synchronized
     def put(self, key: bytes, states: Tensor) -> None:
-        """Keep states ``[T, D]``, where there is room."""
-        if self._make_room(states.nbytes):
+        """Cache states ``[T, D]``, if there is room."""
+        if self._free_memory(states.nbytes):
             self.used_bytes += states.nbytes
-            self._held[key] = (self.turn, states)
+            self._in_memory[key] = (self.generation, states)
         elif self.folder is not None:
             first = next(iter(self._pending.values()), states)
             if (first.dtype, first.shape[1:]) != (states.dtype, states.shape[1:]):
@@ -118,42 +118,42 @@ class PrefixCache:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """A turn: within the block, what was used only before it makes room for what is used in it."""
+        """Start a generation: within the block, states that were last used before it may be evicted, others are not."""
         with self._lock:
-            self.turn += 1
+            self.generation += 1
         try:
             yield
         finally:
             self.flush()
 
-    @_locked
+    @_synchronized
     def flush(self) -> None:
-        """Write what memory has no room for, if the folder has."""
+        """Write the states that exceed the memory limit to a file, if the folder has room."""
         pending, size = self._pending, self._pending_bytes + ENTRY_BYTES * len(self._pending) + HEADER_BYTES
         self._pending, self._pending_bytes = {}, 0
         if self.folder is None or not pending:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if self._make_space(size):
+            if self._free_disk(size):
                 path = Segment.write(self.folder, pending)
-                self._segments[path] = Segment.read(path, self.turn)
-        except OSError:  # a full disk, a folder that may not be written to: then they are not kept
+                self._segments[path] = Segment.read(path, self.generation)
+        except OSError:  # the disk is full or the folder read-only: the states are not cached
             return
 
-    def _make_room(self, size: int) -> bool:
+    def _free_memory(self, size: int) -> bool:
         if self.memory_bytes is None:
             self.memory_bytes = int(MEMORY_SHARE * free_bytes(torch.device("cpu")))
-        while self.used_bytes + size > self.memory_bytes and self._held:
-            key, (turn, states) = next(iter(self._held.items()))
-            if turn == self.turn:
+        while self.used_bytes + size > self.memory_bytes and self._in_memory:
+            key, (generation, states) = next(iter(self._in_memory.items()))
+            if generation == self.generation:
                 return False
-            del self._held[key]
+            del self._in_memory[key]
             self.used_bytes -= states.nbytes
         return self.used_bytes + size <= self.memory_bytes
 
-    def _make_space(self, size: int) -> bool:
-        """Delete old files that this process does not read until ``size`` bytes fit; whether they do."""
+    def _free_disk(self, size: int) -> bool:
+        """Delete the oldest files not used in this generation until ``size`` bytes fit; return whether they do."""
         assert self.folder is not None
         files = []
         for path in self.folder.glob(f"*{SUFFIX}"):
@@ -162,7 +162,7 @@ class PrefixCache:
         room = self.folder_bytes - sum(of_file for _, of_file, _ in files)
         for _, of_file, path in sorted(files):
             segment = self._segments.get(path)
-            is_needed = segment is not None and segment.turn == self.turn
+            is_needed = segment is not None and segment.generation == self.generation
             if room < size and not is_needed:
                 path.unlink(missing_ok=True)
                 self._segments.pop(path, None)
@@ -170,36 +170,36 @@ class PrefixCache:
         return room >= size
 
     def _read(self, key: bytes) -> Tensor | None:
-        self._look()
+        self._scan_folder()
         for segment in self._segments.values():
             if segment is not None and (states := segment.get(key)) is not None:
-                segment.turn = self.turn
+                segment.generation = self.generation
                 return states
         return None
 
-    def _look(self) -> None:
-        """Map files that have come to the folder since the last look; one that is not sound counts as absent."""
+    def _scan_folder(self) -> None:
+        """Map files that were added to the folder since the last scan; damaged files are ignored."""
         assert self.folder is not None
         try:
             changed_at = self.folder.stat().st_mtime_ns
         except OSError:
             return
-        if changed_at != self._seen_at:
-            self._seen_at = changed_at
+        if changed_at != self._scanned_at:
+            self._scanned_at = changed_at
             for path in sorted(self.folder.glob(f"*{SUFFIX}")):
                 if path not in self._segments:
                     self._segments[path] = Segment.read(path)
 
 
 class Segment:
-    """A file of states, mapped: the states of all texts under each other ``[N, D]``, and where each one's are."""
+    """A memory-mapped file of states: those of all texts concatenated, ``[N, D]``, with an index by key."""
 
-    def __init__(self, states: Tensor, places: dict[bytes, tuple[int, int, int]], turn: int) -> None:
-        self.states, self.places, self.turn = states, places, turn
+    def __init__(self, states: Tensor, places: dict[bytes, tuple[int, int, int]], generation: int) -> None:
+        self.states, self.places, self.generation = states, places, generation
         self._checked: set[bytes] = set()
 
     def get(self, key: bytes) -> Tensor | None:
-        """The states under ``key``; None where there are none, or not those that were written."""
+        """The states of a key; None if they are not in the file, or are damaged."""
         if key not in self.places:
             return None
         start, stop, check = self.places[key]
@@ -213,7 +213,7 @@ class Segment:
 
     @classmethod
     def write(cls, folder: Path, states: Mapping[bytes, Tensor]) -> Path:
-        """A file of these in ``folder``, whole or not at all, named by its content."""
+        """Write states to a file in ``folder``, atomically; its name is a hash of its index."""
         tensors = {
             "keys": torch.frombuffer(bytearray(b"".join(states)), dtype=torch.uint8).view(-1, KEY_BYTES),
             "lengths": torch.tensor([len(of) for of in states.values()]),
@@ -227,10 +227,12 @@ class Segment:
         return path
 
     @classmethod
-    def read(cls, path: Path, turn: int = -1) -> Segment | None:
-        """The file, mapped; None where it is damaged or something else. States are checked when they are first read.
+    def read(cls, path: Path, generation: int = -1) -> Segment | None:
+        """Map a file; None if it is damaged or not a file of states. States are checked when they are first read.
 
-        ``turn`` is the last in which it was used.
+        Args:
+            path: the file.
+            generation: the generation in which it was last used.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -247,7 +249,7 @@ class Segment:
         keys = [bytes(key) for key in tensors["keys"].tolist()]
         checks = tensors["checks"].tolist()
         places = {key: (*place, check) for key, place, check in zip(keys, ranges, checks, strict=True)}
-        return cls(tensors["states"], places, turn)
+        return cls(tensors["states"], places, generation)
 
 
 def _index_digest(tensors: Mapping[str, Tensor]) -> str:

@@ -49,7 +49,7 @@ def with_cached_prefix(
     """
     if entry.layer == 0:
         return batch
-    entry = backbone.encoder.possible(entry, attached)
+    entry = backbone.encoder.usable_entry(entry, attached)
     own = states_of(backbone, [(encoded, row) for encoded, rows in parts for row in rows], entry)
     states = own[0].new_zeros(*batch.ids.shape, own[0].shape[-1])
     for row, of_text in zip(states, own, strict=True):
@@ -66,8 +66,8 @@ def with_shared_prefix(backbone: Backbone, batch: Batch, entry: EntryPoint, atta
     if len(distinct) == len(batch):
         return batch
     ids, mask, *types = distinct.split(batch.ids.shape[1], dim=1)
-    entry = backbone.encoder.possible(entry, attached)
-    states = backbone.encoder.below(ids, mask, types[0] if types else None, entry)
+    entry = backbone.encoder.usable_entry(entry, attached)
+    states = backbone.encoder.prefix_states(ids, mask, types[0] if types else None, entry)
     return replace(batch, states=states[number], entry=entry)
 
 
@@ -119,7 +119,7 @@ def _block(backbone: Backbone, texts: Sequence[Text], width: int, entry: EntryPo
     """``[B, width, D]``, or ``[B, width, 2D]``, for these texts."""
     parts = [(encoded, [row]) for encoded, row in texts]
     batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device, width)
-    return backbone.encoder.below(batch.ids, batch.mask, batch.types, entry, is_whole=True).cpu()
+    return backbone.encoder.prefix_states(batch.ids, batch.mask, batch.types, entry, keep_padding=True).cpu()
 
 
 @contextmanager

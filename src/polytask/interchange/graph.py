@@ -79,7 +79,7 @@ class Graph(nn.Module):
         model: Any = self.encoder.model
         named = dict(zip(("token_type_ids",), types))
         hidden = model(input_ids=ids, attention_mask=mask, **named).last_hidden_state
-        return hidden, self.encoder.pooled(hidden, mask)
+        return hidden, self.encoder.pool(hidden, mask)
 
 
 class OneTask(Graph):

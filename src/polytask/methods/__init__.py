@@ -1,6 +1,6 @@
-"""What a task may add to a frozen transformer. The mathematics: torch only, never transformers.
+"""The methods: what a task adds to a frozen transformer. Torch only, never transformers.
 
-A new method is one small frozen dataclass and one row of ``METHODS``.
+A new method is one small frozen dataclass and its name in ``METHODS``.
 """
 
 from __future__ import annotations
@@ -22,19 +22,29 @@ METHODS: dict[str, type[Method]] = {
 
 
 def method_named(name: str, settings: Mapping[str, Any]) -> Method:
-    """The method of this name with these settings (all of them); the inverse of ``described``."""
+    """The method with this name and these settings, all of them required.
+
+    Raises:
+        UnknownName: there is no such method.
+        RecipeError: a setting is unknown, missing or out of range.
+    """
     if name not in METHODS:
         raise UnknownName("method", name, METHODS)
     return METHODS[name].from_settings(settings)
 
 
 def described(method: Method) -> dict[str, Any]:
-    """``{"name": …, settings}`` as it stands in adapter headers and recipes."""
+    """A method as JSON, ``{"name": …, settings}``, as in recipes and adapter headers."""
     return {"name": method.name, **method.settings()}
 
 
 def method_described(description: Mapping[str, Any]) -> Method:
-    """The inverse of ``described``."""
+    """The method with this description; the inverse of ``described``.
+
+    Raises:
+        UnknownName: there is no such method.
+        RecipeError: this is not a description of a method, or a setting is wrong.
+    """
     if not isinstance(description, Mapping) or not isinstance(description.get("name"), str):
         raise RecipeError(f"a method is described by its name and settings, not by {description!r:.200}")
     return method_named(description["name"], {k: v for k, v in description.items() if k != "name"})

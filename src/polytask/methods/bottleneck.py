@@ -1,4 +1,4 @@
-"""Bottleneck adapters: down to a few dimensions, a non-linearity, up again."""
+"""Bottleneck adapters: a projection down, a non-linearity, a projection up."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Bottleneck(Delta):
         self.activation, self.init_std = activation, init_std
 
     def bottleneck(self, h: Tensor) -> Tensor:
-        """``[B, T, D]`` to ``[B, T, D]``."""
+        """``f(h)``, ``[B, T, width_in]`` to ``[B, T, width_out]``."""
         h_BTR = ACTIVATIONS[self.activation](affine(h, self.down.weight, self.down.bias))
         return affine(h_BTR, self.up.weight, self.up.bias)
 
     def start(self, base: nn.Module, generator: torch.Generator) -> None:
-        """Near the identity: both weights small, both biases zero."""
+        """Initialize near the identity: small weights, zero biases."""
         for linear in (self.down, self.up):
             truncated_normal_(linear.weight, self.init_std, generator)
             nn.init.zeros_(linear.bias)
@@ -52,7 +52,7 @@ class Bottleneck(Delta):
         return (type(self), self.activation)
 
     def stack_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Padded to a power of two: a zero row of ``down`` meets a zero column of ``up``."""
+        """The size padded to a power of two: zero rows of ``down`` and zero columns of ``up``."""
         size, width_in = self.down.weight.shape
         padded, width_out = power_of_two(size), self.up.weight.shape[0]
         shapes = {"down.weight": (padded, width_in), "down.bias": (padded,)}
@@ -60,7 +60,7 @@ class Bottleneck(Delta):
 
 
 class SerialBottleneck(Bottleneck):
-    """After a sub-layer, before its residual sum."""
+    """A bottleneck after a sub-layer, before the residual sum."""
 
     reads_input = False
 
@@ -69,13 +69,13 @@ class SerialBottleneck(Bottleneck):
         is_single = self.down.weight.dim() == 2 and self.down.weight.requires_grad
         if is_single and self.activation in GELUS and y.device.type == "cpu":
             weights = (self.down.weight, self.down.bias, self.up.weight, self.up.bias)
-            out: Tensor = SerialByHand.apply(y, *weights, GELUS[self.activation])  # type: ignore[no-untyped-call]
+            out: Tensor = FusedSerialBottleneck.apply(y, *weights, GELUS[self.activation])  # type: ignore[no-untyped-call]
             return out
         return self.bottleneck(y).add_(y)
 
 
-class SerialByHand(torch.autograd.Function):
-    """``y + up(gelu(down(y)))`` as one node of the graph: fewer copies, and sums inside products."""
+class FusedSerialBottleneck(torch.autograd.Function):
+    """``y + up(gelu(down(y)))`` as one autograd node: fewer copies, and sums inside the matrix products."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, down: Tensor, down_bias: Tensor, up: Tensor, up_bias: Tensor, gelu: str) -> Tensor:
@@ -90,7 +90,7 @@ class SerialByHand(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of the weights in fp32, as their masters are."""
+        """The gradients of ``y`` and the weights."""
         y_ND, h_NR, a_NR, down, up = ctx.saved_tensors
         grad_ND = grad.reshape(y_ND.shape)
         of_h = torch.ops.aten.gelu_backward(torch.mm(grad_ND, up), h_NR, approximate=ctx.gelu)
@@ -100,16 +100,16 @@ class SerialByHand(torch.autograd.Function):
 
 
 class NormBottleneck(Bottleneck):
-    """On the LayerNorm that ends a layer, with its own residual."""
+    """A bottleneck on the LayerNorm at the end of a layer, with its own residual connection."""
 
     def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
-        """``base(x + f(y))``: normalised, adapted, summed with what came in, normalised again."""
+        """``base(x + f(y))``: the bottleneck adapts the normalised ``y``; the sum with ``x`` is normalised again."""
         out: Tensor = base(x + self.bottleneck(y))
         return out
 
 
 class ParallelBottleneck(Bottleneck):
-    """Beside a sub-layer, reading what it reads."""
+    """A bottleneck in parallel to a sub-layer, with the same input."""
 
     def __init__(
         self, width_in: int, width_out: int, size: int, activation: str, init_std: float, scale: float
@@ -122,7 +122,7 @@ class ParallelBottleneck(Bottleneck):
         return y + self.scale * self.bottleneck(x)
 
     def start(self, base: nn.Module, generator: torch.Generator) -> None:
-        """Small weights down and zeros up, as in its paper: nothing changes."""
+        """Initialize to the identity, as in the paper: small ``down``, zero ``up``."""
         super().start(base, generator)
         nn.init.zeros_(self.up.weight)
 
@@ -134,7 +134,14 @@ class ParallelBottleneck(Bottleneck):
 
 @dataclass(frozen=True)
 class BottleneckMethod(DeltaMethod):
-    """Settings that all bottleneck methods share."""
+    """Settings that all bottleneck methods share.
+
+    Args:
+        size: the bottleneck's width.
+        activation: a name in ``ACTIVATIONS``.
+        init_std: the standard deviation of the initial weights.
+        layers: see ``DeltaMethod``.
+    """
 
     size: int = 64
     activation: str = "gelu"
@@ -147,7 +154,7 @@ class BottleneckMethod(DeltaMethod):
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
             raise RecipeError(f"size={self.size!r}: the bottleneck's size is a whole number from 1")
         if not self.init_std >= 0:
-            raise RecipeError(f"init_std={self.init_std!r}: a standard deviation is not negative")
+            raise RecipeError(f"init_std={self.init_std!r}: a standard deviation cannot be negative")
 
 
 @dataclass(frozen=True)
@@ -170,11 +177,11 @@ class Houlsby(BottleneckMethod):
             raise RecipeError(f"norms={self.norms!r}: give True or False")
 
     def acts_at(self, place: Place, num_layers: int) -> bool:
-        """On residual branches and, unless they are left frozen, on norms."""
+        """On the residual branches, and on the norms unless they stay frozen."""
         return (self.norms or place.site not in NORMS) and super().acts_at(place, num_layers)
 
     def delta(self, place: Place) -> Delta:
-        """A bottleneck on residual branches, gain and bias on norms."""
+        """A bottleneck on a residual branch, a trained gain and bias on a norm."""
         if place.site in NORMS:
             return tuned_norm(place)
         return SerialBottleneck(place.width_in, place.width_out, self.size, self.activation, self.init_std)
@@ -182,9 +189,9 @@ class Houlsby(BottleneckMethod):
 
 @dataclass(frozen=True)
 class Pfeiffer(BottleneckMethod):
-    """AdapterFusion, arXiv:2005.00247: one bottleneck a layer, after the feed-forward part.
+    """AdapterFusion, arXiv:2005.00247: one bottleneck a layer, after the feed-forward sub-layer.
 
-    That is on the LayerNorm behind it; where norms stand before the sub-layers, on the feed-forward branch.
+    It acts on the LayerNorm after that sub-layer; in pre-norm backbones on the feed-forward branch.
     """
 
     name: ClassVar = "pfeiffer"
@@ -193,11 +200,11 @@ class Pfeiffer(BottleneckMethod):
     activation: str = "relu"
 
     def acts_at(self, place: Place, num_layers: int) -> bool:
-        """On the LayerNorm behind the feed-forward part, or on its branch where there is none."""
+        """On the LayerNorm after the feed-forward sub-layer, or on its branch in pre-norm backbones."""
         return place.site == ("ffn_out" if place.is_pre_norm else "ffn_norm") and super().acts_at(place, num_layers)
 
     def delta(self, place: Place) -> Delta:
-        """A bottleneck around the LayerNorm, or on the branch."""
+        """A bottleneck on the LayerNorm, or on the branch."""
         kind = SerialBottleneck if place.is_pre_norm else NormBottleneck
         return kind(place.width_out, place.width_out, self.size, self.activation, self.init_std)
 
@@ -206,7 +213,7 @@ class Pfeiffer(BottleneckMethod):
 class Parallel(BottleneckMethod):
     """Towards a Unified View of Parameter-Efficient Transfer Learning, arXiv:2110.04366.
 
-    A scaled bottleneck beside the feed-forward sub-layer, reading the sub-layer's input.
+    A scaled bottleneck in parallel to the feed-forward sub-layer.
     """
 
     name: ClassVar = "parallel"

@@ -1,11 +1,10 @@
-"""The seam between a frozen transformer and what a task adds to it.
+"""The interface between a frozen transformer and what a task adds to it: places, deltas and methods.
 
-Unusual here: a delta's formula is written once and runs for one adapter and for many. Its parameters may
-carry a leading dimension, one set of weights for each row of the batch (or each group of rows), and
-``affine`` and ``per_row`` do the right thing with either. So the grouped path cannot drift from the
-looped one: they are the same lines.
+A delta's formula is written once and runs for one adapter and for many. Its parameters may have a leading dimension,
+one set of weights for each row of the batch (or each group of rows); ``affine`` and ``per_row`` handle both. So grouped
+and looped application are the same lines of code.
 
-Shapes: ``B`` rows, ``T`` tokens, ``D`` hidden, ``R`` bottleneck, ``I`` and ``O`` a linear's widths.
+Shapes: ``B`` rows, ``T`` tokens, ``D`` hidden, ``R`` bottleneck, ``I`` and ``O`` a linear's input and output widths.
 """
 
 from __future__ import annotations
@@ -28,24 +27,26 @@ RESIDUALS = ("attn_out", "ffn_out")
 NORMS = (EMBED_NORM, "attn_norm", "attn_post_norm", "ffn_norm", "ffn_post_norm", FINAL_NORM)
 LINEARS = ("query", "key", "value", "attn_dense", "ffn_up", "ffn_down")
 FFN_GATE = "ffn_gate"
-"""The gate of a gated feed-forward part where it is a linear of its own; it goes with ``ffn_up``."""
+"""The gate of a gated feed-forward sub-layer, if it is a linear of its own; methods treat it like ``ffn_up``."""
 SITES = (*NORMS, *RESIDUALS, *LINEARS, FFN_GATE, "ffn_mid")
 
 Layers = int | tuple[int, ...] | None
 Norm = Literal["layer", "gain", "rms", "rms_plus_one"]
-"""How a norm computes: LayerNorm with gain and bias, LayerNorm with a gain, RMSNorm, RMSNorm times ``1 + weight``."""
+"""Kinds of norms: LayerNorm with gain and bias, LayerNorm with a gain only, RMSNorm, RMSNorm with ``1 + weight``."""
 M = TypeVar("M", bound="Method")
 
 
 @dataclass(frozen=True)
 class Place:
-    """A site of one layer: ``layer`` is None for what stands once per backbone (``embed_norm``, ``final_norm``).
+    """A site of one layer.
 
     Attributes:
-        width_in, width_out: the last dimension of what goes in, and of what comes out.
-        has_bias: whether the frozen part adds a bias.
-        norm, eps: how a norm computes, and what it adds to the variance.
-        is_pre_norm: whether norms of the backbone stand before the sub-layers.
+        site: the name of the site.
+        layer: the number of the layer; None for sites that exist once (``embed_norm``, ``final_norm``).
+        width_in, width_out: the last dimension of input and output.
+        has_bias: whether the frozen part has a bias.
+        norm, eps: for norms, the kind and what is added to the variance.
+        is_pre_norm: whether the backbone's norms come before the sub-layers.
     """
 
     site: str
@@ -64,28 +65,26 @@ class Place:
 
 
 class Delta(nn.Module, ABC):
-    """The trainable module that one task adds at one site.
-
-    ``dropout`` is the rate at which numbers of ``x`` are dropped in training before the delta sees them.
-    """
+    """The trainable module that one task adds at one site."""
 
     dropout: float = 0.0
-    loops: ClassVar[bool] = False
-    """Whether, in training, one adapter after another is faster than a stack: where torch has a kernel for one only."""
+    """The dropout rate on ``x`` in training."""
+    prefers_loop: ClassVar[bool] = False
+    """Whether several adapters train faster one after another than stacked: torch has a kernel for one only."""
     reads_output: ClassVar[bool] = True
-    """Whether the formula has ``y`` in it; where it has not, what the frozen part puts out need not be computed."""
+    """Whether the formula uses ``y``; if not, the frozen part's output need not be computed."""
     reads_input: ClassVar[bool] = True
-    """Whether the formula has ``x`` in it."""
+    """Whether the formula uses ``x``."""
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
-        """What comes out of the site instead of ``y``.
+        """The output of the site, in place of ``y``.
 
         Args:
-            x: what went into the frozen part, ``[B, T, width_in]``; how tokens are parted into ``B`` and ``T`` says
-                nothing about texts, each token is for itself.
-            y: what came out of it, ``[B, T, width_out]``.
-            base: the frozen part itself.
+            x: the input of the frozen part, ``[B, T, width_in]``. The formula must treat each token by itself: the
+                rows need not be texts.
+            y: the output of the frozen part, ``[B, T, width_out]``.
+            base: the frozen part.
 
         Returns:
             The new output, of the shape and type of ``y``.
@@ -93,20 +92,25 @@ class Delta(nn.Module, ABC):
 
     @abstractmethod
     def start(self, base: nn.Module, generator: torch.Generator) -> None:
-        """Fill the parameters so that the untrained delta changes nothing, or next to nothing."""
+        """Initialize the parameters so that the untrained delta changes nothing, or almost nothing.
+
+        Args:
+            base: the frozen part.
+            generator: the source of random numbers, on the CPU.
+        """
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What two deltas must share to be stacked: their formula and its settings, but no size."""
+        """What two deltas must share to be stacked: the formula and its settings, without sizes."""
         return (type(self),)
 
     def stack_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape to which each parameter is padded with zeros in a stack; the same answers."""
+        """The shape to which each parameter is padded with zeros in a stack; padding must not change the output."""
         return {name: tuple(p.shape) for name, p in self.named_parameters()}
 
     @cached_property
     def stack_key(self) -> int:
-        """Deltas with equal keys can be stacked."""
+        """A number that is equal for deltas that can be stacked."""
         return _STACK_KEYS.setdefault((self.kind, tuple(self.stack_shapes().items())), len(_STACK_KEYS))
 
     @cached_property
@@ -115,7 +119,7 @@ class Delta(nn.Module, ABC):
 
     @property
     def is_trained(self) -> bool:
-        """Whether its parameters ask for gradients; all of an adapter's do or none does."""
+        """Whether its parameters require gradients; either all parameters of an adapter do or none."""
         return self._first.requires_grad
 
 
@@ -123,32 +127,37 @@ _STACK_KEYS: dict[object, int] = {}
 
 
 class Method(ABC):
-    """What a task may change in a frozen transformer: a frozen dataclass named as in its paper."""
+    """What a task trains on a frozen transformer: a frozen dataclass named as in its paper."""
 
     name: ClassVar[str]
 
     def settings(self) -> dict[str, Any]:
-        """The fields as JSON values; later fields (``polytask.serialization``) only where not at the default."""
+        """The fields as JSON values; added fields (``polytask.serialization``) only if not at their default."""
         return to_json(self)
 
     @classmethod
     def from_settings(cls: type[M], settings: Mapping[str, Any]) -> M:
-        """The inverse of ``settings``; unknown or missing settings are refused."""
+        """The inverse of ``settings``.
+
+        Raises:
+            RecipeError: a setting is unknown, missing or out of range.
+        """
         given = checked(cls, settings, f"the method {cls.name!r}", RecipeError)
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
 
 @dataclass(frozen=True)
 class DeltaMethod(Method):
-    """A method that adds a delta at some sites of some layers and leaves the rest as it is.
+    """A method that adds a delta at some sites of some layers and leaves the rest unchanged.
 
-    ``layers``: None for all, a number for so many from the top, or the layers' numbers from 0. When only
-    some layers are meant, what stands in none (``embed_norm``, ``final_norm``) stays frozen.
+    Args:
+        layers: None for all layers, a number for that many from the top, or layer numbers from 0. With a selection of
+            layers, ``embed_norm`` and ``final_norm`` stay frozen.
     """
 
     sites: ClassVar[tuple[str, ...]]
     trains: ClassVar[str] = "places"
-    """What it trains, for the message where a backbone has none of it."""
+    """What it trains, for the error message if a backbone has none of it."""
 
     layers: Layers = field(default=None, kw_only=True)
 
@@ -161,7 +170,11 @@ class DeltaMethod(Method):
             raise RecipeError(f"layers={self.layers!r}: give a count from the top or distinct layer numbers from 0")
 
     def chosen_layers(self, num_layers: int) -> tuple[int, ...]:
-        """The layers meant in a backbone of ``num_layers``."""
+        """The numbers of the selected layers in a backbone of ``num_layers``.
+
+        Raises:
+            RecipeError: a layer does not exist.
+        """
         if self.layers is None:
             return tuple(range(num_layers))
         if isinstance(self.layers, int):
@@ -180,30 +193,33 @@ class DeltaMethod(Method):
 
     @abstractmethod
     def delta(self, place: Place) -> Delta:
-        """A delta for ``place``, its parameters not yet filled."""
+        """A new delta for ``place``, with uninitialized parameters."""
 
 
 @dataclass(frozen=True)
 class Replacement(Method):
-    """A method that trains private copies of the backbone's own parameters: full and top-n fine-tuning.
+    """A method that trains private copies of the backbone's parameters: full and top-n fine-tuning.
 
-    Not a delta: such an adapter runs as its own forward pass and is refused in mixed routes.
+    Such an adapter has no deltas. It runs in a forward pass of its own and cannot share a batch with other adapters.
     """
 
     @abstractmethod
     def replaces(self, parameter: str, layer: int | None, num_layers: int) -> bool:
-        """Whether the backbone's ``parameter`` is trained.
+        """Whether a parameter of the backbone is trained.
 
-        ``layer`` is its layer's number, None for embeddings and pooler, ``num_layers`` for a norm behind all layers.
+        Args:
+            parameter: its name.
+            layer: the number of its layer; None for embeddings and pooler, ``num_layers`` for the final norm.
+            num_layers: the number of layers of the backbone.
         """
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x @ weight^T + bias`` in the type of ``x``.
+    """``x @ weight^T + bias``, computed in the type of ``x``.
 
     Args:
         x: ``[B, T, I]``.
-        weight: ``[O, I]``, or ``[B, O, I]``: one for each row.
+        weight: ``[O, I]``, or ``[B, O, I]`` with one weight for each row.
         bias: ``[O]``, or ``[B, O]``.
     """
     weight = weight.to(x.dtype)
@@ -216,19 +232,19 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def per_row(vector: Tensor) -> Tensor:
-    """``[O]`` as it is, ``[B, O]`` as ``[B, 1, O]``: ready to meet ``[B, T, O]``."""
+    """A vector that broadcasts over ``[B, T, O]``: ``[O]`` unchanged, ``[B, O]`` as ``[B, 1, O]``."""
     return vector if vector.dim() == 1 else vector[:, None, :]
 
 
 def power_of_two(size: int) -> int:
-    """The least power of two that is not below ``size``."""
+    """The smallest power of two that is at least ``size``."""
     return 1 << (size - 1).bit_length()
 
 
 def truncated_normal_(weight: Tensor, std: float, generator: torch.Generator) -> None:
-    """Fill with a normal distribution of ``std`` before it is cut at two of them, as in the paper.
+    """Fill ``weight`` from a normal distribution with ``std``, truncated at two standard deviations, as in the paper.
 
-    Drawn in fp32 on the CPU, whatever the type or device, so that equal generators give equal weights.
+    The values are drawn in fp32 on the CPU, whatever the type and device, so equal generators give equal weights.
     """
     values = torch.empty(weight.shape)
     nn.init.trunc_normal_(values, generator=generator)

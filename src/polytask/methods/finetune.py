@@ -1,4 +1,4 @@
-"""The paper's baselines that train the transformer itself, each task on its own private copy."""
+"""Full and top-n fine-tuning, the paper's baselines: each task trains a private copy of the backbone's parameters."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from polytask.methods.delta import Replacement
 
 @dataclass(frozen=True)
 class FullFineTuning(Replacement):
-    """Every parameter of the backbone, embeddings and pooler included."""
+    """Trains every parameter of the backbone, embeddings and pooler included."""
 
     name: ClassVar = "full"
 
     def replaces(self, parameter: str, layer: int | None, num_layers: int) -> bool:
-        """Always."""
+        """True."""
         return True
 
 
 @dataclass(frozen=True)
 class TopLayers(Replacement):
-    """The top ``n`` layers and the pooler; the paper's "variable fine-tuning"."""
+    """Trains the top ``n`` layers and the pooler; "variable fine-tuning" in the paper."""
 
     name: ClassVar = "top"
 
@@ -33,7 +33,11 @@ class TopLayers(Replacement):
             raise RecipeError(f"n={self.n!r}: the number of top layers is a whole number from 1")
 
     def replaces(self, parameter: str, layer: int | None, num_layers: int) -> bool:
-        """The pooler and the layers from ``num_layers - n`` up."""
+        """Whether the parameter is in the pooler or in layer ``num_layers - n`` or above.
+
+        Raises:
+            RecipeError: the backbone has fewer than ``n`` layers.
+        """
         if self.n > num_layers:
             raise RecipeError(f"n={self.n}: the backbone has {num_layers} layers")
         if layer is None:

@@ -16,7 +16,7 @@ from polytask.methods.delta import FFN_GATE, LINEARS, Delta, DeltaMethod, Place,
 
 
 class LowRank(Delta):
-    """``s · up(down(x))`` beside a linear, without biases: ``R (I + O)`` parameters."""
+    """``y + s · up(down(x))`` on a linear, without biases: ``R (I + O)`` parameters."""
 
     def __init__(self, width_in: int, width_out: int, rank: int, scale: float, dropout: float) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class LowRank(Delta):
         return y + self.scale * affine(affine(x, self.down.weight), self.up.weight)
 
     def start(self, base: nn.Module, generator: torch.Generator) -> None:
-        """``down`` uniform as a linear's default, ``up`` zero: nothing changes."""
+        """Initialize to the identity: ``down`` as torch initializes a linear, ``up`` zero."""
         values = torch.empty(self.down.weight.shape)
         nn.init.kaiming_uniform_(values, a=math.sqrt(5), generator=generator)
         with torch.no_grad():
@@ -42,7 +42,7 @@ class LowRank(Delta):
         return (type(self), self.scale, self.dropout)
 
     def stack_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Padded to a power of two."""
+        """The rank padded to a power of two."""
         rank, width_in = self.down.weight.shape
         return {
             "down.weight": (power_of_two(rank), width_in),
@@ -54,7 +54,13 @@ class LowRank(Delta):
 class LoRA(DeltaMethod):
     """LoRA, arXiv:2106.09685: a low-rank update of linears, ``alpha / rank`` times ``x A B``.
 
-    ``ffn_up`` of a gated feed-forward part means its gate, too: one update of both where they are one projection.
+    Args:
+        rank: the rank of the update.
+        alpha: the scale of the update, before it is divided by ``rank``.
+        dropout: the dropout rate on the update's input.
+        linears: the sites to update, of ``LINEARS``. ``ffn_up`` of a gated feed-forward sub-layer includes its gate;
+            where both are one projection, it gets one update.
+        layers: see ``DeltaMethod``.
     """
 
     name: ClassVar = "lora"
@@ -75,7 +81,7 @@ class LoRA(DeltaMethod):
             raise RecipeError(f"{self}: give at least one linear, a rank from 1 and a dropout in [0, 1)")
 
     def acts_at(self, place: Place, num_layers: int) -> bool:
-        """At the linears that were named."""
+        """At the chosen linears."""
         named = "ffn_up" if place.site == FFN_GATE else place.site
         return named in self.linears and super().acts_at(place, num_layers)
 
@@ -86,9 +92,12 @@ class LoRA(DeltaMethod):
 
 @torch.no_grad()
 def merged(base: nn.Linear, delta: LowRank, rows: Sequence[int] | None = None) -> nn.Linear:
-    """A new linear equal to ``base`` with ``delta`` beside it; neither argument changes.
+    """A new linear equal to ``base`` with ``delta``; neither argument changes.
 
-    Where ``base`` is a fused projection, ``rows`` are those of its weight that ``delta`` updates.
+    Args:
+        base: the frozen linear.
+        delta: its update.
+        rows: the rows of the weight to update, if ``base`` is a fused projection (default: all).
     """
     out = copy.deepcopy(base)
     update = (delta.scale * delta.up.weight @ delta.down.weight).to(out.weight.dtype)

@@ -1,4 +1,4 @@
-"""Methods that scale and shift what is already there: gains, biases, LayerNorms."""
+"""Methods that scale or shift features: LayerNorm tuning, IA3 and BitFit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from polytask.methods.delta import FFN_GATE, LINEARS, NORMS, Delta, DeltaMethod,
 
 
 class TunedNorm(Delta):
-    """A LayerNorm with the task's own gain and bias in place of the backbone's."""
+    """A LayerNorm with a task's own gain and bias in place of the backbone's."""
 
-    loops = True
+    prefers_loop = True
     reads_output = False
 
     def __init__(self, width: int, eps: float = 1e-12) -> None:
@@ -30,7 +30,7 @@ class TunedNorm(Delta):
         return norm(x, self.weight, self.bias, self.eps)
 
     def start(self, base: nn.Module, generator: torch.Generator) -> None:
-        """The backbone's own gain and bias."""
+        """Initialize with the backbone's gain and bias."""
         own = dict(base.named_parameters())
         with torch.no_grad():
             for name, parameter in self.named_parameters():
@@ -43,7 +43,7 @@ class TunedNorm(Delta):
 
 
 class TunedGain(TunedNorm):
-    """A LayerNorm without a bias, with the task's own gain."""
+    """A LayerNorm without a bias, with a task's own gain."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__(width, eps)
@@ -55,9 +55,9 @@ class TunedGain(TunedNorm):
 
 
 class TunedRMSNorm(TunedGain):
-    """An RMSNorm (arXiv:1910.07467) with the task's own gain."""
+    """An RMSNorm (arXiv:1910.07467) with a task's own gain."""
 
-    loops = False
+    prefers_loop = False
 
     def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
         """``x`` over its root mean square, times the task's gain; ``y`` is not used."""
@@ -81,14 +81,14 @@ TUNED: Mapping[Norm, type[TunedNorm]] = {
 
 
 def tuned_norm(place: Place) -> Delta:
-    """The delta that tunes the norm at ``place``."""
+    """A new delta that tunes the norm at ``place``."""
     return TUNED[place.norm](place.width_out, place.eps)
 
 
 def norm(x: Tensor, gain: Tensor, bias: Tensor | None, eps: float) -> Tensor:
     """LayerNorm over the last dimension of ``x`` with ``gain`` and ``bias`` of ``[D]`` or ``[B, D]``.
 
-    Gain and bias keep fp32: a gain of 1.003 does not exist in bf16.
+    Gain and bias stay in fp32: bf16 cannot represent a gain of 1.003.
     """
     width = (x.shape[-1],)
     if gain.dim() == 1 and (x.device.type == "cpu" or x.dtype == gain.dtype):
@@ -100,14 +100,14 @@ def norm(x: Tensor, gain: Tensor, bias: Tensor | None, eps: float) -> Tensor:
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
-    """``x`` over the root of the mean square of its last dimension, times ``gain`` of ``[D]`` or ``[B, D]``."""
+    """RMSNorm over the last dimension of ``x`` with ``gain`` of ``[D]`` or ``[B, D]``, computed in the wider type."""
     wide = x.to(torch.promote_types(x.dtype, gain.dtype))
     scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
     return (scaled * per_row(gain)).to(x.dtype)
 
 
 class Gain(Delta):
-    """One factor for each feature."""
+    """Scales each feature of ``y`` by a factor of its own: ``D`` parameters."""
 
     reads_input = False
 
@@ -120,12 +120,12 @@ class Gain(Delta):
         return y * per_row(self.gain).to(y.dtype)
 
     def start(self, base: nn.Module, generator: torch.Generator) -> None:
-        """All ones."""
+        """Initialize with ones."""
         nn.init.ones_(self.gain)
 
 
 class Shift(Delta):
-    """What is added to the bias of a linear."""
+    """Adds to the bias of a linear: ``D`` parameters."""
 
     reads_input = False
 
@@ -138,40 +138,41 @@ class Shift(Delta):
         return y + per_row(self.bias).to(y.dtype)
 
     def start(self, base: nn.Module, generator: torch.Generator) -> None:
-        """All zeros."""
+        """Initialize with zeros."""
         nn.init.zeros_(self.bias)
 
 
 @dataclass(frozen=True)
 class LayerNormOnly(DeltaMethod):
-    """The paper's smallest baseline: gain and bias of every LayerNorm. 38,400 parameters for BERT-base."""
+    """Trains gain and bias of every LayerNorm, the paper's smallest baseline: 38,400 parameters for BERT-base."""
 
     name: ClassVar = "layernorm"
     sites: ClassVar = NORMS
     trains: ClassVar = "norms"
 
     def delta(self, place: Place) -> Delta:
-        """What the norm has: a gain, and a bias where it has one."""
+        """A trained gain, and a bias if the norm has one."""
         return tuned_norm(place)
 
 
 @dataclass(frozen=True)
 class IA3(DeltaMethod):
-    """Few-Shot Parameter-Efficient Fine-Tuning, arXiv:2205.05638: factors on keys, values and feed-forward."""
+    """Few-Shot Parameter-Efficient Fine-Tuning, arXiv:2205.05638: factors on keys, values and the feed-forward's
+    hidden layer."""
 
     name: ClassVar = "ia3"
     sites: ClassVar = ("key", "value", "ffn_mid")
 
     def delta(self, place: Place) -> Delta:
-        """One factor for each feature."""
+        """A factor for each feature."""
         return Gain(place.width_out)
 
 
 @dataclass(frozen=True)
 class BitFit(DeltaMethod):
-    """BitFit, arXiv:2106.10199: the biases of the linears (kept as what is added to them).
+    """BitFit, arXiv:2106.10199: the biases of linears, stored as differences to the backbone's.
 
-    Linears without a bias stay as they are; a backbone without any has nothing to train.
+    Linears without a bias stay frozen; a backbone without biases has nothing to train and is refused.
     """
 
     name: ClassVar = "bitfit"
@@ -179,9 +180,9 @@ class BitFit(DeltaMethod):
     trains: ClassVar = "biases of linears"
 
     def acts_at(self, place: Place, num_layers: int) -> bool:
-        """At the linears that have a bias."""
+        """At linears with a bias."""
         return place.has_bias and super().acts_at(place, num_layers)
 
     def delta(self, place: Place) -> Delta:
-        """One bias for each feature."""
+        """A bias for each feature."""
         return Shift(place.width_out)

@@ -1,1 +1,1 @@
-"""Where rows meet adapters."""
+"""Applies to each row of a batch the deltas of its own adapter."""

@@ -1,10 +1,10 @@
-"""Where a batch's rows meet their adapters.
+"""Applies each row's adapter to a batch.
 
-Two ways to apply deltas, one truth. *Looped*: each adapter's delta runs on its own rows. *Grouped*: deltas of one
-kind run at once, their parameters stacked. Both call the same formula, with parameters of ``[…]`` or of ``[B, …]``,
-and differ only in how rows are parted.
+There are two ways to apply deltas. *Looped*: each adapter's delta runs on its own rows. *Grouped*: deltas of one kind
+run together, their parameters stacked. Both call the same formula, with parameters of ``[…]`` or of ``[K, …]``, and
+differ only in how the rows are divided into groups.
 
-Nothing here depends on adapters that are not in the batch: adding or removing one leaves the others' bits alone.
+The output does not depend on adapters that are not in the batch: adding or removing one changes no bit of the others'.
 """
 
 from __future__ import annotations
@@ -29,94 +29,100 @@ def apply_deltas(
     x: Tensor,
     y: Tensor,
     base: nn.Module,
-    noise: KeyedDropoutSource,
+    dropout_source: KeyedDropoutSource,
     site: str,
     mode: Mode,
     stacks: StackCache,
     sizes: Sizes = None,
 ) -> Tensor:
-    """The output of a site after each row met its own adapter's delta.
+    """The output of a site, with each row's own delta applied.
 
     Args:
-        route: the adapter of each of the B rows.
-        deltas: the deltas at this site by adapter.
-        x: what went in, ``[B, T, I]``, or packed ``[N, 1, I]``.
-        y: what the frozen part put out, ``[B, T, O]`` or ``[N, 1, O]``.
+        route: the adapter of each of the ``B`` rows.
+        deltas: the deltas at this site, by adapter.
+        x: the input of the frozen part, ``[B, T, I]``, or packed ``[N, 1, I]``.
+        y: its output, ``[B, T, O]`` or ``[N, 1, O]``.
         base: the frozen part.
-        noise: the source of dropout, for deltas that drop.
-        site: the site's name, part of the dropout's key.
-        mode: how rows are parted.
-        stacks: where stacked parameters are kept between batches.
-        sizes: how many of N each row takes, where rows are packed.
+        dropout_source: the dropout masks, for deltas with dropout.
+        site: the name of the site, a part of the dropout key.
+        mode: how rows are divided into groups.
+        stacks: the cache of stacked parameters.
+        sizes: the number of packed tokens of each row; None if rows are not packed.
 
     Returns:
-        A tensor of ``y``'s shape; rows without a delta here are those of ``y``.
+        A tensor of the shape of ``y``; rows without a delta here are unchanged.
+
+    Raises:
+        RouteError: the route and the batch differ in their number of rows.
     """
     num_rows = len(y if sizes is None else sizes)
     if len(route) != num_rows:
         raise RouteError(f"a route of {len(route)} rows meets a batch of {num_rows}: give one name a row")
-    parts = route.parts(deltas, mode, sizes)
-    if not parts:
+    groups = route.groups(deltas, mode, sizes)
+    if not groups:
         return y
-    rates = {deltas[part.names[0]].dropout for part in parts}
-    dropped = {rate: noise.drop(x, rate, f"{site}.delta") for rate in rates}
-    if len(parts) == 1 and parts[0].units == slice(0, len(y)):
-        return run_group(parts[0], deltas, dropped[deltas[parts[0].names[0]].dropout], y, base, stacks)
-    if all(isinstance(part.units, slice) for part in parts):
-        return _apply_to_slices(parts, deltas, dropped, y, base, stacks)
-    inputs = [(dropped[deltas[part.names[0]].dropout][part.units], y[part.units]) for part in parts]
-    outs = [run_group(part, deltas, *given, base, stacks) for part, given in zip(parts, inputs)]
-    units = torch.cat([torch.arange(len(y))[part.units] for part in parts]).to(y.device)
+    rates = {deltas[group.names[0]].dropout for group in groups}
+    dropped = {rate: dropout_source.drop(x, rate, f"{site}.delta") for rate in rates}
+    if len(groups) == 1 and groups[0].units == slice(0, len(y)):
+        return apply_group(groups[0], deltas, dropped[deltas[groups[0].names[0]].dropout], y, base, stacks)
+    if all(isinstance(group.units, slice) for group in groups):
+        return _apply_to_slices(groups, deltas, dropped, y, base, stacks)
+    inputs = [(dropped[deltas[group.names[0]].dropout][group.units], y[group.units]) for group in groups]
+    outs = [apply_group(group, deltas, *given, base, stacks) for group, given in zip(groups, inputs)]
+    units = torch.cat([torch.arange(len(y))[group.units] for group in groups]).to(y.device)
     return y.index_copy(0, units, torch.cat(outs))
 
 
 def _apply_to_slices(
-    parts: Sequence[Group],
+    groups: Sequence[Group],
     deltas: Mapping[str, Delta],
     dropped: Mapping[float, Tensor],
     y: Tensor,
     base: nn.Module,
     stacks: StackCache,
 ) -> Tensor:
-    """Parts of consecutive rows: one split and one concatenation, so that gradients are not padded for each part."""
-    after: dict[int, Group] = {part.units.start: part for part in parts}  # type: ignore[union-attr]
-    ends = {start: part.units.stop for start, part in after.items()}  # type: ignore[union-attr]
+    """For groups of consecutive rows: one split and one concatenation, so gradients are not padded for each group."""
+    after: dict[int, Group] = {group.units.start: group for group in groups}  # type: ignore[union-attr]
+    ends = {start: group.units.stop for start, group in after.items()}  # type: ignore[union-attr]
     cuts = sorted({0, len(y), *after, *ends.values()})
     sizes = [stop - start for start, stop in itertools.pairwise(cuts)]
     pieces = dict(zip(cuts, y.split(sizes)))
     inputs = {rate: dict(zip(cuts, x.split(sizes))) for rate, x in dropped.items()}
-    for start, part in after.items():
-        x = inputs[deltas[part.names[0]].dropout][start]
-        pieces[start] = run_group(part, deltas, x, pieces[start], base, stacks)
+    for start, group in after.items():
+        x = inputs[deltas[group.names[0]].dropout][start]
+        pieces[start] = apply_group(group, deltas, x, pieces[start], base, stacks)
     return torch.cat(list(pieces.values()))
 
 
-def run_group(
-    part: Group, deltas: Mapping[str, Delta], x: Tensor, y: Tensor, base: nn.Module, stacks: StackCache
+def apply_group(
+    group: Group, deltas: Mapping[str, Delta], x: Tensor, y: Tensor, base: nn.Module, stacks: StackCache
 ) -> Tensor:
-    """One call of the formula for a part; ``x`` and ``y`` are its units only.
+    """Apply a group's deltas with one call of the formula for each tile.
 
-    The units of an adapter become one long row of it, ``[K, L, D]``, where some have fewer than others with something
-    behind them that nobody reads. Where parameters are but vectors, each unit has its own, ``[units, D]``.
+    The units of an adapter are laid out as one long row, ``[K, L, D]``; shorter rows are filled up with units whose
+    output is dropped. Where all parameters are vectors, each unit gets its own from the stack, ``[units, D]``.
+
+    Args:
+        x, y: input and output of the frozen part, for the group's units only.
     """
-    num_adapters, delta = len(part.adapters), deltas[part.names[0]]
+    num_adapters, delta = len(group.adapters), deltas[group.names[0]]
     if num_adapters == 1:
         return delta.forward(x, y, base)
-    stacked = stacks.of([deltas[name] for name in part.adapters], y.dtype, is_trained=part.is_trained)
-    if part.is_even:
+    stacked = stacks.get([deltas[name] for name in group.adapters], y.dtype, is_trained=group.is_trained)
+    if group.is_even:
         long = [tensor.reshape(num_adapters, -1, tensor.shape[-1]) for tensor in (x, y)]
         return stacked.forward(long[0], long[1], base).reshape(y.shape)
     tensors = tensors_of(stacked)
     if all(tensor.dim() == 2 for tensor in tensors.values()):
-        own = {name: tensor.index_select(0, part.which.to(y.device)) for name, tensor in tensors.items()}
+        own = {name: tensor.index_select(0, group.adapter_index.to(y.device)) for name, tensor in tensors.items()}
         return with_parameters(stacked, own).forward(x, y, base)
-    places, units = (index.to(y.device) for index in part.places)
-    sizes = [tier.size for tier in part.tiers]
+    places, units = (index.to(y.device) for index in group.gather_indices)
+    sizes = [tile.size for tile in group.tiles]
     wide_y = y.index_select(0, units).split(sizes)
     wide_x = x.index_select(0, units).split(sizes) if delta.reads_input else wide_y
     outs = []
-    for tier, *wide in zip(part.tiers, wide_x, wide_y):
-        long = [tensor.view(len(tier.adapters), -1, tensor.shape[-1]) for tensor in wide]
-        outs.append(tier.of(stacked).forward(long[0], long[1], base).flatten(0, 1))
+    for tile, *wide in zip(group.tiles, wide_x, wide_y):
+        long = [tensor.view(len(tile.adapters), -1, tensor.shape[-1]) for tensor in wide]
+        outs.append(tile.select(stacked).forward(long[0], long[1], base).flatten(0, 1))
     out = outs[0] if len(outs) == 1 else torch.cat(outs)
     return out.view(-1, *y.shape[1:-1], out.shape[-1]).index_select(0, places)

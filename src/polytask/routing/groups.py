@@ -1,4 +1,4 @@
-"""Groups of rows that one call of a formula serves, and how their tokens share matrix products."""
+"""Groups of rows whose deltas run together, and how their tokens are tiled into matrix products."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ from polytask.routing.stacking import D, tensors_of, with_parameters
 
 Rows = slice | Tensor
 Sizes = tuple[int, ...] | None
-ROUND = 8
-TIER_COSTS, MEMBER_COSTS = 512, 64
-"""What a further product costs, and an adapter in it, in units of the first: they decide speed, never an answer."""
+ROUND_TO = 8
+TILE_COST, ADAPTER_COST = 512, 64
+"""The cost of one more matrix product and of one more adapter in it, in units; affects speed, never an answer."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that one call of a formula serves, the adapter of each, and how many units of a tensor each row takes.
+    """Rows whose deltas run together.
 
-    A unit is a row of ``[B, T, D]``, or where texts are packed a token of ``[N, 1, D]``.
+    A unit is an index of a tensor's first dimension: a row of ``[B, T, D]``, or a token of a packed ``[N, 1, D]``.
+
+    Attributes:
+        units: the units of all its rows.
+        names: the adapter of each row.
+        sizes: the number of units of each row.
+        is_trained: whether the deltas need gradients.
     """
 
     units: Rows
@@ -33,19 +39,19 @@ class Group:
 
     @classmethod
     def of(cls, adapters: Sequence[tuple[str, list[int]]], sizes: Sequence[int], is_trained: bool) -> Group:
-        """The rows of some adapters, in the order of the batch."""
+        """The group of the rows of some adapters, in the order of the batch; ``sizes`` are those of all rows."""
         pairs = sorted((row, name) for name, rows in adapters for row in rows)
         rows, names = zip(*pairs)
-        return cls(units_of(rows, sizes), names, tuple(sizes[row] for row in rows), is_trained)
+        return cls(unit_index(rows, sizes), names, tuple(sizes[row] for row in rows), is_trained)
 
     @cached_property
     def adapters(self) -> tuple[str, ...]:
-        """The adapters in it, each once, in the order of their rows."""
+        """Its adapters, each once, in order of first appearance."""
         return tuple(dict.fromkeys(self.names))
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
-        """The units of each adapter."""
+        """The number of units of each adapter."""
         counts = dict.fromkeys(self.adapters, 0)
         for name, size in zip(self.names, self.sizes, strict=True):
             counts[name] += size
@@ -53,21 +59,22 @@ class Group:
 
     @cached_property
     def is_even(self) -> bool:
-        """Whether each adapter has equally many units, side by side."""
+        """Whether all adapters have equally many units, each adapter's next to each other."""
         runs = [name for name, _ in itertools.groupby(self.names)]
         return len(runs) == len(self.adapters) and min(self.counts) == max(self.counts)
 
     @cached_property
-    def tiers(self) -> tuple[Tile, ...]:
-        """The products that cost least: one of so many units of each adapter, others of what some have beyond that.
+    def tiles(self) -> tuple[Tile, ...]:
+        """The cheapest tiling: one tile with units of every adapter, and further ones for adapters with more units.
 
-        A product is as long as its longest adapter: of few adapters with many units the others need not bear all.
+        All rows of a product are as long as its longest. With several tiles, one adapter with many units does not
+        lengthen the rows of the others.
         """
-        levels = [0, *sorted({rounded(count) for count in self.counts})]
+        levels = [0, *sorted({round_up(count) for count in self.counts})]
         above = [tuple(k for k, count in enumerate(self.counts) if count > level) for level in levels]
-        cheapest: list[tuple[int, tuple[Tile, ...]]] = [(0, ())] * len(levels)  # of what stands above each level
+        cheapest: list[tuple[int, tuple[Tile, ...]]] = [(0, ())] * len(levels)  # for the units above each level
         for low in reversed(range(len(levels) - 1)):
-            more = TIER_COSTS + MEMBER_COSTS * len(above[low]) if low else 0
+            more = TILE_COST + ADAPTER_COST * len(above[low]) if low else 0
             costs = {
                 high: more + len(above[low]) * (levels[high] - levels[low]) + cheapest[high][0]
                 for high in range(low + 1, len(levels))
@@ -77,26 +84,27 @@ class Group:
         return cheapest[0][1]
 
     @cached_property
-    def which(self) -> Tensor:
-        """The number of each unit's adapter, in the order of ``adapters``."""
+    def adapter_index(self) -> Tensor:
+        """The position in ``adapters`` of each unit's adapter, ``[units]``."""
         number = {name: k for k, name in enumerate(self.adapters)}
         return torch.tensor([number[name] for name in self.names]).repeat_interleave(torch.tensor(self.sizes))
 
     @cached_property
-    def places(self) -> tuple[Tensor, Tensor]:
-        """Each adapter's units side by side, tier after tier: where each unit is, and which is at each place.
+    def gather_indices(self) -> tuple[Tensor, Tensor]:
+        """The layout of units in tiles, each adapter's units next to each other, tile after tile.
 
-        The second has the first unit where nobody is.
+        Returns:
+            The place of each unit, ``[units]``, and the unit at each place, ``[places]``; empty places have unit 0.
         """
-        order = self.which.sort(stable=True).indices
-        owner, within = self.which[order], torch.cat([torch.arange(count) for count in self.counts])
+        order = self.adapter_index.sort(stable=True).indices
+        owner, within = self.adapter_index[order], torch.cat([torch.arange(count) for count in self.counts])
         taken, start, below = torch.empty_like(order), 0, 0
-        for tier in self.tiers:
-            here = (within >= below) & (within < below + tier.width)
+        for tile in self.tiles:
+            here = (within >= below) & (within < below + tile.width)
             slots = torch.zeros(len(self.counts), dtype=torch.long)
-            slots[tier.which] = torch.arange(len(tier.adapters))
-            taken[here] = start + slots[owner[here]] * tier.width + within[here] - below
-            start, below = start + tier.size, below + tier.width
+            slots[tile.adapter_index] = torch.arange(len(tile.adapters))
+            taken[here] = start + slots[owner[here]] * tile.width + within[here] - below
+            start, below = start + tile.size, below + tile.width
         places = torch.empty_like(order).index_copy_(0, order, taken)
         units = torch.zeros(start, dtype=torch.long).index_copy_(0, taken, order)
         return places, units
@@ -104,7 +112,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Tile:
-    """Adapters (their numbers in the part) whose units share a product, with room for ``width`` of each."""
+    """One matrix product: adapters (their positions in the group) with room for ``width`` units of each."""
 
     adapters: tuple[int, ...]
     width: int
@@ -112,31 +120,32 @@ class Tile:
 
     @property
     def size(self) -> int:
-        """Units, with those that nobody reads."""
+        """The number of places, empty ones included."""
         return len(self.adapters) * self.width
 
     @cached_property
-    def which(self) -> Tensor:
-        """The numbers of its adapters."""
+    def adapter_index(self) -> Tensor:
+        """The positions of its adapters in the group."""
         return torch.tensor(self.adapters)
 
-    def of(self, stacked: D) -> D:
-        """Its adapters out of a part's."""
+    def select(self, stacked: D) -> D:
+        """The stacked delta of its own adapters, out of that of all adapters of the group."""
         if self.has_all:
             return stacked
         own = {
-            name: tensor.index_select(0, self.which.to(tensor.device)) for name, tensor in tensors_of(stacked).items()
+            name: tensor.index_select(0, self.adapter_index.to(tensor.device))
+            for name, tensor in tensors_of(stacked).items()
         }
         return with_parameters(stacked, own)
 
 
-def rounded(count: int) -> int:
-    """Rounded up, so that products are of few sizes."""
-    return -(-count // ROUND) * ROUND
+def round_up(count: int) -> int:
+    """``count`` rounded up to a multiple of ``ROUND_TO``, so that products have few different sizes."""
+    return -(-count // ROUND_TO) * ROUND_TO
 
 
-def units_of(rows: Sequence[int], sizes: Sequence[int]) -> Rows:
-    """The units of some rows: a slice where the rows are consecutive, else their numbers as a tensor."""
+def unit_index(rows: Sequence[int], sizes: Sequence[int]) -> Rows:
+    """The units of some rows: a slice if the rows are consecutive, else a tensor of indices."""
     stops = list(itertools.accumulate(sizes))
     if list(rows) == list(range(rows[0], rows[0] + len(rows))):
         return slice(stops[rows[0]] - sizes[rows[0]], stops[rows[-1]])

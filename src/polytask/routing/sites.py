@@ -1,6 +1,6 @@
-"""Sites of a model: where deltas hang, on hooks, so that the model keeps its modules and its names.
+"""Sites: the places of a model where deltas act, through hooks; the model keeps its modules and parameter names.
 
-A model may run in several threads at once: what a site remembers within a forward pass is kept for each thread.
+A model may run in several threads at once, so a site stores the state of a forward pass for each thread separately.
 """
 
 from __future__ import annotations
@@ -19,48 +19,55 @@ Output = Callable[["Site", Tensor, Tensor], Tensor]
 
 
 class Site:
-    """A place in a model with the deltas that adapters put there.
+    """A place in a model with the deltas of adapters.
 
-    ``rows`` are those of the output that are meant, where the place is a part of a projection; with ``is_input`` the
-    place is what goes into ``written``.
+    Args:
+        place: the place.
+        input_module: the module whose input is the delta's ``x``.
+        output_module: the module whose output the delta replaces.
+        rows: the rows of the output that belong to the site, if it is a part of a fused projection.
+        is_input: the delta replaces the input of ``output_module`` instead of its output.
     """
 
     def __init__(
         self,
         place: Place,
-        read: nn.Module,
-        written: nn.Module,
+        input_module: nn.Module,
+        output_module: nn.Module,
         rows: tuple[int, ...] | None = None,
         is_input: bool = False,
     ) -> None:
-        self.place, self.read, self.written, self.rows, self.is_input = place, read, written, rows, is_input
+        self.place, self.rows, self.is_input = place, rows, is_input
+        self.input_module, self.output_module = input_module, output_module
         self.deltas: dict[str, Delta] = {}
         self.stacks = StackCache()
         self.handles: list[Any] = []
         self._rows: dict[torch.device, Tensor] = {}
         self._inputs: dict[int, Tensor] = {}
-        self._inside: set[int] = set()
+        self._applying: set[int] = set()
 
     def hook(self, output: Output) -> None:
-        """Let ``output(site, x, y)`` decide what comes out of this site, once there is a delta.
+        """Install hooks that replace this site's output by ``output(site, x, y)``; nothing if they are there already.
 
-        Norms come first: where a branch ends in one, the branch's own site follows it.
+        Hooks of norms run first: where a branch ends in a norm, the branch's own site comes after it.
         """
         if self.handles:
             return
         if self.is_input:
-            self.handles.append(self.written.register_forward_pre_hook(lambda _, args: self._into(output, args)))
+            self.handles.append(
+                self.output_module.register_forward_pre_hook(lambda _, args: self._before(output, args))
+            )
             return
-        if self.read is not self.written:
-            self.handles.append(self.read.register_forward_pre_hook(self._remember, with_kwargs=True))
+        if self.input_module is not self.output_module:
+            self.handles.append(self.input_module.register_forward_pre_hook(self._remember, with_kwargs=True))
         self.handles.append(
-            self.written.register_forward_hook(
-                lambda _, args, y: self._output(output, args, y), prepend=self.place.site in NORMS
+            self.output_module.register_forward_hook(
+                lambda _, args, y: self._after(output, args, y), prepend=self.place.site in NORMS
             )
         )
 
     def unhook(self) -> None:
-        """Leave the model as it was."""
+        """Remove the hooks."""
         for handle in self.handles:
             handle.remove()
         self.handles.clear()
@@ -68,30 +75,30 @@ class Site:
     def _remember(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._inputs[threading.get_ident()] = args[0] if args else kwargs["hidden_states"]
 
-    def _into(self, output: Output, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        if threading.get_ident() in self._inside:
+    def _before(self, output: Output, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if threading.get_ident() in self._applying:
             return None
-        return (self.through(output, args[0], args[0]), *args[1:])
+        return (self.apply(output, args[0], args[0]), *args[1:])
 
-    def _output(self, output: Output, args: tuple[Any, ...], y: Tensor) -> Tensor:
+    def _after(self, output: Output, args: tuple[Any, ...], y: Tensor) -> Tensor:
         thread = threading.get_ident()
-        if thread in self._inside:  # a delta calls the frozen part itself
+        if thread in self._applying:  # a delta calls the frozen part itself
             return y
         x = self._inputs.pop(thread, None)
         x = args[0] if x is None else x
         if self.rows is None:
-            return self.through(output, x, y)
+            return self.apply(output, x, y)
         if y.device not in self._rows:
-            with torch.inference_mode(False):  # it outlives this pass
+            with torch.inference_mode(False):  # the tensor outlives this forward pass
                 self._rows[y.device] = torch.tensor(self.rows, device=y.device)
         index = self._rows[y.device]
-        return y.index_copy(-1, index, self.through(output, x, y.index_select(-1, index)))
+        return y.index_copy(-1, index, self.apply(output, x, y.index_select(-1, index)))
 
-    def through(self, output: Output, x: Tensor, y: Tensor) -> Tensor:
-        """``output(site, x, y)``, during which the frozen part itself may be called."""
+    def apply(self, output: Output, x: Tensor, y: Tensor) -> Tensor:
+        """``output(site, x, y)``; a call of the frozen part within it does not run this site again."""
         thread = threading.get_ident()
-        self._inside.add(thread)
+        self._applying.add(thread)
         try:
             return output(self, x, y)
         finally:
-            self._inside.discard(thread)
+            self._applying.discard(thread)

@@ -1,4 +1,4 @@
-"""Parameters of several deltas stacked along a leading dimension, kept between batches."""
+"""Stacks the parameters of several deltas along a leading dimension, and caches the stacks between batches."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ D = TypeVar("D", bound=nn.Module)
 
 
 class StackCache:
-    """The deltas that a site stacked last, kept while no gradients are asked for.
+    """The last stack of each kind of delta at a site, for deltas that do not train.
 
-    Batches of the same tasks follow each other: then nothing is copied. At most one stack is kept for each kind of
-    delta, so that memory follows the adapters in a batch, not the hundreds that are loaded.
+    Consecutive batches of the same tasks then copy nothing. Only one stack of each kind is kept, so memory grows with
+    the adapters in a batch, not with those that are loaded.
     """
 
     def __init__(self) -> None:
         self._kept: dict[object, tuple[tuple[int, ...], torch.dtype, Delta]] = {}
 
-    def of(self, deltas: Sequence[Delta], dtype: torch.dtype, *, is_trained: bool) -> Delta:
-        """Deltas with equal keys as one, its parameters ``[K, …]``; matrices in ``dtype`` where it is kept."""
+    def get(self, deltas: Sequence[Delta], dtype: torch.dtype, *, is_trained: bool) -> Delta:
+        """Stack deltas with equal keys: parameters ``[K, …]``, with matrices in ``dtype`` if the stack is cached."""
         if is_trained:
             return with_parameters(deltas[0], stack(deltas))
         which, key = tuple(map(id, deltas)), deltas[0].stack_key
@@ -37,12 +37,12 @@ class StackCache:
         return kept[2]
 
     def clear(self) -> None:
-        """Forget them: an adapter has left."""
+        """Drop all stacks, because an adapter was removed."""
         self._kept.clear()
 
 
 def tensors_of(delta: nn.Module) -> dict[str, Tensor]:
-    """What stands where a delta has parameters, by dotted name."""
+    """The tensors in place of a delta's parameters, by dotted name."""
     own = {name: tensor for name, tensor in delta._parameters.items() if tensor is not None}
     below = {
         f"{name}.{k}": v for name, module in delta._modules.items() if module for k, v in tensors_of(module).items()
@@ -51,7 +51,7 @@ def tensors_of(delta: nn.Module) -> dict[str, Tensor]:
 
 
 def with_parameters(delta: D, tensors: Mapping[str, Tensor]) -> D:
-    """The same formula with these tensors where ``delta`` has parameters; it stays as it is."""
+    """A shallow copy of ``delta`` with these tensors in place of its parameters; ``delta`` does not change."""
     other = copy.copy(delta)
     own = {name: tensors[name] for name in delta._parameters if name in tensors}
     below = {
@@ -64,14 +64,14 @@ def with_parameters(delta: D, tensors: Mapping[str, Tensor]) -> D:
 
 
 def stack(deltas: Sequence[Delta]) -> dict[str, Tensor]:
-    """Parameters of deltas with equal keys as ``[K, …]``, padded with zeros to their stack shapes."""
+    """The parameters of deltas with equal keys as ``[K, …]``, padded with zeros to their stack shapes."""
     shapes = deltas[0].stack_shapes()
     trees = [tensors_of(delta) for delta in deltas]
     return {name: torch.stack([padded(tree[name], shape) for tree in trees]) for name, shape in shapes.items()}
 
 
 def padded(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """``tensor`` with zeros behind each dimension up to ``shape``."""
+    """``tensor`` padded with zeros at the end of each dimension to ``shape``."""
     if tuple(tensor.shape) == shape:
         return tensor
     behind = [amount for have, want in zip(tensor.shape, shape, strict=True) for amount in (want - have, 0)]

@@ -18,11 +18,11 @@ import torch
 from polytask.adapters.module import LoadedAdapter
 from polytask.architectures import locate
 from polytask.backbones.backbone import Backbone
-from polytask.backbones.fast.layer import SERVED, fast_layer
+from polytask.backbones.fast.layer import FAST_SITES, fast_layer
 from polytask.methods import Method
 from polytask.methods.delta import Delta, DeltaMethod
 from polytask.methods.scaling import Gain, Shift, TunedNorm
-from polytask.packing import few_sizes, grid_width
+from polytask.packing import bucket_size, grid_width
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def step_bytes(backbone: Backbone, method: Method, live: LoadedAdapter, lengths:
         lengths: the tokens of each text of the batch.
     """
     is_fast = _is_fast(backbone, method)
-    num_tokens = few_sizes(sum(lengths)) if is_fast else len(lengths) * max(lengths)
+    num_tokens = bucket_size(sum(lengths)) if is_fast else len(lengths) * max(lengths)
     length = grid_width(max(lengths)) if is_fast else max(lengths)
     places = {place.name: place for place, *_ in locate(backbone.model, backbone.row)}
     hidden, wide = (places[f"layer.0.{site}"].width_out for site in ("ffn_down", "ffn_up"))
@@ -72,7 +72,7 @@ def step_bytes(backbone: Backbone, method: Method, live: LoadedAdapter, lengths:
 def _is_fast(backbone: Backbone, method: Method) -> bool:
     """Whether layers take their fast way, in which padding is not computed (``layers.py``)."""
     has_way = fast_layer(backbone.model, backbone.row.layers, 0) is not None and backbone.device.type == "cpu"
-    return has_way and isinstance(method, DeltaMethod) and {*method.sites} <= {*SERVED, "embed_norm"}
+    return has_way and isinstance(method, DeltaMethod) and {*method.sites} <= {*FAST_SITES, "embed_norm"}
 
 
 def _of_deltas(method: Method, backbone: Backbone) -> int:

@@ -203,10 +203,10 @@ def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tupl
     firsts = list(itertools.accumulate((len(rows) for _, rows in taken), initial=0))
     draws = tuple(job.draw(first, rows) for first, (job, rows) in zip(firsts, taken))
     route = Route.of(None if job.live.copies else job.name for job, rows in taken for _ in rows)
-    still = backbone.encoder.still(jobs[0].entry)
+    undropped_site = backbone.encoder.undropped_site(jobs[0].entry)
     with backbone.one_pass(training=True):
         batch = with_cached_prefix(backbone, batch, parts, jobs[0].entry, attached)
-        with attached.routed(route), backbone.noise.drawn(draws, still):
+        with attached.routed(route), backbone.dropout_source.keyed(draws, undropped_site):
             hidden, pooled = encode_batch(backbone, batch, jobs[0].live)
     for job in jobs:
         job.is_grouped = job.name in route.grouped

@@ -1,1 +1,1 @@
-"""The fast path on a CPU: the layers of BERT's family over frozen parts."""
+"""The fast path on a CPU: faster layers for the families of BERT and ModernBERT."""

@@ -1,11 +1,11 @@
 """An attention function for Hugging Face models that is fast forward and backward on a CPU in bf16.
 
-Torch's fused attention has a bf16 backward pass on the CPU that is several times slower than plain products
-(measured, see docs/performance.md), and draws its own dropout. This one multiplies, normalises and multiplies, and
-its dropout is the layer's module, which may be keyed.
+On a CPU the bf16 backward pass of torch's fused attention is several times slower than plain matrix products (measured,
+see docs/performance.md), and it draws its own dropout masks. This function uses two products and a softmax, and the
+layer's dropout module, which may be keyed.
 
-Where no gradients are asked for it is torch's own, which rounds what a row of bf16 scores has over a multiple of 16
-otherwise than the rest: an answer would depend on how far its text is padded, so keys are padded to such a multiple.
+Without gradients it uses torch's fused attention. That rounds the remainder of a row of bf16 scores over a multiple of
+16 differently, so an answer would depend on how far its text is padded: keys are padded to such a multiple.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "polytask"
 LANES = 16
-"""Numbers of a row of scores that torch's attention on a CPU takes at once."""
+"""How many scores of a row torch's attention on a CPU processes at once."""
 _ALWAYS: ContextVar[bool] = ContextVar("polytask_always_masked", default=False)
 
 
 @contextmanager
 def always_masked() -> Iterator[None]:
-    """Within the block attention has a mask even where it hides nothing: operations follow from shapes alone."""
+    """Within the block attention always gets a mask, even if it hides nothing: operations depend on shapes only."""
     token = _ALWAYS.set(True)
     try:
         yield
@@ -38,12 +38,12 @@ def always_masked() -> Iterator[None]:
 
 
 def mask(*args: Any, **settings: Any) -> Tensor | None:
-    """Transformers' mask, ``[B, 1, T, T]``, True where a token may look; None where all may look at all.
+    """Transformers' attention mask, ``[B, 1, T, T]``, True where a token may attend; None if nothing is hidden.
 
-    Padding may look at everything, also where it stands beyond the window of every token: a softmax over nothing is
-    NaN, and a NaN spreads.
+    A token that may attend to nothing (padding outside every window) attends to everything instead: a softmax over
+    nothing is NaN, and NaN spreads.
     """
-    settings["allow_is_causal_skip"] = False  # without a mask ``attention`` lets tokens look both ways
+    settings["allow_is_causal_skip"] = False  # without a mask ``attention`` is bidirectional
     settings["allow_is_bidirectional_skip"] = settings.get("allow_is_bidirectional_skip") and not _ALWAYS.get()
     seen: Tensor | None = sdpa_mask(*args, **settings)
     return None if seen is None else seen | ~seen.any(-1, keepdim=True)
@@ -63,8 +63,8 @@ def attention(
 
     Args:
         module: the attention layer; its ``dropout`` module is applied to the probabilities.
-        query, key, value: ``[B, H, T, D/H]``; keys and values may have fewer heads, each for several of the queries.
-        attention_mask: ``[B, 1, T, T]``, True where a token may look, or None.
+        query, key, value: ``[B, H, T, D/H]``; keys and values may have fewer heads, each shared by several query heads.
+        attention_mask: ``[B, 1, T, T]``, True where a token may attend, or None.
         scaling: the factor on the scores.
         dropout: 0 outside of training.
 
@@ -76,7 +76,7 @@ def attention(
     if key.shape[1] != query.shape[1]:
         key, value = (t.repeat_interleave(query.shape[1] // t.shape[1], dim=1) for t in (key, value))
     if dropout == 0.0 and not needs_grad:
-        return torchs_own(query, key, value, attention_mask, scaling).transpose(1, 2), None
+        return padded_sdpa(query, key, value, attention_mask, scaling).transpose(1, 2), None
     scores = torch.matmul(query * scaling, key.mT)
     if attention_mask is not None:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
@@ -86,10 +86,16 @@ def attention(
     return torch.matmul(probs, value).transpose(1, 2), None
 
 
-def torchs_own(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
-    """``[B, H, T, D/H]`` each to the same; the same bits for a text however far it is padded, up to 256 tokens.
+def padded_sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+    """Torch's fused attention, with keys padded so that the padding of a text does not change its bits (to 256 tokens).
 
-    ``mask`` is as in ``attention``, or ``[B, 1, 1, T]``.
+    Args:
+        query, key, value: ``[B, H, T, D/H]``.
+        mask: as in ``attention``, or ``[B, 1, 1, T]``.
+        scaling: the factor on the scores.
+
+    Returns:
+        ``[B, H, T, D/H]``.
     """
     more = -key.shape[-2] % LANES
     if more and key.dtype == torch.bfloat16 and key.device.type == "cpu":

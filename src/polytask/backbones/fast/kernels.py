@@ -1,12 +1,12 @@
-"""The frozen parts of a transformer's layer, forward and backward by hand.
+"""The frozen parts of a transformer layer, with hand-written forward and backward passes.
 
-A frozen weight needs no gradient, so most of what autograd would keep and do for these parts is for nothing. Each part
-here is one node of the graph instead of a dozen: it keeps what the input's gradient needs and no more, works in place
-where nobody looks, and adds gradients that meet (a residual's and its branch's) inside a matrix product.
+A frozen weight needs no gradient, so most of what autograd would store and compute for these parts is not needed. Each
+part is one autograd node instead of a dozen: it stores only what the gradient of its input needs, works in place where
+possible, and adds the gradients of a residual and its branch inside a matrix product.
 
-``N`` tokens of all texts, ``D`` hidden, ``F`` feed-forward, ``H`` heads. Texts are packed, ``[N, 1, D]``; attention has
-them in a grid, ``B`` texts of ``T`` tokens (``packing``). All is in the type of the weights. Dropout comes as masks
-(see ``noise``); None is none.
+Shapes: ``N`` packed tokens, ``D`` hidden, ``F`` feed-forward, ``H`` heads. Texts are packed, ``[N, 1, D]``; attention
+uses a grid of ``B`` texts with ``T`` tokens (``packing``). All tensors have the type of the weights. Dropout is given
+as masks (``dropout``); None means no dropout.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
 
 
 class PrepackedLinear:
-    """Frozen linears of one input side by side, ``[O, I]``; the weight laid out once as the matrix unit reads it.
+    """Frozen linears of one input, concatenated to ``[O, I]``, with the weight stored in the matrix unit's layout.
 
-    An ordinary product lays the weight out anew each time, which for a short batch takes longer than the product
-    (benchmarks/products.py). Where torch has no such layout, or for other types than bf16, it is an ordinary product.
+    An ordinary product converts the weight to that layout each time, which takes longer than the product for a short
+    batch (benchmarks/products.py). Without that layout in torch, and for types other than bf16, this is an ordinary
+    product.
     """
 
     def __init__(self, *linears: nn.Linear) -> None:
         self.linears = linears
-        self._made_of: object = None
-        self._made: tuple[Tensor, Tensor | None, Tensor | None] | None = None
-        self._turned: Tensor | None = None
+        self._made_from: object = None
+        self._prepared: tuple[Tensor, Tensor | None, Tensor | None] | None = None
+        self._packed_transpose: Tensor | None = None
 
     @property
     def is_frozen(self) -> bool:
-        """Whether no weight trains, nor stands there for one call only, as copies of a replacement do."""
+        """Whether no weight trains, and none is a temporary copy of a task that replaces parameters."""
         weights = [linear.weight for linear in self.linears]
         is_own = all(isinstance(weight, nn.Parameter) and not weight.is_inference() for weight in weights)
         return is_own and not any(weight.requires_grad for weight in weights)
@@ -49,54 +50,57 @@ class PrepackedLinear:
         return self.linears[0].weight.device
 
     def __call__(self, x: Tensor, gelu: str | None = None) -> Tensor:
-        """``[N, I]`` to ``[N, O]``, with a GELU of this kind behind it."""
-        weight, bias, packed = self._parts()
+        """``[N, I]`` to ``[N, O]``, followed by a GELU of this kind if given."""
+        weight, bias, packed = self._weights()
         if packed is not None:
             then = ("none", "") if gelu is None else ("gelu", gelu)
             return mkldnn._linear_pointwise(x, packed, bias, then[0], [], then[1])  # type: ignore[no-any-return]
         out = F.linear(x, weight, bias)
         return out if gelu is None else F.gelu(out, approximate=gelu)
 
-    def back(self, grad: Tensor, onto: Tensor | None = None) -> Tensor:
-        """The gradient of what went in, ``[N, O]`` to ``[N, I]``, added to ``onto``."""
-        weight, _, packed = self._parts()
+    def input_gradient(self, grad: Tensor, onto: Tensor | None = None) -> Tensor:
+        """The gradient of the input, ``[N, O]`` to ``[N, I]``, added to ``onto`` if given."""
+        weight, _, packed = self._weights()
         if packed is None:
             return torch.mm(grad, weight) if onto is None else torch.addmm(onto, grad, weight)
-        if self._turned is None:
-            self._turned = mkldnn._reorder_linear_weight(weight.t().contiguous())
+        if self._packed_transpose is None:
+            self._packed_transpose = mkldnn._reorder_linear_weight(weight.t().contiguous())
         if onto is None:
-            return mkldnn._linear_pointwise(grad, self._turned, None, "none", [], "")  # type: ignore[no-any-return]
-        return mkldnn._linear_pointwise.binary(grad, onto, self._turned, None, "add")  # type: ignore[no-any-return]
+            return mkldnn._linear_pointwise(grad, self._packed_transpose, None, "none", [], "")  # type: ignore[no-any-return]
+        return mkldnn._linear_pointwise.binary(grad, onto, self._packed_transpose, None, "add")  # type: ignore[no-any-return]
 
-    def _parts(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Weight, bias and the weight in the matrix unit's layout, made again when a linear's weight is another."""
-        made_of = [(linear.weight.data_ptr(), linear.weight._version, linear.weight.dtype) for linear in self.linears]
-        if self._made is None or self._made_of != made_of:
-            weight = _together([linear.weight.detach() for linear in self.linears])
+    def _weights(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Weight, bias and the weight in the matrix unit's layout; prepared again when a weight has changed."""
+        made_from = [(linear.weight.data_ptr(), linear.weight._version, linear.weight.dtype) for linear in self.linears]
+        if self._prepared is None or self._made_from != made_from:
+            weight = _concatenated([linear.weight.detach() for linear in self.linears])
             biases = [linear.bias.detach() for linear in self.linears if linear.bias is not None]
-            bias = _together(biases) if biases else None
-            can = PACKS and weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
-            self._made = weight, bias, mkldnn._reorder_linear_weight(weight) if can else None
-            self._turned = None
-            self._made_of = made_of
-        return self._made
+            bias = _concatenated(biases) if biases else None
+            can = HAS_PREPACKED and weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
+            self._prepared = weight, bias, mkldnn._reorder_linear_weight(weight) if can else None
+            self._packed_transpose = None
+            self._made_from = made_from
+        return self._prepared
 
 
-def _together(parts: list[Tensor]) -> Tensor:
+def _concatenated(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-PACKS = torch.backends.mkldnn.is_available() and all(
+HAS_PREPACKED = torch.backends.mkldnn.is_available() and all(
     hasattr(mkldnn, name) for name in ("_linear_pointwise", "_reorder_linear_weight")
 )
 
 
 @dataclass(frozen=True)
-class Heads:
-    """How attention lays out tokens: in how many heads, rotated by their positions, and how far they see.
+class HeadLayout:
+    """How attention arranges tokens.
 
-    ``rotation`` are cosines and sines, ``[T, D/H]`` each, both halves of the width alike (RoPE, arXiv:2104.09864).
-    ``window`` is how far apart two tokens may be that see each other.
+    Attributes:
+        num_heads: the number of heads.
+        packing: the positions of the tokens.
+        rotation: cosines and sines, ``[T, D/H]`` each, with equal halves (RoPE, arXiv:2104.09864); None for none.
+        window: the greatest distance at which two tokens attend to each other; None for any.
     """
 
     num_heads: int
@@ -105,7 +109,7 @@ class Heads:
     window: int | None = None
 
     def rotated(self, x: Tensor, back: bool = False) -> Tensor:
-        """Queries or keys ``[…, T, D/H]`` turned by their positions; ``back`` the other way."""
+        """Queries or keys ``[…, T, D/H]`` rotated by their positions; with ``back`` the inverse rotation."""
         if self.rotation is None:
             return x
         cos, sin = self.rotation
@@ -115,16 +119,16 @@ class Heads:
 
     def bias(self, dtype: torch.dtype) -> Tensor | None:
         """What is added to scores, ``[BH, T, T]``."""
-        return self.packing.bias(self.num_heads, dtype, self.window)
+        return self.packing.attention_bias(self.num_heads, dtype, self.window)
 
     @property
     def visible(self) -> Tensor | None:
-        """What tokens may look at, for torch's own attention; None: all."""
-        return self.packing.visible(self.window)
+        """The mask for torch's attention, True where a token may attend; None if nothing is hidden."""
+        return self.packing.attention_mask(self.window)
 
 
-class Project(torch.autograd.Function):
-    """Queries, keys and values of ``x``, and ``x`` itself, so that the gradients of both ways meet here."""
+class ProjectQKV(torch.autograd.Function):
+    """Queries, keys and values of ``x``, and ``x`` itself, so that the gradients of branch and residual add up here."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *linears: PrepackedLinear) -> tuple[Tensor, ...]:
@@ -140,100 +144,101 @@ class Project(torch.autograd.Function):
         width = grad.shape[-1]
         out = grad.reshape(-1, width)
         for branch, linear in zip(branches, ctx.linears, strict=True):
-            out = linear.back(branch.reshape(-1, width), out)
+            out = linear.input_gradient(branch.reshape(-1, width), out)
         return (out.view(grad.shape), *(None,) * len(ctx.linears))
 
 
-class Attend(torch.autograd.Function):
-    """Scaled dot-product attention of heads side by side, with dropout of the probabilities."""
+class Attention(torch.autograd.Function):
+    """Scaled dot-product attention with dropout of the probabilities."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, how: Heads, keep: Tensor | None) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: HeadLayout, keep: Tensor | None) -> Tensor:
         """``q``, ``k``, ``v``: ``[N, 1, D]``; ``keep`` ``[B, H, T, T]``."""
-        ctx.how = how
-        width = q.shape[-1] // how.num_heads
-        heads = [how.packing.apart(t.squeeze(1), how.num_heads, width)[0] for t in (q, k, v)]
-        return attended(ctx, heads[0], heads[1], heads[2], keep)
+        ctx.layout = layout
+        width = q.shape[-1] // layout.num_heads
+        heads = [layout.packing.split_heads(t.squeeze(1), layout.num_heads, width)[0] for t in (q, k, v)]
+        return attention_forward(ctx, heads[0], heads[1], heads[2], keep)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of ``q``, ``k`` and ``v``."""
-        how, grads = ctx.how, attended_backward(ctx, grad)
-        return (*(how.packing.together(t[None], how.num_heads)[:, None] for t in grads), None, None)
+        layout, grads = ctx.layout, attention_backward(ctx, grad)
+        return (*(layout.packing.merge_heads(t[None], layout.num_heads)[:, None] for t in grads), None, None)
 
 
-class SelfAttend(torch.autograd.Function):
-    """``Project`` and ``Attend`` in one, where nothing is added to queries, keys and values."""
+class SelfAttention(torch.autograd.Function):
+    """``ProjectQKV`` and ``Attention`` in one, for layers without deltas on queries, keys and values."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, linear: PrepackedLinear, how: Heads, keep: Tensor | None) -> tuple[Tensor, Tensor]:
-        """``[N, 1, D]`` to twice ``[N, 1, D]``; ``linear`` makes queries, keys and values side by side."""
-        ctx.linear, ctx.how = linear, how
+    def forward(
+        ctx: Any, x: Tensor, linear: PrepackedLinear, layout: HeadLayout, keep: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """``[N, 1, D]`` to twice ``[N, 1, D]``; ``linear`` projects to concatenated queries, keys and values."""
+        ctx.linear, ctx.layout = linear, layout
         ctx.set_materialize_grads(False)
-        q, k, v = how.packing.apart(linear(x.squeeze(1)), how.num_heads, x.shape[-1] // how.num_heads)
-        return attended(ctx, q, k, v, keep), x
+        q, k, v = layout.packing.split_heads(linear(x.squeeze(1)), layout.num_heads, x.shape[-1] // layout.num_heads)
+        return attention_forward(ctx, q, k, v, keep), x
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, of_x: Tensor | None) -> tuple[Tensor | None, ...]:
-        """One product adds to the gradient that ``x`` has from elsewhere."""
-        of_qkv = ctx.how.packing.together(attended_backward(ctx, grad), ctx.how.num_heads)
-        out = ctx.linear.back(of_qkv, None if of_x is None else of_x.squeeze(1))
+        """One product, added to the gradient of the residual."""
+        of_qkv = ctx.layout.packing.merge_heads(attention_backward(ctx, grad), ctx.layout.num_heads)
+        out = ctx.linear.input_gradient(of_qkv, None if of_x is None else of_x.squeeze(1))
         return out[:, None], None, None, None
 
 
-def attended(ctx: Any, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
-    """``[BH, T, D/H]`` each to ``[N, 1, D]``."""
-    how = ctx.how
+def attention_forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None) -> Tensor:
+    """The forward pass of attention: ``[BH, T, D/H]`` each to ``[N, 1, D]``."""
+    layout = ctx.layout
     ctx.scale = q.shape[-1] ** -0.5
-    q, k = how.rotated(q), how.rotated(k)
-    weights, share = attention_weights(q, k, how.bias(q.dtype))
+    q, k = layout.rotated(q), layout.rotated(k)
+    weights, share = attention_weights(q, k, layout.bias(q.dtype))
     dropped = weights if keep is None else weights * keep.view_as(weights)
     out = torch.bmm(dropped, v).mul_(share)
     ctx.save_for_backward(q, k, v, weights, share, dropped, out)
-    return how.packing.together(out[None], how.num_heads)[:, None]  # type: ignore[no-any-return]
+    return layout.packing.merge_heads(out[None], layout.num_heads)[:, None]  # type: ignore[no-any-return]
 
 
-def attended_backward(ctx: Any, grad: Tensor) -> Tensor:
-    """The gradients of ``q``, ``k`` and ``v``, ``[3, BH, T, D/H]``. The mask is not needed: it stands in ``dropped``.
+def attention_backward(ctx: Any, grad: Tensor) -> Tensor:
+    """The gradients of ``q``, ``k`` and ``v``, ``[3, BH, T, D/H]``; the dropout mask is contained in ``dropped``.
 
-    A softmax's gradient needs the sum of its outputs times their gradients; over a row of probabilities that is the
-    product of the row's output and its gradient, which is shorter (FlashAttention-2, arXiv:2307.08691). What makes
-    weights probabilities is one factor a row, so the row's gradient takes it. Padding has the gradients of fillers,
-    zeros, and so has no part in what comes out.
+    The gradient of a softmax needs the sum over its outputs times their gradients. For a row of probabilities this
+    equals the dot product of the row's output and its gradient, which is shorter (FlashAttention-2, arXiv:2307.08691).
+    The factor that normalises the weights of a row is applied to the row's gradient. Padding has the gradients of
+    fillers, which are zeros, so it contributes nothing.
     """
     q, k, v, weights, share, dropped, out = ctx.saved_tensors
-    how = ctx.how
+    layout = ctx.layout
     grads: Tensor = q.new_empty(3, *q.shape)
-    grad = how.packing.apart(grad.squeeze(1), how.num_heads, q.shape[-1])[0] * share
+    grad = layout.packing.split_heads(grad.squeeze(1), layout.num_heads, q.shape[-1])[0] * share
     torch.bmm(dropped.mT, grad, out=grads[2])
     of_scores = torch.bmm(grad, v.mT).mul_(dropped)
     of_scores.addcmul_(weights, (grad * out).sum(-1, keepdim=True), value=-1)
     torch.baddbmm(q, of_scores, k, beta=0, alpha=ctx.scale, out=grads[0])
     torch.baddbmm(k, of_scores.mT, q, beta=0, alpha=ctx.scale, out=grads[1])
-    if how.rotation is not None:
-        grads[:2] = how.rotated(grads[:2], back=True)
+    if layout.rotation is not None:
+        grads[:2] = layout.rotated(grads[:2], back=True)
     return grads
 
 
 def attention_weights(q: Tensor, k: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Weights ``[BH, T, T]`` of scaled scores, and what makes each row's sum 1, ``[BH, T, 1]``.
+    """Attention weights before normalisation, ``[BH, T, T]``, and the factor that normalises each row, ``[BH, T, 1]``.
 
-    Torch's bf16 softmax takes several times as long as the products around it. Here the exponentials are taken as they
-    are, and rows are divided where they are shorter, behind the product with the values. That is right while the sums
-    are far enough from the ends of the type's range for gradients, too: for rows whose greatest score is within 59 of
-    zero. Where one is not, it is softmax after all.
+    Torch's bf16 softmax takes several times as long as the products around it. Here the exponentials are not shifted,
+    and rows are divided after the product with the values, where they are shorter. That is accurate, for gradients too,
+    while the greatest score of each row is within 59 of zero. If one is not, a softmax is used.
     """
-    weights = _scores(q, k, bias).exp_()
+    weights = _attention_scores(q, k, bias).exp_()
     total = weights.sum(-1, keepdim=True)
     least, most = (float(end) for end in total.aminmax())
     far = torch.finfo(q.dtype).max ** (2 / 3)
     if 1 / far < least and most < far:
         return weights, total.reciprocal_()
-    return torch.softmax(_scores(q, k, bias), -1), torch.ones_like(total)
+    return torch.softmax(_attention_scores(q, k, bias), -1), torch.ones_like(total)
 
 
-def _scores(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
-    """``[BH, T, T]``."""
+def _attention_scores(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+    """The scaled scores, ``[BH, T, T]``."""
     scores = q.new_empty(len(q), q.shape[1], k.shape[1])
     scale = q.shape[-1] ** -0.5
     torch.baddbmm(scores if bias is None else bias, q, k.mT, beta=bias is not None, alpha=scale, out=scores)
@@ -241,7 +246,7 @@ def _scores(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class Linear(torch.autograd.Function):
-    """A linear and the dropout of what comes out."""
+    """A linear followed by dropout."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, linear: PrepackedLinear, keep: Tensor | None) -> Tensor:
@@ -254,18 +259,18 @@ class Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """One product."""
         grad = grad if ctx.keep is None else grad * ctx.keep
-        out = ctx.linear.back(grad.reshape(-1, grad.shape[-1]))
+        out = ctx.linear.input_gradient(grad.reshape(-1, grad.shape[-1]))
         return out.view(*grad.shape[:-1], -1), None, None
 
 
 class FeedForward(torch.autograd.Function):
-    """Two linears with a GELU between them, the dropout of what comes out; and ``x`` itself, as in ``Project``."""
+    """Two linears with a GELU between them, followed by dropout; and ``x`` itself, as in ``ProjectQKV``."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, up: PrepackedLinear, down: PrepackedLinear, gelu: str, keep: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """``[N, 1, D]`` to twice ``[N, 1, D]``; ``up``'s weight is ``[F, D]``, that of ``down`` ``[D, F]``."""
+        """``[N, 1, D]`` to twice ``[N, 1, D]``; the weight of ``up`` is ``[F, D]``, that of ``down`` ``[D, F]``."""
         flat = x.view(-1, x.shape[-1])
         hidden = up(flat) if ctx.needs_input_grad[0] else None
         active = up(flat, gelu) if hidden is None else F.gelu(hidden, approximate=gelu)
@@ -276,12 +281,12 @@ class FeedForward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, of_x: Tensor) -> tuple[Tensor | None, ...]:
-        """The second product adds to the gradient that ``x`` has from elsewhere."""
+        """Two products; the second is added to the gradient of the residual."""
         hidden, keep = ctx.saved_tensors
         grad = grad if keep is None else grad * keep
-        of_hidden = ctx.down.back(grad.reshape(-1, grad.shape[-1]))
+        of_hidden = ctx.down.input_gradient(grad.reshape(-1, grad.shape[-1]))
         aten.gelu_backward.grad_input(of_hidden, hidden, approximate=ctx.gelu, grad_input=of_hidden)
-        out = ctx.up.back(of_hidden, of_x.reshape(-1, of_x.shape[-1]))
+        out = ctx.up.input_gradient(of_hidden, of_x.reshape(-1, of_x.shape[-1]))
         return (out.view(of_x.shape), *(None,) * 4)
 
 
@@ -290,7 +295,7 @@ class GatedFeedForward(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, up: PrepackedLinear, down: PrepackedLinear, gelu: str) -> Tensor:
-        """``[N, 1, D]`` to ``[N, 1, D]``; ``up`` makes what is active and then its gate, ``[N, 2F]``."""
+        """``[N, 1, D]`` to ``[N, 1, D]``; ``up`` projects to ``[N, 2F]``: the input of the GELU, then the gate."""
         hidden = up(x.view(-1, x.shape[-1]))
         active, gate = hidden.chunk(2, dim=-1)
         ctx.save_for_backward(hidden)
@@ -299,12 +304,12 @@ class GatedFeedForward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Two products, and what is active computed again."""
+        """Two products; the GELU is computed again."""
         (hidden,) = ctx.saved_tensors
         active, gate = hidden.chunk(2, dim=-1)
-        of_mid = ctx.down.back(grad.reshape(-1, grad.shape[-1]))
+        of_mid = ctx.down.input_gradient(grad.reshape(-1, grad.shape[-1]))
         of_hidden = torch.empty_like(hidden)
         of_active, of_gate = of_hidden.chunk(2, dim=-1)
         torch.mul(of_mid, F.gelu(active, approximate=ctx.gelu), out=of_gate)
         of_active.copy_(aten.gelu_backward(of_mid.mul_(gate), active, approximate=ctx.gelu))
-        return ctx.up.back(of_hidden).view(grad.shape), None, None, None
+        return ctx.up.input_gradient(of_hidden).view(grad.shape), None, None, None

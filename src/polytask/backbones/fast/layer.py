@@ -1,11 +1,11 @@
-"""A layer over frozen parts: the forward pass that a backbone's layers take where it is faster.
+"""Fast layers: a faster forward pass on a CPU for the layers of BERT's family and ModernBERT.
 
-``FastLayer`` is what all have in common; ``PostNormLayer`` is BERT's, ``GatedLayer`` (``gated_layer``) ModernBERT's.
+``PostNormLayer`` is for BERT's family, ``GatedLayer`` for ModernBERT. A fast layer computes what Hugging Face's layer
+computes, but on packed texts without padding, and with the kernels of ``kernels``, which need less memory and fewer
+operations. Hugging Face's layer runs instead if the weights train, on a GPU (which has fused kernels), with deltas
+inside the feed-forward sub-layer, and in a user's own model. Tests check that both give the same results.
 
-Nothing is computed here that Hugging Face's layer does not compute, and padding is not computed at all; ``frozen``
-computes the rest with less memory and fewer operations. A layer takes Hugging Face's own way where this one does not
-hold: weights that train, a GPU (which has fused kernels), deltas inside the feed-forward part, a model that is not
-ours. Tests hold both ways equal. ``N`` are the tokens of the batch (``packing``).
+``N`` is the number of packed tokens of the batch (``packing``).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polytask.architectures import ARCHITECTURES, Architecture
-from polytask.backbones.fast.attention import torchs_own
+from polytask.backbones.fast.attention import padded_sdpa
 from polytask.backbones.fast.kernels import (
-    Attend,
+    Attention,
     FeedForward,
     GatedFeedForward,
-    Heads,
+    HeadLayout,
     Linear,
     PrepackedLinear,
-    Project,
-    SelfAttend,
+    ProjectQKV,
+    SelfAttention,
     attention_weights,
 )
 from polytask.dropout import KeyedDropout
@@ -39,17 +39,17 @@ from polytask.routing.route import Route
 from polytask.routing.sites import Site
 
 GELUS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
-KNOWN = tuple(name for name, row in ARCHITECTURES.items() if row.packs)
-INSIDE = ("query", "key", "value")
-SERVED = (*INSIDE, "attn_out", "attn_norm", "ffn_out", "ffn_norm")
-BEHIND_ATTENTION = ("attn_out", "attn_norm", "ffn_out", "ffn_norm", "ffn_up", "ffn_down", "ffn_mid")
-"""Sites of a layer that see nothing before the attention's output, its dropout included."""
-MOST_WEIGHED, MOST_WEIGHED_ELSE = {torch.bfloat16: 256}, 96
-"""Tokens of a text up to which attention without gradients is by products (benchmarks/attending.py)."""
+FAST_ARCHITECTURES = tuple(name for name, row in ARCHITECTURES.items() if row.packs)
+QKV_SITES = ("query", "key", "value")
+FAST_SITES = (*QKV_SITES, "attn_out", "attn_norm", "ffn_out", "ffn_norm")
+AFTER_ATTENTION_SITES = ("attn_out", "attn_norm", "ffn_out", "ffn_norm", "ffn_up", "ffn_down", "ffn_mid")
+"""Sites of a layer that come after attention and its dropout."""
+MAX_EXP_TOKENS, MAX_EXP_TOKENS_DEFAULT = {torch.bfloat16: 256}, 96
+"""Up to how many tokens attention without gradients uses ``attention_weights`` (benchmarks/attending.py)."""
 
 
 class Attached(Protocol):
-    """What a layer asks of ``attach.Attached``."""
+    """The part of ``adapters.attach.Attached`` that a layer uses."""
 
     @property
     def sites(self) -> Mapping[str, Site]: ...
@@ -65,12 +65,12 @@ class Attached(Protocol):
 
 
 class FastLayer(ABC):
-    """One layer of a frozen encoder: its own ``forward`` over padded texts, and a fast one over packed texts."""
+    """One layer of a frozen encoder: Hugging Face's ``forward`` on padded texts, and a fast one on packed texts."""
 
     embeds_positions: ClassVar[bool] = True
     """Whether the model's embeddings take positions."""
-    enters_behind_attention: ClassVar[bool] = True
-    """Whether texts may enter with what the attention made of them."""
+    can_enter_after_attention: ClassVar[bool] = True
+    """Whether texts may enter after the layer's attention (``EntryPoint``)."""
     linears: tuple[PrepackedLinear, ...]
     drops: list[Any]
     norms: dict[str, Any]
@@ -80,111 +80,121 @@ class FastLayer(ABC):
         self.layer, self.number, self.gelu = layer, number, gelu
         self.own_forward = layer.forward
         self.attached: WeakKeyDictionary[Attached, list[Site]] = WeakKeyDictionary()
-        self.take(model, layer)
+        self.find_modules(model, layer)
 
     @classmethod
-    def can(cls, config: Any) -> bool:
+    def supports(cls, config: Any) -> bool:
         """Whether a model of this configuration has such layers."""
         return True
 
     @abstractmethod
-    def take(self, model: nn.Module, layer: Any) -> None:
-        """Find the parts: ``linears``, ``drops``, ``norms``, ``num_heads``."""
+    def find_modules(self, model: nn.Module, layer: Any) -> None:
+        """Set ``linears``, ``drops`` (dropout modules), ``norms`` and ``num_heads``."""
 
     @abstractmethod
-    def fast(self, x: Tensor, packing: Packing, attention: Tensor | None = None) -> Tensor:
-        """``[N, 1, D]`` to ``[N, 1, D]``; with the attention's branch, without dropout, where it is known."""
+    def fast_forward(self, x: Tensor, packing: Packing, attention: Tensor | None = None) -> Tensor:
+        """The layer on packed texts.
+
+        Args:
+            x: the layer's input, ``[N, 1, D]``.
+            packing: the positions of the tokens.
+            attention: the attention branch without dropout, ``[N, 1, D]``, if it is known already.
+
+        Returns:
+            ``[N, 1, D]``.
+        """
 
     @abstractmethod
-    def attended(self, x: Tensor, packing: Packing) -> Tensor:
-        """The attention's branch of the frozen layer, without gradients and dropout."""
+    def attention_branch(self, x: Tensor, packing: Packing) -> Tensor:
+        """The attention branch of the frozen layer, ``[N, 1, D]``, without gradients, deltas and dropout."""
 
-    def holds(self, num_rows: int) -> bool:
-        """Whether this way is right for the batch of so many texts that is in flight."""
+    def is_usable(self, num_rows: int) -> bool:
+        """Whether the fast layer can run the batch of ``num_rows`` texts in flight."""
         is_keyed = not self.layer.training or all(
-            type(drop) is KeyedDropout and drop.noise.draws and drop.noise.covers(num_rows) for drop in self.drops
+            type(drop) is KeyedDropout and drop.dropout_source.keys and drop.dropout_source.covers(num_rows)
+            for drop in self.drops
         )
         active = self.active
-        return is_keyed and len(active) < 2 and self.serves(active[0] if active else None)
+        return is_keyed and len(active) < 2 and self.supports_adapters(active[0] if active else None)
 
-    def serves(self, attached: Attached | None) -> bool:
-        """Whether this way is right for a batch that meets these adapters only, if dropout is keyed."""
+    def supports_adapters(self, attached: Attached | None) -> bool:
+        """Whether the fast layer can run a batch with these adapters, on this device and with these weights."""
         is_frozen = all(linear.is_frozen for linear in self.linears)
         is_served = attached is None or not any(site.deltas for site in self.attached[attached])
         return self.linears[0].device.type == "cpu" and is_frozen and is_served
 
     @property
     def active(self) -> list[Attached]:
-        """Whose adapters a forward pass now would meet."""
+        """The attached adapters that would act on a forward pass now."""
         return [attached for attached in self.attached if attached.is_active]
 
-    def show(self, attached: Attached) -> None:
-        """Let the layer know of these sites."""
+    def register(self, attached: Attached) -> None:
+        """Store the sites of ``attached`` in this layer that the fast layer does not support."""
         own = [site for site in attached.sites.values() if site.place.layer == self.number]
-        self.attached[attached] = [site for site in own if site.place.site not in SERVED]
+        self.attached[attached] = [site for site in own if site.place.site not in FAST_SITES]
 
     def forward(self, hidden: Tensor, mask: Tensor | Packing | None = None, *others: Any, **named: Any) -> Any:
-        """``fast`` with a packing; with anything else what Hugging Face's layer does."""
+        """``fast_forward`` if the second argument is a packing, else Hugging Face's ``forward``."""
         if isinstance(mask, Packing):
-            return self.fast(hidden, mask, *others)
+            return self.fast_forward(hidden, mask, *others)
         return self.own_forward(hidden, *(() if mask is None else (mask,)), *others, **named)
 
-    def glanced(self, qkv: Tensor, how: Heads) -> Tensor:
-        """The context of queries, keys and values side by side, ``[N, 3D]``, where no gradients are asked for."""
-        heads = how.packing.apart(qkv, self.num_heads, qkv.shape[-1] // (3 * self.num_heads))
-        return how.packing.together(self._attended(heads, how)[None], self.num_heads)[:, None]
+    def _context_without_gradients(self, qkv: Tensor, layout: HeadLayout) -> Tensor:
+        """The attention context ``[N, 1, D]`` of queries, keys and values ``[N, 3D]``, without gradients."""
+        heads = layout.packing.split_heads(qkv, self.num_heads, qkv.shape[-1] // (3 * self.num_heads))
+        return layout.packing.merge_heads(self._attention(heads, layout)[None], self.num_heads)[:, None]
 
-    def _attended(self, heads: Tensor, how: Heads) -> Tensor:
-        """``[3, BH, T, D/H]`` to ``[BH, T, D/H]``.
+    def _attention(self, heads: Tensor, layout: HeadLayout) -> Tensor:
+        """The context ``[BH, T, D/H]`` of queries, keys and values ``[3, BH, T, D/H]``.
 
-        Torch's own attention for long texts, where deltas train inside, and where a text's bits must not follow from
-        its company, which ``attention_weights`` looks at.
+        Torch's attention is used for long texts, for trained deltas on queries, keys or values, and if the bits of a
+        text must not depend on the other texts, on which the choice in ``attention_weights`` depends.
         """
-        packing = how.packing
-        q, k, v = how.rotated(heads[0]), how.rotated(heads[1]), heads[2]
-        most = MOST_WEIGHED.get(heads.dtype, MOST_WEIGHED_ELSE)
-        if packing.grid[1] <= most and not heads.requires_grad and not packing.is_whole:
-            weights, share = attention_weights(q, k, how.bias(heads.dtype))
+        packing = layout.packing
+        q, k, v = layout.rotated(heads[0]), layout.rotated(heads[1]), heads[2]
+        most = MAX_EXP_TOKENS.get(heads.dtype, MAX_EXP_TOKENS_DEFAULT)
+        if packing.grid[1] <= most and not heads.requires_grad and not packing.keep_padding:
+            weights, share = attention_weights(q, k, layout.bias(heads.dtype))
             return torch.bmm(weights, v).mul_(share)
         q, k, v = (t.unflatten(0, (-1, self.num_heads)) for t in (q, k, v))
-        return torchs_own(q, k, v, how.visible, q.shape[-1] ** -0.5).flatten(0, 1)
+        return padded_sdpa(q, k, v, layout.visible, q.shape[-1] ** -0.5).flatten(0, 1)
 
-    def meet(self, site: str, x: Tensor, y: Tensor, attached: Attached | None) -> Tensor:
-        """What the deltas at a site make of ``y``."""
-        place = self.place(site, attached)
-        return y if attached is None or place is None else place.through(attached.output, x, y)
+    def apply_deltas(self, site: str, x: Tensor, y: Tensor, attached: Attached | None) -> Tensor:
+        """The output of a site with input ``x`` and frozen output ``y``."""
+        place = self.site_with_deltas(site, attached)
+        return y if attached is None or place is None else place.apply(attached.output, x, y)
 
     def norm(self, site: str, x: Tensor, attached: Attached | None) -> Tensor:
-        """The LayerNorm at a site; the backbone's own is not computed where no row needs it."""
-        own, place = self.norms[site], self.place(site, attached)
+        """The LayerNorm at a site; the backbone's own is not computed if no row needs it."""
+        own, place = self.norms[site], self.site_with_deltas(site, attached)
         if attached is None or place is None:
             return F.layer_norm(x, own.normalized_shape, own.weight, own.bias, own.eps)
         needs_own = attached.route_of(x).needs_output(place.deltas)
         y = F.layer_norm(x, own.normalized_shape, own.weight, own.bias, own.eps) if needs_own else x
-        return place.through(attached.output, x, y)
+        return place.apply(attached.output, x, y)
 
-    def place(self, site: str, attached: Attached | None) -> Site | None:
-        """The site of this name in this layer, where there are deltas."""
+    def site_with_deltas(self, site: str, attached: Attached | None) -> Site | None:
+        """The site of this name in this layer; None if it has no deltas."""
         place = None if attached is None else attached.sites.get(f"layer.{self.number}.{site}")
         return place if place is not None and place.deltas else None
 
-    def keep(self, drop: int, like: Tensor, shape: tuple[int, ...] | None = None) -> Tensor | None:
-        """The mask of one of the layer's dropouts."""
+    def dropout_mask(self, drop: int, like: Tensor, shape: tuple[int, ...] | None = None) -> Tensor | None:
+        """The mask of number ``drop`` of the layer's dropouts; None outside of training."""
         if not self.layer.training:
             return None
         module: Any = self.drops[drop]
-        keep: Tensor | None = module.noise.keep(shape or tuple(like.shape), module.p, module.site, like)
+        keep: Tensor | None = module.dropout_source.mask(shape or tuple(like.shape), module.p, module.site, like)
         return keep
 
 
 class PostNormLayer(FastLayer):
-    """BERT's layer: two residual branches, each with the norm behind it."""
+    """BERT's layer: two residual branches, each followed by a norm."""
 
-    def take(self, model: nn.Module, layer: Any) -> None:
-        """Find the parts."""
+    def find_modules(self, model: nn.Module, layer: Any) -> None:
+        """Set ``linears``, ``drops``, ``norms`` and ``num_heads``."""
         attention, output = layer.attention, layer.output
-        self.projections = [PrepackedLinear(getattr(attention.self, name)) for name in INSIDE]
-        self.projection = PrepackedLinear(*(getattr(attention.self, name) for name in INSIDE))
+        self.projections = [PrepackedLinear(getattr(attention.self, name)) for name in QKV_SITES]
+        self.projection = PrepackedLinear(*(getattr(attention.self, name) for name in QKV_SITES))
         self.dense, self.down = PrepackedLinear(attention.output.dense), PrepackedLinear(output.dense)
         self.up = PrepackedLinear(layer.intermediate.dense)
         self.linears = (*self.projections, self.dense, self.up, self.down)
@@ -192,65 +202,65 @@ class PostNormLayer(FastLayer):
         self.norms = {"attn_norm": attention.output.LayerNorm, "ffn_norm": output.LayerNorm}
         self.num_heads = int(attention.self.num_attention_heads)
 
-    def fast(self, x: Tensor, packing: Packing, attention: Tensor | None = None) -> Tensor:
-        """``[N, 1, D]`` to ``[N, 1, D]``."""
+    def fast_forward(self, x: Tensor, packing: Packing, attention: Tensor | None = None) -> Tensor:
+        """The layer on packed texts; see ``FastLayer``."""
         attached = next(iter(self.active), None)
         x = x.contiguous()
         if attention is None:
             y, x_again = self.attention(x, packing, attached)
-        else:  # forward, not a call: the site that hangs on the module comes next
+        else:  # not a call, which would run the hook of the site on this module
             y, x_again = self.drops[1].forward(attention), x
-        x = self.norm("attn_norm", x_again + self.meet("attn_out", x, y, attached), attached)
-        y, x_again = FeedForward.apply(x, self.up, self.down, self.gelu, self.keep(2, x))  # type: ignore[no-untyped-call]
-        return self.norm("ffn_norm", x_again + self.meet("ffn_out", x, y, attached), attached)
+        x = self.norm("attn_norm", x_again + self.apply_deltas("attn_out", x, y, attached), attached)
+        y, x_again = FeedForward.apply(x, self.up, self.down, self.gelu, self.dropout_mask(2, x))  # type: ignore[no-untyped-call]
+        return self.norm("ffn_norm", x_again + self.apply_deltas("ffn_out", x, y, attached), attached)
 
     def attention(self, x: Tensor, packing: Packing, attached: Attached | None) -> tuple[Tensor, Tensor]:
-        """The attention's branch, and ``x``."""
+        """The attention branch, and ``x``."""
         b, t = packing.grid
-        how = Heads(self.num_heads, packing)
-        keep = self.keep(0, x, (b, self.num_heads, t, t))
+        layout = HeadLayout(self.num_heads, packing)
+        keep = self.dropout_mask(0, x, (b, self.num_heads, t, t))
         if keep is None and not (torch.is_grad_enabled() and x.requires_grad):
-            return self._out(self._glance(x, how, attached), x), x
-        if not any(self.place(site, attached) for site in INSIDE):
-            context, x = SelfAttend.apply(x, self.projection, how, keep)  # type: ignore[no-untyped-call]
+            return self._out(self._frozen_context(x, layout, attached), x), x
+        if not any(self.site_with_deltas(site, attached) for site in QKV_SITES):
+            context, x = SelfAttention.apply(x, self.projection, layout, keep)  # type: ignore[no-untyped-call]
             return self._out(context, x), x
-        *projected, x_again = Project.apply(x, *self.projections)  # type: ignore[no-untyped-call]
-        q, k, v = (self.meet(site, x, y, attached) for site, y in zip(INSIDE, projected, strict=True))
-        context = Attend.apply(q, k, v, how, keep)  # type: ignore[no-untyped-call]
+        *projected, x_again = ProjectQKV.apply(x, *self.projections)  # type: ignore[no-untyped-call]
+        q, k, v = (self.apply_deltas(site, x, y, attached) for site, y in zip(QKV_SITES, projected, strict=True))
+        context = Attention.apply(q, k, v, layout, keep)  # type: ignore[no-untyped-call]
         return self._out(context, x), x_again
 
-    def _glance(self, x: Tensor, how: Heads, attached: Attached | None) -> Tensor:
-        """The context where no gradients are asked for."""
+    def _frozen_context(self, x: Tensor, layout: HeadLayout, attached: Attached | None) -> Tensor:
+        """The attention context without gradients."""
         qkv = self.projection(x.view(len(x), -1))[:, None]
-        if any(self.place(site, attached) for site in INSIDE):
+        if any(self.site_with_deltas(site, attached) for site in QKV_SITES):
             projected = qkv.chunk(3, dim=-1)
-            met = [self.meet(site, x, y, attached) for site, y in zip(INSIDE, projected, strict=True)]
+            met = [self.apply_deltas(site, x, y, attached) for site, y in zip(QKV_SITES, projected, strict=True)]
             qkv = torch.cat(met, dim=-1)
-        return self.glanced(qkv.squeeze(1), how)
+        return self._context_without_gradients(qkv.squeeze(1), layout)
 
-    def attended(self, x: Tensor, packing: Packing) -> Tensor:
-        """The attention's branch of the frozen layer, without gradients and dropout."""
-        return self._out(self._glance(x, Heads(self.num_heads, packing), None), x)
+    def attention_branch(self, x: Tensor, packing: Packing) -> Tensor:
+        """The attention branch of the frozen layer, ``[N, 1, D]``, without gradients, deltas and dropout."""
+        return self._out(self._frozen_context(x, HeadLayout(self.num_heads, packing), None), x)
 
     def _out(self, context: Tensor, x: Tensor) -> Tensor:
-        """The attention's last linear, and its dropout."""
-        out: Tensor = Linear.apply(context, self.dense, self.keep(1, x))  # type: ignore[no-untyped-call]
+        """The output projection of attention, followed by dropout."""
+        out: Tensor = Linear.apply(context, self.dense, self.dropout_mask(1, x))  # type: ignore[no-untyped-call]
         return out
 
 
 class GatedLayer(FastLayer):
-    """ModernBERT's layer: two residual branches, each with the norm before it, rotated and windowed, gated."""
+    """ModernBERT's layer: two residual branches after a norm each, rotary windowed attention, gated feed-forward."""
 
     embeds_positions = False
-    enters_behind_attention = False
+    can_enter_after_attention = False
 
     @classmethod
-    def can(cls, config: Any) -> bool:
-        """Nothing is dropped between the feed-forward part's linears."""
+    def supports(cls, config: Any) -> bool:
+        """Whether the model has no dropout inside its feed-forward sub-layers."""
         return not config.mlp_dropout
 
-    def take(self, model: nn.Module, layer: Any) -> None:
-        """Find the parts."""
+    def find_modules(self, model: nn.Module, layer: Any) -> None:
+        """Set ``linears``, ``drops``, ``norms`` and ``num_heads``."""
         self.projection, self.dense = PrepackedLinear(layer.attn.Wqkv), PrepackedLinear(layer.attn.Wo)
         self.up, self.down = PrepackedLinear(layer.mlp.Wi), PrepackedLinear(layer.mlp.Wo)
         self.linears = (self.projection, self.dense, self.up, self.down)
@@ -261,93 +271,95 @@ class GatedLayer(FastLayer):
         is_local = self.kind == "sliding_attention"
         self.window: int | None = model.config.sliding_window if is_local else None  # type: ignore[union-attr, assignment]
 
-    def fast(self, x: Tensor, packing: Packing, attention: Tensor | None = None) -> Tensor:
-        """``[N, 1, D]`` to ``[N, 1, D]``."""
+    def fast_forward(self, x: Tensor, packing: Packing, attention: Tensor | None = None) -> Tensor:
+        """The layer on packed texts; see ``FastLayer``."""
         attached = next(iter(self.active), None)
         h = x.contiguous()
         h = h if isinstance(self.norms["attn_norm"], nn.Identity) else self.norm("attn_norm", h, attached)
-        y = self._out(self._context(h, self.how(packing, h.dtype), attached), h)
-        x = x + self.meet("attn_out", h, y, attached)
+        y = self._out(self._context(h, self.layout(packing, h.dtype), attached), h)
+        x = x + self.apply_deltas("attn_out", h, y, attached)
         h = self.norm("ffn_norm", x, attached)
         y = GatedFeedForward.apply(h, self.up, self.down, self.gelu)  # type: ignore[no-untyped-call]
-        return x + self.meet("ffn_out", h, y, attached)
+        return x + self.apply_deltas("ffn_out", h, y, attached)
 
-    def attended(self, x: Tensor, packing: Packing) -> Tensor:
-        """The attention's branch of the frozen layer, without gradients and dropout."""
-        raise NotImplementedError("texts do not enter behind this layer's attention")
+    def attention_branch(self, x: Tensor, packing: Packing) -> Tensor:
+        """The attention branch of the frozen layer, ``[N, 1, D]``, without gradients, deltas and dropout."""
+        raise NotImplementedError("texts cannot enter after this layer's attention")
 
-    def how(self, packing: Packing, dtype: torch.dtype) -> Heads:
-        """Heads with the rotations of positions, which all layers of a kind share."""
+    def layout(self, packing: Packing, dtype: torch.dtype) -> HeadLayout:
+        """The layout of heads, with rotations that all layers of a kind share."""
         key = (self.kind, dtype)
-        if key not in packing.kept:
+        if key not in packing.cache:
             like, places = torch.empty(0, dtype=dtype), torch.arange(packing.grid[1])[None]
-            packing.kept[key] = tuple(part[0] for part in self.rotary(like, places, self.kind))
-        return Heads(self.num_heads, packing, packing.kept[key], self.window)
+            packing.cache[key] = tuple(part[0] for part in self.rotary(like, places, self.kind))
+        return HeadLayout(self.num_heads, packing, packing.cache[key], self.window)
 
-    def _context(self, h: Tensor, how: Heads, attached: Attached | None) -> Tensor:
-        """What attention makes of ``[N, 1, D]``."""
-        b, t = how.packing.grid
-        keep = self.keep(0, h, (b, self.num_heads, t, t)) if self.drops else None
-        is_met = any(self.place(site, attached) for site in INSIDE)
+    def _context(self, h: Tensor, layout: HeadLayout, attached: Attached | None) -> Tensor:
+        """The attention context of ``[N, 1, D]``."""
+        b, t = layout.packing.grid
+        keep = self.dropout_mask(0, h, (b, self.num_heads, t, t)) if self.drops else None
+        has_deltas = any(self.site_with_deltas(site, attached) for site in QKV_SITES)
         if keep is None and not (torch.is_grad_enabled() and h.requires_grad):
             qkv = self.projection(h.view(len(h), -1))[:, None]
-            return self.glanced((self._met(h, qkv, attached) if is_met else qkv).squeeze(1), how)
-        if not is_met:
-            context: Tensor = SelfAttend.apply(h, self.projection, how, keep)[0]  # type: ignore[no-untyped-call]
+            return self._context_without_gradients(
+                (self._with_deltas(h, qkv, attached) if has_deltas else qkv).squeeze(1), layout
+            )
+        if not has_deltas:
+            context: Tensor = SelfAttention.apply(h, self.projection, layout, keep)[0]  # type: ignore[no-untyped-call]
             return context
         qkv = Linear.apply(h, self.projection, None)  # type: ignore[no-untyped-call]
-        q, k, v = self._met(h, qkv, attached).chunk(3, dim=-1)
-        context = Attend.apply(q, k, v, how, keep)  # type: ignore[no-untyped-call]
+        q, k, v = self._with_deltas(h, qkv, attached).chunk(3, dim=-1)
+        context = Attention.apply(q, k, v, layout, keep)  # type: ignore[no-untyped-call]
         return context
 
-    def _met(self, h: Tensor, qkv: Tensor, attached: Attached | None) -> Tensor:
-        """Queries, keys and values after their sites, side by side."""
-        parts = zip(INSIDE, qkv.chunk(3, dim=-1), strict=True)
-        return torch.cat([self.meet(site, h, part.contiguous(), attached) for site, part in parts], dim=-1)
+    def _with_deltas(self, h: Tensor, qkv: Tensor, attached: Attached | None) -> Tensor:
+        """Queries, keys and values with their deltas, concatenated."""
+        parts = zip(QKV_SITES, qkv.chunk(3, dim=-1), strict=True)
+        return torch.cat([self.apply_deltas(site, h, part.contiguous(), attached) for site, part in parts], dim=-1)
 
     def _out(self, context: Tensor, x: Tensor) -> Tensor:
-        """The attention's last linear, and its dropout."""
-        keep = self.keep(1, x) if len(self.drops) > 1 else None
+        """The output projection of attention, followed by dropout."""
+        keep = self.dropout_mask(1, x) if len(self.drops) > 1 else None
         out: Tensor = Linear.apply(context, self.dense, keep)  # type: ignore[no-untyped-call]
         return out
 
 
 FAST: dict[str, type[FastLayer]] = {"post-norm": PostNormLayer, "gated": GatedLayer}
-"""The fast layers by what a row calls them."""
+"""The fast layers by their name in ``Architecture.packs``."""
 
 
 def use_fast_layers(model: nn.Module, architecture: Architecture) -> None:
-    """Give the layers of a model of our own a fast way beside their own."""
+    """Give the layers of a model a fast ``forward`` beside their own, if the architecture has one."""
     config: Any = model.config
     kind = FAST.get(architecture.packs or "")
     activation = getattr(config, "hidden_act", None) or getattr(config, "hidden_activation", None)
-    if kind is None or activation not in GELUS or not kind.can(config):
+    if kind is None or activation not in GELUS or not kind.supports(config):
         return
     for number, layer in enumerate(model.get_submodule(architecture.layers).children()):
         layer.forward = kind(model, layer, number, GELUS[activation]).forward
 
 
-def fast_way(layer: nn.Module) -> FastLayer | None:
-    """The fast way through a layer, where it has one."""
+def fast_layer_of(layer: nn.Module) -> FastLayer | None:
+    """The fast version of a layer; None if it has none."""
     fast = getattr(layer.forward, "__self__", None)
     return fast if isinstance(fast, FastLayer) else None
 
 
 def fast_layer(model: nn.Module, layers: str, number: int) -> FastLayer | None:
-    """The fast way through a model's layer of this number, where it can be entered behind attention."""
-    fast = fast_way(model.get_submodule(f"{layers}.{number}"))
-    return fast if fast is not None and fast.enters_behind_attention else None
+    """The fast version of a model's layer ``number``; None if it cannot be entered after attention."""
+    fast = fast_layer_of(model.get_submodule(f"{layers}.{number}"))
+    return fast if fast is not None and fast.can_enter_after_attention else None
 
 
 def packed_sites(layer: nn.Module, packing: Packing) -> AbstractContextManager[None]:
-    """Within the block the sites of the model that the layer is of see texts that are packed."""
-    fast = fast_way(layer)
+    """Within the block the sites of the layer's model get packed texts."""
+    fast = fast_layer_of(layer)
     active = [] if fast is None else fast.active
     return active[0].packed(packing.sizes) if active else nullcontext()
 
 
-def show_sites(attached: Attached, model: nn.Module, architecture: Architecture) -> None:
-    """Let the fast layers of ``model`` know of these sites."""
+def register_sites(attached: Attached, model: nn.Module, architecture: Architecture) -> None:
+    """Register attached adapters with the fast layers of ``model``."""
     for layer in model.get_submodule(architecture.layers).children():
-        if (fast := fast_way(layer)) is not None:
-            fast.show(attached)
+        if (fast := fast_layer_of(layer)) is not None:
+            fast.register(attached)
