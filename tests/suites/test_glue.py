@@ -12,7 +12,7 @@ import pytest
 
 from polytask.data.task import Rows
 from polytask.errors import DataError, UnknownName
-from polytask.suites.glue import GLUE, found, hold_out, read_glue, read_submission_rows, write_submission
+from polytask.suites.glue import GLUE, available_tasks, hold_out, read_glue, read_submission_rows, write_submission
 
 MNLI_TRAIN = (
     "index promptID pairID genre sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse "
@@ -152,10 +152,10 @@ def test_gzipped_files_read_the_same(tmp_path: Path) -> None:
 def test_a_sample_is_read_with_a_note_if_the_whole_is_missing(tmp_path: Path) -> None:
     mnli(tmp_path, "MNLI_sample")
     assert "MNLI-m: a sample, read from MNLI_sample" in read_glue("MNLI-m", tmp_path).notes
-    assert found(tmp_path)["MNLI-m"].is_sample
+    assert available_tasks(tmp_path)["MNLI-m"].is_sample
     mnli(tmp_path)
     assert not any("sample" in note for note in read_glue("MNLI-m", tmp_path).notes)
-    assert not found(tmp_path)["MNLI-m"].is_sample
+    assert not available_tasks(tmp_path)["MNLI-m"].is_sample
 
 
 def test_a_dev_of_another_size_gives_a_note(tmp_path: Path) -> None:
@@ -165,11 +165,11 @@ def test_a_dev_of_another_size_gives_a_note(tmp_path: Path) -> None:
     assert read_glue("CoLA", whole).notes == ()
 
 
-def test_found_lists_only_tasks_that_can_be_read(tmp_path: Path) -> None:
+def test_available_tasks_are_only_those_that_can_be_read(tmp_path: Path) -> None:
     mnli(cola(tmp_path))
     (tmp_path / "MNLI" / "dev_mismatched.tsv").unlink()
     write(tmp_path / "RTE" / "dev.tsv", ["index", "sentence1", "sentence2", "label"])
-    assert list(found(tmp_path)) == ["CoLA", "MNLI-m"]
+    assert list(available_tasks(tmp_path)) == ["CoLA", "MNLI-m"]
 
 
 def test_the_held_out_tenth_depends_on_the_seed_alone(tmp_path: Path) -> None:

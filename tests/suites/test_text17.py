@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from polytask.errors import DataError, UnknownName
-from polytask.suites.text17 import TEXT17, found, read_text17
+from polytask.suites.text17 import TEXT17, available_tasks, read_text17
 
 SPLITS = ("train", "validation", "test")
 
@@ -84,11 +84,11 @@ def test_the_papers_row_counts_give_no_note(tmp_path: Path) -> None:
 def test_a_sample_is_read_with_a_note_if_the_whole_is_missing(tmp_path: Path) -> None:
     spam(tmp_path, "sms_spam_sample")
     assert "sms_spam: a sample, read from sms_spam_sample" in read_text17("sms_spam", tmp_path).notes
-    assert found(tmp_path)["sms_spam"].is_sample
+    assert available_tasks(tmp_path)["sms_spam"].is_sample
     spam(tmp_path)
-    assert not found(tmp_path)["sms_spam"].is_sample
+    assert not available_tasks(tmp_path)["sms_spam"].is_sample
     (tmp_path / "sms_spam" / "test.csv").unlink()
-    assert found(tmp_path) == {}
+    assert available_tasks(tmp_path) == {}
 
 
 def test_a_limit_takes_the_first_rows_of_train(tmp_path: Path) -> None:

@@ -13,19 +13,19 @@ from polytask.errors import DataError
 
 
 @dataclass(frozen=True)
-class Found:
+class TaskFolder:
     """A task's folder. A sample is in ``<name>_sample`` and has only some of the rows."""
 
     folder: Path
     is_sample: bool
 
 
-def find_folder(name: str, root: str | PathLike[str]) -> Found | None:
+def find_folder(name: str, root: str | PathLike[str]) -> TaskFolder | None:
     """Return the folder ``name`` under ``root``, else ``<name>_sample``, else None."""
     whole, sample = Path(root, name), Path(root, f"{name}_sample")
     if whole.is_dir():
-        return Found(whole, is_sample=False)
-    return Found(sample, is_sample=True) if sample.is_dir() else None
+        return TaskFolder(whole, is_sample=False)
+    return TaskFolder(sample, is_sample=True) if sample.is_dir() else None
 
 
 def find_file(folder: Path, name: str) -> Path | None:

@@ -20,7 +20,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from polytask.data.folders import Found, column_index, find_file, find_folder, read_text
+from polytask.data.folders import TaskFolder, column_index, find_file, find_folder, read_text
 from polytask.data.task import Kind, Rows, Task
 from polytask.errors import DataError, UnknownName
 from polytask.files import write_text
@@ -105,7 +105,7 @@ GLUE: Mapping[str, Glue] = {task.name: task for task in (
 """All tasks by name. MNLI-m and MNLI-mm share their training rows; AX has none and uses MNLI's adapter."""
 
 
-def found(folder: str | PathLike[str]) -> dict[str, Found]:
+def available_tasks(folder: str | PathLike[str]) -> dict[str, TaskFolder]:
     """Find the GLUE tasks under ``folder`` that ``read_glue`` can read, in GLUE's order."""
     places = {name: find_folder(task.folder or name, folder) for name, task in GLUE.items()}
     return {
@@ -280,7 +280,7 @@ def _parse_score(value: Any) -> float | None:
     return score if math.isfinite(score) else None
 
 
-def _notes(row: Glue, place: Found, counts: Mapping[str, tuple[int, int]]) -> list[str]:
+def _notes(row: Glue, place: TaskFolder, counts: Mapping[str, tuple[int, int]]) -> list[str]:
     """Describe deviations from GLUE; ``counts`` are the rows and skipped rows of train and dev."""
     notes = [f"{row.name}: a sample, read from {place.folder.name}"] if place.is_sample else []
     for official, (split, (rows, skipped)) in zip(row.rows, counts.items(), strict=False):
@@ -319,7 +319,7 @@ def _glue_task(name: str) -> Glue:
     return GLUE[name]
 
 
-def _task_folder(row: Glue, root: str | PathLike[str]) -> Found:
+def _task_folder(row: Glue, root: str | PathLike[str]) -> TaskFolder:
     name = row.folder or row.name
     place = find_folder(name, root)
     if place is None:
@@ -327,7 +327,7 @@ def _task_folder(row: Glue, root: str | PathLike[str]) -> Found:
     return place
 
 
-def _required_file(place: Found, name: str) -> Path:
+def _required_file(place: TaskFolder, name: str) -> Path:
     path = find_file(place.folder, name)
     if path is None:
         raise DataError(f"there is no {name} (or {name}.gz)", file=place.folder)

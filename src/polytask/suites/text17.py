@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from polytask.data.folders import Found, column_index, find_file, find_folder, read_text
+from polytask.data.folders import TaskFolder, column_index, find_file, find_folder, read_text
 from polytask.data.task import Rows, Task
 from polytask.errors import DataError, UnknownName
 
@@ -80,7 +80,7 @@ TEXT17: Mapping[str, Text17] = {task.name: task for task in (
 """All tasks by name, in the paper's order."""
 
 
-def found(folder: str | PathLike[str]) -> dict[str, Found]:
+def available_tasks(folder: str | PathLike[str]) -> dict[str, TaskFolder]:
     """Find the tasks under ``folder`` that ``read_text17`` can read, in the paper's order."""
     places = {name: find_folder(name, folder) for name in TEXT17}
     return {
@@ -155,7 +155,7 @@ def _read_split(folder: Path, split: str) -> tuple[list[str], list[str]]:
     return texts, names
 
 
-def _notes(task: Text17, place: Found, rows: tuple[int, ...], num_classes: int) -> list[str]:
+def _notes(task: Text17, place: TaskFolder, rows: tuple[int, ...], num_classes: int) -> list[str]:
     notes = [f"{task.name}: a sample, read from {place.folder.name}"] if place.is_sample else []
     if rows != task.rows:
         notes.append(f"{task.name}: {_counts(rows)} rows instead of the paper's {_counts(task.rows)}")
