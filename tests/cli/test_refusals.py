@@ -293,7 +293,7 @@ def test_targets_from_python_are_checked_as_those_of_files_are(kind: Any, target
 
 def test_a_task_needs_rows_and_labels_of_different_names() -> None:
     none, rows = Rows([], targets=[]), Rows(["x", "y"], targets=[0, 1])
-    with pytest.raises(DataError, match="the training rows of task 't' are none"):
+    with pytest.raises(DataError, match="task 't' has no training rows"):
         Task("t", "classification", ("a", "b"), "accuracy", none, none)
     with pytest.raises(DataError, match="names a label twice"):
         Task("t", "classification", ("a", "a"), "accuracy", rows, rows)

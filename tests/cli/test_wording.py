@@ -67,17 +67,19 @@ def rows(folder: Path) -> Path:
 def test_f1_is_about_the_second_of_two_labels_and_says_so(rows: Path) -> None:
     task = read_task(rows, metric="f1")
     assert task.labels == ("Relevant", "irrelevant")
-    assert any("f1 is that of the label 'irrelevant'" in note for note in task.notes)
+    assert any("f1 is computed for the label 'irrelevant'" in note for note in task.notes)
     named = read_task(rows, metric="f1", positive="Relevant")
     assert named.labels == ("irrelevant", "Relevant")
-    assert not any("f1 is that" in note for note in named.notes)
+    assert not any("f1 is computed" in note for note in named.notes)
     assert [named.labels[at] for at in named.train.targets or ()] == [
         task.labels[at] for at in task.train.targets or ()
     ]
 
 
 def test_a_positive_label_is_one_of_two(rows: Path, folder: Path) -> None:
-    with pytest.raises(DataError, match=r"'relevant' is no label of this task\. Its labels are: Relevant, irrelevant"):
+    with pytest.raises(
+        DataError, match=r"'relevant' is not a label of this task\. Its labels are: Relevant, irrelevant"
+    ):
         read_task(rows, positive="relevant")
     three = table(folder / "three.csv", [("a", "x"), ("b", "y"), ("c", "z")] * 4)
     with pytest.raises(DataError, match="this task has 3 labels"):

@@ -1,4 +1,4 @@
-"""A column of answers: where they stand in their contexts, and what is refused with its line."""
+"""A column of answers: how starts are found, and errors with file, line and column."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def targets(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv.gz", "a.jsonl", "a.parquet"])
-def test_an_answer_is_taken_where_it_first_stands(put: Put, name: str) -> None:
+def test_an_answer_starts_at_its_first_occurrence(put: Put, name: str) -> None:
     path = put(name, [("Who led?", CONTEXT, "Rollo"), ("Who was he?", CONTEXT, " a Viking ")])
     assert targets(path) == [(Answer("Rollo", 0),), (Answer("a Viking", 39),)]
 
 
-def test_a_column_of_starts_says_which_place_is_meant(put: Put) -> None:
+def test_a_column_of_starts_selects_the_occurrence(put: Put) -> None:
     header = ("question", "context", "answer", "answer_start")
     rows = [("Who?", CONTEXT, "Rollo", "29"), ("Who?", CONTEXT, "Rollo", "")]
     assert targets(put("a.csv", rows, header)) == [(Answer("Rollo", 29),), (Answer("Rollo", 0),)]
 
 
-def test_several_answers_are_all_right(put: Put) -> None:
+def test_a_row_may_have_several_correct_answers(put: Put) -> None:
     cells = [["Rollo", "Viking"], {"text": ["Rollo", "a Viking"], "answer_start": [29, 39]}, {"text": "Norse"}, 10]
     rows = [("Who?", CONTEXT + " In 10.", cell) for cell in cells]
     assert targets(put("a.jsonl", rows, ("question", "passage", "answers"))) == [
@@ -59,8 +59,11 @@ def test_several_answers_are_all_right(put: Put) -> None:
 @pytest.mark.parametrize(
     ("cell", "problem"),
     [
-        ("rollo", r"a\.jsonl:2, column 'answer': the answer 'rollo' does not stand in its context\. There is 'Rollo'"),
-        ("Ralph", "the answer 'Ralph' does not stand in its context. An answer is copied from the context"),
+        (
+            "rollo",
+            r"a\.jsonl:2, column 'answer': the answer 'rollo' does not occur in its context\. The context has 'Rollo'",
+        ),
+        ("Ralph", "the answer 'Ralph' does not occur in its context. Copy the answer from the context"),
         ("", "the answer is missing"),
         (None, "the answer is missing"),
         ([], "the answer is missing"),
@@ -68,13 +71,13 @@ def test_several_answers_are_all_right(put: Put) -> None:
         ([["Rollo"]], "the answer is not a string"),
         (True, "the answer is not a string"),
         ({"text": ["Rollo"], "answer_start": [1, 2]}, "1 answers and 2 starts"),
-        ({"text": "Rollo", "answer_start": 3}, "does not stand at character 3 of its context. There stands 'lo le'"),
-        ({"text": "Rollo", "answer_start": -5}, "does not stand at character -5"),
-        ({"text": "Rollo", "answer_start": 0.5}, "0.5' is not the number of a character"),
-        ({"text": "Rollo", "answer_start": "first"}, "'first' is not the number of a character"),
+        ({"text": "Rollo", "answer_start": 3}, "is not at character 3 of its context. The text there is 'lo le'"),
+        ({"text": "Rollo", "answer_start": -5}, "is not at character -5"),
+        ({"text": "Rollo", "answer_start": 0.5}, "0.5' is not a character position"),
+        ({"text": "Rollo", "answer_start": "first"}, "'first' is not a character position"),
     ],
 )
-def test_what_is_no_answer_is_refused_with_its_line(put: Put, cell: object, problem: str) -> None:
+def test_an_invalid_answer_is_refused_with_its_line(put: Put, cell: object, problem: str) -> None:
     path = put("a.jsonl", [("Who?", CONTEXT, "Rollo"), ("Who?", CONTEXT, cell)])
     with pytest.raises(DataError, match=problem) as refused:
         targets(path)
@@ -94,7 +97,7 @@ def test_a_missing_column_is_refused_with_the_option_that_names_it(put: Put) -> 
         read_task(put("c.csv", [("Who?", CONTEXT)], ("question", "context")), kind="span")
 
 
-def test_rows_without_an_answer_can_be_left_out(put: Put) -> None:
+def test_rows_without_an_answer_can_be_dropped(put: Put) -> None:
     path = put("a.csv", [("Who?", CONTEXT, "Rollo"), ("Why?", CONTEXT, ""), ("", CONTEXT, "Rollo")])
     assert rows_for((), "span", path, drop_empty=True).texts == ["Who?"]
 
@@ -134,18 +137,18 @@ def test_titles_keep_the_contexts_of_an_article_together(put: Put) -> None:
     assert len(read_task(put("b.csv", one, ("question", "context", "answer", "title")), kind="span").validation) == 2
 
 
-def test_where_there_is_one_context_it_is_said_that_both_sides_have_it(put: Put) -> None:
+def test_a_single_context_on_both_sides_gives_a_note(put: Put) -> None:
     task = read_task(put("qa.csv", [(f"Who {n}?", CONTEXT, "Rollo") for n in range(20)]), kind="span")
     assert len(task.validation) == 2
     assert task.notes == (
-        "2 of 2 validation questions have a context that training questions have too, so the validation score may be "
-        "too good.",
+        "2 of 2 validation questions have a context that training questions also have, so the validation score may be "
+        "too high.",
     )
     with pytest.raises(DataError, match="there is one question, so none can be held out"):
         read_task(put("one.csv", [("Who?", CONTEXT, "Rollo")]), kind="span")
 
 
-def test_squads_json_is_read_for_spans_only(tmp_path: Path) -> None:
+def test_squad_json_is_read_only_for_spans(tmp_path: Path) -> None:
     def qa(at: int, article: int) -> dict[str, Any]:
         return {"id": f"{article}-{at}", "question": f"Who {at}?", "answers": [{"text": "Rollo", "answer_start": 29}]}
 
@@ -161,5 +164,5 @@ def test_squads_json_is_read_for_spans_only(tmp_path: Path) -> None:
     assert (task.train.targets or [])[0] == (Answer("Rollo", 29),)
     assert read_rows(path, kind="span").table.header == ("id", "title", "context", "question")
     assert len(rows_for((), "span", path)) == 50
-    with pytest.raises(DataError, match=r"'\.json' are not supported.*if it is SQuAD's, ask for --kind span"):
+    with pytest.raises(DataError, match=r"'\.json' are not supported.*if it is SQuAD's, use --kind span"):
         read_task(path)

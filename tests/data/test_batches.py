@@ -1,4 +1,4 @@
-"""Every row once, similar lengths together, nothing cut without being counted."""
+"""Batches have every row once and similar lengths; truncation is counted; shortening long texts changes no token."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_lengths_do_not_run_from_short_to_long() -> None:
 
 
 @given(LENGTHS, st.integers(1, 200))
-def test_a_budget_is_kept_wherever_one_row_fits(lengths: list[int], num_tokens: int) -> None:
+def test_batches_keep_the_token_budget_unless_one_row_exceeds_it(lengths: list[int], num_tokens: int) -> None:
     batches = budget_batches(lengths, num_tokens)
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     for batch in batches:
@@ -72,7 +72,7 @@ def test_a_text_of_exactly_the_limit_is_not_called_truncated() -> None:
     assert encoded.num_truncated == 1
 
 
-def test_rows_are_cut_once_for_each_way_of_cutting() -> None:
+def test_rows_are_encoded_once_for_each_setting() -> None:
     rows, others = Rows(["was it good"], ["a film " * 20]), Rows(["was it good"], ["a film " * 20])
     tokenizer, encodings = tiny_tokenizer(), Encodings(tiny_tokenizer())
     ways: list[tuple[int, str, int | None]] = [(24, "truncate", None), (16, "truncate", None), (24, "truncate", 4)]
@@ -106,7 +106,7 @@ def long_text(num_words: int, seed: int, space: str = " ") -> str:
     return "".join(draw.choice(WORDS) + space * draw.choice((1, 1, 1, 3)) for _ in range(num_words))
 
 
-def made(kind: str) -> PreTrainedTokenizerFast:
+def trained_tokenizer(kind: str) -> PreTrainedTokenizerFast:
     """A tokenizer of this kind, trained on the words of these tests."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     if kind == "wordpiece":
@@ -124,45 +124,45 @@ def made(kind: str) -> PreTrainedTokenizerFast:
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "bytes", "unigram"])
-def test_a_text_far_too_long_has_the_tokens_that_it_has_as_a_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = made(kind)
+def test_shortening_a_long_text_does_not_change_its_tokens(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = trained_tokenizer(kind)
     texts = [long_text(4000, seed) for seed in range(6)]
     texts += [" " * 30_000 + "film", "film" * 9000, "a film", long_text(900, 7, "\n")]
     short = ["a film", long_text(120, 1), long_text(60, 2), "film" * 400, long_text(200, 3)]
     firsts, seconds = zip(*itertools.product(short, short))
     even = 16 + tokenizer.num_special_tokens_to_add(pair=True) % 2
-    assert sum(len(tokens.beginning(tokenizer, text, 16)) < len(text) for text in texts) >= 6
-    begun, pairs = encode(tokenizer, Rows(texts), 16), encode(tokenizer, Rows(firsts, seconds), even)
-    assert tokens.beginnings(tokenizer, short[1], short[4], even) != (short[1], short[4])
-    monkeypatch.setattr(tokens, "FAR", 10**9)
-    monkeypatch.setattr(tokens, "FAR_OF_PAIRS", 10**9)
-    assert begun == encode(tokenizer, Rows(texts), 16)
+    assert sum(len(tokens.shorten_text(tokenizer, text, 16)) < len(text) for text in texts) >= 6
+    shortened, pairs = encode(tokenizer, Rows(texts), 16), encode(tokenizer, Rows(firsts, seconds), even)
+    assert tokens.shorten_pair(tokenizer, short[1], short[4], even) != (short[1], short[4])
+    monkeypatch.setattr(tokens, "MAX_CHARS_PER_TOKEN", 10**9)
+    monkeypatch.setattr(tokens, "MAX_CHARS_PER_TOKEN_OF_PAIRS", 10**9)
+    assert shortened == encode(tokenizer, Rows(texts), 16)
     assert pairs == encode(tokenizer, Rows(firsts, seconds), even)
 
 
-def test_what_is_tokenized_does_not_grow_with_the_text() -> None:
+def test_the_tokenized_prefix_does_not_grow_with_the_text() -> None:
     tokenizer, text = tiny_tokenizer(), long_text(200_000, 1)
-    assert len(tokens.beginning(tokenizer, text, 16)) < 4096
+    assert len(tokens.shorten_text(tokenizer, text, 16)) < 4096
     tokenizer.truncation_side = "left"
-    assert tokens.beginning(tokenizer, text, 16) is text
+    assert tokens.shorten_text(tokenizer, text, 16) is text
 
 
-def test_a_tokenizer_that_looks_beyond_a_space_is_given_the_whole_text() -> None:
+def test_a_tokenizer_with_tokens_across_spaces_gets_the_whole_text() -> None:
     own = Tokenizer(models.BPE())
     own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     own.train_from_iterator([long_text(50, 0)], trainers.BpeTrainer(vocab_size=300, special_tokens=["[PAD]"]))
     text = long_text(2000, 1)
-    assert tokens.beginning(PreTrainedTokenizerFast(tokenizer_object=own, pad_token="[PAD]"), text, 16) is text
+    assert tokens.shorten_text(PreTrainedTokenizerFast(tokenizer_object=own, pad_token="[PAD]"), text, 16) is text
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "bytes", "unigram"])
-def test_the_text_of_a_pair_that_is_cut_here_stays_the_longer_one(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = made(kind)
+def test_the_shortened_text_of_a_pair_stays_the_longer_one(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = trained_tokenizer(kind)
     odd = 16 + (tokenizer.num_special_tokens_to_add(pair=True) + 1) % 2
     dense, wide = "!! " * 80, "film " * 400
-    assert tokens.beginning(tokenizer, wide, odd, tokens.FAR_OF_PAIRS) != wide
-    assert len(dense) <= tokens.FAR_OF_PAIRS * odd
+    assert tokens.shorten_text(tokenizer, wide, odd, tokens.MAX_CHARS_PER_TOKEN_OF_PAIRS) != wide
+    assert len(dense) <= tokens.MAX_CHARS_PER_TOKEN_OF_PAIRS * odd
     pairs = [Rows([dense, wide], [wide, dense]), Rows([wide], ["a film"])]
-    begun = [encode(tokenizer, rows, odd) for rows in pairs]
-    monkeypatch.setattr(tokens, "FAR_OF_PAIRS", 10**9)
-    assert begun == [encode(tokenizer, rows, odd) for rows in pairs]
+    shortened = [encode(tokenizer, rows, odd) for rows in pairs]
+    monkeypatch.setattr(tokens, "MAX_CHARS_PER_TOKEN_OF_PAIRS", 10**9)
+    assert shortened == [encode(tokenizer, rows, odd) for rows in pairs]

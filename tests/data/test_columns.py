@@ -1,3 +1,5 @@
+"""Columns are found by their names, or the user is asked."""
+
 from __future__ import annotations
 
 import pytest
@@ -32,17 +34,17 @@ def test_usual_names_are_found(header, roles):
     assert find_roles(table(*header)) == roles
 
 
-def test_named_columns_are_taken_before_usual_ones():
+def test_given_columns_take_precedence_over_usual_names():
     assert find_roles(table("text", "label", "v1", "v2"), text="V1", label="v2") == Roles(2, None, 3)
 
 
-def test_a_named_text_stands_alone_unless_its_second_is_named():
+def test_a_given_text_column_is_single_unless_its_pair_is_given():
     header = ("sentence1", "sentence2", "label")
     assert find_roles(table(*header), text="sentence2") == Roles(1, None, 2)
     assert find_roles(table(*header), text="sentence2", text_pair="sentence1") == Roles(1, 0, 2)
 
 
-def test_a_label_is_needed_only_where_it_is_asked_for():
+def test_a_label_column_may_be_optional():
     assert find_roles(table("text"), needs_label=False) == Roles(0, None, None)
     assert find_roles(table("text", "topic", "emotion"), needs_label=False) == Roles(0, None, None)
     assert find_roles(table("text", "topic"), needs_label=False) == Roles(0, None, 1)
@@ -69,19 +71,19 @@ def test_a_label_is_needed_only_where_it_is_asked_for():
             {"label": "lable"},
             r"no column 'lable'. Did you mean 'label'\? The columns are: 'text', 'label'",
         ),
-        (("text", "label"), {"text": "label", "label": "label"}, "'label' is named for two different columns"),
-        (("text,label",), {}, "several in one"),
+        (("text", "label"), {"text": "label", "label": "label"}, "column 'label' is given for two roles"),
+        (("text,label",), {}, "Several columns were read as one"),
         (("question", "passage", "context", "label"), {}, "several columns could hold the text"),
     ],
 )
-def test_what_is_not_clear_is_asked(header, asked, said):
+def test_an_unclear_column_is_an_error_that_asks_the_user(header, asked, said):
     with pytest.raises(DataError, match=said):
         find_roles(table(*header), **asked)
 
 
 def test_a_file_without_column_names_is_recognised():
     rows = [["ham", "See you at 5"], ["spam", "WIN cash"]]
-    with pytest.raises(DataError, match="The first line looks like data: put a line above it that names the columns"):
+    with pytest.raises(DataError, match="The first line looks like data: add a line above it with the column names"):
         find_roles(table("ham", "Go until jurong point", rows=rows))
     with pytest.raises(DataError, match="looks like data"):
         find_roles(table("1", "Go until jurong point"), text="text")

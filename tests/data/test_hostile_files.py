@@ -1,4 +1,4 @@
-"""Files that someone else made: read right, or refused with an AdapterError; nothing else, and in little memory."""
+"""Damaged and malicious adapter files are read correctly or raise ``AdapterError``, in little memory."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Tasks from data sets that ``datasets`` reads."""
+
 from __future__ import annotations
 
 import datasets

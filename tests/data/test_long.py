@@ -1,4 +1,4 @@
-"""Texts longer than a backbone reads: cut off, or read in windows."""
+"""Texts longer than the maximum length: truncated, or split into windows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SPLIT = Recipe(Houlsby(8), lr=1e-2, epochs=8, batch_size=8, max_length=LENGTH, l
 
 @pytest.fixture
 def long_task(tiny_task: Task) -> Task:
-    """What decides stands behind what fits into one window."""
+    """A task whose decisive words come after the first window."""
     texts = [2 * FILLER + text for text in (*GOOD, *BAD)]
     rows = Rows([*texts, *GOOD, *BAD] * 3, targets=(tiny_task.train.targets or [])[:24] * 3)
     return Task("long", "classification", ("bad", "good"), "accuracy", rows, rows.take(range(24)), rows.take(range(24)))
@@ -48,7 +48,7 @@ def test_windows_hold_every_token_and_overlap_by_a_quarter(tiny_backbone: Backbo
     assert all(one[-2:] == other[:2] for one, other in itertools.pairwise(contents))
 
 
-def test_what_fits_is_cut_the_same_either_way(tiny_backbone: Backbone) -> None:
+def test_short_texts_are_encoded_the_same_with_and_without_splitting(tiny_backbone: Backbone) -> None:
     rows = Rows(["good film", "a great plot"])
     split, cut = (encode(tiny_backbone.tokenizer, rows, LENGTH, long) for long in ("split", "truncate"))
     assert (split.ids, split.types, split.owners) == (cut.ids, cut.types, [0, 1])
@@ -74,7 +74,7 @@ def test_each_window_is_trained_on_with_the_label_of_its_text(tiny_backbone: Bac
     assert job.train.num_truncated == 0
 
 
-def test_an_answer_is_the_mean_over_the_windows_and_the_adapter_remembers(
+def test_a_prediction_is_the_mean_over_windows_and_the_adapter_stores_the_setting(
     tiny_backbone: Backbone, long_task: Task, tmp_path: Path
 ) -> None:
     adapter, result = train(tiny_backbone, long_task, SPLIT)
@@ -99,7 +99,7 @@ def test_an_answer_is_the_mean_over_the_windows_and_the_adapter_remembers(
     assert (answers[0].probs or {})["good"] == pytest.approx(float(mean), abs=1e-5)
 
 
-def test_each_text_is_cut_as_its_own_adapter_has_it_whatever_is_asked_beside_it(
+def test_each_text_is_encoded_by_the_settings_of_its_own_adapter(
     tiny_backbone: Backbone, long_task: Task, tmp_path: Path
 ) -> None:
     store = Store(tmp_path)

@@ -1,3 +1,5 @@
+"""Tasks from files: what is inferred, what arguments override, and what is refused."""
+
 from __future__ import annotations
 
 import contextlib
@@ -52,14 +54,14 @@ def test_the_seed_chooses_the_validation_rows(put):
     assert len(read_task(path, validation_share=0.5).validation) == 20
 
 
-def test_pairs_are_found_and_said(put):
+def test_pairs_are_found_with_a_note(put):
     path = put("rte.tsv", [("sentence1", "sentence2", "label"), ("a", "b", "no"), ("c", "d", "yes")])
     with pytest.raises(DataError, match="no label has two rows"):
         read_task(path)
     task = read_task(path, validation=path)
     assert (task.train.texts, task.train.pairs) == (["a", "c"], ["b", "d"])
     assert (
-        "Each text is a pair, 'sentence1' with 'sentence2'. To read only one of them, name it with --text."
+        "Each text is a pair, 'sentence1' with 'sentence2'. To read only one of them, give it with --text."
         in task.notes
     )
     assert read_task(path, validation=path, text="sentence1").train.pairs is None
@@ -75,7 +77,7 @@ def test_files_of_validation_and_test_are_read_with_the_labels_of_train(put):
     assert task.test.targets == [1, 1]
 
 
-def test_scores_make_a_regression(put):
+def test_scores_give_a_regression(put):
     task = read_task(put("sts.csv", csv_of([0.5 * n for n in range(20)])))
     assert (task.kind, task.labels, task.metric) == ("regression", (), "pearson")
     assert sorted([*task.train.targets, *task.validation.targets]) == [0.5 * n for n in range(20)]
@@ -90,19 +92,19 @@ def test_lists_and_joined_cells_make_a_multilabel_task(put, name):
     assert set(task.train.targets) == {(2,), (1, 2), (0,)}
 
 
-def test_a_kind_that_is_asked_for_overrides_what_the_labels_look_like(put):
+def test_a_given_kind_overrides_the_inferred_one(put):
     path = put("x.csv", csv_of(["a|b", "c"] * 3))
     assert read_task(path, kind="classification").labels == ("a|b", "c")
     assert read_task(put("y.csv", csv_of(["a", "b"] * 3)), kind="multilabel").train.targets[0] in [(0,), (1,)]
 
 
-def test_rows_with_nothing_in_them_are_left_out_on_request(put):
+def test_empty_rows_are_dropped_on_request(put):
     path = put("dirty.csv", 'text,label\na,x\n"  ",x\nb,\nc,y\nd,x\ne,y\n')
     with pytest.raises(DataError, match=r"dirty\.csv:3, column 'text': the text is empty\. .*--drop-empty"):
         read_task(path)
     task = read_task(path, drop_empty=True)
     assert len(task.train) + len(task.validation) == 4
-    assert task.notes == (f"{path}: 2 rows were left out for an empty text or label.",)
+    assert task.notes == (f"{path}: 2 rows were dropped because of an empty text or label.",)
     with pytest.raises(DataError, match="no rows are left"):
         read_task(put("none.csv", "text,label\na,\nb,\n"), drop_empty=True)
 
@@ -123,7 +125,7 @@ REFUSED = {
         "a.csv",
         "text,label\na,1\n,0\n,1\n",
         {},
-        "a.csv:3, column 'text': the text is empty, as in 1 more row",
+        "a.csv:3, column 'text': the text is empty, and in 1 more row. ",
     ),
     "an empty label": ("a.csv", 'text,label\n"a\nb",1\nc,\n', {}, "a.csv:4, column 'label': the label is missing"),
     "a null text": (
@@ -156,7 +158,7 @@ def test_labels_that_train_does_not_have_are_refused(put):
     train = put("train.csv", csv_of("aabb"))
     for name, option in (("dev.csv", "validation"), ("held.csv", "test")):
         with pytest.raises(
-            DataError, match=rf"{name}:3, column 'label': the label 'A' .*Did you mean 'a'\? Known are: a, b"
+            DataError, match=rf"{name}:3, column 'label': the label 'A' .*Did you mean 'a'\? Its labels are: a, b"
         ):
             read_task(train, **{option: put(name, csv_of("aA"))})
 
@@ -177,7 +179,7 @@ def test_kinds_and_metrics_that_do_not_exist_or_fit_are_refused(put):
         read_task(path, kind="tagging")
 
 
-def test_rows_to_be_answered_keep_every_column(put):
+def test_rows_to_predict_keep_every_column(put):
     read = read_rows(put("in.csv", [("id", "text", "label"), ("7", "a", " x "), ("8", "b", "")]))
     assert (read.rows.texts, read.rows.pairs, read.rows.targets) == (["a", "b"], None, None)
     assert read.labels == ("x", "")
@@ -185,7 +187,7 @@ def test_rows_to_be_answered_keep_every_column(put):
     assert read_rows(put("in2.csv", [("text",), ("a",)])).labels is None
 
 
-def test_rows_left_out_are_left_out_of_the_columns_too(put):
+def test_dropped_rows_are_dropped_from_all_columns(put):
     read = read_rows(put("in.jsonl", '{"id": 1, "text": ""}\n{"id": 2, "text": "b"}\n'), drop_empty=True)
     assert (read.rows.texts, [list(row) for row in read.table.rows]) == (["b"], [[2, "b"]])
 
@@ -194,7 +196,7 @@ def test_rows_are_read_against_known_labels(put):
     path = put("test.csv", csv_of("ba"))
     assert rows_for(("c", "b", "a"), "classification", path).targets == [1, 2]
     with pytest.raises(
-        DataError, match=r"test\.csv:3, column 'label': the label 'a' is not one of this task's\. Known are: b"
+        DataError, match=r"test\.csv:3, column 'label': the label 'a' is not a label of this task\. Its labels are: b"
     ):
         rows_for(("b",), "classification", path)
     assert rows_for((), "regression", put("r.csv", csv_of(["1", "2"]))).targets == [1.0, 2.0]
@@ -205,7 +207,7 @@ CELLS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_si
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.fixed_dictionaries({}, optional={"text": CELLS, "label": CELLS, "extra": CELLS}), max_size=8))
-def test_any_json_lines_make_a_task_or_are_refused(tmp_path, objects):
+def test_any_json_lines_give_a_task_or_are_refused(tmp_path, objects):
     path = tmp_path / "any.jsonl"
     path.write_text("\n".join(map(json.dumps, objects)))
     for drop_empty in (False, True):
@@ -219,7 +221,7 @@ def test_any_json_lines_make_a_task_or_are_refused(tmp_path, objects):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.sampled_from('ab12.|",; é\n\t')))
-def test_any_csv_makes_a_task_or_is_refused(tmp_path, body):
+def test_any_csv_gives_a_task_or_is_refused(tmp_path, body):
     path = tmp_path / "any.csv"
     path.write_text("text,label\n" + body)
     with contextlib.suppress(PolytaskError):

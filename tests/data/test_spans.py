@@ -1,4 +1,4 @@
-"""Extractive questions from training to answers: padding, windows, company, files and what is refused."""
+"""Tasks of kind ``span``: windows, loss, training beside other jobs, predictions and errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.data.encoding import encode, usual_stride
-from polytask.data.task import Rows, Task
+from polytask.data.task import Answer, Rows, Task
 from polytask.errors import DataError, PolytaskError, RecipeError, RouteError
 from polytask.evaluation.heads import SpanHead
 from polytask.inference.predict import MultiTask
@@ -24,7 +24,6 @@ from polytask.inference.prediction import Prediction
 from polytask.inference.scoring import scores_of
 from polytask.methods import METHODS, FullFineTuning, Houlsby
 from polytask.routing.route import Route
-from polytask.suites.squad import Answer
 from polytask.training.checkpoint import Checkpoint
 from polytask.training.estimate import estimate
 from polytask.training.events import Event
@@ -41,7 +40,7 @@ RECIPE = Recipe(Houlsby(8), lr=1e-2, epochs=2, batch_size=4, max_length=32)
 
 
 def questions(filler: int = 0) -> Rows:
-    """What each thing was, asked of a context that says it of all of them, in another order each time."""
+    """Questions about each thing, with a context that describes all of them in a rotated order."""
     texts, contexts, targets = [], [], []
     for shift in range(len(PAIRS)):
         told = [*PAIRS[shift:], *PAIRS[:shift]]
@@ -69,7 +68,7 @@ def long_qa() -> Task:
 # The head
 
 
-def test_padding_changes_neither_loss_nor_gradient_and_learns_nothing() -> None:
+def test_padding_changes_neither_loss_nor_gradient() -> None:
     torch.manual_seed(0)
     head = SpanHead(8, 2)
     head.start(torch.Generator().manual_seed(0))
@@ -117,15 +116,15 @@ def test_contexts_are_read_in_windows_that_hold_every_token(tiny_backbone: Backb
         assert seen == {match.span() for match in re.finditer(r"\S+", context)}
         asked = tiny_backbone.tokenizer(question, add_special_tokens=False)["input_ids"]
         assert all(window.input_ids[1 : 1 + len(asked)].tolist() == asked for window in windows)
-    holding = [lesson for lesson in job.targets if lesson[:2] != (0, 0)]
-    assert len(long_qa.train) <= len(holding) < len(job.targets)
+    with_answer = [target for target in job.targets if target[:2] != (0, 0)]
+    assert len(long_qa.train) <= len(with_answer) < len(job.targets)
     assert all(
-        lesson[2] == length and lesson[1] < length
-        for lesson, length in zip(job.targets, job.train.lengths, strict=True)
+        target[2] == length and target[1] < length
+        for target, length in zip(job.targets, job.train.lengths, strict=True)
     )
 
 
-def test_questions_that_lose_their_end_are_counted(tiny_backbone: Backbone) -> None:
+def test_truncated_questions_are_counted(tiny_backbone: Backbone) -> None:
     rows = Rows(["was it good"] * 2 + ["good " * 30], ["a good film", "a plot " * 40, "a great film " * 20])
     assert encode(tiny_backbone.tokenizer, rows, 32, stride=10).num_truncated == 1
 
@@ -182,7 +181,7 @@ def test_a_tiny_model_learns_where_the_answer_stands(tiny_backbone: Backbone, qa
     assert result.label_counts == {}
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bits(tiny_backbone: Backbone, qa: Task, tmp_path: Path) -> None:
+def test_a_resumed_run_gives_the_same_bits(tiny_backbone: Backbone, qa: Task, tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 
@@ -255,7 +254,7 @@ def store(tiny_backbone: Backbone, qa: Task, long_qa: Task, tiny_task: Task, tmp
     return store
 
 
-def test_answers_are_those_of_the_trained_job_and_spans_of_their_contexts(
+def test_predictions_are_spans_and_score_as_the_trained_job_did(
     tiny_backbone: Backbone, qa: Task, tmp_path: Path
 ) -> None:
     adapter, result = train(tiny_backbone, qa, replace(RECIPE, epochs=6))
@@ -322,7 +321,7 @@ def test_questions_and_texts_of_other_tasks_are_answered_in_one_batch(
     assert [answer.label is None for answer in mixed] == [True, False, True, False, True]
 
 
-def test_the_adapter_remembers_its_windows(tiny_backbone: Backbone, store: Store) -> None:
+def test_the_adapter_stores_its_window_settings(tiny_backbone: Backbone, store: Store) -> None:
     multi = MultiTask(tiny_backbone, store)
     multi.load("long")
     assert multi._cuts["long@1"] == (32, "truncate", 7)
@@ -331,7 +330,7 @@ def test_the_adapter_remembers_its_windows(tiny_backbone: Backbone, store: Store
     assert shorter._cuts["long@1"] == (24, "truncate", 7)
 
 
-def test_what_cannot_be_asked_is_refused(tiny_backbone: Backbone, qa: Task, store: Store) -> None:
+def test_invalid_questions_are_refused(tiny_backbone: Backbone, qa: Task, store: Store) -> None:
     multi = MultiTask(tiny_backbone, store)
     with pytest.raises(DataError, match="asked about a context, and there is none"):
         multi.predict(["was the film"], "qa")
@@ -347,7 +346,7 @@ def test_what_cannot_be_asked_is_refused(tiny_backbone: Backbone, qa: Task, stor
         Prediction.of("qa", "span", (), ())
 
 
-def test_a_context_of_which_no_token_is_left_has_the_empty_answer(tiny_backbone: Backbone, store: Store) -> None:
+def test_a_context_without_tokens_gives_the_empty_answer(tiny_backbone: Backbone, store: Store) -> None:
     multi = MultiTask(tiny_backbone, store)
     name = multi.load("qa")
     encoded = encode(tiny_backbone.tokenizer, Rows(["was it good"], [" "]), 32, stride=10)
@@ -356,28 +355,28 @@ def test_a_context_of_which_no_token_is_left_has_the_empty_answer(tiny_backbone:
     assert (nothing.answer, nothing.start, nothing.end, nothing.score) == ("", 0, 0, 0.0)
 
 
-def test_logits_that_are_not_numbers_answer_nothing() -> None:
+def test_nan_logits_give_no_prediction() -> None:
     head = SpanHead(4, 2)
     assert head.aggregate_windows([torch.full((4, 2), float("nan"))], []) == ()
     assert head.prediction(()) == ()
 
 
-def test_settings_that_spans_have_no_use_for_are_refused(tiny_backbone: Backbone, qa: Task, tiny_task: Task) -> None:
+def test_settings_that_do_not_apply_to_spans_are_refused(tiny_backbone: Backbone, qa: Task, tiny_task: Task) -> None:
     with pytest.raises(RecipeError, match="class weights are for classification; this task is span"):
         Job(tiny_backbone, qa, replace(RECIPE, class_weights="balanced"))
     with pytest.raises(RecipeError, match="long='split' is for texts with labels"):
         Job(tiny_backbone, qa, replace(RECIPE, long="split"))
     with pytest.raises(RecipeError, match="stride=8 is for spans; this task is classification"):
         Job(tiny_backbone, tiny_task, replace(RECIPE, stride=8))
-    with pytest.raises(RecipeError, match="neighbours share 20"):
+    with pytest.raises(RecipeError, match="neighbouring windows share 20"):
         Job(tiny_backbone, qa, replace(RECIPE, stride=20))
     with pytest.raises(RecipeError, match="stride=-1 is out of range"):
         replace(RECIPE, stride=-1)
-    with pytest.raises(DataError, match="asked about a context"):
+    with pytest.raises(DataError, match="a question needs a context, and none is given"):
         Job(tiny_backbone, replace(qa, train=replace(qa.train, pairs=None)), RECIPE)
 
 
-def test_on_the_real_minilm_a_handful_of_questions_is_learnt_by_heart(minilm: Backbone) -> None:
+def test_minilm_memorizes_a_few_questions(minilm: Backbone) -> None:
     contexts = (
         "The Normans were the people who in the 10th and 11th centuries gave their name to Normandy, a region in "
         "France. They were descended from Norse raiders from Denmark, Iceland and Norway, led by Rollo.",

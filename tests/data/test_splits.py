@@ -1,10 +1,12 @@
+"""Held-out rows are stratified, grouped and reproducible."""
+
 from __future__ import annotations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polytask.data.splits import drawn, hold_out, hold_out_groups
+from polytask.data.splits import hold_out, hold_out_groups, sample_rows
 from polytask.data.task import Rows
 from polytask.errors import RecipeError
 
@@ -14,7 +16,7 @@ def rows(targets, texts=None):
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=200), st.integers(0, 3), st.floats(0.01, 0.5))
-def test_each_row_goes_to_one_side_and_each_class_gives_its_share(targets, seed, share):
+def test_each_row_is_on_one_side_and_each_class_has_its_share(targets, seed, share):
     train, validation = hold_out(rows(targets), "classification", share=share, seed=seed)
     assert sorted(train + validation) == list(range(len(targets)))
     for label in set(targets):
@@ -22,7 +24,7 @@ def test_each_row_goes_to_one_side_and_each_class_gives_its_share(targets, seed,
         assert held_out == (0 if count == 1 else max(1, round(share * count)))
 
 
-def test_the_seed_and_nothing_else_chooses():
+def test_the_split_depends_on_the_seed_alone():
     data = rows([0, 1] * 100)
     first = hold_out(data, "classification", seed=0)
     assert first == hold_out(data, "classification", seed=0)
@@ -30,7 +32,7 @@ def test_the_seed_and_nothing_else_chooses():
     assert first[1][:5] == [3, 18, 23, 24, 37]  # the same on every machine
 
 
-def test_rows_of_one_text_stay_together():
+def test_rows_with_equal_texts_stay_together():
     texts = [f"text {row % 50}" for row in range(200)]
     train, validation = hold_out(rows([0] * 100 + [1] * 100, texts), "classification")
     assert len(validation) == 20
@@ -38,7 +40,7 @@ def test_rows_of_one_text_stay_together():
         assert not {texts[r] for r in train if r in half} & {texts[r] for r in validation if r in half}
 
 
-def test_a_class_of_one_repeated_text_is_split_all_the_same():
+def test_a_class_with_a_single_repeated_text_is_split():
     train, validation = hold_out(rows([0, 1] * 20, ["bad", "good"] * 20), "classification")
     assert len(train) == 36
     assert len(validation) == 4
@@ -55,20 +57,20 @@ def test_no_more_than_2000_rows_are_held_out():
     assert len(hold_out(rows([0, 1, 2, 3] * 10_000), "classification")[1]) == 2000
 
 
-def test_a_rare_label_of_many_stands_on_both_sides():
+def test_a_rare_label_is_on_both_sides():
     targets = [(0,)] * 50 + [(0, 1)] * 50 + [(0, 2)] * 2
     train, validation = hold_out(rows(targets), "multilabel")
     assert any(2 in targets[row] for row in train)
     assert any(2 in targets[row] for row in validation)
 
 
-def test_a_regression_is_split_as_a_whole():
+def test_a_regression_is_split_as_one_class():
     assert len(hold_out(rows([row / 7 for row in range(100)]), "regression", share=0.2)[1]) == 20
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, float("nan")])
-def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(RecipeError, match="must lie between 0 and 1"):
+def test_a_share_outside_0_to_1_is_refused(share):
+    with pytest.raises(RecipeError, match="must be between 0 and 1"):
         hold_out(rows([0, 1]), "classification", share=share)
 
 
@@ -82,7 +84,7 @@ def test_a_group_is_held_out_whole_or_not_at_all(groups, seed, share):
         assert not {groups[row] for row in train} & {groups[row] for row in validation}
 
 
-def test_groups_come_near_to_the_share_and_the_seed_chooses_them():
+def test_groups_match_the_share_and_depend_on_the_seed():
     groups = [row // 7 for row in range(700)]
     first = hold_out_groups(groups)
     assert len(first[1]) == 70
@@ -90,15 +92,15 @@ def test_groups_come_near_to_the_share_and_the_seed_chooses_them():
     assert first != hold_out_groups(groups, seed=1)
     assert len(hold_out_groups(groups, most=35)[1]) == 35
     assert hold_out_groups(["one"]) == ([0], [])
-    with pytest.raises(RecipeError, match="must lie between 0 and 1"):
+    with pytest.raises(RecipeError, match="must be between 0 and 1"):
         hold_out_groups(groups, share=1)
 
 
-def test_rows_are_drawn_in_their_order_and_by_seed():
-    rows = drawn(100, 10)
-    assert rows == sorted(set(rows)) == drawn(100, 10)
-    assert rows != drawn(100, 10, seed=1)
-    assert drawn(3, 10) == [0, 1, 2]
+def test_sampled_rows_are_ascending_and_depend_on_the_seed():
+    rows = sample_rows(100, 10)
+    assert rows == sorted(set(rows)) == sample_rows(100, 10)
+    assert rows != sample_rows(100, 10, seed=1)
+    assert sample_rows(3, 10) == [0, 1, 2]
 
 
 def test_a_regression_of_two_texts_keeps_both_numbers_to_train_on():

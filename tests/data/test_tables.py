@@ -1,3 +1,5 @@
+"""Reading and writing tables in every format."""
+
 from __future__ import annotations
 
 import gzip
@@ -24,7 +26,7 @@ def put(folder, name, content):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_is_written_is_read_back_in_every_format(tmp_path, suffix):
+def test_tables_are_read_back_in_every_format(tmp_path, suffix):
     texts = [
         'two\nlines, "quoted"',
         "tab\tand é 😀",
@@ -46,7 +48,7 @@ def test_what_is_written_is_read_back_in_every_format(tmp_path, suffix):
 @QUICK
 @given(rows=st.lists(st.tuples(TEXTS | TRICKY, TEXTS | TRICKY), min_size=1, max_size=8))
 def test_any_text_survives_a_round_trip(tmp_path, suffix, rows):
-    if suffix.startswith(".tsv"):  # a tab and a line end in one text: see separated.py
+    if suffix.startswith(".tsv"):  # csv.py reads a tab and a line break in one text differently
         rows = [tuple(cell.replace("\t", " ") for cell in row) for row in rows]
     path = tmp_path / f"file{suffix}"
     write_table(path, ["text", "label"], rows)
@@ -69,7 +71,7 @@ def test_a_damaged_parquet_file_is_refused(tmp_path):
     path = tmp_path / "file.parquet"
     write_table(path, ["text"], [["a"], ["b"]])
     for damaged in (path.read_bytes()[:-20], b"PAR1 but not really PAR1", path.read_bytes()[20:]):
-        with pytest.raises(DataError, match="not sound Parquet"):
+        with pytest.raises(DataError, match="not valid Parquet"):
             read_table(put(tmp_path, "damaged.parquet", damaged))
 
 
@@ -79,7 +81,7 @@ def test_values_keep_their_types_where_the_format_has_types(tmp_path):
         assert list(read_table(tmp_path / name).rows[0]) == ["a", 1, 0.5, ["b", "c"], True]
 
 
-def test_a_line_of_json_may_leave_a_key_out(tmp_path):
+def test_a_line_of_json_may_omit_a_key(tmp_path):
     path = put(tmp_path, "file.jsonl", '{"text": "a", "label": 1}\n\n{"label": 2}\n{"more": 3}\n')
     table = read_table(path)
     assert table.header == ("text", "label", "more")
@@ -87,17 +89,17 @@ def test_a_line_of_json_may_leave_a_key_out(tmp_path):
     assert list(table.lines) == [1, 3, 4]
 
 
-def test_a_row_stands_on_the_line_it_starts_on(tmp_path):
+def test_the_line_of_a_row_is_where_it_starts(tmp_path):
     path = put(tmp_path, "file.csv", 'text,label\n"one\ntwo\r\nthree",a\n\nplain,b\n')
     assert list(read_table(path).lines) == [2, 6]
 
 
-def test_a_byte_order_mark_is_not_part_of_the_first_name(tmp_path):
+def test_a_byte_order_mark_is_not_part_of_the_first_column_name(tmp_path):
     for name, content in (("a.csv", "text,label\nx,1\n"), ("a.jsonl", '{"text": "x", "label": 1}')):
         assert read_table(put(tmp_path, name, b"\xef\xbb\xbf" + content.encode())).header == ("text", "label")
 
 
-def test_endings_may_be_in_capital_letters_and_are_no_part_of_the_stem(tmp_path):
+def test_suffixes_ignore_case_and_are_not_part_of_the_stem(tmp_path):
     assert len(read_table(put(tmp_path, "FILE.CSV", "text\nx\n"))) == 1
     assert [stem(f"a/b{suffix}") for suffix in SUFFIXES] == ["b"] * len(SUFFIXES)
     assert stem("x.y.csv.gz") == "x.y"
@@ -117,12 +119,12 @@ REFUSED = {
     "header.csv": (b"text,label\n", "there are no rows, only column names"),
     "ragged.csv": (
         b"text,label\na,1\nb,c,1\n",
-        r"ragged.csv:3: the row has 3 fields where the first line has 2\. A text",
+        r"ragged.csv:3: the row has 3 fields where the first line has 2\. Put a text",
     ),
     "twice.csv": (b"text,label,text\na,1,b\n", "two columns are called 'text'"),
-    "nul.csv": (b"text,label\na,1\nb\0,1\n", "nul.csv:3: the line holds a NUL"),
+    "nul.csv": (b"text,label\na,1\nb\0,1\n", "nul.csv:3: the line contains a NUL"),
     "open.csv": (b'text,label\na,1\n"b,1\nc,0\n', "open.csv:3: the row opens a quotation mark that is never closed"),
-    "stray.csv": (b'text,label\n"a" b,1\n', "stray.csv:2: in this row a quotation mark closes a field, and more text"),
+    "stray.csv": (b'text,label\n"a" b,1\n', "stray.csv:2: in this row, text follows a closing quotation mark"),
     "cp1252.csv": (b"text,label\nok,1\ncaf\xe9 here,0\n", r"cp1252.csv:3: byte 0xe9 is not UTF-8.*--encoding cp1252"),
     "utf16.csv": ("text,label\na,1\n".encode("utf-16"), "UTF-16, not UTF-8.*--encoding utf-16"),
     "bad.jsonl": (b'{"text": "a"}\n{"text": \n', "bad.jsonl:2: the line is not JSON: Expecting value at character"),
@@ -130,7 +132,7 @@ REFUSED = {
     "value.jsonl": (b'{"text": "a"}\n12\n', r"value.jsonl:2: the line is a single value \(12\)"),
     "deep.jsonl": (b"[" * 100_000, "deep.jsonl:1: the line"),
     "long.jsonl": (b'{"a": ' + b"9" * 5000 + b"}", "long.jsonl:1: the line cannot be read as JSON"),
-    "half.jsonl": (b'{"text": "\\ud83d"}\n', "half.jsonl:1: a string holds half a character"),
+    "half.jsonl": (b'{"text": "\\ud83d"}\n', "half.jsonl:1: a string contains half a character"),
     "plain.csv.gz": (b"text\na\n", "not a gzip file"),
     "short.csv.gz": (gzip.compress(b"text\n" + bytes(range(32, 120)) * 50)[:-12], "the gzip file ends too early"),
     "flipped.csv.gz": (gzip.compress(b"text\naaaa\n")[:-6] + b"\0" * 6, "the gzip file is damaged"),
@@ -139,19 +141,19 @@ REFUSED = {
         "files ending in '.xlsx' are not supported. Save the sheet as 'CSV UTF-8'. Supported are: .csv",
     ),
     "array.json": (b"[]", "call it .jsonl"),
-    "nothing": (b"", "no ending that says its format"),
+    "nothing": (b"", "no suffix that gives its format"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_read_is_refused_with_its_place(tmp_path, name):
+def test_an_invalid_file_is_refused_with_its_line(tmp_path, name):
     content, said = REFUSED[name]
     with pytest.raises(DataError, match=f"(?s){said}") as caught:
         read_table(put(tmp_path, name, content))
     assert str(tmp_path / name) in str(caught.value)
 
 
-def test_a_missing_file_is_refused_with_the_nearest_that_is_there(tmp_path):
+def test_a_missing_file_is_refused_with_a_suggestion(tmp_path):
     put(tmp_path, "reviews.csv", "text\na\n")
     put(tmp_path, "notes.md", "")
     with pytest.raises(DataError, match=r"no such file\. Did you mean '.*reviews\.csv'"):
@@ -166,22 +168,22 @@ def test_a_missing_file_is_refused_with_the_nearest_that_is_there(tmp_path):
         read_table("a\0b.csv")
 
 
-def test_a_parquet_file_with_two_columns_of_one_name_is_refused(tmp_path):
+def test_a_parquet_file_with_duplicate_column_names_is_refused(tmp_path):
     pq.write_table(pa.table([["a"], ["b"]], names=["text", "text"]), tmp_path / "file.parquet")
     with pytest.raises(DataError, match="two columns are called 'text'"):
         read_table(tmp_path / "file.parquet")
 
 
-def test_columns_without_a_name_may_be_many(tmp_path):
+def test_several_columns_may_be_unnamed(tmp_path):
     table = read_table(put(tmp_path, "spam.csv", "v1,v2,,\nham,hello,,\n"))
     assert table.header == ("v1", "v2", "", "")
 
 
-def test_a_name_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+def test_an_unsupported_output_name_is_refused_before_any_work(tmp_path):
     with pytest.raises(DataError, match=r"'\.pdf' are not supported"):
         check_writable(tmp_path / "out.pdf")
 
 
-def test_json_lines_are_written_as_people_read_them(tmp_path):
+def test_json_lines_are_written_without_ascii_escapes(tmp_path):
     write_table(tmp_path / "out.jsonl", ["text"], [["é"]])
     assert (tmp_path / "out.jsonl").read_text() == json.dumps({"text": "é"}, ensure_ascii=False) + "\n"

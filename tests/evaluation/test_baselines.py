@@ -1,4 +1,4 @@
-"""What scores are held against is computed as it says."""
+"""The majority class and TF-IDF baselines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def task(metric: str = "accuracy", test: Rows | None = None) -> Task:
     return Task("mood", "classification", ("bad", "good"), metric, rows(12, 8), rows(4, 4), test)
 
 
-def test_the_majority_class_is_that_of_the_training_rows() -> None:
+def test_the_majority_class_is_counted_on_the_training_rows() -> None:
     assert majority_score(task(), rows(1, 9)) == pytest.approx(0.1)
 
 
@@ -35,11 +35,11 @@ def test_a_regression_has_no_majority_class() -> None:
     assert majority_score(Task("points", "regression", (), "pearson", points, points), points) is None
 
 
-def test_counted_words_tell_apart_what_words_tell_apart() -> None:
+def test_tfidf_separates_texts_with_different_words() -> None:
     assert tfidf_score(task(), rows(5, 5)) == 1
 
 
-def test_counted_words_read_both_texts_of_a_pair() -> None:
+def test_tfidf_reads_both_texts_of_a_pair() -> None:
     plain = rows(12, 8)
     pairs = Rows(["the same text"] * 20, pairs=plain.texts, targets=plain.targets)
     paired = Task("pairs", "classification", ("bad", "good"), "accuracy", pairs, pairs)

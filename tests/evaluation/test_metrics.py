@@ -1,3 +1,5 @@
+"""Metrics equal their formulas; undefined ones are 0."""
+
 from __future__ import annotations
 
 import os
@@ -23,7 +25,7 @@ EXTREMES = {
 
 
 @pytest.mark.parametrize("kind", EXTREMES)
-def test_right_answers_score_one_by_every_metric(kind):
+def test_correct_predictions_score_one_by_every_metric(kind):
     scores = all_scores(kind, *EXTREMES[kind])
     assert list(scores) == metrics_for(kind)
     assert scores == pytest.approx(dict.fromkeys(scores, 1.0))
@@ -82,7 +84,7 @@ def test_a_single_multilabel_label_is_scored_alone():
     assert score("micro_f1", "multilabel", [(0,), (), (0,)], [(0,), (0,), ()]) == pytest.approx(0.5)
 
 
-def test_spearman_looks_at_the_order_only_and_pearson_at_the_line():
+def test_spearman_depends_only_on_ranks_and_pearson_on_linearity():
     targets, predictions = [1.0, 2.0, 3.0, 4.0], [1.0, 10.0, 100.0, 1000.0]
     assert score("spearman", "regression", targets, predictions) == pytest.approx(1.0)
     assert score("pearson", "regression", targets, predictions) < 0.95
@@ -106,14 +108,14 @@ def test_constant_predictions_are_scored_without_a_warning():
     assert scores["accuracy"] == 0.75
 
 
-def test_arrays_score_as_lists_do():
+def test_arrays_score_like_lists():
     targets, predictions = [0, 1, 2, 2], [0, 1, 1, 2]
     assert all_scores("classification", np.array(targets), np.array(predictions)) == all_scores(
         "classification", targets, predictions
     )
 
 
-def test_an_unknown_metric_is_refused_with_the_nearest():
+def test_an_unknown_metric_is_refused_with_a_suggestion():
     with pytest.raises(UnknownName, match=r"no metric called 'acuracy'\. Did you mean 'accuracy'\?"):
         score("acuracy", "classification", [0], [0])
 
@@ -147,7 +149,7 @@ def test_importing_tasks_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_spans_are_scored_against_all_answers_that_are_right():
+def test_spans_are_scored_against_all_correct_answers():
     right = [(Answer("Denver", 0), Answer("the Broncos", 4)), (Answer("fifty points", 9),), (Answer("x", 0),)]
     given = [(Answer("Broncos.", 8),), (Answer("fifty", 9),), ()]
     assert score("span_f1", "span", right, given) == pytest.approx((1 + 2 / 3 + 0) / 3)

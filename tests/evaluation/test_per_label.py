@@ -1,4 +1,4 @@
-"""Scores label by label, and the drawing of what is taken for what."""
+"""Scores of each label, the confusion matrix and its figure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TARGETS = [0, 0, 0, 1, 1, 1]
 ANSWERS = [0, 0, 1, 1, 1, 0]
 
 
-def test_each_label_is_scored_by_itself_and_one_that_never_occurs_is_listed() -> None:
+def test_each_label_is_scored_and_one_that_never_occurs_is_listed() -> None:
     found = report("classification", LABELS, TARGETS, [*ANSWERS[:-1], 1])
     assert found is not None
     ham, spam, unsure = found.labels
@@ -26,14 +26,14 @@ def test_each_label_is_scored_by_itself_and_one_that_never_occurs_is_listed() ->
     assert unsure == LabelScores("unsure", 0.0, 0.0, 0.0, 0)
 
 
-def test_the_confusion_has_what_is_right_in_rows_and_what_was_answered_in_columns() -> None:
+def test_the_confusion_matrix_has_targets_in_rows_and_predictions_in_columns() -> None:
     found = report("classification", LABELS, [0, 0, 0, 1], [0, 1, 1, 1])
     assert found is not None
     assert found.confusion == ((1, 2, 0), (0, 1, 0), (0, 0, 0))
 
 
 @pytest.mark.parametrize("num_labels", [1, 2])
-def test_several_labels_a_row_are_scored_label_by_label_without_a_confusion(num_labels: int) -> None:
+def test_a_multilabel_report_has_no_confusion_matrix(num_labels: int) -> None:
     targets = [tuple(range(num_labels)), (0,), ()]
     found = report("multilabel", LABELS[:num_labels], targets, [(0,), (), (0,)])
     assert found is not None
@@ -54,7 +54,7 @@ def test_the_json_of_a_report_is_plain() -> None:
     assert confusion == ((2, 1), (1, 2))
 
 
-def test_a_confusion_is_drawn_even_with_labels_that_look_like_formulas(tmp_path: Path) -> None:
+def test_a_confusion_matrix_is_drawn_even_with_labels_that_look_like_formulas(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "new" / "confusion.png"
     draw_confusion(path, ["$x_{", "a very long label\nof two lines indeed"], [[3, 1], [0, 0]], "50% of $ and $")
@@ -68,7 +68,7 @@ def test_a_figure_of_an_unknown_format_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_matplotlib_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = builtins.__import__
 
     def missing(name: str, *rest: Any, **named: Any) -> Any:

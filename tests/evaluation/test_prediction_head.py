@@ -1,4 +1,4 @@
-"""Layers between the pooled text and the output layer: what they compute, where they are kept, what is refused."""
+"""Prediction heads: the layers before the output layer, their place in files, and invalid ones."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_layers_come_before_the_output_layer() -> None:
     ]
 
 
-def test_heads_with_and_without_layers_answer_side_by_side() -> None:
+def test_heads_with_and_without_layers_work_in_one_batch() -> None:
     heads = [head_for("classification", 3, 8, layers) for layers in ((), TANH, (), TANH)]
     for number, head in enumerate(heads):
         head.start(torch.Generator().manual_seed(number))
@@ -55,7 +55,7 @@ def test_heads_with_and_without_layers_answer_side_by_side() -> None:
         torch.testing.assert_close(answer, heads[row].scores(heads[row](pooled[row : row + 1]))[0])
 
 
-def test_a_file_keeps_them_and_one_without_is_as_before(tmp_path: Path) -> None:
+def test_a_file_stores_layers_and_is_format_1_without_them(tmp_path: Path) -> None:
     adapter = headed()
     adapter.save(tmp_path / "a.safetensors")
     again = Adapter.load(tmp_path / "a.safetensors")
@@ -65,13 +65,13 @@ def test_a_file_keeps_them_and_one_without_is_as_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layers", [[{"layer": "softmax"}], [], [{"layer": "tanh"}] * 17, [3], ["dense"], "dense"])
-def test_layers_that_there_are_not_are_refused(layers: object) -> None:
+def test_unknown_layers_are_refused(layers: object) -> None:
     given = {**headed().header.to_object(), "prediction_head": layers}
     with pytest.raises(AdapterError, match="prediction"):
         Header.from_object(given)
 
 
-def test_tensors_follow_from_the_layers() -> None:
+def test_the_tensors_must_match_the_layers() -> None:
     adapter = headed()
     with pytest.raises(AdapterError, match=r"'head\.0\.(weight|bias)' is not a parameter"):
         created(Houlsby(3), tensors=dict(adapter.tensors))
@@ -85,19 +85,19 @@ def test_tensors_follow_from_the_layers() -> None:
     "source",
     [{}, {"format": "peft"}, {"format": "", "name": "a", "revision": "", "sha256": "0" * 64}, "peft"],
 )
-def test_where_a_file_came_from_is_closed(source: object) -> None:
+def test_an_invalid_source_is_refused(source: object) -> None:
     given = {**headed().header.to_object(), "source": source}
     with pytest.raises(AdapterError, match="source"):
         Header.from_object(given)
 
 
-def test_where_a_file_came_from_is_kept() -> None:
+def test_the_source_of_a_file_is_stored() -> None:
     source = {"format": "peft", "name": "owner/name", "revision": "", "sha256": "0" * 64}
     adapter = created(Houlsby(3), source=source)
     assert Header.from_json(adapter.header.to_json()).source == source
 
 
-def test_an_adapter_with_layers_answers_from_a_store(tiny_backbone: Backbone, tmp_path: Path) -> None:
+def test_an_adapter_with_layers_predicts_from_a_store(tiny_backbone: Backbone, tmp_path: Path) -> None:
     live = LoadedAdapter(tiny_backbone, Houlsby(2), "classification", ("a", "b"), key=(0,), prediction_head=TANH)
     said = {"task": "mood", "kind": "classification", "labels": ("a", "b"), "metric": "accuracy", "score": 0.0}
     adapter = Adapter.create(
@@ -109,7 +109,7 @@ def test_an_adapter_with_layers_answers_from_a_store(tiny_backbone: Backbone, tm
     assert sum((prediction.probs or {}).values()) == pytest.approx(1)
 
 
-def test_houlsby_without_norms_is_bottlenecks_alone_and_its_default_is_written_as_before(
+def test_houlsby_without_norms_has_only_bottlenecks_and_the_default_is_not_written(
     tiny_backbone: Backbone,
 ) -> None:
     assert described(Houlsby()) == {

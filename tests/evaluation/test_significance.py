@@ -1,4 +1,4 @@
-"""Intervals and comparisons: each metric on a resample is scikit-learn's, and the bootstrap keeps its promises."""
+"""Bootstrap intervals and tests: metrics of resamples equal scikit-learn's, and error rates are as stated."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ from polytask.data.metric_names import METRIC_KINDS
 from polytask.data.task import Answer, Kind
 from polytask.errors import RecipeError
 from polytask.evaluation.metrics import score
-from polytask.evaluation.significance import _statistic, bootstrap_interval, distinct, draws, paired_test, resampled
+from polytask.evaluation.significance import (
+    _metric_of_counts,
+    bootstrap_interval,
+    bootstrap_scores,
+    distinct_rows,
+    paired_test,
+    resample_counts,
+)
 
 Answers = Sequence[Any]
 
 
 def answers(kind: Kind, num_rows: int, num_labels: int, seed: int) -> tuple[Answers, Answers]:
-    """Targets, and predictions that are right about half of the time."""
+    """Targets, and predictions that are correct about half of the time."""
     draw = random.Random(seed)
 
     def one() -> Any:
@@ -45,13 +52,15 @@ CASES = [
 
 
 @pytest.mark.parametrize(("metric", "kind", "num_labels", "num_rows"), CASES)
-def test_each_metric_of_a_resample_is_that_of_its_rows(metric: str, kind: Kind, num_labels: int, num_rows: int) -> None:
+def test_each_metric_of_a_resample_equals_that_of_its_rows(
+    metric: str, kind: Kind, num_labels: int, num_rows: int
+) -> None:
     for seed in range(2):
         targets, predictions = answers(kind, num_rows, num_labels, seed)
-        cells, cell_of = distinct(list(zip(targets, predictions)))
+        cells, cell_of = distinct_rows(list(zip(targets, predictions)))
         own, given = zip(*cells)
-        statistic = _statistic(metric, kind, own, given, num_labels)
-        (counts,) = draws(cell_of, len(cells), seed, 20)
+        statistic = _metric_of_counts(metric, kind, own, given, num_labels)
+        (counts,) = resample_counts(cell_of, len(cells), seed, 20)
         for found, drawn in zip(statistic(counts), counts.astype(int)):
             rows = [row for cell, times in zip(cells, drawn) for row in [cell] * times]
             assert len(rows) == num_rows
@@ -59,22 +68,22 @@ def test_each_metric_of_a_resample_is_that_of_its_rows(metric: str, kind: Kind, 
             assert found == pytest.approx(score(metric, kind, right, answered, num_labels=num_labels), abs=1e-9)
 
 
-def test_both_ways_to_draw_have_the_same_distribution() -> None:
-    few = np.concatenate(list(draws([0] * 60 + [1] * 40, 2, 0, 4000)))
-    many = np.concatenate(list(draws([0] * 60 + [1] * 40, 21, 0, 4000)))  # as if there were more cells
+def test_both_ways_to_resample_have_the_same_distribution() -> None:
+    few = np.concatenate(list(resample_counts([0] * 60 + [1] * 40, 2, 0, 4000)))
+    many = np.concatenate(list(resample_counts([0] * 60 + [1] * 40, 21, 0, 4000)))  # as if there were more cells
     for counts in (few, many):
         assert (counts.sum(axis=1) == 100).all()
         assert counts[:, 0].mean() == pytest.approx(60, abs=0.4)
         assert counts[:, 0].std() == pytest.approx((100 * 0.6 * 0.4) ** 0.5, abs=0.25)
 
 
-def test_an_interval_of_accuracy_is_about_that_of_the_binomial() -> None:
+def test_an_interval_of_accuracy_is_close_to_the_binomial_one() -> None:
     targets, predictions = [1] * 1000, [1] * 800 + [0] * 200
     low, high = bootstrap_interval("accuracy", "classification", targets, predictions, num_labels=2)
     assert (low, high) == pytest.approx((0.8 - 1.96 * 0.01265, 0.8 + 1.96 * 0.01265), abs=0.004)
 
 
-def test_an_interval_holds_the_true_score_in_about_95_of_100_samples() -> None:
+def test_an_interval_contains_the_true_score_in_about_95_of_100_samples() -> None:
     draw = random.Random(0)
     held = 0
     for _ in range(200):
@@ -87,17 +96,17 @@ def test_an_interval_holds_the_true_score_in_about_95_of_100_samples() -> None:
     assert 180 <= held <= 200
 
 
-def test_the_same_seed_draws_the_same_rows_and_another_seed_others() -> None:
+def test_resamples_depend_on_the_seed() -> None:
     targets, predictions = answers("classification", 100, 3, 0)
     first, again, other = (
-        resampled("macro_f1", "classification", targets, [predictions], num_labels=3, seed=seed)[0]
+        bootstrap_scores("macro_f1", "classification", targets, [predictions], num_labels=3, seed=seed)[0]
         for seed in (1, 1, 2)
     )
     assert (first == again).all()
     assert (first != other).any()
 
 
-def test_the_order_of_the_labels_of_many_rows_does_not_matter_to_memory_or_time() -> None:
+def test_many_rows_give_a_narrow_interval() -> None:
     targets, predictions = answers("classification", 200_000, 2, 0)
     low, high = bootstrap_interval("accuracy", "classification", targets, predictions, num_labels=2)
     assert low < score("accuracy", "classification", targets, predictions) < high
@@ -111,7 +120,7 @@ def test_equal_answers_do_not_differ() -> None:
     assert not found.is_more_than_chance
 
 
-def test_a_clear_difference_is_more_than_chance_in_its_direction() -> None:
+def test_a_clear_difference_is_significant_in_both_directions() -> None:
     targets = [0, 1] * 200
     worse = [1 - target if row % 3 == 0 else target for row, target in enumerate(targets)]
     up = paired_test("f1", "classification", targets, worse, targets, num_labels=2)
@@ -122,7 +131,7 @@ def test_a_clear_difference_is_more_than_chance_in_its_direction() -> None:
     assert (down.low, down.high) == pytest.approx((-up.high, -up.low), abs=0.02)
 
 
-def test_a_handful_of_rows_is_never_more_than_chance() -> None:
+def test_five_rows_in_favour_of_one_side_are_not_significant() -> None:
     targets = [1] * 100
     for num_better, is_more in ((5, False), (6, True)):
         worse = [0] * num_better + targets[num_better:]
@@ -131,7 +140,7 @@ def test_a_handful_of_rows_is_never_more_than_chance() -> None:
         assert found.is_more_than_chance is is_more
 
 
-def test_where_there_is_no_difference_chance_is_found_in_about_one_of_twenty() -> None:
+def test_the_false_positive_rate_is_about_one_in_twenty() -> None:
     draw = random.Random(1)
     found = 0
     for _ in range(200):

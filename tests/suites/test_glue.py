@@ -1,3 +1,5 @@
+"""GLUE from its official files, and submissions to its server."""
+
 from __future__ import annotations
 
 import gzip
@@ -10,7 +12,7 @@ import pytest
 
 from polytask.data.task import Rows
 from polytask.errors import DataError, UnknownName
-from polytask.suites.glue import GLUE, found, hold_out, read_glue, read_submission_rows, write_submission
+from polytask.suites.glue import GLUE, available_tasks, hold_out, read_glue, read_submission_rows, write_submission
 
 MNLI_TRAIN = (
     "index promptID pairID genre sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse "
@@ -54,7 +56,7 @@ def all_training_rows(train: Rows, validation: Rows) -> set[tuple[object, ...]]:
     }
 
 
-def test_metrics_kinds_and_the_mean_are_those_of_the_paper() -> None:
+def test_metrics_kinds_and_the_mean_match_the_paper() -> None:
     assert {name: task.metric for name, task in GLUE.items() if task.metric != "accuracy"} == {
         "CoLA": "matthews",
         "MRPC": "f1",
@@ -66,7 +68,7 @@ def test_metrics_kinds_and_the_mean_are_those_of_the_paper() -> None:
     assert [name for name, task in GLUE.items() if not task.in_mean] == ["WNLI", "AX"]
 
 
-def test_cola_has_no_header_and_dev_is_what_is_reported(tmp_path: Path) -> None:
+def test_cola_has_no_header_and_dev_becomes_the_test_rows(tmp_path: Path) -> None:
     task = read_glue("CoLA", cola(tmp_path))
     assert (len(task.train), len(task.validation)) == (18, 2)
     assert all_training_rows(task.train, task.validation) == {(f"train {i}", None, i % 2) for i in range(20)}
@@ -77,7 +79,7 @@ def test_cola_has_no_header_and_dev_is_what_is_reported(tmp_path: Path) -> None:
     assert task.train.pairs is None
 
 
-def test_mrpc_begins_with_a_byte_order_mark_and_quotes_are_only_characters(tmp_path: Path) -> None:
+def test_mrpc_starts_with_a_byte_order_mark_and_has_no_quoting(tmp_path: Path) -> None:
     header = ["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"]
     rows = [[str(i % 2), "1", "2", f'He said " {i}', f'" Said he {i} .'] for i in range(4)]
     for split in ("train", "dev"):
@@ -119,7 +121,7 @@ def test_mnli_matched_and_mismatched_share_train_and_differ_in_dev(tmp_path: Pat
     assert list(matched.test.pairs or []) == ["hypothesis 0", "hypothesis 1", "hypothesis 2"]
 
 
-def test_broken_rows_of_qqp_are_skipped_and_said(tmp_path: Path) -> None:
+def test_broken_rows_of_qqp_are_skipped_with_a_note(tmp_path: Path) -> None:
     header = ["id", "qid1", "qid2", "question1", "question2", "is_duplicate"]
     rows = [[str(i), "1", "2", f"who {i}", f"what {i}", str(i % 2)] for i in range(10)]
     broken = [["10", "1", "2", "why did the"], ["line break?", "because", "1"], ["10", "1", "2", "why", " ", "1"]]
@@ -127,7 +129,7 @@ def test_broken_rows_of_qqp_are_skipped_and_said(tmp_path: Path) -> None:
     write(tmp_path / "QQP" / "dev.tsv", header, *rows)
     task = read_glue("QQP", tmp_path)
     assert len(task.train) + len(task.validation) == 10
-    assert "QQP: 3 rows of train lack a column or a text and were skipped" in task.notes
+    assert "QQP: 3 rows of train have a missing column or text and were skipped" in task.notes
 
 
 def test_a_line_separator_within_a_text_ends_no_row(tmp_path: Path) -> None:
@@ -147,28 +149,27 @@ def test_gzipped_files_read_the_same(tmp_path: Path) -> None:
     assert read_glue("CoLA", tmp_path).digest == plain.digest
 
 
-def test_a_sample_is_read_only_where_the_whole_is_missing_and_says_so(tmp_path: Path) -> None:
+def test_a_sample_is_read_with_a_note_if_the_whole_is_missing(tmp_path: Path) -> None:
     mnli(tmp_path, "MNLI_sample")
     assert "MNLI-m: a sample, read from MNLI_sample" in read_glue("MNLI-m", tmp_path).notes
-    assert found(tmp_path)["MNLI-m"].is_sample
+    assert available_tasks(tmp_path)["MNLI-m"].is_sample
     mnli(tmp_path)
     assert not any("sample" in note for note in read_glue("MNLI-m", tmp_path).notes)
-    assert not found(tmp_path)["MNLI-m"].is_sample
+    assert not available_tasks(tmp_path)["MNLI-m"].is_sample
 
 
-def test_a_dev_that_is_not_glues_is_said(tmp_path: Path) -> None:
-    assert (
-        "CoLA: 3 rows in dev, GLUE's has 1,043, so its score is not GLUE's" in read_glue("CoLA", cola(tmp_path)).notes
-    )
+def test_a_dev_of_another_size_gives_a_note(tmp_path: Path) -> None:
+    note = "CoLA: 3 rows in dev instead of GLUE's 1,043, so scores are not comparable with GLUE's"
+    assert note in read_glue("CoLA", cola(tmp_path)).notes
     whole = cola(tmp_path / "whole", train=8551, dev=1043)
     assert read_glue("CoLA", whole).notes == ()
 
 
-def test_found_lists_only_tasks_that_can_be_read(tmp_path: Path) -> None:
+def test_available_tasks_are_only_those_that_can_be_read(tmp_path: Path) -> None:
     mnli(cola(tmp_path))
     (tmp_path / "MNLI" / "dev_mismatched.tsv").unlink()
     write(tmp_path / "RTE" / "dev.tsv", ["index", "sentence1", "sentence2", "label"])
-    assert list(found(tmp_path)) == ["CoLA", "MNLI-m"]
+    assert list(available_tasks(tmp_path)) == ["CoLA", "MNLI-m"]
 
 
 def test_the_held_out_tenth_depends_on_the_seed_alone(tmp_path: Path) -> None:
@@ -187,7 +188,7 @@ def test_a_limit_takes_the_first_rows_of_train_before_holding_out(tmp_path: Path
 
 
 @pytest.mark.parametrize("count", [2, 9, 10, 11, 105, 1000])
-def test_held_out_rows_are_a_tenth_none_lost_none_twice(count: int) -> None:
+def test_a_tenth_is_held_out_and_every_row_is_on_one_side(count: int) -> None:
     rows = Rows([str(i) for i in range(count)], targets=list(range(count)))
     train, validation = hold_out(rows, seed=3)
     assert len(validation) == max(1, count // 10)
@@ -201,7 +202,7 @@ def test_one_row_cannot_be_split() -> None:
         hold_out(Rows(["one"]), seed=0)
 
 
-def test_an_unknown_task_is_refused_with_the_nearest(tmp_path: Path) -> None:
+def test_an_unknown_task_is_refused_with_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="Did you mean 'SST-2'"):
         read_glue("SST2", tmp_path)
 
@@ -220,7 +221,7 @@ def test_a_missing_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
         read_glue("CoLA", tmp_path)
 
 
-def test_an_unknown_label_is_refused_with_its_place_and_the_labels_there_are(tmp_path: Path) -> None:
+def test_an_unknown_label_is_refused_with_its_line_and_the_known_labels(tmp_path: Path) -> None:
     header = ["index", "sentence1", "sentence2", "label"]
     write(tmp_path / "RTE" / "train.tsv", header, ["0", "a", "b", "entailment"], ["1", "a", "b", "neutral"])
     write(tmp_path / "RTE" / "dev.tsv", header, ["0", "a", "b", "entailment"])
@@ -228,18 +229,20 @@ def test_an_unknown_label_is_refused_with_its_place_and_the_labels_there_are(tmp
         read_glue("RTE", tmp_path)
 
 
-def test_a_missing_column_is_refused_with_the_columns_there_are(tmp_path: Path) -> None:
+def test_a_missing_column_is_refused_with_the_existing_columns(tmp_path: Path) -> None:
     for split in ("train", "dev"):
         write(tmp_path / "RTE" / f"{split}.tsv", ["index", "sentence1", "label"], ["0", "a", "entailment"])
-    with pytest.raises(DataError, match=r"'sentence2': there is no such column\. There are: index, sentence1, label"):
+    with pytest.raises(
+        DataError, match=r"'sentence2': there is no such column\. The columns are: index, sentence1, label"
+    ):
         read_glue("RTE", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "holds no rows"),
-        (b"\n\n", "holds no rows"),
+        (b"", "contains no rows"),
+        (b"\n\n", "contains no rows"),
         (b"gj04\t1\n", "no row has the 4 columns of CoLA"),
         (b"gj04\t1\t\tgood\ngj04\t1\t\t\xff\n", "train.tsv:2: not UTF-8"),
     ],
@@ -251,18 +254,18 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes, p
         read_glue("CoLA", tmp_path)
 
 
-def test_half_a_gzip_file_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_gzip_file_is_refused(tmp_path: Path) -> None:
     cola(tmp_path)
     path = tmp_path / "CoLA" / "train.tsv"
     packed = gzip.compress(path.read_bytes())
     path.unlink()
     for damaged in (packed[:-9], packed[:20] + b"\0\0\0" + packed[23:], b"not gzip"):
         (tmp_path / "CoLA" / "train.tsv.gz").write_bytes(damaged)
-        with pytest.raises(DataError, match="not a whole gzip file"):
+        with pytest.raises(DataError, match="not a complete gzip file"):
             read_glue("CoLA", tmp_path)
 
 
-def test_submission_rows_carry_the_servers_indices(tmp_path: Path) -> None:
+def test_submission_rows_have_the_indices_of_the_server(tmp_path: Path) -> None:
     write(tmp_path / "CoLA" / "test.tsv", ["index", "sentence"], ["0", "Bill left."], ["1", "Left Bill."])
     write(tmp_path / "QQP" / "test.tsv", ["id", "question1", "question2"], ["0", "who?", "what?"])
     rows = read_submission_rows("CoLA", tmp_path)
@@ -279,9 +282,9 @@ def test_mrpcs_submission_rows_come_from_the_msr_file_where_test_is_missing(tmp_
     assert (list(rows.texts), list(rows.ids or []), rows.targets) == (["a", "c"], ["0", "1"], None)
 
 
-def test_a_broken_submission_row_is_refused_for_the_server_counts_them(tmp_path: Path) -> None:
+def test_a_broken_submission_row_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "QQP" / "test.tsv", ["id", "question1", "question2"], ["0", "who?", "what?"], ["1", "who?"])
-    with pytest.raises(DataError, match=r"test\.tsv:3: 2 columns, where there should be 3"):
+    with pytest.raises(DataError, match=r"test\.tsv:3: 2 columns instead of 3"):
         read_submission_rows("QQP", tmp_path)
 
 

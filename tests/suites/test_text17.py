@@ -1,3 +1,5 @@
+"""The 17 text tasks from their CSV files."""
+
 from __future__ import annotations
 
 import csv
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from polytask.errors import DataError, UnknownName
-from polytask.suites.text17 import TEXT17, found, read_text17
+from polytask.suites.text17 import TEXT17, available_tasks, read_text17
 
 SPLITS = ("train", "validation", "test")
 
@@ -27,14 +29,14 @@ def spam(root: Path, folder: str = "sms_spam", rows: tuple[int, int, int] = (6, 
     return root
 
 
-def test_the_papers_figures_have_the_means_it_prints() -> None:
+def test_the_means_of_the_papers_figures_match_its_table() -> None:
     figures = zip(*((task.no_bert, task.full, task.top, task.adapters) for task in TEXT17.values()))
     assert len(TEXT17) == 17
     assert [sum(column) / 17 for column in figures] == pytest.approx([72.7, 73.7, 74.0, 73.3], abs=0.08)
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_splits_are_read_as_they_stand_with_sorted_labels(tmp_path: Path, packed: bool) -> None:
+def test_splits_keep_their_order_and_labels_are_sorted(tmp_path: Path, packed: bool) -> None:
     task = read_text17("sms_spam", spam(tmp_path, packed=packed))
     assert task.labels == ("ham", "spam")
     assert (task.kind, task.metric) == ("classification", "accuracy")
@@ -44,17 +46,17 @@ def test_splits_are_read_as_they_stand_with_sorted_labels(tmp_path: Path, packed
     assert len(task.test) == 3
 
 
-def test_a_label_only_the_test_file_has_is_a_label(tmp_path: Path) -> None:
+def test_a_label_that_occurs_only_in_the_test_file_counts(tmp_path: Path) -> None:
     spam(tmp_path)
     write(tmp_path / "sms_spam" / "test.csv", ["text", "label"], ["a", "fraud"])
     task = read_text17("sms_spam", tmp_path)
     assert task.labels == ("fraud", "ham", "spam")
     assert task.test is not None
     assert list(task.test.targets or []) == [0]
-    assert "sms_spam: 3 classes, the paper's has 2" in task.notes
+    assert "sms_spam: 3 classes instead of the paper's 2" in task.notes
 
 
-def test_other_columns_are_left_aside(tmp_path: Path) -> None:
+def test_other_columns_are_ignored(tmp_path: Path) -> None:
     for split in SPLITS:
         rows = [["Atheism", "AGAINST", "a tweet"], ["Atheism", "FOR", "another"]]
         write(tmp_path / "crowdflower_progressive_stance" / f"{split}.csv", ["target", "label", "text"], *rows)
@@ -71,20 +73,22 @@ def test_a_text_longer_than_csv_allows_is_read_whole(tmp_path: Path) -> None:
     assert len(task.test.texts[0]) == 200_000
 
 
-def test_the_papers_own_rows_leave_no_note(tmp_path: Path) -> None:
+def test_the_papers_row_counts_give_no_note(tmp_path: Path) -> None:
     assert read_text17("sms_spam", spam(tmp_path, rows=TEXT17["sms_spam"].rows)).notes == ()
     spam(tmp_path, rows=(6, 2, 3))
-    assert read_text17("sms_spam", tmp_path).notes == ("sms_spam: 6 / 2 / 3 rows, the paper's has 4,459 / 557 / 558",)
+    assert read_text17("sms_spam", tmp_path).notes == (
+        "sms_spam: 6 / 2 / 3 rows instead of the paper's 4,459 / 557 / 558",
+    )
 
 
-def test_a_sample_is_read_only_where_the_whole_is_missing_and_says_so(tmp_path: Path) -> None:
+def test_a_sample_is_read_with_a_note_if_the_whole_is_missing(tmp_path: Path) -> None:
     spam(tmp_path, "sms_spam_sample")
     assert "sms_spam: a sample, read from sms_spam_sample" in read_text17("sms_spam", tmp_path).notes
-    assert found(tmp_path)["sms_spam"].is_sample
+    assert available_tasks(tmp_path)["sms_spam"].is_sample
     spam(tmp_path)
-    assert not found(tmp_path)["sms_spam"].is_sample
+    assert not available_tasks(tmp_path)["sms_spam"].is_sample
     (tmp_path / "sms_spam" / "test.csv").unlink()
-    assert found(tmp_path) == {}
+    assert available_tasks(tmp_path) == {}
 
 
 def test_a_limit_takes_the_first_rows_of_train(tmp_path: Path) -> None:
@@ -109,12 +113,12 @@ def test_an_unknown_task_and_a_missing_folder_or_file_are_refused(tmp_path: Path
     ("content", "problem"),
     [
         ("", "column 'text': there is no such column"),
-        ("text,label\n", "the file holds no rows"),
-        ("text,class\na,b\n", "column 'label': there is no such column. There are: text, class"),
-        ('text,label\n"two\nlines",ham\nb\n', r"train\.csv:4: 1 columns, where there should be 2"),
-        ("text,label\na,ham\n\n b,\n", r"train\.csv:4, column 'label': nothing stands here"),
-        ('text,label\n"two\nlines",\n', r"train\.csv:2, column 'label': nothing stands here"),
-        ("text,label\n  ,ham\n", r"train\.csv:2, column 'text': nothing stands here"),
+        ("text,label\n", "the file contains no rows"),
+        ("text,class\na,b\n", "column 'label': there is no such column. The columns are: text, class"),
+        ('text,label\n"two\nlines",ham\nb\n', r"train\.csv:4: 1 columns instead of 2"),
+        ("text,label\na,ham\n\n b,\n", r"train\.csv:4, column 'label': the cell is empty"),
+        ('text,label\n"two\nlines",\n', r"train\.csv:2, column 'label': the cell is empty"),
+        ("text,label\n  ,ham\n", r"train\.csv:2, column 'text': the cell is empty"),
         ('text,label\n"open,ham\n', "not a CSV file"),
     ],
 )
@@ -124,7 +128,7 @@ def test_a_file_that_cannot_be_used_is_refused_with_its_line(tmp_path: Path, con
         read_text17("sms_spam", tmp_path)
 
 
-def test_one_class_only_is_refused(tmp_path: Path) -> None:
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
     for split in SPLITS:
         write(tmp_path / "sms_spam" / f"{split}.csv", ["text", "label"], ["a", "ham"], ["b", "ham"])
     with pytest.raises(DataError, match="every row has the label 'ham'"):

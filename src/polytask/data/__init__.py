@@ -1,1 +1,1 @@
-"""Tasks: their data, label names, metrics and heads."""
+"""Tasks and their data: file readers, columns, labels, splits, checks, encoding and batches."""

@@ -1,4 +1,4 @@
-"""Texts as token ids, and ids as batches of similar length: nothing is padded to a fixed width."""
+"""Groups encoded texts of similar length into batches, padded to the longest text instead of a fixed width."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from polytask.backbones.entry_point import FIRST, EntryPoint
 from polytask.data.encoding import Encoded
 from polytask.dropout import key_seed
 
-POOL = 64
-GOLDEN = (5**0.5 - 1) / 2
+_POOL_BATCHES = 64
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
 class Batch:
-    """``ids``, ``mask`` and ``types``, each ``[B, T]``; ``types`` None where the backbone takes none.
+    """A batch for the backbone.
 
-    Where ``states`` are given they are what enters the backbone at ``entry``.
+    Attributes:
+        ids: token ids, ``[B, T]``.
+        mask: 1 for tokens and 0 for padding, ``[B, T]``.
+        types: token type ids, ``[B, T]``; None if the backbone takes none.
+        states: hidden states that enter the backbone at ``entry`` instead of the ids, if given.
+        entry: where the batch enters the backbone.
     """
 
     ids: Tensor
@@ -35,7 +40,17 @@ class Batch:
 
 
 def collate(parts: Sequence[tuple[Encoded, Sequence[int]]], pad: int, device: torch.device, multiple: int = 1) -> Batch:
-    """One batch of the given rows of each part, padded to the longest (rounded up to ``multiple``)."""
+    """Collate rows of several encodings into one batch.
+
+    Args:
+        parts: encodings, each with the rows to take.
+        pad: the id of the padding token.
+        device: where the tensors go.
+        multiple: the width is rounded up to a multiple of this.
+
+    Returns:
+        A batch as wide as its longest row, rounded up.
+    """
     chosen = [(encoded, row) for encoded, rows in parts for row in rows]
     longest = max(len(encoded.ids[row]) for encoded, row in chosen)
     width = -(-longest // multiple) * multiple
@@ -51,29 +66,38 @@ def collate(parts: Sequence[tuple[Encoded, Sequence[int]]], pad: int, device: to
 
 
 def epoch_batches(lengths: Sequence[int], size: int, epoch: int, *key: object) -> list[list[int]]:
-    """All rows once, in batches of ``size`` rows of similar length.
+    """Return every row once, in batches of ``size`` rows of similar length.
 
-    Rows are shuffled by ``key``, sorted by length within pools of 64 batches and cut into batches. The batches follow a
-    golden-ratio sequence of lengths counted in steps since the first epoch, which all jobs share: jobs that step
-    together, whatever their data, take short batches together and long ones together, so little is padded; and which
-    batches a job takes does not depend on its company.
+    Rows are shuffled, sorted by length within pools of 64 batches and split into batches. The order of the batches
+    follows a golden-ratio sequence of length quantiles, indexed by the step since the first epoch. The sequence is the
+    same for all jobs, so jobs that train together use short batches at the same time and long ones at the same time,
+    which saves padding. A job's batches do not depend on the other jobs.
+
+    Args:
+        lengths: the number of tokens of each row.
+        size: rows per batch.
+        epoch: counted from 0.
+        key: the seed of the shuffle.
     """
     generator = random.Random(key_seed(*key, epoch))
     order = list(range(len(lengths)))
     generator.shuffle(order)
     batches = []
-    for start in range(0, len(order), POOL * size):
-        pool = sorted(order[start : start + POOL * size], key=lengths.__getitem__)
+    for start in range(0, len(order), _POOL_BATCHES * size):
+        pool = sorted(order[start : start + _POOL_BATCHES * size], key=lengths.__getitem__)
         batches += [pool[at : at + size] for at in range(0, len(pool), size)]
     batches.sort(key=lambda batch: lengths[batch[-1]])
     first = epoch * len(batches)
-    quantiles = [(first + step) * GOLDEN % 1.0 for step in range(len(batches))]
+    quantiles = [(first + step) * _GOLDEN_RATIO % 1.0 for step in range(len(batches))]
     steps = sorted(range(len(batches)), key=quantiles.__getitem__)
     return [batch for _, batch in sorted(zip(steps, batches, strict=True))]
 
 
 def budget_batches(lengths: Sequence[int], num_tokens: int) -> list[list[int]]:
-    """All rows once, longest first, in batches of at most ``num_tokens`` tokens with their padding."""
+    """Return every row once, longest first, in batches of at most ``num_tokens`` tokens including padding.
+
+    A row longer than ``num_tokens`` is a batch of its own.
+    """
     batches: list[list[int]] = []
     width = 0
     for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):

@@ -1,8 +1,8 @@
-"""Which columns of a table hold the texts, the second texts and the labels.
+"""Finds the text, second-text and label columns of a table.
 
-A column that was asked for is taken, or refused if it is not there. Otherwise the usual names decide, in
-capital or small letters: ``text`` and ``label`` before all others, and then any other usual name that is the
-only one of its role in the table. Between two that could both be meant nothing is chosen: the user is asked.
+A column given by name must exist. Otherwise columns are found by their usual names, ignoring case: ``text`` and
+``label`` first, then any other usual name, if it is the only one for its role. If several columns could have a role,
+an error asks the user to choose.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from polytask.data.table import Table
 from polytask.errors import DataError, nearest
 
 ROLES = ("text", "text_pair", "label")
-"""What a column can be, as the arguments of ``find_roles`` are called."""
+"""The roles of columns, named as the arguments of ``find_roles``."""
 
-PAIRS = (
+PAIR_NAMES = (
     ("text1", "text2"),
     ("text_a", "text_b"),
     ("sentence1", "sentence2"),
@@ -34,31 +34,35 @@ PAIRS = (
     ("query", "document"),
     ("claim", "evidence"),
 )
-"""Names that stand for a text and its second text where a table has both, and none is called ``text``."""
+"""Names of a text and its second text, if a table has both and no column ``text``."""
 
-SECOND_TEXT = "text_pair"
-"""The name that stands for the second text of ``text``."""
+PAIR_NAME = "text_pair"
+"""The name of the second text beside a column ``text``."""
 
-TEXTS = frozenset(
+TEXT_NAMES = frozenset(
     "abstract article body claim comment content description document headline message passage phrase post premise "
     "query question review sentence sentence1 sms string text1 title transcript tweet utterance".split()
 )
-"""Names that stand for the text where none is called ``text``."""
+"""Names of the text, if there is no column ``text``."""
 
-LABELS = frozenset(
+LABEL_NAMES = frozenset(
     "category categories class classes emotion emotions gold_label intent is_duplicate is_spam polarity quality rating "
     "score sentiment similarity stance stars tag tags target targets topic topics y".split()
 )
-"""Names that stand for the label where none is called ``label`` or ``labels``."""
+"""Names of the label, if there is no column ``label`` or ``labels``."""
 
 
-QUESTIONS, CONTEXTS, ANSWERS = ("question", "query"), ("context", "passage", "paragraph"), ("answer", "answers")
-"""Names that stand for the columns of a task of spans."""
+QUESTION_NAMES, CONTEXT_NAMES, ANSWER_NAMES = (
+    ("question", "query"),
+    ("context", "passage", "paragraph"),
+    ("answer", "answers"),
+)
+"""Names of the columns of tasks of kind ``span``."""
 
 
 @dataclass(frozen=True)
 class Roles:
-    """Indices into a table's header; ``None`` where no column has the role."""
+    """Indices into a table's header; ``None`` if no column has the role."""
 
     text: int
     pair: int | None
@@ -73,27 +77,36 @@ def find_roles(
     label: str | None = None,
     needs_label: bool = True,
 ) -> Roles:
-    """Find the columns by the names given, else by the usual ones.
+    """Find the columns by the given names, else by the usual ones.
 
-    A pair of columns is found by itself only where neither ``text`` nor ``text_pair`` is given: a named text
-    stands alone unless its second text is named too.
+    A pair of columns is detected only if neither ``text`` nor ``text_pair`` is given; with ``text`` alone, the task
+    has single texts.
+
+    Args:
+        table: the table.
+        text: the name of the text column.
+        text_pair: the name of the second-text column.
+        label: the name of the label column.
+        needs_label: raise an error if there is no label column.
 
     Raises:
-        DataError: a column that was named is not there; one that is needed is not found, or several could be
-            meant; two roles are given to one column.
+        DataError: a given column does not exist; a required column is not found or ambiguous; or one column has two
+            roles.
     """
-    named = [None if name is None else _named(table, name) for name in (text, text_pair, label)]
+    named = [None if name is None else _find_named(table, name) for name in (text, text_pair, label)]
     text_at, pair_at, label_at = named
     taken = [index for index in named if index is not None]
     if len(set(taken)) < len(taken):
-        fix = f"Name another column for each of --text, --text-pair and --label. {_there(table)}"
-        raise DataError(f"{table.header[taken[0]]!r} is named for two different columns", file=table.file, fix=fix)
+        fix = f"Give different columns for --text, --text-pair and --label. {_list_columns(table)}"
+        raise DataError(f"column {table.header[taken[0]]!r} is given for two roles", file=table.file, fix=fix)
     if text_at is None:
-        pairs = [] if text_pair is not None else _usual_pairs(table, taken)
-        text_at, pair_at = pairs[0] if len(pairs) == 1 else (_the_one(table, "text", ["text"], TEXTS, taken), pair_at)
+        pairs = [] if text_pair is not None else _find_usual_pairs(table, taken)
+        text_at, pair_at = (
+            pairs[0] if len(pairs) == 1 else (_find_single(table, "text", ["text"], TEXT_NAMES, taken), pair_at)
+        )
     taken = [index for index in (text_at, pair_at) if index is not None]
-    if label_at is None and (needs_label or len(_usual(table, ["label", "labels"], LABELS, taken)) == 1):
-        label_at = _the_one(table, "label", ["label", "labels"], LABELS, taken)
+    if label_at is None and (needs_label or len(_find_usual(table, ["label", "labels"], LABEL_NAMES, taken)) == 1):
+        label_at = _find_single(table, "label", ["label", "labels"], LABEL_NAMES, taken)
     return Roles(text_at, pair_at, label_at)
 
 
@@ -105,25 +118,26 @@ def find_span_roles(
     label: str | None = None,
     needs_label: bool = True,
 ) -> Roles:
-    """Find the columns of questions, contexts and answers by the names given, else by the usual ones.
+    """Find the question, context and answer columns by the given names, else by the usual ones.
 
-    Raises:
-        DataError: as ``find_roles``.
+    Arguments and errors are those of ``find_roles``.
     """
-    text_at = _the_one(table, "text", QUESTIONS, (), (), "question") if text is None else _named(table, text)
+    text_at = (
+        _find_single(table, "text", QUESTION_NAMES, (), (), "question") if text is None else _find_named(table, text)
+    )
     pair_at = (
-        _the_one(table, "text-pair", CONTEXTS, (), (text_at,), "context")
+        _find_single(table, "text-pair", CONTEXT_NAMES, (), (text_at,), "context")
         if text_pair is None
-        else _named(table, text_pair)
+        else _find_named(table, text_pair)
     )
     taken = (text_at, pair_at)
-    if label is None and (needs_label or len(_usual(table, ANSWERS, (), taken)) == 1):
-        label = table.header[_the_one(table, "label", ANSWERS, (), taken, "answer")]
+    if label is None and (needs_label or len(_find_usual(table, ANSWER_NAMES, (), taken)) == 1):
+        label = table.header[_find_single(table, "label", ANSWER_NAMES, (), taken, "answer")]
     names = (table.header[text_at], table.header[pair_at], label)
     return find_roles(table, text=names[0], text_pair=names[1], label=names[2], needs_label=False)
 
 
-def _named(table: Table, name: str) -> int:
+def _find_named(table: Table, name: str) -> int:
     if name in table.header:
         return table.header.index(name)
     alike = [index for index, there in enumerate(table.header) if there.lower() == name.strip().lower()]
@@ -131,19 +145,19 @@ def _named(table: Table, name: str) -> int:
         return alike[0]
     near = nearest(name, table.header)
     guess = "" if near is None else f"Did you mean {near!r}? "
-    raise DataError(f"there is no column {name!r}", file=table.file, fix=f"{guess}{_there(table)}")
+    raise DataError(f"there is no column {name!r}", file=table.file, fix=f"{guess}{_list_columns(table)}")
 
 
-def _usual_pairs(table: Table, taken: Collection[int]) -> list[tuple[int, int]]:
-    """The pairs of columns that could be meant; more than one only if no column is called ``text``."""
+def _find_usual_pairs(table: Table, taken: Collection[int]) -> list[tuple[int, int]]:
+    """Return the candidate pairs of columns; with a column ``text``, at most one."""
     at = {name.lower(): index for index, name in enumerate(table.header) if index not in taken}
     if "text" in at:
-        return [(at["text"], at[SECOND_TEXT])] if SECOND_TEXT in at else []
-    return [(at[first], at[second]) for first, second in PAIRS if first in at and second in at]
+        return [(at["text"], at[PAIR_NAME])] if PAIR_NAME in at else []
+    return [(at[first], at[second]) for first, second in PAIR_NAMES if first in at and second in at]
 
 
-def _usual(table: Table, first: Collection[str], others: Collection[str], taken: Collection[int]) -> list[int]:
-    """The columns called by one of the ``first`` names; only if there are none, by one of the others."""
+def _find_usual(table: Table, first: Collection[str], others: Collection[str], taken: Collection[int]) -> list[int]:
+    """Return the columns with one of the ``first`` names, or else those with one of the other names."""
     for names in (first, others):
         found = [index for index, name in enumerate(table.header) if index not in taken and name.lower() in names]
         if found:
@@ -151,7 +165,7 @@ def _usual(table: Table, first: Collection[str], others: Collection[str], taken:
     return []
 
 
-def _the_one(
+def _find_single(
     table: Table,
     role: str,
     first: Collection[str],
@@ -159,9 +173,9 @@ def _the_one(
     taken: Collection[int],
     what: str | None = None,
 ) -> int:
-    """The one column with a usual name for the role that is asked for by ``--role`` and called ``what``."""
+    """Return the only column with a usual name for a role; ``what`` is what messages call it (default: the role)."""
     what = what or role
-    found = _usual(table, first, others, taken)
+    found = _find_usual(table, first, others, taken)
     if len(found) == 1:
         return found[0]
     if found:
@@ -174,17 +188,19 @@ def _the_one(
         if index not in taken and usual.intersection(re.split(r"[^a-z0-9]+", name.lower()))
     ]
     guess = f", perhaps --{role} {shlex.quote(alike[0])}" if alike else ""
-    fix = _there(table) if _first_line_is_data(table) else f"Name it with --{role}{guess}. {_there(table)}"
+    fix = (
+        _list_columns(table) if _first_line_is_data(table) else f"Name it with --{role}{guess}. {_list_columns(table)}"
+    )
     raise DataError(f"no column has a usual name for the {what}", file=table.file, fix=fix)
 
 
-def _there(table: Table) -> str:
+def _list_columns(table: Table) -> str:
     if _first_line_is_data(table):
-        return "The first line looks like data: put a line above it that names the columns, such as text and label"
+        return "The first line looks like data: add a line above it with the column names, such as text and label"
     names = [repr(name) for name in table.header if name]
     there = f"The columns are: {', '.join(names[:20])}{' …' if len(names) > 20 else ''}"
     if len(names) == 1 and re.search(r"[,;]|\\t", names[0]):
-        there += ". These are several in one: the ending of the file's name does not fit what separates its columns"
+        there += ". Several columns were read as one: the file's suffix does not match its separator"
     return there
 
 

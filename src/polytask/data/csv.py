@@ -1,13 +1,13 @@
-"""CSV and TSV: text to rows with the line each starts on, and back. What is unusual:
+"""Parses and formats CSV and TSV, keeping the line on which each row starts.
 
-* A CSV is separated by the first of comma, semicolon and tab that occurs in its first line outside of quotation
-  marks, so that what spreadsheets write in countries with a decimal comma is read too.
-* Quotation marks are held to RFC 4180: one that is never closed is refused, where a lenient reader would
-  swallow the rest of the file into one field.
-* A TSV is quoted like a CSV, as spreadsheets and data-frame libraries write it, unless that reading fails,
-  is ragged or puts a tab and a line end into one field while every line by itself has the right number of
-  tabs. Then quotation marks are ordinary characters, as in GLUE's files.
-* Blank lines are passed over, but in a file of one column they are rows: a text is missing there.
+* The separator of a CSV is the first of comma, semicolon and tab that occurs in its first line outside quotation
+  marks. Spreadsheets write semicolons in countries with a decimal comma.
+* Quotation marks follow RFC 4180. One that is never closed is an error; a lenient parser would read the rest of the
+  file into one field.
+* A TSV is quoted like a CSV, as spreadsheets and data-frame libraries write it. It is read without quoting, as GLUE's
+  files need, if every line has the right number of tabs and the quoted reading fails, gives rows of unequal length or
+  puts a tab and a line break into one field.
+* Blank lines are skipped, except in a file with one column, where each is a row with a missing text.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from typing import Any
 from polytask.errors import DataError
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
-_MOST_HEADER = 1_000_000
-"""Characters in which the first line is looked for."""
+"""Prefixes of cells that spreadsheets evaluate as formulas."""
+_MAX_HEADER_CHARS = 1_000_000
+"""The first line must end within this many characters."""
 
 
 @dataclass(frozen=True)
-class Lines:
-    """Rows of cells, the first of which names the columns, and the line each starts on, counted from 1."""
+class NumberedRows:
+    """Rows of cells and the line on which each starts, counted from 1. The first row is the header."""
 
     rows: list[list[str]]
     lines: list[int]
 
     def add(self, row: list[str], line: int) -> None:
-        """Take a row, ``[]`` for a blank line: none before the names of the columns, and of one column any."""
+        """Add a row; skip a blank line (``[]``) before the header or in a table with several columns."""
         width = len(self.rows[0]) if self.rows else 0
         if not any(row):
             if not width or (not row and width > 1):
@@ -45,114 +45,122 @@ class Lines:
         self.rows.append(row)
         self.lines.append(line)
 
-    def ragged(self) -> int | None:
-        """The index of the first row that is not as long as the first one."""
+    def first_ragged(self) -> int | None:
+        """Return the index of the first row whose length differs from the header's, or None."""
         return next((index for index, row in enumerate(self.rows) if len(row) != len(self.rows[0])), None)
 
 
-def read_csv(file: str, text: str) -> Lines:
-    """Read ``text``, the content of ``file``, as CSV.
+def read_csv(file: str, text: str) -> NumberedRows:
+    """Parse CSV.
+
+    Args:
+        file: the file's name, for error messages.
+        text: its content.
 
     Raises:
-        DataError: quotation marks are not closed, or rows are not equally long.
+        DataError: a quotation mark is not closed, or rows differ in length.
     """
-    unquoted = re.sub(r'"[^"]*"', "", text[:_MOST_HEADER].lstrip("\r\n"))
+    unquoted = re.sub(r'"[^"]*"', "", text[:_MAX_HEADER_CHARS].lstrip("\r\n"))
     first = re.split(r"[\r\n]", unquoted, maxsplit=1)[0]
     delimiter = next((mark for mark in ",;\t" if mark in first), ",")
-    return _even(file, _quoted(file, text, delimiter))
+    return _require_equal_lengths(file, _parse_quoted(file, text, delimiter))
 
 
-def read_tsv(file: str, text: str) -> Lines:
-    """Read ``text``, the content of ``file``, as TSV, quoted or not.
+def read_tsv(file: str, text: str) -> NumberedRows:
+    """Parse TSV, quoted or not.
+
+    Args:
+        file: the file's name, for error messages.
+        text: its content.
 
     Raises:
-        DataError: rows are not equally long, with quotation marks read either way.
+        DataError: rows differ in length, both with and without quoting.
     """
-    plain = _unquoted(text)
-    odd = plain.ragged()
+    plain = _parse_unquoted(text)
+    odd = plain.first_ragged()
     try:
-        quoted = _quoted(file, text, "\t", hint="" if odd is None else _if_unquoted(plain, odd))
+        quoted = _parse_quoted(file, text, "\t", hint="" if odd is None else _unquoted_hint(plain, odd))
     except DataError:
         if odd is not None:
             raise
         return plain
     swallows_lines = any("\t" in cell and "\n" in cell for row in quoted.rows for cell in row)
-    if odd is None and (swallows_lines or quoted.ragged() is not None):
+    if odd is None and (swallows_lines or quoted.first_ragged() is not None):
         return plain
-    return _even(file, quoted)
+    return _require_equal_lengths(file, quoted)
 
 
-def write_separated(header: Sequence[str], rows: Iterable[Sequence[Any]], delimiter: str) -> str:
-    """The text that ``read_csv`` (``delimiter=","``) or ``read_tsv`` (``"\\t"``) reads back.
+def format_delimited(header: Sequence[str], rows: Iterable[Sequence[Any]], delimiter: str) -> str:
+    """Format rows as CSV (``delimiter=","``) or TSV (``"\\t"``), for ``read_csv`` or ``read_tsv`` to read back.
 
-    No value is an empty cell; lists are written as JSON.
+    ``None`` becomes an empty cell; lists and mappings are written as JSON.
     """
     out = io.StringIO(newline="")
-    writer = csv.writer(_LineFeeds(out), delimiter=delimiter)
+    writer = csv.writer(_LineFeedWriter(out), delimiter=delimiter)
     writer.writerow(header)
-    writer.writerows([_spelled(cell) for cell in row] for row in rows)
+    writer.writerows([_format_cell(cell) for cell in row] for row in rows)
     return out.getvalue()
 
 
-def _quoted(file: str, text: str, delimiter: str, hint: str = "") -> Lines:
+def _parse_quoted(file: str, text: str, delimiter: str, hint: str = "") -> NumberedRows:
     csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))  # documents are longer than its 128 KiB
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    found = Lines([], [])
+    found = NumberedRows([], [])
     start = 1
     try:
         for row in reader:
             found.add(row, start)
             start = reader.line_num + 1
     except csv.Error as error:
-        problem, fix = _explained(str(error))
+        problem, fix = _explain_error(str(error))
         raise DataError(problem, file=file, line=start, fix=fix + hint) from None
     return found
 
 
-def _explained(error: str) -> tuple[str, str]:
-    doubled = 'Inside a quoted text a quotation mark is written twice ("")'
+def _explain_error(error: str) -> tuple[str, str]:
+    doubled = 'Inside a quoted field, write a quotation mark twice ("")'
     if "unexpected end" in error:
         return "the row opens a quotation mark that is never closed", doubled
     if "expected after" in error:
-        return "in this row a quotation mark closes a field, and more text follows before the separator", doubled
+        return "in this row, text follows a closing quotation mark before the separator", doubled
     return f"the row cannot be read ({error})", doubled
 
 
-def _unquoted(text: str) -> Lines:
-    found = Lines([], [])
+def _parse_unquoted(text: str) -> NumberedRows:
+    found = NumberedRows([], [])
     lines = re.split(r"\r\n|\r|\n", text)
     for at, line in enumerate(lines if lines[-1] else lines[:-1], start=1):
         found.add(line.split("\t") if line else [], at)
     return found
 
 
-def _if_unquoted(plain: Lines, odd: int) -> str:
+def _unquoted_hint(plain: NumberedRows, odd: int) -> str:
     return (
-        f". If quotation marks are ordinary characters in this file, mend line {plain.lines[odd]} instead: "
-        f"it has {_fields(plain.rows[odd])} where the first line has {len(plain.rows[0])}"
+        f". If quotation marks are ordinary characters in this file, fix line {plain.lines[odd]} instead: "
+        f"it has {_count_fields(plain.rows[odd])} where the first line has {len(plain.rows[0])}"
     )
 
 
-def _even(file: str, found: Lines) -> Lines:
-    odd = found.ragged()
+def _require_equal_lengths(file: str, found: NumberedRows) -> NumberedRows:
+    odd = found.first_ragged()
     if odd is None:
         return found
     others = sum(len(row) != len(found.rows[0]) for row in found.rows) - 1
-    more = f"; {others:,} more {'rows are' if others > 1 else 'row is'} uneven too" if others else ""
+    more = f"; {others:,} more {'rows have' if others > 1 else 'row has'} the wrong number too" if others else ""
     raise DataError(
-        f"the row has {_fields(found.rows[odd])} where the first line has {len(found.rows[0])}{more}",
+        f"the row has {_count_fields(found.rows[odd])} where the first line has {len(found.rows[0])}{more}",
         file=file,
         line=found.lines[odd],
-        fix='A text that holds the separator must be put between quotation marks: a,"b, c",d',
+        fix='Put a text that contains the separator in quotation marks: a,"b, c",d',
     )
 
 
-def _fields(row: Sequence[str]) -> str:
+def _count_fields(row: Sequence[str]) -> str:
     return "1 field" if len(row) == 1 else f"{len(row)} fields"
 
 
-class _LineFeeds:
-    """Ends lines in ``\\n`` while the csv module quotes as for ``\\r\\n``: it leaves no line end of any kind bare."""
+class _LineFeedWriter:
+    """Ends rows with ``\\n``. The csv module ends them with ``\\r\\n``, and so quotes line breaks of any kind."""
 
     def __init__(self, out: io.StringIO) -> None:
         self.out = out
@@ -161,7 +169,7 @@ class _LineFeeds:
         self.out.write(row.removesuffix("\r\n") + "\n")
 
 
-def _spelled(cell: Any) -> str:
+def _format_cell(cell: Any) -> str:
     if cell is None:
         return ""
     if isinstance(cell, bool):

@@ -1,4 +1,4 @@
-"""Texts as token ids: truncated, split into windows, or cut around a question's context."""
+"""Encodes texts as token ids: truncated, split into windows, or as questions with windows of their context."""
 
 from __future__ import annotations
 
@@ -7,27 +7,31 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from polytask.data.task import Rows
-from polytask.data.tokens import beginning, beginnings, tokenize
+from polytask.data.tokens import shorten_pair, shorten_text, tokenize
 from polytask.data.windows import Window, windows
 from polytask.errors import DataError, RecipeError
 
-CHUNK = 4096
-MOST_OF_A_QUESTION, MOST_SHARED = 64, 128
-COLUMNS = {"return_token_type_ids": True, "return_attention_mask": False}
+_CHUNK_ROWS = 4096
+MAX_QUESTION_TOKENS, MAX_STRIDE = 64, 128
+_TOKENIZER_OUTPUTS = {"return_token_type_ids": True, "return_attention_mask": False}
 
 Long = Literal["truncate", "split"]
-"""What becomes of a text that is too long: its end is cut off, or it is read in windows that overlap by a quarter."""
+"""How long texts are handled: truncated at the end, or split into windows that overlap by a quarter."""
 
 Cut = tuple[int, str, int | None]
-"""How texts are cut: ``max_length``, ``long`` and ``stride`` of a recipe."""
+"""The settings of ``encode`` in a recipe: ``max_length``, ``long`` and ``stride``."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of some texts. ``types`` tell the second text of a pair from the first.
+    """Encoded texts. Where rows were split, each window counts as a text.
 
-    Where texts were split, each window is a text here, and ``owners`` has the row that it is of. ``windows`` says of
-    those over a context where their tokens stand in it; None for other texts.
+    Attributes:
+        ids: the token ids of each text.
+        types: the token type ids of each text; None if the tokenizer has none.
+        num_truncated: the number of rows that were truncated.
+        owners: the row of each text; None if each row is one text.
+        windows: for questions, the window of each text; None for other texts.
     """
 
     ids: list[list[int]]
@@ -41,26 +45,26 @@ class Encoded:
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each text."""
+        """The number of tokens of each text."""
         return [len(ids) for ids in self.ids]
 
     @property
     def num_rows(self) -> int:
-        """Rows that the texts or windows are of."""
+        """The number of rows."""
         return len(self.ids) if self.owners is None else 1 + max(self.owners, default=-1)
 
     def take(self, texts: Sequence[int]) -> Encoded:
-        """These texts or windows only, each as a row."""
+        """Return these texts only, each as a row."""
         types = None if self.types is None else [self.types[text] for text in texts]
         windows = None if self.windows is None else [self.windows[text] for text in texts]
         return Encoded([self.ids[text] for text in texts], types, 0, windows=windows)
 
     def for_each(self, of_rows: Sequence[Any]) -> Sequence[Any]:
-        """What rows have, for each of their texts or windows."""
+        """Repeat the values of rows for each of their texts."""
         return of_rows if self.owners is None else [of_rows[row] for row in self.owners]
 
     def by_row(self) -> list[list[int]]:
-        """The texts or windows of each row."""
+        """Return the indices of the texts of each row."""
         if self.owners is None:
             return [[text] for text in range(len(self))]
         texts: list[list[int]] = [[] for _ in range(self.num_rows)]
@@ -69,52 +73,56 @@ class Encoded:
         return texts
 
     def windows_of(self, texts: Sequence[int]) -> list[Window]:
-        """The windows over a context among these."""
+        """Return the windows of these texts, skipping texts without one."""
         return [window for text in texts if self.windows and (window := self.windows[text])]
 
 
 def encode(tokenizer: Any, rows: Rows, max_length: int, long: str = "truncate", stride: int | None = None) -> Encoded:
-    """Cut texts (or pairs) into tokens, at most ``max_length`` each, the longer of a pair cut first.
+    """Encode texts or pairs as token ids.
 
-    With ``long="split"`` nothing is lost: a longer text becomes several windows. With a ``stride`` texts are questions
-    and pairs their contexts, read in windows that share so many tokens.
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        rows: the texts.
+        max_length: tokens per text or window, at most. The longer text of a pair is truncated first.
+        long: ``truncate``, or ``split`` to split a longer text into windows instead.
+        stride: if given, texts are questions and pairs their contexts, split into windows that share this many tokens.
 
     Raises:
-        RecipeError: pairs are to be split, ``long`` is none of ``Long``, or ``stride`` leaves no room.
-        DataError: questions are without contexts.
+        RecipeError: ``long`` is unknown or splits pairs, or ``stride`` leaves no room in a window.
+        DataError: questions have no contexts.
     """
     if stride is not None:
-        return _over_contexts(tokenizer, rows, max_length, stride)
+        return _encode_questions(tokenizer, rows, max_length, stride)
     if long not in get_args(Long):
-        raise RecipeError(f"long={long!r} is not known. Long texts are cut by: {', '.join(get_args(Long))}")
+        raise RecipeError(f"long={long!r} is not known. Use one of: {', '.join(get_args(Long))}")
     if long == "split":
-        return _split(tokenizer, rows, max_length)
+        return _encode_in_windows(tokenizer, rows, max_length)
     ids: list[list[int]] = []
     types: list[list[int]] = []
     num_truncated = 0
-    for start in range(0, len(rows), CHUNK):
-        chunk = _begun(tokenizer, rows.take(range(start, min(start + CHUNK, len(rows)))), max_length)
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        chunk = _shorten(tokenizer, rows.take(range(start, min(start + _CHUNK_ROWS, len(rows)))), max_length)
         texts = (list(chunk.texts), None if chunk.pairs is None else list(chunk.pairs))
-        cut = tokenize(tokenizer, *texts, truncation=True, max_length=max_length, **COLUMNS)
+        cut = tokenize(tokenizer, *texts, truncation=True, max_length=max_length, **_TOKENIZER_OUTPUTS)
         full = [row for row, tokens in enumerate(cut["input_ids"]) if len(tokens) == max_length]
-        num_truncated += _longer_than(tokenizer, chunk.take(full), max_length)
+        num_truncated += _count_longer(tokenizer, chunk.take(full), max_length)
         ids += cut["input_ids"]
         types += cut.get("token_type_ids", [])
     return Encoded(ids, types or None, num_truncated)
 
 
-def _begun(tokenizer: Any, rows: Rows, max_length: int) -> Rows:
-    """Rows with beginnings for texts that are far longer than what is read of them."""
+def _shorten(tokenizer: Any, rows: Rows, max_length: int) -> Rows:
+    """Shorten texts that are far longer than ``max_length``; their tokens up to it do not change."""
     if rows.pairs is None:
-        return Rows([beginning(tokenizer, text, max_length) for text in rows.texts])
-    begun = [beginnings(tokenizer, text, pair, max_length) for text, pair in zip(rows.texts, rows.pairs)]
-    return Rows([text for text, _ in begun], [pair for _, pair in begun])
+        return Rows([shorten_text(tokenizer, text, max_length) for text in rows.texts])
+    shortened = [shorten_pair(tokenizer, text, pair, max_length) for text, pair in zip(rows.texts, rows.pairs)]
+    return Rows([text for text, _ in shortened], [pair for _, pair in shortened])
 
 
 class Encodings:
-    """Rows as token ids, cut once for all who ask for the same rows cut in the same way.
+    """Caches encodings, so that jobs with the same rows and settings encode them once.
 
-    It holds what it was asked for, and lives as long as those who share it.
+    It keeps every encoding for its own lifetime.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -122,22 +130,22 @@ class Encodings:
         self._made: dict[tuple[int, Cut], tuple[Rows, Encoded]] = {}
 
     def of(self, rows: Rows, max_length: int, long: str = "truncate", stride: int | None = None) -> Encoded:
-        """As ``encode``."""
+        """Return the cached result of ``encode``. Arguments and errors are those of ``encode``."""
         key = (id(rows), (max_length, long, stride))
-        if key not in self._made:  # rows are held beside what they became, so that no others can have their id
+        if key not in self._made:  # keeping the rows alive keeps their id unique
             self._made[key] = (rows, encode(self.tokenizer, rows, *key[1]))
         return self._made[key][1]
 
 
-def _split(tokenizer: Any, rows: Rows, max_length: int) -> Encoded:
+def _encode_in_windows(tokenizer: Any, rows: Rows, max_length: int) -> Encoded:
     if rows.pairs is not None:
-        raise RecipeError("pairs of texts cannot be split into windows, only single texts. Choose to truncate them")
+        raise RecipeError("pairs of texts cannot be split into windows, only single texts. Use long='truncate'")
     ids: list[list[int]] = []
     types: list[list[int]] = []
     owners: list[int] = []
     overlap = (max_length - tokenizer.num_special_tokens_to_add()) // 4
-    for start in range(0, len(rows), CHUNK):
-        texts = list(rows.texts[start : start + CHUNK])
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        texts = list(rows.texts[start : start + _CHUNK_ROWS])
         cut = tokenize(
             tokenizer,
             texts,
@@ -145,7 +153,7 @@ def _split(tokenizer: Any, rows: Rows, max_length: int) -> Encoded:
             max_length=max_length,
             stride=overlap,
             return_overflowing_tokens=True,
-            **COLUMNS,
+            **_TOKENIZER_OUTPUTS,
         )
         owners += [start + row for row in cut["overflow_to_sample_mapping"]]
         ids += cut["input_ids"]
@@ -154,17 +162,17 @@ def _split(tokenizer: Any, rows: Rows, max_length: int) -> Encoded:
 
 
 def usual_stride(max_length: int) -> int:
-    """The tokens that two windows of a context share: a third, and no more than the 128 of 384 usual for SQuAD."""
-    return min(MOST_SHARED, max_length // 3)
+    """Return the default stride: a third of ``max_length``, at most the 128 (of 384) that SQuAD models use."""
+    return min(MAX_STRIDE, max_length // 3)
 
 
-def _over_contexts(tokenizer: Any, rows: Rows, max_length: int, stride: int) -> Encoded:
+def _encode_questions(tokenizer: Any, rows: Rows, max_length: int, stride: int) -> Encoded:
     if rows.pairs is None:
         raise DataError(
-            "a question is asked about a context, and there is none",
+            "a question needs a context, and none is given",
             fix="Give it as the second text (--pair, --text-pair)",
         )
-    longest = min(MOST_OF_A_QUESTION, max_length // 3)
+    longest = min(MAX_QUESTION_TOKENS, max_length // 3)
     cut = windows(rows, tokenizer, max_length=max_length, stride=stride, max_question=longest)
     return Encoded(
         [window.input_ids.tolist() for window in cut],
@@ -176,7 +184,11 @@ def _over_contexts(tokenizer: Any, rows: Rows, max_length: int, stride: int) -> 
 
 
 def joined(parts: Sequence[tuple[Encoded, Sequence[int]]]) -> Encoded:
-    """Texts that were cut in different ways as one, each part with the rows that its own rows are."""
+    """Concatenate encodings with different settings.
+
+    Args:
+        parts: encodings, each with the row number that each of its rows gets in the result.
+    """
     ids = [ids for part, _ in parts for ids in part.ids]
     types = [types for part, _ in parts for types in part.types or ()]
     owners = [row for part, rows in parts for row in part.for_each(rows)]
@@ -184,8 +196,8 @@ def joined(parts: Sequence[tuple[Encoded, Sequence[int]]]) -> Encoded:
     return Encoded(ids, types or None, sum(part.num_truncated for part, _ in parts), owners, windows)
 
 
-def _longer_than(tokenizer: Any, rows: Rows, max_length: int) -> int:
-    """How many of these texts have more tokens than ``max_length``."""
+def _count_longer(tokenizer: Any, rows: Rows, max_length: int) -> int:
+    """Count the texts with more than ``max_length`` tokens."""
     if not len(rows):
         return 0
     texts = (list(rows.texts), None if rows.pairs is None else list(rows.pairs))

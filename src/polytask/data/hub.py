@@ -1,8 +1,7 @@
-"""Tasks from data sets on the Hugging Face hub, by name: ``nyu-mll/glue:cola``.
+"""Reads tasks from data sets on the Hugging Face hub, such as ``nyu-mll/glue:cola``.
 
-A data set is read with ``datasets`` into the same tables as a file, and everything after that is the same. Its
-label names keep the order that the hub gives them, so index 1 is what the data set's card says. Code that
-comes with a data set is never run.
+A data set is read with ``datasets`` into the same tables as a file. Label names keep the order of the hub, so
+indices mean what the data set's card says. Code that comes with a data set is never run.
 """
 
 from __future__ import annotations
@@ -18,13 +17,14 @@ from urllib.request import getproxies
 from polytask.data.columns import find_roles
 from polytask.data.read import Asked, roles_in, task_from_tables
 from polytask.data.source import Source
-from polytask.data.table import Table, named
+from polytask.data.table import Table, class_name
 from polytask.data.task import Kind, Rows, Task
 from polytask.errors import DataError
 
-_VALIDATION = ("validation", "dev", "valid", "val", "validation_matched")
-_TEST = ("test", "test_matched")
+_VALIDATION_SPLITS = ("validation", "dev", "valid", "val", "validation_matched")
+_TEST_SPLITS = ("test", "test_matched")
 CONNECT_S = 5.0
+"""Timeout, in seconds, of the check whether the hub is reachable."""
 
 
 def read_hub(
@@ -45,21 +45,22 @@ def read_hub(
 
     Args:
         spec: ``owner/data-set`` or ``owner/data-set:configuration``.
-        name: the task's name; by default the configuration's, or the data set's.
-        text: as all the others, see ``polytask.data.read.read_task``.
+        name: the task's name (default: the configuration's name, or the data set's).
+        text: this and the remaining arguments are those of ``polytask.data.read.read_task``.
 
-    Its splits ``train``, ``validation`` and ``test`` are used. A split whose rows have no labels, as the test rows
-    of GLUE, is passed over with a note.
+    Returns:
+        The task of the splits ``train``, ``validation`` and ``test``. A split without labels, such as GLUE's test
+        rows, is skipped with a note.
 
     Raises:
-        DataError: there is no such data set, configuration or training split, or no way to reach it; or as
+        DataError: the data set, configuration or training split does not exist or cannot be reached; or as
             ``read_task``.
     """
     path, _, configuration = spec.partition(":")
     splits = _load(spec, path, configuration or None)
     if "train" not in splits:
         raise DataError(f"there is no split 'train'. There are: {', '.join(map(str, splits))}", file=spec)
-    train = _table(splits["train"], f"{spec}[train]")
+    train = _split_table(splits["train"], f"{spec}[train]")
     label_at = roles_in(train, kind, text=text, text_pair=text_pair, label=label).label
     assert label_at is not None
     label_name = train.header[label_at]
@@ -67,7 +68,7 @@ def read_hub(
 
     def labelled(names: Sequence[str]) -> Table | None:
         split = next((name for name in names if name in splits), None)
-        table = None if split is None else _table(splits[split], f"{spec}[{split}]")
+        table = None if split is None else _split_table(splits[split], f"{spec}[{split}]")
         if table is None or not _is_unlabelled(table, label_name):
             return table
         notes.append(f"The {split} rows of {spec} have no labels and are not used.")
@@ -76,8 +77,8 @@ def read_hub(
     return task_from_tables(
         name or (configuration or path.rstrip("/")).split("/")[-1],
         train,
-        labelled(_VALIDATION),
-        labelled(_TEST),
+        labelled(_VALIDATION_SPLITS),
+        labelled(_TEST_SPLITS),
         Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty, positive),
         notes,
     )
@@ -93,17 +94,26 @@ def read_hub_rows(
     kind: Kind,
     labels: Sequence[str] = (),
 ) -> Rows:
-    """The labelled rows of one split, ``labels`` being their names in the order of their indices.
+    """Read the labelled rows of one split.
+
+    Args:
+        spec: as in ``read_hub``.
+        split: the split's name.
+        text: the text column.
+        text_pair: the second-text column, if any.
+        label: the label column.
+        kind: the kind of task.
+        labels: the label names in the order of their indices.
 
     Raises:
-        DataError: there is no such data set, split, column or label, or no way to reach it.
+        DataError: the data set, split, column or label does not exist, or the hub cannot be reached.
     """
     path, _, configuration = spec.partition(":")
     splits = _load(spec, path, configuration or None)
     if split not in splits:
         raise DataError(f"there is no split {split!r}. There are: {', '.join(map(str, splits))}", file=spec)
-    table = _table(splits[split], f"{spec}[{split}]")
-    return Source(table, find_roles(table, text=text, text_pair=text_pair, label=label)).labelled(kind, labels)
+    table = _split_table(splits[split], f"{spec}[{split}]")
+    return Source(table, find_roles(table, text=text, text_pair=text_pair, label=label)).labelled_rows(kind, labels)
 
 
 def _load(spec: str, path: str, configuration: str | None) -> Mapping[str, Any]:
@@ -112,14 +122,14 @@ def _load(spec: str, path: str, configuration: str | None) -> Mapping[str, Any]:
     try:
         with nullcontext() if Path(path).exists() or _is_reachable() else _offline():
             loaded = load_dataset(path, configuration)
-    except Exception as error:  # datasets, the hub and the network raise errors of a dozen families
-        raise DataError(_reason(error), file=spec, fix=_fix(path, error)) from error
+    except Exception as error:  # datasets, the hub and the network raise many unrelated types
+        raise DataError(_reason(error), file=spec, fix=_advice(path, error)) from error
     assert isinstance(loaded, (Dataset, DatasetDict)), type(loaded)
     return {"train": loaded} if isinstance(loaded, Dataset) else loaded
 
 
 def _is_reachable() -> bool:
-    """Whether the hub answers, as far as can be told in seconds; its client would try for minutes."""
+    """Whether the hub accepts a connection within ``CONNECT_S`` seconds; its own client would retry for minutes."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE or getproxies():
@@ -134,7 +144,7 @@ def _is_reachable() -> bool:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Within the block data sets are read that were downloaded before, and no connection is tried."""
+    """Use only data sets that were downloaded before; open no connection."""
     import datasets.config
     from huggingface_hub import constants
 
@@ -150,21 +160,21 @@ def _reason(error: Exception) -> str:
     return f"the data set cannot be loaded: {' '.join(lines[:3])[:400] or type(error).__name__}".rstrip(".")
 
 
-def _fix(path: str, error: Exception) -> str:
+def _advice(path: str, error: Exception) -> str:
     if isinstance(error, ValueError) and "onfig" in str(error):
         return f"Name a configuration after a colon: --hub {path}:NAME"
     if "script" in str(error):
         return (
             "Polytask does not run a data set's own code. Save it as Parquet, CSV or JSON lines, and train on the file"
         )
-    return "Check its name at https://huggingface.co/datasets, and the connection; HF_TOKEN opens private ones"
+    return "Check its name at https://huggingface.co/datasets and your connection; private data sets need HF_TOKEN"
 
 
-def _table(split: Any, file: str) -> Table:
-    names = _label_names(split)
+def _split_table(split: Any, file: str) -> Table:
+    names = _class_names(split)
     header = tuple(split.column_names)
     columns = [
-        [named(cell, names[column]) for cell in split[column]] if column in names else split[column]
+        [class_name(cell, names[column]) for cell in split[column]] if column in names else split[column]
         for column in header
     ]
     rows = list(zip(*columns))
@@ -173,8 +183,8 @@ def _table(split: Any, file: str) -> Table:
     return Table(file, header, rows, range(1, len(rows) + 1), names)
 
 
-def _label_names(split: Any) -> dict[str, Sequence[str]]:
-    """By column, the names of its ``ClassLabel``, which may stand in a list."""
+def _class_names(split: Any) -> dict[str, Sequence[str]]:
+    """Return the class names by column, for ``ClassLabel`` features and lists of them."""
     features = {column: getattr(feature, "feature", feature) for column, feature in split.features.items()}
     return {column: tuple(feature.names) for column, feature in features.items() if getattr(feature, "names", None)}
 

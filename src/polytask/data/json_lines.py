@@ -1,26 +1,30 @@
-"""JSON lines: one object a row."""
+"""Reads and writes JSON lines: one object per row."""
 
 from __future__ import annotations
 
 import json
 
-from polytask.data.decoding import decoded
+from polytask.data.decoding import decode_utf8
 from polytask.data.table import Cell, Row, Table
 from polytask.errors import DataError
 
 
 def read_json_lines(file: str, content: bytes) -> Table:
-    """A table from JSON lines, with a column for each key."""
+    """Read JSON lines into a table with one column per key.
+
+    Raises:
+        DataError: a line is not a JSON object, or contains characters that cannot be written back.
+    """
     objects, lines = [], []
-    for number, line in enumerate(decoded(file, content).split("\n"), start=1):
+    for number, line in enumerate(decode_utf8(file, content).split("\n"), start=1):
         if line.strip():
-            objects.append(_object(file, number, line))
+            objects.append(_parse_object(file, number, line))
             lines.append(number)
     header = tuple(dict.fromkeys(key for item in objects for key in item))
     return Table(file, header, [[item.get(key) for key in header] for item in objects], lines)
 
 
-def _object(file: str, number: int, line: str) -> dict[str, Cell]:
+def _parse_object(file: str, number: int, line: str) -> dict[str, Cell]:
     fix = 'Each line must be one JSON object, such as {"text": "…", "label": "…"}'
     try:
         item = json.loads(line)
@@ -32,22 +36,22 @@ def _object(file: str, number: int, line: str) -> dict[str, Cell]:
     if not isinstance(item, dict):
         kind = "an array" if isinstance(item, list) else f"a single value ({line.strip()[:20]})"
         raise DataError(f"the line is {kind}, not an object", file=file, line=number, fix=fix)
-    if "\\u0000" in line and _holds_nul(item):
-        problem = "a string holds a NUL character (\\u0000)"
-        raise DataError(problem, file=file, line=number, fix="Take it out")
-    if "\\ud" in line.lower() and not _is_whole(item):
-        problem = "a string holds half a character (a lone surrogate, \\ud800 to \\udfff)"
-        raise DataError(problem, file=file, line=number, fix="Write the whole character, or take it out")
+    if "\\u0000" in line and _contains_nul(item):
+        problem = "a string contains a NUL character (\\u0000)"
+        raise DataError(problem, file=file, line=number, fix="Remove it")
+    if "\\ud" in line.lower() and not _is_valid_unicode(item):
+        problem = "a string contains half a character (a lone surrogate, \\ud800 to \\udfff)"
+        raise DataError(problem, file=file, line=number, fix="Write the whole character, or remove it")
     return item
 
 
-def _holds_nul(item: Cell) -> bool:
+def _contains_nul(item: Cell) -> bool:
     if isinstance(item, dict):
-        return any(map(_holds_nul, [*item, *item.values()]))
-    return any(map(_holds_nul, item)) if isinstance(item, list) else isinstance(item, str) and "\0" in item
+        return any(map(_contains_nul, [*item, *item.values()]))
+    return any(map(_contains_nul, item)) if isinstance(item, list) else isinstance(item, str) and "\0" in item
 
 
-def _is_whole(item: Cell) -> bool:
+def _is_valid_unicode(item: Cell) -> bool:
     try:
         json.dumps(item, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
@@ -56,6 +60,6 @@ def _is_whole(item: Cell) -> bool:
 
 
 def write_json_lines(header: list[str], rows: list[Row]) -> bytes:
-    """Rows as JSON lines, in UTF-8."""
+    """Format rows as JSON lines, in UTF-8."""
     lines = [json.dumps(dict(zip(header, row)), ensure_ascii=False, default=str) + "\n" for row in rows]
     return "".join(lines).encode("utf-8")

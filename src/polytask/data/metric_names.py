@@ -1,4 +1,4 @@
-"""The names of the metrics, and which kinds of task each one fits. ``evaluation/metrics.py`` computes them."""
+"""The names of the metrics and the kinds of task they fit; ``evaluation/metrics.py`` computes them."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ METRIC_KINDS: dict[str, tuple[Kind, ...]] = {
     "span_f1": ("span",),
     "exact_match": ("span",),
 }
-"""The kinds of task that each metric fits. The first metric that fits a kind is its default."""
+"""The kinds of task that each metric fits. The first metric that fits a kind is the default for it."""
 
 
 def metrics_for(kind: Kind) -> list[str]:
-    """The names of the metrics that fit tasks of this kind, the default first."""
+    """Return the names of the metrics that fit this kind of task, the default first."""
     return [name for name, kinds in METRIC_KINDS.items() if kind in kinds]
 
 
 def default_metric(kind: Kind) -> str:
-    """The metric a task is judged by when none is asked for: ``accuracy``, ``micro_f1``, ``pearson`` or ``span_f1``."""
+    """Return the default metric of a kind: ``accuracy``, ``micro_f1``, ``pearson`` or ``span_f1``."""
     names = metrics_for(kind)
     assert names, f"no metric for tasks of kind {kind}"
     return names[0]
 
 
 def check_metric(name: str, kind: Kind) -> str:
-    """The name, if a metric has it that fits tasks of this kind.
+    """Return ``name`` if this metric exists and fits this kind of task.
 
     Raises:
         UnknownName: there is no such metric.
-        RecipeError: there is, for tasks of another kind.
+        RecipeError: the metric is for tasks of another kind.
     """
     if name not in METRIC_KINDS:
         raise UnknownName("metric", name, METRIC_KINDS)

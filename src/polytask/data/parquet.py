@@ -1,4 +1,4 @@
-"""Parquet files, with the class names that the datasets library writes into them."""
+"""Reads and writes Parquet, with the class names that Hugging Face's ``datasets`` stores in it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 
-from polytask.data.table import Row, Table, named
+from polytask.data.table import Row, Table, class_name
 from polytask.errors import DataError
 
 
 def read_parquet(file: str, content: bytes) -> Table:
-    """A table from a Parquet file, class names included."""
+    """Read a Parquet file into a table; class indices become class names.
+
+    Raises:
+        DataError: the file is not valid Parquet.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -20,19 +24,19 @@ def read_parquet(file: str, content: bytes) -> Table:
         columns = [column.to_pylist() for column in table.columns]
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).split("\n")[0]
-        raise DataError(f"the file is not sound Parquet ({reason})", file=file, fix="Write or copy it again") from None
-    classes = _classes_in(table.schema.metadata or {})
+        raise DataError(f"the file is not valid Parquet ({reason})", file=file, fix="Write or copy it again") from None
+    classes = _read_class_names(table.schema.metadata or {})
     header = tuple(table.column_names)
     columns = [
-        [named(cell, classes.get(name, ())) for cell in column] if name in classes else column
+        [class_name(cell, classes.get(name, ())) for cell in column] if name in classes else column
         for name, column in zip(header, columns)
     ]
     rows = list(zip(*columns))
     return Table(file, header, rows, range(1, len(rows) + 1), classes)
 
 
-def _classes_in(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
-    """By column, the names of its classes, as Hugging Face's ``datasets`` writes them beside a schema."""
+def _read_class_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
+    """Return the class names by column from the schema metadata that ``datasets`` writes."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"].items()
     except (ValueError, LookupError, TypeError, AttributeError):
@@ -50,22 +54,26 @@ def _classes_in(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
 
 
 def write_parquet(file: str, header: list[str], rows: list[Row], classes: Mapping[str, Sequence[str]]) -> bytes:
-    """Rows as a Parquet file; ``classes`` are the names of the classes of a column, in order."""
+    """Format rows as a Parquet file with the class names of its columns, in index order.
+
+    Raises:
+        DataError: a column has values of several types.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     out = io.BytesIO()
     try:
         columns = [pa.array([row[index] for row in rows]) for index in range(len(header))]
-        pq.write_table(pa.table(columns, names=header, metadata=_classes_as_metadata(classes)), out)
+        pq.write_table(pa.table(columns, names=header, metadata=_class_name_metadata(classes)), out)
     except (pa.ArrowException, OverflowError) as error:
-        fix = "Write .jsonl instead, where a column may hold values of several kinds"
+        fix = "Write .jsonl instead, which allows several types in a column"
         raise DataError(f"the rows cannot be written as Parquet ({error})", file=file, fix=fix) from None
     return out.getvalue()
 
 
-def _classes_as_metadata(classes: Mapping[str, Sequence[str]]) -> dict[bytes, bytes] | None:
-    """What ``_classes_in`` reads."""
+def _class_name_metadata(classes: Mapping[str, Sequence[str]]) -> dict[bytes, bytes] | None:
+    """Return the schema metadata that ``_read_class_names`` reads."""
     if not classes:
         return None
     features = {column: {"names": list(names), "_type": "ClassLabel"} for column, names in classes.items()}

@@ -1,8 +1,8 @@
-"""Tasks from files of texts and labels.
+"""Reads tasks from files of texts and labels.
 
-Everything that can be found out is found out from the data: columns from their names, the kind of task from
-the labels, validation rows by a seeded split. Everything found can be overruled, and nothing doubtful passes
-in silence: what cannot be used is refused with file, line and column, what merely looks odd becomes a note.
+Columns are found by their names, the kind of task by the labels, and validation rows by a seeded split; arguments
+override all of these. Data that cannot be used raise an error with file, line and column; data that look suspicious
+give a note.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from dataclasses import dataclass
 
 from polytask.data import checks
 from polytask.data.columns import ROLES, Roles, find_roles, find_span_roles
-from polytask.data.labels import check_variety, infer_kind, is_empty, meant, names_in, positive_last, spelled
+from polytask.data.labels import (
+    check_variety,
+    format_label,
+    infer_kind,
+    is_empty,
+    label_names,
+    normalize_labels,
+    put_positive_last,
+)
 from polytask.data.metric_names import check_metric, default_metric
 from polytask.data.source import Source
 from polytask.data.splits import hold_out, hold_out_groups
@@ -24,14 +32,14 @@ from polytask.data.task import Kind, Rows, Task
 from polytask.errors import DataError, UnknownName
 
 FILE_KINDS: tuple[Kind, ...] = ("classification", "multilabel", "regression", "span")
-"""The kinds of task that a column of labels, or of answers, can make."""
+"""The kinds of task that can be read from a table."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a user may ask for; where it is ``None``, the data decide. Told in ``read_task``."""
+    """The arguments of ``read_task`` that say how to read a table; ``None`` means: infer it from the data."""
 
     text: str | None = None
     text_pair: str | None = None
@@ -46,10 +54,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class FileRows:
-    """The rows of a file to be answered.
+    """The rows of a file to predict.
 
-    ``table`` has all their columns, row for row with ``rows``. ``labels`` is the label column as strings, several
-    labels joined by ``|``, ``""`` for none; it is ``None`` where there is no such column.
+    Attributes:
+        table: all columns of these rows.
+        rows: their texts, in the same order.
+        labels: the label column as strings, with several labels joined by ``|`` and ``""`` for none; ``None`` if there
+            is no label column.
     """
 
     table: Table
@@ -74,27 +85,27 @@ def read_task(
     encoding: str | None = None,
     positive: str | None = None,
 ) -> Task:
-    """Read a task from a CSV, TSV, JSON lines or Parquet file, or a task of spans from SQuAD's JSON.
+    """Read a task from a CSV, TSV, JSON lines or Parquet file, or a task of kind ``span`` from SQuAD's JSON.
 
     Args:
         path: the training rows.
-        name: the task's name; by default the file's name without its ending.
-        text: the column of texts; by default the one with a usual name (``polytask.data.columns``).
-        text_pair: the column of second texts. By default two columns with a usual pair of names make a task of
-            pairs, unless ``text`` is given.
-        label: the column of labels; by default the one with a usual name. Of spans, the column of answers
+        name: the task's name (default: the file's name without its suffix).
+        text: the text column (default: the one with a usual name, see ``polytask.data.columns``).
+        text_pair: the second-text column. By default, two columns with a usual pair of names make a task of pairs,
+            unless ``text`` is given.
+        label: the label column (default: the one with a usual name). For spans, the column of answers
             (``polytask.data.answers``).
-        validation: a file with the same columns; by default a part of the training rows is held out, of spans by
-            whole articles (a column ``title``) or contexts.
+        validation: a file with the same columns (default: hold out some training rows; for spans, whole articles by
+            the column ``title``, or whole contexts).
         test: a file with the same columns.
-        kind: ``classification``, ``multilabel``, ``regression`` or ``span``; by default what the labels look like
-            (``polytask.data.labels``), never ``span``.
-        metric: a name in ``polytask.evaluation.metrics.METRICS``; by default accuracy, micro F1, Pearson or span F1.
+        kind: ``classification``, ``multilabel``, ``regression`` or ``span`` (default: inferred from the labels, see
+            ``polytask.data.labels``; never ``span``).
+        metric: a name in ``polytask.evaluation.metrics.METRICS`` (default: accuracy, micro F1, Pearson or span F1).
         seed: chooses the rows that are held out.
-        validation_share: the part of the rows that is held out (``polytask.data.splits``), at most 2,000 rows.
-        drop_empty: leave out rows without a text or a label, instead of refusing them.
-        encoding: what text files are written in, ``cp1252`` say; by default UTF-8.
-        positive: of two labels the one that the metric ``f1`` is about, which gets the index 1; by default the second.
+        validation_share: the fraction of rows that is held out (``polytask.data.splits``), at most 2,000 rows.
+        drop_empty: drop rows without a text or label instead of raising an error.
+        encoding: the encoding of text files, such as ``cp1252`` (default: UTF-8).
+        positive: of two labels, the one that the metric ``f1`` is computed for; it gets index 1 (default: the second).
 
     Raises:
         DataError: the data cannot be used; the message says where and why.
@@ -122,18 +133,28 @@ def read_rows(
     keep_empty: bool = False,
     encoding: str | None = None,
 ) -> FileRows:
-    """Read texts to be answered. A column of labels is read if there is one, and need not make sense.
+    """Read texts to predict. A label column is optional, and its values are not checked.
 
-    With ``keep_empty`` a missing text is an empty string, for whoever answers to say so in its place. Other
-    arguments and errors are those of ``read_task``; a table that was read already will do.
+    Args:
+        path: the file, or a table that was read before.
+        text: this and the arguments below are those of ``read_task``.
+        text_pair: likewise.
+        label: likewise.
+        kind: likewise.
+        drop_empty: likewise.
+        keep_empty: return a missing text as an empty string, so that rows keep their numbers.
+        encoding: as in ``read_task``.
+
+    Raises:
+        DataError: as ``read_task``.
     """
     table = table_of(path, kind, labelled=False, encoding=encoding)
     roles = roles_in(table, kind, text=text, text_pair=text_pair, label=label, needs_label=False)
     source = Source(table, roles)
     if drop_empty:
         source = source.without_empty(None)
-    labels = None if source.roles.label is None else tuple(map(spelled, source.label.cells))
-    return FileRows(source.table, source.texts(keep_empty=keep_empty), labels)
+    labels = None if source.roles.label is None else tuple(map(format_label, source.label.cells))
+    return FileRows(source.table, source.unlabelled_rows(keep_empty=keep_empty), labels)
 
 
 def rows_for(
@@ -147,12 +168,13 @@ def rows_for(
     drop_empty: bool = False,
     encoding: str | None = None,
 ) -> Rows:
-    """Read labelled rows of a task whose labels are known already, to score its answers.
+    """Read labelled rows of an existing task, to score its predictions.
 
     Args:
-        labels: the names of the task's labels in the order of their indices.
-        kind: the kind of the task.
-        path: the file, or what was read of it; the remaining arguments are those of ``read_task``.
+        labels: the task's label names in the order of their indices.
+        kind: the task's kind.
+        path: the file, or a table that was read before.
+        text: this and the remaining arguments are those of ``read_task``.
 
     Raises:
         DataError: the data cannot be used, or have a label that is not among ``labels``.
@@ -161,7 +183,7 @@ def rows_for(
     source = Source(table, roles_in(table, kind, text=text, text_pair=text_pair, label=label))
     if drop_empty:
         source = source.without_empty(kind)
-    return source.labelled(kind, labels)
+    return source.labelled_rows(kind, labels)
 
 
 def task_from_tables(
@@ -172,15 +194,15 @@ def task_from_tables(
     asked: Asked,
     remarked: Sequence[str] = (),
 ) -> Task:
-    """Make a task of tables, wherever they come from.
+    """Build a task from tables.
 
     Args:
         name: the task's name.
-        train: the training rows; they decide columns, kind and labels.
+        train: the training rows, from which columns, kind and labels are inferred.
         validation: rows with the same columns; ``None`` to hold out some of ``train``.
         test: rows with the same columns.
-        asked: what the user asked for.
-        remarked: notes that were made while the tables were read.
+        asked: the user's options.
+        remarked: notes from reading the tables.
 
     Raises:
         PolytaskError: as ``read_task``.
@@ -188,79 +210,81 @@ def task_from_tables(
     check_name(name)
     roles = roles_in(train, asked.kind, text=asked.text, text_pair=asked.text_pair, label=asked.label)
     source = Source(train, roles)
-    kind = _kind(source, asked)
+    kind = _task_kind(source, asked)
     metric = default_metric(kind) if asked.metric is None else check_metric(asked.metric, kind)
     notes = list(remarked)
     if kind != "span" and asked.text is None and asked.text_pair is None:
-        notes += checks.on_pairs(*source.names[:2])
+        notes += checks.check_pairs(*source.names[:2])
 
     def complete(table: Table) -> Source:
-        whole = source.like(table)
+        whole = source.for_table(table)
         if not asked.drop_empty:
             return whole
         kept = whole.without_empty(kind)
-        notes.extend(checks.on_dropped(whole.table, kept.table))
+        notes.extend(checks.check_dropped(whole.table, kept.table))
         return kept
 
     source = complete(train)
     known = () if kind in ("regression", "span") else tuple(train.classes.get(source.label.name, ()))
-    labels = known or names_in(meant(source.label, kind), kind)
+    labels = known or label_names(normalize_labels(source.label, kind), kind)
     if asked.positive is not None:
-        labels = positive_last(labels, kind, asked.positive)
-    given = source.labelled(kind, labels)
+        labels = put_positive_last(labels, kind, asked.positive)
+    given = source.labelled_rows(kind, labels)
     assert given.targets is not None
     check_variety(source.label, kind, given.targets, labels)
-    test_rows = None if test is None else complete(test).labelled(kind, labels)
+    test_rows = None if test is None else complete(test).labelled_rows(kind, labels)
     if validation is None:
-        train_rows, validation_rows = _held_out(source, given, kind, asked)
-        notes += checks.on_rare_labels(kind, labels, train_rows.targets or (), validation_rows.targets or ())
+        train_rows, validation_rows = _hold_out_validation(source, given, kind, asked)
+        notes += checks.check_rare_labels(kind, labels, train_rows.targets or (), validation_rows.targets or ())
     else:
-        train_rows, validation_rows = given, complete(validation).labelled(kind, labels)
+        train_rows, validation_rows = given, complete(validation).labelled_rows(kind, labels)
 
     if asked.kind is None and not known:
-        notes += checks.on_kind(source.label, kind, labels, given.targets) + checks.on_several(source.label, kind)
+        notes += checks.check_kind(source.label, kind, labels, given.targets) + checks.check_several_labels(
+            source.label, kind
+        )
     if asked.positive is None:
-        notes += checks.on_positive(metric, labels)
-    notes += checks.on_labels(source.label, kind, labels, given.targets) + checks.on_texts(given)
-    notes += checks.on_overlap(train_rows, validation_rows, "validation")
-    notes += [] if test_rows is None else checks.on_overlap(train_rows, test_rows, "test")
+        notes += checks.check_positive_label(metric, labels)
+    notes += checks.check_label_names(source.label, kind, labels, given.targets) + checks.check_texts(given)
+    notes += checks.check_overlap(train_rows, validation_rows, "validation")
+    notes += [] if test_rows is None else checks.check_overlap(train_rows, test_rows, "test")
     if kind == "span":
-        notes += checks.on_contexts(train_rows, validation_rows, "validation")
-        notes += [] if test_rows is None else checks.on_contexts(train_rows, test_rows, "test")
+        notes += checks.check_context_overlap(train_rows, validation_rows, "validation")
+        notes += [] if test_rows is None else checks.check_context_overlap(train_rows, test_rows, "test")
     columns = dict(zip(ROLES, source.names))
     return Task(name, kind, labels, metric, train_rows, validation_rows, test_rows, tuple(notes), columns)
 
 
 def check_name(name: str) -> None:
-    """Refuse what is not a plain name: 1 to 64 letters, digits, dots, dashes and underscores.
+    """Check that a task's name has 1 to 64 letters, digits, dots, dashes and underscores.
 
     Raises:
-        DataError: it is not one.
+        DataError: it has not.
     """
     if not _PLAIN_NAME.fullmatch(name):
         fix = "Give one with --task: up to 64 letters A to Z, digits, '.', '_' and '-', the first a letter or digit"
         raise DataError(f"{name[:80]!r} cannot be the name of a task", fix=fix)
 
 
-def _kind(source: Source, asked: Asked) -> Kind:
+def _task_kind(source: Source, asked: Asked) -> Kind:
     if asked.kind is None:
         if source.label.name in source.table.classes:
             return "multilabel" if any(isinstance(cell, list) for cell in source.label.cells) else "classification"
-        column = meant(source.label, None)
+        column = normalize_labels(source.label, None)
         return infer_kind([cell for cell in column.cells if not is_empty(cell)], column.name)
     if asked.kind not in FILE_KINDS:
         raise UnknownName("kind of task in files", asked.kind, FILE_KINDS)
     return asked.kind
 
 
-def _held_out(source: Source, rows: Rows, kind: Kind, asked: Asked) -> tuple[Rows, Rows]:
+def _hold_out_validation(source: Source, rows: Rows, kind: Kind, asked: Asked) -> tuple[Rows, Rows]:
     share, seed = asked.validation_share, asked.seed
     if kind == "span":
         kept, held_out = hold_out_groups(source.articles(), share=share, seed=seed)
     else:
         kept, held_out = hold_out(rows, kind, share=share, seed=seed)
     if not held_out:
-        fix = "Add rows, or name a file of validation rows with --validation"
+        fix = "Add rows, or pass a file of validation rows with --validation"
         problem = "there is one question" if kind == "span" else "no label has two rows"
         raise DataError(f"{problem}, so none can be held out for validation", file=source.table.file, fix=fix)
     return rows.take(kept), rows.take(held_out)
@@ -275,16 +299,22 @@ def roles_in(
     label: str | None = None,
     needs_label: bool = True,
 ) -> Roles:
-    """The columns of a table that a task of this kind reads. Errors as of ``polytask.data.columns.find_roles``."""
+    """Find the columns that a task of this kind reads. Arguments and errors are those of ``columns.find_roles``."""
     find = find_span_roles if kind == "span" else find_roles
     return find(table, text=text, text_pair=text_pair, label=label, needs_label=needs_label)
 
 
 def table_of(path: PathLike | Table, kind: Kind | None, *, labelled: bool = True, encoding: str | None = None) -> Table:
-    """What a task of this kind reads of a file: of spans SQuAD's JSON too, with its answers if they are to be read.
+    """Read the table of a file, which can be SQuAD's JSON if ``kind`` is ``span``.
 
-    Rows with nothing in any cell are passed over where rows are to be labelled. A table that was read already is given
-    back. Errors are those of ``read_table`` and ``squad_table``.
+    Args:
+        path: the file; a table is returned unchanged.
+        kind: the kind of task.
+        labelled: drop rows whose cells are all empty, and read the answers of SQuAD's JSON.
+        encoding: as in ``read_task``.
+
+    Raises:
+        DataError: as ``read_table`` and ``squad_table``.
     """
     if isinstance(path, Table):
         return path
@@ -293,7 +323,7 @@ def table_of(path: PathLike | Table, kind: Kind | None, *, labelled: bool = True
         raise DataError(f"rows are read from a file named by its path, and a {type(path).__name__} was given", fix=fix)
     if kind == "span" and str(path).lower().endswith(JSON_SUFFIXES):
         if encoding is not None:
-            raise DataError("SQuAD's JSON is UTF-8", file=path, fix="Leave out --encoding")
+            raise DataError("SQuAD's JSON is UTF-8", file=path, fix="Omit --encoding")
         from polytask.data.squad_json import squad_table
 
         return squad_table(path, labelled=labelled)

@@ -1,4 +1,4 @@
-"""SQuAD v1.1's JSON files as rows and as a table."""
+"""Reads SQuAD v1.1 JSON files as rows or as a table."""
 
 from __future__ import annotations
 
@@ -8,32 +8,38 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from polytask.data.folders import read_whole
+from polytask.data.folders import read_text
 from polytask.data.table import Table
 from polytask.data.task import Answer, Rows
 from polytask.errors import DataError
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 
 
 def read_squad(path: str | PathLike[str], *, labelled: bool = True, limit: int | None = None) -> Rows:
-    """Read SQuAD v1.1 JSON, gzipped or not: questions as ``texts``, contexts as ``pairs``, the
-    questions' ids, and as each target a tuple of ``Answer``.
+    """Read SQuAD v1.1 JSON, gzipped or not.
 
-    ``labelled=False`` reads questions alone, whether or not answers stand beside them. ``limit`` keeps the
-    first questions. Raises ``DataError`` naming the place in the file.
+    Args:
+        path: the file.
+        labelled: read the answers, too; otherwise they may be missing.
+        limit: read only this many questions from the start.
+
+    Returns:
+        Questions as ``texts``, contexts as ``pairs``, the questions' ``ids``, and a tuple of ``Answer`` per target.
+
+    Raises:
+        DataError: the file is not SQuAD v1.1; the message gives the place in the file.
     """
     return read_with_titles(path, labelled, limit)[0]
 
 
 def squad_table(path: str | PathLike[str], *, labelled: bool = True) -> Table:
-    """SQuAD v1.1 JSON as a table with a row a question: ``id``, ``title`` (of the article), ``context``, ``question``
-    and, if it is to be ``labelled``, ``answers``. Errors are those of ``read_squad``.
+    """Read SQuAD v1.1 JSON as a table with one row per question.
+
+    The columns are ``id``, ``title`` (of the article), ``context``, ``question`` and, if ``labelled``, ``answers``.
+    Errors are those of ``read_squad``.
     """
     rows, titles = read_with_titles(path, labelled, None)
     columns: dict[str, Sequence[Any] | None] = {"id": rows.ids, "title": titles, "context": rows.pairs}
@@ -43,8 +49,8 @@ def squad_table(path: str | PathLike[str], *, labelled: bool = True) -> Table:
 
 
 def read_with_titles(path: str | PathLike[str], labelled: bool, limit: int | None) -> tuple[Rows, list[str]]:
-    """The questions and the titles of their articles."""
-    file = _File(path)
+    """Read the questions and the titles of their articles. Errors are those of ``read_squad``."""
+    file = _SquadFile(path)
     texts, pairs, ids, targets, titles = [], [], [], [], []
     for where, title, context, qa in islice(file.questions(), limit):
         titles.append(title)
@@ -54,27 +60,27 @@ def read_with_titles(path: str | PathLike[str], labelled: bool, limit: int | Non
         if labelled:
             targets.append(file.answers(qa, context, where))
     if not texts:
-        raise DataError("the file holds no questions", file=path)
+        raise DataError("the file contains no questions", file=path)
     twice = [id for id, count in Counter(ids).items() if count > 1]
     if twice:
-        raise DataError(f"{len(twice)} ids stand more than once, among them {twice[0]!r}", file=path)
+        raise DataError(f"{len(twice)} ids occur more than once, such as {twice[0]!r}", file=path)
     return Rows(texts, pairs, targets if labelled else None, ids), titles
 
 
 @dataclass(frozen=True)
-class _File:
-    """A JSON file that says where in it something is wrong."""
+class _SquadFile:
+    """A SQuAD file, with errors that give the place in its JSON."""
 
     path: str | PathLike[str]
 
     def questions(self) -> Iterator[tuple[str, str, str, object]]:
-        """Each question's place in the file, its article's title, its context and its JSON."""
+        """Yield each question's place in the file, its article's title, its context and its JSON."""
         try:
-            root = json.loads(read_whole(self.path))
+            root = json.loads(read_text(self.path))
         except json.JSONDecodeError as error:
             raise DataError(f"not JSON ({error.msg})", file=self.path, line=error.lineno) from error
         except RecursionError as error:
-            raise DataError("not SQuAD JSON: it is nested too deep", file=self.path) from error
+            raise DataError("not SQuAD JSON: it is nested too deeply", file=self.path) from error
         for i, article in enumerate(self.get(root, "data", list, "the file")):
             paragraphs = self.get(article, "paragraphs", list, f"data[{i}]")
             title = str(article.get("title") or f"article {i + 1}")
@@ -89,15 +95,13 @@ class _File:
         for i, item in enumerate(self.get(qa, "answers", list, where)):
             here = f"{where}.answers[{i}]"
             answer = Answer(self.text(item, "text", here), self.get(item, "answer_start", int, here))
-            stands = context[max(answer.start, 0) :][: len(answer.text)]
-            if answer.start < 0 or stands != answer.text:
-                problem = (
-                    f"{here}: the answer {answer.text!r} does not stand at character {answer.start} of its context"
-                )
-                raise DataError(problem, file=self.path, fix=f"There stands {stands!r}")
+            there = context[max(answer.start, 0) :][: len(answer.text)]
+            if answer.start < 0 or there != answer.text:
+                problem = f"{here}: the answer {answer.text!r} is not at character {answer.start} of its context"
+                raise DataError(problem, file=self.path, fix=f"The text there is {there!r}")
             found.append(answer)
         if not found:
-            fix = "SQuAD v1.1 has an answer to every question (v2.0, which has not, is not supported)"
+            fix = "SQuAD v1.1 has an answer to every question; v2.0, with unanswerable questions, is not supported"
             raise DataError(f"{where} has no answers", file=self.path, fix=fix)
         return tuple(found)
 
@@ -109,17 +113,17 @@ class _File:
 
     def get(self, node: object, key: str, kind: type[T], where: str) -> T:
         if not isinstance(node, dict):
-            raise DataError(f"{where} should be a JSON object, not {_json_name(node)}", file=self.path)
+            raise DataError(f"{where} should be a JSON object, not {_json_type_name(node)}", file=self.path)
         if key not in node:
             raise DataError(f"{where} has no {key!r}", file=self.path, fix=f"It has: {', '.join(node) or 'nothing'}")
         value = node[key]
         if not isinstance(value, kind) or isinstance(value, bool):
-            right = _JSON_NAMES[kind]
-            raise DataError(f"{where}: {key!r} should be {right}, not {_json_name(value)}", file=self.path)
+            right = _JSON_TYPE_NAMES[kind]
+            raise DataError(f"{where}: {key!r} should be {right}, not {_json_type_name(value)}", file=self.path)
         return value
 
 
-_JSON_NAMES: Mapping[type, str] = {
+_JSON_TYPE_NAMES: Mapping[type, str] = {
     dict: "an object",
     list: "a list",
     str: "a string",
@@ -130,5 +134,5 @@ _JSON_NAMES: Mapping[type, str] = {
 }
 
 
-def _json_name(value: object) -> str:
-    return _JSON_NAMES[type(value)]
+def _json_type_name(value: object) -> str:
+    return _JSON_TYPE_NAMES[type(value)]

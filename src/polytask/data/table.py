@@ -1,4 +1,4 @@
-"""A table of rows, read or to be written, whose rows know their line in the file."""
+"""A table of rows with their line numbers, for error messages that say where a problem is."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from polytask.errors import DataError
 
 PathLike = str | os.PathLike[str]
 Cell = Any
-"""A string in CSV and TSV; in JSON lines and Parquet any plain Python value, ``None`` where there is none."""
+"""A string in CSV and TSV; any plain Python value in JSON lines and Parquet, ``None`` for a missing one."""
 
 Row = Sequence[Cell]
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table, which knows where its cells stand."""
+    """One column of a table.
+
+    Attributes:
+        file: the file's name.
+        name: the column's name.
+        cells: one cell per row.
+        lines: the line of each row, counted from 1.
+    """
 
     file: str
     name: str
@@ -26,16 +33,20 @@ class Column:
     lines: Sequence[int]
 
     def error(self, row: int, problem: str, fix: str | None = None) -> DataError:
-        """The error that says what is wrong with the cell in this row (counted from 0)."""
+        """Return an error about the cell in this row (counted from 0), with file, line and column."""
         return DataError(problem, file=self.file, line=self.lines[row], column=self.name, fix=fix)
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a file, in order. Every row has as many cells as ``header``; ``lines`` says where it starts.
+    """The rows of a file, in order.
 
-    Names in ``header`` occur once each, except the empty name of columns that have none. ``classes`` has, by column,
-    the names of its classes in the order of their indices, where the file tells them.
+    Attributes:
+        file: the file's name.
+        header: the column names, each unique except the empty name of unnamed columns.
+        rows: the rows, each with one cell per column.
+        lines: the line on which each row starts, counted from 1.
+        classes: the class names of a column in the order of their indices, where the file stores them.
     """
 
     file: str
@@ -48,18 +59,18 @@ class Table:
         return len(self.rows)
 
     def column(self, index: int) -> Column:
-        """The column at this index."""
+        """Return the column at this index."""
         return Column(self.file, self.header[index], [row[index] for row in self.rows], self.lines)
 
     def take(self, rows: Sequence[int]) -> Table:
-        """These rows only, in this order."""
+        """Return a table of these rows only, in this order."""
         return replace(self, rows=[self.rows[row] for row in rows], lines=[self.lines[row] for row in rows])
 
     def without_blank(self) -> Table:
-        """Only the rows that have something in a cell.
+        """Drop rows whose cells are all empty.
 
         Raises:
-            DataError: there are none.
+            DataError: no rows are left.
         """
         kept = [row for row, cells in enumerate(self.rows) if any(cell not in ("", None) for cell in cells)]
         if not kept:
@@ -67,10 +78,10 @@ class Table:
         return self if len(kept) == len(self) else self.take(kept)
 
 
-def named(cell: Cell, names: Sequence[str]) -> Cell:
-    """The name of a class for its index, ``None`` for -1, which stands for an unknown one; other cells as they are."""
+def class_name(cell: Cell, names: Sequence[str]) -> Cell:
+    """Return the class name for an index, ``None`` for -1 (an unknown class), and any other cell unchanged."""
     if isinstance(cell, list):
-        return [named(each, names) for each in cell]
+        return [class_name(each, names) for each in cell]
     if not isinstance(cell, int) or isinstance(cell, bool) or cell >= len(names):
         return cell
     return names[cell] if cell >= 0 else None

@@ -1,8 +1,8 @@
-"""Files of rows: CSV, TSV, JSON lines and Parquet, read so that every complaint can name file and line.
+"""Reads and writes tables as CSV, TSV, JSON lines and Parquet, with line numbers for error messages.
 
-The text formats are UTF-8, with or without a byte-order mark, unless another encoding is named, and may be gzipped
-(``.csv.gz``). The line of a row is the line it starts on, counted from 1; in Parquet, which has no lines, it is the
-number of the row. How CSV and TSV are read, quotation marks above all, is told in ``separated.py``.
+Text formats are UTF-8, with or without a byte order mark, unless another encoding is given; they may be gzipped
+(``.csv.gz``). A row's line is the line on which it starts, counted from 1; in Parquet, which has no lines, it is the
+number of the row. ``csv.py`` describes how CSV and TSV are parsed, including quotation marks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from polytask.data import csv
-from polytask.data.decoding import _recoded, check_encoding, decoded, unzipped
+from polytask.data.decoding import check_encoding, decode_utf8, gunzip, to_utf8
 from polytask.data.json_lines import read_json_lines, write_json_lines
 from polytask.data.parquet import read_parquet, write_parquet
 from polytask.data.table import PathLike, Row, Table
@@ -26,24 +26,26 @@ from polytask.files import whole_file
 
 
 def read_table(path: PathLike, encoding: str | None = None) -> Table:
-    """Read a ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson`` or ``.parquet``; the text formats also with ``.gz``.
+    """Read a ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson`` or ``.parquet`` file; text formats may end in ``.gz``.
 
-    ``encoding`` is what a text format is written in, ``cp1252`` say, where that is not UTF-8; of Parquet it says
-    nothing, so that files of both sorts can be read with one encoding.
+    Args:
+        path: the file.
+        encoding: the encoding of a text format, such as ``cp1252`` (default: UTF-8). Ignored for Parquet, so that
+            both can be read with one setting.
 
     Raises:
-        DataError: the file is missing, damaged, of another format or encoding, or has no rows.
+        DataError: the file is missing or damaged, has another format or encoding, or has no rows.
     """
     format, is_zipped = _format_of(path)
     if encoding is not None:
         check_encoding(encoding, path)
-    content = _content(path)
+    content = _read_bytes(path)
     if is_zipped:
-        content = unzipped(path, content)
+        content = gunzip(path, content)
     if not content.removeprefix(codecs.BOM_UTF8).strip():
         raise DataError("the file is empty", file=path, fix="A line of column names and at least one row are needed")
     if encoding is not None and format in _TEXT_FORMATS:
-        content = _recoded(path, content, encoding)
+        content = to_utf8(path, content, encoding)
     table = _READERS[format](os.fspath(path), content)
     for name, count in Counter(table.header).items():
         if count > 1 and name:
@@ -57,12 +59,16 @@ def read_table(path: PathLike, encoding: str | None = None) -> Table:
 def write_table(
     path: PathLike, header: Sequence[str], rows: Iterable[Row], classes: Mapping[str, Sequence[str]] | None = None
 ) -> None:
-    """Write rows in the format the name asks for, whole or not at all. ``read_table`` reads them back.
+    """Write rows in the format given by the file's suffix, whole or not at all. ``read_table`` reads them back.
 
-    ``classes`` is that of a ``Table``; only Parquet has a place for it.
+    Args:
+        path: the file.
+        header: the column names.
+        rows: the rows, each with one cell per column.
+        classes: the class names of columns, as in ``Table``; only Parquet stores them.
 
     Raises:
-        DataError: the name does not end in one of the formats, or the rows cannot be written in it.
+        DataError: the suffix is not supported, or the rows cannot be written in this format.
     """
     format, is_zipped = _format_of(path)
     if format == ".parquet":
@@ -74,7 +80,7 @@ def write_table(
 
 
 def check_writable(path: PathLike) -> None:
-    """Refuse, before any work is done, a name that ``write_table`` would refuse."""
+    """Raise the error that ``write_table`` would raise for this file name, before any work is done."""
     _format_of(path)
 
 
@@ -82,14 +88,14 @@ def check_writable(path: PathLike) -> None:
 
 _TEXT_FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson")
 SUFFIXES = (*_TEXT_FORMATS, ".parquet", *(f"{suffix}.gz" for suffix in _TEXT_FORMATS))
-"""How the name of a file must end, in small or capital letters."""
+"""The supported suffixes, in lower or upper case."""
 
 JSON_SUFFIXES = (".json", ".json.gz")
-"""How the name of a file of SQuAD's JSON ends; only tasks of spans have such."""
+"""The suffixes of SQuAD's JSON files, which only tasks of kind ``span`` read."""
 
-_INSTEAD = {
+_ADVICE = {
     ".json": "If each line is one JSON object, call it .jsonl; if it is one array, convert it with jq -c '.[]'; "
-    "if it is SQuAD's, ask for --kind span",
+    "if it is SQuAD's, use --kind span",
     ".txt": "If its columns are separated by tabs, call it .tsv; by commas, .csv",
     ".xls": "Save the sheet as 'CSV UTF-8'",
     ".xlsx": "Save the sheet as 'CSV UTF-8'",
@@ -99,7 +105,7 @@ _INSTEAD = {
 
 
 def stem(path: PathLike) -> str:
-    """The file's name without its folder and without the ending that says its format."""
+    """Return the file's name without its folder and its supported suffix."""
     name = Path(path).name
     endings = (*SUFFIXES, *JSON_SUFFIXES)
     ending = max((suffix for suffix in endings if name.lower().endswith(suffix)), key=len, default="")
@@ -112,37 +118,39 @@ def _format_of(path: PathLike) -> tuple[str, bool]:
         if name.endswith(suffix):
             return suffix.removesuffix(".gz"), suffix.endswith(".gz")
     if Path(path).is_dir():
-        raise _folder(path)
+        raise _folder_error(path)
     ending = Path(name.removesuffix(".gz")).suffix
-    instead = f"{_INSTEAD[ending]}. " if ending in _INSTEAD else ""
+    instead = f"{_ADVICE[ending]}. " if ending in _ADVICE else ""
     problem = (
-        f"files ending in {ending!r} are not supported" if ending else "the name has no ending that says its format"
+        f"files ending in {ending!r} are not supported"
+        if ending
+        else "the file name has no suffix that gives its format"
     )
     raise DataError(problem, file=path, fix=f"{instead}Supported are: {', '.join(SUFFIXES)}")
 
 
-def _content(path: PathLike) -> bytes:
+def _read_bytes(path: PathLike) -> bytes:
     place = Path(path)
     try:
         return place.read_bytes()
     except FileNotFoundError:
         if not place.parent.is_dir():
             raise DataError(f"there is no folder {str(place.parent)!r}", file=path) from None
-        there = _readable_in(place.parent)
+        there = _supported_files(place.parent)
         near = difflib.get_close_matches(place.name, there, n=1)
         fix = f"Did you mean {str(place.parent / near[0])!r}?" if near else f"Its folder has{_listed(there)}"
         raise DataError("there is no such file", file=path, fix=fix) from None
     except IsADirectoryError:
-        raise _folder(path) from None
+        raise _folder_error(path) from None
     except (OSError, ValueError) as error:
         raise DataError(f"the file cannot be opened ({error})", file=path) from None
 
 
-def _folder(path: PathLike) -> DataError:
-    return DataError("this is a folder, not a file", file=path, fix=f"It has{_listed(_readable_in(Path(path)))}")
+def _folder_error(path: PathLike) -> DataError:
+    return DataError("this is a folder, not a file", file=path, fix=f"It has{_listed(_supported_files(Path(path)))}")
 
 
-def _readable_in(folder: Path) -> list[str]:
+def _supported_files(folder: Path) -> list[str]:
     with contextlib.suppress(OSError):
         return sorted(place.name for place in folder.iterdir() if place.name.lower().endswith(SUFFIXES))
     return []
@@ -157,9 +165,9 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
 # -- the formats ------------------------------------------------------------------------------------------------------
 
 
-def _separated(read: Callable[[str, str], csv.Lines]) -> Callable[[str, bytes], Table]:
+def _delimited_reader(read: Callable[[str, str], csv.NumberedRows]) -> Callable[[str, bytes], Table]:
     def reader(file: str, content: bytes) -> Table:
-        found = read(file, decoded(file, content))
+        found = read(file, decode_utf8(file, content))
         header = tuple(name.strip() for name in found.rows[0]) if found.rows else ()
         return Table(file, header, found.rows[1:], found.lines[1:])
 
@@ -167,15 +175,15 @@ def _separated(read: Callable[[str, str], csv.Lines]) -> Callable[[str, bytes], 
 
 
 _READERS: dict[str, Callable[[str, bytes], Table]] = {
-    ".csv": _separated(csv.read_csv),
-    ".tsv": _separated(csv.read_tsv),
+    ".csv": _delimited_reader(csv.read_csv),
+    ".tsv": _delimited_reader(csv.read_tsv),
     ".jsonl": read_json_lines,
     ".ndjson": read_json_lines,
     ".parquet": read_parquet,
 }
 _WRITERS: dict[str, Callable[[list[str], list[Row]], bytes]] = {
-    ".csv": lambda header, rows: csv.write_separated(header, rows, ",").encode("utf-8"),
-    ".tsv": lambda header, rows: csv.write_separated(header, rows, "\t").encode("utf-8"),
+    ".csv": lambda header, rows: csv.format_delimited(header, rows, ",").encode("utf-8"),
+    ".tsv": lambda header, rows: csv.format_delimited(header, rows, "\t").encode("utf-8"),
     ".jsonl": write_json_lines,
     ".ndjson": write_json_lines,
 }

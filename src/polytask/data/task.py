@@ -1,4 +1,4 @@
-"""A task: a name, rows of text, label names, a metric and a kind of head."""
+"""A task: its name, kind, label names, metric and rows. The constructors check everything a reader would check."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from polytask.errors import DataError, UnknownName
 
 Kind = Literal["classification", "multilabel", "regression", "span"]
 KINDS: tuple[Kind, ...] = ("classification", "multilabel", "regression", "span")
+"""One label per row, several labels per row, a number, or a span of a context."""
 
 
 def _is_index(value: object, num_labels: int) -> bool:
@@ -21,19 +22,19 @@ def _is_index(value: object, num_labels: int) -> bool:
 
 
 def _is_score(value: object, _: int) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= MOST_SCORE
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) <= MAX_SCORE
 
 
-MOST_SCORE = 1e30
-"""A score beyond it overflows in fp32 when it is squared and summed."""
+MAX_SCORE = 1e30
+"""Larger scores overflow in fp32 when they are squared and summed."""
 
-_RIGHT: dict[Kind, Callable[[Any, int], bool]] = {
+_IS_VALID: dict[Kind, Callable[[Any, int], bool]] = {
     "classification": _is_index,
     "regression": _is_score,
     "multilabel": lambda value, n: isinstance(value, tuple | list) and all(_is_index(own, n) for own in value),
     "span": lambda value, _: isinstance(value, tuple | list) and all(isinstance(own, Answer) for own in value),
 }
-_WORDS = {
+_TARGET_HINTS = {
     "classification": "Give the index of the row's label, from 0 to {last}",
     "regression": "Give a finite number of at most 1e30",
     "multilabel": "Give a tuple of indices of labels, from 0 to {last}",
@@ -41,46 +42,46 @@ _WORDS = {
 }
 
 Target = Any
-"""What a row should be answered with: ``int`` (the index of its label), ``float`` (a score),
-``tuple[int, ...]`` (the indices of its labels) or ``tuple[Answer, ...]`` (spans, each of which is right)."""
+"""The correct answer of a row: ``int`` (the index of its label), ``float`` (a score), ``tuple[int, ...]`` (the indices
+of its labels) or ``tuple[Answer, ...]`` (spans, each of them correct)."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A span: its text, and the character of the context at which it starts."""
+    """A span: its text, and where it starts in the context, in characters from 0."""
 
     text: str
     start: int
 
 
 def num_outputs(kind: Kind, num_labels: int) -> int:
-    """Rows of a head's weight: one a label, one for a score, two for a span's ends."""
+    """Return the number of outputs of a head: one per label, one for a score, two for the ends of a span."""
     return {"regression": 1, "span": 2}.get(kind, num_labels)
 
 
 def is_blank(text: str) -> bool:
-    """Whether there is nothing in it but spaces."""
+    """Whether a text is empty or only whitespace."""
     return not text or text.isspace()
 
 
-def all_alike(kind: Kind, targets: Sequence[Target], labels: Sequence[str]) -> tuple[str, str] | None:
-    """What is wrong where all rows have one target, and what is needed to learn from them; None where they differ."""
+def describe_constant_targets(kind: Kind, targets: Sequence[Target], labels: Sequence[str]) -> tuple[str, str] | None:
+    """Describe the problem and the fix if all rows have the same target; None if targets differ."""
     different = {tuple(target) if isinstance(target, list) else target for target in targets}
     if kind == "span" or len(different) > 1:
         return None
     rows = "the only row has" if len(targets) == 1 else f"all {len(targets):,} rows have"
-    what = f"the number {targets[0]}" if kind == "regression" else _label_words(targets[0], labels)
+    what = f"the number {targets[0]}" if kind == "regression" else _describe_labels(targets[0], labels)
     needed = "numbers" if kind == "regression" else "labels"
     return f"{rows} {what}", f"At least two different {needed} are needed to learn from"
 
 
-def _label_words(target: Target, labels: Sequence[str]) -> str:
+def _describe_labels(target: Target, labels: Sequence[str]) -> str:
     names = [repr(labels[index]) for index in (target if isinstance(target, tuple | list) else (target,))]
     return f"the label{'s' * (len(names) > 1)} {' and '.join(names)}" if names else "no label"
 
 
 def is_text(value: object) -> bool:
-    """Whether it is a string that a tokenizer takes: one without half of a surrogate pair."""
+    """Whether a value is a string that tokenizers accept: one without lone surrogates."""
     if not isinstance(value, str):
         return False
     try:
@@ -92,7 +93,17 @@ def is_text(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Rows:
-    """Texts, or pairs of texts, each with its target (none where labels are not known)."""
+    """Rows of texts or pairs of texts.
+
+    Attributes:
+        texts: one text per row.
+        pairs: one second text per row; None for single texts.
+        targets: one target per row; None if labels are not known.
+        ids: one id per row; None if rows have no ids.
+
+    Raises:
+        DataError: the columns differ in length.
+    """
 
     texts: Sequence[str]
     pairs: Sequence[str] | None = None
@@ -104,13 +115,13 @@ class Rows:
             column = getattr(self, name)
             if column is not None and len(column) != len(self.texts):
                 problem = f"there are {len(self.texts):,} texts and {len(column):,} {name}"
-                raise DataError(problem, fix="Give one a text, in the same order")
+                raise DataError(problem, fix="Give one per text, in the same order")
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def take(self, rows: Sequence[int]) -> Rows:
-        """These rows only, in this order."""
+        """Return these rows only, in this order."""
 
         def pick(column: Sequence[Any] | None) -> list[Any] | None:
             return None if column is None else [column[row] for row in rows]
@@ -120,12 +131,23 @@ class Rows:
 
 @dataclass(frozen=True)
 class Task:
-    """Everything there is to know about a task before a model sees it.
+    """A task with its data, before training.
 
-    ``labels`` are the label names in the order of their indices; empty for regression and spans.
-    ``metric`` is a name in ``polytask.evaluation.metrics.METRICS``. ``notes`` are remarks for the person
-    who trains it (warnings found while reading), already worded. ``columns`` are the names of the columns that it was
-    read from: ``text``, ``text_pair`` (None for single texts) and ``label``; None where it was read from no table.
+    Attributes:
+        name: the task's name.
+        kind: ``classification``, ``multilabel``, ``regression`` or ``span``.
+        labels: the label names in the order of their indices; empty for regression and spans.
+        metric: a name in ``polytask.evaluation.metrics.METRICS``.
+        train: the training rows.
+        validation: the rows that choose the epoch and the settings.
+        test: the rows that are only scored; None if there are none.
+        notes: warnings found while reading the data, as sentences.
+        columns: the names of the columns that the task was read from: ``text``, ``text_pair`` (None for single texts)
+            and ``label``; None if it was not read from a table.
+
+    Raises:
+        UnknownName: there is no such kind.
+        DataError: labels or rows are not valid.
     """
 
     name: str
@@ -155,32 +177,35 @@ class Task:
                 self._check(split, rows)
 
     def _check(self, split: str, rows: Rows) -> None:
-        """Refuse rows that cannot be trained on or scored, as the readers of files do."""
+        """Raise a ``DataError`` for rows that cannot be trained on or scored."""
         where = f"the {split} rows of task {self.name!r}"
         if not len(rows):
             least = "at least two, with different labels" if split == "training" else "at least one"
-            raise DataError(f"{where} are none", fix=f"Give {least}")
+            raise DataError(f"task {self.name!r} has no {split} rows", fix=f"Give {least}")
         for number, texts in enumerate(zip(rows.texts, rows.pairs or rows.texts), 1):
             if not all(map(is_text, texts)):
                 fix = "Give strings that can be written as UTF-8"
-                raise DataError(f"text {number} of {where} is no text: {texts[0]!r:.60}", fix=fix)
+                raise DataError(f"text {number} of {where} is not a valid string: {texts[0]!r:.60}", fix=fix)
             if rows.targets is not None and any(map(is_blank, texts)):
-                raise DataError(f"text {number} of {where} is empty", fix="Fill it in, or leave such rows out")
+                raise DataError(f"text {number} of {where} is empty", fix="Fill it in, or drop such rows")
         if rows.targets is None:
             if split == "test":
                 return
-            raise DataError(f"{where} have no targets", fix="Give one target a row: Rows(texts, targets=…)")
-        right = _RIGHT[self.kind]
+            raise DataError(f"{where} have no targets", fix="Give one target per row: Rows(texts, targets=…)")
+        right = _IS_VALID[self.kind]
         for number, target in enumerate(rows.targets, 1):
             if not right(target, len(self.labels)):
-                fix = _WORDS[self.kind].format(last=len(self.labels) - 1)
+                fix = _TARGET_HINTS[self.kind].format(last=len(self.labels) - 1)
                 raise DataError(f"target {number} of {where} is {target!r:.60}", fix=fix)
-        if split == "training" and (what := all_alike(self.kind, rows.targets, self.labels)) is not None:
+        if (
+            split == "training"
+            and (what := describe_constant_targets(self.kind, rows.targets, self.labels)) is not None
+        ):
             raise DataError(f"{where}: {what[0]}", fix=what[1])
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over kind, labels, metric and every row: equal digests, equal task."""
+        """SHA-256 of kind, labels, metric and all rows."""
         sha = hashlib.sha256(json.dumps([self.kind, self.labels, self.metric]).encode())
         for rows in (self.train, self.validation, self.test):
             for column in (None,) * 4 if rows is None else (rows.texts, rows.pairs, rows.targets, rows.ids):
@@ -188,5 +213,5 @@ class Task:
         return sha.hexdigest()
 
     def with_train_rows(self, rows: Sequence[int]) -> Task:
-        """The same task with these of its training rows only."""
+        """Return the task with only these training rows."""
         return replace(self, train=self.train.take(rows))

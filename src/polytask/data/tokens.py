@@ -1,7 +1,7 @@
-"""Calling a tokenizer: from several threads, and on texts far longer than what is read of them.
+"""Calls a tokenizer safely from several threads, and quickly on texts far longer than the maximum length.
 
-A fast tokenizer keeps truncation and padding as its state and changes them on each call. Two calls at once either fail
-("Already borrowed") or cut texts to the other's length.
+A fast tokenizer stores truncation and padding and changes them on each call. Two calls at the same time either fail
+("Already borrowed") or truncate to each other's length.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 _LOCKS: WeakKeyDictionary[Any, threading.Lock] = WeakKeyDictionary()
-_NEW = threading.Lock()
+_LOCKS_LOCK = threading.Lock()
 
 
 def tokenize(tokenizer: Any, *texts: Any, **options: Any) -> Any:
-    """``tokenizer(*texts, **options)``, one thread at a time for each tokenizer."""
-    with _NEW:
+    """Return ``tokenizer(*texts, **options)``; only one thread at a time calls a tokenizer."""
+    with _LOCKS_LOCK:
         lock = _LOCKS.setdefault(tokenizer, threading.Lock())
     with lock:
         return tokenizer(*texts, **options)
 
 
-FAR = 64
-"""Characters a token that is read: a text of more is cut before it becomes tokens, not after."""
-FAR_OF_PAIRS = 16
-"""The same for pairs: a tokenizer that cuts both texts makes all the pairs of what it cuts off."""
-NEAR = 16
-"""Characters a token that is read, with which cutting begins."""
-MORE = 8
-"""Tokens that a beginning must have beyond those that are read, so that its end does not count."""
-_BY_WORDS = {
+MAX_CHARS_PER_TOKEN = 64
+"""A text with more characters per token of the maximum length is shortened before it is tokenized."""
+MAX_CHARS_PER_TOKEN_OF_PAIRS = 16
+"""The same for pairs, which are slower: a tokenizer that truncates both builds all pairs of their overflow."""
+FIRST_CHARS_PER_TOKEN = 16
+"""Characters per token of the first prefix that is tried."""
+EXTRA_TOKENS = 8
+"""A prefix must have this many more tokens than are read, so that where it ends has no effect."""
+_WORD_PRE_TOKENIZERS = {
     "BertPreTokenizer",
     "ByteLevel",
     "Whitespace",
@@ -42,61 +42,62 @@ _BY_WORDS = {
     "Split",
     "Metaspace",
 }
-_WORDS_ALONE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+_TOKENIZES_WORDS_ALONE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
-def beginning(tokenizer: Any, text: str, num_tokens: int, far: int | None = None) -> str:
-    """A beginning of ``text`` whose first ``num_tokens`` tokens are those of the whole, and which has some more.
+def shorten_text(tokenizer: Any, text: str, num_tokens: int, max_chars: int | None = None) -> str:
+    """Return a prefix of ``text`` with the same first ``num_tokens`` tokens.
 
-    Texts of at most ``far`` (``FAR``) characters a token stay as they are, and all where a tokenizer may look beyond a
-    space.
+    A text is returned whole if it has at most ``max_chars`` characters per token (default: ``MAX_CHARS_PER_TOKEN``),
+    or if the tokenizer's tokens may depend on what follows a space.
     """
-    if len(text) <= (FAR if far is None else far) * num_tokens or not _has_words_alone(tokenizer):
+    max_chars = MAX_CHARS_PER_TOKEN if max_chars is None else max_chars
+    if len(text) <= max_chars * num_tokens or not _tokenizes_words_alone(tokenizer):
         return text
-    for begun in _beginnings(text, NEAR * num_tokens):
-        if count(tokenizer, begun) >= num_tokens + MORE:
-            return begun
+    for prefix in _prefixes(text, FIRST_CHARS_PER_TOKEN * num_tokens):
+        if count_tokens(tokenizer, prefix) >= num_tokens + EXTRA_TOKENS:
+            return prefix
     return text
 
 
-def beginnings(tokenizer: Any, text: str, pair: str, num_tokens: int) -> tuple[str, str]:
-    """Beginnings of two texts that are cut to ``num_tokens`` as the whole ones are, the longer one first.
+def shorten_pair(tokenizer: Any, text: str, pair: str, num_tokens: int) -> tuple[str, str]:
+    """Shorten a pair so that truncating it to ``num_tokens``, longest text first, gives the same tokens.
 
-    Where both are cut here, the longer one is that of more characters.
+    If both texts are shortened, the one with more characters stays the longer one.
     """
-    one, other = (beginning(tokenizer, own, num_tokens, FAR_OF_PAIRS) for own in (text, pair))
+    one, other = (shorten_text(tokenizer, own, num_tokens, MAX_CHARS_PER_TOKEN_OF_PAIRS) for own in (text, pair))
     if one is text and other is pair:
         return text, pair
     if other is pair or (one is not text and len(text) > len(pair)):
-        return beginning(tokenizer, text, max(num_tokens, count(tokenizer, other)), 0), other
-    return one, beginning(tokenizer, pair, max(num_tokens, count(tokenizer, one)), 0)
+        return shorten_text(tokenizer, text, max(num_tokens, count_tokens(tokenizer, other)), 0), other
+    return one, shorten_text(tokenizer, pair, max(num_tokens, count_tokens(tokenizer, one)), 0)
 
 
-def count(tokenizer: Any, text: str) -> int:
-    """Tokens of a text, those aside that a tokenizer adds."""
+def count_tokens(tokenizer: Any, text: str) -> int:
+    """Return the number of tokens of a text, without special tokens."""
     return len(
         tokenize(tokenizer, text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
     )
 
 
-def _beginnings(text: str, size: int) -> Iterator[str]:
-    """Beginnings that end with a whole word, each twice as long as the one before."""
+def _prefixes(text: str, size: int) -> Iterator[str]:
+    """Yield prefixes that end with a whole word, each twice as long as the one before."""
     while size < len(text):
         end = text.rfind(" ", 0, size)
-        if end > size // 2 and (begun := text[:end].rstrip()):
-            yield begun
+        if end > size // 2 and (prefix := text[:end].rstrip()):
+            yield prefix
         size *= 2
 
 
-def _has_words_alone(tokenizer: Any) -> bool:
-    """Whether what stands behind a space changes no token before it, and texts lose their end when they are cut."""
+def _tokenizes_words_alone(tokenizer: Any) -> bool:
+    """Whether text after a space never changes the tokens before it, and truncation removes the end."""
     if tokenizer.truncation_side != "right":
         return False
-    if tokenizer not in _WORDS_ALONE:
+    if tokenizer not in _TOKENIZES_WORDS_ALONE:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         parts = None if backend is None else json.loads(backend.to_str())["pre_tokenizer"]
-        _WORDS_ALONE[tokenizer] = _splits_at_spaces(parts or {})
-    return _WORDS_ALONE[tokenizer]
+        _TOKENIZES_WORDS_ALONE[tokenizer] = _splits_at_spaces(parts or {})
+    return _TOKENIZES_WORDS_ALONE[tokenizer]
 
 
 def _splits_at_spaces(parts: dict[str, Any]) -> bool:
@@ -107,4 +108,4 @@ def _splits_at_spaces(parts: dict[str, Any]) -> bool:
 
 
 def _is_known(parts: dict[str, Any]) -> bool:
-    return parts.get("type") in _BY_WORDS and parts.get("split", True) and parts.get("use_regex", True)
+    return parts.get("type") in _WORD_PRE_TOKENIZERS and parts.get("split", True) and parts.get("use_regex", True)

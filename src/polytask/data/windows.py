@@ -1,4 +1,9 @@
-"""Windows over a long context, and the search for the best answer span."""
+"""Splits long contexts into overlapping windows, and searches their logits for the best answer spans.
+
+Answers are given in characters of the context, logits in token positions of one window; the offsets in ``Window``
+convert between them. The search scores every valid span instead of combining the best starts with the best ends, so
+it never misses the best span.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +28,21 @@ Logits = Sequence[npt.ArrayLike] | npt.NDArray[Any]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Window:
-    """A question with as much of its context as a model sees at once.
+    """A question with a part of its context that fits into the maximum length.
 
-    ``input_ids`` and ``type_ids``: shape ``[T]``, special tokens included, no padding (a batch pads on
-    the right, so that positions stay). The context's tokens are the positions from ``context_at`` on;
-    ``offsets``, shape ``[C, 2]``, holds for each of them where it begins and ends in ``context``, in
-    characters. ``start`` and ``end`` are the positions of the answer's first and last token, both 0
-    (the first special token) where the window does not hold the whole answer or there is none.
-    ``row`` is the question's; ``is_cut``: its question lost its end.
+    Attributes:
+        id: the question's id.
+        context: the whole context.
+        input_ids: token ids with special tokens and without padding, ``[T]``. Batches pad on the right, which keeps
+            positions.
+        type_ids: token type ids, ``[T]``.
+        context_at: the position of the first context token.
+        offsets: where each context token starts and ends in ``context``, in characters, ``[C, 2]``.
+        start: the position of the answer's first token; 0 (the first special token) if the window does not contain
+            the whole answer.
+        end: the position of the answer's last token, or 0 likewise.
+        row: the question's row.
+        is_cut: whether the question was truncated.
     """
 
     id: str
@@ -47,8 +59,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Span:
-    """A candidate answer: ``context[start:end]`` in characters; ``score`` is start logit plus end logit, or, after
-    ``with_probabilities``, a probability."""
+    """A candidate answer, ``context[start:end]`` in characters.
+
+    ``score`` is the start logit plus the end logit, or a probability after ``with_probabilities``.
+    """
 
     text: str
     start: int
@@ -64,33 +78,40 @@ def windows(
     stride: int = 128,
     max_question: int = 64,
 ) -> list[Window]:
-    """Cut every row into windows of at most ``max_length`` tokens, in the order of the rows.
+    """Split every row into windows, in the order of the rows.
 
-    Neighbouring windows share ``stride`` tokens of context (as ``transformers`` means the word) and together
-    hold every one. Questions are cut after ``max_question`` tokens. A row's first answer is the one to learn.
+    The windows of a row cover all context tokens. If the row has several answers, the first is the training target.
 
-    Raises ``RecipeError`` where the window leaves no room to move on, ``BackboneError`` where the tokenizer does
-    not say where its tokens stand.
+    Args:
+        rows: questions as ``texts``, contexts as ``pairs``.
+        tokenizer: a fast tokenizer.
+        max_length: tokens per window, at most.
+        stride: context tokens shared by neighbouring windows, as in ``transformers``.
+        max_question: questions are truncated to this many tokens.
+
+    Raises:
+        RecipeError: a window has no room for more than ``stride`` context tokens.
+        BackboneError: the tokenizer does not report offsets.
     """
     assert rows.pairs is not None, "a question needs its context"
-    frame = _Frame.of(tokenizer)
+    frame = _PairTemplate.of(tokenizer)
     least_room = max_length - frame.size - max_question
     if not 0 <= stride < least_room:
         raise RecipeError(
-            f"a window of {max_length} tokens less a question of {max_question} leaves {max(least_room, 0)} for the "
-            f"context, and neighbours share {stride}. Shared must be 0 or more and less than that"
+            f"a window of {max_length} tokens minus a question of {max_question} leaves {max(least_room, 0)} for the "
+            f"context, and neighbouring windows share {stride}. The stride must be at least 0 and less than that"
         )
     contexts = list(dict.fromkeys(rows.pairs))
-    encoded = dict(zip(contexts, _encode(contexts, tokenizer), strict=True))
+    encoded = dict(zip(contexts, _encode_texts(contexts, tokenizer), strict=True))
     out: list[Window] = []
-    for row, (question, _) in enumerate(_encode(rows.texts, tokenizer)):
+    for row, (question, _) in enumerate(_encode_texts(rows.texts, tokenizer)):
         context_ids, offsets = encoded[rows.pairs[row]]
         question, is_cut = question[:max_question], len(question) > max_question
-        answer = _tokens_of(rows.targets[row][0], offsets) if rows.targets else None
-        for first, last in _cuts(len(context_ids), max_length - frame.size - len(question), stride):
-            holds = answer is not None and first <= answer[0] and answer[1] < last
+        answer = _answer_tokens(rows.targets[row][0], offsets) if rows.targets else None
+        for first, last in _window_ranges(len(context_ids), max_length - frame.size - len(question), stride):
+            has_answer = answer is not None and first <= answer[0] and answer[1] < last
             input_ids, type_ids, at = frame.fill(question, context_ids[first:last])
-            start, end = (at + token - first for token in answer) if answer and holds else (0, 0)
+            start, end = (at + token - first for token in answer) if answer and has_answer else (0, 0)
             tokens = (input_ids, type_ids, at, offsets[first:last])
             out.append(Window(row_id(rows, row), rows.pairs[row], *tokens, start, end, row, is_cut))
     return out
@@ -104,17 +125,26 @@ def n_best_answers(
     n: int = 20,
     max_answer_length: int = 30,
 ) -> dict[str, list[Span]]:
-    """The ``n`` best spans of each question over all of its windows, best first.
+    """Return the ``n`` best spans of each question over all its windows, best first, by question id.
 
-    Logits: one array per window, of shape ``[T]`` or longer (padding on the right is left aside). A
-    valid span lies in the context, does not end before it starts and has at most ``max_answer_length``
-    tokens. A span seen in several windows counts once, with its best score.
+    A valid span is in the context, does not end before it starts and has at most ``max_answer_length`` tokens. A span
+    in several windows counts once, with its best score.
+
+    Args:
+        windows: the windows of all questions.
+        start_logits: one array per window, ``[T]`` or longer; padding on the right is ignored.
+        end_logits: likewise.
+        n: the number of spans per question.
+        max_answer_length: tokens per span, at most.
+
+    Raises:
+        PolytaskError: logits are NaN.
     """
     assert len(windows) == len(start_logits) == len(end_logits), "one array of logits per window"
     best: dict[str, dict[tuple[int, int], Span]] = {}
     for window, start, end in zip(windows, start_logits, end_logits, strict=True):
         spans = best.setdefault(window.id, {})
-        for span in _spans(window, start, end, n, max_answer_length):
+        for span in _best_spans(window, start, end, n, max_answer_length):
             known = spans.get((span.start, span.end))
             if known is None or known.score < span.score:
                 spans[span.start, span.end] = span
@@ -122,9 +152,9 @@ def n_best_answers(
 
 
 def with_probabilities(spans: Sequence[Span]) -> tuple[Span, ...]:
-    """Candidates of one question with the share of each among them (softmax) as its score, as in BERT's code.
+    """Replace the scores of one question's candidates by their softmax, as in BERT's code.
 
-    Where there is none, the empty answer with a score of 0.
+    Without candidates, return the empty answer with a score of 0.
     """
     if not spans:
         return (Span("", 0, 0, 0.0),)
@@ -141,14 +171,14 @@ def best_answers(
     *,
     max_answer_length: int = 30,
 ) -> dict[str, str]:
-    """Each question's id with the text of its best span (see ``n_best_answers``)."""
+    """Return the text of each question's best span by question id. Arguments as for ``n_best_answers``."""
     spans = n_best_answers(windows, start_logits, end_logits, max_answer_length=max_answer_length)
     return {id: candidates[0].text if candidates else "" for id, candidates in spans.items()}
 
 
 @dataclass(frozen=True)
-class _Frame:
-    """The special tokens that stand before, between and after a pair, read off an encoded pair."""
+class _PairTemplate:
+    """The special tokens before, between and after the texts of a pair, taken from an encoded pair."""
 
     before: tuple[Ints, Ints]
     between: tuple[Ints, Ints]
@@ -157,13 +187,13 @@ class _Frame:
     context_type: int
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase) -> _Frame:
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> _PairTemplate:
         if not tokenizer.is_fast:
             raise BackboneError(
-                f"{type(tokenizer).__name__} does not say where its tokens stand in the text, which answers "
-                "that are spans need. A fast tokenizer (one with a tokenizer.json) does"
+                f"{type(tokenizer).__name__} does not report the positions of tokens in the text, which tasks of kind "
+                "span need. Use a fast tokenizer (one with a tokenizer.json)"
             )
-        pair = _encodings(tokenizer, ["a"], ["a"])[0]
+        pair = _tokenize_whole(tokenizer, ["a"], ["a"])[0]
         sides = list(pair.sequence_ids)
         ids, types = np.asarray(pair.ids, np.int32), np.asarray(pair.type_ids, np.int32)
         question, context = sides.index(0), sides.index(1)
@@ -185,7 +215,7 @@ class _Frame:
         return sum(len(ids) for ids, _ in (self.before, self.between, self.after))
 
     def fill(self, question: Ints, context: Ints) -> tuple[Ints, Ints, int]:
-        """Input ids and type ids of question and context within the frame, and where the context begins."""
+        """Return the input ids, the type ids and the position of the first context token."""
         parts = (
             self.before,
             (question, np.full_like(question, self.question_type)),
@@ -197,8 +227,10 @@ class _Frame:
         return ids, types, sum(len(part) for part, _ in parts[:3])
 
 
-def _encodings(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Any:
-    """Whole texts, whatever truncation and padding the tokenizer's file or its last use left set."""
+def _tokenize_whole(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], pairs: Sequence[str] | None = None
+) -> Any:
+    """Tokenize whole texts, regardless of the truncation and padding that are set in the tokenizer."""
     batch = tokenize(
         tokenizer,
         list(texts),
@@ -211,15 +243,15 @@ def _encodings(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], pairs: 
     return batch.encodings
 
 
-def _encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[Ints, Ints]]:
-    """Ids ``[T]`` and character offsets ``[T, 2]`` of each text, without special tokens."""
+def _encode_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[Ints, Ints]]:
+    """Yield the ids ``[T]`` and character offsets ``[T, 2]`` of each text, without special tokens."""
     for first in range(0, len(texts), 1000):
-        for encoding in _encodings(tokenizer, texts[first : first + 1000]):
+        for encoding in _tokenize_whole(tokenizer, texts[first : first + 1000]):
             yield np.asarray(encoding.ids, np.int32), np.asarray(encoding.offsets, np.int32).reshape(-1, 2)
 
 
-def _cuts(num_tokens: int, room: int, stride: int) -> Iterator[tuple[int, int]]:
-    """Ranges of at most ``room`` tokens, each beginning ``stride`` tokens before its predecessor ends."""
+def _window_ranges(num_tokens: int, room: int, stride: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of at most ``room`` tokens, each starting ``stride`` tokens before the previous one ends."""
     first = 0
     while first + room < num_tokens:
         yield first, first + room
@@ -227,17 +259,17 @@ def _cuts(num_tokens: int, room: int, stride: int) -> Iterator[tuple[int, int]]:
     yield first, num_tokens
 
 
-def _tokens_of(answer: Answer, offsets: Ints) -> tuple[int, int] | None:
-    """The first and the last token that share a character with the answer."""
+def _answer_tokens(answer: Answer, offsets: Ints) -> tuple[int, int] | None:
+    """Return the first and last token that overlap with the answer, or None if there are none."""
     begins, ends = offsets[:, 0], offsets[:, 1]
     tokens = np.flatnonzero((ends > answer.start) & (begins < answer.start + len(answer.text)))
     return (int(tokens[0]), int(tokens[-1])) if len(tokens) else None
 
 
-def _spans(
+def _best_spans(
     window: Window, start_logits: npt.ArrayLike, end_logits: npt.ArrayLike, n: int, max_answer_length: int
 ) -> Iterator[Span]:
-    """The ``n`` best valid spans of one window."""
+    """Yield the ``n`` best valid spans of one window, best first."""
     num_tokens = len(window.offsets)
     if not num_tokens:
         return
@@ -250,7 +282,7 @@ def _spans(
     scores = start[:, None] + np.lib.stride_tricks.sliding_window_view(ends, longest)
     if np.isnan(scores).any():
         raise PolytaskError(
-            f"the logits of question {window.id!r} are not numbers (NaN). Was the model trained too fast?"
+            f"the logits of question {window.id!r} are NaN. The learning rate of its adapter may have been too high"
         )
     flat = scores.ravel()
     top = np.argpartition(-flat, min(n, len(flat)) - 1)[:n]
@@ -258,15 +290,15 @@ def _spans(
         if flat[place] == -np.inf:
             return
         first, length = divmod(int(place), longest)
-        span = _text(window, first, first + length)
+        span = _span_text(window, first, first + length)
         if span:
             yield Span(*span, float(flat[place]))
 
 
-def _text(window: Window, first: int, last: int) -> tuple[str, int, int] | None:
-    """The text from one context token to another and its place, without spaces around it.
+def _span_text(window: Window, first: int, last: int) -> tuple[str, int, int] | None:
+    """Return the text between two context tokens and its start and end, stripped; None if it is empty.
 
-    A tokenizer that strips accents leaves a trailing combining mark out of its token; the text takes it in.
+    A tokenizer that strips accents excludes a trailing combining mark from its token; the text includes it.
     """
     begin, end = int(window.offsets[first, 0]), int(window.offsets[last, 1])
     while end < len(window.context) and unicodedata.combining(window.context[end]):
@@ -278,5 +310,5 @@ def _text(window: Window, first: int, last: int) -> tuple[str, int, int] | None:
 
 
 def row_id(rows: Rows, row: int) -> str:
-    """The id of a row: its own, or else its number."""
+    """Return the id of a row, or its number as a string if rows have no ids."""
     return str(row) if rows.ids is None else rows.ids[row]

@@ -1,4 +1,4 @@
-"""What a score must be held against: answering the commonest label always, and words counted without a transformer."""
+"""Baselines without a transformer: the majority class, and logistic regression on TF-IDF features."""
 
 from __future__ import annotations
 
@@ -11,50 +11,60 @@ from polytask.data.task import Rows, Target, Task
 from polytask.evaluation.metrics import score
 
 STRENGTHS = (1.0, 10.0, 100.0)
+"""Values of scikit-learn's ``C`` among which the validation rows choose."""
 
 
 @dataclass(frozen=True)
 class Majority:
-    """The commonest label of the training rows, and the score of a classifier that answers every row with it."""
+    """The most frequent label of the training rows, and the score of predicting it for every row."""
 
     label: str
     score: float
 
 
 def majority_score(task: Task, rows: Rows) -> float | None:
-    """The score of ``majority``."""
+    """Return the score of ``majority``, or None."""
     found = majority(task, rows)
     return None if found is None else found.score
 
 
 def majority(task: Task, rows: Rows) -> Majority | None:
-    """The task's metric where every row is given the commonest label of the training rows, of several the first.
+    """Score predicting the most frequent training label for every row; of equally frequent labels, the first.
 
-    None where there is no one label to give (regression, several labels a row) or none to compare with.
+    Args:
+        task: the task.
+        rows: the rows to score.
+
+    Returns:
+        The label and its score by the task's metric; None unless each row has one label and ``rows`` have targets.
     """
     if task.kind != "classification" or not rows.targets or not task.train.targets:
         return None
     counts = Counter(task.train.targets)
-    commonest = max(range(len(task.labels)), key=counts.__getitem__)
-    value = score(task.metric, task.kind, rows.targets, [commonest] * len(rows), num_labels=len(task.labels))
-    return Majority(task.labels[commonest], value)
+    majority_label = max(range(len(task.labels)), key=counts.__getitem__)
+    value = score(task.metric, task.kind, rows.targets, [majority_label] * len(rows), num_labels=len(task.labels))
+    return Majority(task.labels[majority_label], value)
 
 
 def tfidf_score(task: Task, rows: Rows) -> float:
-    """The task's metric with TF-IDF and logistic regression, from scikit-learn.
+    """Score logistic regression on TF-IDF features by the task's metric.
 
-    Words and word pairs that occur in two texts or more, of the whole training texts; of three strengths of
-    regularisation, the best on the validation rows.
+    The features are words and word pairs that occur in at least two training texts. The regularization is the best of
+    ``STRENGTHS`` on the validation rows.
+
+    Args:
+        task: a classification task.
+        rows: the rows to score.
     """
-    train, (validation, asked) = _counted(task, [task.validation, rows])
+    train, (validation, features_of_rows) = _tfidf_features(task, [task.validation, rows])
 
     def scored(model: Any, features: Any, targets: Sequence[Target] | None) -> float:
         predictions = model.predict(features).tolist()
         return score(task.metric, task.kind, targets or (), predictions, num_labels=len(task.labels))
 
-    models = [_fitted(train, task, strength) for strength in STRENGTHS]
+    models = [_fit_logistic_regression(train, task, strength) for strength in STRENGTHS]
     best = max(models, key=lambda model: scored(model, validation, task.validation.targets))
-    return scored(best, asked, rows.targets)
+    return scored(best, features_of_rows, rows.targets)
 
 
 def tfidf_answers(
@@ -66,37 +76,42 @@ def tfidf_answers(
     min_df: int = 2,
     sublinear: bool = True,
 ) -> list[list[int]]:
-    """What logistic regression on TF-IDF of the training texts answers to each of these sets of rows.
+    """Predict several sets of rows with logistic regression on TF-IDF features of the training texts.
 
     Args:
-        strength: scikit-learn's ``C``, the inverse of the regularisation.
-        ngrams: up to how many words in a row count as one.
-        min_df: in how many texts a word must occur.
-        sublinear: count a word by 1 + log of its occurrences.
+        task: a classification task.
+        asked: the sets of rows.
+        strength: scikit-learn's ``C``, the inverse of the regularization strength.
+        ngrams: the largest n of the word n-grams.
+        min_df: the number of training texts in which an n-gram must occur.
+        sublinear: use 1 + log(tf) instead of the term frequency tf.
+
+    Returns:
+        Label indices, one list per set of rows.
     """
-    train, features = _counted(task, asked, ngrams, min_df, sublinear)
-    model = _fitted(train, task, strength)
+    train, features = _tfidf_features(task, asked, ngrams, min_df, sublinear)
+    model = _fit_logistic_regression(train, task, strength)
     return [model.predict(own).tolist() for own in features]
 
 
-def _counted(
+def _tfidf_features(
     task: Task, asked: Sequence[Rows], ngrams: int = 2, min_df: int = 2, sublinear: bool = True
 ) -> tuple[Any, list[Any]]:
-    """TF-IDF of the training texts, and of these rows by the same vocabulary."""
+    """Return the TF-IDF features of the training texts and of these rows, with the same vocabulary."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(ngram_range=(1, ngrams), min_df=min_df, sublinear_tf=sublinear)
-    train = vectorizer.fit_transform(_whole(task.train))
-    return train, [vectorizer.transform(_whole(rows)) for rows in asked]
+    train = vectorizer.fit_transform(_joined_texts(task.train))
+    return train, [vectorizer.transform(_joined_texts(rows)) for rows in asked]
 
 
-def _fitted(features: Any, task: Task, strength: float) -> Any:
+def _fit_logistic_regression(features: Any, task: Task, strength: float) -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    assert task.kind == "classification", "a baseline of one label a row"
+    assert task.kind == "classification", "this baseline needs one label per row"
     return LogisticRegression(C=strength, solver="newton-cg").fit(features, task.train.targets)
 
 
-def _whole(rows: Rows) -> list[str]:
-    """Each text, or both texts of a pair, as one string."""
+def _joined_texts(rows: Rows) -> list[str]:
+    """Return each text, or both texts of a pair, as one string."""
     return [*rows.texts] if rows.pairs is None else [f"{text}\n{pair}" for text, pair in zip(rows.texts, rows.pairs)]

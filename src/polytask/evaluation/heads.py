@@ -1,4 +1,4 @@
-"""Heads: a task's output layer, what it is trained with and what it answers. One small class for each kind."""
+"""Heads: output layers with their loss and predictions, one class for each kind of task."""
 
 from __future__ import annotations
 
@@ -19,26 +19,30 @@ from polytask.methods.delta import truncated_normal_
 
 
 class Head(nn.Module, ABC):
-    """A linear layer on the pooled text or on its tokens, kept in fp32, with the loss and the answers of its kind.
+    """A linear layer on the pooled text or on its tokens, in fp32, with the loss and predictions of its kind.
 
-    ``layers`` name what the pooled text goes through before (``prediction_head``): submodules ``0``, ``1``, ….
+    Args:
+        hidden: the backbone's hidden size, ``D``.
+        num_outputs: outputs of the linear layer.
+        layers: layers before the linear one (``prediction_head``); they become submodules ``0``, ``1``, ….
     """
 
     kind: ClassVar[Kind]
     reads_tokens: ClassVar[bool] = False
+    """Whether the head is applied to each token instead of the pooled text."""
     stacks: ClassVar[bool] = False
-    """Whether heads of this kind and of one number of outputs can answer at once, each its own rows."""
+    """Whether heads of this kind with equally many outputs can be applied in one matrix product."""
 
     def __init__(self, hidden: int, num_outputs: int, layers: Sequence[HeadLayer] = ()) -> None:
         super().__init__()
         self.layers = tuple(layers)
         for number, layer in enumerate(layers):
-            self.add_module(str(number), _layer(layer, hidden))
+            self.add_module(str(number), _build_layer(layer, hidden))
         self.weight = nn.Parameter(torch.empty(num_outputs, hidden))
         self.bias = nn.Parameter(torch.empty(num_outputs))
 
     def start(self, generator: torch.Generator) -> None:
-        """Small weights and no bias, as in the paper's code; norms of prediction heads at one."""
+        """Initialize with small weights and zero biases, as in the paper's code; norms start as the identity."""
         for name, parameter in self.named_parameters():
             if parameter.dim() > 1:
                 truncated_normal_(parameter, 0.02, generator)
@@ -46,43 +50,43 @@ class Head(nn.Module, ABC):
                 nn.init.constant_(parameter, float("." in name and name.endswith("weight")))
 
     def before_last(self, pooled: Tensor) -> Tensor:
-        """``[B, D]`` to ``[B, D]``: the layers below the last, in fp32 (or wider)."""
+        """Apply the layers before the last, in fp32 or wider: ``[B, D]`` to ``[B, D]``."""
         out = pooled.to(self.weight.dtype)
         for layer in self.children():
             out = layer(out)
         return out
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """``[B, D]`` (or ``[B, T, D]`` where tokens are read) to outputs in fp32 (or wider)."""
+        """Return outputs in fp32 or wider, from ``[B, D]``, or ``[B, T, D]`` if the head reads tokens."""
         return F.linear(self.before_last(pooled), self.weight, self.bias)
 
     def training_targets(self, encoded: Encoded, targets: Sequence[Target]) -> Sequence[Target]:
-        """What each text or window is trained with: the target of its row."""
+        """Return the training target of each text or window: that of its row."""
         return encoded.for_each(targets)
 
     @abstractmethod
     def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
-        """Targets as a tensor with a row each."""
+        """Convert targets to a tensor with one row each."""
 
     @abstractmethod
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """One loss a row, ``[B]``."""
+        """Return one loss per row, ``[B]``."""
 
     @abstractmethod
     def scores(self, outputs: Tensor) -> Tensor:
-        """What a user sees: probabilities ``[B, K]``, or values ``[B, 1]``."""
+        """Convert outputs to probabilities ``[B, K]``, or values ``[B, 1]``."""
 
     def aggregate_windows(self, scores: Sequence[Tensor], windows: Sequence[Window]) -> Any:
-        """A row's scores from those of its text or, where it was split, of its windows: the mean."""
+        """Return a row's scores: those of its text, or the mean over its windows if it was split."""
         return scores[0] if len(scores) == 1 else torch.stack(list(scores)).mean(dim=0)
 
     @abstractmethod
     def prediction(self, scores: Any) -> Target:
-        """What a row's scores come to, in the form that targets have."""
+        """Convert a row's scores to a prediction in the form of targets."""
 
 
-def _layer(layer: HeadLayer, hidden: int) -> nn.Module:
-    """A layer of a prediction head, unfilled."""
+def _build_layer(layer: HeadLayer, hidden: int) -> nn.Module:
+    """Build a layer of a prediction head, not initialized."""
     if layer.kind == "dense":
         return nn.Linear(hidden, hidden, bias=layer.bias)
     if layer.kind == "norm":
@@ -98,6 +102,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
 }
+"""Activations of prediction heads, by their names in transformers."""
 
 
 class ClassificationHead(Head):
@@ -119,7 +124,7 @@ class ClassificationHead(Head):
         return outputs.softmax(dim=-1)
 
     def prediction(self, scores: Tensor) -> int:
-        """The likeliest label's index."""
+        """Return the index of the most probable label."""
         return int(scores.argmax())
 
 
@@ -130,7 +135,7 @@ class MultilabelHead(Head):
     stacks = True
 
     def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
-        """A 1 for each label that holds, ``[B, K]``."""
+        """1 for each label of a row and 0 for the others, ``[B, K]``."""
         held = torch.zeros(len(targets), len(self.bias), device=device)
         for row, labels in enumerate(targets):
             held[row, list(labels)] = 1.0
@@ -145,12 +150,12 @@ class MultilabelHead(Head):
         return outputs.sigmoid()
 
     def prediction(self, scores: Tensor) -> tuple[int, ...]:
-        """The indices of labels that hold with a probability of at least a half."""
+        """Return the indices of labels with a probability of at least 0.5."""
         return tuple((scores >= 0.5).nonzero().flatten().tolist())
 
 
 class RegressionHead(Head):
-    """A number: squared error. Trained on standardised targets; ``centre`` and ``spread`` are folded in at the end."""
+    """A number, with squared error on standardized targets. The file stores weights for the original unit."""
 
     kind = "regression"
 
@@ -159,12 +164,12 @@ class RegressionHead(Head):
         self.centre, self.spread = 0.0, 1.0
 
     def standardise(self, targets: Sequence[float]) -> None:
-        """Learn in units of these targets' standard deviation around their mean."""
+        """Standardize by the mean and standard deviation of these targets."""
         values = torch.tensor(list(targets), dtype=torch.float64)
         self.centre, self.spread = float(values.mean()), float(values.std(correction=0)) or 1.0
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """``[B, D]`` to values in the targets' own unit, ``[B, 1]``."""
+        """Return values in the targets' unit, ``[B, D]`` to ``[B, 1]``."""
         return super().forward(pooled) * self.spread + self.centre
 
     def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
@@ -172,7 +177,7 @@ class RegressionHead(Head):
         return torch.tensor(list(targets), dtype=torch.float32, device=device)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Squared error in units of the targets' variance."""
+        """Squared error divided by the variance of the training targets."""
         return ((outputs.squeeze(-1) - targets.to(outputs.dtype)) / self.spread) ** 2
 
     def scores(self, outputs: Tensor) -> Tensor:
@@ -184,31 +189,31 @@ class RegressionHead(Head):
         return float(scores)
 
     def state_in_own_unit(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Weights and bias that give the same values without ``centre`` and ``spread``."""
+        """Return weight and bias with ``centre`` and ``spread`` folded in, for the targets' unit."""
         return {"weight": state["weight"] * self.spread, "bias": state["bias"] * self.spread + self.centre}
 
 
 class SpanHead(Head):
-    """The first and the last token of an answer: a cross-entropy each over the tokens of a window.
+    """The first and the last token of an answer, with a cross-entropy each over the tokens of a window.
 
-    What is learned of a window without the answer is that both are its first token, as in BERT's code; what is
-    answered always lies in the context. Source: Devlin et al., BERT, arXiv:1810.04805, section 4.2.
+    A window without the answer is trained to point at its first token, as in BERT's code. Predictions are always
+    spans of the context. Source: Devlin et al., BERT, arXiv:1810.04805, section 4.2.
     """
 
     kind = "span"
     reads_tokens = True
 
     def training_targets(self, encoded: Encoded, targets: Sequence[Target]) -> Sequence[Target]:
-        """Of each window the answer's first and last token, and how many tokens it has."""
+        """Return the answer's first and last token and the number of tokens of each window."""
         windows = encoded.windows_of(range(len(encoded)))
         return [(window.start, window.end, len(window.input_ids)) for window in windows]
 
     def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
-        """First token, last token, number of tokens: ``[B, 3]``."""
+        """First token, last token and number of tokens, ``[B, 3]``."""
         return torch.tensor(list(targets), dtype=torch.long, device=device)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean of the two cross-entropies; ``outputs`` is ``[B, T, 2]``, and padding cannot be chosen."""
+        """Return the mean of the two cross-entropies, ``[B]``, of ``outputs`` ``[B, T, 2]``; padding is masked."""
         is_padding = torch.arange(outputs.shape[1], device=outputs.device) >= targets[:, 2:]
         choices = outputs.masked_fill(is_padding[..., None], -torch.inf)
         return F.cross_entropy(choices, targets[:, :2], reduction="none").mean(dim=-1)
@@ -218,7 +223,7 @@ class SpanHead(Head):
         return outputs
 
     def aggregate_windows(self, scores: Sequence[Tensor], windows: Sequence[Window]) -> tuple[Span, ...]:
-        """A question's best spans over all of its windows, the best first; none where logits are not numbers."""
+        """Return a question's best spans over all its windows, best first; none if logits are NaN."""
         if any(bool(logits.isnan().any()) for logits in scores):
             return ()
         starts, ends = ([logits[:, side].numpy() for logits in scores] for side in (0, 1))
@@ -231,30 +236,30 @@ class SpanHead(Head):
 
 
 def answers(heads: Sequence[Head], hidden: Tensor, pooled: Tensor) -> list[Tensor]:
-    """The scores of each row's own head, in fp32 on the CPU.
+    """Return the scores of each row's own head, in fp32 on the CPU.
 
     Args:
-        heads: one for each of the B rows.
+        heads: the head of each of the B rows.
         hidden: ``[B, T, D]``, for heads that read tokens.
         pooled: ``[B, D]``, for the others.
     """
-    alike: dict[object, list[int]] = {}
+    groups: dict[object, list[int]] = {}
     for row, head in enumerate(heads):
-        can = head.stacks and not head.layers
-        alike.setdefault((type(head), len(head.bias)) if can else head, []).append(row)
+        can_stack = head.stacks and not head.layers
+        groups.setdefault((type(head), len(head.bias)) if can_stack else head, []).append(row)
     scores: list[Tensor] = [torch.empty(0)] * len(heads)
-    for rows in alike.values():
+    for rows in groups.values():
         own = list(dict.fromkeys(heads[row] for row in rows))
         vectors = hidden if own[0].reads_tokens else pooled
         vectors = vectors if len(rows) == len(heads) else vectors[torch.tensor(rows, device=vectors.device)]
-        outputs = own[0](vectors) if len(own) == 1 else _at_once(own, [heads[row] for row in rows], vectors)
+        outputs = own[0](vectors) if len(own) == 1 else _stacked_outputs(own, [heads[row] for row in rows], vectors)
         for row, answer in zip(rows, own[0].scores(outputs).float().cpu().unbind(), strict=True):
             scores[row] = answer
     return scores
 
 
-def _at_once(heads: Sequence[Head], of_rows: Sequence[Head], pooled: Tensor) -> Tensor:
-    """The outputs ``[B, O]`` of several heads: one product with all of them, and of each row its own head's part."""
+def _stacked_outputs(heads: Sequence[Head], of_rows: Sequence[Head], pooled: Tensor) -> Tensor:
+    """Multiply by all heads at once and select each row's own outputs, ``[B, O]``."""
     weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
     number = {head: k for k, head in enumerate(heads)}
     own = torch.tensor([number[head] for head in of_rows], device=pooled.device)
@@ -271,6 +276,6 @@ HEADS: dict[str, type[Head]] = {
 
 
 def head_for(kind: Kind, num_labels: int, hidden: int, layers: Sequence[HeadLayer] = ()) -> Head:
-    """An unfilled head of this kind, on the ``layers`` of a prediction head unless it reads tokens."""
-    of = HEADS[kind]
-    return of(hidden, num_outputs(kind, num_labels), () if of.reads_tokens else layers)
+    """Build a head of this kind, not initialized. Heads that read tokens have no ``layers`` before the last."""
+    head = HEADS[kind]
+    return head(hidden, num_outputs(kind, num_labels), () if head.reads_tokens else layers)

@@ -1,12 +1,10 @@
-"""Metrics: one function each, computed by scikit-learn, SciPy or, for spans, the official scorer of SQuAD.
+"""Metrics, one function each, computed by scikit-learn, SciPy or, for spans, SQuAD's official scorer.
 
-Higher is better for every one of them. Targets and predictions are given as ``Rows.targets`` holds them:
-indices of labels, tuples of such indices, scores, or tuples of ``Answer``: all that are right, the one that was given.
+Higher is better for all of them. Targets and predictions have the form of ``Rows.targets``: label indices, tuples of
+label indices, scores, or tuples of ``Answer``. A target has all correct answers, a prediction the given one.
 
-Two conventions are ours. A correlation with constant or non-finite predictions is not defined and counts as
-0.0: such predictions say nothing about the order of the rows. And ``f1`` means the F1 of the label with
-index 1 when a task has two labels (``spam`` of ``ham, spam``; 1 of 0, 1), the unweighted mean over the
-labels, ``macro_f1``, when it has more.
+Two conventions differ from the libraries. A correlation with constant or non-finite predictions is undefined and
+counts as 0.0. ``f1`` is the F1 of the label with index 1 if a task has two labels, and ``macro_f1`` if it has more.
 """
 
 from __future__ import annotations
@@ -20,19 +18,19 @@ from typing import Any
 from polytask.data.metric_names import check_metric, metrics_for
 from polytask.data.task import Kind, Target
 
-Score = Callable[[Sequence[Target], Sequence[Target], int], float]
-"""From targets, predictions and the number of labels to a score."""
+Metric = Callable[[Sequence[Target], Sequence[Target], int], float]
+"""A function of targets, predictions and the number of labels that returns a score."""
 
 
 def accuracy(targets: Sequence[int], predictions: Sequence[int], num_labels: int) -> float:
-    """The share of rows answered right."""
+    """The share of correct rows."""
     from sklearn.metrics import accuracy_score
 
     return float(accuracy_score(targets, predictions))
 
 
 def f1(targets: Sequence[int], predictions: Sequence[int], num_labels: int) -> float:
-    """F1 of the label with index 1 where there are two labels, else the mean over the labels."""
+    """F1 of the label with index 1 if there are two labels, else the mean over the labels."""
     from sklearn.metrics import f1_score
 
     if num_labels > 2:
@@ -41,53 +39,53 @@ def f1(targets: Sequence[int], predictions: Sequence[int], num_labels: int) -> f
 
 
 def micro_f1(targets: Sequence[Target], predictions: Sequence[Target], num_labels: int) -> float:
-    """F1 of all the decisions counted together."""
-    return _averaged_f1(targets, predictions, num_labels, "micro")
+    """F1 over the pooled decisions for all labels."""
+    return _average_f1(targets, predictions, num_labels, "micro")
 
 
 def macro_f1(targets: Sequence[Target], predictions: Sequence[Target], num_labels: int) -> float:
-    """The mean of the labels' F1s, over the labels that occur in targets or predictions."""
-    return _averaged_f1(targets, predictions, num_labels, "macro")
+    """The unweighted mean F1 of the labels that occur in targets or predictions."""
+    return _average_f1(targets, predictions, num_labels, "macro")
 
 
 def matthews(targets: Sequence[int], predictions: Sequence[int], num_labels: int) -> float:
-    """Matthews' correlation coefficient; 0.0 where all targets or all predictions are the same."""
+    """Matthews correlation coefficient; 0.0 if all targets or all predictions are equal."""
     from sklearn.metrics import matthews_corrcoef
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scikit-learn warns where there is only one label, which scores 0.0
+        warnings.simplefilter("ignore")  # scikit-learn warns about a single label, which scores 0.0
         return float(matthews_corrcoef(targets, predictions))
 
 
 def pearson(targets: Sequence[float], predictions: Sequence[float], num_labels: int) -> float:
-    """Pearson's correlation; 0.0 where it is not defined."""
+    """Pearson correlation; 0.0 if it is undefined."""
     from scipy.stats import pearsonr
 
     return _correlation(pearsonr, targets, predictions)
 
 
 def spearman(targets: Sequence[float], predictions: Sequence[float], num_labels: int) -> float:
-    """Spearman's rank correlation; 0.0 where it is not defined."""
+    """Spearman rank correlation; 0.0 if it is undefined."""
     from scipy.stats import spearmanr
 
     return _correlation(spearmanr, targets, predictions)
 
 
 def span_f1(targets: Sequence[Target], predictions: Sequence[Target], num_labels: int) -> float:
-    """SQuAD's F1 over the words of an answer, the mean over questions."""
+    """SQuAD's F1 over the words of an answer, averaged over questions."""
     from polytask.suites import squad
 
-    return _mean_of_answers(squad.f1, targets, predictions)
+    return _mean_over_questions(squad.f1, targets, predictions)
 
 
 def exact_match(targets: Sequence[Target], predictions: Sequence[Target], num_labels: int) -> float:
-    """The share of questions whose answer is one of the right ones, but for case, punctuation and articles."""
+    """The share of questions with a correct answer, ignoring case, punctuation and articles."""
     from polytask.suites import squad
 
-    return _mean_of_answers(squad.exact_match, targets, predictions)
+    return _mean_over_questions(squad.exact_match, targets, predictions)
 
 
-METRICS: dict[str, Score] = {
+METRICS: dict[str, Metric] = {
     function.__name__: function
     for function in (accuracy, f1, matthews, micro_f1, macro_f1, pearson, spearman, span_f1, exact_match)
 }
@@ -102,15 +100,18 @@ def score(
     *,
     num_labels: int | None = None,
 ) -> float:
-    """How good ``predictions`` are by this metric: in [0, 1], correlations in [-1, 1].
+    """Score predictions by a metric.
 
     Args:
         metric: a name in ``METRICS``.
-        kind: the kind of the task.
-        targets: the right answers, one a row, as ``Rows.targets`` holds them.
-        predictions: the given answers, in the same form and order.
-        num_labels: how many labels the task has. Only ``f1`` needs it, to tell two labels from more; without it,
-            the highest index that occurs decides.
+        kind: the kind of task.
+        targets: the correct answers, one per row, in the form of ``Rows.targets``.
+        predictions: the predictions, in the same form and order.
+        num_labels: the number of labels (default: the highest index that occurs, plus one). Only ``f1`` needs it, to
+            tell two labels from more.
+
+    Returns:
+        A score in [0, 1]; correlations are in [-1, 1].
 
     Raises:
         UnknownName: there is no such metric.
@@ -120,7 +121,7 @@ def score(
     assert len(targets) == len(predictions), f"{len(targets)} targets, {len(predictions)} predictions"
     assert len(targets) > 0, "no rows to score"
     if num_labels is None:
-        num_labels = _labels_seen(targets, predictions) if kind in ("classification", "multilabel") else 0
+        num_labels = _infer_num_labels(targets, predictions) if kind in ("classification", "multilabel") else 0
     return METRICS[metric](targets, predictions, num_labels)
 
 
@@ -131,14 +132,20 @@ def all_scores(
     *,
     num_labels: int | None = None,
 ) -> dict[str, float]:
-    """The score by every metric that fits this kind, the default first. Arguments as for ``score``."""
+    """Score by every metric that fits this kind of task, the default first. Arguments are those of ``score``."""
     return {name: score(name, kind, targets, predictions, num_labels=num_labels) for name in metrics_for(kind)}
 
 
 def distinct(metrics: Mapping[str, float], kind: Kind, num_labels: int, metric: str) -> dict[str, float]:
-    """Every number once, ``metric`` under its own name.
+    """Remove metrics that are equal by definition, always keeping ``metric``.
 
-    In a classification micro F1 is accuracy; ``f1`` of more than two labels is ``macro_f1``.
+    In a classification, ``micro_f1`` equals ``accuracy``, and ``f1`` of more than two labels equals ``macro_f1``.
+
+    Args:
+        metrics: scores by metric.
+        kind: the kind of task.
+        num_labels: the number of labels.
+        metric: the task's metric.
     """
     twins = (
         {"micro_f1": "accuracy", **({"f1": "macro_f1"} if num_labels > 2 else {})} if kind == "classification" else {}
@@ -147,7 +154,7 @@ def distinct(metrics: Mapping[str, float], kind: Kind, num_labels: int, metric: 
     return {name: value for name, value in metrics.items() if name not in doubles or name == metric}
 
 
-def _averaged_f1(targets: Sequence[Target], predictions: Sequence[Target], num_labels: int, average: str) -> float:
+def _average_f1(targets: Sequence[Target], predictions: Sequence[Target], num_labels: int, average: str) -> float:
     from sklearn.metrics import f1_score
 
     if not isinstance(targets[0], tuple):
@@ -155,33 +162,33 @@ def _averaged_f1(targets: Sequence[Target], predictions: Sequence[Target], num_l
     true, given = indicators(targets, num_labels), indicators(predictions, num_labels)
     seen = true.any(axis=0) | given.any(axis=0)
     if not seen.any():
-        return 1.0  # no row has a label and none was given one: every decision is right
-    if seen.sum() == 1:  # one column is not a multi-label table to scikit-learn
+        return 1.0  # neither targets nor predictions have a label: every decision is correct
+    if seen.sum() == 1:  # scikit-learn does not treat one column as multi-label
         return float(f1_score(true[:, seen].ravel(), given[:, seen].ravel(), zero_division=0.0))
     return float(f1_score(true[:, seen], given[:, seen], average=average, zero_division=0.0))
 
 
-def indicators(rows: Sequence[tuple[int, ...]], num_labels: int) -> Any:
-    """A table of 0 and 1, ``[rows, num_labels]``."""
+def indicators(answers: Sequence[int | tuple[int, ...]], num_labels: int) -> Any:
+    """Return a 1 for each label of each answer and 0 elsewhere, int8, ``[rows, num_labels]``."""
     import numpy as np
 
-    table = np.zeros((len(rows), num_labels), dtype=np.int8)
-    for row, labels in enumerate(rows):
-        table[row, list(labels)] = 1
+    table = np.zeros((len(answers), num_labels), dtype=np.int8)
+    for row, answer in enumerate(answers):
+        table[row, list(answer) if isinstance(answer, tuple) else answer] = 1
     return table
 
 
-def _mean_of_answers(
-    scored: Callable[[str, Sequence[str]], float], targets: Sequence[Target], predictions: Sequence[Target]
+def _mean_over_questions(
+    score_answer: Callable[[str, Sequence[str]], float], targets: Sequence[Target], predictions: Sequence[Target]
 ) -> float:
-    """The mean of a score of one answer against all that are right; the empty answer where none was given."""
+    """Average the score of each predicted answer against all correct ones; no prediction is the empty answer."""
     pairs = zip(targets, predictions, strict=True)
     return statistics.fmean(
-        scored(given[0].text if given else "", [answer.text for answer in right]) for right, given in pairs
+        score_answer(given[0].text if given else "", [answer.text for answer in correct]) for correct, given in pairs
     )
 
 
-def _labels_seen(*columns: Sequence[Target]) -> int:
+def _infer_num_labels(*columns: Sequence[Target]) -> int:
     indices = (index for column in columns for row in column for index in (row if isinstance(row, tuple) else (row,)))
     return 1 + max(indices, default=-1)
 
@@ -190,6 +197,6 @@ def _correlation(statistic: Callable[..., Any], targets: Sequence[float], predic
     if len(targets) < 2 or not all(map(math.isfinite, predictions)):
         return 0.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # SciPy warns of constant input, which is answered below
+        warnings.simplefilter("ignore")  # SciPy warns about constant input, which gives 0.0 below
         value = float(statistic(targets, predictions).statistic)
     return 0.0 if math.isnan(value) else value

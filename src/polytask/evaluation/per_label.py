@@ -1,4 +1,4 @@
-"""What a score does not tell: which labels are found, which are missed, and which are taken for which."""
+"""Precision, recall and F1 of each label, and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from polytask.evaluation.metrics import indicators
 
 @dataclass(frozen=True)
 class LabelScores:
-    """One label: the share of right answers where it was given, and where it was due.
+    """The scores of one label.
 
-    ``precision``, ``recall`` and ``f1`` are 0.0 where they are not defined; ``rows`` is how many have the label.
+    Attributes:
+        label: the label's name.
+        precision: the share of correct predictions among those of this label; 0.0 if undefined, as the next two.
+        recall: the share of rows with this label that were predicted correctly.
+        f1: the harmonic mean of precision and recall.
+        rows: the number of rows with this label.
     """
 
     label: str
@@ -26,29 +31,35 @@ class LabelScores:
 
 @dataclass(frozen=True)
 class Report:
-    """Scores label by label and, where each row has one label, which are taken for which.
+    """The scores of each label and the confusion matrix.
 
-    ``confusion[i][j]`` is the number of rows with the label ``i`` that were answered with ``j``; None where rows have
-    several labels.
+    Attributes:
+        labels: one entry per label.
+        confusion: ``confusion[i][j]`` is the number of rows with label ``i`` and prediction ``j``; None if rows may
+            have several labels.
     """
 
     labels: tuple[LabelScores, ...]
     confusion: tuple[tuple[int, ...], ...] | None
 
     def to_json(self) -> dict[str, Any]:
-        """``classes`` and ``confusion``."""
+        """Return ``classes`` and ``confusion`` as plain values."""
         return {"classes": [asdict(label) for label in self.labels], "confusion": self.confusion}
 
 
 def report(
     kind: Kind, labels: Sequence[str], targets: Sequence[Target], predictions: Sequence[Target]
 ) -> Report | None:
-    """Look at each label by itself; None for a regression or spans, which have none.
+    """Score each label separately.
 
     Args:
-        kind: of the task.
-        labels: their names, in the order of their indices; those that do not occur are listed too.
-        targets: as ``polytask.evaluation.metrics.score`` takes them, and so ``predictions``.
+        kind: the kind of task.
+        labels: the label names in the order of their indices; labels that never occur are listed, too.
+        targets: the correct answers, in the form of ``Rows.targets``.
+        predictions: the predictions, in the same form and order.
+
+    Returns:
+        The report; None for regression and spans, which have no labels.
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -58,7 +69,7 @@ def report(
     given: tuple[Any, Any] = (targets, predictions)
     if kind == "multilabel":
         given = (indicators(targets, len(labels)), indicators(predictions, len(labels)))
-        if len(labels) == 1:  # one column is not a multi-label table to scikit-learn
+        if len(labels) == 1:  # scikit-learn does not treat one column as multi-label
             given, every = (given[0].ravel(), given[1].ravel()), [1]
     columns = precision_recall_fscore_support(*given, labels=every, zero_division=0.0)
     found = [

@@ -1,9 +1,8 @@
-"""How sure a score is, and whether one set of answers is better than another by more than chance: the bootstrap.
+"""Confidence intervals of scores and significance tests between two sets of predictions, by the bootstrap.
 
-Unusual here: a resample is not a list of rows. Rows with the same target and the same answers are one cell, a
-resample is how often each cell was drawn, and every metric is computed from those counts, for all resamples at once.
-So a million rows of two labels take no longer than a hundred, and scikit-learn is not called a thousand times; the
-tests hold each metric equal to scikit-learn's and SciPy's on the same resamples.
+A resample is not a list of rows. Rows with the same target and predictions form one cell, a resample is a count for
+each cell, and metrics are computed from these counts for all resamples at once. So the time depends on the number of
+different cells instead of rows. The tests check each metric against scikit-learn and SciPy on the same resamples.
 
 Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 and 16.
 """
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from polytask.data.metric_names import check_metric
 from polytask.data.task import Kind, Target
+from polytask.evaluation.metrics import indicators, score
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,18 +25,19 @@ if TYPE_CHECKING:
 
 RESAMPLES = 1000
 LEVEL = 0.95
-_CHUNK = 100
+_CHUNK_RESAMPLES = 100
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better the second of two lists of answers is than the first.
+    """The difference between the scores of two sets of predictions.
 
     Attributes:
-        difference: the second score less the first.
-        low: with ``high``, the 95% interval of the difference.
-        p_value: of such a difference where there is none, on either side.
-        num_apart: rows that the two answer differently.
+        difference: the second score minus the first.
+        low: the lower end of the difference's 95% interval.
+        high: its upper end.
+        p_value: the two-sided p-value of the difference.
+        num_apart: the number of rows with different predictions.
     """
 
     difference: float
@@ -47,7 +48,7 @@ class Difference:
 
     @property
     def is_more_than_chance(self) -> bool:
-        """Whether the difference would come about by chance in less than 5% of such comparisons."""
+        """Whether the difference is significant at the 5% level."""
         return self.p_value < 1 - LEVEL
 
 
@@ -61,21 +62,30 @@ def bootstrap_interval(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> tuple[float, float]:
-    """The range that holds 95% of the scores over rows drawn anew from these rows.
+    """Return the 95% bootstrap interval of a score.
 
-    Where every answer is right, so it is in every resample, and the interval has no width: it tells nothing of the
-    errors that more rows would show.
+    If every prediction is correct, it is so in every resample, and the interval has width 0; it then says nothing
+    about the errors that more rows would show.
 
     Args:
-        metric: a name in ``METRICS``; it and the next three as ``polytask.evaluation.metrics.score`` takes them.
-        num_labels: how many labels the task has.
-        seed: of the draws.
+        metric: this and the next three arguments are those of ``polytask.evaluation.metrics.score``.
+        kind: likewise.
+        targets: likewise.
+        predictions: likewise.
+        num_labels: the number of labels.
+        seed: the seed of the resamples.
+        resamples: the number of resamples.
+
+    Returns:
+        The lower and the upper end.
 
     Raises:
         UnknownName, RecipeError: as ``score``.
     """
-    (scores,) = resampled(metric, kind, targets, [predictions], num_labels=num_labels, seed=seed, resamples=resamples)
-    return _middle(scores)
+    (scores,) = bootstrap_scores(
+        metric, kind, targets, [predictions], num_labels=num_labels, seed=seed, resamples=resamples
+    )
+    return _percentile_interval(scores)
 
 
 def paired_test(
@@ -89,26 +99,26 @@ def paired_test(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Difference:
-    """Hold two lists of answers to the same rows against each other, on the same resamples.
+    """Compare two sets of predictions for the same rows, on the same resamples (a paired bootstrap test).
 
-    The p-value is twice the share of resamples in which the difference lies on the other side of nothing. It is never
-    less than that of as many tosses of a coin as there are rows answered differently, because the bootstrap is too
-    sure of itself on a handful: five rows, all to the good of one, are not more than chance.
+    The p-value is twice the share of resamples in which the difference is zero or has the other sign. It is at least
+    that of a sign test in which all rows with different predictions favour one side, because the bootstrap is
+    overconfident with few such rows: five rows in favour of one side are not significant.
 
-    Arguments and errors are those of ``interval``.
+    Arguments and errors are those of ``bootstrap_interval``, with ``first`` and ``second`` as the predictions.
     """
-    both = resampled(metric, kind, targets, [first, second], num_labels=num_labels, seed=seed, resamples=resamples)
-    differences = both[1] - both[0]
-    observed = _observed(metric, kind, targets, second, num_labels) - _observed(
-        metric, kind, targets, first, num_labels
+    both = bootstrap_scores(
+        metric, kind, targets, [first, second], num_labels=num_labels, seed=seed, resamples=resamples
     )
+    differences = both[1] - both[0]
+    before, after = (score(metric, kind, targets, own, num_labels=num_labels) for own in (first, second))
     beyond = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     num_apart = sum(one != other for one, other in zip(first, second, strict=True))
     p_value = min(1.0, max(2 * (beyond + 1) / (resamples + 1), 2.0 ** (1 - num_apart)))
-    return Difference(observed, *_middle(differences), p_value, num_apart)
+    return Difference(after - before, *_percentile_interval(differences), p_value, num_apart)
 
 
-def resampled(
+def bootstrap_scores(
     metric: str,
     kind: Kind,
     targets: Sequence[Target],
@@ -118,36 +128,36 @@ def resampled(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> list[Array]:
-    """The scores ``[resamples]`` of each column of predictions, all on the same draws of rows."""
+    """Return the scores ``[resamples]`` of each set of predictions in ``columns``, all on the same resamples."""
     import numpy as np
 
     check_metric(metric, kind)
-    cells, cell_of = distinct(list(zip(targets, *columns, strict=True)))
+    cells, cell_of = distinct_rows(list(zip(targets, *columns, strict=True)))
     own, *given = zip(*cells, strict=True)
-    statistics = [_statistic(metric, kind, own, column, num_labels) for column in given]
-    parts = [[of(counts) for of in statistics] for counts in draws(cell_of, len(cells), seed, resamples)]
+    statistics = [_metric_of_counts(metric, kind, own, column, num_labels) for column in given]
+    parts = [[of(counts) for of in statistics] for counts in resample_counts(cell_of, len(cells), seed, resamples)]
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
-def distinct(rows: Sequence[tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], list[int]]:
-    """The distinct rows in the order in which they come, and for each row which it is."""
+def distinct_rows(rows: Sequence[tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], list[int]]:
+    """Return the distinct rows in order of appearance, and for each row the index of its distinct row."""
     number: dict[tuple[Any, ...], int] = {}
     which = [number.setdefault(row, len(number)) for row in rows]
     return list(number), which
 
 
-def draws(cell_of: Sequence[int], num_cells: int, seed: int, resamples: int) -> Iterator[Array]:
-    """How often each cell is in a resample of the rows, ``[up to 100, num_cells]`` at a time."""
+def resample_counts(cell_of: Sequence[int], num_cells: int, seed: int, resamples: int) -> Iterator[Array]:
+    """Yield the counts of each cell in resamples of the rows, ``[at most 100, num_cells]`` at a time."""
     import numpy as np
 
     generator = np.random.default_rng(seed)
     cells, num_rows = np.asarray(cell_of), len(cell_of)
     shares = np.bincount(cells, minlength=num_cells) / num_rows
-    for start in range(0, resamples, _CHUNK):
-        size = min(_CHUNK, resamples - start)
+    for start in range(0, resamples, _CHUNK_RESAMPLES):
+        size = min(_CHUNK_RESAMPLES, resamples - start)
         if num_cells * 5 < num_rows:
             yield generator.multinomial(num_rows, shares, size=size).astype(np.float64)
-        else:  # the same distribution, faster where nearly every row is a cell of its own
+        else:  # the same distribution, faster with nearly as many cells as rows
             drawn = cells[generator.integers(num_rows, size=(size, num_rows))]
             offsets = np.arange(size)[:, None] * num_cells
             counted = np.bincount((drawn + offsets).ravel(), minlength=size * num_cells)
@@ -155,41 +165,31 @@ def draws(cell_of: Sequence[int], num_cells: int, seed: int, resamples: int) -> 
 
 
 Statistic = Callable[["Array"], "Array"]
-"""From counts of cells, ``[R, C]``, to scores, ``[R]``."""
+"""A function of cell counts, ``[R, C]``, that returns scores, ``[R]``, for R resamples of C cells."""
 
 
-def _statistic(
+def _metric_of_counts(
     metric: str, kind: Kind, targets: Sequence[Target], predictions: Sequence[Target], num_labels: int
 ) -> Statistic:
-    """The metric of cells with these targets and predictions."""
+    """Return the metric as a function of the counts of cells with these targets and predictions."""
     import numpy as np
 
     if kind == "span":
-        each = [_observed(metric, kind, [right], [given], 0) for right, given in zip(targets, predictions, strict=True)]
+        each = [score(metric, kind, [target], [given]) for target, given in zip(targets, predictions, strict=True)]
         return lambda counts: counts @ np.asarray(each) / counts.sum(axis=1)
     if kind == "regression":
         x, y = np.asarray(targets, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
         if not np.isfinite(y).all():
             return lambda counts: np.zeros(len(counts))
         return (lambda counts: _pearson(counts, x, y)) if metric == "pearson" else (lambda w: _spearman(w, x, y))
-    true, given = _indicators(targets, num_labels), _indicators(predictions, num_labels)
+    true, given = (indicators(own, num_labels).astype(np.float64) for own in (targets, predictions))
     right = true * given
     of = {"accuracy": _accuracy, "matthews": _matthews, "micro_f1": _micro_f1, "macro_f1": _macro_f1}
     of["f1"] = _macro_f1 if num_labels > 2 else _f1
     return lambda counts: of[metric](counts @ true, counts @ given, counts @ right)
 
 
-def _indicators(answers: Sequence[Target], num_labels: int) -> Array:
-    """A 1 for each label of each cell, ``[C, K]``."""
-    import numpy as np
-
-    table = np.zeros((len(answers), num_labels))
-    for row, answer in enumerate(answers):
-        table[row, list(answer) if isinstance(answer, tuple) else answer] = 1.0
-    return table
-
-
-# Of classes: how often each label is the target, was given, and was given rightly, each [R, K].
+# Classification metrics, from counts by label, each [R, K]: rows with the label, predicted rows, correct predictions.
 
 
 def _accuracy(true: Array, given: Array, right: Array) -> Array:
@@ -198,16 +198,16 @@ def _accuracy(true: Array, given: Array, right: Array) -> Array:
 
 
 def _f1(true: Array, given: Array, right: Array) -> Array:
-    return _share(2 * right[:, 1], true[:, 1] + given[:, 1])
+    return _divide(2 * right[:, 1], true[:, 1] + given[:, 1])
 
 
 def _micro_f1(true: Array, given: Array, right: Array) -> Array:
-    return _share(2 * right.sum(axis=1), true.sum(axis=1) + given.sum(axis=1), of_nothing=1.0)
+    return _divide(2 * right.sum(axis=1), true.sum(axis=1) + given.sum(axis=1), if_zero=1.0)
 
 
 def _macro_f1(true: Array, given: Array, right: Array) -> Array:
     seen = (true + given > 0).sum(axis=1)
-    return _share(_share(2 * right, true + given).sum(axis=1), seen, of_nothing=1.0)
+    return _divide(_divide(2 * right, true + given).sum(axis=1), seen, if_zero=1.0)
 
 
 def _matthews(true: Array, given: Array, right: Array) -> Array:
@@ -215,14 +215,14 @@ def _matthews(true: Array, given: Array, right: Array) -> Array:
 
     rows = true.sum(axis=1)
     product = right.sum(axis=1) * rows - (true * given).sum(axis=1)
-    return _share(product, np.sqrt((rows**2 - (given**2).sum(axis=1)) * (rows**2 - (true**2).sum(axis=1))))
+    return _divide(product, np.sqrt((rows**2 - (given**2).sum(axis=1)) * (rows**2 - (true**2).sum(axis=1))))
 
 
-# Of numbers.
+# Correlations.
 
 
 def _pearson(counts: Array, x: Array, y: Array) -> Array:
-    """Of values ``[C]``, or of other values in each resample, ``[R, C]``."""
+    """Pearson correlation of values ``[C]``, or of values that differ by resample, ``[R, C]``."""
     import numpy as np
 
     rows = counts.sum(axis=1, keepdims=True)
@@ -230,7 +230,7 @@ def _pearson(counts: Array, x: Array, y: Array) -> Array:
     y = y - (counts * y).sum(axis=1, keepdims=True) / rows
     spread = (counts * x * x).sum(axis=1), (counts * y * y).sum(axis=1)
     is_constant = (_is_constant(counts, x)) | (_is_constant(counts, y))
-    return _share(np.where(is_constant, 0.0, (counts * x * y).sum(axis=1)), np.sqrt(spread[0] * spread[1]))
+    return _divide(np.where(is_constant, 0.0, (counts * x * y).sum(axis=1)), np.sqrt(spread[0] * spread[1]))
 
 
 def _is_constant(counts: Array, values: Array) -> Any:
@@ -245,7 +245,7 @@ def _spearman(counts: Array, x: Array, y: Array) -> Array:
 
 
 def _ranks(counts: Array, values: Array) -> Array:
-    """The mean rank of each cell's value in each resample, ``[R, C]``."""
+    """Return the mean rank of each cell's value in each resample, ``[R, C]``."""
     import numpy as np
 
     _, group = np.unique(values, return_inverse=True)
@@ -256,23 +256,16 @@ def _ranks(counts: Array, values: Array) -> Array:
     return ranks[:, group]
 
 
-def _share(part: Any, whole: Any, of_nothing: float = 0.0) -> Array:
+def _divide(part: Any, whole: Any, if_zero: float = 0.0) -> Array:
+    """Return ``part / whole``, or ``if_zero`` where ``whole`` is 0."""
     import numpy as np
 
-    shares: Array = np.divide(part, whole, out=np.full(np.shape(part), of_nothing), where=np.asarray(whole) != 0)
+    shares: Array = np.divide(part, whole, out=np.full(np.shape(part), if_zero), where=np.asarray(whole) != 0)
     return shares
 
 
-def _observed(
-    metric: str, kind: Kind, targets: Sequence[Target], predictions: Sequence[Target], num_labels: int
-) -> float:
-    from polytask.evaluation.metrics import score
-
-    return score(metric, kind, targets, predictions, num_labels=num_labels)
-
-
-def _middle(scores: Array) -> tuple[float, float]:
-    """What is left without the outer 2.5% on either side; outwards where that falls between two resamples."""
+def _percentile_interval(scores: Array) -> tuple[float, float]:
+    """Return the 2.5% and 97.5% percentiles, rounded outwards to a resample."""
     import numpy as np
 
     low = np.quantile(scores, (1 - LEVEL) / 2, method="lower")

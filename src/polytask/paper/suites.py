@@ -80,7 +80,8 @@ def available(data: str | Path | None) -> set[str]:
     if not Path(data).is_dir():
         raise DataError("there is no such folder", file=data, fix="Give one that holds glue/, text17/ or squad/")
     root = Path(data)
-    found = {*glue.found(root / "glue"), *text17.found(root / "text17")} & {*GLUE_TRAINED, *text17.TEXT17}
+    tasks = {*glue.available_tasks(root / "glue"), *text17.available_tasks(root / "text17")}
+    found = tasks & {*GLUE_TRAINED, *text17.TEXT17}
     return found | ({"squad"} if folders.find_file(root / "squad", "train-v1.1.json") else set())
 
 

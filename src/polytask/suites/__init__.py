@@ -1,1 +1,1 @@
-"""Published collections of tasks: GLUE, 17 text tasks, SQuAD."""
+"""Published collections of tasks: GLUE, the paper's 17 text tasks, and SQuAD."""

@@ -1,8 +1,7 @@
-"""The 17 further classification tasks of Houlsby et al. (arXiv:1902.00751, Table 2) as rows of data.
+"""Reads the 17 further classification tasks of Houlsby et al. (arXiv:1902.00751, Table 2).
 
-Each stands in a folder with ``train.csv``, ``validation.csv`` and ``test.csv``, gzipped or not, with
-the columns ``text`` and ``label``. The model gets the text alone, as in the paper: other columns (the
-``target`` of the two progressive tasks, the headline of economic news) are left aside.
+A task is a folder with ``train.csv``, ``validation.csv`` and ``test.csv``, gzipped or not, with the columns ``text``
+and ``label``. As in the paper, other columns are ignored, such as the ``target`` of the two progressive tasks.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from polytask.data.folders import Found, find_file, find_folder, read_whole
+from polytask.data.folders import TaskFolder, column_index, find_file, find_folder, read_text
 from polytask.data.task import Rows, Task
 from polytask.errors import DataError, UnknownName
 
@@ -23,10 +22,18 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Text17:
-    """One task: its folder, its name in the paper, classes and rows there, and the paper's figures.
+    """One task, with the paper's description and results.
 
-    ``rows`` are train, validation and test. ``no_bert``, ``full``, ``top`` (the best n top layers) and
-    ``adapters`` are test accuracies in per cent; ``epochs`` those of full fine-tuning and of adapters.
+    Attributes:
+        name: the task's name and folder.
+        title: its name in the paper.
+        num_classes: the number of classes in the paper.
+        rows: the paper's row counts of train, validation and test.
+        no_bert: test accuracy without BERT, in per cent, as the next three.
+        full: with full fine-tuning.
+        top: with fine-tuning of the top n layers, for the best n.
+        adapters: with adapters.
+        epochs: the paper's epochs of full fine-tuning and of adapters.
     """
 
     name: str
@@ -70,10 +77,11 @@ TEXT17: Mapping[str, Text17] = {task.name: task for task in (
     Text17("sms_spam", "SMS spam", 2, (4459, 557, 558), 98.5, 99.3, 99.3, 95.1, (50, 20)),
 )}
 # fmt: on
+"""All tasks by name, in the paper's order."""
 
 
-def found(folder: str | PathLike[str]) -> dict[str, Found]:
-    """The tasks under ``folder`` that ``read_text17`` can read, in the paper's order."""
+def available_tasks(folder: str | PathLike[str]) -> dict[str, TaskFolder]:
+    """Find the tasks under ``folder`` that ``read_text17`` can read, in the paper's order."""
     places = {name: find_folder(name, folder) for name in TEXT17}
     return {
         name: place
@@ -83,12 +91,20 @@ def found(folder: str | PathLike[str]) -> dict[str, Found]:
 
 
 def read_text17(name: str, folder: str | PathLike[str], *, limit: int | None = None) -> Task:
-    """Read ``folder/<name>/{train,validation,test}.csv[.gz]``, the first ``limit`` rows of train.
+    """Read ``folder/<name>/{train,validation,test}.csv[.gz]``.
 
-    Labels are those of all three files, sorted. A ``<name>_sample`` folder is read where the whole one
-    is missing; ``notes`` say so, and where rows or classes are not the paper's.
+    Args:
+        name: a name in ``TEXT17``.
+        folder: the folder of all tasks. If a task's folder is missing, ``<name>_sample`` is read instead.
+        limit: use only this many training rows from the start.
 
-    Raises ``UnknownName`` for a name not in ``TEXT17`` and ``DataError`` for what cannot be read.
+    Returns:
+        A task with the sorted labels of all three files. Its ``notes`` report samples, and row or class counts that
+        differ from the paper's.
+
+    Raises:
+        UnknownName: there is no such task.
+        DataError: a file cannot be read.
     """
     if name not in TEXT17:
         raise UnknownName("text task", name, TEXT17)
@@ -109,48 +125,42 @@ def read_text17(name: str, folder: str | PathLike[str], *, limit: int | None = N
 
 
 def _read_split(folder: Path, split: str) -> tuple[list[str], list[str]]:
-    """The texts and the label names of one file."""
+    """Return the texts and the label names of one file."""
     path = find_file(folder, f"{split}.csv")
     if path is None:
         raise DataError(f"there is no {split}.csv (or {split}.csv.gz)", file=folder)
     texts: list[str] = []
     names: list[str] = []
-    csv.field_size_limit(2**31 - 1)  # a post of 20 newsgroups is longer than the 131,072 characters csv allows
-    reader = csv.reader(io.StringIO(read_whole(path), newline=""), strict=True)
+    csv.field_size_limit(2**31 - 1)  # a text of 20 newsgroups exceeds the default of 131,072 characters
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         header = next(reader, [])
-        text, label = (_column(header, name, path) for name in ("text", "label"))
+        text, label = (column_index(header, name, path) for name in ("text", "label"))
         after = reader.line_num + 1
         for fields in reader:
             line, after = after, reader.line_num + 1  # a quoted text may hold line breaks
             if not fields:
                 continue
             if len(fields) != len(header):
-                raise DataError(f"{len(fields)} columns, where there should be {len(header)}", file=path, line=line)
+                raise DataError(f"{len(fields)} columns instead of {len(header)}", file=path, line=line)
             for column in (text, label):
                 if not fields[column].strip():
-                    raise DataError("nothing stands here", file=path, line=line, column=header[column])
+                    raise DataError("the cell is empty", file=path, line=line, column=header[column])
             texts.append(fields[text])
             names.append(fields[label])
     except csv.Error as error:
         raise DataError(f"not a CSV file ({error})", file=path, line=reader.line_num) from error
     if not texts:
-        raise DataError("the file holds no rows", file=path)
+        raise DataError("the file contains no rows", file=path)
     return texts, names
 
 
-def _column(header: list[str], name: str, path: Path) -> int:
-    if name not in header:
-        raise DataError("there is no such column", file=path, column=name, fix=f"There are: {', '.join(header)}")
-    return header.index(name)
-
-
-def _notes(task: Text17, place: Found, rows: tuple[int, ...], num_classes: int) -> list[str]:
+def _notes(task: Text17, place: TaskFolder, rows: tuple[int, ...], num_classes: int) -> list[str]:
     notes = [f"{task.name}: a sample, read from {place.folder.name}"] if place.is_sample else []
     if rows != task.rows:
-        notes.append(f"{task.name}: {_counts(rows)} rows, the paper's has {_counts(task.rows)}")
+        notes.append(f"{task.name}: {_counts(rows)} rows instead of the paper's {_counts(task.rows)}")
     if num_classes != task.num_classes:
-        notes.append(f"{task.name}: {num_classes} classes, the paper's has {task.num_classes}")
+        notes.append(f"{task.name}: {num_classes} classes instead of the paper's {task.num_classes}")
     return notes
 
 
