@@ -16,14 +16,12 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from polytask.data.columns import find_roles
-from polytask.data.read import Asked, roles_in, task_from_tables
+from polytask.data.in_memory import table_from
+from polytask.data.read import Asked, task_from_splits
 from polytask.data.source import Source
-from polytask.data.table import Table, named
 from polytask.data.task import Kind, Rows, Task
 from polytask.errors import DataError
 
-_VALIDATION = ("validation", "dev", "valid", "val", "validation_matched")
-_TEST = ("test", "test_matched")
 CONNECT_S = 5.0
 
 
@@ -57,30 +55,8 @@ def read_hub(
     """
     path, _, configuration = spec.partition(":")
     splits = _load(spec, path, configuration or None)
-    if "train" not in splits:
-        raise DataError(f"there is no split 'train'. There are: {', '.join(map(str, splits))}", file=spec)
-    train = _table(splits["train"], f"{spec}[train]")
-    label_at = roles_in(train, kind, text=text, text_pair=text_pair, label=label).label
-    assert label_at is not None
-    label_name = train.header[label_at]
-    notes: list[str] = []
-
-    def labelled(names: Sequence[str]) -> Table | None:
-        split = next((name for name in names if name in splits), None)
-        table = None if split is None else _table(splits[split], f"{spec}[{split}]")
-        if table is None or not _is_unlabelled(table, label_name):
-            return table
-        notes.append(f"The {split} rows of {spec} have no labels and are not used.")
-        return None
-
-    return task_from_tables(
-        name or (configuration or path.rstrip("/")).split("/")[-1],
-        train,
-        labelled(_VALIDATION),
-        labelled(_TEST),
-        Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty, positive),
-        notes,
-    )
+    asked = Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty, positive)
+    return task_from_splits(name or (configuration or path.rstrip("/")).split("/")[-1], splits, spec, asked)
 
 
 def read_hub_rows(
@@ -102,7 +78,7 @@ def read_hub_rows(
     splits = _load(spec, path, configuration or None)
     if split not in splits:
         raise DataError(f"there is no split {split!r}. There are: {', '.join(map(str, splits))}", file=spec)
-    table = _table(splits[split], f"{spec}[{split}]")
+    table = table_from(splits[split], f"{spec}[{split}]")
     return Source(table, find_roles(table, text=text, text_pair=text_pair, label=label)).labelled(kind, labels)
 
 
@@ -158,26 +134,3 @@ def _fix(path: str, error: Exception) -> str:
             "Polytask does not run a data set's own code. Save it as Parquet, CSV or JSON lines, and train on the file"
         )
     return "Check its name at https://huggingface.co/datasets, and the connection; HF_TOKEN opens private ones"
-
-
-def _table(split: Any, file: str) -> Table:
-    names = _label_names(split)
-    header = tuple(split.column_names)
-    columns = [
-        [named(cell, names[column]) for cell in split[column]] if column in names else split[column]
-        for column in header
-    ]
-    rows = list(zip(*columns))
-    if not rows:
-        raise DataError("there are no rows", file=file)
-    return Table(file, header, rows, range(1, len(rows) + 1), names)
-
-
-def _label_names(split: Any) -> dict[str, Sequence[str]]:
-    """By column, the names of its ``ClassLabel``, which may stand in a list."""
-    features = {column: getattr(feature, "feature", feature) for column, feature in split.features.items()}
-    return {column: tuple(feature.names) for column, feature in features.items() if getattr(feature, "names", None)}
-
-
-def _is_unlabelled(table: Table, label: str) -> bool:
-    return label not in table.header or all(cell is None for cell in table.column(table.header.index(label)).cells)

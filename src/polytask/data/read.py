@@ -1,4 +1,4 @@
-"""Tasks from files of texts and labels.
+"""Tasks from files of texts and labels, and from rows that a program holds already.
 
 Everything that can be found out is found out from the data: columns from their names, the kind of task from
 the labels, validation rows by a seeded split. Everything found can be overruled, and nothing doubtful passes
@@ -7,13 +7,15 @@ in silence: what cannot be used is refused with file, line and column, what mere
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from polytask.data import checks
-from polytask.data.columns import ROLES, Roles, find_roles, find_span_roles
+from polytask.data.columns import ROLES
+from polytask.data.columns import roles_in as roles_in
+from polytask.data.in_memory import called, is_path, splits_in, table_from
 from polytask.data.labels import check_variety, infer_kind, is_empty, meant, names_in, positive_last, spelled
 from polytask.data.metric_names import check_metric, default_metric
 from polytask.data.source import Source
@@ -26,6 +28,8 @@ from polytask.errors import DataError, UnknownName
 FILE_KINDS: tuple[Kind, ...] = ("classification", "multilabel", "regression", "span")
 """The kinds of task that a column of labels, or of answers, can make."""
 
+_VALIDATION = ("validation", "dev", "valid", "val", "validation_matched")
+_TEST = ("test", "test_matched")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -58,14 +62,14 @@ class FileRows:
 
 
 def read_task(
-    path: PathLike,
+    data: PathLike | Any,
     name: str | None = None,
     *,
     text: str | None = None,
     text_pair: str | None = None,
     label: str | None = None,
-    validation: PathLike | None = None,
-    test: PathLike | None = None,
+    validation: PathLike | Any = None,
+    test: PathLike | Any = None,
     kind: Kind | None = None,
     metric: str | None = None,
     seed: int = 0,
@@ -74,19 +78,28 @@ def read_task(
     encoding: str | None = None,
     positive: str | None = None,
 ) -> Task:
-    """Read a task from a CSV, TSV, JSON lines or Parquet file, or a task of spans from SQuAD's JSON.
+    """Read a task from a file, or from rows as a program holds them.
+
+    >>> read_task("spam.csv")
+    >>> read_task(frame, "spam", text="message", label="kind")
+    >>> read_task((texts, labels), "spam")
+
+    Labels are words or numbers as they are; nothing is to be mapped to indices.
 
     Args:
-        path: the training rows.
-        name: the task's name; by default the file's name without its ending.
+        data: the training rows: a CSV, TSV, JSON lines or Parquet file, SQuAD's JSON for spans; a DataFrame of pandas
+            or polars, a pyarrow Table, a ``datasets.Dataset``, a list of dicts, a dict of columns; or two columns
+            ``(texts, labels)``: lists, Series, arrays. A ``DatasetDict``, or a dict of tables, has them in ``train``,
+            and may have ``validation`` and ``test``.
+        name: the task's name; of a file, by default its name without its ending.
         text: the column of texts; by default the one with a usual name (``polytask.data.columns``).
         text_pair: the column of second texts. By default two columns with a usual pair of names make a task of
             pairs, unless ``text`` is given.
         label: the column of labels; by default the one with a usual name. Of spans, the column of answers
             (``polytask.data.answers``).
-        validation: a file with the same columns; by default a part of the training rows is held out, of spans by
-            whole articles (a column ``title``) or contexts.
-        test: a file with the same columns.
+        validation: rows with the same columns, held in any of these ways; by default a part of the training rows is
+            held out, of spans by whole articles (a column ``title``) or contexts.
+        test: rows with the same columns.
         kind: ``classification``, ``multilabel``, ``regression`` or ``span``; by default what the labels look like
             (``polytask.data.labels``), never ``span``.
         metric: a name in ``polytask.evaluation.metrics.METRICS``; by default accuracy, micro F1, Pearson or span F1.
@@ -101,18 +114,33 @@ def read_task(
         UnknownName: there is no such kind or metric.
         RecipeError: the metric does not fit the kind, or the share is not between 0 and 1.
     """
-    source = table_of(path, kind, encoding=encoding)
+    asked = Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty, positive)
+    if not is_path(data) and (splits := splits_in(data)) is not None:
+        if validation is not None or test is not None:
+            fix = "Leave out validation= and test=, or give the training rows alone"
+            raise DataError(f"a {type(data).__name__} has its own splits", fix=fix)
+        return task_from_splits(_name(data, name), splits, called(data), asked)
+    train = table_of(data, kind, encoding=encoding)
     return task_from_tables(
-        stem(source.file) if name is None else name,
-        source,
+        _name(data, name),
+        train,
         None if validation is None else table_of(validation, kind, encoding=encoding),
         None if test is None else table_of(test, kind, encoding=encoding),
-        Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty, positive),
+        asked,
     )
 
 
+def _name(data: PathLike | Any, name: str | None) -> str:
+    """The name of the task that is read from ``data``."""
+    if name is not None:
+        return name
+    if is_path(data):
+        return stem(data)
+    raise DataError(f"a task made of a {type(data).__name__} needs a name", fix='Give it one: read_task(data, "spam")')
+
+
 def read_rows(
-    path: PathLike | Table,
+    path: PathLike | Any,
     *,
     text: str | None = None,
     text_pair: str | None = None,
@@ -139,7 +167,7 @@ def read_rows(
 def rows_for(
     labels: Sequence[str],
     kind: Kind,
-    path: PathLike | Table,
+    path: PathLike | Any,
     *,
     text: str | None = None,
     text_pair: str | None = None,
@@ -231,6 +259,43 @@ def task_from_tables(
     return Task(name, kind, labels, metric, train_rows, validation_rows, test_rows, tuple(notes), columns)
 
 
+def task_from_splits(name: str, splits: Mapping[str, Any], file: str, asked: Asked) -> Task:
+    """Make a task of the splits ``train``, ``validation`` and ``test`` of a data set, which ``table_from`` takes.
+
+    A split whose rows have no labels, as the test rows of GLUE, is left out with a note.
+
+    Args:
+        name: the task's name.
+        splits: rows by the name of their split.
+        file: what errors call the data set.
+        asked: what the user asked for.
+
+    Raises:
+        PolytaskError: there is no split ``train``; or as ``read_task``.
+    """
+    if "train" not in splits:
+        raise DataError(f"there is no split 'train'. There are: {', '.join(map(str, splits))}", file=file)
+    train = table_from(splits["train"], f"{file}[train]")
+    roles = roles_in(train, asked.kind, text=asked.text, text_pair=asked.text_pair, label=asked.label)
+    assert roles.label is not None
+    label = train.header[roles.label]
+    notes: list[str] = []
+
+    def labelled(names: Sequence[str]) -> Table | None:
+        split = next((name for name in names if name in splits), None)
+        table = None if split is None else table_from(splits[split], f"{file}[{split}]")
+        if table is None or not _is_unlabelled(table, label):
+            return table
+        notes.append(f"The {split} rows of {file} have no labels and are not used.")
+        return None
+
+    return task_from_tables(name, train, labelled(_VALIDATION), labelled(_TEST), asked, notes)
+
+
+def _is_unlabelled(table: Table, label: str) -> bool:
+    return label not in table.header or all(cell is None for cell in table.column(table.header.index(label)).cells)
+
+
 def check_name(name: str) -> None:
     """Refuse what is not a plain name: 1 to 64 letters, digits, dots, dashes and underscores.
 
@@ -266,31 +331,18 @@ def _held_out(source: Source, rows: Rows, kind: Kind, asked: Asked) -> tuple[Row
     return rows.take(kept), rows.take(held_out)
 
 
-def roles_in(
-    table: Table,
-    kind: Kind | None,
-    *,
-    text: str | None = None,
-    text_pair: str | None = None,
-    label: str | None = None,
-    needs_label: bool = True,
-) -> Roles:
-    """The columns of a table that a task of this kind reads. Errors as of ``polytask.data.columns.find_roles``."""
-    find = find_span_roles if kind == "span" else find_roles
-    return find(table, text=text, text_pair=text_pair, label=label, needs_label=needs_label)
-
-
-def table_of(path: PathLike | Table, kind: Kind | None, *, labelled: bool = True, encoding: str | None = None) -> Table:
+def table_of(path: PathLike | Any, kind: Kind | None, *, labelled: bool = True, encoding: str | None = None) -> Table:
     """What a task of this kind reads of a file: of spans SQuAD's JSON too, with its answers if they are to be read.
 
     Rows with nothing in any cell are passed over where rows are to be labelled. A table that was read already is given
-    back. Errors are those of ``read_table`` and ``squad_table``.
+    back; rows that are held otherwise are read by ``table_from``. Errors are those of ``read_table``, ``table_from``
+    and ``squad_table``.
     """
     if isinstance(path, Table):
         return path
-    if not isinstance(path, str | os.PathLike):
-        fix = "Write it to a file, frame.to_parquet('rows.parquet') for one, or make a Task of Rows(texts, targets=…)"
-        raise DataError(f"rows are read from a file named by its path, and a {type(path).__name__} was given", fix=fix)
+    if not is_path(path):
+        table = table_from(path)
+        return table.without_blank() if labelled else table
     if kind == "span" and str(path).lower().endswith(JSON_SUFFIXES):
         if encoding is not None:
             raise DataError("SQuAD's JSON is UTF-8", file=path, fix="Leave out --encoding")
