@@ -53,6 +53,11 @@ class MultiTask:
         self._uses: Counter[str] = Counter()
         self._leaving: dict[str, LoadedAdapter] = {}
 
+    def __repr__(self) -> str:
+        """``<MultiTask on 'minilm' with Store('adapters'), loaded: spam@2, topic@1>``."""
+        loaded = ", ".join(sorted(self.adapters)) or "nothing yet"
+        return f"<MultiTask on {self.backbone.name!r} with {self.store!r}, loaded: {loaded}>"
+
     def load(self, reference: str) -> str:
         """Make an adapter ready; the name under which it is held, ``task@version``.
 

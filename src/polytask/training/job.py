@@ -31,7 +31,7 @@ COPIES = 5
 MOST_UNKNOWN = 0.1
 """The share of unknown tokens in training texts up to which nothing is said; English under MiniLM has under 0.005."""
 
-_MADE_BY = {Task: ". Make one of rows however they are held: pt.read_task(data, name)"}
+_MADE_BY: dict[type, str] = {Task: ". Make one of rows however they are held: pt.read_task(data, name)"}
 
 
 class Job:
