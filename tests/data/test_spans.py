@@ -24,7 +24,7 @@ from polytask.inference.prediction import Prediction
 from polytask.inference.scoring import scores_of
 from polytask.methods import METHODS, FullFineTuning, Houlsby
 from polytask.routing.route import Route
-from polytask.suites.squad import Answer
+from polytask.data.task import Answer
 from polytask.training.checkpoint import Checkpoint
 from polytask.training.estimate import estimate
 from polytask.training.events import Event
