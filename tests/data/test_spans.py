@@ -16,7 +16,7 @@ from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.data.encoding import encode, usual_stride
-from polytask.data.task import Rows, Task
+from polytask.data.task import Answer, Rows, Task
 from polytask.errors import DataError, PolytaskError, RecipeError, RouteError
 from polytask.evaluation.heads import SpanHead
 from polytask.inference.predict import MultiTask
@@ -24,7 +24,6 @@ from polytask.inference.prediction import Prediction
 from polytask.inference.scoring import scores_of
 from polytask.methods import METHODS, FullFineTuning, Houlsby
 from polytask.routing.route import Route
-from polytask.data.task import Answer
 from polytask.training.checkpoint import Checkpoint
 from polytask.training.estimate import estimate
 from polytask.training.events import Event

@@ -133,4 +133,8 @@ def _fix(path: str, error: Exception) -> str:
         return (
             "Polytask does not run a data set's own code. Save it as Parquet, CSV or JSON lines, and train on the file"
         )
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return f"HF_HUB_OFFLINE is set, so only what is in the cache is read ({constants.HF_HOME}, HF_HOME): unset it"
     return "Check its name at https://huggingface.co/datasets, and the connection; HF_TOKEN opens private ones"
