@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner, Result
 
@@ -73,7 +74,7 @@ def test_a_list_in_the_file_is_numbers_joined_by_commas_on_the_command_line(conf
     [
         ("batch-sise: 8\n", "train.yaml: there is no option 'batch-sise'. Did you mean 'batch-size'?"),
         ("xyz: 8\n", "train.yaml: there is no option 'xyz'. There are: files, hub, task"),
-        ("batch-size: many\n", "'many' is not a valid integer"),
+        ("batch-size: many\n", "invalid value for '--batch-size'"),
         ("- a\n", "train.yaml: this is no mapping. Write one option a line"),
         ("a: [\n", "train.yaml: this is no YAML"),
         ("lr: {a: 1}\n", "'lr' is no value or list of values"),
@@ -95,8 +96,9 @@ def test_several_files_are_tasks_trained_at_once_each_as_it_is_alone(
     assert result.exit_code == 0, result.output
     found = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line["task"] for line in found] == ["mood", "tone"] == Store(tmp_path / "many").tasks()
-    alone = polytask("train", tables / "tone.csv", *shared, "--store", tmp_path / "one", "--json")
-    assert json.loads(alone.stdout)["adapter"]["tensor_digest"] == found[1]["adapter"]["tensor_digest"]
+    assert polytask("train", tables / "tone.csv", *shared, "--store", tmp_path / "one").exit_code == 0
+    together, alone = (dict(Store(tmp_path / store).get("tone").tensors) for store in ("many", "one"))
+    torch.testing.assert_close(together, alone)
     shown = polytask("train", tables / "mood.csv", tables / "tone.csv", *shared, "--store", tmp_path / "many").stdout
     assert "mood@2" in shown
     assert "tone@2" in shown

@@ -28,8 +28,8 @@ from polytask.adapters.entry import Entry as Entry
 from polytask.adapters.entry import Problem as Problem
 from polytask.adapters.header import Header, canonical, parsed_json, plain_name
 from polytask.adapters.storage import LOCK, PART, Publish, storage_at
+from polytask.data.notebook import html_table
 from polytask.errors import AdapterError, NoSuchAdapter, PolytaskError, StoreError
-from polytask.notebook import html_table
 
 BEST, LATEST = "best", "latest"
 ALIASES = "aliases.json"

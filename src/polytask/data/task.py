@@ -10,8 +10,8 @@ from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, Literal
 
+from polytask.data.notebook import html_table
 from polytask.errors import DataError, UnknownName
-from polytask.notebook import html_table
 
 Kind = Literal["classification", "multilabel", "regression", "span"]
 KINDS: tuple[Kind, ...] = ("classification", "multilabel", "regression", "span")

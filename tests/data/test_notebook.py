@@ -9,10 +9,10 @@ import pytest
 
 from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
+from polytask.data.notebook import html_table
 from polytask.data.task import Answer, Rows, Task
 from polytask.inference.predict import MultiTask
 from polytask.methods import Houlsby
-from polytask.notebook import html_table
 from polytask.training.loop import train
 from polytask.training.recipe import Recipe
 
