@@ -15,6 +15,8 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -197,3 +199,12 @@ def test_a_fused_grid_search_trains_nothing_twice(averaging: Path, monkeypatch: 
     monkeypatch.setattr("polytask.sklearn.train", lambda *given: (alone.append(given), train(*given))[1])
     AdapterGridSearchCV(classifier(averaging, epochs=1), {"lr": [1e-2, 1e-3]}, cv=2).fit(TEXTS, LABELS)
     assert len(alone) == 1  # the best one, on all rows
+
+
+def test_texts_come_in_any_table_or_column(averaging: Path, fitted: AdapterClassifier) -> None:
+    frame = pd.DataFrame({"sentence": TEXTS, "label": LABELS})
+    own = classifier(averaging).fit(frame[["sentence"]], frame["label"])
+    assert own.adapter_.tensor_digest == fitted.adapter_.tensor_digest
+    expected = fitted.predict_proba(TEXTS)
+    for held in (frame, frame[["sentence"]], frame["sentence"], pa.array(TEXTS), pa.table({"text": TEXTS})):
+        np.testing.assert_array_equal(fitted.predict_proba(held), expected)

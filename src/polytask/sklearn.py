@@ -33,7 +33,7 @@ from polytask.data.metric_names import default_metric
 from polytask.data.splits import hold_out
 from polytask.data.task import Kind, Rows, Task
 from polytask.errors import DataError, PolytaskError, UnknownName
-from polytask.inference.inputs import check_texts
+from polytask.inference.inputs import check_texts, texts_in
 from polytask.inference.scoring import scores_of
 from polytask.methods import METHODS, Method
 from polytask.training.fused import Outcome, train_many
@@ -52,14 +52,15 @@ def texts_given(X: Any) -> Rows:
     """What an estimator is given, as rows: texts, or pairs of texts.
 
     Args:
-        X: a sequence of texts or of pairs: a list, an array of strings ``[B]`` or of pairs ``[B, 2]``, a Series.
+        X: a sequence of texts or of pairs: a list, an array of strings ``[B]`` or of pairs ``[B, 2]``, a Series; or a
+            table with one column of texts, or with columns of usual names such as ``text``.
 
     Raises:
         DataError: it is one text, or holds something that is no text.
     """
     if isinstance(X, str):
         raise DataError("X is one text, not a list of texts", fix="Put it in brackets: predict([text])")
-    texts = [tuple(text) if isinstance(text, list | np.ndarray) else text for text in X]
+    texts: list[Any] = list(texts_in(X))
     is_pair = [isinstance(text, tuple) for text in texts]
     if any(is_pair) and not all(len(text) == 2 and pair for text, pair in zip(texts, is_pair)):
         raise DataError("X holds single texts and pairs, or more than two texts in a row", fix="Give one kind of row")

@@ -133,5 +133,5 @@ def test_in_bf16_company_changes_answers_by_no_more_than_rounding(
 
 
 def test_one_string_is_not_read_letter_by_letter(tiny_backbone: Backbone, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="texts is one text, not a list of texts"):
+    with pytest.raises(DataError, match="one text is given, not a list of texts"):
         MultiTask(tiny_backbone, Store(tmp_path)).predict("good", task="mood")

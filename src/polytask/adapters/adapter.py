@@ -82,6 +82,14 @@ class Adapter:
         object.__setattr__(self, "tensors", MappingProxyType(dict(self.tensors)))
         self._check()
 
+    def __repr__(self) -> str:
+        """``<Adapter 'spam': houlsby on 'minilm', classification (ham, spam), accuracy 0.950, 2.4 MB>``."""
+        own = self.header
+        labels = f" ({', '.join(own.head.labels[:8])}{', …' if len(own.head.labels) > 8 else ''})"
+        kind = f"{own.head.kind}{labels if own.head.labels else ''}"
+        size = f"{own.metric} {own.score:.3f}, {self.num_bytes / 1e6:.1f} MB"
+        return f"<Adapter {own.task!r}: {own.method.name} on {own.backbone.name!r}, {kind}, {size}>"
+
     @classmethod
     def create(
         cls,

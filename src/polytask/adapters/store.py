@@ -22,13 +22,14 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from polytask.adapters.adapter import Adapter, Identity, named, read_header
+from polytask.adapters.entry import Entry as Entry
+from polytask.adapters.entry import Problem as Problem
 from polytask.adapters.header import Header, canonical, parsed_json, plain_name
 from polytask.adapters.storage import LOCK, PART, Publish, storage_at
+from polytask.data.notebook import html_table
 from polytask.errors import AdapterError, NoSuchAdapter, PolytaskError, StoreError
-from polytask.methods import Method
 
 BEST, LATEST = "best", "latest"
 ALIASES = "aliases.json"
@@ -38,62 +39,6 @@ MAX_ALIASES_BYTES = 1 << 20
 _NUMBER = r"[1-9][0-9]{0,8}"
 _VERSION = re.compile(rf"({_NUMBER})\.safetensors")
 _REMOVED = re.compile(rf"({_NUMBER})\.removed")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One version of one task's adapter, as its header describes it."""
-
-    task: str
-    version: int
-    path: str
-    size_bytes: int
-    aliases: tuple[str, ...]
-    header: Header
-
-    def __str__(self) -> str:
-        return f"{self.task}@{self.version}"
-
-    @property
-    def digest(self) -> str:
-        """Of tensors and header."""
-        return self.header.digest
-
-    @property
-    def method(self) -> Method:
-        """What was trained."""
-        return self.header.method
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """In the order of the head's outputs."""
-        return self.header.head.labels
-
-    @property
-    def metric(self) -> str:
-        """What ``score`` is."""
-        return self.header.metric
-
-    @property
-    def score(self) -> float:
-        """On the validation rows."""
-        return self.header.score
-
-    @property
-    def created(self) -> str:
-        """When, in UTC."""
-        return self.header.created
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something in a store that is not as it should be, and where."""
-
-    path: str
-    problem: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.problem}"
 
 
 Entries = list[Entry]
@@ -117,6 +62,14 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({self._files.path()!r})"
+
+    def _repr_html_(self) -> str:
+        """The latest version of each task, for notebooks."""
+        entries = [self.entry(task) for task in self.tasks()]
+        rows = [
+            (e, ", ".join(e.labels) or e.header.head.kind, e.method.name, e.metric, f"{e.score:.3f}") for e in entries
+        ]
+        return html_table(repr(self), ("adapter", "labels", "method", "metric", "score"), rows)
 
     def put(self, adapter: Adapter, *, alias: str | None = None) -> Entry:
         """Keep ``adapter`` as a new version of its task, and let ``alias`` point to it.

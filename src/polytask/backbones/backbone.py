@@ -53,6 +53,13 @@ class Backbone:
         takes_types = getattr(self.config, "type_vocab_size", 0) > 1
         self.encoder = Encoder(self.model, self.row, self.pooling, takes_types, self.dropout_source)
 
+    def __repr__(self) -> str:
+        """``<Backbone 'minilm': bert, 6 layers of 384, 22,565,376 parameters, float32 on cpu, pooling mean>``."""
+        size = f"{self.num_layers} layers of {self.hidden}, {self.num_parameters:,} parameters"
+        dtype = str(self.dtype).removeprefix("torch.")
+        where = f"{dtype} on {self.device}, pooling {self.pooling}"
+        return f"<Backbone {self.name!r}: {self.architecture}, {size}, {where}>"
+
     @contextmanager
     def one_pass(self, *, training: bool) -> Iterator[None]:
         """Within the block no other thread uses the model, which is in train or eval mode."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
 from safetensors import safe_open
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import cached_file
@@ -181,6 +182,8 @@ def loading_error(source: str, error: Exception, what: str = "model") -> Backbon
         if Path(source).is_dir()
         else f" (there is no such folder in {Path.cwd()}, and a hub id needs a network the first time). {_WHOLE_PATH}"
     )
+    if constants.HF_HUB_OFFLINE and not Path(source).is_dir():
+        advice += f". HF_HUB_OFFLINE is set: only what is in the cache is read ({constants.HF_HOME}, named by HF_HOME)"
     if near := difflib.get_close_matches(source, ALIASES, n=1, cutoff=0.75):
         advice = f". Did you mean {near[0]!r}?"
     return BackboneError(f"cannot load the {what} of {source}: {reason}{advice}")

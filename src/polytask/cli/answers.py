@@ -11,6 +11,7 @@ from polytask.cli import result_tables, wording
 from polytask.cli.input_rows import columns_of
 from polytask.cli.options import emit, working
 from polytask.cli.output import check_folder, check_output
+from polytask.cli.top_k import as_json_object
 from polytask.data.task import Answer
 from polytask.errors import DataError, PolytaskError
 
@@ -47,17 +48,20 @@ def file_given(
     return source
 
 
-def emit_answers(answers: Mapping[str, Sequence[Prediction]], num_rows: int) -> None:
+def emit_answers(answers: Mapping[str, Sequence[Prediction]], num_rows: int, top_k: int | None = None) -> None:
     """One line of JSON for each row and task, with the number of the row, counted from 1."""
     for row in range(num_rows):
         for column in answers.values():
-            emit({"row": row + 1, **column[row].to_json()})
+            emit({"row": row + 1, **as_json_object(column[row], top_k)})
 
 
-def show_answers(out: Console, asked: Rows, answers: Mapping[str, Sequence[Prediction]]) -> None:
+def show_answers(
+    out: Console, asked: Rows, answers: Mapping[str, Sequence[Prediction]], top_k: int | None = None
+) -> None:
     """A table of all rows; on a terminal of the first ones."""
     num_shown = min(len(asked), SHOWN_ROWS) if out.is_terminal else len(asked)
-    out.print(result_tables.answers(asked.texts[:num_shown], answers, asked.pairs and asked.pairs[:num_shown]))
+    pairs = asked.pairs and asked.pairs[:num_shown]
+    out.print(result_tables.answers(asked.texts[:num_shown], answers, pairs, top_k))
     if num_shown < len(asked):
         out.print(f"… and {wording.counted(len(asked) - num_shown, 'more row')}. Write them all with --output FILE")
 

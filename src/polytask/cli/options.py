@@ -113,7 +113,7 @@ class Typer(typer.Typer):
 app = Typer(
     cls=Verbs,
     name="polytask",
-    add_completion=False,
+    add_completion=True,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polytask.cli import console, options, wording
+from polytask.cli import console, options, streams, wording
 from polytask.cli.options import THEIRS, app, examples, loaded, refused, working
 from polytask.cli.output import write
+from polytask.cli.top_k import check_top_k
 from polytask.errors import DataError, UnknownName
 
 if TYPE_CHECKING:
@@ -32,13 +33,19 @@ from polytask.cli.answers import (
         'polytask predict --task sentiment --task spam "WIN cash now" "see you at 5"',
         "polytask predict --task sentiment --file in.csv --output out.csv",
         'polytask predict --task qa "Who led them?" --pair "Rollo led them, a Viking."',
+        "cat texts.txt | polytask predict --task topic --top-k 3 > answers.jsonl",
     )
 )
 def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to answer.", show_default=False)] = None,
     task: Annotated[list[str] | None, typer.Option(help="One or more: --task sentiment --task spam@2.")] = None,
     pair: Annotated[list[str] | None, typer.Option(help="The second text of each text, in their order.")] = None,
-    file: Annotated[str | None, typer.Option(metavar="FILE", help="Answer the rows of a file instead.")] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Answer the rows of a file; of .txt, or - for standard input, a text a line."
+        ),
+    ] = None,
     output: Annotated[
         str | None, typer.Option(metavar="FILE", help="The file's columns and, for each task, TASK, TASK_prob, ….")
     ] = None,
@@ -54,6 +61,9 @@ def predict(
             help="A row without a text has an empty answer. With fail the exit code is then 2, with null 0.",
         ),
     ] = "fail",
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", metavar="N", help="Give the N likeliest labels with their probabilities.")
+    ] = None,
     store: options.StoreFolder = "adapters",
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Ask a server; its key in the variable POLYTASK_KEY.")
@@ -77,6 +87,22 @@ def predict(
     adapters = Store(store)
     tasks = tasks_asked(task, adapters)
     entries = {reference: adapters.entry(reference) for reference in tasks}
+    check_top_k(top_k, output, entries)
+    if streams.is_streamed(file, texts, output, as_json=as_json):
+        name = backbone or entries[tasks[0]].header.backbone.name
+        missing = streams.answer_stream(
+            file,
+            entries,
+            lambda: MultiTask(loaded(name, device, dtype), adapters),
+            {"text": text, "text_pair": text_pair},
+            output=output,
+            drop_empty=drop_empty,
+            encoding=encoding,
+            top_k=top_k,
+        )
+        console.notes(console.terminal(stderr=True), missing)
+        end_with(missing, on_error)
+        return
     source = None
     if file is None:
         asked = rows_given(texts, pair, [output, text, text_pair, encoding], on_error)
@@ -97,11 +123,11 @@ def predict(
     if source is not None and output is not None:
         write(output, source, answers, entries)
     if as_json:
-        emit_answers(answers, len(asked))
+        emit_answers(answers, len(asked), top_k)
     elif output is not None:
         console.terminal().print(f"{wording.counted(len(asked), 'row')} written to {output}")
     else:
-        show_answers(console.terminal(), asked, answers)
+        show_answers(console.terminal(), asked, answers, top_k)
     end_with(missing, on_error)
 
 

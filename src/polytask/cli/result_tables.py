@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from polytask.inference.prediction import Prediction
     from polytask.training.result import Result
 from polytask.cli.console import LONGEST_MAJORITY, MOST, MOST_COLUMNS, TOGETHER, WIDTH, grid, panel
+from polytask.cli.top_k import likeliest
 from polytask.cli.wording import (
     SHORTEST_TEXT,
     bytes_in_words,
@@ -30,10 +31,13 @@ from polytask.cli.wording import (
 LONGEST_ANSWER = 48
 
 
-def answer_in_words(prediction: Prediction) -> Text:
+def answer_in_words(prediction: Prediction, top_k: int | None = None) -> Text:
     """``spam 98%``, ``urgent 91%, billing 64%``, ``3.42``, ``martial spirit 87%``."""
     if prediction.error is not None:
         return Text(f"({prediction.error})", style="yellow")
+    if top_k is not None:
+        ranked = likeliest(prediction, top_k).items()
+        return Text(", ").join(_with_share(shortened(label, LONGEST_ANSWER), share) for label, share in ranked)
     if prediction.answer is not None:
         return _with_share(shortened(prediction.answer, LONGEST_ANSWER) or "(none)", prediction.score or 0.0)
     if prediction.score is not None:
@@ -53,10 +57,13 @@ def _with_share(answer: str, share: float) -> Text:
 
 
 def answers(
-    texts: Sequence[str], by_task: Mapping[str, Sequence[Prediction]], pairs: Sequence[str] | None = None
+    texts: Sequence[str],
+    by_task: Mapping[str, Sequence[Prediction]],
+    pairs: Sequence[str] | None = None,
+    top_k: int | None = None,
 ) -> Table:
     """One line a text or pair of texts, one column a task; the texts are cut to what room the answers leave."""
-    columns = [[answer_in_words(prediction) for prediction in column] for column in by_task.values()]
+    columns = [[answer_in_words(prediction, top_k) for prediction in column] for column in by_task.values()]
     widths = [
         max(len(name), *(cell.cell_len for cell in column[: len(texts)])) for name, column in zip(by_task, columns)
     ]

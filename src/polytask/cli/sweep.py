@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from polytask.cli import console, options, result_tables, wording
+from polytask.cli.config import ConfigFile, PrintConfig, print_resolved
 from polytask.cli.input_rows import task_given
 from polytask.cli.method_options import method_of
 from polytask.cli.options import GIVEN, INTERRUPTED, app, emit, examples, loaded, refused, working
@@ -85,12 +86,17 @@ def sweep(
     store: options.StoreFolder = "adapters",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    config: ConfigFile = None,
+    print_config: PrintConfig = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Train every combination of these settings at once, and put the best by validation in the store.
 
     Every run is kept as it ends. The same command again goes on where an interrupted sweep was.
     """
+    if print_config:
+        print_resolved(context)
+        return
     from polytask.adapters.store import Store
     from polytask.evaluation.baselines import majority
     from polytask.training.grid import grid, labelled

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from polytask.cli import console, live_progress, options, result_tables, wording
+from polytask.cli import console, live_progress, options, result_tables, several, wording
+from polytask.cli.config import ConfigFile, PrintConfig, print_resolved
 from polytask.cli.input_rows import task_given
 from polytask.cli.method_options import method_of
 from polytask.cli.options import GIVEN, INTERRUPTED, app, emit, examples, loaded, refused, working
@@ -43,11 +44,13 @@ if TYPE_CHECKING:
         "polytask train reviews.csv --task sentiment --tune",
         "polytask train reviews.csv --task sentiment --resume",
         "polytask train questions.csv --task qa --kind span",
+        "polytask train spam.csv topic.csv mood.csv",
+        "polytask train --config train.yaml --lr 3e-4",
     )
 )
 def train(
     context: typer.Context,
-    file: options.SourceFile = None,
+    files: several.SourceFiles = None,
     hub: options.HubName = None,
     task: options.TaskName = None,
     backbone: options.BackboneName = "minilm",
@@ -95,9 +98,14 @@ def train(
     store: options.StoreFolder = "adapters",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    config: ConfigFile = None,
+    print_config: PrintConfig = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Train an adapter on a file of texts and labels, and put it in the store as a new version."""
+    if print_config:
+        print_resolved(context)
+        return
     from polytask.adapters.store import Store
     from polytask.evaluation.baselines import majority as majority_of
     from polytask.file_lock import exclusive_run
@@ -121,24 +129,25 @@ def train(
         patience=patience,
     )
     adapters = Store(store)
+    columns = {"text": text, "text_pair": text_pair, "label": label}
+    asked = {**columns, "kind": kind, "metric": metric, "positive": positive, "seed": seed, "drop_empty": drop_empty}
+    sources = several.files_in(files)
+    if len(sources) > 1:
+        of_one = {"--task": task, "--hub": hub, "--validation": validation, "--test": test, "--tune": tune}
+        of_one_run = {"--resume": resume, "--checkpoint": checkpoint, "--dry-run": dry_run, "--log": log}
+        several.check_about_all({**of_one, **of_one_run})
+        several.train_files(
+            sources,
+            recipe,
+            adapters,
+            lambda: loaded(backbone, device, dtype),
+            lambda file: task_given(file, None, None, None, encoding, **asked),
+            as_json=as_json,
+        )
+        return
     if tune:
         check_tunable(log, dry_run)
-    data = task_given(
-        file,
-        hub,
-        validation,
-        test,
-        encoding,
-        name=task,
-        text=text,
-        text_pair=text_pair,
-        label=label,
-        kind=kind,
-        metric=metric,
-        positive=positive,
-        seed=seed,
-        drop_empty=drop_empty,
-    )
+    data = task_given(next(iter(sources), None), hub, validation, test, encoding, name=task, **asked)
     kept = Checkpoint(
         checkpoint or checkpoint_of(store, data.name), resumed=lambda jobs: console.notes(err, [at(jobs)])
     )

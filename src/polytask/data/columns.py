@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from polytask.data.table import Table
+from polytask.data.task import Kind
 from polytask.errors import DataError, nearest
 
 ROLES = ("text", "text_pair", "label")
@@ -108,6 +109,20 @@ def find_roles(
     if label_at is None and (needs_label or len(_find_usual(table, ["label", "labels"], LABEL_NAMES, taken)) == 1):
         label_at = _find_single(table, "label", ["label", "labels"], LABEL_NAMES, taken)
     return Roles(text_at, pair_at, label_at)
+
+
+def roles_in(
+    table: Table,
+    kind: Kind | None,
+    *,
+    text: str | None = None,
+    text_pair: str | None = None,
+    label: str | None = None,
+    needs_label: bool = True,
+) -> Roles:
+    """The columns of a table that a task of this kind reads. Errors as of ``find_roles``."""
+    find = find_span_roles if kind == "span" else find_roles
+    return find(table, text=text, text_pair=text_pair, label=label, needs_label=needs_label)
 
 
 def find_span_roles(

@@ -16,7 +16,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,10 +60,48 @@ def read_csv(file: str, text: str) -> NumberedRows:
     Raises:
         DataError: a quotation mark is not closed, or rows differ in length.
     """
+    return _require_equal_lengths(file, _parse_quoted(file, text, delimiter_in(text)))
+
+
+def delimiter_in(text: str) -> str:
+    """The first of comma, semicolon and tab that occurs in the first line outside of quotation marks."""
     unquoted = re.sub(r'"[^"]*"', "", text[:_MAX_HEADER_CHARS].lstrip("\r\n"))
     first = re.split(r"[\r\n]", unquoted, maxsplit=1)[0]
-    delimiter = next((mark for mark in ",;\t" if mark in first), ",")
-    return _require_equal_lengths(file, _parse_quoted(file, text, delimiter))
+    return next((mark for mark in ",;\t" if mark in first), ",")
+
+
+class CsvRows:
+    """The rows of a CSV as they are read, the names of the columns first, each with the line it starts on.
+
+    Raises:
+        DataError: quotation marks are not closed, or a row is not as long as the first one.
+    """
+
+    def __init__(self, file: str, lines: Iterable[str], delimiter: str) -> None:
+        csv.field_size_limit(max(csv.field_size_limit(), 2**31 - 1))  # documents are longer than its 128 KiB
+        self.file = file
+        self._reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        self._header = NumberedRows([], [])
+
+    def __iter__(self) -> Iterator[tuple[list[str], int]]:
+        return self
+
+    def __next__(self) -> tuple[list[str], int]:
+        """The next row that is not blank."""
+        while True:
+            line = self._reader.line_num + 1
+            try:
+                row = next(self._reader)
+            except csv.Error as error:
+                problem, fix = _explain_error(str(error))
+                raise DataError(problem, file=self.file, line=line, fix=fix) from None
+            found = NumberedRows(self._header.rows[:1], self._header.lines[:1])
+            found.add(row, line)
+            if len(found.rows) == len(self._header.rows):
+                continue
+            if not self._header.rows:
+                self._header = found
+            return _require_equal_lengths(self.file, found).rows[-1], line
 
 
 def read_tsv(file: str, text: str) -> NumberedRows:

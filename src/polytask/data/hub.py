@@ -15,14 +15,12 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from polytask.data.columns import find_roles
-from polytask.data.read import Asked, roles_in, task_from_tables
+from polytask.data.in_memory import table_from
+from polytask.data.read import Asked, task_from_splits
 from polytask.data.source import Source
-from polytask.data.table import Table, class_name
 from polytask.data.task import Kind, Rows, Task
 from polytask.errors import DataError
 
-_VALIDATION_SPLITS = ("validation", "dev", "valid", "val", "validation_matched")
-_TEST_SPLITS = ("test", "test_matched")
 CONNECT_S = 5.0
 """Timeout, in seconds, of the check whether the hub is reachable."""
 
@@ -58,30 +56,8 @@ def read_hub(
     """
     path, _, configuration = spec.partition(":")
     splits = _load(spec, path, configuration or None)
-    if "train" not in splits:
-        raise DataError(f"there is no split 'train'. There are: {', '.join(map(str, splits))}", file=spec)
-    train = _split_table(splits["train"], f"{spec}[train]")
-    label_at = roles_in(train, kind, text=text, text_pair=text_pair, label=label).label
-    assert label_at is not None
-    label_name = train.header[label_at]
-    notes: list[str] = []
-
-    def labelled(names: Sequence[str]) -> Table | None:
-        split = next((name for name in names if name in splits), None)
-        table = None if split is None else _split_table(splits[split], f"{spec}[{split}]")
-        if table is None or not _is_unlabelled(table, label_name):
-            return table
-        notes.append(f"The {split} rows of {spec} have no labels and are not used.")
-        return None
-
-    return task_from_tables(
-        name or (configuration or path.rstrip("/")).split("/")[-1],
-        train,
-        labelled(_VALIDATION_SPLITS),
-        labelled(_TEST_SPLITS),
-        Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty, positive),
-        notes,
-    )
+    asked = Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty, positive)
+    return task_from_splits(name or (configuration or path.rstrip("/")).split("/")[-1], splits, spec, asked)
 
 
 def read_hub_rows(
@@ -112,7 +88,7 @@ def read_hub_rows(
     splits = _load(spec, path, configuration or None)
     if split not in splits:
         raise DataError(f"there is no split {split!r}. There are: {', '.join(map(str, splits))}", file=spec)
-    table = _split_table(splits[split], f"{spec}[{split}]")
+    table = table_from(splits[split], f"{spec}[{split}]")
     return Source(table, find_roles(table, text=text, text_pair=text_pair, label=label)).labelled_rows(kind, labels)
 
 
@@ -167,27 +143,8 @@ def _advice(path: str, error: Exception) -> str:
         return (
             "Polytask does not run a data set's own code. Save it as Parquet, CSV or JSON lines, and train on the file"
         )
-    return "Check its name at https://huggingface.co/datasets and your connection; private data sets need HF_TOKEN"
+    from huggingface_hub import constants
 
-
-def _split_table(split: Any, file: str) -> Table:
-    names = _class_names(split)
-    header = tuple(split.column_names)
-    columns = [
-        [class_name(cell, names[column]) for cell in split[column]] if column in names else split[column]
-        for column in header
-    ]
-    rows = list(zip(*columns))
-    if not rows:
-        raise DataError("there are no rows", file=file)
-    return Table(file, header, rows, range(1, len(rows) + 1), names)
-
-
-def _class_names(split: Any) -> dict[str, Sequence[str]]:
-    """Return the class names by column, for ``ClassLabel`` features and lists of them."""
-    features = {column: getattr(feature, "feature", feature) for column, feature in split.features.items()}
-    return {column: tuple(feature.names) for column, feature in features.items() if getattr(feature, "names", None)}
-
-
-def _is_unlabelled(table: Table, label: str) -> bool:
-    return label not in table.header or all(cell is None for cell in table.column(table.header.index(label)).cells)
+    if constants.HF_HUB_OFFLINE:
+        return f"HF_HUB_OFFLINE is set, so only what is in the cache is read ({constants.HF_HOME}, HF_HOME): unset it"
+    return "Check its name at https://huggingface.co/datasets, and the connection; HF_TOKEN opens private ones"

@@ -18,13 +18,14 @@ def read_json_lines(file: str, content: bytes) -> Table:
     objects, lines = [], []
     for number, line in enumerate(decode_utf8(file, content).split("\n"), start=1):
         if line.strip():
-            objects.append(_parse_object(file, number, line))
+            objects.append(json_object(file, number, line))
             lines.append(number)
     header = tuple(dict.fromkeys(key for item in objects for key in item))
     return Table(file, header, [[item.get(key) for key in header] for item in objects], lines)
 
 
-def _parse_object(file: str, number: int, line: str) -> dict[str, Cell]:
+def json_object(file: str, number: int, line: str) -> dict[str, Cell]:
+    """The object on a line; errors name the line by this number."""
     fix = 'Each line must be one JSON object, such as {"text": "…", "label": "…"}'
     try:
         item = json.loads(line)

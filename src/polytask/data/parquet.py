@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from polytask.data.table import Row, Table, class_name
+from polytask.data.table import Cell, Row, Table, class_name
 from polytask.errors import DataError
 
 
@@ -21,18 +22,21 @@ def read_parquet(file: str, content: bytes) -> Table:
 
     try:
         table = pq.ParquetFile(pa.BufferReader(content)).read()
-        columns = [column.to_pylist() for column in table.columns]
+        columns, classes = arrow_columns(table)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).split("\n")[0]
-        raise DataError(f"the file is not valid Parquet ({reason})", file=file, fix="Write or copy it again") from None
+        raise DataError(f"the file is not sound Parquet ({reason})", file=file, fix="Write or copy it again") from None
+    rows = list(zip(*columns.values()))
+    return Table(file, tuple(table.column_names), rows, range(1, len(rows) + 1), classes)
+
+
+def arrow_columns(table: Any) -> tuple[dict[str, list[Cell]], dict[str, tuple[str, ...]]]:
+    """The columns of an Arrow table as plain values, by name, and the names of the classes of a column."""
     classes = _read_class_names(table.schema.metadata or {})
-    header = tuple(table.column_names)
-    columns = [
-        [class_name(cell, classes.get(name, ())) for cell in column] if name in classes else column
-        for name, column in zip(header, columns)
-    ]
-    rows = list(zip(*columns))
-    return Table(file, header, rows, range(1, len(rows) + 1), classes)
+    columns = {name: column.to_pylist() for name, column in zip(table.column_names, table.columns)}
+    for name in classes.keys() & columns.keys():
+        columns[name] = [class_name(cell, classes[name]) for cell in columns[name]]
+    return columns, classes
 
 
 def _read_class_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Reads tasks from files of texts and labels.
+"""Reads tasks from files of texts and labels, and from rows that a program already holds.
 
 Columns are found by their names, the kind of task by the labels, and validation rows by a seeded split; arguments
 override all of these. Data that cannot be used raise an error with file, line and column; data that look suspicious
@@ -7,13 +7,15 @@ give a note.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from polytask.data import checks
-from polytask.data.columns import ROLES, Roles, find_roles, find_span_roles
+from polytask.data.columns import ROLES
+from polytask.data.columns import roles_in as roles_in
+from polytask.data.in_memory import called, is_path, splits_in, table_from
 from polytask.data.labels import (
     check_variety,
     format_label,
@@ -34,6 +36,8 @@ from polytask.errors import DataError, UnknownName
 FILE_KINDS: tuple[Kind, ...] = ("classification", "multilabel", "regression", "span")
 """The kinds of task that can be read from a table."""
 
+_VALIDATION = ("validation", "dev", "valid", "val", "validation_matched")
+_TEST = ("test", "test_matched")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -69,14 +73,14 @@ class FileRows:
 
 
 def read_task(
-    path: PathLike,
+    data: PathLike | Any,
     name: str | None = None,
     *,
     text: str | None = None,
     text_pair: str | None = None,
     label: str | None = None,
-    validation: PathLike | None = None,
-    test: PathLike | None = None,
+    validation: PathLike | Any = None,
+    test: PathLike | Any = None,
     kind: Kind | None = None,
     metric: str | None = None,
     seed: int = 0,
@@ -85,19 +89,28 @@ def read_task(
     encoding: str | None = None,
     positive: str | None = None,
 ) -> Task:
-    """Read a task from a CSV, TSV, JSON lines or Parquet file, or a task of kind ``span`` from SQuAD's JSON.
+    """Read a task from a file, or from rows that a program already holds.
+
+    >>> read_task("spam.csv")
+    >>> read_task(frame, "spam", text="message", label="kind")
+    >>> read_task((texts, labels), "spam")
+
+    Labels are words or numbers as they are; they need no mapping to indices.
 
     Args:
-        path: the training rows.
+        data: the training rows: a CSV, TSV, JSON lines or Parquet file, or SQuAD's JSON for spans; a pandas or polars
+            DataFrame, a pyarrow Table, a ``datasets.Dataset``, a list of dicts, a dict of columns; or two columns
+            ``(texts, labels)`` as lists, Series or arrays. A ``DatasetDict``, or a dict of tables, has them in
+            ``train`` and may have ``validation`` and ``test``.
         name: the task's name (default: the file's name without its suffix).
         text: the text column (default: the one with a usual name, see ``polytask.data.columns``).
         text_pair: the second-text column. By default, two columns with a usual pair of names make a task of pairs,
             unless ``text`` is given.
         label: the label column (default: the one with a usual name). For spans, the column of answers
             (``polytask.data.answers``).
-        validation: a file with the same columns (default: hold out some training rows; for spans, whole articles by
-            the column ``title``, or whole contexts).
-        test: a file with the same columns.
+        validation: rows with the same columns, in any of these forms (default: hold out some training rows; for
+            spans, whole articles by the column ``title``, or whole contexts).
+        test: rows with the same columns.
         kind: ``classification``, ``multilabel``, ``regression`` or ``span`` (default: inferred from the labels, see
             ``polytask.data.labels``; never ``span``).
         metric: a name in ``polytask.evaluation.metrics.METRICS`` (default: accuracy, micro F1, Pearson or span F1).
@@ -112,18 +125,33 @@ def read_task(
         UnknownName: there is no such kind or metric.
         RecipeError: the metric does not fit the kind, or the share is not between 0 and 1.
     """
-    source = table_of(path, kind, encoding=encoding)
+    asked = Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty, positive)
+    if not is_path(data) and (splits := splits_in(data)) is not None:
+        if validation is not None or test is not None:
+            fix = "Leave out validation= and test=, or give the training rows alone"
+            raise DataError(f"a {type(data).__name__} has its own splits", fix=fix)
+        return task_from_splits(_name(data, name), splits, called(data), asked)
+    train = table_of(data, kind, encoding=encoding)
     return task_from_tables(
-        stem(source.file) if name is None else name,
-        source,
+        _name(data, name),
+        train,
         None if validation is None else table_of(validation, kind, encoding=encoding),
         None if test is None else table_of(test, kind, encoding=encoding),
-        Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty, positive),
+        asked,
     )
 
 
+def _name(data: PathLike | Any, name: str | None) -> str:
+    """The name of the task that is read from ``data``."""
+    if name is not None:
+        return name
+    if is_path(data):
+        return stem(data)
+    raise DataError(f"a task made of a {type(data).__name__} needs a name", fix='Give it one: read_task(data, "spam")')
+
+
 def read_rows(
-    path: PathLike | Table,
+    path: PathLike | Any,
     *,
     text: str | None = None,
     text_pair: str | None = None,
@@ -160,7 +188,7 @@ def read_rows(
 def rows_for(
     labels: Sequence[str],
     kind: Kind,
-    path: PathLike | Table,
+    path: PathLike | Any,
     *,
     text: str | None = None,
     text_pair: str | None = None,
@@ -255,6 +283,43 @@ def task_from_tables(
     return Task(name, kind, labels, metric, train_rows, validation_rows, test_rows, tuple(notes), columns)
 
 
+def task_from_splits(name: str, splits: Mapping[str, Any], file: str, asked: Asked) -> Task:
+    """Make a task of the splits ``train``, ``validation`` and ``test`` of a data set, which ``table_from`` takes.
+
+    A split whose rows have no labels, as the test rows of GLUE, is left out with a note.
+
+    Args:
+        name: the task's name.
+        splits: rows by the name of their split.
+        file: what errors call the data set.
+        asked: what the user asked for.
+
+    Raises:
+        PolytaskError: there is no split ``train``; or as ``read_task``.
+    """
+    if "train" not in splits:
+        raise DataError(f"there is no split 'train'. There are: {', '.join(map(str, splits))}", file=file)
+    train = table_from(splits["train"], f"{file}[train]")
+    roles = roles_in(train, asked.kind, text=asked.text, text_pair=asked.text_pair, label=asked.label)
+    assert roles.label is not None
+    label = train.header[roles.label]
+    notes: list[str] = []
+
+    def labelled(names: Sequence[str]) -> Table | None:
+        split = next((name for name in names if name in splits), None)
+        table = None if split is None else table_from(splits[split], f"{file}[{split}]")
+        if table is None or not _is_unlabelled(table, label):
+            return table
+        notes.append(f"The {split} rows of {file} have no labels and are not used.")
+        return None
+
+    return task_from_tables(name, train, labelled(_VALIDATION), labelled(_TEST), asked, notes)
+
+
+def _is_unlabelled(table: Table, label: str) -> bool:
+    return label not in table.header or all(cell is None for cell in table.column(table.header.index(label)).cells)
+
+
 def check_name(name: str) -> None:
     """Check that a task's name has 1 to 64 letters, digits, dots, dashes and underscores.
 
@@ -290,37 +355,23 @@ def _hold_out_validation(source: Source, rows: Rows, kind: Kind, asked: Asked) -
     return rows.take(kept), rows.take(held_out)
 
 
-def roles_in(
-    table: Table,
-    kind: Kind | None,
-    *,
-    text: str | None = None,
-    text_pair: str | None = None,
-    label: str | None = None,
-    needs_label: bool = True,
-) -> Roles:
-    """Find the columns that a task of this kind reads. Arguments and errors are those of ``columns.find_roles``."""
-    find = find_span_roles if kind == "span" else find_roles
-    return find(table, text=text, text_pair=text_pair, label=label, needs_label=needs_label)
-
-
-def table_of(path: PathLike | Table, kind: Kind | None, *, labelled: bool = True, encoding: str | None = None) -> Table:
-    """Read the table of a file, which can be SQuAD's JSON if ``kind`` is ``span``.
+def table_of(path: PathLike | Any, kind: Kind | None, *, labelled: bool = True, encoding: str | None = None) -> Table:
+    """Read the table of a file, which can be SQuAD's JSON if ``kind`` is ``span``, or of rows that a program holds.
 
     Args:
-        path: the file; a table is returned unchanged.
+        path: the file, or rows that ``table_from`` takes; a table is returned unchanged.
         kind: the kind of task.
         labelled: drop rows whose cells are all empty, and read the answers of SQuAD's JSON.
         encoding: as in ``read_task``.
 
     Raises:
-        DataError: as ``read_table`` and ``squad_table``.
+        DataError: as ``read_table``, ``table_from`` and ``squad_table``.
     """
     if isinstance(path, Table):
         return path
-    if not isinstance(path, str | os.PathLike):
-        fix = "Write it to a file, frame.to_parquet('rows.parquet') for one, or make a Task of Rows(texts, targets=…)"
-        raise DataError(f"rows are read from a file named by its path, and a {type(path).__name__} was given", fix=fix)
+    if not is_path(path):
+        table = table_from(path)
+        return table.without_blank() if labelled else table
     if kind == "span" and str(path).lower().endswith(JSON_SUFFIXES):
         if encoding is not None:
             raise DataError("SQuAD's JSON is UTF-8", file=path, fix="Omit --encoding")

@@ -134,16 +134,22 @@ def _read_bytes(path: PathLike) -> bytes:
     try:
         return place.read_bytes()
     except FileNotFoundError:
-        if not place.parent.is_dir():
-            raise DataError(f"there is no folder {str(place.parent)!r}", file=path) from None
-        there = _supported_files(place.parent)
-        near = difflib.get_close_matches(place.name, there, n=1)
-        fix = f"Did you mean {str(place.parent / near[0])!r}?" if near else f"Its folder has{_listed(there)}"
-        raise DataError("there is no such file", file=path, fix=fix) from None
+        raise no_such_file(path) from None
     except IsADirectoryError:
         raise _folder_error(path) from None
     except (OSError, ValueError) as error:
         raise DataError(f"the file cannot be opened ({error})", file=path) from None
+
+
+def no_such_file(path: PathLike) -> DataError:
+    """The error that names the file that was probably meant, or those that are there."""
+    place = Path(path)
+    if not place.parent.is_dir():
+        return DataError(f"there is no folder {str(place.parent)!r}", file=path)
+    there = _supported_files(place.parent)
+    near = difflib.get_close_matches(place.name, there, n=1)
+    fix = f"Did you mean {str(place.parent / near[0])!r}?" if near else f"Its folder has{_listed(there)}"
+    return DataError("there is no such file", file=path, fix=fix)
 
 
 def _folder_error(path: PathLike) -> DataError:

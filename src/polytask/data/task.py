@@ -10,6 +10,7 @@ from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, Literal
 
+from polytask.data.notebook import html_table
 from polytask.errors import DataError, UnknownName
 
 Kind = Literal["classification", "multilabel", "regression", "span"]
@@ -27,6 +28,8 @@ def _is_score(value: object, _: int) -> bool:
 
 MAX_SCORE = 1e30
 """Larger scores overflow in fp32 when they are squared and summed."""
+MOST_NAMED, MOST_SHOWN = 8, 5
+"""Labels that a task's ``repr`` names, and rows that a notebook shows."""
 
 _IS_VALID: dict[Kind, Callable[[Any, int], bool]] = {
     "classification": _is_index,
@@ -120,6 +123,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def __repr__(self) -> str:
+        """``<Rows: 900 texts with targets>``: how many, not which."""
+        what = "texts" if self.pairs is None else "pairs of texts"
+        return f"<Rows: {len(self):,} {what}{'' if self.targets is None else ' with targets'}>"
+
     def take(self, rows: Sequence[int]) -> Rows:
         """Return these rows only, in this order."""
 
@@ -175,6 +183,29 @@ class Task:
         for split, rows in (("training", self.train), ("validation", self.validation), ("test", self.test)):
             if rows is not None:
                 self._check(split, rows)
+
+    def __repr__(self) -> str:
+        """``<Task 'spam': classification (ham, spam), 900 training and 100 validation rows, accuracy>``."""
+        named = ", ".join(self.labels[:MOST_NAMED]) + (", …" if len(self.labels) > MOST_NAMED else "")
+        labels = f" ({named})" if len(self.labels) <= MOST_NAMED else f" ({len(self.labels):,} labels: {named})"
+        test = "" if self.test is None else f", {len(self.test):,} test rows"
+        rows = f"{len(self.train):,} training and {len(self.validation):,} validation rows{test}"
+        return f"<Task {self.name!r}: {self.kind}{labels if self.labels else ''}, {rows}, {self.metric}>"
+
+    def _repr_html_(self) -> str:
+        """Its first training rows, for notebooks."""
+        first, has_pairs = self.train.take(range(min(len(self.train), MOST_SHOWN))), self.train.pairs is not None
+        columns = [first.texts, *([first.pairs or ()] if has_pairs else []), map(self._spelled, first.targets or ())]
+        header = ("text", *(("text_pair",) if has_pairs else ()), "label")
+        return html_table(repr(self), header, zip(*columns))
+
+    def _spelled(self, target: Target) -> str:
+        """A target in words: names of labels, a number, or the texts of the answers."""
+        if self.kind == "classification":
+            return self.labels[target]
+        if self.kind == "regression":
+            return f"{target:g}"
+        return ", ".join(each.text if isinstance(each, Answer) else self.labels[each] for each in target)
 
     def _check(self, split: str, rows: Rows) -> None:
         """Raise a ``DataError`` for rows that cannot be trained on or scored."""

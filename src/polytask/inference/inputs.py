@@ -3,15 +3,62 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from polytask.adapters.header import Inputs
 from polytask.backbones.backbone import Backbone
+from polytask.data.in_memory import called, cells_of, is_table, table_from
 from polytask.data.labels import is_empty
-from polytask.data.task import Rows, is_text
+from polytask.data.read import read_rows
+from polytask.data.task import Kind, Rows, is_text
 from polytask.errors import DataError, RouteError
 
 Text = str | tuple[str, str]
+
+
+def texts_in(data: Any, trained_on: Mapping[str, str | None] | None = None, kind: Kind | None = None) -> list[Text]:
+    """Texts, or pairs of texts, however they are held; those that are missing are empty strings.
+
+    Args:
+        data: a sequence of texts or of pairs, a Series, an array of strings ``[B]`` or of pairs ``[B, 2]``; or a table
+            of them, as ``polytask.data.in_memory.table_from`` takes it.
+        trained_on: the names of the columns that the task was read from. Of a table these are read, if it has them;
+            else its one column, or those with usual names.
+        kind: of the task that is asked.
+
+    Raises:
+        DataError: it is one text, or nothing that holds texts, or which column holds the texts is not clear.
+    """
+    if isinstance(data, str):
+        raise DataError("one text is given, not a list of texts", fix="Put it in brackets: predict([text], …)")
+    if is_table(data) and not _is_two_texts(data):
+        return _texts_of_table(data, trained_on or {}, kind)
+    try:
+        cells = cells_of(data)
+    except TypeError:
+        fix = "Give a list of them, a Series, an array of strings, or a table such as a DataFrame"
+        raise DataError(f"texts are asked for, and a {type(data).__name__} was given", fix=fix) from None
+    return [tuple(cell) if isinstance(cell, list) else cell for cell in cells]
+
+
+def _is_two_texts(data: Any) -> bool:
+    """Whether it is a tuple of two texts or of two pairs, and not of two columns."""
+    return isinstance(data, tuple) and not any(isinstance(each, Mapping) for each in data)
+
+
+def _texts_of_table(data: Any, trained_on: Mapping[str, str | None], kind: Kind | None) -> list[Text]:
+    table = table_from(data)
+    text, pair = trained_on.get("text"), trained_on.get("text_pair")
+    if text not in table.header or (pair is not None and pair not in table.header):
+        text, pair = (table.header[0] if len(table.header) == 1 else None), None
+    try:
+        rows = read_rows(table, text=text, text_pair=pair, kind=kind, keep_empty=True).rows
+    except DataError as error:
+        names = ", ".join(map(repr, table.header))
+        fix = f"Give that column: predict(data[{table.header[0]!r}], …); of pairs, a list of pairs ({error})"
+        raise DataError(f"{called(data)}: which of the columns {names} holds the texts is not known", fix=fix) from None
+    return list(rows.texts) if rows.pairs is None else list(zip(rows.texts, rows.pairs))
 
 
 def problem_of(text: Text) -> str | None:

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter
 from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
 from polytask.data.encoding import Cut, Encoded, encode, joined, usual_stride
+from polytask.data.in_memory import is_stream, is_table
 from polytask.data.task import Kind
-from polytask.errors import DataError, RouteError, UnknownName
-from polytask.inference.inputs import Text, as_rows, check_inputs, check_length, check_texts, problem_of, with_pairs
+from polytask.errors import RouteError, UnknownName
+from polytask.inference import stream
+from polytask.inference.inputs import (
+    Text,
+    as_rows,
+    check_inputs,
+    check_length,
+    check_texts,
+    problem_of,
+    texts_in,
+    with_pairs,
+)
 from polytask.inference.prediction import Prediction
 from polytask.inference.scoring import scores_of
 
@@ -41,6 +52,11 @@ class MultiTask:
         self._loading, self._lock = threading.Lock(), threading.Lock()
         self._uses: Counter[str] = Counter()
         self._leaving: dict[str, LoadedAdapter] = {}
+
+    def __repr__(self) -> str:
+        """``<MultiTask on 'minilm' with Store('adapters'), loaded: spam@2, topic@1>``."""
+        loaded = ", ".join(sorted(self.adapters)) or "nothing yet"
+        return f"<MultiTask on {self.backbone.name!r} with {self.store!r}, loaded: {loaded}>"
 
     def load(self, reference: str) -> str:
         """Make an adapter ready; the name under which it is held, ``task@version``.
@@ -113,36 +129,62 @@ class MultiTask:
         if live is not None and live.deltas:
             self.attached.remove(name)
 
+    @overload
     def predict(
         self,
-        texts: Sequence[Text],
+        texts: Iterator[Any],
+        task: str | Sequence[str],
+        *,
+        pairs: None = None,
+        on_error: Literal["raise", "null"] = "raise",
+    ) -> Iterator[Prediction]: ...
+
+    @overload
+    def predict(
+        self,
+        texts: Sized,
         task: str | Sequence[str],
         *,
         pairs: Sequence[str | None] | None = None,
         on_error: Literal["raise", "null"] = "raise",
-    ) -> list[Prediction]:
+    ) -> list[Prediction]: ...
+
+    def predict(
+        self,
+        texts: Any,
+        task: str | Sequence[str],
+        *,
+        pairs: Sequence[str | None] | None = None,
+        on_error: Literal["raise", "null"] = "raise",
+    ) -> list[Prediction] | Iterator[Prediction]:
         """Answer each text with its task's adapter.
 
         Args:
-            texts: texts, or pairs of texts: a question with its context, a premise with a hypothesis.
+            texts: texts, or pairs of texts: a question with its context, a premise with a hypothesis. In a list, a
+                Series or an array of strings; or in a DataFrame of pandas or polars, a pyarrow Table, a
+                ``datasets.Dataset`` or a list of dicts, by the columns of the training or of usual names. A generator
+                is read as its answers are asked for, and may be endless.
             task: a task for all of them, or one a text. ``task``, ``task@version`` or ``task@alias``.
             pairs: the second text of each text, where ``texts`` does not have it; None for a text without.
             on_error: what becomes of a text that is empty or no text: ``raise`` refuses the call; with ``null`` a
                 prediction that has nothing but its ``error`` stands in its place, and all others are answered.
 
         Returns:
-            One prediction a text, in their order.
+            One prediction a text, in their order; of a generator an iterator over them.
 
         Raises:
             RouteError: not as many tasks or second texts as texts, or a task is asked with pairs and without.
             DataError: a text or a second text is empty; a task of pairs is asked about a single text, or the reverse.
             NoSuchAdapter, IncompatibleAdapter: as ``load``.
         """
-        if isinstance(texts, str):
-            raise DataError("texts is one text, not a list of texts", fix="Put it in brackets: predict([text], …)")
         if on_error not in ("raise", "null"):
             raise UnknownName("way of on_error", on_error, ("raise", "null"))
-        texts = list(texts)
+        if is_stream(texts):
+            if not isinstance(task, str) or pairs is not None:
+                raise RouteError("a generator is answered for one task: name it, and let it yield pairs (text, second)")
+            self.load(task)
+            return stream.answered(texts, lambda chunk: self.predict(chunk, task, on_error=on_error))
+        texts = texts_in(texts, *(self._reading(task) if is_table(texts) else ()))
         if pairs is not None:
             texts = with_pairs(texts, pairs)
         tasks = [task] * len(texts) if isinstance(task, str) else list(task)
@@ -169,6 +211,14 @@ class MultiTask:
             _prediction(reference, adapters[name], row)
             for reference, name, row in zip(tasks, names, scores, strict=True)
         ]
+
+    def _reading(self, task: str | Sequence[str]) -> tuple[Mapping[str, str | None], Kind | None]:
+        """The columns that a task was trained on, where all rows are for one task, and its kind."""
+        if not isinstance(task, str):
+            return {}, None
+        header = self.store.entry(task).header
+        columns = header.result.get("columns")
+        return columns if isinstance(columns, Mapping) else {}, header.head.kind
 
     def _adapter(self, name: str) -> LoadedAdapter:
         """An adapter in use, which may have been unloaded since it was asked for."""

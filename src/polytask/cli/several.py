@@ -1,0 +1,150 @@
+"""``polytask train a.csv b.csv c.csv``, or a folder: several tasks trained in one fused pass, an adapter each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from polytask.cli import console, wording
+from polytask.cli.options import INTERRUPTED, THEIRS, emit, refused
+from polytask.cli.side_by_side import side_by_side
+from polytask.errors import DataError, PolytaskError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from polytask.adapters.store import Entry, Store
+    from polytask.backbones.backbone import Backbone
+    from polytask.data.task import Task
+    from polytask.training.recipe import Recipe
+    from polytask.training.result import Result
+
+SourceFiles = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FILE]...",
+        help="Rows to train on: CSV, TSV, JSON lines (also .gz) or Parquet; for spans, SQuAD's JSON too. Several "
+        "files, or a folder of them: a task each, all trained in one pass.",
+        show_default=False,
+    ),
+]
+SPLITS = frozenset("train training validation valid val dev test".split())
+"""Names of files that are parts of one task."""
+
+
+def files_in(given: Sequence[str] | None) -> list[str]:
+    """The files that are named, and in place of a folder those in it, in the order of their names.
+
+    Raises:
+        DataError: a folder has no file of rows, or its files look like the splits of one task.
+    """
+    from polytask.data.tables import SUFFIXES, stem
+
+    files: list[str] = []
+    for name in given or ():
+        if not Path(name).is_dir():
+            files.append(name)
+            continue
+        found = sorted(str(path) for path in Path(name).iterdir() if path.name.lower().endswith(SUFFIXES))
+        if not found:
+            raise DataError("the folder has no file of rows", file=name, fix=f"Supported are: {', '.join(SUFFIXES)}")
+        if splits := [path for path in found if stem(path).lower() in SPLITS]:
+            fix = f"Name them: polytask train {splits[0]} --task NAME --validation FILE --test FILE"
+            raise DataError(f"{Path(splits[0]).name} looks like a part of one task, not a task", file=name, fix=fix)
+        files += found
+    return files
+
+
+def check_about_all(options: Mapping[str, object]) -> None:
+    """Refuse options that are about one task.
+
+    Raises:
+        PolytaskError: one of them is given.
+    """
+    for option, value in options.items():
+        if value:
+            raise PolytaskError(f"{option} is about one task, and several files are given. Train that one by itself")
+
+
+def train_files(
+    files: Sequence[str],
+    recipe: Recipe,
+    store: Store,
+    load: Callable[[], Backbone],
+    read: Callable[[str], Task],
+    *,
+    as_json: bool,
+) -> None:
+    """Train a task of each file at once, put the adapters in the store, and print what came of them.
+
+    Raises:
+        PolytaskError: a file cannot be used, or two make tasks of one name.
+    """
+    from polytask.training.fused import train_many
+
+    tasks = [read(file) for file in files]
+    check_names([task.name for task in tasks], files)
+    err = console.terminal(stderr=True)
+    metrics = {task.metric for task in tasks}
+    labels = {task.name: task.name for task in tasks}
+    try:
+        with side_by_side(err, labels, metrics.pop() if len(metrics) == 1 else "score") as progress:
+            outcomes = train_many(load(), [(task, recipe) for task in tasks], progress=progress)
+    except KeyboardInterrupt:
+        raise refused("interrupted; nothing was kept", INTERRUPTED) from None
+    errors = {name: str(outcome) for name, outcome in outcomes.items() if isinstance(outcome, PolytaskError)}
+    trained = {name: outcome for name, outcome in outcomes.items() if not isinstance(outcome, PolytaskError)}
+    stored = [(store.put(adapter), adapter, result) for adapter, result in trained.values()]
+    if as_json:
+        show_json(stored, errors)
+    else:
+        console.terminal().print(results_table([(entry, result) for entry, _, result in stored], tasks))
+    if errors:
+        raise refused("; ".join(errors.values()), THEIRS)
+
+
+def check_names(names: Sequence[str], files: Sequence[str]) -> None:
+    """Refuse two tasks of one name: they would be versions of one adapter.
+
+    Raises:
+        DataError: with the files.
+    """
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        alike = " and ".join(file for file, own in zip(files, names) if own == name)
+        raise DataError(f"{alike} make tasks of one name, {name!r}", fix="Rename a file, or train it with --task NAME")
+
+
+def show_json(stored: Sequence[tuple[Entry, Any, Result]], errors: Mapping[str, str]) -> None:
+    """A line for each task: what ``train --json`` prints, or its error."""
+    from polytask.cli.train import summary
+
+    for entry, adapter, result in stored:
+        emit(summary(entry, adapter, result))
+    for task, error in errors.items():
+        emit({"task": task, "error": error})
+
+
+def results_table(stored: Sequence[tuple[Entry, Result]], tasks: Sequence[Task]) -> Table:
+    """A line for each adapter: its validation score beside that of the majority class."""
+    from polytask.evaluation.baselines import majority
+
+    rows = {task.name: task for task in tasks}
+    table = console.grid("adapter", "kind", "rows", "score", "majority", "size", right=("rows", "majority", "size"))
+    for entry, result in stored:
+        task = rows[entry.task]
+        least = majority(task, task.validation)
+        table.add_row(
+            Text(str(entry), style="bold"),
+            task.kind if not task.labels else wording.counted(len(task.labels), "label"),
+            f"{len(task.train):,}",
+            f"{entry.metric} {result.validation.score:.3f}",
+            "" if least is None else f"{least.score:.3f}",
+            wording.bytes_in_words(entry.size_bytes),
+        )
+    return table

@@ -1,0 +1,43 @@
+"""``predict --top-k``: the likeliest labels of each answer with their probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from polytask.errors import DataError, PolytaskError
+
+if TYPE_CHECKING:
+    from polytask.adapters.store import Entry
+    from polytask.inference.prediction import Prediction
+
+
+def check_top_k(top_k: int | None, output: str | None, entries: Mapping[str, Entry]) -> None:
+    """Refuse what has no likeliest labels.
+
+    Raises:
+        PolytaskError: the number is less than one, a table is to be written, or a task has no labels.
+    """
+    if top_k is None:
+        return
+    if top_k < 1:
+        raise PolytaskError(f"--top-k {top_k} asks for no label. Ask for at least one")
+    if output is not None and not output.lower().endswith((".jsonl", ".ndjson")):
+        raise DataError("--top-k is for what is printed and for JSON lines", file=output, fix="Leave it out, or --json")
+    for reference, entry in entries.items():
+        if not entry.labels:
+            raise PolytaskError(
+                f"{reference} is a task of the kind {entry.header.head.kind}, which has no labels to rank"
+            )
+
+
+def likeliest(prediction: Prediction, top_k: int) -> dict[str, float]:
+    """The ``top_k`` labels of the highest probability, the highest first."""
+    probs = prediction.probs or {}
+    return {label: probs[label] for label in sorted(probs, key=probs.__getitem__, reverse=True)[:top_k]}
+
+
+def as_json_object(prediction: Prediction, top_k: int | None = None) -> dict[str, Any]:
+    """A prediction's JSON, with the probabilities of the likeliest labels only, if that is asked for."""
+    found = prediction.to_json()
+    return {**found, "probs": likeliest(prediction, top_k)} if top_k is not None and "probs" in found else found

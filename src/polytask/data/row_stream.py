@@ -1,0 +1,161 @@
+"""Rows of a file a chunk at a time, so that memory does not grow with the file; each chunk is a table.
+
+CSV, JSON lines and Parquet are read as ``polytask.data.tables`` reads them, except that a fault far below is found only
+when its chunk is reached. Here alone ``.txt`` is a format, too: one text a line, in the column ``text``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any, TextIO
+
+from polytask.data.csv import CsvRows, delimiter_in
+from polytask.data.decoding import check_encoding
+from polytask.data.json_lines import json_object
+from polytask.data.parquet import arrow_columns
+from polytask.data.table import PathLike, Table
+from polytask.data.tables import no_such_file
+from polytask.errors import DataError
+
+CHUNK_ROWS = 1024
+TEXT_LINES = (".txt", ".txt.gz")
+"""How the name of a file with one text a line ends."""
+Chunks = Iterable[list[tuple[int, str]]]
+"""Lines with their numbers, counted from 1."""
+
+
+class RowStream:
+    """The rows of a file as tables of at most ``CHUNK_ROWS``, all with the columns of the first.
+
+    Args:
+        file: a path that ``can_stream``.
+        encoding: of a text format; UTF-8 unless given.
+
+    Raises:
+        DataError: the file cannot be opened; while it is read, what ``read_table`` refuses.
+    """
+
+    def __init__(self, file: PathLike, encoding: str | None = None) -> None:
+        self.file = os.fspath(file)
+        if encoding is not None:
+            check_encoding(encoding, file)
+        self.encoding = encoding or "utf-8-sig"
+        try:
+            self._raw = io.BufferedReader(io.FileIO(file))
+        except FileNotFoundError:
+            raise no_such_file(file) from None
+        except OSError as error:
+            raise DataError(f"the file cannot be opened ({error.strerror})", file=file) from None
+        self.size_bytes = os.fstat(self._raw.fileno()).st_size
+
+    @property
+    def share(self) -> float:
+        """The part of the file that was read, in [0, 1]."""
+        return 1.0 if self._raw.closed else self._raw.tell() / max(self.size_bytes, 1)
+
+    def __iter__(self) -> Iterator[Table]:
+        with self._raw:
+            if self.file.lower().endswith(".parquet"):
+                yield from _parquet_tables(self.file, self._raw)
+                return
+            content: Any = gzip.GzipFile(fileobj=self._raw) if self.file.lower().endswith(".gz") else self._raw
+            with io.TextIOWrapper(content, encoding=self.encoding, newline="") as text:
+                yield from _READERS[_format_of(self.file)](self.file, checked(self.file, text))
+
+
+def can_stream(file: PathLike) -> bool:
+    """Whether the rows of a file of this name can be read a chunk at a time."""
+    return os.fspath(file).lower().endswith((".parquet", *_READERS, *(f"{ending}.gz" for ending in _READERS)))
+
+
+def checked(file: str, text: TextIO) -> Iterator[str]:
+    """The lines of a text, each with its end.
+
+    Raises:
+        DataError: it is damaged, in another encoding, or holds a NUL character; with the number of the line.
+    """
+    number = 0
+    try:
+        for number, line in enumerate(text, start=1):
+            if "\0" in line:
+                raise DataError("the line holds a NUL character (byte 0)", file=file, line=number, fix="Take it out")
+            yield line
+    except UnicodeDecodeError as error:
+        fix = "Say which encoding it has with --encoding, such as cp1252"
+        problem = f"the text is not {codecs.lookup(error.encoding).name} ({error.reason})"
+        raise DataError(problem, file=file, line=number + 1, fix=fix) from None
+    except (EOFError, gzip.BadGzipFile, OSError) as error:
+        raise DataError(f"the file is damaged ({error})", file=file, line=number + 1) from None
+
+
+def text_tables(file: str, chunks: Chunks) -> Iterator[Table]:
+    """One text a line; an empty line is an empty text."""
+    for chunk in chunks:
+        rows = [[line.rstrip("\r\n")] for _, line in chunk]
+        yield Table(file, ("text",), rows, [number for number, _ in chunk])
+
+
+def numbered(lines: Iterable[str]) -> Chunks:
+    """Lines with their numbers, in chunks."""
+    coming = enumerate(lines, start=1)
+    return iter(lambda: list(itertools.islice(coming, CHUNK_ROWS)), [])
+
+
+def _text_tables(file: str, lines: Iterator[str]) -> Iterator[Table]:
+    return text_tables(file, numbered(lines))
+
+
+def _json_tables(file: str, lines: Iterator[str]) -> Iterator[Table]:
+    header: tuple[str, ...] = ()
+    for chunk in numbered(lines):
+        objects = [(number, json_object(file, number, line)) for number, line in chunk if line.strip()]
+        header = header or tuple(dict.fromkeys(key for _, item in objects for key in item))
+        if objects:
+            rows = [[item.get(key) for key in header] for _, item in objects]
+            yield Table(file, header, rows, [number for number, _ in objects])
+
+
+def _csv_tables(file: str, lines: Iterator[str]) -> Iterator[Table]:
+    first: list[str] = []
+    for line in lines:
+        first.append(line)
+        if line.strip() and "".join(first).count('"') % 2 == 0:
+            break
+    rows = CsvRows(file, itertools.chain(first, lines), delimiter_in("".join(first)))
+    header = tuple(name.strip() for name in next((row for row, _ in rows), []))
+    while chunk := list(itertools.islice(rows, CHUNK_ROWS)):
+        yield Table(file, header, [row for row, _ in chunk], [line for _, line in chunk])
+
+
+def _parquet_tables(file: str, raw: IO[bytes]) -> Iterator[Table]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    start = 1
+    try:
+        for batch in pq.ParquetFile(raw).iter_batches(CHUNK_ROWS):
+            columns, classes = arrow_columns(batch)
+            rows = list(zip(*columns.values()))
+            yield Table(file, tuple(columns), rows, range(start, start + len(rows)), classes)
+            start += len(rows)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise DataError(f"the file is not sound Parquet ({reason})", file=file, fix="Write or copy it again") from None
+
+
+_READERS: dict[str, Callable[[str, Iterator[str]], Iterator[Table]]] = {
+    ".txt": _text_tables,
+    ".jsonl": _json_tables,
+    ".ndjson": _json_tables,
+    ".csv": _csv_tables,
+}
+
+
+def _format_of(file: str) -> Any:
+    name = file.lower().removesuffix(".gz")
+    return next(ending for ending in _READERS if name.endswith(ending))

@@ -1,0 +1,193 @@
+"""Rows answered as they come: standard input, text files, and files that are read in chunks."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from polytask.adapters.store import Store
+from polytask.backbones.loading import load_backbone
+from polytask.cli import app
+from polytask.cli.streams import arriving, bar
+from polytask.data import row_stream
+from polytask.data.row_stream import RowStream
+from polytask.data.tables import read_table, write_table
+from polytask.data.task import Task
+from polytask.errors import DataError
+from polytask.methods import Houlsby
+from polytask.training.loop import train
+from polytask.training.recipe import Recipe
+from tests.conftest import BAD, GOOD
+
+TEXTS = [*GOOD, *BAD]
+
+
+@pytest.fixture
+def store(tiny_bert_folder: Path, tiny_task: Task, tmp_path: Path) -> Path:
+    backbone = load_backbone(tiny_bert_folder, device="cpu", dtype="float32")
+    Store(tmp_path / "store").put(train(backbone, tiny_task, Recipe(Houlsby(4), epochs=1, batch_size=8))[0])
+    return tmp_path / "store"
+
+
+def predict(store: Path, *arguments: object, given: str | bytes | None = None) -> Result:
+    own = ["predict", "--task", "mood", "--store", str(store), *map(str, arguments)]
+    return CliRunner().invoke(app, own, input=given, env={"COLUMNS": "200"})
+
+
+def answers(result: Result) -> list[dict[str, Any]]:
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_lines_of_standard_input_are_answered_in_json(store: Path) -> None:
+    lines = "\n".join(TEXTS) + "\n"
+    found = answers(predict(store, given=lines))
+    assert found == answers(predict(store, "--file", "-", given=lines)) == answers(predict(store, "--json", *TEXTS))
+    assert [answer["row"] for answer in found] == list(range(1, 13))
+
+
+@pytest.mark.parametrize(
+    "name", ["in.csv", "in.csv.gz", "in.jsonl", "in.jsonl.gz", "in.parquet", "in.txt", "in.txt.gz"]
+)
+def test_a_file_in_chunks_is_answered_as_it_is_whole(
+    name: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_stream, "CHUNK_ROWS", 5)
+    path = tmp_path / name
+    if ".txt" in name:
+        content = "".join(f"{text}\r\n" for text in TEXTS).encode()
+        path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    else:
+        write_table(path, ["id", "text"], [[str(n), text] for n, text in enumerate(TEXTS)])
+    assert answers(predict(store, "--file", path, "--json")) == answers(predict(store, "--json", *TEXTS))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'text,label\n"one, ""two""\nthree",a\n\nfour,b\n',
+        "text;label\r\none,two;a\r\nthree;b\r\n",
+        '\ufeff"te\nxt"\tlabel\none\ta\n',
+        "text\none\n\nthree\n",
+        "text,label\none,a\ntwo\n",
+        'text,label\none,a\n"two,b\n',
+        "text,label\n",
+    ],
+)
+def test_a_csv_in_chunks_has_the_rows_and_lines_that_it_has_as_a_whole(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_stream, "CHUNK_ROWS", 1)
+    path = tmp_path / "in.csv"
+    path.write_bytes(content.encode())
+    try:
+        whole = read_table(path)
+    except DataError as error:
+        where = "" if error.line is None else f":{error.line}"
+        with pytest.raises(DataError, match=re.escape(f"{path}{where}: ")):
+            list(whole_of(path))
+    else:
+        assert list(whole_of(path)) == [(whole.header, list(row), line) for row, line in zip(whole.rows, whole.lines)]
+
+
+def whole_of(path: Path) -> Iterator[tuple[tuple[str, ...], list[str], int]]:
+    is_empty = True
+    for table in RowStream(path):
+        for row, line in zip(table.rows, table.lines):
+            is_empty = False
+            yield table.header, list(row), line
+    if is_empty:
+        raise DataError("there are no rows", file=str(path))
+
+
+def test_a_text_in_another_encoding_is_refused_by_its_line_and_read_if_that_is_named(
+    store: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "in.txt"
+    path.write_bytes("good film\ncaf\u00e9\n".encode("cp1252"))
+    result = predict(store, "--file", path)
+    assert result.exit_code == 2
+    assert "the text is not utf-8" in result.stderr
+    assert "--encoding" in result.stderr
+    assert len(answers(predict(store, "--file", path, "--encoding", "cp1252"))) == 2
+
+
+def test_an_empty_line_has_an_empty_answer(store: Path) -> None:
+    result = predict(store, given="good film\n\nbad film\n")
+    assert result.exit_code == 2
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (lines[1]["label"], lines[1]["error"]) == (None, "the text is empty")
+    assert "<stdin>:2: the text is empty" in result.stderr
+    assert predict(store, "--on-error", "null", given="\n").exit_code == 0
+    assert len(answers(predict(store, "--drop-empty", given="good film\n\nbad film\n"))) == 2
+
+
+def test_nothing_on_standard_input_is_refused(store: Path) -> None:
+    result = predict(store, given="")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "there is nothing to answer" in result.stderr
+
+
+def test_lines_are_written_to_a_file_of_json_lines_only(store: Path, tmp_path: Path) -> None:
+    assert predict(store, "--file", "-", "--output", tmp_path / "out.jsonl", given="good film\n").stdout == ""
+    assert json.loads((tmp_path / "out.jsonl").read_text())["row"] == 1
+    result = predict(store, "--file", "-", "--output", tmp_path / "out.csv", given="good film\n")
+    assert result.exit_code == 2
+    assert "answered in JSON lines" in result.stderr
+
+
+def test_top_k_gives_the_likeliest_labels_first(store: Path) -> None:
+    (both,), (one,) = (answers(predict(store, "--top-k", k, "--json", "good film")) for k in (2, 1))
+    assert list(both["probs"].values()) == sorted(both["probs"].values(), reverse=True)
+    assert one["probs"] == {one["label"]: both["probs"][one["label"]]}
+    shown = predict(store, "--top-k", 2, "good film").stdout
+    assert shown.index(one["label"]) < shown.index(({"good", "bad"} - {one["label"]}).pop(), shown.index("%"))
+    assert "asks for no label" in predict(store, "--top-k", 0, "good film").stderr
+
+
+def test_what_has_come_is_given_before_more_comes() -> None:
+    script = (
+        "import sys\nfrom polytask.cli.streams import arriving\n"
+        "for chunk in arriving(sys.stdin, 3):\n    print(len(chunk), flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdin is not None
+        assert run.stdout is not None
+        for _ in range(2):
+            print("a line", file=run.stdin, flush=True)
+            assert run.stdout.readline() == "1\n"
+        run.stdin.close()
+        assert run.stdout.read() == ""
+
+
+def test_arriving_gives_all_in_order_and_then_raises_what_was_raised() -> None:
+    def lines() -> Iterator[int]:
+        yield from range(1000)
+        raise DataError("broken")
+
+    found: list[int] = []
+    with pytest.raises(DataError, match="broken"):
+        found.extend(itertools.chain.from_iterable(arriving(lines(), 7)))
+    assert found == list(range(1000))
+
+
+def test_the_bar_shows_rows_and_the_share_of_the_file() -> None:
+    out = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with bar(out, lambda: 0.5) as advance:
+        advance(1_000_000)
+    assert "1,000,000 rows" in out.file.getvalue()  # type: ignore[attr-defined]
+    assert "50%" in out.file.getvalue()  # type: ignore[attr-defined]
