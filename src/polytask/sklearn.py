@@ -1,11 +1,11 @@
-"""Adapters as estimators of scikit-learn: ``AdapterClassifier`` and ``AdapterRegressor``, and a fused grid search.
+"""scikit-learn estimators: ``AdapterClassifier``, ``AdapterRegressor`` and a grid search that trains in fused passes.
 
 >>> from polytask.sklearn import AdapterClassifier
 >>> classifier = AdapterClassifier("minilm", epochs=5).fit(texts, labels)
 >>> classifier.predict(["see you at 5"]), classifier.predict_proba(["see you at 5"])
 
-Unusual here: an estimator holds the name of its backbone and never the backbone itself, so that it is cloned and
-pickled in no time. Estimators of one process share the backbone.
+An estimator holds only the name of its backbone, so that cloning and pickling are cheap. All estimators of a process
+with the same settings share one loaded backbone.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ from polytask.training.recipe import Recipe
 
 __all__ = ["AdapterClassifier", "AdapterGridSearchCV", "AdapterRegressor"]
 
-NAME = "sklearn"
-"""What the task of an estimator is called; ``estimator.adapter_.renamed("spam")`` gives its adapter another name."""
+TASK_NAME = "sklearn"
+"""The task name of an estimator's adapter; ``estimator.adapter_.renamed("spam")`` changes it."""
 Key = tuple[object, ...]
 E = TypeVar("E", bound="AdapterEstimator")
 
 
-def texts_given(X: Any) -> Rows:
-    """What an estimator is given, as rows: texts, or pairs of texts.
+def rows_of(X: Any) -> Rows:
+    """Convert the input of an estimator to rows: texts, or pairs of texts.
 
     Args:
         X: a sequence of texts or of pairs: a list, an array of strings ``[B]`` or of pairs ``[B, 2]``, a Series; or a
             table with one column of texts, or with columns of usual names such as ``text``.
 
     Raises:
-        DataError: it is one text, or holds something that is no text.
+        DataError: ``X`` is a single text, or has an item that is not a text.
     """
     if isinstance(X, str):
         raise DataError("X is one text, not a list of texts", fix="Put it in brackets: predict([text])")
@@ -71,24 +71,24 @@ def texts_given(X: Any) -> Rows:
 
 
 @lru_cache(maxsize=2)
-def backbone_named(name: str, pooling: Any, device: str, dtype: str) -> Backbone:
-    """The backbone that all estimators of this process with these settings share."""
+def shared_backbone(name: str, pooling: Any, device: str, dtype: str) -> Backbone:
+    """The backbone, shared by all estimators of this process with these settings."""
     return load_backbone(name, pooling=pooling, device=device, dtype=dtype)
 
 
 class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
-    """What classifier and regressor share.
+    """Base class of the classifier and the regressor.
 
     Args:
         backbone: a hub id, a folder, or ``minilm``.
-        method: what is trained, such as ``Houlsby(size=64)`` or the name of a method with its usual settings.
+        method: a method such as ``Houlsby(size=64)``, or its name for the default settings.
         lr, epochs, batch_size, max_length, long, class_weights, patience, seed: as in ``Recipe``.
-        validation_share: the part of the rows that chooses the best epoch and is not trained on.
+        validation_share: fraction of the rows that is held out to choose the best epoch.
         pooling, device, dtype: as in ``load_backbone``.
 
     Attributes:
-        adapter_: the adapter, for a ``Store`` or a file.
-        result_: what came of training.
+        adapter_: the trained adapter, for a ``Store`` or a file.
+        result_: the result of the training.
     """
 
     kind: ClassVar[Kind]
@@ -127,14 +127,14 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         self.dtype = dtype
 
     def fit(self: E, X: Any, y: Any) -> E:
-        """Train an adapter on texts ``X`` with targets ``y``, both of length B; a new one each time.
+        """Train a new adapter on texts ``X`` with targets ``y``, both of length B.
 
         Raises:
             DataError: texts or targets cannot be used.
             RecipeError: a setting is out of range, or training diverged.
         """
         task, recipe = self.job(X, y)
-        outcome = _AHEAD.get({}).get(self.key(task, recipe))
+        outcome = _PRETRAINED.get({}).get(self.key(task, recipe))
         outcome = train(self.backbone_, task, recipe) if outcome is None else outcome
         if isinstance(outcome, PolytaskError):
             raise outcome
@@ -144,12 +144,12 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     def job(self, X: Any, y: Any) -> tuple[Task, Recipe]:
         """The task and the recipe that ``fit`` trains."""
-        texts, targets = texts_given(X), self.targets_of(y)
+        texts, targets = rows_of(X), self.targets_of(y)
         rows = Rows(texts.texts, texts.pairs, targets)
         labels, metric = self.label_names(y), default_metric(self.kind)
         kept, held_out = hold_out(rows, self.kind, share=self.validation_share, seed=self.seed)
         own = rows.take(kept)
-        return Task(NAME, self.kind, labels, metric, own, rows.take(held_out) if held_out else own), self.recipe()
+        return Task(TASK_NAME, self.kind, labels, metric, own, rows.take(held_out) if held_out else own), self.recipe()
 
     def recipe(self) -> Recipe:
         """The settings as a recipe."""
@@ -160,22 +160,22 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         return Recipe(method, **{name: getattr(self, name) for name in own})
 
     def key(self, task: Task, recipe: Recipe) -> Key:
-        """Equal for equal training."""
-        return (*self._place, task.digest, recipe.key)
+        """A key that is equal for equal training jobs."""
+        return (*self._backbone_key, task.digest, recipe.key)
 
     @property
-    def _place(self) -> tuple[str, Any, str, str]:
+    def _backbone_key(self) -> tuple[str, Any, str, str]:
         return (str(self.backbone), self.pooling, self.device, self.dtype)
 
     @property
     def backbone_(self) -> Backbone:
-        """The backbone, shared by all estimators that name it."""
-        return backbone_named(*self._place)
+        """The loaded backbone."""
+        return shared_backbone(*self._backbone_key)
 
     def scores(self, X: Any) -> np.ndarray:
         """Probabilities ``[B, K]`` or values ``[B, 1]``."""
         check_is_fitted(self)
-        rows, recipe = texts_given(X), self.adapter_.header.recipe
+        rows, recipe = rows_of(X), self.adapter_.header.recipe
         outputs = max(len(self.adapter_.header.head.labels), 1)
         if not len(rows):
             return np.zeros((0, outputs))
@@ -183,14 +183,14 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         live = LoadedAdapter.from_adapter(frozen, self.adapter_)
         attached = Attached.of(frozen)
         if live.deltas:
-            attached.add(NAME, live.deltas)
+            attached.add(TASK_NAME, live.deltas)
         cut = (min(int(recipe["max_length"]), frozen.max_length), str(recipe["long"]), None)
         encoded = encode(frozen.tokenizer, rows, *cut)
         try:
-            found = scores_of(frozen, attached, {NAME: live}, encoded, [NAME] * len(rows))
+            found = scores_of(frozen, attached, {TASK_NAME: live}, encoded, [TASK_NAME] * len(rows))
         finally:
             if live.deltas:
-                attached.remove(NAME)
+                attached.remove(TASK_NAME)
         return np.stack([score.numpy() for score in found]).astype(np.float64)
 
     def __sklearn_tags__(self) -> Any:
@@ -202,28 +202,28 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     @abstractmethod
     def targets_of(self, y: Any) -> Sequence[Any]:
-        """Targets as tasks have them."""
+        """Convert targets to those of a task."""
 
     @abstractmethod
     def label_names(self, y: Any) -> tuple[str, ...]:
-        """The names of the labels in the order of the head's outputs."""
+        """The label names in the order of the head's outputs."""
 
     def learn_targets(self, y: Any) -> None:
-        """Keep what is to be known of the targets."""
+        """Store attributes learned from the targets."""
 
 
 class AdapterClassifier(ClassifierMixin, AdapterEstimator):  # type: ignore[misc]
-    """A classifier of texts, or of pairs of texts, by an adapter on a frozen transformer.
+    """A classifier for texts, or pairs of texts: an adapter on a frozen transformer.
 
-    ``y`` holds a class for each text, of any type that sorts; ``classes_`` are all of them in order.
+    ``y`` holds a class for each text, of any sortable type; ``classes_`` has the sorted classes.
     """
 
     kind = "classification"
 
     def predict(self, X: Any) -> np.ndarray:
-        """The likeliest class of each text, ``[B]``."""
-        likeliest = self.scores(X).argmax(axis=1)
-        return np.asarray(self.classes_[likeliest])
+        """The most likely class of each text, ``[B]``."""
+        indices = self.scores(X).argmax(axis=1)
+        return np.asarray(self.classes_[indices])
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class in the order of ``classes_``, ``[B, K]``; rows sum to one."""
@@ -238,7 +238,7 @@ class AdapterClassifier(ClassifierMixin, AdapterEstimator):  # type: ignore[misc
         """
         classes, indices = np.unique(_column(y), return_inverse=True)
         if len(classes) < 2:
-            raise DataError(f"y has {len(classes)} class", fix="At least two are needed to learn from")
+            raise DataError(f"y has {len(classes)} class", fix="A classifier needs at least two")
         return [int(index) for index in indices]
 
     def label_names(self, y: Any) -> tuple[str, ...]:
@@ -246,12 +246,12 @@ class AdapterClassifier(ClassifierMixin, AdapterEstimator):  # type: ignore[misc
         return tuple(str(label) for label in np.unique(_column(y)))
 
     def learn_targets(self, y: Any) -> None:
-        """Keep the classes in the type that they were given in."""
+        """Store the classes in their original type."""
         self.classes_ = np.unique(_column(y))
 
 
 class AdapterRegressor(RegressorMixin, AdapterEstimator):  # type: ignore[misc]
-    """A regressor on texts, or on pairs of texts, by an adapter on a frozen transformer; ``y`` holds numbers."""
+    """A regressor for texts, or pairs of texts: an adapter on a frozen transformer. ``y`` holds numbers."""
 
     kind = "regression"
 
@@ -260,10 +260,10 @@ class AdapterRegressor(RegressorMixin, AdapterEstimator):  # type: ignore[misc]
         return np.asarray(self.scores(X)[:, 0])
 
     def targets_of(self, y: Any) -> Sequence[float]:
-        """Each row's number.
+        """Each row's target as a float.
 
         Raises:
-            DataError: they are no numbers.
+            DataError: a target is not a number.
         """
         try:
             return [float(value) for value in _column(y)]
@@ -271,7 +271,7 @@ class AdapterRegressor(RegressorMixin, AdapterEstimator):  # type: ignore[misc]
             raise DataError("y holds something that is not a number", fix="Use AdapterClassifier for classes") from None
 
     def label_names(self, y: Any) -> tuple[str, ...]:
-        """None."""
+        """Empty: a regression has no labels."""
         return ()
 
 
@@ -285,33 +285,33 @@ def _column(y: Any) -> np.ndarray:
     return column
 
 
-_AHEAD: ContextVar[Mapping[Key, Outcome]] = ContextVar("polytask_trained_ahead")
-"""What was trained before ``fit`` asks for it."""
+_PRETRAINED: ContextVar[Mapping[Key, Outcome]] = ContextVar("polytask_trained_ahead")
+"""Outcomes of jobs that were trained in advance, which ``fit`` uses."""
 
 
 @contextmanager
-def trained_ahead(jobs: Sequence[tuple[AdapterEstimator, Task, Recipe]]) -> Iterator[None]:
-    """Train the jobs of many estimators in fused passes; within the block ``fit`` takes its outcome from them."""
+def trained_in_advance(jobs: Sequence[tuple[AdapterEstimator, Task, Recipe]]) -> Iterator[None]:
+    """Train the jobs of many estimators in fused passes; within the block, ``fit`` uses their outcomes."""
     of_backbone: dict[Key, dict[Key, tuple[AdapterEstimator, Task, Recipe]]] = {}
     for estimator, task, recipe in jobs:
-        of_backbone.setdefault(estimator._place, {})[estimator.key(task, recipe)] = (estimator, task, recipe)
+        of_backbone.setdefault(estimator._backbone_key, {})[estimator.key(task, recipe)] = (estimator, task, recipe)
     outcomes: dict[Key, Outcome] = {}
     for alike in of_backbone.values():
         frozen = next(iter(alike.values()))[0].backbone_
         named = {str(number): (task, recipe) for number, (_, task, recipe) in enumerate(alike.values())}
         outcomes |= dict(zip(alike, train_many(frozen, named).values(), strict=True))
-    token = _AHEAD.set(outcomes)
+    token = _PRETRAINED.set(outcomes)
     try:
         yield
     finally:
-        _AHEAD.reset(token)
+        _PRETRAINED.reset(token)
 
 
 class AdapterGridSearchCV(GridSearchCV):  # type: ignore[misc]
-    """``GridSearchCV`` over an adapter estimator, all candidates on all splits trained in fused passes.
+    """``GridSearchCV`` over an adapter estimator; trains all candidates on all splits in fused passes.
 
-    Each is equal to being trained alone, so results are those of ``GridSearchCV``, in less time. It takes the same
-    arguments; ``n_jobs`` gains nothing here. Splits that differ each time they are asked for (``shuffle`` without
+    Fused training equals separate training, so the results are those of ``GridSearchCV``, in less time. It takes the
+    same arguments; ``n_jobs`` has no benefit. Splits that change with each call (``shuffle`` without
     ``random_state``) are trained one by one.
     """
 
@@ -328,6 +328,6 @@ class AdapterGridSearchCV(GridSearchCV):  # type: ignore[misc]
         for candidate in ParameterGrid(self.param_grid):
             estimator = clone(self.estimator).set_params(**candidate)
             jobs += [(estimator, *estimator.job(_safe_indexing(X, rows), _safe_indexing(y, rows))) for rows in kept]
-        with trained_ahead(jobs):
+        with trained_in_advance(jobs):
             super().fit(X, y, **params)
         return self

@@ -20,7 +20,7 @@ import polytask
 from polytask.backbones.backbone import Backbone
 from polytask.serving.auth import Keys
 from polytask.serving.limits import Limits
-from polytask.serving.run import listening, make_server
+from polytask.serving.run import DrainingServer, listening, make_server
 from polytask.serving.service import Service
 
 SOURCE = Path(polytask.__file__).parents[1]
@@ -30,8 +30,8 @@ PATIENCE_S = 120.0
 class Served:
     """A server that runs, its service, and a connection to it."""
 
-    def __init__(self, url: str, service: Service, key: str | None) -> None:
-        self.url, self.service = url, service
+    def __init__(self, url: str, server: DrainingServer, key: str | None) -> None:
+        self.url, self.server, self.service = url, server, server.service
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self.http = httpx2.Client(base_url=url, headers=headers, timeout=PATIENCE_S)
 
@@ -69,7 +69,7 @@ def serving(
     thread.start()
     try:
         assert started.wait(PATIENCE_S)
-        served = Served(f"http://127.0.0.1:{ports[0]}", service, key)
+        served = Served(f"http://127.0.0.1:{ports[0]}", server, key)
         with served.http:
             yield served
     finally:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from polytask.adapters.adapter import Adapter
 from polytask.adapters.module import LoadedAdapter
@@ -34,7 +35,12 @@ SERVED: dict[str, tuple[str, Method]] = {
 
 
 def random_adapter(
-    backbone: Backbone, task: str, kind: str = "classification", method: Method | None = None, seed: int = 0
+    backbone: Backbone,
+    task: str,
+    kind: str = "classification",
+    method: Method | None = None,
+    seed: int = 0,
+    recipe: Mapping[str, Any] | None = None,
 ) -> Adapter:
     """An untrained adapter whose parameters were moved at random, so that it answers in its own way."""
     import torch
@@ -49,7 +55,12 @@ def random_adapter(
     own = {"task": task, "kind": kind_, "labels": labels, "metric": metric, "score": 0.5 + seed / 1000}
     takes = "question+context" if kind == "span" else "single"
     return Adapter.create(
-        tensors, method=method, backbone=backbone, recipe={"seed": seed, "max_length": 32}, inputs=takes, **own
+        tensors,
+        method=method,
+        backbone=backbone,
+        recipe={"seed": seed, "max_length": 32, **(recipe or {})},
+        inputs=takes,
+        **own,
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from polytask.data.encoding import Encoded
 from polytask.inference.prediction import Prediction
-from polytask.serving.batcher import Batcher, each_answered
+from polytask.serving.batcher import Batcher, compute_bisecting
 from polytask.serving.engine import Row
 from polytask.serving.faults import Fault
 from polytask.serving.limits import Limits
@@ -59,7 +59,7 @@ def run(compute: Any, work: Any, **limits: Any) -> Any:
 
 def test_only_the_poisoned_row_fails() -> None:
     names = [f"t{n}" for n in range(13)] + ["bad"] + [f"u{n}" for n in range(9)]
-    answers = each_answered(echo, [row(name) for name in names])
+    answers = compute_bisecting(echo, [row(name) for name in names])
     for name, answer in zip(names, answers, strict=True):
         if name == "bad":
             assert isinstance(answer, RuntimeError)
@@ -69,9 +69,9 @@ def test_only_the_poisoned_row_fails() -> None:
 
 
 def test_an_engine_that_loses_answers_gives_errors_instead() -> None:
-    answers = each_answered(lambda rows: [Prediction("one")], [row("a"), row("b"), row("c")])
+    answers = compute_bisecting(lambda rows: [Prediction("one")], [row("a"), row("b"), row("c")])
     assert [type(answer) for answer in answers] == [Prediction] * 3
-    answers = each_answered(lambda rows: [], [row("a"), row("b")])
+    answers = compute_bisecting(lambda rows: [], [row("a"), row("b")])
     assert all(isinstance(answer, RuntimeError) and "0 answers" in str(answer) for answer in answers)
 
 
@@ -151,15 +151,16 @@ def test_what_is_accepted_is_bounded_and_says_when_to_come_back() -> None:
         with pytest.raises(Fault) as caught:
             batcher.reserve(1, 30)
         assert (caught.value.status, "Retry-After" in caught.value.headers()) == (429, True)
-        batcher.give_back(500)
+        batcher.release(500)
         batcher.reserve(100, 30)
-        batcher._measured = 100.0, 60.0  # what is waiting takes a minute
+        batcher._throughput = 100.0, 60.0  # what is waiting takes a minute
         for timeout_s, queue_s in ((30.0, 1000.0), (1000.0, 5.0)):
             batcher.limits = Limits(queue_tokens=200, queue_s=queue_s)
             with pytest.raises(Fault):
                 batcher.reserve(1, timeout_s)
         batcher.limits = Limits(queue_tokens=200, queue_s=1000.0)
         batcher.reserve(1, 1000)
+        batcher.reserve(500, 30, held=101)  # a request that turns out larger competes with others only
 
     run(Recorded(), work, queue_tokens=200)
 

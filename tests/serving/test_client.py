@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +21,7 @@ from polytask.inference.predict import MultiTask
 from polytask.inference.prediction import Prediction
 from polytask.serving import client as client_module
 from polytask.serving.client import AsyncClient, Client, ServerError
-from tests.cli.test_cli import refused, succeeded
+from tests.cli.test_cli import polytask, refused, succeeded
 from tests.serving.servers import Served
 from tests.serving.stores import SERVED, TEXTS
 
@@ -117,7 +121,9 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         waited.append(seconds)
 
     monkeypatch.setattr(client_module, "time", SimpleNamespace(sleep=waited.append))
-    monkeypatch.setattr(client_module, "asyncio", SimpleNamespace(sleep=sleep, gather=asyncio.gather))
+    monkeypatch.setattr(
+        client_module, "asyncio", SimpleNamespace(sleep=sleep, gather=asyncio.gather, Semaphore=asyncio.Semaphore)
+    )
     return waited
 
 
@@ -144,7 +150,7 @@ def test_a_client_comes_again_after_a_broken_connection_and_gives_up_in_the_end(
     with Client(busy, retries=2) as client, pytest.raises(ServerError) as caught:
         client.predict(["a"], "mood")
     assert caught.value.status == 429
-    assert max(waits) <= client_module.LONGEST_WAIT_S
+    assert max(waits) <= client_module.MAX_WAIT_S
     Busy.plan = [(500, None)]
     with Client(busy) as client, pytest.raises(ServerError):
         client.predict(["a"], "mood")
@@ -162,4 +168,50 @@ def test_predict_asks_a_server(served: Served, library: MultiTask) -> None:
     pair = ("predict", "--url", served.url, "--task", "qa", "who won", "--pair", CONTEXT, "--json")
     assert json.loads(succeeded(*pair))["answer"] in CONTEXT
     assert "no adapter called" in refused("predict", "--url", served.url, "--task", "nope", "a")
-    assert "--url" in refused("predict", "--url", served.url, "--task", "mood", "--file", "x.csv")
+    assert "Did you mean 'mood'" in refused("predict", "--url", served.url, "--task", "moood", "a")
+    assert "no version" in refused("predict", "--url", served.url, "--task", "mood@9", "a")
+    assert "the server" not in refused("predict", "--url", served.url, "--task", "qa", "a")
+
+
+def test_predict_answers_the_rows_of_a_file_by_a_server_as_by_the_store(
+    served: Served, filled: Path, tmp_path: Path
+) -> None:
+    file, ours, theirs = tmp_path / "in.csv", tmp_path / "ours.csv", tmp_path / "theirs.csv"
+    file.write_text("id,text\n" + "".join(f"{n},{TEXTS[n % len(TEXTS)]}\n" for n in range(40)) + "40,\n")
+    tasks = ("--task", "mood", "--task", "several", "--task", "stars@1", "--file", file, "--on-error", "null")
+    succeeded("predict", "--store", filled, "--dtype", "float32", *tasks, "--output", ours)
+    succeeded("predict", "--url", served.url, *tasks, "--output", theirs)
+    with ours.open() as one, theirs.open() as other:
+        for row, same in zip(csv.reader(one), csv.reader(other), strict=True):
+            assert len(row) == len(same)
+            assert all(a == b or float(a) == pytest.approx(float(b), abs=1e-4) for a, b in zip(row, same))
+    lines = succeeded("predict", "--url", served.url, *tasks, "--json").splitlines()
+    assert len(lines) == 41 * 3
+    assert json.loads(lines[-1])["error"] == "the text is empty"
+    failed = polytask("predict", "--url", served.url, "--task", "mood", "--file", file)
+    assert (failed.exit_code, "no answer" in failed.output) == (2, True)
+
+
+def test_many_texts_are_sent_in_several_requests(served: Served, library: MultiTask, tmp_path: Path) -> None:
+    texts = [TEXTS[n % len(TEXTS)] for n in range(2 * client_module.MAX_ROWS + 3)]
+    assert [len(rows) for _, rows in client_module.chunks_of(texts, "mood")] == [256, 256, 3]
+    assert [len(rows) for _, rows in client_module.chunks_of(["a" * 40_000] * 3 + [("b", "c")], "mood")] == [1, 1, 2]
+    assert list(client_module.chunks_of([], "mood")) == []
+
+    async def ask() -> list[Prediction]:
+        async with AsyncClient(served.url) as client:
+            return await client.predict(texts, "mood")
+
+    expected = library.predict(texts, "mood")
+    assert all(map(near, asyncio.run(ask()), expected))
+    with Client(served.url) as client:
+        assert all(map(near, client.predict(texts, "mood"), expected))
+
+
+def test_the_client_imports_no_torch() -> None:
+    code = (
+        "import sys, polytask as pt; pt.Client('http://127.0.0.1:9').close(); pt.Prediction('a'); print(*sys.modules)"
+    )
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "polytask.serving.client" in modules
+    assert not {"torch", "transformers", "numpy", "fastapi", "tokenizers"} & set(modules)

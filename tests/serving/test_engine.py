@@ -1,4 +1,4 @@
-"""Mixed rows get the library's answers; texts are cut once; a row that is not a number fails alone."""
+"""Mixed rows get the answers of the library; a text is tokenized once; a row that is not finite fails alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_rows_of_every_method_and_head_get_the_librarys_answers(
     asked: list[tuple[Any, str]] = [(draw.choice(TEXTS), draw.choice(SINGLE)) for _ in range(60)]
     asked += [((question, CONTEXT), "qa@1") for question in TEXTS[:5]]
     draw.shuffle(asked)
-    rows = [engine.rows(text, [name])[0] for text, name in asked]
+    rows = [engine.tokenize(text, [name])[0] for text, name in asked]
     answers = engine.answer(rows)
     for (text, name), answer in zip(asked, answers, strict=True):
         assert isinstance(answer, Prediction), answer
@@ -58,7 +58,7 @@ def test_one_text_for_many_tasks_is_cut_into_tokens_once(engine: Engine, monkeyp
         return whole(*args)
 
     monkeypatch.setattr(engine_module, "encode", counted)
-    rows = engine.rows(TEXTS[0], SINGLE)
+    rows = engine.tokenize(TEXTS[0], SINGLE)
     assert len(calls) == 1
     assert len({id(row.encoded) for row in rows}) == 1
 
@@ -72,14 +72,14 @@ def test_what_tasks_on_one_text_share_is_computed_once(engine: Engine, monkeypat
         return below(ids, *rest, **options)
 
     monkeypatch.setattr(engine.backbone.encoder, "below", counted)
-    rows = engine.rows("a great plot", ["top@1", "topmost@1", "top@1"])
+    rows = engine.tokenize("a great plot", ["top@1", "topmost@1", "top@1"])
     answers = engine.answer(rows)
     assert entered == [1]
     assert answers[0] == answers[2]
 
 
 def test_a_row_that_is_not_a_number_fails_and_its_neighbours_do_not(engine: Engine) -> None:
-    rows = [engine.rows("good film", [name])[0] for name in ("mood@1", "topic@1", "stars@1")]
+    rows = [engine.tokenize("good film", [name])[0] for name in ("mood@1", "topic@1", "stars@1")]
     with torch.no_grad():
         engine.adapters["topic@1"].head.bias.fill_(float("nan"))
     first, poisoned, last = engine.answer(rows)
@@ -93,5 +93,5 @@ def test_the_probe_is_a_real_forward_pass(engine: Engine, monkeypatch: pytest.Mo
     engine.probe()
     nan = lambda *args: (torch.zeros(1, 1, 32), torch.full((1, 32), float("nan")))  # noqa: E731
     monkeypatch.setattr(engine_module, "encode_batch", nan)
-    with pytest.raises(RuntimeError, match="not a number"):
+    with pytest.raises(RuntimeError, match="not finite"):
         engine.probe()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 
 from polytask.backbones.backbone import Backbone
 from polytask.errors import PolytaskError
@@ -20,10 +22,11 @@ from polytask.serving.app import ROUTERS
 from polytask.serving.auth import SCOPES, Keys, new_key, read_keys
 from polytask.serving.gate import PUBLIC
 from polytask.serving.run import check_host
+from polytask.serving.schemas import ClassifyRequest, InferRequest, TeiRequest, TrafficRequest, VllmRequest
 from tests.serving.servers import Served, eventually, serving
 
 KEYS = {scope: f"key-that-may-{scope}" for scope in SCOPES}
-ALL = Keys.of_lines([f"{scope} {key} {scope}" for scope, key in KEYS.items()], "here", plain=True)
+ALL = Keys.from_lines([f"{scope} {key} {scope}" for scope, key in KEYS.items()], "here", allow_plain=True)
 ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
 FILLED = {"name": "mood", "task": "mood", "alias": "prod", "version": "1"}
 BODIES: dict[str, Any] = {
@@ -154,7 +157,14 @@ def test_without_keys_the_server_stays_on_this_machine(served: Served) -> None:
     assert served.get("/v1/models", headers={"Origin": served.url}).status_code == 200
 
 
-# Bodies
+# Heads and bodies
+
+
+@pytest.fixture(scope="module")
+def impatient(backbone: Backbone, filled: Path) -> Iterator[Served]:
+    """A server that waits for heads, bodies and readers for a moment only."""
+    with serving(backbone, filled, body_s=0.5, send_s=0.5) as served:
+        yield served
 
 
 def raw(served: Served, *lines: str, body: bytes = b"", more: bool = False) -> bytes:
@@ -241,10 +251,16 @@ def test_slow_clients_are_let_go_and_others_served(backbone: Backbone, filled: P
     ],
     ids=lambda lines: lines[-1][:30],
 )
-def test_heads_that_are_not_sound_are_refused_or_harmless(served: Served, lines: tuple[str, ...]) -> None:
-    received = raw(served, *lines)
+def test_malformed_heads_are_refused_or_harmless(impatient: Served, lines: tuple[str, ...]) -> None:
+    received = raw(impatient, *lines)
     assert not received or int(received.split(b" ")[1]) in (200, 400, 404, 408, 414, 422, 431), received[:200]
-    assert served.get("/ready").status_code == 200
+    assert impatient.get("/ready").status_code == 200
+
+
+def num_requests(served: Served) -> float:
+    """Requests that are finished, answered or not."""
+    metrics = served.service.metrics.requests.collect()
+    return sum(sample.value for metric in metrics for sample in metric.samples if sample.name.endswith("_total"))
 
 
 def test_a_client_that_hangs_up_leaves_nothing_behind(served: Served) -> None:
@@ -252,12 +268,98 @@ def test_a_client_that_hangs_up_leaves_nothing_behind(served: Served) -> None:
     body = json.dumps({"model": "mood", "input": ["a film"] * 200}).encode()
     lines = ("POST /v1/classify HTTP/1.1", "Host: localhost", "Content-Type: application/json")
     head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode()
+    before = num_requests(served)
     for _ in range(10):
         with socket.create_connection((host, int(port))) as connection:
             connection.sendall(head + body)
+    eventually(lambda: num_requests(served) == before + 10)
     service = served.service
     eventually(lambda: service.num_in_flight == service.batcher.reserved_tokens == len(service.batcher.queue) == 0)
     assert served.classify(model="mood", input="a").status_code == 200
+
+
+def connected(served: Served, receive_buffer: int | None = None) -> socket.socket:
+    host, port = served.url.removeprefix("http://").split(":")
+    connection = socket.socket()
+    connection.settimeout(60)
+    if receive_buffer is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.connect((host, int(port)))
+    return connection
+
+
+def request_bytes(body: object) -> bytes:
+    content = json.dumps(body).encode()
+    lines = ("POST /v1/classify HTTP/1.1", "Host: localhost", "Content-Type: application/json")
+    return "\r\n".join([*lines, f"Content-Length: {len(content)}", "", ""]).encode() + content
+
+
+def test_a_client_that_does_not_read_its_responses_is_disconnected(impatient: Served) -> None:
+    large = request_bytes({"models": ["mood", "topic", "several"], "input": ["a"] * 300})
+    with connected(impatient, receive_buffer=2048) as connection:
+        connection.sendall(large * 100)  # some 10 MB of responses, more than the buffers of the system hold
+        port = connection.getsockname()[1]
+        assert port in clients_of(impatient)
+        eventually(lambda: port not in clients_of(impatient), "the connection was closed")
+    assert impatient.classify(model="mood", input="a").status_code == 200
+
+
+def clients_of(served: Served) -> set[int]:
+    """The ports of the clients that are connected to the server."""
+    return {connection.client[1] for connection in list(served.server.server_state.connections)}
+
+
+def test_pipelined_requests_are_answered_in_order(impatient: Served) -> None:
+    texts = ["a film", "bad", "the plot was not great"] * 5
+    with connected(impatient) as connection:
+        connection.sendall(b"".join(request_bytes({"model": "mood", "input": text}) for text in texts))
+        received = b""
+        while received.count(b'"object":"classification"') < len(texts):
+            chunk = connection.recv(65536)
+            assert chunk, "the server hung up"
+            received += chunk
+    probs = re.findall(rb'"probs":(\{[^}]*\})', received)
+    alone = {text: impatient.classify(model="mood", input=text).json()["data"][0]["probs"] for text in texts[:3]}
+    assert [json.loads(found) for found in probs] == [pytest.approx(alone[text], abs=1e-5) for text in texts]
+
+
+def test_a_half_closed_connection_is_a_client_that_is_gone(impatient: Served) -> None:
+    with connected(impatient) as connection:
+        connection.sendall(request_bytes({"model": "mood", "input": "a"}))
+        connection.shutdown(socket.SHUT_WR)
+        received = connection.recv(65536)
+    assert not received or b" 200 " in received
+    service = impatient.service
+    eventually(lambda: service.num_in_flight == service.batcher.reserved_tokens == 0)
+
+
+NUMBERS, EMPTY = [1] * 100_000, [[]] * 100_000
+TENSOR = {"name": "text", "shape": [1], "datatype": "BYTES"}
+
+
+@pytest.mark.parametrize(
+    ("model", "body"),
+    [
+        (ClassifyRequest, {"model": "mood", "input": NUMBERS}),
+        (ClassifyRequest, {"model": "mood", "input": EMPTY}),
+        (ClassifyRequest, {"model": "mood", "input": [NUMBERS]}),
+        (ClassifyRequest, {"model": "mood", "input": "a", **{f"k{n}": 1 for n in range(100_000)}}),
+        (ClassifyRequest, {"models": NUMBERS, "input": "a"}),
+        (VllmRequest, {"model": "mood", "input": NUMBERS}),
+        (TeiRequest, {"inputs": NUMBERS}),
+        (TeiRequest, {"inputs": [[1]] * 100_000}),
+        (InferRequest, {"inputs": [{**TENSOR, "data": NUMBERS}]}),
+        (InferRequest, {"inputs": [{**TENSOR, "data": [NUMBERS]}]}),
+        (InferRequest, {"inputs": [{**TENSOR, "data": EMPTY, "shape": NUMBERS}]}),
+        (InferRequest, {"inputs": NUMBERS}),
+        (TrafficRequest, {"shares": {f"k{n}": 1 for n in range(100_000)}}),
+        (TrafficRequest, {"shares": {str(n): 2 for n in range(1, 100_000)}}),
+    ],
+)
+def test_a_body_with_many_errors_is_refused_after_a_few(model: type[BaseModel], body: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(body)
+    assert caught.value.error_count() <= 256, "pydantic makes an object for each error"
 
 
 def test_content_of_another_type_is_422(served: Served) -> None:

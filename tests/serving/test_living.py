@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ from polytask.adapters.adapter import Adapter
 from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
+from polytask.errors import AdapterError
 from polytask.inference.predict import MultiTask
 from polytask.methods import Houlsby
+from polytask.serving.watched import WatchedStore
 from tests.cli.test_cli import averaging
 from tests.samples import written
 from tests.serving.servers import Served, eventually, serving
@@ -229,3 +232,20 @@ def test_a_store_on_another_kind_of_file_system_is_served_too(backbone: Backbone
         store.put(random_adapter(backbone, "mood", seed=4))
         eventually(lambda: version(served) == "mood@2")
     assert isinstance(store.get("mood"), Adapter)
+
+
+def test_a_version_that_could_not_be_read_for_a_moment_comes_back(
+    living: Served, backbone: Backbone, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = WatchedStore.get
+
+    def exhausted(store: WatchedStore, name: str) -> Any:
+        error = OSError(errno.EMFILE, "Too many open files")
+        raise AdapterError(str(error)) from error
+
+    monkeypatch.setattr(WatchedStore, "get", exhausted)
+    Store(folder).put(random_adapter(backbone, "mood", seed=7))
+    eventually(lambda: living.classify(model="mood@2", input="a").status_code == 409)
+    assert version(living) == "mood@1"
+    monkeypatch.setattr(WatchedStore, "get", whole)
+    eventually(lambda: version(living) == "mood@2")

@@ -84,7 +84,7 @@ def test_whatever_an_adapter_says_is_shown_as_text(browser: Browser, backbone: B
 
 
 def test_a_server_with_keys_asks_for_one(browser: Browser, backbone: Backbone, filled: Path) -> None:
-    keys = Keys.of_lines(["infer a-key-for-the-page x"], "here", plain=True)
+    keys = Keys.from_lines(["infer a-key-for-the-page x"], "here", allow_plain=True)
     with serving(backbone, filled, keys=keys) as served:
         browser.open(served.url)
         browser.wait("!document.getElementById('key-field').hidden")

@@ -109,7 +109,7 @@ def test_a_version_that_was_replaced_in_its_place_is_refused(backbone: Backbone,
     store.digests["mood@1"] = entry.digest
     Path(entry.path).unlink()
     random_adapter(backbone, "mood", seed=5).save(entry.path)
-    with pytest.raises(AdapterError, match=r"mood@1 was replaced in its place"):
+    with pytest.raises(AdapterError, match=r"mood@1 was overwritten in place"):
         store.get("mood@1")
 
 
@@ -126,7 +126,7 @@ def test_a_thousand_adapters_answer_within_a_budget_for_a_hundred(backbone: Back
     for n in [*range(1000), *range(0, 1000, 97)]:
         asyncio.run(residency.hold(f"t{n}@1"))
         if n % 37 == 0:
-            (answer,) = engine.answer(engine.rows(TEXTS[0], [f"t{n}@1"]))
+            (answer,) = engine.answer(engine.tokenize(TEXTS[0], [f"t{n}@1"]))
             assert answer.probs == pytest.approx(expected[n % 3], abs=1e-5)  # type: ignore[union-attr]
         residency.release(f"t{n}@1")
     assert len(residency) <= 100

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from polytask.cli import console, options, streams, wording
 from polytask.cli.options import THEIRS, app, examples, loaded, refused, working
 from polytask.cli.output import write
+from polytask.cli.remote import Server
 from polytask.cli.top_k import check_top_k
 from polytask.errors import DataError, UnknownName
 
 if TYPE_CHECKING:
+    from polytask.adapters.store import Entry, Store
     from polytask.inference.prediction import Prediction
 from polytask.cli.answers import (
     MOST_NAMED,
@@ -32,6 +34,7 @@ from polytask.cli.answers import (
     epilog=examples(
         'polytask predict --task sentiment --task spam "WIN cash now" "see you at 5"',
         "polytask predict --task sentiment --file in.csv --output out.csv",
+        "polytask predict --url http://127.0.0.1:8000 --task spam --file in.csv",
         'polytask predict --task qa "Who led them?" --pair "Rollo led them, a Viking."',
         "cat texts.txt | polytask predict --task topic --top-k 3 > answers.jsonl",
     )
@@ -66,34 +69,33 @@ def predict(
     ] = None,
     store: options.StoreFolder = "adapters",
     url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Ask a server; its key in the variable POLYTASK_KEY.")
+        str | None, typer.Option(metavar="URL", help="Ask a server; its API key is read from POLYTASK_KEY.")
     ] = None,
     backbone: options.OfBackbone = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Answer texts with the adapters of one or more tasks on one backbone."""
+    """Answer texts with the adapters of one or more tasks on one backbone, of a store or a server."""
     from polytask.adapters.store import Store
-    from polytask.inference.predict import MultiTask
 
-    if url is not None:
-        from polytask.cli.remote import predict_at
-
-        predict_at(url, texts, task, pair, [file, output, text, text_pair, encoding], as_json=as_json)
-        return
     if on_error not in ("fail", "null"):
         raise UnknownName("way of --on-error", on_error, ("fail", "null"))
-    adapters = Store(store)
+    adapters: Any = Store(store) if url is None else Server(url)
     tasks = tasks_asked(task, adapters)
     entries = {reference: adapters.entry(reference) for reference in tasks}
     check_top_k(top_k, output, entries)
+
+    def predictor() -> Callable[[Sequence[Any], str], list[Prediction]]:
+        if url is not None:
+            return cast(Callable[[Sequence[Any], str], list[Prediction]], adapters.predict)
+        return _predict_here(adapters, entries[tasks[0]], backbone, device, dtype)
+
     if streams.is_streamed(file, texts, output, as_json=as_json):
-        name = backbone or entries[tasks[0]].header.backbone.name
         missing = streams.answer_stream(
             file,
             entries,
-            lambda: MultiTask(loaded(name, device, dtype), adapters),
+            predictor,
             {"text": text, "text_pair": text_pair},
             output=output,
             drop_empty=drop_empty,
@@ -112,12 +114,11 @@ def predict(
         columns = {"text": text, "text_pair": text_pair}
         source = file_given(file, output, entries, columns, drop_empty=drop_empty, encoding=encoding)
         asked = source.rows
-    check_taken(entries, texts_of(asked))
-    frozen = loaded(backbone or entries[tasks[0]].header.backbone.name, device, dtype)
-    together = MultiTask(frozen, adapters)
+    given = texts_of(asked)
+    check_taken(entries, given)
+    predict_task = predictor()
     with working(f"answering {wording.counted(len(asked), 'text')}"):
-        given = texts_of(asked)
-        answers = {reference: together.predict(given, reference, on_error="null") for reference in tasks}
+        answers = {reference: predict_task(given, reference) for reference in tasks}
     missing = missing_texts(places(source, len(asked)), next(iter(answers.values())))
     console.notes(console.terminal(stderr=True), missing)
     if source is not None and output is not None:
@@ -129,6 +130,16 @@ def predict(
     else:
         show_answers(console.terminal(), asked, answers, top_k)
     end_with(missing, on_error)
+
+
+def _predict_here(
+    adapters: Store, entry: Entry, backbone: str | None, device: str, dtype: str
+) -> Callable[[Sequence[Any], str], list[Prediction]]:
+    """A function that answers texts with an adapter of the store, on a backbone that is loaded now."""
+    from polytask.inference.predict import MultiTask
+
+    together = MultiTask(loaded(backbone or entry.header.backbone.name, device, dtype), adapters)
+    return lambda texts, reference: together.predict(texts, reference, on_error="null")
 
 
 def missing_texts(place: Callable[[int], str], predictions: Sequence[Prediction]) -> list[str]:

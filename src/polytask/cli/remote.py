@@ -1,44 +1,93 @@
-"""``polytask predict --url``: a server answers, in place of a store on this machine."""
+"""A server in place of a store, for ``polytask predict --url``."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from polytask.cli import console
-from polytask.cli.options import working
-from polytask.errors import DataError, PolytaskError
+from polytask.data.task import Kind
+from polytask.errors import PolytaskError, nearest
+
+if TYPE_CHECKING:
+    from polytask.inference.prediction import Prediction
 
 VARIABLE = "POLYTASK_KEY"
 
 
-def predict_at(
-    url: str,
-    texts: Sequence[str] | None,
-    tasks: Sequence[str] | None,
-    pairs: Sequence[str] | None,
-    about_a_file: Sequence[str | None],
-    *,
-    as_json: bool,
-) -> None:
-    """Answer the texts of the command line and print the answers as ``polytask predict`` does.
+@dataclass(frozen=True)
+class ServedHead:
+    """As ``Head`` of an adapter's header, as far as a server describes it."""
 
-    Raises:
-        PolytaskError: nothing is asked, or the server does not answer.
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class ServedHeader:
+    """As an adapter's ``Header``, as far as a server describes it; it does not tell the columns of the training."""
+
+    head: ServedHead
+    takes: str | None
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ServedEntry:
+    """As ``Entry`` of a store, for a version on a server."""
+
+    name: str
+    labels: tuple[str, ...]
+    header: ServedHeader
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Server:
+    """The adapters of a server, with the methods of a ``Store`` that ``polytask predict`` needs.
+
+    The API key is read from the environment variable ``POLYTASK_KEY``.
     """
-    from polytask.cli.answers import emit_answers, rows_given, show_answers, texts_of
-    from polytask.inference.inputs import check_texts
-    from polytask.serving.client import Client
 
-    if any(about_a_file):
-        raise DataError("a file is answered by a store on this machine", fix="Leave out --url, or give texts")
-    if not tasks:
-        raise PolytaskError("no task is named. Name one with --task")
-    rows = rows_given(texts, pairs, [], "fail")
-    check_texts(texts_of(rows))
-    with Client(url, key=os.environ.get(VARIABLE)) as client, working(f"asking {url}"):
-        answers = {task: client.predict(texts_of(rows), task) for task in dict.fromkeys(tasks)}
-    if as_json:
-        emit_answers(answers, len(rows))
-    else:
-        show_answers(console.terminal(), rows, answers)
+    def __init__(self, url: str) -> None:
+        from polytask.serving.client import Client
+
+        self.client = Client(url, key=os.environ.get(VARIABLE))
+        self._models: list[dict[str, Any]] | None = None
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
+        """All versions, as the server describes them; asked for once."""
+        if self._models is None:
+            self._models = self.client.models()
+        return self._models
+
+    def tasks(self) -> list[str]:
+        """The tasks that are served."""
+        return sorted({model["task"] for model in self.models})
+
+    def entry(self, reference: str) -> Any:
+        """The version that a reference names; the latest of its task where only the server can resolve it.
+
+        Raises:
+            PolytaskError: the server has no such task.
+        """
+        task, _, selector = reference.partition("@")
+        own = [model for model in self.models if model["task"] == task]
+        if not own:
+            near = nearest(task, self.tasks())
+            suggestion = "" if near is None else f". Did you mean {near!r}?"
+            raise PolytaskError(f"{self.client.url}: no adapter called {task!r}{suggestion}")
+        latest = next(model for model in own if model["is_latest"])
+        found = next((m for m in own if m["id"] == reference or selector in m["aliases"]), latest)
+        header = ServedHeader(ServedHead(found["kind"]), found["takes"])
+        return ServedEntry(found["id"], tuple(found["labels"]), header)
+
+    def predict(self, texts: Sequence[Any], reference: str) -> list[Prediction]:
+        """As ``MultiTask.predict`` with ``on_error="null"``.
+
+        Raises:
+            PolytaskError: the server cannot be reached, or answers with an error.
+        """
+        return self.client.predict(texts, reference, on_error="null")

@@ -1,4 +1,4 @@
-"""``polytask serve``: every adapter of a store behind HTTP."""
+"""``polytask serve``: serves all adapters of a store over HTTP."""
 
 from __future__ import annotations
 
@@ -26,45 +26,60 @@ NEEDED = ("fastapi", "uvicorn", "prometheus_client", "pydantic")
 def serve(
     store: options.StoreFolder = "adapters",
     backbone: options.OfBackbone = None,
-    host: Annotated[str, typer.Option(help="Where to listen; other than this machine only with keys.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; other than loopback only with keys.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one.")] = 8000,
     keys: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Hashes of keys, one a line; or keys in the variable POLYTASK_KEYS."),
+        typer.Option(
+            metavar="FILE", help="File of API key hashes, one per line; keys can also be given in POLYTASK_KEYS."
+        ),
     ] = None,
     new_key: Annotated[
-        str | None, typer.Option(metavar="SCOPES", help="Print a key for infer, manage, metrics, and its line; end.")
+        str | None,
+        typer.Option(
+            metavar="SCOPES",
+            help="Print a new key with these scopes (infer,manage,metrics) and its line for FILE, then exit.",
+        ),
     ] = None,
     memory: Annotated[
-        float, typer.Option(metavar="GB", min=0, help="Adapters kept in memory; the least recently used leave.")
+        float,
+        typer.Option(metavar="GB", min=0, help="Memory for adapters; beyond it the least recently used are evicted."),
     ] = 4.0,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a batch.")] = 2048,
-    max_wait_ms: Annotated[float, typer.Option(min=0, help="How long a batch waits for company.")] = 2.0,
-    queue_tokens: Annotated[int, typer.Option(min=1, help="Tokens accepted and not yet answered; then 429.")] = 65536,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens of a batch.")] = 2048,
+    max_wait_ms: Annotated[
+        float, typer.Option(min=0, help="How long an idle server waits for more rows before it computes a batch.")
+    ] = 2.0,
+    queue_tokens: Annotated[
+        int, typer.Option(min=1, help="Maximum tokens accepted and not yet answered; beyond it 429.")
+    ] = 65536,
     max_queue: Annotated[
         float,
-        typer.Option(metavar="SECONDS", min=0.001, help="How long what is accepted may be expected to take; then 429."),
+        typer.Option(
+            metavar="SECONDS", min=0.001, help="Maximum expected time for all accepted tokens; beyond it 429."
+        ),
     ] = 5.0,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="From arrival to answer.")] = 30.0,
-    poll: Annotated[float, typer.Option(metavar="SECONDS", min=0.01, help="How often the store is looked at.")] = 1.0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="Deadline of a request.")] = 30.0,
+    poll: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.01, help="Interval between scans of the store.")
+    ] = 1.0,
     max_length: Annotated[
-        int | None, typer.Option(help="Tokens of a text; as each adapter was trained unless given.")
+        int | None, typer.Option(help="Maximum tokens of a text (default: as each adapter was trained).")
     ] = None,
-    log_texts: Annotated[bool, typer.Option("--log-texts", help="Put the texts of requests into the log.")] = False,
+    log_texts: Annotated[bool, typer.Option("--log-texts", help="Write the texts of requests to the log.")] = False,
     on: Annotated[
-        str, typer.Option(metavar="here|ray", help="In this process, or as replicas on a Ray cluster.")
+        str, typer.Option(metavar="here|ray", help="Serve in this process, or as replicas on a Ray cluster.")
     ] = "here",
-    replicas: Annotated[int, typer.Option(min=1, help="With --on ray: each has all adapters.")] = 1,
+    replicas: Annotated[int, typer.Option(min=1, help="With --on ray: number of replicas; each has all adapters.")] = 1,
     ray_address: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="With --on ray: of a cluster; one is started here unless given."),
+        typer.Option(metavar="ADDRESS", help="With --on ray: address of a cluster (default: start one here)."),
     ] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
 ) -> None:
-    """Serve every adapter of a store from one process: a page, a JSON API, Prometheus metrics.
+    """Serve all adapters of a store from one process: a web page, a JSON API and Prometheus metrics.
 
-    New versions in the store are picked up while it runs. Without keys it listens to this machine only.
+    New versions in the store are picked up while it runs. Without keys it listens on this machine only.
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
@@ -99,14 +114,14 @@ def serve(
         from polytask.serving.on_ray import serve as run_on_ray
 
         replica = Replica(name, os.path.abspath(store), limits, known, device, dtype, max_length, log_texts)
-        said = f"serving on Ray at http://{host}:{port}/"
+        message = f"serving on Ray at http://{host}:{port}/"
         run_on_ray(
             replica,
             host=host,
             port=port,
             num_replicas=replicas,
             address=ray_address,
-            on_start=lambda: typer.echo(said, err=True),
+            on_start=lambda: typer.echo(message, err=True),
         )
         return
     frozen = loaded(name, device, dtype)
@@ -117,7 +132,7 @@ def backbone_of(folder: str) -> str:
     """The name of the backbone that the store's newest adapter was trained on.
 
     Raises:
-        PolytaskError: there is no adapter yet.
+        PolytaskError: the store is empty.
     """
     from polytask.adapters.store import Store
 

@@ -13,7 +13,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,7 +32,6 @@ from polytask.errors import DataError
 if TYPE_CHECKING:
     from polytask.adapters.store import Entry
     from polytask.data.table import Table
-    from polytask.inference.predict import MultiTask
 
 STDIN, JSON_LINES = "<stdin>", (".jsonl", ".ndjson")
 T = TypeVar("T")
@@ -72,7 +71,7 @@ def is_streamed(file: str | None, texts: list[str] | None, output: str | None, *
 def answer_stream(
     file: str | None,
     entries: Mapping[str, Entry],
-    load: Callable[[], MultiTask],
+    load: Callable[[], Callable[[Sequence[Any], str], list[Prediction]]],
     columns: Mapping[str, str | None],
     *,
     output: str | None,
@@ -82,7 +81,7 @@ def answer_stream(
 ) -> list[str]:
     """Print, or write to a file, a line of JSON for each row and task; what is to be said of rows without an answer.
 
-    ``load`` is called once there is a first row that the tasks take.
+    ``load`` gives a function that answers texts with a task; it is called once there is a row that the tasks take.
 
     Raises:
         DataError: there is nothing to answer, or the rows cannot be read.
@@ -100,14 +99,14 @@ def answer_stream(
     check_inputs_in(first, list(entries.values()), chosen)
     missing, number = Missing(), itertools.count(1)
     with lines_out(output) as write, progress(output, share) as advance:
-        multi = None
+        predict = None
         for table in itertools.chain([first], tables):
             texts = texts_of(read_rows(table, **chosen, kind=kind, keep_empty=True).rows)
             rows = [row for row, text in enumerate(texts) if not drop_empty or problem_of(text) is None]
             asked = [texts[row] for row in rows]
             check_taken(entries, asked)
-            multi = multi or load()
-            answers = {task: multi.predict(asked, task, on_error="null") for task in entries}
+            predict = predict or load()
+            answers = {task: predict(asked, task) for task in entries}
             for at, row in enumerate(rows):
                 where = {"row": next(number)}
                 for column in answers.values():

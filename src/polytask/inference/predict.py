@@ -112,8 +112,10 @@ class MultiTask:
         with self._lock:
             if name in self._leaving:  # unloaded and asked for again before it was gone
                 self.adapters[name] = self._leaving.pop(name)
-            self._uses[name] += name in self.adapters
-            return name in self.adapters
+            if name not in self.adapters:
+                return False
+            self._uses[name] += 1
+            return True
 
     def _used_no_more(self, name: str) -> None:
         with self._lock:
@@ -126,7 +128,10 @@ class MultiTask:
             return
         del self._uses[name]
         live = self._leaving.pop(name, None)
-        if live is not None and live.deltas:
+        if live is None:
+            return
+        del self._cuts[name]
+        if live.deltas:
             self.attached.remove(name)
 
     @overload

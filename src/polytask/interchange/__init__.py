@@ -1,1 +1,1 @@
-"""Adapters in the files of other libraries: what they save is imported, what we train is exported."""
+"""Imports adapters from the files of other libraries, and exports adapters to them."""

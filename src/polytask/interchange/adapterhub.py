@@ -1,7 +1,7 @@
-"""Files of adapter-hub's ``adapters``: bottlenecks, LoRA and IA3, with its prediction heads.
+"""Reads files of adapter-hub's ``adapters`` library: bottlenecks, LoRA and IA3, with its prediction heads.
 
-Unusual here: its bottlenecks are one class with some thirty switches. Three settings of them are methods here; a switch
-that is set otherwise is a refusal that names it.
+The library configures all bottlenecks by some thirty switches of one class. Three combinations are methods here; any
+other setting is refused with the name of the switch.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from polytask.interchange.foreign import (
     Foreign,
     ForeignHead,
     Update,
+    check_none_left,
     gains_of,
     layer_and_site,
     layers_setting,
     lora_of,
-    only_known,
 )
 from polytask.interchange.sequence_heads import head_read
 from polytask.methods import IA3, Houlsby, Method, Parallel, Pfeiffer
@@ -47,9 +47,9 @@ ACTIVATIONS = {
     "silu": "silu",
     "tanh": "tanh",
 }
-"""Their names of activations, ours."""
+"""Our name of each of its activations."""
 _BEFORE_VERSIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
-"""What names of activations meant in files that do not say their version."""
+"""The meaning of activation names in old files, which have no version."""
 _ARCHITECTURES = {
     "prefix_tuning": "prefix tuning",
     "prompt_tuning": "prompt tuning",
@@ -64,13 +64,13 @@ _SHAPES: dict[tuple[bool, bool, bool, bool], type[Houlsby | Pfeiffer | Parallel]
     (False, True, True, False): Parallel,
 }
 _USUAL = {
-    "ln_before": (False, "it has a LayerNorm of its own before the bottleneck"),
-    "ln_after": (False, "it has a LayerNorm of its own behind the bottleneck"),
+    "ln_before": (False, "it has an additional LayerNorm before the bottleneck"),
+    "ln_after": (False, "it has an additional LayerNorm after the bottleneck"),
     "use_gating": (False, "it is gated"),
-    "phm_layer": (False, "its products are hypercomplex (Compacter)"),
-    "inv_adapter": (None, "it has an invertible adapter behind the embeddings"),
-    "original_ln_after": (True, "it leaves out the LayerNorm that ends the sub-layer"),
-    "residual_before_ln": (True, "its residual is taken behind the LayerNorm"),
+    "phm_layer": (False, "it uses hypercomplex multiplication (Compacter)"),
+    "inv_adapter": (None, "it has an invertible adapter after the embeddings"),
+    "original_ln_after": (True, "it omits the LayerNorm at the end of the sub-layer"),
+    "residual_before_ln": (True, "it takes the residual after the LayerNorm"),
 }
 _PLACES = {
     "attention.output": "attn_out",
@@ -82,32 +82,35 @@ _LEGACY = re.compile(r"(attention|layer)_text_(task|lang)_adapters")
 
 
 def is_adapterhub(files: Files) -> bool:
-    """Whether these are files of adapter-hub."""
+    """Whether the files were saved by adapter-hub."""
     return files.has(CONFIG) and {"config", "model_type"} <= set(files.json(CONFIG))
 
 
 def backbone_named(files: Files) -> str | None:
-    """The backbone that the files name."""
+    """The name of the backbone in the files, if any."""
     name = files.json(CONFIG).get("model_name")
     return name if isinstance(name, str) and name else None
 
 
 def read(files: Files, base: Base) -> tuple[Foreign, str]:
-    """What adapter-hub saved, for a model of this configuration, and the file that holds the weights.
+    """Read an adapter for a model with this configuration.
+
+    Returns:
+        The adapter, and the name of its file of weights.
 
     Raises:
-        AdapterError: it is of a kind that is not known here, with the reason.
+        AdapterError: its kind or a setting is not supported.
     """
     saved = files.json(CONFIG)
     config = saved["config"]
     if not isinstance(config, dict):
-        raise AdapterError(f"{files.folder / CONFIG} describes no adapter")
+        raise AdapterError(f"{files.folder / CONFIG} does not describe an adapter")
     if saved["model_type"] != base.model_type:
-        raise AdapterError(f"it is of a {saved['model_type']} model, and the backbone is a {base.model_type}")
+        raise AdapterError(f"the adapter is for a {saved['model_type']} model, and the backbone is a {base.model_type}")
     architecture = config.get("architecture")
     if architecture not in (None, "lora"):
         what = _ARCHITECTURES.get(architecture, repr(architecture))
-        raise AdapterError(f"adapter-hub's {what} has no counterpart among the methods here")
+        raise AdapterError(f"adapter-hub's {what} is not supported: no method here is equivalent")
     file = files.weights(*WEIGHTS)
     own = {_LEGACY.sub("adapters", base.within(k)): tensor for k, tensor in files.tensors(file).items()}
     name, version = str(saved.get("name")), str(saved.get("version") or "")
@@ -121,7 +124,7 @@ def read(files: Files, base: Base) -> tuple[Foreign, str]:
 def _bottlenecks(
     own: Mapping[str, Tensor], config: Mapping[str, Any], base: Base, name: str, version: str
 ) -> tuple[Method, dict[str, Tensor]]:
-    """Bottlenecks of one size: smaller ones are padded with zeros, which change nothing."""
+    """Bottlenecks of one size; smaller ones are padded with zeros, which does not change the output."""
     kind, activation = _shape(config), _activation(config, version)
     scale = 1.0 if kind is Parallel else float(config.get("scaling", 1.0))
     places = _PLACES | ({"output": "ffn_norm", "output_adapters": "ffn_norm"} if kind is Pfeiffer else {})
@@ -130,7 +133,7 @@ def _bottlenecks(
         rf"{re.escape(name)}\.adapter_(down|up)(?:\.0)?\.(weight|bias)"
     )
     found = {key: pattern.fullmatch(key) for key in own}
-    only_known("the adapter", [key for key, match in found.items() if match is None])
+    check_none_left("the adapter", [key for key, match in found.items() if match is None])
     size = max((len(tensor) for key, tensor in own.items() if ".adapter_down." in key), default=0)
     tensors: dict[str, Tensor] = {}
     for key, match in found.items():
@@ -145,7 +148,7 @@ def _bottlenecks(
 
 
 def _padded(tensor: Tensor, which: str, part: str, size: int, scale: float) -> Tensor:
-    """A parameter of a bottleneck of this size, what goes up times ``scale``."""
+    """A parameter padded to a bottleneck of this size; those of the up-projection are multiplied by ``scale``."""
     if which == "up":
         return scale * (F.pad(tensor, (0, size - tensor.shape[1])) if part == "weight" else tensor)
     missing = size - len(tensor)
@@ -153,23 +156,25 @@ def _padded(tensor: Tensor, which: str, part: str, size: int, scale: float) -> T
 
 
 def _shape(config: Mapping[str, Any]) -> type[Houlsby | Pfeiffer | Parallel]:
-    """The method that these switches mean.
+    """The method that a combination of switches stands for.
 
     Raises:
-        AdapterError: there is none.
+        AdapterError: no method is equivalent.
     """
     is_parallel = bool(config.get("is_parallel", False))
     for name, (usual, reason) in _USUAL.items():
         if config.get(name, usual) != usual and not (is_parallel and name == "residual_before_ln"):
-            raise AdapterError(f"{name}={config[name]!r}: {reason}, which no method here does")
+            raise AdapterError(f"{name}={config[name]!r}: {reason}, which no method here supports")
     if not isinstance(config.get("scaling", 1.0), int | float):
-        raise AdapterError(f"scaling={config['scaling']!r}: a learned scale is part of no method here")
+        raise AdapterError(f"scaling={config['scaling']!r}: no method here has a learned scale")
     switches = ("mh_adapter", "output_adapter", "is_parallel", "original_ln_before")
     has = tuple(bool(config.get(name, False)) for name in switches)
     kind = _SHAPES.get(cast(tuple[bool, bool, bool, bool], has))
     if kind is None:
         given = ", ".join(f"{name}={value}" for name, value in zip(switches, has, strict=True))
-        raise AdapterError(f"bottlenecks with {given} are none of double_seq_bn, seq_bn and par_bn")
+        raise AdapterError(
+            f"bottlenecks with {given} are not supported; supported are double_seq_bn, seq_bn and par_bn"
+        )
     return kind
 
 
@@ -177,17 +182,17 @@ def _activation(config: Mapping[str, Any], version: str) -> str:
     name = str(config.get("non_linearity")).lower()
     name = name if version else _BEFORE_VERSIONS.get(name, name)
     if name not in ACTIVATIONS:
-        raise AdapterError(f"non_linearity={name!r} is not known here; known are {', '.join(ACTIVATIONS)}")
+        raise AdapterError(f"non_linearity={name!r} is not supported; supported are {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 
 
 def _low_rank(
     own: Mapping[str, Tensor], config: Mapping[str, Any], base: Base, name: str, version: str
 ) -> tuple[Method, dict[str, Tensor]]:
-    """LoRA, or IA3, which adapter-hub has as a LoRA that scales."""
+    """LoRA, or IA3, which adapter-hub stores as a LoRA with ``composition_mode="scale"``."""
     for switch, reason in (("use_gating", "it is gated"), ("use_dora", "it is DoRA"), ("vera_d", "it is VeRA")):
         if config.get(switch):
-            raise AdapterError(f"{switch}={config[switch]!r}: {reason}, which no method here does")
+            raise AdapterError(f"{switch}={config[switch]!r}: {reason}, which no method here supports")
     parts: dict[str, dict[str, Tensor]] = {}
     unknown = []
     for key, tensor in own.items():
@@ -197,7 +202,7 @@ def _low_rank(
             unknown.append(key)
         else:
             parts.setdefault(place, {})[part] = tensor
-    only_known("the adapter", unknown)
+    check_none_left("the adapter", unknown)
     scales = config.get("composition_mode") == "scale"
     return _scaled(parts, config, base) if scales else _updated(parts, config, base, version)
 
@@ -205,13 +210,13 @@ def _low_rank(
 def _updated(
     parts: Mapping[str, Mapping[str, Tensor]], config: Mapping[str, Any], base: Base, version: str
 ) -> tuple[Method, dict[str, Tensor]]:
-    alpha = float(config["r"] if _is_older(version, (1, 1)) else config["alpha"])  # older ones did not scale, a bug
+    alpha = float(config["r"] if _is_older(version, (1, 1)) else config["alpha"])  # versions before 1.1 ignored alpha
     updates = {
         place: Update(own["lora_A"], own["lora_B"], alpha / len(own["lora_A"]))
         for place, own in parts.items()
         if {"lora_A", "lora_B"} == set(own)
     }
-    only_known("the adapter", sorted(set(parts) - set(updates)))
+    check_none_left("the adapter", sorted(set(parts) - set(updates)))
     return lora_of(updates, base.num_layers, float(config.get("dropout") or 0.0))
 
 
@@ -226,8 +231,8 @@ def _scaled(
     elsewhere = [place for place in parts if layer_and_site(place)[1] not in ("key", "value")]
     if elsewhere:
         raise AdapterError(
-            "adapter-hub's IA3 scales the feed-forward part before its activation (intermediate_lora=True), and the "
-            "paper's, which is ours, behind it: the answers would differ"
+            "adapter-hub's IA3 scales the feed-forward part before its activation (intermediate_lora=True); the "
+            "paper's, which is used here, scales it after. The answers would differ"
         )
     scale = float(config.get("alpha", 1))
     return IA3(), gains_of({place: scale * own["lora_B"].flatten() for place, own in parts.items()}, base)
@@ -238,13 +243,11 @@ def _head(files: Files, base: Base) -> ForeignHead:
     if beside is not None:
         return beside
     if not files.has(HEAD_CONFIG):
-        raise AdapterError(
-            f"{files.folder} has no {HEAD_CONFIG}: only a trained head can answer. Save it with the adapter"
-        )
+        raise AdapterError(f"{files.folder} has no {HEAD_CONFIG}. Save the trained head together with the adapter")
     saved = files.json(HEAD_CONFIG)
     tensors = {base.within(name): tensor for name, tensor in files.tensors(files.weights(*HEAD_WEIGHTS)).items()}
     config = saved.get("config")
-    if config is None:  # of a model with transformers' own head
+    if config is None:  # a model with transformers' own head
         head = head_read(tensors, base.model_type)
         return ForeignHead(head.tensors, head.pooling, head.layers, None, _labels(saved.get("label2id")))
     return _flexible_head(config, tensors, str(saved.get("name")), base)
@@ -254,10 +257,10 @@ _KINDS: dict[str, Kind] = {"classification": "classification", "multilabel_class
 
 
 def _flexible_head(config: Mapping[str, Any], tensors: Mapping[str, Tensor], name: str, base: Base) -> ForeignHead:
-    """Their ``ClassificationHead``: dropout, a linear and an activation for each layer, the last without activation."""
+    """Read a ``ClassificationHead``: each layer is dropout, linear, activation; the last has no activation."""
     head_type, num_layers = config.get("head_type"), int(config.get("layers", 1))
     if head_type not in _KINDS:
-        raise AdapterError(f"a head of the type {head_type!r} is not known here; {', '.join(_KINDS)} are")
+        raise AdapterError(f"a head of type {head_type!r} is not supported; supported are {', '.join(_KINDS)}")
     activation = config.get("activation_function")
     kind: Kind = "regression" if config.get("num_labels") == 1 and head_type == "classification" else _KINDS[head_type]
     layers: list[str] = []
@@ -270,25 +273,25 @@ def _flexible_head(config: Mapping[str, Any], tensors: Mapping[str, Tensor], nam
         weight = tensors[f"{theirs}.weight"]
         found |= {f"{ours}.weight": weight, f"{ours}.bias": tensors.get(f"{theirs}.bias", torch.zeros(len(weight)))}
         if ours != "head":
-            layers += ["dense", *([_of_head(activation)] if activation else [])]
+            layers += ["dense", *([_activation_of_head(activation)] if activation else [])]
         at += 3 if activation else 2
-    only_known(
+    check_none_left(
         "the head", sorted(set(tensors) - {f"heads.{name}.{n}.{p}" for n in range(at) for p in ("weight", "bias")})
     )
     pooling: Pooling = "pooler" if config.get("use_pooler") else "cls"
     return ForeignHead(found, pooling, tuple(layers), kind, _labels(config.get("label2id")))
 
 
-def _of_head(activation: str) -> str:
+def _activation_of_head(activation: str) -> str:
     if activation.lower() not in ACTIVATIONS:
         raise AdapterError(
-            f"the head's activation {activation!r} is not known here; known are {', '.join(ACTIVATIONS)}"
+            f"the head's activation {activation!r} is not supported; supported are {', '.join(ACTIVATIONS)}"
         )
     return ACTIVATIONS[activation.lower()]
 
 
 def _labels(given: object) -> tuple[str, ...] | None:
-    """The names in the order of their indices, where there are such."""
+    """The label names in the order of their indices; None if there are none."""
     if not isinstance(given, dict) or sorted(given.values()) != list(range(len(given))):
         return None
     return tuple(sorted(given, key=given.__getitem__))

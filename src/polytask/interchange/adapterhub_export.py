@@ -1,7 +1,7 @@
-"""Adapters as files of adapter-hub's ``adapters``: bottlenecks without LayerNorms, and LoRA.
+"""Writes adapters as files of adapter-hub's ``adapters`` library: bottlenecks without LayerNorms, and LoRA.
 
-Its heads read the first token or BERT's pooler. An adapter that pools by the mean is exported without a head of theirs;
-it stands in files beside.
+The library's heads read the first token or BERT's pooler. An adapter with mean pooling is exported without such a
+head; its head goes into separate files (``beside``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from polytask.interchange.sequence_heads import encoder_prefix
 from polytask.methods import DeltaMethod, Houlsby, LoRA, Method, Parallel, Pfeiffer
 
 VERSION = "adapters.1.3.0"
-"""The version whose meaning of the settings is written."""
+"""The version of the library that defines the settings."""
 _CLASSES = {
     "bert": "BertAdapterModel",
     "roberta": "RobertaAdapterModel",
@@ -40,22 +40,22 @@ _WHERE = {"attn_out": "attention.output", "ffn_out": "output", "ffn_norm": "outp
 _WHERE_DISTILBERT = {"attn_out": "attention_adapters", "ffn_out": "output_adapters", "ffn_norm": "output_adapters"}
 _PARTS = {"down": "adapter_down.0", "up": "adapter_up"}
 _WHY_NOT = {
-    "ia3": "its IA3 scales the feed-forward part before the activation, the paper's and ours behind it",
-    "bitfit": "it has no method that trains biases",
-    "layernorm": "it has no method that trains LayerNorms",
+    "ia3": "its IA3 scales the feed-forward part before the activation, the paper's after it",
+    "bitfit": "it has no method that trains only biases",
+    "layernorm": "it has no method that trains only LayerNorms",
 }
 
 
 def write_adapterhub(adapter: Adapter, folder: Path) -> None:
-    """Fill a folder with adapter-hub's files.
+    """Write the files into an existing folder.
 
     Raises:
-        AdapterError: adapter-hub has no such adapter, with the reason.
+        AdapterError: adapter-hub has no equivalent.
     """
     header, name = adapter.header, adapter.header.task.replace(".", "_")
     _check(header)
     tensors = {_renamed(key, header, name): t for key, t in adapter.tensors.items() if not key.startswith("head.")}
-    said = {
+    common = {
         "hidden_size": header.backbone.hidden,
         "model_class": _CLASSES[header.backbone.architecture],
         "model_name": header.backbone.name,
@@ -63,11 +63,11 @@ def write_adapterhub(adapter: Adapter, folder: Path) -> None:
         "name": name,
         "version": VERSION,
     }
-    _write(folder, "adapter", "adapter_config.json", {**said, "config": _config(header)}, tensors)
+    _write(folder, "adapter", "adapter_config.json", {**common, "config": _config(header)}, tensors)
     is_whole = header.pooling != "mean" and _has_their_layers(header)
     if is_whole:
         head = {f"heads.{name}.{theirs}": adapter.tensors[ours] for ours, theirs in _head_names(header).items()}
-        _write(folder, "model_head", "head_config.json", {**said, "config": _head_config(header)}, head)
+        _write(folder, "model_head", "head_config.json", {**common, "config": _head_config(header)}, head)
     write_beside(folder, adapter, with_head=not is_whole)
     (folder / "README.md").write_text(_readme(header, is_whole=is_whole), "utf-8")
 
@@ -78,18 +78,18 @@ def _check(header: Header) -> None:
         raise AdapterError(f"adapter-hub has no {architecture} models; it has {', '.join(_CLASSES)}")
     if isinstance(method, Houlsby) and method.norms:
         raise AdapterError(
-            "this adapter trains LayerNorms too, as its paper does, and adapter-hub's double_seq_bn cannot hold them. "
-            "Train with norms=False (--set norms=false) for one that goes there"
+            "this adapter also trains LayerNorms, as in its paper, which adapter-hub's double_seq_bn does not support. "
+            "Train with norms=False (--set norms=false) to export it"
         )
     if isinstance(method, LoRA) and "attn_dense" in method.linears:
-        raise AdapterError("adapter-hub's LoRA has no place for the attention's last linear (attn_dense)")
+        raise AdapterError("adapter-hub's LoRA does not support the attention's output projection (attn_dense)")
     if not isinstance(method, Houlsby | Pfeiffer | Parallel | LoRA):
-        reason = _WHY_NOT.get(method.name, "it adds to a frozen model, and this replaces its parameters")
+        reason = _WHY_NOT.get(method.name, "it adds to a frozen model; this method replaces parameters of the model")
         raise AdapterError(f"{method.name!r} cannot be exported to adapter-hub: {reason}")
 
 
 def _renamed(key: str, header: Header, name: str) -> str:
-    """Their name of a delta's tensor."""
+    """The library's name of a delta's tensor."""
     architecture = header.backbone.architecture
     row = architecture_of(architecture)
     _, layer, site, which, part = key.split(".")
@@ -145,13 +145,13 @@ def _lora_config(method: LoRA) -> dict[str, Any]:
 
 
 def _has_their_layers(header: Header) -> bool:
-    """Whether the prediction head is dense layers with one activation behind each, as theirs are."""
+    """Whether the prediction head is dense layers, each followed by the same activation, as the library's are."""
     layers = layer_names(header.prediction_layers)
     return set(layers[::2]) <= {"dense"} and len(layers) % 2 == 0 and len(set(layers[1::2]) - {"dense"}) <= 1
 
 
 def _head_names(header: Header) -> dict[str, str]:
-    """Their numbers of the head's tensors: each layer is dropout, linear and activation."""
+    """The library's names of the head's tensors: each layer is dropout, linear, activation."""
     numbers = {f"head.{n}": str(3 * (n // 2) + 1) for n in range(0, len(layer_names(header.prediction_layers)), 2)}
     numbers["head"] = str(3 * (len(layer_names(header.prediction_layers)) // 2) + 1)
     return {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in numbers.items() for part in ("weight", "bias")}
@@ -173,7 +173,7 @@ def _head_config(header: Header) -> dict[str, Any]:
 
 
 def _write(folder: Path, stem: str, config_name: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """A configuration and its weights, both as safetensors and as the ``.bin`` that the library reads unless asked."""
+    """Write a configuration and its weights, as safetensors and as the ``.bin`` that the library reads by default."""
     own = {name: tensor.contiguous() for name, tensor in tensors.items()}
     (folder / config_name).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
     (folder / f"{stem}.safetensors").write_bytes(safetensors.save(own))
@@ -186,8 +186,8 @@ def _readme(header: Header, *, is_whole: bool) -> str:
     what = (
         "An adapter of adapter-hub's `adapters` with its prediction head."
         if is_whole
-        else "An adapter of adapter-hub's `adapters`, its head in `head.safetensors`, because the library's own heads "
-        "read a text otherwise than this adapter does."
+        else "An adapter of adapter-hub's `adapters`. Its head is in `head.safetensors`, because the library's heads "
+        "pool differently."
     )
     auto = "AutoAdapterModel" if is_whole else "AutoModel"
     imports = (

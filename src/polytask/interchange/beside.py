@@ -1,7 +1,7 @@
-"""A head in files beside an encoder, for readers whose own classes pool otherwise than the adapter does.
+"""Stores a head in separate files beside an encoder, for libraries whose own heads pool differently.
 
-``head.safetensors`` holds the output layer (``weight``, ``bias``) and the layers before it (``0.weight``, …);
-``polytask.json`` says how to read a text with them, for programs, and ``README.md`` in ten lines of Python.
+``head.safetensors`` holds the output layer (``weight``, ``bias``) and the layers before it (``0.weight``, …).
+``polytask.json`` has the settings that are needed to use them; ``README.md`` does so in ten lines of Python.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from polytask.interchange.files import Files
 from polytask.interchange.foreign import ForeignHead
 from polytask.interchange.head_layers import layer_names
 
-FACTS, HEAD = "polytask.json", "head.safetensors"
+SETTINGS, HEAD = "polytask.json", "head.safetensors"
 
 
-def facts_of(header: Header) -> dict[str, Any]:
-    """What ``polytask.json`` says."""
+def settings_of(header: Header) -> dict[str, Any]:
+    """The content of ``polytask.json``."""
     return {
         "task": header.task,
         "kind": header.head.kind,
@@ -39,37 +39,41 @@ def facts_of(header: Header) -> dict[str, Any]:
 
 
 def max_length(header: Header) -> int:
-    """The tokens of a text that the adapter was trained with; 512 where its header does not say."""
+    """The maximum tokens of a text in training; 512 if the header does not have it."""
     given = header.recipe.get("max_length")
     return given if isinstance(given, int) else 512
 
 
 def write_beside(folder: Path, adapter: Adapter, *, with_head: bool) -> None:
-    """The facts, and the head where the encoder's files do not have it."""
-    (folder / FACTS).write_text(json.dumps(facts_of(adapter.header), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    """Write ``polytask.json`` and, with ``with_head``, the head."""
+    (folder / SETTINGS).write_text(
+        json.dumps(settings_of(adapter.header), indent=2, ensure_ascii=False) + "\n", "utf-8"
+    )
     if with_head:
         head = {k.removeprefix("head."): t for k, t in adapter.tensors.items() if k.startswith("head.")}
         (folder / HEAD).write_bytes(safetensors.save(head))
 
 
 def head_beside(files: Files) -> ForeignHead | None:
-    """The head in files that ``write_beside`` wrote; None where there is none.
+    """Read the head that ``write_beside`` wrote; None if there is none.
 
     Raises:
-        AdapterError: they are damaged.
+        AdapterError: the files are damaged.
     """
-    if not (files.has(HEAD) and files.has(FACTS)):
+    if not (files.has(HEAD) and files.has(SETTINGS)):
         return None
-    facts = files.json(FACTS)
-    kind, pooling = facts.get("kind"), facts.get("pooling")
-    layers: Any = facts.get("prediction_head", [])
-    labels: Any = facts.get("labels")
-    is_sound = kind in get_args(Kind) and pooling in POOLINGS and isinstance(layers, list) and isinstance(labels, list)
-    if not is_sound:
-        raise AdapterError(f"{files.folder / FACTS} does not say how to read a text with the head beside it")
+    settings = files.json(SETTINGS)
+    kind, pooling = settings.get("kind"), settings.get("pooling")
+    layers: Any = settings.get("prediction_head", [])
+    labels: Any = settings.get("labels")
+    is_valid = kind in get_args(Kind) and pooling in POOLINGS and isinstance(layers, list) and isinstance(labels, list)
+    if not is_valid:
+        raise AdapterError(
+            f"{files.folder / SETTINGS} is incomplete: it needs kind, pooling, prediction_head and labels"
+        )
     tensors = {f"head.{name}": tensor for name, tensor in files.tensors(HEAD).items()}
     if "head.bias" not in tensors:
-        raise AdapterError(f"{files.folder / HEAD} holds no head")
+        raise AdapterError(f"{files.folder / HEAD} does not hold a head")
     kind = cast(Kind, kind)
     layers = layer_names(prediction_layers_of(layers, kind)) if layers else ()
     return ForeignHead(tensors, cast(Pooling, pooling), layers, kind, tuple(map(str, labels)))

@@ -1,4 +1,4 @@
-"""Exporting an adapter to the files of another library."""
+"""Exports an adapter to the files of another library."""
 
 from __future__ import annotations
 
@@ -20,28 +20,26 @@ Format = Literal["peft", "adapterhub", "merged"]
 def export_adapter(
     adapter: Adapter, folder: str | Path, to: Format, *, backbone: Backbone | str | Path | None = None
 ) -> Path:
-    """Write an adapter as files of another library, with a README whose Python answers with them.
+    """Write an adapter as files of another library, with a README that shows how to use them.
 
     Args:
         adapter: a classification, multi-label or regression adapter.
-        folder: made, whole or not at all.
-        to: ``peft``, ``adapterhub`` (its library ``adapters``) or ``merged``, a plain checkpoint of transformers.
-        backbone: for ``merged``, what the adapter was trained on; by default what its header names.
+        folder: a new or empty folder; it is written completely or not at all.
+        to: ``peft``, ``adapterhub`` (the ``adapters`` library) or ``merged``, a plain transformers checkpoint.
+        backbone: for ``merged``, the backbone that the adapter was trained on; by default the one in its header.
 
     Returns:
         The folder.
 
     Raises:
-        AdapterError: the method has no counterpart there, with the reason.
-        IncompatibleAdapter: the backbone is not the one that it was trained on.
-        WriteError: the folder is there already, or cannot be written.
+        AdapterError: the format has no equivalent of the method.
+        IncompatibleAdapter: the adapter was trained on another backbone.
+        WriteError: the folder exists and is not empty, or cannot be written.
     """
     if to not in get_args(Format):
         raise UnknownName("format", to, get_args(Format))
     if adapter.header.head.kind == "span":
-        raise AdapterError(
-            "an adapter that answers with spans cannot be exported: only heads that read a pooled text are"
-        )
+        raise AdapterError("a question-answering adapter cannot be exported: only heads on a pooled text can")
     with whole_folder(folder) as part:
         if to == "merged":
             write_merged(adapter, _loaded(adapter, backbone), part)

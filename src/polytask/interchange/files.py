@@ -1,7 +1,7 @@
-"""The files of another library, in a folder or on the hub, read without trusting them.
+"""Reads untrusted files of other libraries, from a folder or the hub.
 
-Weights are read from safetensors where there are any, else from a ``.bin`` with ``weights_only=True``: a pickle that
-may hold tensors and nothing that runs.
+Weights are read from safetensors if present, else from a ``.bin`` with ``weights_only=True``, which loads tensors and
+runs no code.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from polytask.errors import AdapterError, WriteError
 
 MAX_JSON_BYTES = 16 << 20
 WANTED = ("*.json", "*.safetensors", "*.bin")
-"""What is fetched of a hub's repository."""
+"""Patterns of the files that are downloaded from a repository."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """A folder with what another library saved.
+    """A folder with the files of another library.
 
-    ``name`` and ``revision`` are those of the hub's repository; of a folder its own name and nothing.
+    ``name`` and ``revision`` are those of the repository; for a local folder its name and an empty string.
     """
 
     folder: Path
@@ -42,56 +42,56 @@ class Files:
     revision: str = ""
 
     def has(self, file: str) -> bool:
-        """Whether there is a file of this name."""
+        """Whether a file exists."""
         return (self.folder / file).is_file()
 
     def json(self, file: str) -> dict[str, Any]:
         """The object in a JSON file.
 
         Raises:
-            AdapterError: there is none.
+            AdapterError: the file is missing, too large or not a JSON object.
         """
         content = parsed_json(self._read(file, MAX_JSON_BYTES), str(self.folder / file))
         if not isinstance(content, dict):
-            raise AdapterError(f"{self.folder / file} holds no JSON object")
+            raise AdapterError(f"{self.folder / file} does not hold a JSON object")
         return content
 
     def weights(self, *names: str) -> str:
-        """The first of these names that there is.
+        """The first of these files that exists.
 
         Raises:
-            AdapterError: there is none.
+            AdapterError: none exists.
         """
         for name in names:
             if self.has(name):
                 return name
-        raise AdapterError(f"{self.folder} has no weights: none of {', '.join(names)} is there")
+        raise AdapterError(f"{self.folder} has no weights: expected one of {', '.join(names)}")
 
     def tensors(self, file: str) -> dict[str, Tensor]:
         """The tensors in a file of weights, in fp32.
 
         Raises:
-            AdapterError: it cannot be read safely, or holds something else.
+            AdapterError: the file cannot be read safely, or holds anything but tensors.
         """
         path, content = self.folder / file, self._read(file, MAX_FILE_BYTES)
         try:
             found = safetensors.load(content) if path.suffix == ".safetensors" else _unpickled(path)
         except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
             reason = str(error).partition("\n")[0][:200]
-            raise AdapterError(f"{path} holds no tensors that can be read safely: {reason}") from error
+            raise AdapterError(f"{path} cannot be read safely as tensors: {reason}") from error
         if len(found) > MAX_TENSORS:
-            raise AdapterError(f"{path} holds {len(found):,} tensors, where at most {MAX_TENSORS:,} are read")
+            raise AdapterError(f"{path} holds {len(found):,} tensors; the limit is {MAX_TENSORS:,}")
         return {name: tensor.detach().float().contiguous() for name, tensor in found.items()}
 
     def sha256(self, file: str) -> str:
-        """Of a file's content."""
+        """The SHA-256 of a file, in hexadecimal."""
         return hashlib.sha256(self._read(file, MAX_FILE_BYTES)).hexdigest()
 
-    def _read(self, file: str, most_bytes: int) -> bytes:
+    def _read(self, file: str, max_bytes: int) -> bytes:
         path = self.folder / file
         try:
-            if path.stat().st_size > most_bytes:
-                raise AdapterError(f"{path} is too large: at most {most_bytes:,} bytes are read")
+            if path.stat().st_size > max_bytes:
+                raise AdapterError(f"{path} is too large; the limit is {max_bytes:,} bytes")
             return path.read_bytes()
         except OSError as error:
             raise AdapterError(f"{path}: {error.strerror or error}") from error
@@ -99,12 +99,12 @@ class Files:
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
     found = torch.load(path, map_location="cpu", weights_only=True)
-    is_sound = isinstance(found, dict) and all(
+    is_valid = isinstance(found, dict) and all(
         isinstance(name, str) and isinstance(tensor, Tensor) and tensor.is_floating_point()
         for name, tensor in found.items()
     )
-    if not is_sound:
-        raise ValueError("it is not a mapping of names to tensors of numbers")
+    if not is_valid:
+        raise ValueError("it is not a mapping of names to floating-point tensors")
     return dict(found)
 
 
@@ -112,14 +112,14 @@ def files_at(source: str | Path) -> Files:
     """The files in a folder, or in a repository of the hub: ``OWNER/NAME`` or ``OWNER/NAME@revision``.
 
     Raises:
-        AdapterError: there is no such folder and no such repository.
+        AdapterError: there is neither such a folder nor such a repository.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
         return Files(folder, folder.resolve().name)
     name = str(source).removeprefix("hub:")
     if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise AdapterError(f"there is no folder {source}. Give a folder, or OWNER/NAME of a repository on the hub")
+        raise AdapterError(f"there is no folder {source}. Give a folder, or a repository on the hub as OWNER/NAME")
     from polytask.interchange.hub import fetched
 
     repository, _, revision = name.partition("@")
@@ -129,15 +129,15 @@ def files_at(source: str | Path) -> Files:
 
 @contextmanager
 def whole_folder(target: str | Path) -> Iterator[Path]:
-    """Give a temporary folder to write to; it becomes ``target`` once the block ends without an error.
+    """Yield a temporary folder; it is renamed to ``target`` if the block ends without an error.
 
     Raises:
-        WriteError: ``target`` is there and not empty, or cannot be written.
+        WriteError: ``target`` exists and is not empty, or cannot be written.
     """
     path = Path(target).expanduser()
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise WriteError(path, "it is there already and not an empty folder. Give another name")
+            raise WriteError(path, "it exists and is not an empty folder. Choose another name")
         path.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
         try:

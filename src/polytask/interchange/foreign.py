@@ -1,4 +1,4 @@
-"""An adapter of another library in our terms, and how the names of its modules become our sites."""
+"""Adapters of other libraries in our terms: methods, sites and tensor names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from polytask.methods.delta import EMBED_NORM, LINEARS
 
 @dataclass(frozen=True)
 class ForeignHead:
-    """A head of another library: its tensors are named as ours, ``head.<parameter>`` and ``head.<n>.<parameter>``."""
+    """A head of another library; its tensors are named ``head.<parameter>`` and ``head.<n>.<parameter>``."""
 
     tensors: Mapping[str, Tensor]
     pooling: Pooling
@@ -31,13 +31,13 @@ class ForeignHead:
 
     @property
     def num_outputs(self) -> int:
-        """Rows of the output layer."""
+        """Number of outputs of the head."""
         return len(self.tensors["head.bias"])
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """What another library saved: a method with its tensors, named as in our files, and a head."""
+    """An adapter of another library: a method with its tensors, named as in our files, and a head."""
 
     method: Method
     tensors: Mapping[str, Tensor]
@@ -46,13 +46,13 @@ class Foreign:
 
 @dataclass(frozen=True)
 class Base:
-    """The model that another library's file belongs to, as its ``config.json`` describes it."""
+    """The backbone of another library's file, as described by its ``config.json``."""
 
     config: Any
 
     @property
     def row(self) -> Architecture:
-        """Where the sites are."""
+        """The architecture, which says where the sites are."""
         return architecture_of(self.model_type)
 
     @property
@@ -62,21 +62,21 @@ class Base:
 
     @property
     def num_layers(self) -> int:
-        """Depth."""
+        """Number of layers."""
         return int(self.config.num_hidden_layers)
 
     @property
     def hidden(self) -> int:
-        """Width."""
+        """Hidden size."""
         return int(self.config.hidden_size)
 
     @property
     def intermediate(self) -> int:
-        """Width inside the feed-forward parts."""
+        """Size of the feed-forward layers."""
         return int(getattr(self.config, "intermediate_size", None) or self.config.hidden_dim)
 
     def place_of(self, module: str) -> str | None:
-        """The place of a linear or LayerNorm by its path in the encoder: ``layer.3.query``; None where it is none."""
+        """The place of a module by its path in the encoder, such as ``layer.3.query``; None if it is not a site."""
         if module == self.row.embed_norm:
             return EMBED_NORM
         found = re.fullmatch(rf"{re.escape(self.row.layers)}\.([0-9]{{1,4}})\.(.+)", module)
@@ -84,7 +84,7 @@ class Base:
         return None if found is None or site is None else f"layer.{found[1]}.{site}"
 
     def within(self, module: str) -> str:
-        """A module's path in the encoder: without ``bert.`` or whatever the model with a head calls its encoder."""
+        """A module's path in the encoder, without the prefix (``bert.``) of the model with a head."""
         roots = {self.row.layers.partition(".")[0], (self.row.embed_norm or "").partition(".")[0], "pooler"}
         prefix, _, rest = module.partition(".")
         return rest if rest.partition(".")[0] in roots and prefix not in roots else module
@@ -101,7 +101,7 @@ def layer_and_site(place: str) -> tuple[int, str]:
 
 
 def layers_setting(layers: Iterable[int], num_layers: int) -> tuple[int, ...] | None:
-    """What a method's ``layers`` is for these: None where they are all."""
+    """The ``layers`` setting of a method for these layers: None if they are all."""
     chosen = tuple(sorted(set(layers)))
     return None if chosen == tuple(range(num_layers)) else chosen
 
@@ -115,16 +115,19 @@ class Update:
     scale: float
 
     def padded(self, rank: int, scale: float) -> tuple[Tensor, Tensor]:
-        """Equal matrices of another rank, not below its own, for another scale."""
+        """Equivalent ``(down, up)`` matrices for a rank that is not smaller, and another scale."""
         missing = rank - len(self.down)
         return F.pad(self.down, (0, 0, 0, missing)), F.pad(self.up, (0, missing)) * (self.scale / scale)
 
 
 def lora_of(updates: Mapping[str, Update], num_layers: int, dropout: float = 0.0) -> tuple[Method, dict[str, Tensor]]:
-    """One LoRA of these updates by place, whose ranks and scales may differ.
+    """Combine updates, by place, into one LoRA; their ranks and scales may differ.
 
-    Smaller ranks are padded with zeros, other scales go into ``up``, and where a linear is updated in some of the
-    layers only it gets zeros in the others: the same answers.
+    Smaller ranks are padded with zeros, differing scales are multiplied into ``up``, and a linear that is updated in
+    some layers only gets zeros in the others. None of this changes the output.
+
+    Raises:
+        AdapterError: there are no updates, or the scale is not positive.
     """
     if not updates:
         raise AdapterError("the file has no low-rank updates")
@@ -134,7 +137,7 @@ def lora_of(updates: Mapping[str, Update], num_layers: int, dropout: float = 0.0
     rank = max(len(update.down) for update in updates.values())
     scale = Counter(update.scale for update in updates.values()).most_common(1)[0][0]
     if not scale > 0:
-        raise AdapterError(f"the updates are scaled by {scale:g}; a scale is positive")
+        raise AdapterError(f"the scale of the updates is {scale:g}; it must be positive")
     tensors: dict[str, Tensor] = {}
     for layer in layers:
         for site in sites:
@@ -147,18 +150,18 @@ def lora_of(updates: Mapping[str, Update], num_layers: int, dropout: float = 0.0
 
 
 def gains_of(gains: Mapping[str, Tensor], base: Base) -> dict[str, Tensor]:
-    """The tensors of IA3 from gains by place; ones where there are none, which change nothing."""
+    """The tensors of IA3 from gains by place; missing gains are ones, which changes nothing."""
     widths = {"key": base.hidden, "value": base.hidden, "ffn_mid": base.intermediate}
     places = {f"layer.{layer}.{site}": width for layer in range(base.num_layers) for site, width in widths.items()}
     return {f"{place}.gain": gains.get(place, torch.ones(width)) for place, width in places.items()}
 
 
-def only_known(what: str, left: Sequence[str]) -> None:
-    """Refuse tensors that nothing here has a meaning for.
+def check_none_left(what: str, left: Sequence[str]) -> None:
+    """Check that no tensors are left unread.
 
     Raises:
-        AdapterError: there are some.
+        AdapterError: some are.
     """
     if left:
         more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-        raise AdapterError(f"{what} changes what no method here changes: {', '.join(sorted(left)[:3])}{more}")
+        raise AdapterError(f"{what} has tensors that no method here supports: {', '.join(sorted(left)[:3])}{more}")

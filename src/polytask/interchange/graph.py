@@ -1,7 +1,7 @@
-"""A backbone with one adapter, or with many, as one plain module: what is traced and written as ONNX.
+"""Plain modules of a backbone with one or many adapters, to be traced for ONNX.
 
-Nothing of the library's routing is in it. A delta's own formula runs in a hook at its site; with many adapters its
-parameters are looked up by a number for each row, which the formulas take as they take any stack (``methods.seam``).
+They do not use the library's routing. Each delta's ``forward`` runs in a hook at its site. With many adapters, its
+parameters are gathered by an adapter index for each row; the formulas accept such stacked parameters.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from polytask.backbones.encoder import Encoder
 from polytask.dropout import KeyedDropoutSource
 from polytask.errors import AdapterError, RouteError
 from polytask.evaluation.heads import Head
-from polytask.interchange.merged import copied, merged_model
+from polytask.interchange.merged import copy_of, merged_model
 from polytask.methods import Delta
 from polytask.methods.bottleneck import Bottleneck
 from polytask.routing.stacking import padded, tensors_of, with_parameters
 
 KINDS = ("classification", "multilabel", "regression")
-"""Kinds of heads that may share a graph, numbered."""
-NOWHERE = -1e9
-"""The logit of a label that a task does not have: its probability is 0."""
+"""Kinds of heads that can share a graph; the index is used in it."""
+PADDING_LOGIT = -1e9
+"""The logit of a label that a task does not have; its probability is 0."""
 
 
 class Graph(nn.Module):
-    """Token ids to scores. ``deltas`` is called at each site with what went in, what came out and the frozen part."""
+    """Maps token ids to scores; the base of the two graphs below."""
 
     def __init__(self, backbone: Backbone, model: nn.Module) -> None:
         super().__init__()
@@ -45,23 +45,23 @@ class Graph(nn.Module):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of what ``forward`` takes."""
+        """The names of the inputs of ``forward``."""
         types = ("token_type_ids",) if self.encoder.takes_types else ()
         return ("input_ids", "attention_mask", *types)
 
     def hook(self, places: Sequence[str], output: Callable[[str, Tensor, Tensor, nn.Module], Tensor]) -> None:
-        """Let ``output(place, x, y, base)`` decide what comes out of these sites."""
+        """Replace the output of these sites by ``output(place, x, y, base)``."""
         for spot in list(locate(self.encoder.model, self._row)):
             if spot.place.name not in places:
                 continue
             if spot.rows is not None or spot.is_input:
                 raise AdapterError(
-                    f"{spot.place.name} is a part of a projection here, which ONNX export has no site for"
+                    f"{spot.place.name} is part of a fused projection, which ONNX export does not support"
                 )
             self._hook(spot.place.name, spot.input, spot.output, output)
 
     def _hook(self, place: str, read: nn.Module, written: nn.Module, output: Callable[..., Tensor]) -> None:
-        base = copy.copy(written)  # the frozen part itself, which a formula may call
+        base = copy.copy(written)  # the frozen module without hooks, for formulas that call it
         base._forward_hooks, base._forward_pre_hooks = OrderedDict(), OrderedDict()
 
         def remember(_: nn.Module, args: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> None:
@@ -75,7 +75,7 @@ class Graph(nn.Module):
         written.register_forward_hook(replace)
 
     def encoded(self, ids: Tensor, mask: Tensor, types: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Hidden states ``[B, T, D]`` and one vector a text ``[B, D]``."""
+        """Hidden states ``[B, T, D]`` and pooled vectors ``[B, D]``."""
         model: Any = self.encoder.model
         named = dict(zip(("token_type_ids",), types))
         hidden = model(input_ids=ids, attention_mask=mask, **named).last_hidden_state
@@ -83,12 +83,12 @@ class Graph(nn.Module):
 
 
 class OneTask(Graph):
-    """The scores of one adapter: probabilities ``[B, K]``, values ``[B, 1]``, or of spans the logits ``[B, T, 2]``."""
+    """One adapter. Scores are probabilities ``[B, K]``, values ``[B, 1]``, or for spans logits ``[B, T, 2]``."""
 
     def __init__(self, backbone: Backbone, adapter: Adapter) -> None:
         live = LoadedAdapter.from_adapter(backbone, adapter)
         can_merge = not any(isinstance(delta, Bottleneck) for delta in live.deltas.values())
-        super().__init__(backbone, merged_model(backbone, adapter) if can_merge else copied(backbone.model).float())
+        super().__init__(backbone, merged_model(backbone, adapter) if can_merge else copy_of(backbone.model).float())
         self.head: Head = live.head.float()
         if not can_merge:
             self.deltas = nn.ModuleDict({name.replace(".", "-"): d.float() for name, d in live.deltas.items()})
@@ -101,13 +101,13 @@ class OneTask(Graph):
         return changed
 
     def forward(self, ids: Tensor, mask: Tensor, *types: Tensor) -> Tensor:
-        """All ``[B, T]``."""
+        """Inputs are ``[B, T]``; returns the scores."""
         hidden, pooled = self.encoded(ids, mask, types)
         return self.head.scores(self.head(hidden if self.head.reads_tokens else pooled))
 
 
 class ManyTasks(Graph):
-    """The scores of many adapters, ``[B, most labels]``, each row's by the adapter whose number it gives.
+    """Many adapters, chosen for each row by index. Scores are ``[B, K]`` with K the largest number of labels.
 
     Raises:
         RouteError: their methods differ in more than size, or a head reads tokens or has a prediction head.
@@ -115,24 +115,24 @@ class ManyTasks(Graph):
 
     def __init__(self, backbone: Backbone, adapters: Sequence[Adapter]) -> None:
         lives = [LoadedAdapter.from_adapter(backbone, adapter) for adapter in adapters]
-        check_alike(adapters, lives)
-        super().__init__(backbone, copied(backbone.model).float())
+        check_same_formula(adapters, lives)
+        super().__init__(backbone, copy_of(backbone.model).float())
         self._deltas = {place: delta.float() for place, delta in lives[0].deltas.items()}
         self._names: dict[str, list[str]] = {}
         for place in self._deltas:
             for name, stack in stacked([live.deltas[place] for live in lives]).items():
                 self._names.setdefault(place, []).append(name)
                 self.register_buffer(_buffer(place, name), stack)
-        self._keep_heads([live.head for live in lives])
+        self._stack_heads([live.head for live in lives])
         self._adapter: Tensor | None = None
         self.hook(list(self._deltas), self._changed)
         self.eval().requires_grad_(False)
 
-    def _keep_heads(self, heads: Sequence[Head]) -> None:
+    def _stack_heads(self, heads: Sequence[Head]) -> None:
         most = max(len(head.bias) for head in heads)
         shape = (most, heads[0].weight.shape[1])
         weights = torch.stack([padded(head.weight.detach().float(), shape) for head in heads])
-        missing = [torch.full((most - len(head.bias),), NOWHERE) for head in heads]
+        missing = [torch.full((most - len(head.bias),), PADDING_LOGIT) for head in heads]
         biases = torch.stack([torch.cat([head.bias.detach().float(), none]) for head, none in zip(heads, missing)])
         for name, values in (("weights", weights), ("biases", biases)):
             self.register_buffer(name, values)
@@ -140,7 +140,7 @@ class ManyTasks(Graph):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of what ``forward`` takes."""
+        """The names of the inputs of ``forward``."""
         return (*super().inputs, "adapter")
 
     def _changed(self, place: str, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
@@ -151,7 +151,7 @@ class ManyTasks(Graph):
         return with_parameters(self._deltas[place], own).forward(x, y, base)
 
     def forward(self, ids: Tensor, mask: Tensor, *rest: Tensor) -> Tensor:
-        """All ``[B, T]``, and ``adapter`` ``[B]``, the number of each row's adapter."""
+        """Inputs are ``[B, T]``, and ``adapter`` ``[B]``, the index of each row's adapter; returns the scores."""
         *types, self._adapter = rest
         _, pooled = self.encoded(ids, mask, types)
         weights, biases, kinds = (getattr(self, name)[self._adapter] for name in ("weights", "biases", "kinds"))
@@ -160,26 +160,26 @@ class ManyTasks(Graph):
         return torch.where((kinds == 1)[:, None], logits.sigmoid(), scores)
 
 
-def check_alike(adapters: Sequence[Adapter], lives: Sequence[LoadedAdapter]) -> None:
-    """Refuse adapters whose formulas are not the same.
+def check_same_formula(adapters: Sequence[Adapter], lives: Sequence[LoadedAdapter]) -> None:
+    """Check that all adapters have the same formulas.
 
     Raises:
-        RouteError: with the first that differs.
+        RouteError: one of them differs.
     """
     first = lives[0]
     for adapter, live in zip(adapters, lives):
         if live.head.reads_tokens or live.head.layers:
-            raise RouteError(f"{adapter.header.task!r} answers by a head of its own kind: export it alone")
+            raise RouteError(f"{adapter.header.task!r} has a head that cannot share a graph: export it alone")
         same = live.deltas.keys() == first.deltas.keys() and bool(live.deltas)
         if not same or any(delta.kind != first.deltas[place].kind for place, delta in live.deltas.items()):
             raise RouteError(
-                f"adapters that share a graph differ in size only: {adapter.header.task!r} is {adapter.method} and "
+                f"adapters in one graph may differ in size only: {adapter.header.task!r} is {adapter.method} and "
                 f"{adapters[0].header.task!r} is {adapters[0].method}. Export them one by one"
             )
 
 
 def stacked(deltas: Sequence[Delta]) -> dict[str, Tensor]:
-    """Their parameters as ``[K, …]``, padded with zeros to the largest: the same answers."""
+    """Stacked parameters ``[K, …]``, padded with zeros to the largest, which does not change the output."""
     trees = [tensors_of(delta) for delta in deltas]
     found = {}
     for name in trees[0]:
@@ -193,11 +193,11 @@ def _buffer(place: str, name: str) -> str:
     return f"{place}.{name}".replace(".", "-")
 
 
-def check_one(adapters: Sequence[Adapter]) -> None:
-    """Refuse an empty list.
+def check_not_empty(adapters: Sequence[Adapter]) -> None:
+    """Check that there is an adapter.
 
     Raises:
-        AdapterError: it is.
+        AdapterError: there is none.
     """
     if not adapters:
         raise AdapterError("there is no adapter to export")

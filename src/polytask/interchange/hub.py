@@ -1,7 +1,7 @@
-"""The Hugging Face hub: adapters pushed to a repository with their card, pulled from one, and the files of others.
+"""Pushes adapters to the Hugging Face hub, with a model card, and downloads adapters and other libraries' files.
 
-A repository holds ``adapter.safetensors``, the adapter's file as a store has it, and ``README.md``, its card. The token
-is found where the hub's own tools keep it (``HF_TOKEN``, ``hf auth login``).
+A repository holds ``adapter.safetensors``, the same file as in a store, and ``README.md``, the card. The token is read
+from where the hub's own tools keep it (``HF_TOKEN``, ``hf auth login``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FILE, CARD = "adapter.safetensors", "README.md"
 
 @dataclass(frozen=True)
 class Pushed:
-    """What was pushed, or with ``dry_run`` would have been: the files' sizes, and the commit (None in a dry run)."""
+    """The result of a push: the sizes of the files in bytes, and the commit (None with ``dry_run``)."""
 
     repository: str
     files: dict[str, int]
@@ -42,34 +42,36 @@ def push(
     dry_run: bool = False,
     endpoint: str | None = None,
 ) -> Pushed:
-    """Put an adapter of a store into a repository of the hub, made if it is not there.
+    """Upload an adapter of a store to a repository on the hub; creates the repository if needed.
 
     Args:
-        store: where it is.
+        store: the store that has the adapter.
         name: ``spam``, ``spam@2``, ``spam@best``.
         repository: ``OWNER/NAME``.
-        card: the README in Markdown; by default a short one. The hub checks its metadata before anything is written.
-        private: whether the repository is to be private. One that is there and public is refused then.
-        dry_run: look at everything and send nothing.
-        endpoint: another hub than the usual one.
+        card: the README in Markdown; by default a short one. Its metadata is checked before anything is sent.
+        private: make the repository private; refuses an existing public one.
+        dry_run: check everything and send nothing.
+        endpoint: URL of another hub.
 
     Raises:
         NoSuchAdapter: the store has none.
-        StoreError: the hub refuses it, cannot be reached, or the repository is public.
+        StoreError: the hub refuses the upload or cannot be reached, or the repository is public.
     """
     adapter, entry = store.get(name), store.entry(name)
     contents = {FILE: adapter.to_bytes(), CARD: (card or short_card(entry)).encode()}
     sizes = {file: len(content) for file, content in contents.items()}
-    _checked_metadata(contents[CARD].decode())
+    _check_metadata(contents[CARD].decode())
     if dry_run:
         return Pushed(repository, sizes, private)
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi(endpoint=endpoint, library_name="polytask")
-    with _plainly(repository, StoreError):
+    with _one_line_errors(repository, StoreError):
         api.create_repo(repository, private=private, exist_ok=True)
         if private and not api.model_info(repository).private:
-            raise StoreError(f"{repository} is there and public. Push to another, or say that it may be: --public")
+            raise StoreError(
+                f"{repository} exists and is public. Choose another repository, or allow this with --public"
+            )
         operations = [CommitOperationAdd(file, content) for file, content in contents.items()]
         done = api.create_commit(repository, operations, commit_message=f"{entry}, digest {entry.digest[:16]}")
     return Pushed(repository, sizes, private, done.oid, str(done.repo_url))
@@ -78,15 +80,15 @@ def push(
 def pull(
     store: Store, repository: str, *, task: str | None = None, alias: str | None = None, endpoint: str | None = None
 ) -> Entry:
-    """Fetch an adapter from the hub into a store, as a new version.
+    """Download an adapter from the hub into a store, as a new version.
 
     Args:
         repository: ``OWNER/NAME``, or ``OWNER/NAME@revision`` for a branch, tag or commit.
-        task: what it is called here; by default as in its file.
+        task: the name of the task in the store; by default the one in the file.
         alias: as in ``Store.put``.
 
     Raises:
-        AdapterError: there is no such repository, or it holds no sound adapter.
+        AdapterError: there is no such repository, or it does not hold a valid adapter.
     """
     adapter = pulled(repository, endpoint=endpoint)
     return store.put(adapter if task is None else adapter.renamed(task), alias=alias)
@@ -96,32 +98,32 @@ def pulled(repository: str, *, endpoint: str | None = None) -> Adapter:
     """The adapter in a repository of the hub, ``OWNER/NAME`` or ``OWNER/NAME@revision``.
 
     Raises:
-        AdapterError: there is no such repository, or it holds no sound adapter.
+        AdapterError: there is no such repository, or it does not hold a valid adapter.
     """
     from huggingface_hub import hf_hub_download
 
     name, _, revision = repository.removeprefix("hub:").partition("@")
-    with _plainly(name, AdapterError):
+    with _one_line_errors(name, AdapterError):
         path = hf_hub_download(name, FILE, revision=revision or None, endpoint=endpoint, library_name="polytask")
     return Adapter.load(path)
 
 
 def fetched(repository: str, revision: str | None, wanted: Sequence[str]) -> tuple[Path, str]:
-    """A folder with the files of a repository that match, and the commit that they are of.
+    """Download the matching files of a repository; returns their folder and the commit.
 
     Raises:
         AdapterError: there is no such repository, or it cannot be reached.
     """
     from huggingface_hub import snapshot_download
 
-    with _plainly(repository, AdapterError):
+    with _one_line_errors(repository, AdapterError):
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=list(wanted)))
     return folder, folder.name
 
 
 @contextmanager
-def _plainly(repository: str, error: type[AdapterError] | type[StoreError]) -> Iterator[None]:
-    """What the hub's library raises, as one line."""
+def _one_line_errors(repository: str, error: type[AdapterError] | type[StoreError]) -> Iterator[None]:
+    """Convert the errors of the hub's library to one-line errors."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     from huggingface_hub.errors import LocalEntryNotFoundError as NotHere
 
@@ -129,17 +131,17 @@ def _plainly(repository: str, error: type[AdapterError] | type[StoreError]) -> I
         yield
     except NotHere as cause:
         raise error(
-            f"{repository} is not in the cache, and the hub cannot be reached. Look at HF_HUB_OFFLINE and HF_HOME"
+            f"{repository} is not in the cache, and the hub cannot be reached. Check HF_HUB_OFFLINE and HF_HOME"
         ) from cause
     except HFValidationError as cause:
-        raise error(f"{repository!r} is no name of a repository: give OWNER/NAME") from cause
+        raise error(f"{repository!r} is not the name of a repository: use OWNER/NAME") from cause
     except (HfHubHTTPError, OSError, ValueError) as cause:
         if isinstance(cause, AdapterError | StoreError):
             raise
         status = getattr(getattr(cause, "response", None), "status_code", None)
         advice = _ADVICE.get(status, "")
         reason = (str(cause).strip() or type(cause).__name__).splitlines()[0].rstrip(".:")
-        raise error(f"{repository}: the hub says: {reason}{advice}") from cause
+        raise error(f"{repository}: the hub answered: {reason}{advice}") from cause
 
 
 _ADVICE: dict[int | None, str] = {
@@ -149,22 +151,22 @@ _ADVICE: dict[int | None, str] = {
 }
 
 
-def _checked_metadata(card: str) -> None:
-    """Refuse a card whose metadata is no YAML of a card, before anything is sent.
+def _check_metadata(card: str) -> None:
+    """Check the YAML metadata of a card.
 
     Raises:
-        StoreError: it is not.
+        StoreError: it is invalid.
     """
     from huggingface_hub import ModelCard
 
     try:
         ModelCard(card)
     except Exception as error:
-        raise StoreError(f"the card's metadata cannot be read: {str(error).splitlines()[0]}") from error
+        raise StoreError(f"the card's metadata is invalid: {str(error).splitlines()[0]}") from error
 
 
 def short_card(entry: Entry) -> str:
-    """A card with the metadata that the hub reads, and how to use the adapter."""
+    """A model card with the hub's metadata and an example of use."""
     from huggingface_hub import ModelCardData
 
     header = entry.header
@@ -183,11 +185,11 @@ def short_card(entry: Entry) -> str:
 
 
 def _base(header: Header) -> dict[str, Any]:
-    """The backbone, where it is on the hub."""
+    """The metadata field for the backbone; empty if it is not on the hub."""
     name = ALIASES[header.backbone.name][2] if header.backbone.name in ALIASES else header.backbone.name
     return {"base_model": name} if name.count("/") == 1 and not Path(name).is_absolute() else {}
 
 
 def _shown(name: str) -> str:
-    """A backbone's name without the folders of this machine."""
+    """A backbone's name, without the folders of a local path."""
     return Path(name).name if Path(name).is_absolute() else name

@@ -1,4 +1,4 @@
-"""Importing an adapter that another library saved."""
+"""Imports an adapter that another library saved."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ def import_adapter(
     device: str = "auto",
     dtype: str = "auto",
 ) -> Adapter:
-    """An adapter that peft or adapter-hub's ``adapters`` saved, with its head, as one of ours.
+    """Read an adapter with its head from files of peft or adapter-hub's ``adapters`` library.
 
     Args:
         source: a folder, or ``OWNER/NAME`` or ``OWNER/NAME@revision`` on the hub.
         task: the name of the task.
-        backbone: what it was trained on; by default what its files name.
-        labels: names of the labels in the order of the head's outputs; by default those that the files or the
-            backbone's configuration name, else ``LABEL_0`` and so on.
-        kind: ``classification``, ``multilabel`` or ``regression``; by default what the files say, else by the number of
-            outputs: one is a regression, more are a classification.
-        max_length: tokens of a text; by default as many as the backbone takes.
-        device: where the backbone is loaded.
-        dtype: of the backbone's weights.
+        backbone: the backbone that it was trained on; by default the one in its files.
+        labels: names of the labels in the order of the head's outputs; by default those in the files or the
+            backbone's configuration, else ``LABEL_0`` and so on.
+        kind: ``classification``, ``multilabel`` or ``regression``; by default the kind in the files, else
+            regression for one output and classification for more.
+        max_length: maximum tokens of a text; by default that of the backbone.
+        device: device of the backbone.
+        dtype: dtype of the backbone's weights.
 
     Returns:
-        An adapter ready for a store. It has no score, because nothing here has seen it answer: its header says 0.
+        An adapter, ready for a store. Its score is 0, because it was not evaluated.
 
     Raises:
-        AdapterError: the files are of a kind that has no counterpart here, with the reason.
-        BackboneError: the backbone cannot be loaded, or pools otherwise than the file's head.
+        AdapterError: the adapter's kind or a setting is not supported.
+        BackboneError: the backbone cannot be loaded, or its pooling differs from that of the head.
     """
     plain_name(task)
     if kind is not None and kind not in KINDS[:3]:
@@ -92,19 +92,19 @@ def _format_of(files: Files) -> Any:
     if adapterhub.is_adapterhub(files):
         return adapterhub
     raise AdapterError(
-        f"{files.folder} holds no adapter of peft or adapter-hub: there is no adapter_config.json of theirs. "
-        "One of Polytask's is put into a store as it is: Store(…).put(Adapter.load(file))"
+        f"{files.folder} does not hold an adapter of peft or adapter-hub: it has no adapter_config.json of theirs. "
+        "To add a file of Polytask to a store: Store(…).put(Adapter.load(file))"
     )
 
 
 def _read(format_: Any, files: Files, base: Base) -> tuple[Foreign, str]:
-    """What the files hold; whatever a stranger wrote into them is one clear error."""
+    """Read the files; any malformed content raises a one-line error."""
     try:
         found: tuple[Foreign, str] = format_.read(files, base)
     except PolytaskError:
         raise
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError, ArithmeticError, re.error) as error:
-        raise AdapterError(f"{files.folder} holds settings or tensors that do not fit together: {error}") from error
+        raise AdapterError(f"{files.folder} has settings or tensors that do not match: {error}") from error
     return found
 
 
@@ -116,19 +116,19 @@ def _config_of(backbone: Backbone | str | Path | None, named: str | None) -> Any
 
 def _name(backbone: str | Path | None, named: str | None) -> str:
     if backbone is None and named is None:
-        raise BackboneError("the files do not name the backbone that they belong to: give it with backbone=")
+        raise BackboneError("the files do not name their backbone: give it with --backbone (backbone= in Python)")
     return str(backbone or named)
 
 
 def _loaded(
     backbone: Backbone | str | Path | None, named: str | None, pooling: Pooling, device: str, dtype: str
 ) -> Backbone:
-    """The backbone, pooling as the head does."""
+    """The backbone, with the pooling of the head."""
     if isinstance(backbone, Backbone):
         if backbone.pooling != pooling:
             raise WrongBackbone(
-                f"the head reads a text by pooling {pooling!r}, and {backbone.name!r} was loaded with "
-                f"{backbone.pooling!r}: load_backbone({backbone.name!r}, pooling={pooling!r})"
+                f"the head needs the pooling {pooling!r}, and {backbone.name!r} was loaded with "
+                f"{backbone.pooling!r}. Use load_backbone({backbone.name!r}, pooling={pooling!r})"
             )
         return backbone
     name = _name(backbone, named)
@@ -138,8 +138,9 @@ def _loaded(
         if "no pretrained pooler" not in str(error):
             raise
         raise BackboneError(
-            f"the head reads the pooler, and {name} has none: it was random when the head was trained, and is not "
-            "among the files. Only what was saved can be imported (peft: modules_to_save=['classifier', 'pooler'])"
+            f"the head needs the pooler, and {name} has no pretrained one: it was initialized at random for the "
+            "training, and is not in the files. Save it with the adapter "
+            "(peft: modules_to_save=['classifier', 'pooler'])"
         ) from None
 
 
@@ -148,14 +149,14 @@ def _kind(head: ForeignHead, config: Any, given: Kind | None) -> Kind:
     kind = given or head.kind or problems.get(getattr(config, "problem_type", None))
     kind = kind or ("regression" if head.num_outputs == 1 else "classification")
     if kind == "regression" and head.num_outputs != 1:
-        raise AdapterError(f"the head has {head.num_outputs} outputs: a regression has one")
+        raise AdapterError(f"the head has {head.num_outputs} outputs; regression needs one")
     return kind
 
 
 def _labels(head: ForeignHead, config: Any, given: Sequence[str] | None) -> tuple[str, ...]:
     if given is not None:
         if len(given) != head.num_outputs:
-            raise AdapterError(f"{len(given)} labels are named, and the head has {head.num_outputs} outputs")
+            raise AdapterError(f"{len(given)} labels are given, and the head has {head.num_outputs} outputs")
         return tuple(given)
     of_config = tuple(str(name) for _, name in sorted((getattr(config, "id2label", None) or {}).items()))
     for named in (head.labels, of_config):

@@ -1,7 +1,7 @@
-"""Adapters merged into a checkpoint of transformers: no adapter is left, and nothing is needed to read it.
+"""Merges an adapter into the weights of a plain transformers checkpoint.
 
-What changes a linear by a linear map can be merged: LoRA, IA3, BitFit, LayerNorms, and the baselines that replace
-parameters. A bottleneck has a non-linearity of its own and cannot.
+Methods that change a module linearly can be merged: LoRA, IA3, BitFit, LayerNorm tuning, and the baselines that replace
+parameters. A bottleneck has a non-linearity and cannot be merged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from polytask.backbones.checkpoint import quiet_transformers
 from polytask.errors import AdapterError
 from polytask.interchange.beside import write_beside
 from polytask.interchange.readme import readme
-from polytask.interchange.sequence_heads import agrees, head_written
+from polytask.interchange.sequence_heads import head_written, is_compatible
 from polytask.methods import Delta
 from polytask.methods.bottleneck import Bottleneck
 from polytask.methods.lora import LowRank
@@ -37,7 +37,7 @@ PROBLEMS = {
 
 
 def _rows(spot: Located) -> Any:
-    """The rows of a projection that a site is, or all."""
+    """The rows of the projection that belong to the site; all rows if it is not fused."""
     return slice(None) if spot.rows is None else list(spot.rows)
 
 
@@ -57,7 +57,7 @@ def _weight(spot: Located) -> Any:
 
 def _bias(spot: Located) -> Any:
     if spot.output.bias is None:
-        raise AdapterError(f"{spot.place.name} has no bias in the backbone, so what was trained cannot be merged")
+        raise AdapterError(f"{spot.place.name} has no bias in the backbone, so the trained bias cannot be merged")
     return spot.output.bias
 
 
@@ -85,7 +85,7 @@ _MERGES: dict[type[Delta], Callable[[Located, Any], None]] = {
 
 @torch.no_grad()
 def merged_model(backbone: Backbone, adapter: Adapter) -> nn.Module:
-    """A copy of the backbone's model in fp32 that computes what the backbone computes with the adapter.
+    """A copy of the backbone's model in fp32, with the adapter merged into its weights.
 
     Raises:
         AdapterError: the method cannot be merged.
@@ -95,12 +95,12 @@ def merged_model(backbone: Backbone, adapter: Adapter) -> nn.Module:
     for delta in live.deltas.values():
         if isinstance(delta, Bottleneck):
             raise AdapterError(
-                f"{adapter.method.name!r} cannot be merged: a bottleneck has a non-linearity of its own, which no "
-                "weight of the backbone can stand for. Export it to onnx, or train lora, ia3, bitfit or layernorm"
+                f"{adapter.method.name!r} cannot be merged: a bottleneck has a non-linearity, which cannot be "
+                "part of a weight. Export to onnx, or train with lora, ia3, bitfit or layernorm"
             )
         if type(delta) not in _MERGES:
             raise AdapterError(f"{adapter.method.name!r} cannot be merged into the backbone's weights")
-    model = copied(backbone.model).float()
+    model = copy_of(backbone.model).float()
     own = dict(model.named_parameters())
     for name, values in live.copies.items():
         own[name].copy_(values)
@@ -113,8 +113,8 @@ def merged_model(backbone: Backbone, adapter: Adapter) -> nn.Module:
     return model
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """Another model of the same class with the same weights, without hooks and fast ways."""
+def copy_of(model: nn.Module) -> nn.Module:
+    """A copy of the model, without hooks and with eager attention."""
     config: Any = copy.deepcopy(model.config)
     config._attn_implementation = "eager"
     other: Any = type(model)._from_config(config)  # type: ignore[attr-defined]
@@ -122,22 +122,22 @@ def copied(model: nn.Module) -> nn.Module:
     if getattr(model, "pooler", None) is None and getattr(other, "pooler", None) is not None:
         other.pooler = None
     other.load_state_dict(state)
-    copied: nn.Module = other.eval()
-    return copied
+    result: nn.Module = other.eval()
+    return result
 
 
 def write_merged(adapter: Adapter, backbone: Backbone, folder: Path) -> None:
-    """Fill a folder with a checkpoint of transformers.
+    """Write a transformers checkpoint into an existing folder.
 
-    Where transformers' own class for sequence classification reads a text as the adapter does, it has the head and the
-    names of the labels, and ``pipeline("text-classification", folder)`` runs it. Elsewhere it is the bare encoder, with
-    the head in files beside it.
+    If transformers' sequence classification class pools as the adapter does, the checkpoint includes the head and the
+    label names, and ``pipeline("text-classification", folder)`` runs it. Otherwise it is the bare encoder, with the
+    head in separate files.
 
     Raises:
         AdapterError: the method cannot be merged.
     """
     encoder, header = merged_model(backbone, adapter), adapter.header
-    is_whole = agrees(header)
+    is_whole = is_compatible(header)
     model: Any = _with_head(encoder, adapter) if is_whole else encoder
     with quiet_transformers():
         model.save_pretrained(folder)
@@ -145,10 +145,10 @@ def write_merged(adapter: Adapter, backbone: Backbone, folder: Path) -> None:
     write_beside(folder, adapter, with_head=not is_whole)
     auto = "AutoModelForSequenceClassification" if is_whole else "AutoModel"
     what = (
-        'A checkpoint of transformers with its classification head: `pipeline("text-classification", folder)` runs it.'
+        'A transformers checkpoint with a classification head: `pipeline("text-classification", folder)` runs it.'
         if is_whole
-        else "An encoder of transformers with the adapter merged into it, and its head in `head.safetensors`, because "
-        "transformers' class for sequence classification reads a text otherwise than this adapter does."
+        else "A transformers encoder with the adapter merged into it. The head is in `head.safetensors`, because "
+        "transformers' class for sequence classification pools differently."
     )
     lines = ('tokenizer = AutoTokenizer.from_pretrained(".")', f'model = {auto}.from_pretrained(".").eval()')
     imports = (f"from transformers import {auto}, AutoTokenizer",)
@@ -157,7 +157,7 @@ def write_merged(adapter: Adapter, backbone: Backbone, folder: Path) -> None:
 
 @torch.no_grad()
 def _with_head(encoder: Any, adapter: Adapter) -> nn.Module:
-    """Transformers' own class around the encoder, with the adapter's head and label names."""
+    """The encoder in transformers' sequence classification class, with the adapter's head and label names."""
     header = adapter.header
     config = copy.deepcopy(encoder.config)
     labels = header.head.labels or tuple(f"LABEL_{index}" for index in range(header.head.num_outputs))

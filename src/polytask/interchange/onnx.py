@@ -1,8 +1,8 @@
-"""Adapters as ONNX: one file with backbone, adapter and head, or with many adapters and a number for each row.
+"""Exports one or many adapters, with the backbone and the heads, to one ONNX file.
 
-``onnxruntime`` runs it without torch and without this library; the tokenizer stands beside it, and what the scores mean
-is in the file's metadata under ``polytask``. A graph over many adapters looks up the parameters of each row, so a batch
-may mix tasks as ours does.
+``onnxruntime`` runs the file without torch and without this library. The tokenizer is written beside it, and the
+metadata key ``polytask`` describes the scores. A graph of many adapters takes an adapter index for each row, so that a
+batch can mix tasks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from polytask.evaluation.heads import head_for
 from polytask.evaluation.metrics import score
 from polytask.files import whole_file, write_text
 from polytask.interchange.beside import max_length
-from polytask.interchange.graph import Graph, ManyTasks, OneTask, check_one
+from polytask.interchange.graph import Graph, ManyTasks, OneTask, check_not_empty
 
 EXTRA = "ONNX needs packages that are not installed: pip install 'polytask[onnx]'"
 KEY = "polytask"
@@ -39,9 +39,9 @@ OPSET = 18
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """What was written: the graph, its tokenizer, its size, and how it scored where rows were given.
+    """The files written, the size of the graph and, if rows were given, its scores.
 
-    ``scores`` has ``fp32`` and, where it was asked for, ``int8``: the metric on the rows, by each graph.
+    ``scores`` has the metric on the rows for ``fp32`` and, if requested, ``int8``.
     """
 
     path: Path
@@ -59,32 +59,34 @@ def export_onnx(
     int8: bool = False,
     rows: Rows | None = None,
 ) -> OnnxExport:
-    """Write one adapter, or many in one graph, as ONNX.
+    """Export one adapter, or many in one graph, to ONNX.
 
     Args:
-        adapters: one; or many of one method, which may differ in size, labels and kind of head.
-        path: the file, ``….onnx``. The tokenizer is written beside it as ``….tokenizer.json``.
-        backbone: what they were trained on; by default what the first one's header names.
-        int8: weights of matrices as 8-bit integers, products in 8 bits.
-        rows: labelled rows to score the graph of one adapter on; needed with ``int8``, whose cost is to be known.
+        adapters: one adapter, or several of the same method, which may differ in size, labels and kind of head.
+        path: the file to write, ``NAME.onnx``. The tokenizer is written to ``NAME.tokenizer.json``.
+        backbone: the backbone that they were trained on; by default the one in the first header.
+        int8: quantize weights and matrix products to 8 bits.
+        rows: labelled rows to score the graph of one adapter on; required with ``int8``, to measure the loss.
 
     Raises:
         RouteError: the adapters cannot share a graph.
-        AdapterError: packages are missing; with the extra that has them.
+        AdapterError: ONNX packages are not installed.
         DataError: ``int8`` without rows, or rows without targets.
     """
     given = [adapters] if isinstance(adapters, Adapter) else list(adapters)
-    check_one(given)
+    check_not_empty(given)
     path = Path(path)
     if path.suffix != ".onnx":
         raise AdapterError(f"{path} does not end in .onnx")
     if int8 and (rows is None or len(given) > 1):
-        fix = "Give labelled rows: --test FILE, rows= in Python. Many adapters are quantised one by one"
-        raise DataError("int8 costs accuracy, which differs from task to task", fix=fix)
+        fix = "Give labelled rows with --test FILE (rows= in Python). Quantize several adapters one by one"
+        raise DataError(
+            "int8 needs labelled rows of one task, because its loss of accuracy differs from task to task", fix=fix
+        )
     frozen = backbone if isinstance(backbone, Backbone) else _loaded(given[0], backbone)
     graph = OneTask(frozen, given[0]) if len(given) == 1 else ManyTasks(frozen, given)
     content = _described(_traced(graph), given)
-    contents = {"fp32": content, **({"int8": _quantised(content)} if int8 else {})}
+    contents = {"fp32": content, **({"int8": _quantized(content)} if int8 else {})}
     tokenizer = _tokenizer(frozen, max(map(_length, given)))
     scores = None if rows is None else {n: _scored(c, tokenizer, given[0], rows) for n, c in contents.items()}
     chosen = contents["int8" if int8 else "fp32"]
@@ -105,7 +107,7 @@ def _length(adapter: Adapter) -> int:
 
 
 def _traced(graph: Graph) -> Any:
-    """The model in ONNX's own form, for batches and texts of any size."""
+    """The ONNX model, with dynamic batch size and text length."""
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -132,7 +134,7 @@ def _traced(graph: Graph) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on packages that do not matter here."""
+    """Suppress the exporter's warnings about optional packages."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -145,7 +147,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _described(model: Any, adapters: Sequence[Adapter]) -> bytes:
-    """The model's bytes, with what its scores mean in the metadata."""
+    """The serialized model with a description of its scores in the metadata."""
     from onnx.helper import set_model_props
 
     tasks = [
@@ -164,8 +166,8 @@ def _described(model: Any, adapters: Sequence[Adapter]) -> bytes:
     return content
 
 
-def _quantised(content: bytes) -> bytes:
-    """The same model with products in 8 bits."""
+def _quantized(content: bytes) -> bytes:
+    """The model quantized to 8 bits."""
     try:
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError:
@@ -175,7 +177,7 @@ def _quantised(content: bytes) -> bytes:
         whole.write_bytes(content)
         root = logging.getLogger()
         level = root.level
-        root.setLevel(logging.ERROR)  # it advises a preparation that changes nothing for transformers
+        root.setLevel(logging.ERROR)  # it recommends a preprocessing step that does nothing for transformers
         try:
             quantize_dynamic(whole, small, weight_type=QuantType.QInt8, per_channel=True)
         finally:
@@ -184,7 +186,7 @@ def _quantised(content: bytes) -> bytes:
 
 
 def _tokenizer(backbone: Backbone, length: int) -> Tokenizer:
-    """The backbone's tokenizer, cutting texts as the adapter was trained and padding a batch."""
+    """The backbone's tokenizer with the truncation of the training and padding to the batch."""
     own = Tokenizer.from_str(backbone.tokenizer.backend_tokenizer.to_str())
     own.enable_truncation(min(length, backbone.max_length))
     own.enable_padding(pad_id=backbone.tokenizer.pad_token_id or 0, pad_token=str(backbone.tokenizer.pad_token))
@@ -192,13 +194,13 @@ def _tokenizer(backbone: Backbone, length: int) -> Tokenizer:
 
 
 def _scored(content: bytes, tokenizer: Tokenizer, adapter: Adapter, rows: Rows) -> float:
-    """The adapter's metric on labelled rows, by the graph."""
+    """The adapter's metric on labelled rows, computed with the graph."""
     header = adapter.header
     kind, labels = header.head.kind, header.head.labels
     if rows.targets is None:
         raise DataError("the rows have no labels to score against")
     if kind == "span":
-        raise DataError("the scores of spans are not computed here", fix="Leave the rows out")
+        raise DataError("question answering cannot be scored here", fix="Leave the rows out")
     head = head_for(kind, len(labels), header.backbone.hidden)
     texts = list(rows.texts) if rows.pairs is None else list(zip(rows.texts, rows.pairs))
     given = [head.prediction(row) for row in run(content, tokenizer, texts)]
@@ -206,7 +208,14 @@ def _scored(content: bytes, tokenizer: Tokenizer, adapter: Adapter, rows: Rows) 
 
 
 def run(content: bytes | str, tokenizer: Tokenizer, texts: Sequence[Any], batch_size: int = 32) -> Iterator[Tensor]:
-    """The scores of each text by a graph of one task: its content, or where it is."""
+    """Run a graph of one task on texts; yields the scores of each text.
+
+    Args:
+        content: the serialized graph, or the path of its file.
+
+    Raises:
+        AdapterError: onnxruntime is not installed.
+    """
     try:
         import onnxruntime
     except ImportError:

@@ -1,7 +1,7 @@
-"""Files of peft: LoRA, IA3 and LN tuning, with their classifiers.
+"""Reads files of peft: LoRA, IA3 and LN tuning, with their classifiers.
 
-Unusual here: a setting that is not known is a refusal, unless it is empty. New kinds of LoRA come as new settings, and
-reading one as plain LoRA would answer otherwise without a word.
+An unknown setting is refused unless it is empty: peft adds new variants of LoRA as new settings, and reading such a
+file as plain LoRA would silently give other answers.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from polytask.interchange.foreign import (
     Foreign,
     ForeignHead,
     Update,
+    check_none_left,
     gains_of,
     layers_setting,
     lora_of,
-    only_known,
 )
 from polytask.interchange.sequence_heads import head_read
 from polytask.methods import IA3, LayerNormOnly, Method
@@ -42,65 +42,68 @@ _HARMLESS = set(
     "loftq_config eva_config corda_config lora_ga_config qalora_group_size runtime_config feedforward_modules "
     "init_ia3_weights".split()
 )
-"""Settings that say what the tensors say too, that are read here, or that matter to training only."""
+"""Settings that are read here, that follow from the tensors, or that affect training only."""
 _REASONS = {
-    "use_dora": "DoRA scales each update by the norm of the merged weight, which no method here does",
-    "lora_bias": "biases of the updates have no place in LoRA here",
-    "trainable_token_indices": "trained token embeddings belong to the backbone, which is frozen here",
-    "target_parameters": "updates of bare parameters are not known here",
+    "use_dora": "DoRA scales each update by the norm of the merged weight, which no method here supports",
+    "lora_bias": "LoRA has no biases of the updates here",
+    "trainable_token_indices": "it trains token embeddings of the backbone, which is frozen here",
+    "target_parameters": "updates of bare parameters are not supported",
     "layer_replication": "it repeats layers of the backbone, which is frozen here",
-    "bias": "it trains the backbone's own biases beside the updates",
+    "bias": "it also trains biases of the backbone, which is frozen here",
 }
-_STARTS = (True, False, "gaussian", "eva", "orthogonal")
-"""Initial values that leave the backbone's weights as they were."""
+_HARMLESS_INITS = (True, False, "gaussian", "eva", "orthogonal")
+"""Initializations that do not change the backbone's weights."""
 
 
 def is_peft(files: Files) -> bool:
-    """Whether these are files of peft."""
+    """Whether the files were saved by peft."""
     return files.has(CONFIG) and "peft_type" in files.json(CONFIG)
 
 
 def backbone_named(files: Files) -> str | None:
-    """The backbone that the files name."""
+    """The name of the backbone in the files, if any."""
     name = files.json(CONFIG).get("base_model_name_or_path")
     return name if isinstance(name, str) and name else None
 
 
 def read(files: Files, base: Base) -> tuple[Foreign, str]:
-    """What peft saved, for a model of this configuration, and the file that holds the weights.
+    """Read an adapter for a model with this configuration.
+
+    Returns:
+        The adapter, and the name of its file of weights.
 
     Raises:
-        AdapterError: it is of a kind that is not known here, with the reason.
+        AdapterError: its kind or a setting is not supported.
     """
     settings = files.json(CONFIG)
     kind = str(settings.get("peft_type"))
     if kind not in _READERS:
-        raise AdapterError(f"peft's {kind} is not known here; its {', '.join(_READERS)} are")
+        raise AdapterError(f"peft's {kind} is not supported; supported are {', '.join(_READERS)}")
     _check_settings(settings)
     file = files.weights(*WEIGHTS)
-    own, rest = _parted(files.tensors(file), base)
+    own, rest = _split(files.tensors(file), base)
     method, tensors = _READERS[kind](own, settings, base)
     return Foreign(method, tensors, _head(files, rest, base, settings)), file
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
-    if settings.get("init_lora_weights", True) not in _STARTS:
+    if settings.get("init_lora_weights", True) not in _HARMLESS_INITS:
         raise AdapterError(
-            f"init_lora_weights={settings['init_lora_weights']!r} changes the backbone's own weights, so the updates "
-            "belong to other weights than those of the checkpoint. Save it with peft's conversion to plain LoRA first"
+            f"init_lora_weights={settings['init_lora_weights']!r} changes the backbone's weights, so the updates do "
+            "not fit the original checkpoint. Convert it to plain LoRA with peft first"
         )
     for name, value in settings.items():
         if name in _HARMLESS or not value or value == "none":
             continue
-        reason = _REASONS.get(name, "this setting is not known here, and may change the answers")
+        reason = _REASONS.get(name, "this setting is unknown and may change the answers")
         raise AdapterError(f"{name}={value!r:.60}: {reason}")
 
 
 _PARTS = re.compile(r"(?P<module>.+)\.(?P<part>lora_[AB]\.weight|ia3_l|ln_tuning_layers\.(?:weight|bias))")
 
 
-def _parted(tensors: Mapping[str, Tensor], base: Base) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
-    """The tensors of the method by module and part, and all others by name; both as paths in the encoder."""
+def _split(tensors: Mapping[str, Tensor], base: Base) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+    """The method's tensors by module and part, and all other tensors by name, as paths in the encoder."""
     own: dict[str, dict[str, Tensor]] = {}
     rest: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -115,11 +118,11 @@ def _parted(tensors: Mapping[str, Tensor], base: Base) -> tuple[dict[str, dict[s
 def _head(files: Files, rest: Mapping[str, Tensor], base: Base, settings: Mapping[str, Any]) -> ForeignHead:
     beside = head_beside(files)
     if beside is not None:
-        only_known("the file", list(rest))
+        check_none_left("the file", list(rest))
         return beside
     task = settings.get("task_type")
     if task not in (None, "SEQ_CLS", "FEATURE_EXTRACTION"):
-        raise AdapterError(f"task_type {task!r}: only heads of sequence classification (SEQ_CLS) are known here")
+        raise AdapterError(f"task_type {task!r} is not supported; only SEQ_CLS is")
     return head_read(rest, base.model_type)
 
 
@@ -135,23 +138,23 @@ def _lora(own: Mapping[str, Mapping[str, Tensor]], settings: Mapping[str, Any], 
         alpha = _by_pattern(settings.get("alpha_pattern") or {}, module, settings.get("lora_alpha", 8))
         scale = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
         updates[place] = Update(parts["lora_A.weight"], parts["lora_B.weight"], scale)
-    only_known("the file", unknown)
+    check_none_left("the file", unknown)
     return lora_of(updates, base.num_layers, float(settings.get("lora_dropout") or 0.0))
 
 
-def _by_pattern(patterns: Mapping[str, float], module: str, usual: float) -> float:
-    """The value of the first pattern that a module's path ends with, as peft looks it up."""
+def _by_pattern(patterns: Mapping[str, float], module: str, default: float) -> float:
+    """The value of the first pattern that matches the end of a module's path, as in peft."""
     for pattern, value in patterns.items():
         if re.match(rf"(.*\.)?({pattern.removeprefix('^')})$", module):
             return float(value)
-    return float(usual)
+    return float(default)
 
 
 def _ia3(own: Mapping[str, Mapping[str, Tensor]], settings: Mapping[str, Any], base: Base) -> Any:
-    """Factors on what comes out of a linear are ``[O, 1]``, factors on what goes in ``[1, I]``.
+    """Read IA3: gains on the output of a linear are ``[O, 1]``, gains on its input ``[1, I]``.
 
-    What goes into the attention's last linear is what its values come to, feature by feature: a factor there is one on
-    the values. What goes into the feed-forward part's last linear is ``ffn_mid``.
+    A gain on the input of the attention's output projection equals one on the values, feature by feature. A gain on the
+    input of the last feed-forward linear is the site ``ffn_mid``.
     """
     gains: dict[str, Tensor] = {}
     unknown = []
@@ -165,7 +168,7 @@ def _ia3(own: Mapping[str, Mapping[str, Tensor]], settings: Mapping[str, Any], b
             continue
         name = f"{layer}.{ours}"
         gains[name] = gains.get(name, torch.ones(tensor.numel())) * tensor.flatten()
-    only_known("IA3 in the file", unknown)
+    check_none_left("IA3 in the file", unknown)
     return IA3(), gains_of(gains, base)
 
 
@@ -181,7 +184,7 @@ def _norms(own: Mapping[str, Mapping[str, Tensor]], settings: Mapping[str, Any],
     tensors: dict[str, Tensor] = {}
     layers = set()
     places = {module: base.place_of(module) for module in own}
-    only_known("LN tuning in the file", [module for module, place in places.items() if place is None])
+    check_none_left("LN tuning in the file", [module for module, place in places.items() if place is None])
     for module, parts in own.items():
         place = str(places[module])
         tensors |= {f"{place}.{part.rpartition('.')[2]}": tensor for part, tensor in parts.items()}

@@ -1,8 +1,8 @@
-"""Adapters as files of peft: LoRA, IA3 and LN tuning.
+"""Writes adapters as files of peft: LoRA, IA3 and LN tuning.
 
-Where transformers' own class for sequence classification reads a text as the adapter does, the export is ``SEQ_CLS``
-with the head in ``modules_to_save``. Elsewhere (BERT's class has a pooler, most adapters here do not) it is for the
-bare encoder, ``FEATURE_EXTRACTION``, with the head in files beside it.
+If transformers' sequence classification class pools as the adapter does, the export is ``SEQ_CLS`` with the head in
+``modules_to_save``. Otherwise (BERT's class uses a pooler, most adapters here do not) it is ``FEATURE_EXTRACTION`` for
+the bare encoder, with the head in separate files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from polytask.architectures import architecture_of
 from polytask.errors import AdapterError
 from polytask.interchange.beside import write_beside
 from polytask.interchange.readme import readme
-from polytask.interchange.sequence_heads import agrees, encoder_prefix, head_written
+from polytask.interchange.sequence_heads import encoder_prefix, head_written, is_compatible
 from polytask.methods import IA3, LayerNormOnly, LoRA
 from polytask.methods.delta import EMBED_NORM
 
@@ -31,13 +31,13 @@ _WHY_NOT = {
     "houlsby": "peft has no bottleneck adapters",
     "pfeiffer": "peft has no bottleneck adapters",
     "parallel": "peft has no bottleneck adapters",
-    "bitfit": "peft has no method that trains biases alone",
+    "bitfit": "peft has no method that trains only biases",
 }
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A delta: our site, the module of the encoder that peft puts it on, and its tensors by parameter."""
+class ExportedDelta:
+    """A delta: its site, the path of its module in the encoder, and its tensors by parameter."""
 
     site: str
     module: str
@@ -45,16 +45,16 @@ class Piece:
 
 
 def write_peft(adapter: Adapter, folder: Path) -> None:
-    """Fill a folder with peft's files.
+    """Write the files into an existing folder.
 
     Raises:
-        AdapterError: peft has no such method.
+        AdapterError: peft has no equivalent method.
     """
     header, method = adapter.header, adapter.method
     if method.name not in _WRITERS:
-        reason = _WHY_NOT.get(method.name, "peft adds to a frozen model, and this replaces its parameters")
+        reason = _WHY_NOT.get(method.name, "peft adds to a frozen model; this method replaces parameters of the model")
         raise AdapterError(f"{method.name!r} cannot be exported to peft: {reason}")
-    is_whole = agrees(header)
+    is_whole = is_compatible(header)
     pieces = _pieces(adapter)
     settings, parts = _WRITERS[method.name](method, pieces)
     config = {
@@ -80,10 +80,10 @@ def write_peft(adapter: Adapter, folder: Path) -> None:
     (folder / "README.md").write_text(_readme(adapter, is_whole=is_whole), "utf-8")
 
 
-def _pieces(adapter: Adapter) -> list[Piece]:
+def _pieces(adapter: Adapter) -> list[ExportedDelta]:
     """The deltas of an adapter, in the order of its tensors."""
     row = architecture_of(adapter.header.backbone.architecture)
-    found: dict[str, Piece] = {}
+    found: dict[str, ExportedDelta] = {}
     for name, tensor in adapter.tensors.items():
         if name.startswith("head."):
             continue
@@ -91,25 +91,27 @@ def _pieces(adapter: Adapter) -> list[Piece]:
             _, layer, site, parameter = name.split(".", 3)
             path = row.sites[_ELSEWHERE.get(site, site)]
             if not isinstance(path, str):
-                raise AdapterError(f"{site!r} is a part of a projection of {row.layers}, which peft cannot name")
+                raise AdapterError(
+                    f"{site!r} is part of a fused projection in this architecture, which peft cannot address"
+                )
             module = f"{row.layers}.{layer}.{path}"
         else:
             site, _, parameter = name.partition(".")
             module = (row.embed_norm if site == EMBED_NORM else row.final_norm) or site
-        found.setdefault(module, Piece(site, module, {})).tensors[parameter] = tensor
+        found.setdefault(module, ExportedDelta(site, module, {})).tensors[parameter] = tensor
     return list(found.values())
 
 
 _ELSEWHERE = {"ffn_mid": "ffn_down"}
-"""Factors on the middle of the feed-forward part are, in peft, factors on what its last linear reads."""
+"""In peft, gains on the feed-forward activations are gains on the input of its last linear."""
 
 
-def _pattern(pieces: Iterable[Piece]) -> str:
-    """A regular expression for these modules and no others, such as a pooler of the same name."""
+def _pattern(pieces: Iterable[ExportedDelta]) -> str:
+    """A regular expression that matches exactly these modules."""
     return rf"(.*\.)?({'|'.join(re.escape(piece.module) for piece in pieces)})"
 
 
-def _lora(method: LoRA, pieces: Sequence[Piece]) -> Written:
+def _lora(method: LoRA, pieces: Sequence[ExportedDelta]) -> Written:
     alpha = int(method.alpha) if float(method.alpha).is_integer() else method.alpha
     settings = {"peft_type": "LORA", "r": method.rank, "lora_alpha": alpha, "lora_dropout": method.dropout}
     names = {"down.weight": "lora_A.weight", "up.weight": "lora_B.weight"}
@@ -117,7 +119,7 @@ def _lora(method: LoRA, pieces: Sequence[Piece]) -> Written:
     return {**settings, "bias": "none"}, tensors
 
 
-def _ia3(method: IA3, pieces: Sequence[Piece]) -> Written:
+def _ia3(method: IA3, pieces: Sequence[ExportedDelta]) -> Written:
     shapes = {True: (1, -1), False: (-1, 1)}
     tensors = {
         f"{piece.module}.ia3_l": piece.tensors["gain"].reshape(shapes[piece.site == "ffn_mid"]) for piece in pieces
@@ -125,14 +127,14 @@ def _ia3(method: IA3, pieces: Sequence[Piece]) -> Written:
     return {"peft_type": "IA3", "feedforward_modules": _pattern(p for p in pieces if p.site == "ffn_mid")}, tensors
 
 
-def _norms(method: LayerNormOnly, pieces: Sequence[Piece]) -> Written:
+def _norms(method: LayerNormOnly, pieces: Sequence[ExportedDelta]) -> Written:
     tensors = {f"{piece.module}.ln_tuning_layers.{part}": t for piece in pieces for part, t in piece.tensors.items()}
     return {"peft_type": "LN_TUNING"}, tensors
 
 
 Written = tuple[dict[str, Any], dict[str, Tensor]]
-"""Settings of ``adapter_config.json``, and tensors by their paths in the encoder."""
-_WRITERS: dict[str, Callable[[Any, Sequence[Piece]], Written]] = {
+"""Settings of ``adapter_config.json``, and tensors by path in the encoder."""
+_WRITERS: dict[str, Callable[[Any, Sequence[ExportedDelta]], Written]] = {
     LoRA.name: _lora,
     IA3.name: _ia3,
     LayerNormOnly.name: _norms,
@@ -144,10 +146,10 @@ def _readme(adapter: Adapter, *, is_whole: bool) -> str:
     auto = "AutoModelForSequenceClassification" if is_whole else "AutoModel"
     sized = f", num_labels={header.head.num_outputs}" if is_whole else ""
     what = (
-        "An adapter of peft for sequence classification (`SEQ_CLS`), its head in `modules_to_save`."
+        "A peft adapter for sequence classification (`SEQ_CLS`), with its head in `modules_to_save`."
         if is_whole
-        else "An adapter of peft for the bare encoder (`FEATURE_EXTRACTION`), its head in `head.safetensors`, because "
-        "transformers' class for sequence classification reads a text otherwise than this adapter does."
+        else "A peft adapter for the bare encoder (`FEATURE_EXTRACTION`). Its head is in `head.safetensors`, because "
+        "transformers' class for sequence classification pools differently."
     )
     model = (
         "tokenizer = AutoTokenizer.from_pretrained(backbone)",

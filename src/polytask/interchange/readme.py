@@ -1,4 +1,4 @@
-"""The README of an export: what it is and the Python that answers with it, which a test runs."""
+"""Writes the README of an export, with Python code that uses it; a test runs that code."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def readme(header: Header, what: str, imports: Sequence[str], model: Sequence[st
     """Markdown for the export of an adapter.
 
     Args:
-        what: one sentence on what the files are.
-        imports: the lines that bring in the library.
-        model: the lines that make ``model``, and ``tokenizer`` of ``backbone``.
-        is_whole: whether the model has the head; else it is read from the file beside it.
+        what: one sentence that describes the files.
+        imports: the import statements of the library.
+        model: the statements that define ``tokenizer`` and ``model``; they may use ``backbone``.
+        is_whole: whether the model includes the head; otherwise it is read from its own file.
     """
     kind, outputs = header.head.kind, "probabilities" if header.head.kind != "regression" else "values"
     labels = ", ".join(header.head.labels)
     of = f" over {labels}" if labels else ""
     code = "\n".join(_code(header, imports, model, is_whole=is_whole))
     return (
-        f"# {header.task}\n\n{what} It was exported by Polytask and answers a {kind} task: `answer` gives "
-        f"{outputs}{of}, a row for each text.\n\n"
+        f"# {header.task}\n\n{what} It was exported by Polytask for a {kind} task: `answer` returns "
+        f"{outputs}{of}, one row for each text.\n\n"
         f"Run it in this folder; `backbone` is the checkpoint that the adapter was trained on, "
         f"`{header.backbone.name}` (weights with the fingerprint `{header.backbone.fingerprint}`).\n\n"
         f"```python\n{code}\n```\n"
@@ -68,7 +68,7 @@ def _code(header: Header, imports: Sequence[str], model: Sequence[str], *, is_wh
 
 
 def _before(layers: Sequence[HeadLayer]) -> list[str]:
-    """The lines of a prediction head."""
+    """The statements that apply the prediction head's layers."""
     lines = []
     for number, layer in enumerate(layers):
         weight, bias = f'head["{number}.weight"]', f'head["{number}.bias"]' if layer.bias else "None"

@@ -1,7 +1,7 @@
-"""The heads of transformers' own sequence classification classes, one row of data for each architecture.
+"""The heads of transformers' sequence classification classes, one table row for each architecture.
 
-Where an adapter pools and reads its text as such a class does, it can be moved there whole; else its head goes into a
-file of its own beside the encoder (``beside``).
+If an adapter's pooling and head match such a class, the head can be stored in it; otherwise it goes into a file of its
+own (``beside``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from polytask.interchange.head_layers import layer_names
 
 @dataclass(frozen=True)
 class SequenceHead:
-    """What such a class reads of a text, the layers it sends that through, and its modules by our names."""
+    """The pooling of such a class, the layers of its head, and the modules of those layers by our names."""
 
     pooling: Pooling
     layers: tuple[str, ...]
@@ -39,24 +39,24 @@ SEQUENCE_HEADS: dict[str, SequenceHead] = {
     "mpnet": SequenceHead("cls", ("dense", "tanh"), _DENSE),
 }
 WITH_POOLER = SequenceHead("cls", ("dense", "tanh"), {"head.0": "pooler.dense", "head": "classifier"})
-"""BERT's, where the file brings its own pooler: that is a dense layer and tanh."""
+"""BERT's head if the file includes a trained pooler, which is a dense layer and tanh."""
 
 
-def agrees(header: Header) -> bool:
-    """Whether transformers' own class pools and reads a text as an adapter with this header does."""
+def is_compatible(header: Header) -> bool:
+    """Whether an adapter's pooling and head match transformers' class for its architecture."""
     own = SEQUENCE_HEADS.get(header.backbone.architecture)
     return own is not None and own.pooling == header.pooling and own.layers == layer_names(header.prediction_layers)
 
 
 def head_read(tensors: Mapping[str, Tensor], model_type: str) -> ForeignHead:
-    """The head among tensors named as in such a class, ``classifier.weight`` and the like.
+    """Read a head from tensors with the names of such a class, such as ``classifier.weight``.
 
     Raises:
-        AdapterError: they are not such a head.
+        AdapterError: the tensors are not such a head.
     """
     own = SEQUENCE_HEADS.get(model_type)
     if own is None:
-        raise AdapterError(f"the head of a {model_type} classifier is not known here")
+        raise AdapterError(f"heads of {model_type} classifiers are not supported")
     if model_type == "bert" and "pooler.dense.weight" in tensors:
         own = WITH_POOLER
     names = {
@@ -65,18 +65,18 @@ def head_read(tensors: Mapping[str, Tensor], model_type: str) -> ForeignHead:
     missing = [theirs for theirs in names.values() if theirs not in tensors]
     if missing:
         raise AdapterError(
-            f"the file has no head: {missing[0]} is missing. Only a trained classifier can answer; save it with the "
+            f"the file has no head: {missing[0]} is missing. Save the trained classifier with the "
             "adapter (modules_to_save in peft, with_head=True in adapters)"
         )
     found = {ours: tensors[theirs] for ours, theirs in names.items()}
     left = sorted(set(tensors) - set(names.values()))
     if left:
-        raise AdapterError(f"the file brings trained parts that no adapter here can hold: {', '.join(left[:3])}")
+        raise AdapterError(f"the file has trained tensors that an adapter cannot hold: {', '.join(left[:3])}")
     return ForeignHead(found, own.pooling, own.layers)
 
 
 def head_written(tensors: Mapping[str, Tensor], model_type: str) -> dict[str, Tensor]:
-    """The tensors of our head under the names of such a class."""
+    """The tensors of an adapter's head under the names of such a class."""
     modules = SEQUENCE_HEADS[model_type].modules
     return {
         f"{theirs}.{part}": tensors[f"{ours}.{part}"] for ours, theirs in modules.items() for part in ("weight", "bias")
@@ -84,6 +84,6 @@ def head_written(tensors: Mapping[str, Tensor], model_type: str) -> dict[str, Te
 
 
 def encoder_prefix(model_type: str) -> str:
-    """What the model with a head calls its encoder: ``bert.`` or ``roberta.``."""
+    """The prefix of the encoder in the model with a head, such as ``bert.``."""
     mapping: Any = AutoModelForSequenceClassification._model_mapping
     return f"{mapping[CONFIG_MAPPING[model_type]].base_model_prefix}."

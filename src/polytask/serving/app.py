@@ -1,4 +1,4 @@
-"""The application: the service, its gate, and all dialects."""
+"""The ASGI application: all HTTP dialects over one service, behind the gate."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ ROUTERS = (
     web.routes,
     web.schema_routes,
 )
-SAID = {404: "there is nothing at this address", 405: "this address does not take this method"}
+MESSAGES = {404: "there is no such route", 405: "this route does not support this method"}
 
 
 def create_app(service: Service, keys: Keys | None = None, *, with_texts: bool = False) -> FastAPI:
     """An ASGI application that serves ``service`` from startup to shutdown.
 
     Args:
-        keys: None or empty: everything is allowed to programs of this machine.
-        with_texts: put the texts of requests into the log.
+        keys: None or empty allows everything to clients on this machine.
+        with_texts: write the texts of requests to the log.
     """
 
     @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await service.start()
         try:
             yield
@@ -53,7 +53,7 @@ def create_app(service: Service, keys: Keys | None = None, *, with_texts: bool =
         title="Polytask",
         version=__version__,
         description="Many tasks on one frozen transformer.",
-        lifespan=life,
+        lifespan=lifespan,
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
@@ -62,29 +62,29 @@ def create_app(service: Service, keys: Keys | None = None, *, with_texts: bool =
     app.state.service = service
     for router in ROUTERS:
         app.include_router(router)
-    app.add_exception_handler(Fault, _fault)
-    app.add_exception_handler(RequestValidationError, _malformed)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Fault, _on_fault)
+    app.add_exception_handler(RequestValidationError, _on_malformed)
+    app.add_exception_handler(HTTPException, _on_http_error)
     app.add_middleware(Gate, service=service, keys=keys or Keys(), with_texts=with_texts)
     return app
 
 
-async def _fault(request: Request, error: Any) -> JSONResponse:
+async def _on_fault(request: Request, error: Any) -> JSONResponse:
     return _response(request, error)
 
 
-async def _malformed(request: Request, error: Any) -> JSONResponse:
+async def _on_malformed(request: Request, error: Any) -> JSONResponse:
     first, *_ = error.errors()
     place = [str(part) for part in first["loc"] if part not in ("body", "path", "query")]
     return _response(request, Fault("malformed", str(first["msg"]), param=".".join(place)[:200] or None))
 
 
-async def _http(request: Request, error: Any) -> JSONResponse:
+async def _on_http_error(request: Request, error: Any) -> JSONResponse:
     context: Context = request.scope[CONTEXT]
-    if context.fault is not None:  # FastAPI makes 400 of whatever happens while a body is read
+    if context.fault is not None:  # FastAPI turns any error while the body is read into 400
         return _response(request, context.fault)
     code = CODES.get(error.status_code, "malformed")
-    fault = Fault(code, SAID.get(error.status_code, str(error.detail)))
+    fault = Fault(code, MESSAGES.get(error.status_code, str(error.detail)))
     return _response(request, fault, error.headers)
 
 

@@ -1,12 +1,12 @@
-"""Keys, their scopes, and who may ask without one.
+"""API keys and their scopes.
 
-A key is known by its SHA-256 only. Keys come from the environment variable ``POLYTASK_KEYS`` or a file, one a line:
+Only the SHA-256 of a key is kept. Keys come from a file or the environment variable ``POLYTASK_KEYS``, one per line:
 
     infer,metrics  5f4dcc3b5aa765d61d8327deb882cf992b95990a9151374abd71ffa1dbcd3d31  dashboard
     manage         …                                                                 deploy
 
-In the variable a line may be ``SCOPES KEY`` with the key itself, lines parted by ``;``. Without any keys everything is
-allowed, and the server listens on this machine alone.
+In the variable, lines are separated by ``;`` and may hold the key itself in place of its hash. Without any keys
+everything is allowed, and the server listens on loopback only.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from polytask.errors import PolytaskError
 Scope = Literal["infer", "manage", "metrics"]
 SCOPES: frozenset[str] = frozenset(get_args(Scope))
 VARIABLE = "POLYTASK_KEYS"
-MOST_FILE_BYTES = 1 << 20
-SHORTEST_KEY = 16
+MAX_FILE_BYTES = 1 << 20
+MIN_KEY_CHARS = 16
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Key:
-    """The SHA-256 of a key, what it allows, and a name for the log."""
+    """The SHA-256 of a key, its scopes, and its name in the log."""
 
     sha256: bytes
     scopes: frozenset[str]
@@ -42,18 +42,18 @@ class Key:
 
 @dataclass(frozen=True)
 class Keys:
-    """All keys of a server; none where everything is allowed."""
+    """All keys of a server; empty if everything is allowed."""
 
     keys: tuple[Key, ...] = ()
 
     @property
     def are_set(self) -> bool:
-        """Whether a key is needed."""
+        """Whether requests need a key."""
         return bool(self.keys)
 
-    def find(self, given: str) -> Key | None:
-        """The key that was given; the time this takes says nothing about it."""
-        digest = hashlib.sha256(given.encode("utf-8", "surrogateescape")).digest()
+    def find(self, secret: str) -> Key | None:
+        """The key with this secret, in constant time; None if it is unknown."""
+        digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
         found = None
         for key in self.keys:
             if hmac.compare_digest(key.sha256, digest):
@@ -61,62 +61,67 @@ class Keys:
         return found
 
     @classmethod
-    def of_lines(cls, lines: Iterable[str], where: str, *, plain: bool) -> Keys:
-        """From lines as above.
+    def from_lines(cls, lines: Iterable[str], where: str, *, allow_plain: bool) -> Keys:
+        """Parse lines as in the module's docstring.
 
         Args:
-            plain: whether a line may have the key itself.
+            allow_plain: whether a line may hold the key itself in place of its hash.
 
         Raises:
-            PolytaskError: a line is not understood; the message does not repeat it.
+            PolytaskError: a line is malformed; the message does not repeat it.
         """
         keys = []
         for number, line in enumerate(lines, 1):
             if line.strip() and not line.lstrip().startswith("#"):
-                keys.append(_key(line.split(), f"{where}, line {number}", plain=plain))
+                keys.append(_key(line.split(), f"{where}, line {number}", allow_plain=allow_plain))
         return cls(tuple(keys))
 
 
-def _key(words: Sequence[str], where: str, *, plain: bool) -> Key:
+def _key(words: Sequence[str], where: str, *, allow_plain: bool) -> Key:
     scopes = frozenset(words[0].split(","))
     if len(words) not in (2, 3) or not scopes <= SCOPES:
-        raise PolytaskError(f"{where}: expected SCOPES SHA256 [NAME], with scopes of {', '.join(sorted(SCOPES))}")
+        raise PolytaskError(f"{where}: expected SCOPES SHA256 [NAME]; scopes are {', '.join(sorted(SCOPES))}")
     name = words[2] if len(words) == 3 else f"key-{words[0]}"
     if _HASH.fullmatch(words[1]):
         return Key(bytes.fromhex(words[1]), scopes, name)
-    if not plain:
-        raise PolytaskError(f"{where}: the key is not a SHA-256 in hexadecimal. Make one with polytask serve --new-key")
-    if len(words[1]) < SHORTEST_KEY:
-        raise PolytaskError(f"{where}: a key has at least {SHORTEST_KEY} characters")
+    if not allow_plain:
+        raise PolytaskError(
+            f"{where}: the key is not a SHA-256 in hexadecimal. Create one with: polytask serve --new-key infer"
+        )
+    if len(words[1]) < MIN_KEY_CHARS or not words[1].isascii():
+        raise PolytaskError(f"{where}: a key needs at least {MIN_KEY_CHARS} ASCII characters")
     return Key(hashlib.sha256(words[1].encode()).digest(), scopes, name)
 
 
 def read_keys(file: str | None, variable: str | None) -> Keys:
-    """The keys of a file and of the environment variable's value.
+    """The keys in a file and in the value of the environment variable.
 
     Raises:
-        PolytaskError: one of them is not understood or cannot be read.
+        PolytaskError: a key is malformed, or the file cannot be read or has no keys.
     """
-    keys = Keys.of_lines((variable or "").split(";"), VARIABLE, plain=True).keys
+    keys = Keys.from_lines((variable or "").split(";"), VARIABLE, allow_plain=True).keys
     if file is not None:
         try:
             with Path(file).open(encoding="utf-8") as stream:
-                text = stream.read(MOST_FILE_BYTES)
+                text = stream.read(MAX_FILE_BYTES)
         except (OSError, UnicodeDecodeError) as error:
             raise PolytaskError(f"{file}: the keys cannot be read: {error}") from error
-        keys += Keys.of_lines(text.splitlines(), file, plain=False).keys
+        keys += Keys.from_lines(text.splitlines(), file, allow_plain=False).keys
         if not keys:
-            raise PolytaskError(f"{file}: there is no key in it. Make one with polytask serve --new-key")
+            raise PolytaskError(f"{file}: the file has no keys. Create one with: polytask serve --new-key infer")
     return Keys(keys)
 
 
 def new_key(scopes: str) -> tuple[str, str]:
-    """A random key, and its line for a file of keys.
+    """A random key, and its line for a key file.
+
+    Args:
+        scopes: separated by commas.
 
     Raises:
-        PolytaskError: not scopes.
+        PolytaskError: a scope is unknown.
     """
     key = f"pt-{secrets.token_urlsafe(32)}"
     line = f"{scopes} {hashlib.sha256(key.encode()).hexdigest()}"
-    _key(line.split(), "--new-key", plain=False)
+    _key(line.split(), "--new-key", allow_plain=False)
     return key, line

@@ -1,12 +1,14 @@
-"""Which version a name means, as of the last look at the store.
+"""Resolves names of tasks to versions, as of the last scan of the store.
 
-A version is admitted once it was read to its last byte and fits the backbone; until then, and for ever if it does not,
-the name of its task means the version before. So a damaged, hostile or foreign file that appears in the store of a
-running server changes no answer: it is refused, with a reason, and tried again when the file changes.
+A new version is served only after its whole file was read, verified and found to fit the backbone. Until then (or
+forever, if it fails) the task's name keeps resolving to the version before it. A damaged, hostile or incompatible file
+that appears in the store of a running server therefore changes no answer: it is refused with a reason, and tried again
+when the file changes.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import re
@@ -22,84 +24,94 @@ from polytask.serving.watched import Stamp, WatchedStore
 log = logging.getLogger(__name__)
 
 Shares = Mapping[int, float]
-
-
+MAX_NAME_SHOWN = 80
+NO_STAMP: Stamp = ()
+"""The stamp of no file: a refusal with it is tried again at every scan."""
+_TEMPORARY = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
+)
 _PATH = re.compile(r"(?:[A-Za-z]:)?(?:[/\\\\][^/\\\\'\s]+)+[/\\\\]([^/\\\\'\s]+)")
 
 
 def without_paths(message: str) -> str:
-    """The message with the last part of each path only: clients are not told where files are."""
+    """The message with each path reduced to its last part: clients must not learn where files are."""
     return _PATH.sub(r"\1", message)
+
+
+def is_temporary(error: BaseException) -> bool:
+    """Whether reading failed for want of memory or file descriptors, or by an I/O error, and may succeed later."""
+    cause = error.__cause__
+    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno in _TEMPORARY)
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a version is not served, and its file's stamp when that was found."""
+    """Why a version is not served, and the stamp of its file at that time."""
 
     reason: str
-    is_foreign: bool
+    is_incompatible: bool
     stamp: Stamp
 
     def fault(self, name: str) -> Fault:
-        """What a client is told who asks for it."""
-        code = "wrong_backbone" if self.is_foreign else "adapter_refused"
+        """The error for a client that asks for this version."""
+        code = "wrong_backbone" if self.is_incompatible else "adapter_refused"
         return Fault(code, f"{name} is refused: {self.reason}", param="model")
 
 
 @dataclass(frozen=True)
 class Versions:
-    """The versions of a task: those that may be served, those that were read whole, those that are refused."""
+    """The versions of a task: those with a valid header, those read and verified whole, and those refused."""
 
     entries: Mapping[int, Entry] = field(default_factory=dict)
-    read: frozenset[int] = frozenset()
+    verified: frozenset[int] = frozenset()
     refused: Mapping[int, Refusal] = field(default_factory=dict)
     aliases: Mapping[str, int] = field(default_factory=dict)
     stamp: Stamp | None = None
 
 
 class Catalog:
-    """The adapters of a store by name.
+    """The adapters of a store by name. Any thread may call any method.
 
     Args:
-        admit: reads a version whole, and raises PolytaskError if it cannot be served.
-        on_gone: told of a version that is no longer in the store.
-        on_refused: told of a version that is refused.
+        admit: reads a whole version; raises PolytaskError if it cannot be served.
+        on_removed: called with the name of a version that is no longer in the store.
+        on_refused: called with the name of a version that was refused.
     """
 
     def __init__(
         self,
         store: WatchedStore,
         admit: Callable[[Entry], None],
-        on_gone: Callable[[str], None] | None = None,
+        on_removed: Callable[[str], None] | None = None,
         on_refused: Callable[[str], None] | None = None,
     ) -> None:
         self.store, self.admit = store, admit
-        self.on_gone = on_gone or (lambda name: None)
+        self.on_removed = on_removed or (lambda name: None)
         self.on_refused = on_refused or (lambda name: None)
         self._tasks: dict[str, Versions] = {}
         self._hidden: frozenset[str] = frozenset()
         self._shares: dict[str, Shares] = {}
-        self._looking = threading.Lock()
+        self._scanning = threading.Lock()
 
     def __contains__(self, task: str) -> bool:
         return task in self._tasks
 
-    # What the store has
+    # Scanning the store
 
     def refresh(self) -> None:
-        """Look at the store; one thread at a time."""
-        with self._looking:
+        """Scan the store for changes; one thread at a time."""
+        with self._scanning:
             folders = self.store.folders()
             for task in folders:
                 before = self._tasks.get(task, Versions())
                 stamp = self.store.stamp(task)
                 if stamp is None or stamp != before.stamp or self._has_changed_refusals(task, before):
-                    self._replace(task, before, self._looked_at(task, before, stamp))
+                    self._replace(task, before, self._scan(task, before, stamp))
             for task in self._tasks.keys() - set(folders):
                 self._replace(task, self._tasks[task], None)
 
     def _has_changed_refusals(self, task: str, before: Versions) -> bool:
-        return any(self.store.file_stamp(task, v) != of.stamp for v, of in before.refused.items())
+        return any(self.store.file_stamp(task, v) != refusal.stamp for v, refusal in before.refused.items())
 
     def _replace(self, task: str, before: Versions, after: Versions | None) -> None:
         if after is None:
@@ -108,13 +120,14 @@ class Catalog:
             self._tasks[task] = after
         for version in before.entries.keys() - (after.entries.keys() if after else set()):
             self.store.digests.pop(f"{task}@{version}", None)
-            self.on_gone(f"{task}@{version}")
+            self.on_removed(f"{task}@{version}")
 
-    def _looked_at(self, task: str, before: Versions, stamp: Stamp | None) -> Versions:
+    def _scan(self, task: str, before: Versions, stamp: Stamp | None) -> Versions:
+        """The versions of a task now. Verifies them from the newest down, until one can be served."""
         try:
             numbers = self.store.numbers(task)
             aliases = self.store.aliases(task)
-        except PolytaskError as error:  # a damaged aliases.json: the versions go on
+        except PolytaskError as error:  # a damaged aliases.json must not take the versions away
             log.warning("store: %s", error)
             numbers, aliases = self.store.numbers(task), before.aliases
         entries = {version: entry for version, entry in before.entries.items() if version in numbers}
@@ -126,26 +139,26 @@ class Catalog:
         for version in numbers:
             if version not in entries and version not in refused:
                 self._try(task, version, lambda v: entries.__setitem__(v, self._entry(task, v)), refused)
-        read = before.read & entries.keys()
-        while entries and (newest := max(entries)) not in read:
+        verified = before.verified & entries.keys()
+        while entries and (newest := max(entries)) not in verified:
             entry = entries[newest]
             if self._try(task, newest, lambda _, entry=entry: self.admit(entry), refused):  # type: ignore[misc]
-                read |= {newest}
+                verified |= {newest}
             else:
                 del entries[newest]
                 self.store.digests.pop(str(entry), None)
-        return Versions(entries, read, refused, aliases, stamp)
+        return Versions(entries, verified, refused, aliases, stamp)
 
     def _entry(self, task: str, version: int) -> Entry:
         entry = self.store.entry(f"{task}@{version}")
         self.store.digests[str(entry)] = entry.digest
         return entry
 
-    def _try(self, task: str, version: int, work: Callable[[int], None], refused: dict[int, Refusal]) -> bool:
-        """Do ``work`` on a version; whether it could be done. If not, it is refused."""
+    def _try(self, task: str, version: int, step: Callable[[int], None], refused: dict[int, Refusal]) -> bool:
+        """Run ``step`` on a version; False, with the version added to ``refused``, if it fails."""
         stamp = self.store.file_stamp(task, version)
         try:
-            work(version)
+            step(version)
         except NoSuchAdapter:
             return False  # removed while it was read
         except PolytaskError as error:
@@ -157,23 +170,23 @@ class Catalog:
         reason = without_paths(str(error).removeprefix(f"{self.store.path(task, version)}: "))
         log.warning("adapter refused", extra={"adapter": f"{task}@{version}", "reason": reason})
         self.on_refused(f"{task}@{version}")
-        return Refusal(reason, isinstance(error, IncompatibleAdapter), stamp)
+        return Refusal(reason, isinstance(error, IncompatibleAdapter), NO_STAMP if is_temporary(error) else stamp)
 
     def refuse(self, entry: Entry, error: AdapterError) -> None:
-        """Serve this version no longer: it could not be loaded. Its task's name means the version before."""
-        with self._looking:
+        """Stop serving a version that could not be loaded. Its task's name then resolves to the version before."""
+        with self._scanning:
             before = self._tasks.get(entry.task, Versions())
             stamp = self.store.file_stamp(entry.task, entry.version)
             refusal = self._refusal(entry.task, entry.version, error, stamp)
             rest = {version: kept for version, kept in before.entries.items() if version != entry.version}
             refused = {**before.refused, entry.version: refusal}
-            after = Versions(rest, before.read - {entry.version}, refused, before.aliases, before.stamp)
+            after = Versions(rest, before.verified - {entry.version}, refused, before.aliases, before.stamp)
             self._replace(entry.task, before, after)
 
-    # What a name means
+    # Resolving names
 
     def entries(self) -> list[Entry]:
-        """Every version that is served, by task and number."""
+        """Every version that is served, sorted by task and number."""
         tasks = dict(self._tasks)
         return [
             entry
@@ -183,24 +196,24 @@ class Catalog:
         ]
 
     def refusals(self) -> dict[str, Refusal]:
-        """What is refused, by name."""
+        """Every refused version by name."""
         tasks = dict(self._tasks)
-        return {f"{task}@{v}": why for task in sorted(tasks) for v, why in sorted(tasks[task].refused.items())}
+        return {f"{task}@{v}": refusal for task in sorted(tasks) for v, refusal in sorted(tasks[task].refused.items())}
 
     def tasks(self) -> list[str]:
-        """The tasks that are served."""
+        """The tasks that are served, sorted."""
         return sorted({entry.task for entry in self.entries()})
 
     def aliases(self, task: str) -> Mapping[str, int]:
-        """The versions that a task's aliases point to."""
+        """The version that each alias of a task points to."""
         return self._tasks.get(task, Versions()).aliases
 
     def shares(self, task: str) -> Shares:
-        """The share of traffic of each version, where that was set."""
+        """The share of traffic of each version; empty where none was set."""
         return self._shares.get(task, {})
 
     def resolve(self, reference: str) -> Entry:
-        """The version that ``task``, ``task@version`` or ``task@alias`` means now.
+        """The version that ``task``, ``task@version`` or ``task@alias`` refers to now.
 
         Raises:
             Fault: there is none, or it is refused.
@@ -210,7 +223,7 @@ class Catalog:
         if versions is None or task in self._hidden:
             raise self._unknown(task)
         served = {v: entry for v, entry in versions.entries.items() if not self._is_hidden(task, v)}
-        number = self._chosen(task, served) if not at else self._selected(selector, served, versions.aliases)
+        number = self._default_version(task, served) if not at else self._selected(selector, served, versions.aliases)
         if number is not None and number in served:
             return served[number]
         if not at and versions.refused:
@@ -219,11 +232,12 @@ class Catalog:
             raise versions.refused[number].fault(f"{task}@{number}")
         if not served:
             raise self._unknown(task)
-        there = ", ".join([*map(str, sorted(served)), BEST, LATEST, *versions.aliases])
-        raise Fault("not_found", f"no version of {task!r} called {selector[:80]!r}. There are: {there}", param="model")
+        known = ", ".join([*map(str, sorted(served)), BEST, LATEST, *versions.aliases])
+        shown = selector[:MAX_NAME_SHOWN]
+        raise Fault("not_found", f"{task!r} has no version {shown!r}. Available: {known}", param="model")
 
-    def _chosen(self, task: str, served: Mapping[int, Entry]) -> int | None:
-        """The latest version, or one drawn by its share of the traffic."""
+    def _default_version(self, task: str, served: Mapping[int, Entry]) -> int | None:
+        """The latest version, or one drawn by the shares of traffic."""
         shares = {version: share for version, share in self.shares(task).items() if version in served}
         if shares and sum(shares.values()):
             return random.choices(list(shares), list(shares.values()))[0]
@@ -239,10 +253,10 @@ class Catalog:
         return aliases.get(selector, int(selector) if is_number else None)
 
     def _unknown(self, task: str) -> Fault:
-        known = self.tasks()
-        near = nearest(task[:80], known)
-        guess = "" if near is None else f". Did you mean {near!r}?"
-        return Fault("not_found", f"no adapter called {task[:80]!r}{guess}", param="model")
+        shown = task[:MAX_NAME_SHOWN]
+        near = nearest(shown, self.tasks())
+        suggestion = "" if near is None else f". Did you mean {near!r}?"
+        return Fault("not_found", f"no adapter called {shown!r}{suggestion}", param="model")
 
     def _is_hidden(self, task: str, version: int) -> bool:
         return task in self._hidden or f"{task}@{version}" in self._hidden
@@ -250,7 +264,7 @@ class Catalog:
     # Management
 
     def hide(self, name: str) -> None:
-        """Serve a task, or a version of it, no longer."""
+        """Stop serving a task, or one version of it."""
         self._hidden |= {name}
 
     def show(self, name: str) -> None:
@@ -258,8 +272,8 @@ class Catalog:
         task = name.partition("@")[0]
         self._hidden -= {name, task}
 
-    def share(self, task: str, shares: Shares) -> None:
-        """Send shares of a task's requests to versions of it; none for the latest alone.
+    def set_shares(self, task: str, shares: Shares) -> None:
+        """Split a task's traffic between versions; with no shares the latest version gets all of it.
 
         Raises:
             Fault: a version is not served.

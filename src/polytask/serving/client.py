@@ -1,11 +1,11 @@
-"""Asking a server: its answers are the library's ``Prediction``\\ s, and what it refuses is a ``PolytaskError``.
+"""Clients for a Polytask server. Answers are ``Prediction``\\ s, errors are ``PolytaskError``\\ s.
 
 >>> client = pt.Client("http://127.0.0.1:8000")
 >>> client.predict(["WIN cash now"], "spam")
 [Prediction(task='spam', label='spam', …)]
 
-A request that the server has no time for (429, 503) is sent again after the time that it names; so is one whose
-connection failed. Asking twice does no harm.
+Requests are retried when the server is busy (429, 503), after the time in its ``Retry-After``, and when the connection
+fails; requests are idempotent. Long lists of texts are sent in several requests. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -16,25 +16,31 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import groupby
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import httpx2
 
 from polytask.errors import PolytaskError
-from polytask.inference.inputs import Text
 from polytask.inference.prediction import Prediction
 
-AGAIN = (429, 502, 503)
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 30.0
+if TYPE_CHECKING:
+    from polytask.inference.inputs import Text
+
+RETRIED = (429, 502, 503)
+FIRST_WAIT_S, MAX_WAIT_S = 0.25, 30.0
+MAX_ROWS, MAX_CHARACTERS = 256, 65_536
+"""Texts, and their characters, of one request; well below the limits of a server."""
 FIELDS = frozenset(field.name for field in fields(Prediction))
-Texts = Sequence[Text]
+MAX_CONCURRENT = 4
+"""Requests that one call of ``AsyncClient.predict`` has in progress."""
+Texts = Sequence["Text"]
 OnError = Literal["raise", "null"]
 
 
 class ServerError(PolytaskError):
-    """What a server did not answer.
+    """A request failed.
 
-    ``status`` is of HTTP, 0 where there was no response; ``code`` and ``request_id`` are the server's.
+    ``status`` is the HTTP status, 0 if there was no response; ``code`` and ``request_id`` are the server's.
     """
 
     def __init__(self, message: str, status: int = 0, code: str = "", request_id: str = "") -> None:
@@ -42,8 +48,8 @@ class ServerError(PolytaskError):
         self.status, self.code, self.request_id = status, code, request_id
 
 
-class _Asking:
-    """What the two clients share: requests, responses, and how long to wait before the next try."""
+class _BaseClient:
+    """Shared by the two clients: settings, errors, and the wait before a retry."""
 
     def __init__(self, url: str, key: str | None, timeout_s: float, retries: int) -> None:
         self.url, self.timeout_s, self.retries = url.rstrip("/"), timeout_s, retries
@@ -51,14 +57,14 @@ class _Asking:
         self._options: dict[str, Any] = {"base_url": self.url, "headers": headers, "timeout": timeout_s}
 
     def _wait_s(self, attempt: int, response: httpx2.Response | None) -> float | None:
-        """How long to wait before trying again; None where that is of no use."""
-        if attempt >= self.retries or (response is not None and response.status_code not in AGAIN):
+        """Seconds to wait before a retry; None if there should be none."""
+        if attempt >= self.retries or (response is not None and response.status_code not in RETRIED):
             return None
-        usual: float = FIRST_WAIT_S * 2.0**attempt * random.uniform(0.5, 1.0)
-        asked = "" if response is None else str(response.headers.get("retry-after", ""))
-        return min(LONGEST_WAIT_S, max(usual, float(asked) if asked.isdigit() else 0.0))
+        backoff: float = FIRST_WAIT_S * 2.0**attempt * random.uniform(0.5, 1.0)
+        retry_after = "" if response is None else str(response.headers.get("retry-after", ""))
+        return min(MAX_WAIT_S, max(backoff, float(retry_after) if retry_after.isdigit() else 0.0))
 
-    def _failed(self, error: Exception) -> ServerError:
+    def _unreachable(self, error: Exception) -> ServerError:
         return ServerError(f"{self.url} cannot be reached: {error or type(error).__name__}")
 
     def _content(self, response: httpx2.Response) -> Any:
@@ -68,49 +74,58 @@ class _Asking:
             content = {}
         if response.is_success:
             return content
-        said = content.get("error", {}) if isinstance(content, dict) else {}
-        message = said.get("message", f"HTTP {response.status_code}")
+        error = content.get("error", {}) if isinstance(content, dict) else {}
+        message = error.get("message", f"HTTP {response.status_code}")
         raise ServerError(
-            f"{self.url}: {message}", response.status_code, said.get("code", ""), said.get("request_id", "")
+            f"{self.url}: {message}", response.status_code, error.get("code", ""), error.get("request_id", "")
         )
 
 
 def request_of(texts: Texts, tasks: Sequence[str], on_error: OnError) -> dict[str, Any]:
-    """The body of a request for these tasks, each text for all of them."""
+    """The body of a request that runs all tasks on each text."""
     given = [list(text) if isinstance(text, tuple) else text for text in texts]
     return {"models": list(tasks), "input": given, "on_error": "null" if on_error == "null" else "fail"}
 
 
 def prediction_of(item: Mapping[str, Any]) -> Prediction:
-    """The inverse of ``Prediction.to_json``; what else the server says is passed over."""
+    """The inverse of ``Prediction.to_json``; other fields of the server are ignored."""
     own: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in item.items() if name in FIELDS
     }
     return Prediction(**own)
 
 
-def runs_of(texts: Texts, task: str | Sequence[str]) -> Iterator[tuple[str, list[int]]]:
-    """Each task with the rows of its texts.
+def chunks_of(texts: Texts, task: str | Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """The requests for these texts, each as its task and the rows of its texts.
 
     Raises:
-        PolytaskError: not as many tasks as texts.
+        PolytaskError: the numbers of tasks and texts differ.
     """
     tasks = [task] * len(texts) if isinstance(task, str) else list(task)
     if isinstance(texts, str) or len(tasks) != len(texts):
         raise PolytaskError(f"{len(texts)} texts and {len(tasks)} tasks: give one task, or one a text")
     order = sorted(range(len(texts)), key=tasks.__getitem__)
     for name, rows in groupby(order, key=tasks.__getitem__):
-        yield name, list(rows)
+        chunk: list[int] = []
+        num_characters = 0
+        for row in rows:
+            length = sum(map(len, texts[row])) if isinstance(texts[row], tuple | list) else len(texts[row])
+            if chunk and (len(chunk) == MAX_ROWS or num_characters + length > MAX_CHARACTERS):
+                yield name, chunk
+                chunk, num_characters = [], 0
+            chunk.append(row)
+            num_characters += length
+        yield name, chunk
 
 
-class Client(_Asking):
-    """A server's answers.
+class Client(_BaseClient):
+    """A client for a Polytask server.
 
     Args:
-        url: as the server printed it.
-        key: with the scope ``infer``.
-        timeout_s: of each try.
-        retries: how often a request is sent again.
+        url: the server's address.
+        key: an API key with the scope ``infer``.
+        timeout_s: timeout of each attempt.
+        retries: maximum number of retries of a request.
     """
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60.0, retries: int = 4) -> None:
@@ -128,19 +143,19 @@ class Client(_Asking):
         self._http.close()
 
     def predict(self, texts: Texts, task: str | Sequence[str], *, on_error: OnError = "raise") -> list[Prediction]:
-        """As ``MultiTask.predict``: one prediction a text, in their order.
+        """As ``MultiTask.predict``: one prediction for each text, in order.
 
         Raises:
-            ServerError: the server cannot be reached, or refuses.
+            ServerError: the server cannot be reached, or answers with an error.
         """
         answers: dict[int, Prediction] = {}
-        for name, rows in runs_of(texts, task):
+        for name, rows in chunks_of(texts, task):
             content = self.post("/v1/classify", request_of([texts[row] for row in rows], [name], on_error))
             answers |= zip(rows, map(prediction_of, content["data"]), strict=True)
         return [answers[row] for row in range(len(texts))]
 
     def predict_all(self, text: Text, tasks: Sequence[str], *, on_error: OnError = "raise") -> dict[str, Prediction]:
-        """One text for several tasks, which share what they can; each task's prediction.
+        """Run several tasks on one text; each task's prediction.
 
         Raises:
             ServerError: as ``predict``.
@@ -149,19 +164,19 @@ class Client(_Asking):
         return dict(zip(dict.fromkeys(tasks), map(prediction_of, content["data"]), strict=True))
 
     def models(self) -> list[dict[str, Any]]:
-        """The versions that are served."""
-        found: list[dict[str, Any]] = self._sent("GET", "/v1/models", None)["data"]
+        """All versions that are served, as ``/v1/models`` describes them."""
+        found: list[dict[str, Any]] = self._request("GET", "/v1/models", None)["data"]
         return found
 
     def post(self, path: str, body: Any) -> Any:
-        """Any other route of the server.
+        """POST to any route of the server.
 
         Raises:
             ServerError: as ``predict``.
         """
-        return self._sent("POST", path, body)
+        return self._request("POST", path, body)
 
-    def _sent(self, method: str, path: str, body: Any) -> Any:
+    def _request(self, method: str, path: str, body: Any) -> Any:
         for attempt in range(self.retries + 1):
             response, failure = None, None
             try:
@@ -172,19 +187,19 @@ class Client(_Asking):
                 break
             time.sleep(wait_s)
         if response is None:
-            assert failure is not None, "there is a response or a failure"
-            raise self._failed(failure) from failure
+            assert failure is not None, "each attempt gives a response or a failure"
+            raise self._unreachable(failure) from failure
         return self._content(response)
 
 
-class AsyncClient(_Asking):
-    """The same for asyncio.
+class AsyncClient(_BaseClient):
+    """As ``Client``, for asyncio.
 
     Args:
-        url: as the server printed it.
-        key: with the scope ``infer``.
-        timeout_s: of each try.
-        retries: how often a request is sent again.
+        url: the server's address.
+        key: an API key with the scope ``infer``.
+        timeout_s: timeout of each attempt.
+        retries: maximum number of retries of a request.
     """
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60.0, retries: int = 4) -> None:
@@ -204,13 +219,16 @@ class AsyncClient(_Asking):
     async def predict(
         self, texts: Texts, task: str | Sequence[str], *, on_error: OnError = "raise"
     ) -> list[Prediction]:
-        """As ``Client.predict``; several tasks are asked at once."""
-        runs = list(runs_of(texts, task))
-        asks = [
-            self.post("/v1/classify", request_of([texts[row] for row in rows], [name], on_error)) for name, rows in runs
-        ]
+        """As ``Client.predict``; the requests of one call are sent concurrently, ``MAX_CONCURRENT`` at a time."""
+        chunks, slots = list(chunks_of(texts, task)), asyncio.Semaphore(MAX_CONCURRENT)
+
+        async def send(name: str, rows: Sequence[int]) -> Any:
+            async with slots:
+                return await self.post("/v1/classify", request_of([texts[row] for row in rows], [name], on_error))
+
+        contents = await asyncio.gather(*(send(name, rows) for name, rows in chunks))
         answers: dict[int, Prediction] = {}
-        for (_, rows), content in zip(runs, await asyncio.gather(*asks), strict=True):
+        for (_, rows), content in zip(chunks, contents, strict=True):
             answers |= zip(rows, map(prediction_of, content["data"]), strict=True)
         return [answers[row] for row in range(len(texts))]
 
@@ -223,14 +241,14 @@ class AsyncClient(_Asking):
 
     async def models(self) -> list[dict[str, Any]]:
         """As ``Client.models``."""
-        found: list[dict[str, Any]] = (await self._sent("GET", "/v1/models", None))["data"]
+        found: list[dict[str, Any]] = (await self._request("GET", "/v1/models", None))["data"]
         return found
 
     async def post(self, path: str, body: Any) -> Any:
         """As ``Client.post``."""
-        return await self._sent("POST", path, body)
+        return await self._request("POST", path, body)
 
-    async def _sent(self, method: str, path: str, body: Any) -> Any:
+    async def _request(self, method: str, path: str, body: Any) -> Any:
         for attempt in range(self.retries + 1):
             response, failure = None, None
             try:
@@ -241,6 +259,6 @@ class AsyncClient(_Asking):
                 break
             await asyncio.sleep(wait_s)
         if response is None:
-            assert failure is not None, "there is a response or a failure"
-            raise self._failed(failure) from failure
+            assert failure is not None, "each attempt gives a response or a failure"
+            raise self._unreachable(failure) from failure
         return self._content(response)

@@ -1,8 +1,7 @@
-"""The engine: rows of any tasks, answered in one forward pass.
+"""Runs rows of any mix of tasks through the backbone in one forward pass.
 
-A row is a text already cut into tokens and the name of the adapter that answers it, ``task@version``. Names are
-resolved when a request arrives (``catalog``), so that work goes on with the version it began with, whatever becomes of
-the store.
+A row is a tokenized text and the name of the version that answers it, ``task@version``. Names are resolved when a
+request arrives (``catalog``), so a request keeps its version whatever happens to the store meanwhile.
 """
 
 from __future__ import annotations
@@ -10,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from polytask.adapters.module import encode_batch
+from polytask.adapters.module import LoadedAdapter, encode_batch
 from polytask.adapters.store import Entry, Store
 from polytask.backbones.backbone import Backbone
 from polytask.data.batches import collate
@@ -26,24 +24,24 @@ from polytask.inference.predict import MultiTask
 from polytask.inference.prediction import Prediction
 from polytask.inference.scoring import scores_of
 
-PROBE = "Is anybody there?"
+PROBE_TEXT, PROBE_TOKENS = "Is anybody there?", 32
 
 
 @dataclass(frozen=True)
 class Row:
-    """A text, or its windows, as one adapter reads it."""
+    """A tokenized text, or its windows, for one adapter."""
 
     encoded: Encoded
     name: str
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all its windows."""
+        """Tokens of all windows."""
         return sum(self.encoded.lengths)
 
 
 class Engine(MultiTask):
-    """A ``MultiTask`` whose references are the names of versions; it looks at the store to load, and not otherwise."""
+    """A ``MultiTask`` that takes resolved names only, and reads the store only to load."""
 
     def __init__(self, backbone: Backbone, store: Store, *, batch_tokens: int, max_length: int | None = None) -> None:
         super().__init__(backbone, store, max_length=max_length)
@@ -52,17 +50,17 @@ class Engine(MultiTask):
     def _name(self, reference: str) -> str:
         return reference
 
-    def limit(self, entry: Entry) -> int | None:
-        """The tokens that an adapter reads of a text; None where it reads all of it."""
+    def max_tokens(self, entry: Entry) -> int | None:
+        """The number of tokens at which an adapter truncates a text; None if it reads all of it in windows."""
         limit, long, stride = self._cut(entry.header.head.kind, entry.header.recipe)
         return limit if long == "truncate" and stride is None else None
 
     def num_bytes(self, name: str) -> int:
-        """What a loaded adapter takes in memory."""
+        """Memory that a loaded adapter takes."""
         return sum(parameter.nbytes for parameter in self._adapter(name).tree.parameters())
 
-    def rows(self, text: Text, names: Sequence[str]) -> list[Row]:
-        """A text as each of these adapters reads it, cut into tokens once for all that read it in the same way."""
+    def tokenize(self, text: Text, names: Sequence[str]) -> list[Row]:
+        """A row of the text for each adapter; adapters with the same tokenizer settings share the tokens."""
         is_pair = isinstance(text, tuple | list)
         rows = Rows([text[0]], [text[1]]) if is_pair else Rows([str(text)])
         cuts: dict[Cut, Encoded] = {}
@@ -73,42 +71,43 @@ class Engine(MultiTask):
         return [Row(cuts[self._cuts[name]], name) for name in names]
 
     def answer(self, rows: Sequence[Row]) -> list[Prediction | Exception]:
-        """One answer a row; an error in place of one that is not a number.
+        """One prediction for each row; an error in place of one that is not finite.
 
         Raises:
-            Exception: the forward pass failed; any of the rows may be why.
+            Exception: the forward pass failed; any of the rows may be the cause.
         """
         names = [row.name for row in rows]
         with self._used(dict.fromkeys(names)):
             adapters = {name: self._adapter(name) for name in dict.fromkeys(names)}
             encoded = joined([(row.encoded, [at]) for at, row in enumerate(rows)])
             scores = scores_of(self.backbone, self.attached, adapters, encoded, names, self.batch_tokens)
-        return [self._checked(name, adapters[name], row) for name, row in zip(names, scores, strict=True)]
-
-    def _checked(self, name: str, live: Any, scores: Any) -> Prediction | Exception:
-        try:
-            prediction = Prediction.of(name.partition("@")[0], live.kind, live.labels, scores)
-        except PolytaskError as error:
-            return RuntimeError(str(error))
-        return prediction if is_finite(prediction) else RuntimeError(f"{name} answers with what is not a number")
+        return [_prediction(name, adapters[name], row) for name, row in zip(names, scores, strict=True)]
 
     @torch.inference_mode()
     def probe(self) -> None:
-        """A real forward pass of the bare backbone.
+        """Run a forward pass of the bare backbone.
 
         Raises:
-            RuntimeError: what came out is not a number.
+            RuntimeError: its output is not finite.
         """
-        encoded = encode(self.backbone.tokenizer, Rows([PROBE]), min(32, self.backbone.max_length))
+        encoded = encode(self.backbone.tokenizer, Rows([PROBE_TEXT]), min(PROBE_TOKENS, self.backbone.max_length))
         batch = collate([(encoded, [0])], self.backbone.tokenizer.pad_token_id or 0, self.backbone.device)
         with self.backbone.one_pass(training=False):
             _, pooled = encode_batch(self.backbone, batch)
         if not bool(torch.isfinite(pooled).all()):
-            raise RuntimeError("the backbone answers with what is not a number")
+            raise RuntimeError("the backbone's output is not finite")
+
+
+def _prediction(name: str, live: LoadedAdapter, scores: object) -> Prediction | Exception:
+    try:
+        prediction = Prediction.of(name.partition("@")[0], live.kind, live.labels, scores)
+    except PolytaskError as error:
+        return RuntimeError(str(error))
+    return prediction if is_finite(prediction) else RuntimeError(f"the output of {name} is not finite")
 
 
 def is_finite(prediction: Prediction) -> bool:
-    """Whether all of its numbers are."""
+    """Whether all numbers of a prediction are finite."""
     probs: Mapping[str, float] = prediction.probs or {}
     numbers = [*probs.values(), *([] if prediction.score is None else [prediction.score])]
     return all(map(math.isfinite, numbers))

@@ -1,4 +1,4 @@
-"""What a client is told when there is no answer: one table of codes, one exception."""
+"""Errors for clients: one table of codes with their HTTP status, one exception."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ STATUS = {
 }
 RETRYABLE = {"overloaded", "draining", "unhealthy", "deadline", "slow_request"}
 CODES = {status: code for code, status in reversed(STATUS.items())}
-"""The usual code of a status."""
+"""The default code of an HTTP status."""
 
 
 class Fault(Exception):
-    """A request that is not answered, and why.
+    """An error that is reported to the client.
 
     Args:
-        code: one of ``STATUS``.
-        message: what was wrong and what would be right; shown to the client.
-        param: which part of the request.
-        retry_after_s: when it is worth trying again.
+        code: a key of ``STATUS``.
+        message: what is wrong and how to fix it.
+        param: the part of the request at fault.
+        retry_after_s: seconds after which a retry may succeed.
     """
 
     def __init__(
@@ -48,24 +48,24 @@ class Fault(Exception):
 
     @property
     def status(self) -> int:
-        """The HTTP status."""
+        """The HTTP status code."""
         return STATUS[self.code]
 
     def to_json(self, request_id: str) -> dict[str, Any]:
         """The body of the response."""
-        kind = "invalid_request_error" if self.status < 500 and self.code not in RETRYABLE else "server_error"
-        said = {"code": self.code, "type": kind, "message": self.message, "param": self.param}
-        return {"error": {**said, "request_id": request_id, "retryable": self.code in RETRYABLE}}
+        error_type = "invalid_request_error" if self.status < 500 and self.code not in RETRYABLE else "server_error"
+        error = {"code": self.code, "type": error_type, "message": self.message, "param": self.param}
+        return {"error": {**error, "request_id": request_id, "retryable": self.code in RETRYABLE}}
 
     def headers(self) -> dict[str, str]:
-        """``Retry-After`` where there is a time, in whole seconds."""
+        """``Retry-After`` in whole seconds, or ``WWW-Authenticate``, where they apply."""
         if self.retry_after_s is None:
             return {"WWW-Authenticate": "Bearer"} if self.code == "unauthenticated" else {}
         return {"Retry-After": str(max(1, round(self.retry_after_s + 0.5)))}
 
 
 def fault_of(error: BaseException, *, param: str | None = None) -> Fault:
-    """What a client is told of an error; of our own mistakes nothing but that there was one."""
+    """The fault to report for an error; unexpected errors are reported without details."""
     if isinstance(error, Fault):
         return error
     if isinstance(error, IncompatibleAdapter):
@@ -76,4 +76,4 @@ def fault_of(error: BaseException, *, param: str | None = None) -> Fault:
         return Fault("not_found", str(error), param=param)
     if isinstance(error, PolytaskError):
         return Fault("malformed", str(error), param=param)
-    return Fault("failed", "the server failed on this request; its log says why", param=param)
+    return Fault("failed", "the server failed on this request; the log has the details", param=param)

@@ -1,8 +1,8 @@
-"""What stands before every route: identity, keys, sizes, time, and one line of log a request.
+"""The middleware around every route: authentication, size and time limits, metrics, and one log line per request.
 
-Pure ASGI, so that it costs little and sees every request, also those that match no route. Denied by default: with keys
-set, only the paths in ``PUBLIC`` are reached without one, by exact comparison; each route then asks for its scope
-(``api/access.py``).
+Pure ASGI, so that it is cheap and sees every request, including those that match no route. Access is denied by default:
+with keys set, only the paths in ``PUBLIC`` are served without one, by exact comparison. Each route then checks its
+scope (``api/access.py``).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from polytask.serving.auth import SCOPES, Keys
 from polytask.serving.faults import Fault, fault_of
+from polytask.serving.limits import Limits
 from polytask.serving.service import Service
 
 log = logging.getLogger("polytask.serving.requests")
@@ -34,12 +35,14 @@ PUBLIC = frozenset(
 )
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "[::1]"))
 CONTEXT = "polytask"
+MAX_LOGGED_ADAPTERS = 8
+CLIENT_GONE = 499
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 @dataclass
 class Context:
-    """What is known of a request."""
+    """State of a request, in the ASGI scope under ``CONTEXT``."""
 
     request_id: str
     start: float
@@ -52,18 +55,26 @@ class Context:
     status: int = 0
     code: str = ""
     fault: Fault | None = None
-    """What was wrong with the body while it was read."""
+    """An error that occurred while the body was read."""
+
+
+@dataclass
+class BodyBytes:
+    """Bytes of the bodies of all requests in progress."""
+
+    total: int = 0
 
 
 class Gate:
     """Middleware around the application.
 
     Args:
-        with_texts: put the texts of requests into the log.
+        with_texts: write the texts of requests to the log.
     """
 
     def __init__(self, app: ASGIApp, service: Service, keys: Keys, with_texts: bool = False) -> None:
         self.app, self.service, self.keys, self.with_texts = app, service, keys, with_texts
+        self.in_progress = BodyBytes()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -73,117 +84,132 @@ class Gate:
         headers = Headers(scope=scope)
         context = Context(request_id_of(headers), time.monotonic())
         scope[CONTEXT] = context
-        limited = Limited(receive, context, self.service.limits.body_bytes, self.service.limits.body_s)
+        limited = LimitedReceive(receive, context, self.service.limits, self.in_progress)
         has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
-        async def sending(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 context.status = message["status"]
                 own = {"x-request-id": context.request_id, **context.headers}
-                if self.service.is_draining or (has_body and not limited.is_over):
+                if self.service.is_draining or (has_body and not limited.is_complete):
                     own["connection"] = "close"
                 message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in own.items())]
             await send(message)
 
         try:
             self._admit(scope, headers, context)
-            await self.app(scope, limited, sending)
+            await self.app(scope, limited, send_with_headers)
         except Exception as error:
             fault = fault_of(error)
             if fault.code == "failed":
                 log.exception("a request failed", extra={"request_id": context.request_id})
             if not context.status:
-                await respond(fault, context, sending)
+                await respond(fault, context, send_with_headers)
         finally:
-            self._tell(scope, context)
+            limited.release()
+            self._record(scope, context)
 
     def _admit(self, scope: Scope, headers: Headers, context: Context) -> None:
-        """Refuse what may not pass, before its body is read.
+        """Authenticate a request before its body is read.
 
         Raises:
-            Fault: with the reason.
+            Fault: it is not allowed, or announces a body that is too large.
         """
         if not self.keys.are_set:
             check_loopback(headers)
             context.scopes = SCOPES
         else:
-            key = self.keys.find(given) if (given := key_of(headers)) is not None else None
+            key = self.keys.find(secret) if (secret := key_of(headers)) is not None else None
             if key is not None:
                 context.scopes, context.key_name = key.scopes, key.name
             elif scope["path"] not in PUBLIC:
-                what = "the key is not known" if given else "a key is needed: Authorization: Bearer KEY"
-                raise Fault("unauthenticated", what)
+                problem = "the key is unknown" if secret else "a key is required: Authorization: Bearer KEY"
+                raise Fault("unauthenticated", problem)
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self.service.limits.body_bytes:
             raise too_large(self.service.limits.body_bytes)
 
-    def _tell(self, scope: Scope, context: Context) -> None:
-        """Metrics, and a line of log."""
+    def _record(self, scope: Scope, context: Context) -> None:
+        """Update the metrics and write the log line."""
         seconds = time.monotonic() - context.start
         route = getattr(scope.get("route"), "path", "unmatched")
-        metrics = self.service.metrics
-        metrics.requests.labels(route, metrics.label(context.tasks), str(context.status or 499)).inc()
+        metrics, status = self.service.metrics, context.status or CLIENT_GONE
+        metrics.requests.labels(route, metrics.adapter_label(context.tasks), str(status)).inc()
         metrics.seconds["request"].observe(seconds)
         if context.status >= 400 or context.code:
             metrics.rejected.labels(context.code or str(context.status)).inc()
-        said: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "request_id": context.request_id,
             "method": scope["method"],
             "route": route,
-            "status": context.status or 499,
+            "status": status,
             "duration_s": round(seconds, 6),
             "rows": context.num_rows,
-            "adapters": list(context.tasks)[:8],
+            "adapters": list(context.tasks)[:MAX_LOGGED_ADAPTERS],
             "client": (scope.get("client") or ("",))[0],
         }
-        said |= {name: value for name, value in (("key", context.key_name), ("code", context.code)) if value}
+        fields |= {name: value for name, value in (("key", context.key_name), ("code", context.code)) if value}
         if self.with_texts:
-            said["texts"] = list(context.texts)
-        log.info("request", extra=said)
+            fields["texts"] = list(context.texts)
+        log.info("request", extra=fields)
 
 
-class Limited:
-    """A ``receive`` that gives up on bodies that are too large or too slow."""
+class LimitedReceive:
+    """An ASGI ``receive`` that bounds the size of a body, the time it takes, and the size of all bodies together."""
 
-    def __init__(self, receive: Receive, context: Context, most_bytes: int, most_s: float) -> None:
-        self.receive, self.context, self.most_bytes = receive, context, most_bytes
-        self.until = time.monotonic() + most_s
-        self.most_s = most_s
+    def __init__(self, receive: Receive, context: Context, limits: Limits, in_progress: BodyBytes) -> None:
+        self.receive, self.context, self.limits, self.in_progress = receive, context, limits, in_progress
+        self.until = time.monotonic() + limits.body_s
         self.num_bytes = 0
-        self.is_over = False
+        self.is_complete = False
 
     async def __call__(self) -> Message:
-        """The next message."""
-        if self.is_over:
+        """The next message.
+
+        Raises:
+            Fault: a limit is exceeded.
+        """
+        if self.is_complete:
             return await self.receive()
         try:
             message = await asyncio.wait_for(self.receive(), max(0.0, self.until - time.monotonic()))
         except asyncio.TimeoutError:
-            raise self._noted(Fault("slow_request", f"the body did not arrive within {self.most_s:g} s")) from None
-        self.num_bytes += len(message.get("body", b""))
-        self.is_over = not message.get("more_body", False)
-        if self.num_bytes > self.most_bytes:
-            raise self._noted(too_large(self.most_bytes))
+            problem = f"the body did not arrive within {self.limits.body_s:g} s"
+            raise self._recorded(Fault("slow_request", problem)) from None
+        size = len(message.get("body", b""))
+        self.num_bytes += size
+        self.in_progress.total += size
+        self.is_complete = not message.get("more_body", False)
+        if self.num_bytes > self.limits.body_bytes:
+            raise self._recorded(too_large(self.limits.body_bytes))
+        if self.in_progress.total > max(self.limits.bodies_bytes, self.num_bytes):
+            problem = "too many large requests are in progress; try again later"
+            raise self._recorded(Fault("overloaded", problem, retry_after_s=1))
         return message
 
-    def _noted(self, fault: Fault) -> Fault:
+    def release(self) -> None:
+        """Count the body no longer."""
+        self.in_progress.total -= self.num_bytes
+        self.num_bytes = 0
+
+    def _recorded(self, fault: Fault) -> Fault:
         self.context.fault = fault
         return fault
 
 
-def too_large(most_bytes: int) -> Fault:
-    """What is said of a body that is too large."""
-    return Fault("too_large", f"the body is larger than {most_bytes:,} bytes. Send several requests")
+def too_large(limit: int) -> Fault:
+    """The error for a body above the limit."""
+    return Fault("too_large", f"the body is larger than {limit:,} bytes. Send several requests")
 
 
 def request_id_of(headers: Headers) -> str:
-    """The client's own, if it can stand in a header and a log; else a new one."""
+    """The client's ``X-Request-Id`` if it is safe in headers and logs, else a new one."""
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 def key_of(headers: Headers) -> str | None:
-    """The key of ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``; None where there is none, or more than one."""
+    """The key in ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``; None if there is none, or more than one."""
     given = headers.getlist("authorization") + headers.getlist("x-api-key")
     if len(given) != 1:
         return None
@@ -194,28 +220,28 @@ def key_of(headers: Headers) -> str | None:
 
 
 def check_loopback(headers: Headers) -> None:
-    """Without keys only programs of this machine may ask: no page of another site through its user's browser.
+    """Without keys, refuse requests that a browser sends for a page of another site (DNS rebinding, CSRF).
 
     Raises:
-        Fault: the host or the origin is another.
+        Fault: the ``Host`` or ``Origin`` is not this machine.
     """
     if host_of(headers.get("host", "localhost")) not in LOOPBACK:
         raise Fault("wrong_host", "without keys this server answers as localhost only")
     origin = headers.get("origin")
     if origin is not None and host_of(origin.partition("://")[2]) not in LOOPBACK:
-        raise Fault("forbidden", "without keys this server does not answer pages of other sites")
+        raise Fault("forbidden", "without keys this server refuses requests from pages of other sites")
 
 
-def host_of(given: str) -> str:
-    """``localhost`` of ``LOCALHOST:8000``."""
-    return re.sub(r":\d*$", "", given.lower())
+def host_of(authority: str) -> str:
+    """``localhost`` for ``LOCALHOST:8000``."""
+    return re.sub(r":\d*$", "", authority.lower())
 
 
 async def respond(fault: Fault, context: Context, send: Send) -> None:
-    """Send a fault as a response."""
+    """Send a fault as the response."""
     context.code = fault.code
     body = json.dumps(fault.to_json(context.request_id)).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body)), **fault.headers()}
-    given = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": fault.status, "headers": given})
+    encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": fault.status, "headers": encoded})
     await send({"type": "http.response.body", "body": body})

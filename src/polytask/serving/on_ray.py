@@ -1,7 +1,7 @@
-"""The same application as replicas on a Ray cluster, each with all adapters, behind one address.
+"""Serves the same application as Ray Serve replicas, each with all adapters, behind one address.
 
-Not by model multiplexing, which sends each model's requests to a replica of its own: batches would not be mixed, and an
-adapter costs a few megabytes only.
+Model multiplexing is not used: it sends each model's requests to a replica of its own, so batches would not be mixed,
+and an adapter takes only a few megabytes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NEEDED = ("ray", "aiohttp", "grpc_reflection")
 
 @dataclass(frozen=True)
 class Replica:
-    """What a replica is made from; backbone and store have the same path on every machine."""
+    """The settings of a replica. Backbone and store must have the same path on every machine."""
 
     backbone: str
     store: str
@@ -40,7 +40,7 @@ class Replica:
     with_texts: bool = False
 
     def application(self) -> Any:
-        """The application of one replica, with a backbone of its own."""
+        """The application of one replica, with its own backbone."""
         configure()
         backbone = load_backbone(self.backbone, device=self.device, dtype=self.dtype)
         service = Service(backbone, self.store, self.limits, self.max_length)
@@ -58,21 +58,21 @@ def serve(
     until: threading.Event | None = None,
     on_start: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve on a cluster until SIGTERM or Ctrl-C, or until an event is set.
+    """Serve on a cluster until SIGTERM or Ctrl-C, or until ``until`` is set.
 
     Args:
-        num_cpus: of each replica.
-        address: of a cluster (``auto``, ``ray://host:10001``, …); None starts one on this machine.
+        num_cpus: CPUs of each replica.
+        address: address of a cluster (``auto``, ``ray://host:10001``, …); None starts one on this machine.
 
     Raises:
-        PolytaskError: Ray Serve is not installed, the cluster cannot be reached or has no room.
+        PolytaskError: Ray Serve is not installed, the cluster cannot be reached or has too few CPUs.
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise PolytaskError(f'this needs {missing[0]}, which is not installed: pip install "polytask[ray-serve]"')
     stopped = until or stopped_by_signal()
     with cluster(address, None) as ray:
-        check_room(ray.cluster_resources().get("CPU", 0.0), num_replicas, num_cpus)
+        check_cpus(ray.cluster_resources().get("CPU", 0.0), num_replicas, num_cpus)
         from ray import serve as ray_serve
 
         def application() -> Any:
@@ -94,21 +94,21 @@ def serve(
             ray_serve.shutdown()  # type: ignore[no-untyped-call]
 
 
-def check_room(there: float, num_replicas: int, num_cpus: float) -> None:
-    """Refuse what the cluster would wait for in silence.
+def check_cpus(available: float, num_replicas: int, num_cpus: float) -> None:
+    """Check that the cluster has enough CPUs; Ray would wait for them without a message.
 
     Raises:
-        PolytaskError: with what there is.
+        PolytaskError: it has too few.
     """
-    if num_replicas * num_cpus > there:
+    if num_replicas * num_cpus > available:
         raise PolytaskError(
-            f"{num_replicas} replicas of {num_cpus:g} CPUs do not fit: the Ray cluster has {there:g} CPUs. "
-            "Choose fewer with --replicas"
+            f"{num_replicas} replicas with {num_cpus:g} CPUs each do not fit: the Ray cluster has {available:g} CPUs. "
+            "Lower --replicas"
         )
 
 
 def stopped_by_signal() -> threading.Event:
-    """An event that SIGTERM and Ctrl-C set."""
+    """An event that is set by SIGTERM and Ctrl-C."""
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

@@ -1,10 +1,10 @@
-"""Which adapters are in memory: all that fit a budget of bytes; beyond it the least recently used leave.
+"""Keeps adapters in memory up to a budget of bytes; beyond it the least recently used are evicted.
 
-What is held by a request never leaves, so a burst over more adapters than fit goes over the budget until its requests
-are answered. An adapter is read once, however many ask.
+An adapter that a request holds is never evicted, so a burst over more adapters than fit may exceed the budget until
+its requests are answered. Concurrent requests for an adapter share one load.
 
-``hold``, ``try_hold`` and ``release`` never wait for the engine: reading adapters and taking them away, which waits for
-the forward pass in flight, is done by a thread of its own.
+``hold``, ``try_hold`` and ``release`` never wait for the engine: a thread of its own loads adapters, and evicts them,
+which waits for the forward pass in progress.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Residency:
     """The adapters of an engine, within ``memory_bytes``. Any thread may call any method.
 
     Args:
-        on_load: told of every load: its name and the error, None where it went well.
+        on_load: called after every load with the adapter's name, and the error or None.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Residency:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="polytask-loader")
         self._sizes: OrderedDict[str, int] = OrderedDict()
         self._holds: Counter[str] = Counter()
-        self._leaving: set[str] = set()
+        self._dropped: set[str] = set()
         self._loads: dict[str, asyncio.Future[None]] = {}
         self._lock, self._moving = threading.Lock(), threading.Lock()
 
@@ -45,12 +45,12 @@ class Residency:
         return len(self._sizes)
 
     def names(self) -> list[str]:
-        """Least recently used first."""
+        """The adapters in memory, least recently used first."""
         with self._lock:
             return list(self._sizes)
 
     async def hold(self, name: str) -> None:
-        """Keep an adapter in memory until ``release``, read from the store if need be.
+        """Keep an adapter in memory until ``release``; load it if needed.
 
         Raises:
             PolytaskError: as ``MultiTask.load``.
@@ -63,7 +63,7 @@ class Residency:
             await asyncio.shield(self._loads[name])
 
     def try_hold(self, name: str) -> bool:
-        """Hold an adapter that is in memory; whether it is."""
+        """Hold an adapter if it is in memory; False if it is not."""
         with self._lock:
             if name not in self._sizes:
                 return False
@@ -78,12 +78,12 @@ class Residency:
             is_free = not self._holds[name]
             if is_free:
                 del self._holds[name]
-            must_sweep = is_free and (name in self._leaving or self.num_bytes > self.memory_bytes)
-        if must_sweep:
-            self._later()
+            must_evict = is_free and (name in self._dropped or self.num_bytes > self.memory_bytes)
+        if must_evict:
+            self._evict_later()
 
     def load(self, name: str) -> None:
-        """Read an adapter into memory, and let others leave for it.
+        """Load an adapter, and evict others if the budget is exceeded.
 
         Raises:
             PolytaskError: as ``MultiTask.load``.
@@ -99,42 +99,42 @@ class Residency:
             with self._lock:
                 self._sizes[name] = self.engine.num_bytes(name)
                 self.num_bytes += self._sizes[name]
-                self._leaving.discard(name)
+                self._dropped.discard(name)
         self.on_load(name, None)
-        self.sweep(keep=name)
+        self.evict(keep=name)
 
     def drop(self, name: str) -> None:
-        """Let an adapter leave memory as soon as nobody holds it."""
+        """Evict an adapter as soon as no request holds it."""
         with self._lock:
             if name not in self._sizes:
                 return
-            self._leaving.add(name)
-        self._later()
+            self._dropped.add(name)
+        self._evict_later()
 
-    def sweep(self, keep: str | None = None) -> None:
-        """Take away what nobody holds: all that is to leave, and what is beyond the budget."""
+    def evict(self, keep: str | None = None) -> None:
+        """Evict the dropped adapters that are not held, and the least recently used ones beyond the budget."""
         while True:
             with self._moving:
                 with self._lock:
-                    name = self._next_to_leave(keep)
+                    name = self._next_to_evict(keep)
                     if name is None:
                         return
                     self.num_bytes -= self._sizes.pop(name)
-                    self._leaving.discard(name)
+                    self._dropped.discard(name)
                 self.engine.unload(name)
 
     def close(self) -> None:
-        """End the thread that loads."""
+        """Stop the loading thread."""
         self.thread.shutdown(wait=False, cancel_futures=True)
 
-    def _next_to_leave(self, keep: str | None) -> str | None:
+    def _next_to_evict(self, keep: str | None) -> str | None:
         free = (name for name in self._sizes if not self._holds[name] and name != keep)
         if self.num_bytes > self.memory_bytes:
             return next(free, None)
-        return next((name for name in self._leaving if not self._holds[name]), None)
+        return next((name for name in self._dropped if not self._holds[name]), None)
 
-    def _later(self) -> None:
+    def _evict_later(self) -> None:
         try:
-            self.thread.submit(self.sweep)
-        except RuntimeError:  # the server is closing
+            self.thread.submit(self.evict)
+        except RuntimeError:  # the server is shutting down
             return

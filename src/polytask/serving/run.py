@@ -1,7 +1,7 @@
-"""The process: uvicorn around the application, from the first look at the store to the last answer after SIGTERM.
+"""Runs the application under uvicorn, with timeouts for slow clients and a graceful shutdown.
 
-On SIGTERM (or Ctrl-C) the server says that it is not ready, answers new requests with 503, finishes what it accepted,
-and only then stops listening, so that no request is cut off. A second signal ends it at once.
+On SIGTERM (or Ctrl-C) the server reports that it is not ready, answers new requests with 503, finishes the accepted
+ones, and only then stops listening, so that no request is cut off. A second signal stops it at once.
 """
 
 from __future__ import annotations
@@ -25,53 +25,76 @@ from polytask.serving.limits import Limits
 from polytask.serving.logs import configure
 from polytask.serving.service import Service
 
-MOST_HEAD_BYTES = 32 << 10
+MAX_HEAD_BYTES = 32 << 10
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
-FRESH_S = 2.0
-"""How long a connection made just before the end has to send its request."""
+FIRST_REQUEST_S = 2.0
+"""Time for a connection that was made just before shutdown to send its request."""
 
 
-class PatientProtocol(H11Protocol):
-    """HTTP/1.1 that closes connections whose client takes too long to send a request's head."""
+class TimeoutProtocol(H11Protocol):
+    """HTTP/1.1 that disconnects clients that are slow to send a request's head or to read a response.
 
-    head_s = Limits.body_s
-    _timer: asyncio.TimerHandle | None = None
+    The transport's write buffer has no high-water mark, so that ``pause_writing`` is called whenever the client leaves
+    data unread, and ``resume_writing`` once it has read all of it.
+    """
+
+    head_s, send_s = Limits.body_s, Limits.send_s
+    _head_timer: asyncio.TimerHandle | None = None
+    _send_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for the first head."""
+        """Start waiting for the first head."""
         super().connection_made(transport)
-        self._wait()
+        transport.set_write_buffer_limits(high=0)
+        self._start_head_timer()
 
     def data_received(self, data: bytes) -> None:
-        """Wait on where a head has only begun."""
+        """Keep the timer running while a head is incomplete."""
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
-            self._stop_waiting()
-        elif self._timer is None:
-            self._wait()
+            self._stop_head_timer()
+        elif self._head_timer is None:
+            self._start_head_timer()
+
+    def pause_writing(self) -> None:
+        """Start waiting for the client to read."""
+        super().pause_writing()
+        self._stop_send_timer()
+        self._send_timer = self.loop.call_later(self.send_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop waiting: the client has read everything."""
+        self._stop_send_timer()
+        super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
-        self._stop_waiting()
+        """Stop the timers."""
+        self._stop_head_timer()
+        self._stop_send_timer()
         super().connection_lost(exc)
 
-    def _wait(self) -> None:
-        self._timer = self.loop.call_later(self.head_s, self._give_up)
+    def _start_head_timer(self) -> None:
+        self._head_timer = self.loop.call_later(self.head_s, self._close_if_idle)
 
-    def _stop_waiting(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
-    def _give_up(self) -> None:
-        self._timer = None
+    def _stop_send_timer(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+
+    def _close_if_idle(self) -> None:
+        self._head_timer = None
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self.transport.close()
 
 
 class DrainingServer(uvicorn.Server):
-    """A server that answers what it accepted before it stops listening."""
+    """A server that answers all accepted requests before it stops listening."""
 
     def __init__(self, config: uvicorn.Config, service: Service, on_start: Callable[[int], None]) -> None:
         super().__init__(config)
@@ -79,13 +102,13 @@ class DrainingServer(uvicorn.Server):
         self._draining: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Tell the port once the server listens."""
+        """Call ``on_start`` with the port once the server listens."""
         await super().startup(sockets)
         if self.started:
             self.on_start(self.servers[0].sockets[0].getsockname()[1])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain at the first signal, end at the second."""
+        """Drain at the first signal, stop at the second."""
         if self.service.is_draining:
             self.should_exit = self.force_exit = True
             return
@@ -93,11 +116,11 @@ class DrainingServer(uvicorn.Server):
         self.service.drain()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen no more; whoever was connected just now is heard before idle connections are closed."""
+        """Stop listening; connections that have not sent their first request yet get a moment to do so."""
         for listener in self.servers:
             listener.close()
-        until = self._now() + FRESH_S
-        while any(self._is_fresh(connection) for connection in self.server_state.connections) and self._now() < until:
+        until = self._now() + FIRST_REQUEST_S
+        while any(self._is_new(connection) for connection in self.server_state.connections) and self._now() < until:
             await asyncio.sleep(0.01)
         await super().shutdown(sockets)
 
@@ -106,12 +129,12 @@ class DrainingServer(uvicorn.Server):
         return asyncio.get_running_loop().time()
 
     @staticmethod
-    def _is_fresh(connection: Any) -> bool:
-        """Whether nothing was asked on it yet."""
+    def _is_new(connection: Any) -> bool:
+        """Whether it has not sent a request yet."""
         return getattr(connection, "cycle", None) is None
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: whether to stop listening."""
+        """Called ten times a second; returns whether to stop listening."""
         if self.service.is_draining and self._draining is None:
             self._draining = asyncio.create_task(self._drain())
         return await super().on_tick(counter)
@@ -124,7 +147,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach this host."""
+    """Whether a host can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -132,27 +155,27 @@ def is_loopback(host: str) -> bool:
 
 
 def check_host(host: str, keys: Keys) -> None:
-    """Refuse to listen to other machines without keys.
+    """Check that a server without keys listens on loopback only.
 
     Raises:
-        PolytaskError: with what would be right.
+        PolytaskError: it would be reachable from other machines.
     """
     if not keys.are_set and not is_loopback(host):
         raise PolytaskError(
-            f"without keys the server listens to this machine only, not on {host}. "
-            "Make a key with: polytask serve --new-key infer"
+            f"without keys the server listens on this machine only, not on {host}. "
+            "Create a key with: polytask serve --new-key infer"
         )
 
 
 def make_server(
     service: Service, keys: Keys, *, with_texts: bool = False, on_start: Callable[[int], None] = lambda port: None
 ) -> DrainingServer:
-    """A server whose ``run(sockets=[…])`` serves until it is told to end; ``on_start`` is told the port."""
+    """A server whose ``run(sockets=[…])`` serves until it is stopped; ``on_start`` is called with the port."""
     limits = service.limits
-    PatientProtocol.head_s = limits.body_s
+    TimeoutProtocol.head_s, TimeoutProtocol.send_s = limits.body_s, limits.send_s
     config = uvicorn.Config(
         create_app(service, keys, with_texts=with_texts),
-        http=PatientProtocol,
+        http=TimeoutProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -162,7 +185,7 @@ def make_server(
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(limits.drain_s) + 1,
-        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
     return DrainingServer(config, service, on_start)
 
@@ -171,7 +194,7 @@ def serve(service: Service, keys: Keys, *, host: str, port: int, with_texts: boo
     """Serve until SIGTERM or Ctrl-C.
 
     Raises:
-        PolytaskError: the address cannot be listened on, or not without keys.
+        PolytaskError: the address is in use or not available, or needs keys.
     """
     check_host(host, keys)
     configure()
@@ -181,7 +204,7 @@ def serve(service: Service, keys: Keys, *, host: str, port: int, with_texts: boo
         )
         try:
             server.run(sockets=[listener])
-        except KeyboardInterrupt:  # raised again by uvicorn after it has drained
+        except KeyboardInterrupt:  # uvicorn raises it again after draining
             return
 
 
@@ -189,7 +212,7 @@ def listening(host: str, port: int) -> socket.socket:
     """A socket bound to this address.
 
     Raises:
-        PolytaskError: it cannot be.
+        PolytaskError: the address is in use or not available.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -203,9 +226,11 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def announce(service: Service, keys: Keys, host: str, port: int) -> None:
-    """Say on stderr, for a person, where the server is and who may ask it."""
+    """Print the server's address, and who may use it, to stderr."""
     shown = f"[{host}]" if ":" in host else host
     tasks = service.catalog.tasks()
-    who = "with a key" if keys.are_set else "programs of this machine only, because no keys are set"
-    print(f"serving {len(tasks)} tasks on {service.backbone.name} at http://{shown}:{port}/ ({who})", file=sys.stderr)
+    access = "with a key" if keys.are_set else "from this machine only, because no keys are set"
+    print(
+        f"serving {len(tasks)} tasks on {service.backbone.name} at http://{shown}:{port}/ ({access})", file=sys.stderr
+    )
     sys.stderr.flush()

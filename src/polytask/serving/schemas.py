@@ -1,28 +1,41 @@
-"""The bodies of requests and responses, as pydantic models: what OpenAPI says is what is checked."""
+"""Request and response bodies as pydantic models, from which FastAPI validates requests and writes OpenAPI.
+
+Validation of a list stops at the first invalid item, and at most one unknown field of an object is looked at: pydantic
+makes an error object for each problem, so that a small hostile body could otherwise fill the memory.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 PLAIN = r"[A-Za-z0-9][A-Za-z0-9._\-]{0,63}"
 Task = Annotated[str, StringConstraints(pattern=rf"^{PLAIN}$", max_length=64)]
 Reference = Annotated[str, StringConstraints(pattern=rf"^{PLAIN}(@{PLAIN})?$", max_length=129)]
 """``task``, ``task@version`` or ``task@alias``."""
-Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
-Texts = str | Annotated[list[str | Pair], Field(min_length=1)]
+Pair = Annotated[list[str], Field(min_length=2, max_length=2, fail_fast=True)]
+TextList = Annotated[list[str | Pair], Field(min_length=1, fail_fast=True)]
+Texts = str | TextList
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class Closed(BaseModel):
-    """A body of ours: unknown fields are refused."""
+    """A body of the native API: unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_one_unknown_field(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        first = next((name for name in content if name not in cls.model_fields), None)
+        return {name: value for name, value in content.items() if name in cls.model_fields or name == first}
+
 
 class Open(BaseModel):
-    """A body of a foreign protocol: unknown fields are passed over."""
+    """A body of another server's protocol: unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -39,7 +52,7 @@ class Error(Closed):
 
 
 class ErrorBody(Closed):
-    """The body of every response that is no success."""
+    """The body of every error response."""
 
     error: Error
 
@@ -48,26 +61,27 @@ class ErrorBody(Closed):
 
 
 class ClassifyRequest(Closed):
-    """Texts for one task (``model``) or for several (``models``): for each text the tasks share what they can."""
+    """Texts for one task (``model``) or several (``models``); the tasks share tokens and common layers."""
 
     model: Reference | None = None
-    models: Annotated[list[Reference], Field(min_length=1, max_length=128)] | None = None
+    models: Annotated[list[Reference], Field(min_length=1, max_length=128, fail_fast=True)] | None = None
     input: Texts = Field(description="A text, a list of texts, or a list of [text, second text].")
     on_error: Literal["fail", "null"] = Field(
-        "fail", description="With null a text without an answer has an error in its place, and the others are answered."
+        "fail",
+        description="With null, a text that cannot be answered gets an error in its place; the others are answered.",
     )
     timeout_s: Seconds | None = None
 
 
 class Usage(Closed):
-    """Tokens that were read."""
+    """Tokens that were processed."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class ClassifyItem(Open):
-    """The answer of one task to one text: the fields that its kind of task has."""
+    """The answer of one task to one text; the fields depend on the kind of task."""
 
     index: int
     task: str
@@ -83,7 +97,7 @@ class ClassifyItem(Open):
 
 
 class ClassifyResponse(Closed):
-    """For each text, in their order, the answers of all tasks, in theirs. ``model`` has the versions that answered."""
+    """For each text, in order, the answers of all tasks, in order. ``model`` lists the versions that answered."""
 
     id: str
     object: Literal["classification"]
@@ -115,7 +129,7 @@ class Model(Closed):
 
 
 class Refused(Closed):
-    """A version in the store that is not served, and why."""
+    """A version that is not served, and why."""
 
     id: str
     reason: str
@@ -131,7 +145,7 @@ class Models(Closed):
 
 
 class Stats(Closed):
-    """The last ten seconds."""
+    """Throughput of the last ten seconds, load and memory."""
 
     rows_per_s: float
     tokens_per_s: float
@@ -145,7 +159,7 @@ class Stats(Closed):
 
 
 class Status(Closed):
-    """The server is well, or ready."""
+    """Health or readiness of the server."""
 
     status: str
 
@@ -154,19 +168,33 @@ class Status(Closed):
 
 
 class AliasRequest(Closed):
-    """The version that an alias is to point to."""
+    """The version that an alias points to."""
 
     version: int = Field(ge=1, lt=10**9)
 
 
-class TrafficRequest(Closed):
-    """The share of a task's requests that each version answers; empty for the latest version alone."""
+MAX_SHARES = 128
 
-    shares: dict[Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")], Annotated[float, Field(ge=0, le=1)]]
+
+def check_num_shares(shares: Any) -> Any:
+    """Reject a mapping with too many entries before they are validated one by one."""
+    if isinstance(shares, dict) and len(shares) > MAX_SHARES:
+        raise ValueError(f"at most {MAX_SHARES} versions can have a share")
+    return shares
+
+
+class TrafficRequest(Closed):
+    """The share of a task's traffic for each version; empty sends all of it to the latest version."""
+
+    shares: Annotated[
+        dict[Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")], Annotated[float, Field(ge=0, le=1)]],
+        BeforeValidator(check_num_shares),
+        Field(max_length=MAX_SHARES),
+    ]
 
 
 class Managed(Closed):
-    """What was done."""
+    """The result of a management request."""
 
     id: str
     status: str
@@ -179,7 +207,7 @@ class VllmRequest(Open):
     """As vLLM's ``/classify``."""
 
     model: Reference
-    input: str | Annotated[list[str | Pair], Field(min_length=1)]
+    input: str | TextList
 
 
 class VllmItem(Open):
@@ -192,7 +220,7 @@ class VllmItem(Open):
 
 
 class VllmUsage(Closed):
-    """Tokens that were read."""
+    """Tokens that were processed."""
 
     prompt_tokens: int
     total_tokens: int
@@ -213,19 +241,19 @@ class VllmResponse(Closed):
 
 # Text Embeddings Inference's /predict
 
-OneOrTwo = Annotated[list[str], Field(min_length=1, max_length=2)]
+OneOrTwo = Annotated[list[str], Field(min_length=1, max_length=2, fail_fast=True)]
 
 
 class TeiRequest(Open):
-    """As ``/predict`` of Text Embeddings Inference: a text, a pair of texts, or a batch of lists of one or two."""
+    """As TEI's ``/predict``: a text, a pair of texts, or a batch of lists with one or two texts."""
 
-    inputs: str | OneOrTwo | Annotated[list[OneOrTwo], Field(min_length=1)]
+    inputs: str | OneOrTwo | Annotated[list[OneOrTwo], Field(min_length=1, fail_fast=True)]
     raw_scores: Literal[False] = False
     truncate: bool = True
 
 
 class TeiModelRequest(TeiRequest):
-    """The same where the path names no adapter; ``model`` may be left out where the store has one task."""
+    """A TEI request to a path without an adapter's name; ``model`` is optional if the store has one task."""
 
     model: Reference | None = None
 
@@ -241,23 +269,26 @@ class TeiScore(Closed):
 
 
 class TensorIn(Open):
-    """A tensor of texts."""
+    """An input tensor of texts."""
 
     name: Annotated[str, StringConstraints(max_length=64)]
-    shape: Annotated[list[Annotated[int, Field(ge=0, le=1 << 20)]], Field(min_length=1, max_length=2)]
+    shape: Annotated[list[Annotated[int, Field(ge=0, le=1 << 20)]], Field(min_length=1, max_length=2, fail_fast=True)]
     datatype: Literal["BYTES"]
-    data: list[str] | list[list[str]]
+    data: (
+        Annotated[list[str], Field(fail_fast=True)]
+        | Annotated[list[Annotated[list[str], Field(fail_fast=True)]], Field(fail_fast=True)]
+    )
 
 
 class InferRequest(Open):
-    """``text``, and ``text_pair`` for a task of pairs, ``[n]`` each."""
+    """A tensor ``text`` and, for pairs, ``text_pair``, of shape ``[n]`` each."""
 
     id: Annotated[str, StringConstraints(max_length=128)] | None = None
-    inputs: Annotated[list[TensorIn], Field(min_length=1, max_length=2)]
+    inputs: Annotated[list[TensorIn], Field(min_length=1, max_length=2, fail_fast=True)]
 
 
 class TensorOut(Closed):
-    """A tensor of answers, its data row by row."""
+    """An output tensor; ``data`` is in row-major order."""
 
     name: str
     shape: list[int]
@@ -266,7 +297,7 @@ class TensorOut(Closed):
 
 
 class InferResponse(Closed):
-    """The tensors that the task's kind has."""
+    """The output tensors; which ones depends on the kind of task."""
 
     model_name: str
     model_version: str
@@ -275,7 +306,7 @@ class InferResponse(Closed):
 
 
 class TensorMetadata(Closed):
-    """What a tensor is."""
+    """Name, type and shape of a tensor."""
 
     name: str
     datatype: str
@@ -283,7 +314,7 @@ class TensorMetadata(Closed):
 
 
 class ModelMetadata(Closed):
-    """What a model takes and gives."""
+    """Inputs and outputs of a model."""
 
     name: str
     versions: list[str]
@@ -294,7 +325,7 @@ class ModelMetadata(Closed):
 
 
 class ServerMetadata(Closed):
-    """What the server is."""
+    """Server metadata."""
 
     name: str
     version: str
@@ -308,13 +339,13 @@ class Live(Closed):
 
 
 class Ready(Closed):
-    """Whether the server takes requests."""
+    """Whether the server accepts requests."""
 
     ready: bool
 
 
 class ModelReady(Closed):
-    """Whether a model takes requests."""
+    """Whether a model accepts requests."""
 
     name: str
     ready: bool
@@ -327,7 +358,7 @@ class IndexRequest(Open):
 
 
 class IndexEntry(Closed):
-    """A model of the repository."""
+    """A model in the repository."""
 
     name: str
     version: str

@@ -1,7 +1,7 @@
-"""A request from admission to answer: the one core under all dialects.
+"""Answers a request, from admission to result: the core below all HTTP dialects.
 
-The versions are decided when a request is admitted and stay in memory until it is answered. Texts are cut into tokens
-off the event loop; then each waits, for all of its tasks at once, for a batch.
+Names are resolved to versions once, when a request is admitted, and those versions stay in memory until it is answered.
+Texts are tokenized off the event loop; each then waits in the batcher, with the rows of all its tasks.
 """
 
 from __future__ import annotations
@@ -33,16 +33,17 @@ from polytask.serving.watched import WatchedStore
 
 log = logging.getLogger(__name__)
 
-CHARACTERS_A_TOKEN = 3
-PROBE_S, PROBE_KEPT_S = 20.0, 1.0
-MOST_TRIES = 20
+CHARACTERS_PER_TOKEN = 3
+"""For the estimate of a request's tokens before it is tokenized."""
+PROBE_TIMEOUT_S, PROBE_CACHE_S = 20.0, 1.0
+MAX_LOAD_ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A text, and the tasks that it is asked of.
+class Query:
+    """A text, and the tasks to run on it.
 
-    ``param`` is where the text stands in the request.
+    ``param`` is the place of the text in the request, for error messages.
     """
 
     text: Text
@@ -51,7 +52,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Given:
+class VersionAnswer:
     """The answer of one version to one text, or the error in its place."""
 
     entry: Entry
@@ -59,10 +60,10 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """The answers of each text, in the order of its tasks, and how long everything took."""
+class QueryResult:
+    """For each text, in order, the answers of its tasks, in order; and how long each stage took."""
 
-    rows: Sequence[Sequence[Given]]
+    rows: Sequence[Sequence[VersionAnswer]]
     entries: Sequence[Entry]
     num_tokens: int
     tokenization_s: float
@@ -71,11 +72,11 @@ class Answered:
 
 
 class Service:
-    """All adapters of a store, served.
+    """Serves all adapters of a store on one backbone.
 
     Args:
-        folder: of the store, or its address for fsspec.
-        max_length: tokens of a text, in place of what each adapter was trained with.
+        folder: of the store, or its fsspec URL.
+        max_length: maximum tokens of a text; by default what each adapter was trained with.
     """
 
     def __init__(
@@ -85,135 +86,141 @@ class Service:
         self.metrics = Metrics(self.limits.adapter_labels)
         self.store = WatchedStore(folder)
         self.engine = Engine(backbone, self.store, batch_tokens=self.limits.batch_tokens, max_length=max_length)
-        self.residency = Residency(self.engine, self.limits.memory_bytes, self._loaded)
-        self.catalog = Catalog(self.store, self._admit, self.residency.drop, self._refused)
-        self.batcher = Batcher(self.engine.answer, self.limits, self.metrics.batched)
+        self.residency = Residency(self.engine, self.limits.memory_bytes, self._on_load)
+        self.catalog = Catalog(self.store, self._admit, self.residency.drop, self._on_refused)
+        self.batcher = Batcher(self.engine.answer, self.limits, self.metrics.observe_batch)
         self.is_ready = self.is_draining = False
         self.num_in_flight = 0
         self.started = time.time()
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="polytask-tokenizer")
         self._watching = ThreadPoolExecutor(1, thread_name_prefix="polytask-watcher")
         self._watch: asyncio.Task[None] | None = None
-        self._probed = (0.0, "")
+        self._probe: asyncio.Task[str] | None = None
+        self._probed_at = 0.0
 
-    # Life
+    # Lifecycle
 
     async def start(self) -> None:
-        """Read the store, and begin to answer."""
+        """Read the store and start answering."""
         self.batcher.start()
         await self.refresh()
-        self._watch = asyncio.create_task(self._watched(), name="polytask-watcher")
+        self._watch = asyncio.create_task(self._watch_store(), name="polytask-watcher")
         self.is_ready = True
 
     def drain(self) -> None:
-        """Accept nothing more; what was accepted is answered."""
+        """Accept no new requests; accepted ones are still answered."""
         self.is_draining, self.is_ready = True, False
 
     async def drained(self, timeout_s: float) -> bool:
-        """Wait until everything accepted is answered; whether it was."""
+        """Wait until all accepted requests are answered; False if that takes longer than ``timeout_s``."""
         until = time.monotonic() + timeout_s
         while self.num_in_flight and time.monotonic() < until:
             await asyncio.sleep(0.01)
         return not self.num_in_flight
 
     async def stop(self) -> None:
-        """End all threads."""
+        """Stop all threads."""
         self.drain()
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+        for task in (self._watch, self._probe):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         await self.batcher.stop()
         self.residency.close()
         self._tokenizing.shutdown(wait=False, cancel_futures=True)
         self._watching.shutdown(wait=False, cancel_futures=True)
 
     async def refresh(self) -> None:
-        """Look at the store now."""
+        """Scan the store now."""
         await asyncio.get_running_loop().run_in_executor(self._watching, self.catalog.refresh)
 
-    async def _watched(self) -> None:
+    async def _watch_store(self) -> None:
         while True:
             await asyncio.sleep(self.limits.poll_s)
             try:
                 await self.refresh()
-            except Exception:  # a store that cannot be read for a while: what is known is served
+            except Exception:  # the store is unreadable for now: keep serving what is known
                 log.exception("the store cannot be read")
 
     def _admit(self, entry: Entry) -> None:
-        """Read a version whole; into memory, if there is room."""
+        """Read and verify a whole version; keep it in memory if there is room."""
         if self.residency.num_bytes + entry.size_bytes <= self.limits.memory_bytes:
             self.residency.load(str(entry))
         else:
             self.store.get(str(entry)).fits(self.backbone)
         log.info("adapter admitted", extra={"adapter": str(entry), "digest": entry.digest})
 
-    def _loaded(self, name: str, error: Exception | None) -> None:
+    def _on_load(self, name: str, error: Exception | None) -> None:
         if error is None:
             self.metrics.loads.labels("loaded").inc()
 
-    def _refused(self, name: str) -> None:
+    def _on_refused(self, name: str) -> None:
         self.metrics.loads.labels("refused").inc()
 
     # Health
 
     async def probe(self) -> None:
-        """A real forward pass, behind at most the batch that is computed now.
+        """Run a forward pass; concurrent callers share one, whose result is kept for a second.
 
         Raises:
             Fault: it failed, or took too long.
         """
-        at, problem = self._probed
-        if time.monotonic() - at > PROBE_KEPT_S:
-            problem = await self._probe()
-            self._probed = (time.monotonic(), problem)
+        is_stale = self._probe is None or (self._probe.done() and time.monotonic() - self._probed_at > PROBE_CACHE_S)
+        if is_stale:
+            self._probe = asyncio.create_task(self._run_probe(), name="polytask-probe")
+        assert self._probe is not None, "it was started just now, if not before"
+        problem = await asyncio.shield(self._probe)
         if problem:
             raise Fault("unhealthy", problem, retry_after_s=5)
 
-    async def _probe(self) -> str:
-        work = asyncio.get_running_loop().run_in_executor(self.batcher.thread, self.engine.probe)
+    async def _run_probe(self) -> str:
+        """What is wrong with the engine; empty if nothing is."""
+        forward = asyncio.get_running_loop().run_in_executor(self.batcher.thread, self.engine.probe)
         try:
-            await asyncio.wait_for(asyncio.shield(work), PROBE_S)
+            await asyncio.wait_for(asyncio.shield(forward), PROBE_TIMEOUT_S)
         except asyncio.TimeoutError:
-            return f"a forward pass took longer than {PROBE_S:g} s"
+            return f"a forward pass took longer than {PROBE_TIMEOUT_S:g} s"
         except Exception as error:
             log.exception("the forward pass failed")
             return f"the forward pass failed: {type(error).__name__}"
+        finally:
+            self._probed_at = time.monotonic()
         return ""
 
-    # Answers
+    # Requests
 
-    async def ask(self, asks: Sequence[Ask], *, timeout_s: float | None = None, partial: bool = False) -> Answered:
-        """Answer texts.
+    async def answer(
+        self, queries: Sequence[Query], *, timeout_s: float | None = None, partial: bool = False
+    ) -> QueryResult:
+        """Run each query's tasks on its text.
 
         Args:
-            timeout_s: no longer than the server's own.
-            partial: an error stands in place of a row that has no answer; else it is raised.
+            timeout_s: deadline of this request, at most the server's own.
+            partial: put the error in place of a row that fails, instead of raising it.
 
         Raises:
-            Fault: with the reason, for the client.
+            Fault: why the request cannot be answered.
         """
         timeout_s = min(timeout_s or self.limits.timeout_s, self.limits.timeout_s)
-        deadline = time.monotonic() + timeout_s
-        self._check_open(asks)
-        problems = {at: problem for at, ask in enumerate(asks) if (problem := problem_of(ask.text)) is not None}
+        self._check_open(queries)
+        problems = {at: problem for at, query in enumerate(queries) if (problem := problem_of(query.text)) is not None}
         if problems and not partial:
             at, problem = next(iter(problems.items()))
-            raise Fault("malformed", problem, param=asks[at].param)
-        references = list(dict.fromkeys(reference for ask in asks for reference in ask.references))
+            raise Fault("malformed", problem, param=queries[at].param)
         with self._counted():
-            estimate = self._estimate(asks, {reference: self.catalog.resolve(reference) for reference in references})
-            with self._reserved(estimate, timeout_s):
-                async with self._held(references) as entries:
-                    return await self._answered(asks, entries, problems, deadline, partial)
+            try:
+                return await asyncio.wait_for(self._answer(queries, problems, timeout_s, partial), timeout_s)
+            except asyncio.TimeoutError:
+                raise Fault("deadline", "the deadline passed before there was an answer", retry_after_s=1) from None
 
-    def _check_open(self, asks: Sequence[Ask]) -> None:
+    def _check_open(self, queries: Sequence[Query]) -> None:
         if self.is_draining or not self.is_ready:
-            what = "is shutting down" if self.is_draining else "is starting"
-            raise Fault("draining", f"the server {what}", retry_after_s=1)
-        num_rows = sum(len(ask.references) for ask in asks)
-        if num_rows > self.limits.request_rows:
-            most = f"{num_rows:,} rows in one request; at most {self.limits.request_rows:,} are answered"
-            raise Fault("too_large", f"{most}. Send several requests", param="input")
+            state = "shutting down" if self.is_draining else "starting"
+            raise Fault("draining", f"the server is {state}", retry_after_s=1)
+        num_rows, limit = sum(len(query.references) for query in queries), self.limits.request_rows
+        if num_rows > limit:
+            problem = f"the request has {num_rows:,} rows (texts times tasks); the limit is {limit:,}"
+            raise Fault("too_large", f"{problem}. Send several requests", param="input")
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -223,46 +230,75 @@ class Service:
         finally:
             self.num_in_flight -= 1
 
-    def _estimate(self, asks: Sequence[Ask], entries: dict[str, Entry]) -> int:
-        """Tokens of a request, by the length of its texts, before they are cut.
+    async def _answer(
+        self, queries: Sequence[Query], problems: dict[int, str], timeout_s: float, is_partial: bool
+    ) -> QueryResult:
+        deadline = time.monotonic() + timeout_s
+        references = list(dict.fromkeys(reference for query in queries for reference in query.references))
+        estimate = self._estimate(queries, {reference: self.catalog.resolve(reference) for reference in references})
+        with self._reserved(estimate, timeout_s):
+            async with self._held(references) as entries:
+                valid = [query for at, query in enumerate(queries) if at not in problems]
+                start = time.monotonic()
+                rows = await self._tokenized(valid, entries)
+                tokenization_s = time.monotonic() - start
+                num_tokens = sum(row.num_tokens for own in rows for row in own)
+                self._check_size(num_tokens)
+                with self._reserved(max(0, num_tokens - estimate), timeout_s, held=estimate):
+                    items = [self.batcher.put(own, deadline) for own in rows]
+                    answers = await self._answers_of(items)
+        given = _in_order(queries, entries, problems, answers)
+        if not is_partial:
+            _raise_first_error(given, queries)
+        queue_s, inference_s = (max((getattr(i, of) for i in items), default=0.0) for of in ("queue_s", "inference_s"))
+        self._observe(given, tokenization_s, queue_s)
+        return QueryResult(given, list(entries.values()), num_tokens, tokenization_s, queue_s, inference_s)
+
+    def _estimate(self, queries: Sequence[Query], entries: dict[str, Entry]) -> int:
+        """Tokens of a request, estimated from the length of its texts.
 
         Raises:
             Fault: more than the queue holds, or a text that a task does not take.
         """
-        limits = {reference: self.engine.limit(entry) for reference, entry in entries.items()}
+        limits = {reference: self.engine.max_tokens(entry) for reference, entry in entries.items()}
         total = 0
-        for ask in asks:
-            length = sum(map(len, map(str, ask.text))) if isinstance(ask.text, tuple) else len(str(ask.text))
-            for reference in ask.references:
-                self._check_takes(ask, reference, entries[reference])
-                total += min(length // CHARACTERS_A_TOKEN + 8, limits[reference] or length)
-        if total > self.limits.queue_tokens:
-            most = f"some {total:,} tokens in one request; at most {self.limits.queue_tokens:,} are answered"
-            raise Fault("too_large", f"{most}. Send several requests", param="input")
+        for query in queries:
+            texts = query.text if isinstance(query.text, tuple) else (query.text,)
+            length = sum(len(str(text)) for text in texts)
+            for reference in query.references:
+                self._check_takes(query, reference, entries[reference])
+                total += min(length // CHARACTERS_PER_TOKEN + 8, limits[reference] or length)
+        self._check_size(total)
         return total
 
-    def _check_takes(self, ask: Ask, reference: str, entry: Entry) -> None:
+    def _check_size(self, num_tokens: int) -> None:
+        limit = self.limits.queue_tokens
+        if num_tokens > limit:
+            problem = f"the request has about {num_tokens:,} tokens; the limit is {limit:,}"
+            raise Fault("too_large", f"{problem}. Send several requests", param="input")
+
+    def _check_takes(self, query: Query, reference: str, entry: Entry) -> None:
         takes = entry.header.takes
-        if takes is None or isinstance(ask.text, tuple) == (takes != "single"):
+        if takes is None or isinstance(query.text, tuple) == (takes != "single"):
             return
         try:
-            check_inputs([ask.text], [reference], [str(entry)], [takes])
+            check_inputs([query.text], [reference], [str(entry)], [takes])
         except DataError as error:
-            said = str(error).partition(". ")[0]
+            problem = str(error).partition(". ")[0]
             fix = "Send a text" if takes == "single" else "Send pairs: [[text, second text], …]"
-            raise Fault("malformed", f"{said}. {fix}", param=ask.param) from None
+            raise Fault("malformed", f"{problem}. {fix}", param=query.param) from None
 
     @contextlib.contextmanager
-    def _reserved(self, num_tokens: int, timeout_s: float) -> Iterator[None]:
-        self.batcher.reserve(num_tokens, timeout_s)
+    def _reserved(self, num_tokens: int, timeout_s: float, held: int = 0) -> Iterator[None]:
+        self.batcher.reserve(num_tokens, timeout_s, held=held)
         try:
             yield
         finally:
-            self.batcher.give_back(num_tokens)
+            self.batcher.release(num_tokens)
 
     @asynccontextmanager
     async def _held(self, references: Sequence[str]) -> AsyncIterator[dict[str, Entry]]:
-        """The versions that these names mean now, which stay in memory within the block."""
+        """The versions that these names refer to now, kept in memory within the block."""
         entries: dict[str, Entry] = {}
         try:
             for reference in references:
@@ -273,67 +309,44 @@ class Service:
                 self.residency.release(str(entry))
 
     async def _hold(self, reference: str) -> Entry:
-        """Hold the version that a name means; one that turns out not to be loadable is refused, and another tried."""
-        for _ in range(MOST_TRIES):
+        """Hold the version that a name refers to. One that cannot be loaded is refused and the next one tried."""
+        for _ in range(MAX_LOAD_ATTEMPTS):
             entry = self.catalog.resolve(reference)
             try:
                 await self.residency.hold(str(entry))
                 return entry
-            except NoSuchAdapter:  # removed since the last look
+            except NoSuchAdapter:  # removed since the last scan
                 await self.refresh()
             except AdapterError as error:
-                in_thread = asyncio.get_running_loop().run_in_executor
-                await in_thread(self._watching, self.catalog.refuse, entry, error)
+                run_in_thread = asyncio.get_running_loop().run_in_executor
+                await run_in_thread(self._watching, self.catalog.refuse, entry, error)
         raise Fault("adapter_refused", f"no version of {reference} can be loaded", param="model")
 
-    async def _answered(
-        self,
-        asks: Sequence[Ask],
-        entries: dict[str, Entry],
-        problems: dict[int, str],
-        deadline: float,
-        is_partial: bool,
-    ) -> Answered:
-        sound = [ask for at, ask in enumerate(asks) if at not in problems]
-        names = [[str(entries[reference]) for reference in ask.references] for ask in sound]
-        start = time.monotonic()
-        cut = partial(self._cut, [ask.text for ask in sound], names)
-        rows = await asyncio.get_running_loop().run_in_executor(self._tokenizing, cut)
-        tokenization_s = time.monotonic() - start
-        items = [self.batcher.put(own, deadline) for own in rows]
-        answers = iter(await self._waited(items, deadline))
-        given = []
-        for at, ask in enumerate(asks):
-            own = [ValueError(problems[at])] * len(ask.references) if at in problems else next(answers)
-            given.append([Given(entries[ref], answer) for ref, answer in zip(ask.references, own, strict=True)])
-        if not is_partial:
-            _raise_first(given, asks)
-        queue_s, inference_s = (max((getattr(i, of) for i in items), default=0.0) for of in ("queue_s", "inference_s"))
-        self._measure(given, tokenization_s, queue_s)
-        num_tokens = sum(item.num_tokens for item in items)
-        return Answered(given, list(entries.values()), num_tokens, tokenization_s, queue_s, inference_s)
+    async def _tokenized(self, queries: Sequence[Query], entries: dict[str, Entry]) -> list[list[Row]]:
+        texts = [query.text for query in queries]
+        names = [[str(entries[reference]) for reference in query.references] for query in queries]
+        tokenize = partial(self._tokenize, texts, names)
+        return await asyncio.get_running_loop().run_in_executor(self._tokenizing, tokenize)
 
-    def _cut(self, texts: Sequence[Text], names: Sequence[Sequence[str]]) -> list[list[Row]]:
-        return [self.engine.rows(text, own) for text, own in zip(texts, names, strict=True)]
+    def _tokenize(self, texts: Sequence[Text], names: Sequence[Sequence[str]]) -> list[list[Row]]:
+        return [self.engine.tokenize(text, own) for text, own in zip(texts, names, strict=True)]
 
-    async def _waited(self, items: Sequence[Item], deadline: float) -> list[Sequence[Answer]]:
-        """The answers of all items; whatever happens, none is left in the queue."""
+    async def _answers_of(self, items: Sequence[Item]) -> list[Sequence[Answer]]:
+        """The answers of all items. If this is cancelled or one item fails, the others leave the queue."""
+        futures = [item.future for item in items]
         try:
-            futures = [item.future for item in items]
             if futures:
-                await asyncio.wait(futures, timeout=max(0.0, deadline - time.monotonic()))
-            if not all(future.done() for future in futures):
-                raise Fault("deadline", "the deadline passed before there was an answer", retry_after_s=1)
+                await asyncio.wait(futures)
             for future in futures:
                 if (error := future.exception()) is not None:
                     raise error
             return [future.result() for future in futures]
         finally:
-            for item in items:
-                if not item.future.cancel() and not item.future.cancelled():
-                    item.future.exception()  # it was seen
+            for future in futures:
+                if not future.cancel() and not future.cancelled():
+                    future.exception()  # marks the exception as retrieved
 
-    def _measure(self, given: Sequence[Sequence[Given]], tokenization_s: float, queue_s: float) -> None:
+    def _observe(self, given: Sequence[Sequence[VersionAnswer]], tokenization_s: float, queue_s: float) -> None:
         self.metrics.seconds["tokenization"].observe(tokenization_s)
         self.metrics.seconds["queue"].observe(queue_s)
         counts: dict[str, int] = {}
@@ -341,10 +354,10 @@ class Service:
             for one in row:
                 counts[one.entry.task] = counts.get(one.entry.task, 0) + 1
         for task, count in counts.items():
-            self.metrics.rows.labels(self.metrics.label([task])).inc(count)
+            self.metrics.rows.labels(self.metrics.adapter_label([task])).inc(count)
 
     def stats(self) -> dict[str, Any]:
-        """What the page shows beside the answers."""
+        """Throughput, load and memory, for ``/v1/stats`` and the page."""
         return {
             **self.metrics.recent(),
             "uptime_s": time.time() - self.started,
@@ -356,9 +369,19 @@ class Service:
         }
 
 
-def _raise_first(given: Sequence[Sequence[Given]], asks: Sequence[Ask]) -> None:
-    """The first error among the answers."""
-    for row, ask in zip(given, asks, strict=True):
+def _in_order(
+    queries: Sequence[Query], entries: dict[str, Entry], problems: dict[int, str], answers: Sequence[Sequence[Answer]]
+) -> list[list[VersionAnswer]]:
+    """The answers of all queries, with a ``ValueError`` for each query that had a problem."""
+    remaining, given = iter(answers), []
+    for at, query in enumerate(queries):
+        own = [ValueError(problems[at])] * len(query.references) if at in problems else next(remaining)
+        given.append([VersionAnswer(entries[ref], answer) for ref, answer in zip(query.references, own, strict=True)])
+    return given
+
+
+def _raise_first_error(given: Sequence[Sequence[VersionAnswer]], queries: Sequence[Query]) -> None:
+    for row, query in zip(given, queries, strict=True):
         for one in row:
             if not isinstance(one.answer, Prediction):
-                raise fault_of(one.answer, param=ask.param)
+                raise fault_of(one.answer, param=query.param)

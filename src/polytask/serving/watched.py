@@ -1,4 +1,4 @@
-"""A store as a server watches it: what has changed, at the price of a few ``stat`` calls a task."""
+"""Detects changes in a store with a few ``stat`` calls for each task."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from polytask.errors import AdapterError
 
 Stamp = tuple[Any, ...]
 SETTLED_NS = 2_000_000_000
-"""Within this time of a change another one may leave the same time stamp."""
+"""A second change within this time may leave the modification time unchanged."""
 
 
 class WatchedStore(Store):
-    """A store that tells when a task's folder or a file was last changed.
+    """A store that tells whether a task's folder or file has changed.
 
-    ``digests`` says what a version must be: a file that was changed in its place since it was admitted is refused.
+    ``digests`` holds the digest of each known version: a file that was overwritten since then is refused.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -31,39 +31,39 @@ class WatchedStore(Store):
         """As ``Store.get``.
 
         Raises:
-            AdapterError: also where the version is another adapter than was admitted.
+            AdapterError: also if the file was overwritten since its version was first seen.
         """
         adapter = super().get(name)
         if self.digests.get(name, adapter.header.digest) != adapter.header.digest:
-            raise AdapterError(f"{name} was replaced in its place; put a new version instead")
+            raise AdapterError(f"{name} was overwritten in place; add a new version instead")
         return adapter
 
     def folders(self) -> list[str]:
-        """The names of tasks, also of those without versions."""
+        """All tasks, including those without versions."""
         return self._folders()
 
     def numbers(self, task: str) -> list[int]:
-        """The versions there are, the latest last; none where there is no such task."""
+        """The version numbers of a task, ascending; empty if there is no such task."""
         return self._numbers(task)
 
     def aliases(self, task: str) -> Mapping[str, int]:
-        """The versions that a task's aliases point to."""
+        """The version that each alias of a task points to."""
         return self._aliases(task)
 
     def path(self, task: str, version: int) -> str:
-        """Where a version is, for the log."""
+        """The path of a version's file, for the log."""
         return self._files.path(task, f"{version}.safetensors")
 
     def stamp(self, task: str) -> Stamp | None:
-        """What changes with a task's folder or its aliases; None where that cannot be known or is too fresh."""
+        """A value that changes with a task's folder or aliases; None if unknown or changed too recently."""
         if not isinstance(self._files, LocalFiles):
             return None
         found = [_stat(self._files.path(task)), _stat(self._files.path(task, ALIASES))]
-        is_fresh = any(of and abs(time.time_ns() - of[0]) < SETTLED_NS for of in found)
-        return None if is_fresh else sum(found, ())
+        is_recent = any(stat and abs(time.time_ns() - stat[0]) < SETTLED_NS for stat in found)
+        return None if is_recent else sum(found, ())
 
     def file_stamp(self, task: str, version: int) -> Stamp:
-        """What changes with a version's file."""
+        """A value that changes with a version's file."""
         path = self._files.path(task, f"{version}.safetensors")
         if isinstance(self._files, RemoteFiles):
             return tuple(map(str, self._files.files.info(path).items()))
@@ -71,7 +71,7 @@ class WatchedStore(Store):
 
 
 def _stat(path: str) -> Stamp:
-    """When a file was changed, its size and its number; empty where it is not there."""
+    """Modification time, size and inode of a file; empty if there is none."""
     try:
         found = os.stat(path, follow_symlinks=False)
     except OSError:

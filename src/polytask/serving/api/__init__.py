@@ -1,1 +1,1 @@
-"""The dialects: thin routes over ``Service.ask``. Each is one file and one router."""
+"""The HTTP dialects: thin routes over ``Service.answer``, one router in one file each."""

@@ -1,4 +1,4 @@
-"""What all routes share: the scope that each needs, the answer of the service, the headers, the errors in OpenAPI."""
+"""Shared by all routes: the check of scopes, the call to the service, response headers, and errors in OpenAPI."""
 
 from __future__ import annotations
 
@@ -14,62 +14,64 @@ from polytask.serving.auth import Scope
 from polytask.serving.faults import Fault
 from polytask.serving.gate import CONTEXT, Context
 from polytask.serving.schemas import ErrorBody
-from polytask.serving.service import Answered, Ask, Service
+from polytask.serving.service import Query, QueryResult, Service
 
 T = TypeVar("T")
 
 bearer = HTTPBearer(auto_error=False, description="A key with the scope of the route.")
 ERRORS = {
-    401: "No key, or one that is not known",
+    401: "No key, or an unknown key",
     403: "The key lacks the scope",
     404: "No such adapter",
-    405: "No such method here",
+    405: "The route does not support this method",
     408: "The body arrived too slowly",
-    409: "The adapter belongs to another backbone, or is refused",
+    409: "The adapter belongs to another backbone, or its file is refused",
     413: "Too large",
-    421: "Not this server's host",
+    421: "Wrong host name",
     422: "Malformed",
     429: "The queue is full; see Retry-After",
     500: "The server failed",
-    503: "Shutting down, or not well",
-    504: "Past the deadline",
+    503: "Shutting down, or unhealthy",
+    504: "The deadline passed",
 }
 
 
 def router(scope: Scope | None, tag: str) -> APIRouter:
-    """A router whose every route needs ``scope``; None for what everybody may see."""
+    """A router whose routes all require ``scope``; None for public routes."""
     errors: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorBody, "description": said} for status, said in ERRORS.items()
+        status: {"model": ErrorBody, "description": text} for status, text in ERRORS.items()
     }
-    return APIRouter(dependencies=[] if scope is None else [needs(scope)], responses=errors, tags=[tag])
+    return APIRouter(dependencies=[] if scope is None else [requires(scope)], responses=errors, tags=[tag])
 
 
-def needs(scope: Scope) -> Any:
-    """A dependency that refuses requests whose key lacks the scope."""
+def requires(scope: Scope) -> Any:
+    """A dependency that rejects requests whose key lacks the scope."""
 
     async def check(request: Request, _: Annotated[Any, Security(bearer)]) -> None:
         context: Context = request.scope[CONTEXT]
         if scope not in context.scopes:
-            raise Fault("forbidden", f"the key has no scope {scope!r}")
+            raise Fault("forbidden", f"the key lacks the scope {scope!r}")
 
     check.scope = scope  # type: ignore[attr-defined]
     return Depends(check)
 
 
 def service_of(request: Request) -> Service:
-    """The service that this application serves."""
+    """The application's service."""
     service: Service = request.app.state.service
     return service
 
 
-async def answered(request: Request, asks: Sequence[Ask], **options: Any) -> Answered:
-    """The service's answer, unless the client goes away; headers and log are told of it."""
+async def run_queries(request: Request, queries: Sequence[Query], **options: Any) -> QueryResult:
+    """Run queries, until the client disconnects; adds the response headers and the fields of the log line."""
     context: Context = request.scope[CONTEXT]
-    context.tasks = list(dict.fromkeys(reference.partition("@")[0] for ask in asks for reference in ask.references))
+    context.tasks = list(
+        dict.fromkeys(reference.partition("@")[0] for query in queries for reference in query.references)
+    )
     context.tasks = [task for task in context.tasks if task in service_of(request).catalog]
-    context.num_rows = sum(len(ask.references) for ask in asks)
-    context.texts = [ask.text for ask in asks]
-    found = await unless_gone(request, service_of(request).ask(asks, **options))
+    context.num_rows = sum(len(query.references) for query in queries)
+    context.texts = [query.text for query in queries]
+    found = await cancel_on_disconnect(request, service_of(request).answer(queries, **options))
     context.headers = {
         "x-adapter-version": ",".join(dict.fromkeys(map(str, found.entries))),
         "x-tokenization-time": milliseconds(found.tokenization_s),
@@ -80,39 +82,39 @@ async def answered(request: Request, asks: Sequence[Ask], **options: Any) -> Ans
 
 
 def milliseconds(seconds: float) -> str:
-    """The unit of these headers in TEI."""
+    """The unit that these headers have in TEI."""
     return f"{seconds * 1000:.3f}"
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What the work gives; it is cancelled when the client hangs up.
+async def cancel_on_disconnect(request: Request, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await a coroutine; cancel it when the client disconnects.
 
     Raises:
-        Fault: the client has gone.
+        Fault: the client has disconnected.
     """
-    task = asyncio.create_task(work)
-    gone = asyncio.create_task(_disconnected(request))
+    task = asyncio.create_task(coroutine)
+    disconnected = asyncio.create_task(_disconnect(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise Fault("client_gone", "the client has gone")
+        raise Fault("client_gone", "the client has disconnected")
     finally:
-        for other in (task, gone):
+        for other in (task, disconnected):
             other.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
+        await asyncio.gather(task, disconnected, return_exceptions=True)
 
 
-async def _disconnected(request: Request) -> None:
+async def _disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 def as_json(body: Any, status: int = 200) -> JSONResponse:
-    """A response that is what it is, not validated once more."""
+    """A JSON response that FastAPI does not validate again."""
     return JSONResponse(body, status)
 
 
 def ok(model: Any, description: str = "Answered") -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI says of a route's success."""
+    """The entry for a successful response in OpenAPI."""
     return {200: {"model": model, "description": description}}

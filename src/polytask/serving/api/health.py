@@ -1,4 +1,4 @@
-"""Whether the server is alive, well and ready: for load balancers, without a key."""
+"""Health, readiness and metrics, for load balancers and Prometheus; health and readiness need no key."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ routes = router(None, "health")
 metric_routes = router("metrics", "metrics")
 
 
-@routes.get("/health", responses=ok(Status, "A forward pass gave numbers"))
+@routes.get("/health", responses=ok(Status, "A forward pass succeeded"))
 async def health(request: Request) -> JSONResponse:
-    """A real forward pass through the backbone."""
+    """Run a forward pass through the backbone."""
     await service_of(request).probe()
     return as_json({"status": "ok"})
 
 
-@routes.get("/ready", responses=ok(Status, "Requests are taken"))
+@routes.get("/ready", responses=ok(Status, "Requests are accepted"))
 async def ready(request: Request) -> JSONResponse:
-    """Whether requests are taken: not before the store was read, nor while the server drains."""
+    """Whether requests are accepted: not before the store was read, nor during shutdown."""
     if not service_of(request).is_ready:
-        raise Fault("draining", "not ready", retry_after_s=1)
+        raise Fault("draining", "the server is not ready", retry_after_s=1)
     return as_json({"status": "ready"})
 
 
@@ -43,7 +43,7 @@ async def v2_ready(request: Request) -> JSONResponse:
 
 @metric_routes.get("/metrics", responses={200: {"content": {"text/plain": {}}, "description": "Prometheus"}})
 async def metrics(request: Request) -> Response:
-    """Metrics for Prometheus."""
+    """Metrics in Prometheus' text format."""
     service = service_of(request)
     own = service.metrics
     own.queue_depth.set(len(service.batcher.queue))

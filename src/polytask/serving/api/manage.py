@@ -1,11 +1,12 @@
-"""Management, by the names of adapters only, never by a path or an address.
+"""Management of adapters, by name only, never by path or URL.
 
-What is loaded, unloaded or shared out holds until the server ends; aliases are the store's and stay.
+Unloading and traffic shares last until the server stops; aliases are written to the store.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from polytask.serving.api.access import as_json, ok, router, service_of
 from polytask.serving.faults import Fault, fault_of
 from polytask.serving.schemas import AliasRequest, Managed, Reference, Task, TrafficRequest
 
+log = logging.getLogger(__name__)
 routes = router("manage", "management")
 Name = Annotated[Reference, Path()]
 TaskName = Annotated[Task, Path()]
@@ -25,7 +27,7 @@ AliasName = Annotated[Task, Path()]
 
 @routes.post("/v1/adapters/{name}/load", responses=ok(Managed))
 async def load(request: Request, name: Name) -> JSONResponse:
-    """Look at the store now, serve this task or version, and have it in memory."""
+    """Scan the store now, serve this task or version, and load it into memory."""
     service = service_of(request)
     service.catalog.show(name)
     await service.refresh()
@@ -40,7 +42,7 @@ async def load(request: Request, name: Name) -> JSONResponse:
 
 @routes.post("/v1/adapters/{name}/unload", responses=ok(Managed))
 async def unload(request: Request, name: Name) -> JSONResponse:
-    """Serve this task (all its versions) or this version no longer; requests under way are answered."""
+    """Stop serving this task (all versions) or this version; requests in progress are still answered."""
     service = service_of(request)
     entry = service.catalog.resolve(name)
     whole = "@" not in name
@@ -53,7 +55,7 @@ async def unload(request: Request, name: Name) -> JSONResponse:
 
 @routes.put("/v1/adapters/{task}/aliases/{alias}", responses=ok(Managed))
 async def alias(request: Request, body: AliasRequest, task: TaskName, alias: AliasName) -> JSONResponse:
-    """Let an alias point to a version, in the store."""
+    """Point an alias to a version, in the store."""
     service = service_of(request)
     entry = service.catalog.resolve(f"{task}@{body.version}")
     await _in_store(request, lambda: service.store.alias(str(entry), alias))
@@ -62,7 +64,7 @@ async def alias(request: Request, body: AliasRequest, task: TaskName, alias: Ali
 
 @routes.delete("/v1/adapters/{task}/aliases/{alias}", responses=ok(Managed))
 async def unalias(request: Request, task: TaskName, alias: AliasName) -> JSONResponse:
-    """Forget an alias; the version stays."""
+    """Delete an alias; the version stays."""
     service = service_of(request)
     if alias not in service.catalog.aliases(task):
         raise Fault("not_found", f"{task!r} has no alias {alias!r}", param="alias")
@@ -72,25 +74,26 @@ async def unalias(request: Request, task: TaskName, alias: AliasName) -> JSONRes
 
 @routes.put("/v1/adapters/{task}/traffic", responses=ok(Managed))
 async def traffic(request: Request, body: TrafficRequest, task: TaskName) -> JSONResponse:
-    """Part a task's requests among versions of it, by shares."""
+    """Split a task's traffic between its versions."""
     service = service_of(request)
     service.catalog.resolve(task)
     if body.shares and not sum(body.shares.values()):
-        raise Fault("malformed", "all shares are 0", param="shares")
-    service.catalog.share(task, {int(version): share for version, share in body.shares.items()})
+        raise Fault("malformed", "all shares are 0; give at least one that is positive", param="shares")
+    service.catalog.set_shares(task, {int(version): share for version, share in body.shares.items()})
     return as_json({"id": task, "status": "shared out" if body.shares else "latest"})
 
 
 async def _in_store(request: Request, change: Callable[[], None]) -> None:
-    """Change the store in a thread, and look at it again.
+    """Change the store in a thread, then scan it.
 
     Raises:
-        Fault: the store does not allow it; the message has no path.
+        Fault: the store refuses the change; the message has no path.
     """
     try:
         await asyncio.to_thread(change)
     except StoreError as error:
+        log.warning("the store cannot be changed: %s", error)
         if "cannot be an alias" in str(error):
             raise Fault("malformed", str(error), param="alias") from error
-        raise Fault("conflict", "the store cannot be changed; the server's log says why") from error
+        raise Fault("conflict", "the store cannot be changed; the server's log has the reason") from error
     await service_of(request).refresh()

@@ -10,27 +10,27 @@ from fastapi.responses import JSONResponse
 
 from polytask.adapters.store import Entry
 from polytask.inference.prediction import Prediction
-from polytask.serving.api.access import answered, as_json, ok, router, service_of
+from polytask.serving.api.access import as_json, ok, router, run_queries, service_of
 from polytask.serving.faults import Fault, fault_of
 from polytask.serving.gate import CONTEXT
 from polytask.serving.schemas import ClassifyRequest, ClassifyResponse, Models, Stats
-from polytask.serving.service import Ask, Given, Service
+from polytask.serving.service import Query, Service, VersionAnswer
 
 routes = router("infer", "native")
 
 
 @routes.post("/v1/classify", responses=ok(ClassifyResponse))
 async def classify(request: Request, body: ClassifyRequest) -> JSONResponse:
-    """Answer texts with one task or several."""
+    """Classify texts with one task or several."""
     if (body.model is None) == (body.models is None):
-        raise Fault("malformed", "give either model or models", param="model")
+        raise Fault("malformed", "give exactly one of model and models", param="model")
     references = tuple(dict.fromkeys([body.model] if body.model is not None else body.models or ()))
     given = [body.input] if isinstance(body.input, str) else body.input
-    asks = [
-        Ask(tuple(text) if isinstance(text, list) else text, references, f"input.{at}")  # type: ignore[arg-type]
+    queries = [
+        Query(tuple(text) if isinstance(text, list) else text, references, f"input.{at}")  # type: ignore[arg-type]
         for at, text in enumerate(given)
     ]
-    found = await answered(request, asks, timeout_s=body.timeout_s, partial=body.on_error == "null")
+    found = await run_queries(request, queries, timeout_s=body.timeout_s, partial=body.on_error == "null")
     data = [item(at, one) for at, row in enumerate(found.rows) for one in row]
     return as_json(
         {
@@ -43,30 +43,30 @@ async def classify(request: Request, body: ClassifyRequest) -> JSONResponse:
     )
 
 
-def item(index: int, given: Given) -> dict[str, Any]:
+def item(index: int, given: VersionAnswer) -> dict[str, Any]:
     """One answer, or the error in its place."""
     answer = given.answer
     if not isinstance(answer, Prediction):
-        said = str(answer) if isinstance(answer, ValueError) else fault_of(answer).message
-        answer = Prediction(given.entry.task, error=said)
+        message = str(answer) if isinstance(answer, ValueError) else fault_of(answer).message
+        answer = Prediction(given.entry.task, error=message)
     return {"index": index, **answer.to_json(), "num_classes": len(given.entry.labels)}
 
 
 @routes.get("/v1/models", responses=ok(Models))
 async def models(request: Request) -> JSONResponse:
-    """All versions of all adapters that are served."""
+    """All versions that are served, and those that are refused."""
     service = service_of(request)
     entries = service.catalog.entries()
-    latest = {entry.task: entry.version for entry in entries}  # by number, so the last one stays
+    latest = {entry.task: entry.version for entry in entries}  # sorted by number: the last one stays
     data = [model(service, entry, latest[entry.task]) for entry in entries]
-    refused = [{"id": name, "reason": why.reason} for name, why in service.catalog.refusals().items()]
+    refused = [{"id": name, "reason": refusal.reason} for name, refusal in service.catalog.refusals().items()]
     return as_json(
         {"object": "list", "backbone": PurePath(service.backbone.name).name, "data": data, "refused": refused}
     )
 
 
 def model(service: Service, entry: Entry, latest: int) -> dict[str, Any]:
-    """What a client may know of a version; no paths."""
+    """The description of a version, without paths."""
     header, aliases = entry.header, service.catalog.aliases(entry.task)
     return {
         "id": str(entry),
@@ -91,5 +91,5 @@ def model(service: Service, entry: Entry, latest: int) -> dict[str, Any]:
 
 @routes.get("/v1/stats", responses=ok(Stats))
 async def stats(request: Request) -> JSONResponse:
-    """Throughput and memory."""
+    """Throughput, load and memory."""
     return as_json(service_of(request).stats())

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2, as of KServe and Triton: a task is a model, texts are tensors of BYTES."""
+"""The Open Inference Protocol, version 2 (KServe, Triton): a task is a model, texts are BYTES tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from polytask import __version__
 from polytask.adapters.store import Entry
 from polytask.inference.prediction import Prediction
-from polytask.serving.api.access import answered, as_json, ok, router, service_of
+from polytask.serving.api.access import as_json, ok, router, run_queries, service_of
 from polytask.serving.api.manage import load, unload
 from polytask.serving.faults import Fault
 from polytask.serving.schemas import (
@@ -25,7 +25,7 @@ from polytask.serving.schemas import (
     ServerMetadata,
     Task,
 )
-from polytask.serving.service import Ask
+from polytask.serving.service import Query
 
 routes = router("infer", "Open Inference Protocol")
 manage_routes = router("manage", "Open Inference Protocol")
@@ -36,19 +36,19 @@ PROBS, BYTES, SCORE, SPAN = "FP32", "BYTES", "FP32", "INT64"
 
 @routes.get("/v2", responses=ok(ServerMetadata))
 async def server() -> JSONResponse:
-    """What the server is."""
+    """Server metadata."""
     return as_json({"name": "polytask", "version": __version__, "extensions": ["model_repository"]})
 
 
 @routes.get("/v2/models/{name}", responses=ok(ModelMetadata))
 async def metadata(request: Request, name: Name) -> JSONResponse:
-    """What a task takes and gives."""
+    """Inputs and outputs of a task."""
     return as_json(metadata_of(request, service_of(request).catalog.resolve(name)))
 
 
 @routes.get("/v2/models/{name}/versions/{version}", responses=ok(ModelMetadata))
 async def version_metadata(request: Request, name: Name, version: Version) -> JSONResponse:
-    """What a version takes and gives."""
+    """Inputs and outputs of a version."""
     return as_json(metadata_of(request, service_of(request).catalog.resolve(of_version(name, version))))
 
 
@@ -67,25 +67,25 @@ async def version_ready(request: Request, name: Name, version: Version) -> JSONR
 
 @routes.post("/v2/models/{name}/infer", responses=ok(InferResponse))
 async def infer(request: Request, body: InferRequest, name: Name) -> JSONResponse:
-    """Answer a tensor of texts."""
+    """Run a task on a tensor of texts."""
     texts = texts_of(body)
-    found = await answered(request, [Ask(text, (name,), "inputs") for text in texts])
+    found = await run_queries(request, [Query(text, (name,), "inputs") for text in texts])
     entry = found.entries[0]
     predictions = [row[0].answer for row in found.rows]
     outputs = tensors_of(entry, predictions)
-    said = {"model_name": entry.task, "model_version": str(entry.version), "id": body.id}
-    return as_json({**said, "outputs": outputs})
+    own = {"model_name": entry.task, "model_version": str(entry.version), "id": body.id}
+    return as_json({**own, "outputs": outputs})
 
 
 @routes.post("/v2/models/{name}/versions/{version}/infer", responses=ok(InferResponse))
 async def version_infer(request: Request, body: InferRequest, name: Name, version: Version) -> JSONResponse:
-    """Answer with this version."""
+    """Run this version on a tensor of texts."""
     return await infer(request, body, of_version(name, version))
 
 
 @routes.post("/v2/repository/index", responses=ok(list[IndexEntry]))
 async def index(request: Request, body: IndexRequest | None = None) -> JSONResponse:
-    """All versions, also those that are refused."""
+    """All versions, including those that are refused."""
     catalog = service_of(request).catalog
     found = [index_entry(str(entry), "READY", "") for entry in catalog.entries()]
     if body is None or not body.ready:
@@ -95,20 +95,20 @@ async def index(request: Request, body: IndexRequest | None = None) -> JSONRespo
 
 @manage_routes.post("/v2/repository/models/{name}/load", responses=ok(Managed))
 async def repository_load(request: Request, name: Name) -> JSONResponse:
-    """Serve a task or a version, and have it in memory."""
+    """Serve a task or version, and load it into memory."""
     return await load(request, name)
 
 
 @manage_routes.post("/v2/repository/models/{name}/unload", responses=ok(Managed))
 async def repository_unload(request: Request, name: Name) -> JSONResponse:
-    """Serve a task or a version no longer."""
+    """Stop serving a task or version."""
     return await unload(request, name)
 
 
 def of_version(name: Task, version: int) -> str:
     """``task@version``."""
     if "@" in name:
-        raise Fault("malformed", "the version is named twice", param="name")
+        raise Fault("malformed", "the version is given twice, in the name and in the path", param="name")
     return f"{name}@{version}"
 
 
@@ -119,31 +119,33 @@ def index_entry(name: str, state: str, reason: str) -> dict[str, str]:
 
 
 def texts_of(body: InferRequest) -> list[Any]:
-    """The texts, or pairs, of the tensors ``text`` and ``text_pair``.
+    """The texts, or pairs, in the tensors ``text`` and ``text_pair``.
 
     Raises:
-        Fault: the tensors do not belong together.
+        Fault: a tensor is missing or unknown, or the shapes do not match.
     """
     columns: dict[str, list[str]] = {}
     for tensor in body.inputs:
         flat = [x for row in tensor.data for x in ([row] if isinstance(row, str) else row)]
         is_column = len(tensor.shape) == 1 or tensor.shape[1] == 1
         if not is_column or tensor.shape[0] != len(flat):
-            problem = f"the tensor {tensor.name!r} has {len(flat)} texts, and the shape {tensor.shape}"
-            raise Fault("malformed", f"{problem}; it is [n] or [n, 1]", param="inputs")
+            problem = f"the tensor {tensor.name!r} has {len(flat)} texts and the shape {tensor.shape}"
+            raise Fault("malformed", f"{problem}; expected [n] or [n, 1]", param="inputs")
         columns[tensor.name] = flat
     first = columns.pop("text", None)
     second = columns.pop("text_pair", None)
     if first is None or columns or (second is not None and len(second) != len(first)):
-        raise Fault("malformed", "the tensors are text and, of pairs, text_pair of the same length", param="inputs")
+        raise Fault(
+            "malformed", "expected a tensor text and, for pairs, a tensor text_pair of the same length", param="inputs"
+        )
     if not first:
-        raise Fault("malformed", "there is no text", param="inputs")
+        raise Fault("malformed", "the tensor text is empty", param="inputs")
     return list(first) if second is None else list(zip(first, second))
 
 
 def tensors_of(entry: Entry, answers: list[Any]) -> list[dict[str, Any]]:
-    """The answers as tensors, by the kind of the task."""
-    assert all(isinstance(answer, Prediction) for answer in answers), "errors were raised"
+    """The answers as tensors, depending on the kind of task."""
+    assert all(isinstance(answer, Prediction) for answer in answers), "errors are raised before"
     n, kind, k = len(answers), entry.header.head.kind, len(entry.labels)
     if kind == "regression":
         return [tensor("score", SCORE, [n], [a.score for a in answers])]
@@ -158,12 +160,12 @@ def tensors_of(entry: Entry, answers: list[Any]) -> list[dict[str, Any]]:
 
 
 def tensor(name: str, datatype: str, shape: list[int], data: list[Any]) -> dict[str, Any]:
-    """A tensor of the protocol."""
+    """An output tensor of the protocol."""
     return {"name": name, "shape": shape, "datatype": datatype, "data": data}
 
 
 def metadata_of(request: Request, entry: Entry) -> dict[str, Any]:
-    """What a version takes and gives; -1 is any number of texts."""
+    """Inputs and outputs of a version; -1 stands for any number of texts."""
     versions = [str(e.version) for e in service_of(request).catalog.entries() if e.task == entry.task]
     inputs = ["text"] if entry.header.takes in (None, "single") else ["text", "text_pair"]
     empty = Prediction(entry.task, label="", labels=(), probs=dict.fromkeys(entry.labels, 0.0), answer="")

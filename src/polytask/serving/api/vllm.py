@@ -1,8 +1,8 @@
 """vLLM's ``POST /classify``: ``probs`` is a list in the order of the labels.
 
-Heads that vLLM does not have answer in the same shape: regression with its number as the only entry of ``probs``;
-several labels with the likeliest of those that hold as ``label`` (null where none does) and all in ``labels``; a span
-with its text as ``label`` and ``start`` and ``end`` beside it.
+Kinds of tasks that vLLM does not have use the same shape: regression has its value as the only entry of ``probs``;
+multi-label tasks have the most likely assigned label as ``label`` (null if there is none) and all assigned labels in
+``labels``; question answering has the text of the span as ``label``, with ``start`` and ``end`` beside it.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from polytask.inference.prediction import Prediction
-from polytask.serving.api.access import answered, as_json, ok, router
+from polytask.serving.api.access import as_json, ok, router, run_queries
 from polytask.serving.gate import CONTEXT
 from polytask.serving.schemas import VllmRequest, VllmResponse
-from polytask.serving.service import Ask, Given
+from polytask.serving.service import Query, VersionAnswer
 
 routes = router("infer", "vLLM")
 
 
 @routes.post("/classify", responses=ok(VllmResponse))
 async def classify(request: Request, body: VllmRequest) -> JSONResponse:
-    """Answer texts with one task."""
+    """Classify texts with one task."""
     given = [body.input] if isinstance(body.input, str) else body.input
-    asks = [
-        Ask(tuple(text) if isinstance(text, list) else text, (body.model,), f"input.{at}")  # type: ignore[arg-type]
+    queries = [
+        Query(tuple(text) if isinstance(text, list) else text, (body.model,), f"input.{at}")  # type: ignore[arg-type]
         for at, text in enumerate(given)
     ]
-    found = await answered(request, asks)
+    found = await run_queries(request, queries)
     usage = {"prompt_tokens": found.num_tokens, "total_tokens": found.num_tokens, "completion_tokens": 0}
     return as_json(
         {
@@ -44,10 +44,10 @@ async def classify(request: Request, body: VllmRequest) -> JSONResponse:
     )
 
 
-def item(index: int, given: Given) -> dict[str, Any]:
+def item(index: int, given: VersionAnswer) -> dict[str, Any]:
     """One answer."""
     answer = given.answer
-    assert isinstance(answer, Prediction), "errors were raised"
+    assert isinstance(answer, Prediction), "errors are raised before"
     own: dict[str, Any] = {"index": index, "label": label_of(answer), "probs": numbers_of(answer)}
     own["num_classes"] = len(numbers_of(answer))
     if answer.labels is not None:
@@ -58,7 +58,7 @@ def item(index: int, given: Given) -> dict[str, Any]:
 
 
 def label_of(answer: Prediction) -> str | None:
-    """The one label; of several the likeliest that holds; a span's text; None of a number."""
+    """The label; for multi-label the most likely assigned one; for spans the text; for regression None."""
     if answer.labels is not None:
         probs = answer.probs or {}
         return max(answer.labels, key=lambda label: probs[label], default=None)
@@ -66,7 +66,7 @@ def label_of(answer: Prediction) -> str | None:
 
 
 def numbers_of(answer: Prediction) -> list[float]:
-    """The probabilities of all labels, or the one number that there is."""
+    """The probabilities of all labels, or the single value."""
     if answer.probs is not None:
         return list(answer.probs.values())
     return [] if answer.score is None else [answer.score]

@@ -1,4 +1,4 @@
-"""The page at ``/``, the list of routes at ``/docs``, and ``/openapi.json``: static files of the package."""
+"""The page at ``/``, the list of routes at ``/docs`` and their static files, and ``/openapi.json``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HEADERS = {
 }
 
 
-def _page(path: str, name: str) -> None:
+def _add_page(path: str, name: str) -> None:
     content = resources.files("polytask.serving").joinpath("static", name).read_bytes()
 
     async def page() -> Response:
@@ -43,7 +43,7 @@ for _path, _name in (
     ("/static/style.css", "style.css"),
     ("/static/icon.svg", "icon.svg"),
 ):
-    _page(_path, _name)
+    _add_page(_path, _name)
 
 
 @schema_routes.get("/openapi.json", include_in_schema=False)
