@@ -16,15 +16,15 @@ from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.data.encoding import encode, usual_stride
-from polytask.data.task import Rows, Task
+from polytask.data.task import Answer, Rows, Task
 from polytask.errors import DataError, PolytaskError, RecipeError, RouteError
+from polytask.evaluation.decision import Decision
 from polytask.evaluation.heads import SpanHead
 from polytask.inference.predict import MultiTask
 from polytask.inference.prediction import Prediction
 from polytask.inference.scoring import scores_of
 from polytask.methods import METHODS, FullFineTuning, Houlsby
 from polytask.routing.route import Route
-from polytask.suites.squad import Answer
 from polytask.training.checkpoint import Checkpoint
 from polytask.training.estimate import estimate
 from polytask.training.events import Event
@@ -344,7 +344,7 @@ def test_what_cannot_be_asked_is_refused(tiny_backbone: Backbone, qa: Task, stor
     with pytest.raises(DataError, match="the second text is empty"):
         multi.predict([("was it good", " ")], "qa")
     with pytest.raises(PolytaskError, match="NaN"):
-        Prediction.of("qa", "span", (), ())
+        Prediction.of("qa", Decision("span", ()), ())
 
 
 def test_a_context_of_which_no_token_is_left_has_the_empty_answer(tiny_backbone: Backbone, store: Store) -> None:
@@ -352,7 +352,7 @@ def test_a_context_of_which_no_token_is_left_has_the_empty_answer(tiny_backbone:
     name = multi.load("qa")
     encoded = encode(tiny_backbone.tokenizer, Rows(["was it good"], [" "]), 32, stride=10)
     (spans,) = scores_of(tiny_backbone, multi.attached, multi.adapters, encoded, [name])
-    nothing = Prediction.of("qa", "span", (), spans)
+    nothing = Prediction.of("qa", Decision("span", ()), spans)
     assert (nothing.answer, nothing.start, nothing.end, nothing.score) == ("", 0, 0, 0.0)
 
 

@@ -54,6 +54,9 @@ def predict(
             help="A row without a text has an empty answer. With fail the exit code is then 2, with null 0.",
         ),
     ] = "fail",
+    uncalibrated: Annotated[
+        bool, typer.Option("--uncalibrated", help="Probabilities as the head gives them; the labels are the same.")
+    ] = False,
     store: options.StoreFolder = "adapters",
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Ask a server; its key in the variable POLYTASK_KEY.")
@@ -91,7 +94,10 @@ def predict(
     together = MultiTask(frozen, adapters)
     with working(f"answering {wording.counted(len(asked), 'text')}"):
         given = texts_of(asked)
-        answers = {reference: together.predict(given, reference, on_error="null") for reference in tasks}
+        answers = {
+            reference: together.predict(given, reference, on_error="null", calibrated=not uncalibrated)
+            for reference in tasks
+        }
     missing = missing_texts(places(source, len(asked)), next(iter(answers.values())))
     console.notes(console.terminal(stderr=True), missing)
     if source is not None and output is not None:

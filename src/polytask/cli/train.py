@@ -185,6 +185,7 @@ def train(
     out.print(result_tables.trained(entry, result, majority, frozen.max_length))
     reported = result.test or result.validation
     console.notes(err, beside_majority(reported, None if majority is None else majority.score))
+    console.notes(err, (result.calibration or {}).get("notes", []))
     console.hint(out, f'polytask predict --task {data.name}{where} "a text"{second}')
 
 
@@ -363,4 +364,5 @@ def summary(entry: Entry, adapter: Adapter, result: Result) -> dict[str, Any]:
         "train": {**result.train, "truncated": result.truncated},
         "validation": scores["validation"],
         "test": scores["test"],
+        "calibration": result.calibration,
     }

@@ -75,7 +75,7 @@ def bootstrap_interval(
         UnknownName, RecipeError: as ``score``.
     """
     (scores,) = resampled(metric, kind, targets, [predictions], num_labels=num_labels, seed=seed, resamples=resamples)
-    return _middle(scores)
+    return middle(scores)
 
 
 def paired_test(
@@ -105,7 +105,7 @@ def paired_test(
     beyond = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     num_apart = sum(one != other for one, other in zip(first, second, strict=True))
     p_value = min(1.0, max(2 * (beyond + 1) / (resamples + 1), 2.0 ** (1 - num_apart)))
-    return Difference(observed, *_middle(differences), p_value, num_apart)
+    return Difference(observed, *middle(differences), p_value, num_apart)
 
 
 def resampled(
@@ -271,7 +271,7 @@ def _observed(
     return score(metric, kind, targets, predictions, num_labels=num_labels)
 
 
-def _middle(scores: Array) -> tuple[float, float]:
+def middle(scores: Array) -> tuple[float, float]:
     """What is left without the outer 2.5% on either side; outwards where that falls between two resamples."""
     import numpy as np
 

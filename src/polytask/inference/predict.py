@@ -120,6 +120,7 @@ class MultiTask:
         *,
         pairs: Sequence[str | None] | None = None,
         on_error: Literal["raise", "null"] = "raise",
+        calibrated: bool = True,
     ) -> list[Prediction]:
         """Answer each text with its task's adapter.
 
@@ -129,6 +130,8 @@ class MultiTask:
             pairs: the second text of each text, where ``texts`` does not have it; None for a text without.
             on_error: what becomes of a text that is empty or no text: ``raise`` refuses the call; with ``null`` a
                 prediction that has nothing but its ``error`` stands in its place, and all others are answered.
+            calibrated: whether ``probs`` are calibrated where the adapter can; else they are the head's own. The
+                labels are the same.
 
         Returns:
             One prediction a text, in their order.
@@ -153,7 +156,9 @@ class MultiTask:
             check_texts(texts)
         if problems:
             rest = [row for row in range(len(texts)) if row not in problems]
-            answered = iter(self.predict([texts[row] for row in rest], [tasks[row] for row in rest]))
+            answered = iter(
+                self.predict([texts[row] for row in rest], [tasks[row] for row in rest], calibrated=calibrated)
+            )
             return [
                 Prediction(tasks[row].partition("@")[0], error=problems[row]) if row in problems else next(answered)
                 for row in range(len(texts))
@@ -165,8 +170,9 @@ class MultiTask:
             names = [held[reference] for reference in tasks]
             check_inputs(texts, tasks, names, [adapters[name].takes for name in names])
             scores = scores_of(self.backbone, self.attached, adapters, self._encoded(texts, names), names)
+        decisions = {name: of.decision if calibrated else of.decision.uncalibrated for name, of in adapters.items()}
         return [
-            _prediction(reference, adapters[name], row)
+            Prediction.of(reference.partition("@")[0], decisions[name], row)
             for reference, name, row in zip(tasks, names, scores, strict=True)
         ]
 
@@ -196,7 +202,3 @@ class MultiTask:
             for (cut, _), own in ways.items()
         ]
         return parts[0][0] if len(parts) == 1 else joined(parts)
-
-
-def _prediction(reference: str, live: LoadedAdapter, scores: Any) -> Prediction:
-    return Prediction.of(reference.partition("@")[0], live.kind, live.labels, scores)

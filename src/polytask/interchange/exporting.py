@@ -42,6 +42,7 @@ def export_adapter(
         raise AdapterError(
             "an adapter that answers with spans cannot be exported: only heads that read a pooled text are"
         )
+    adapter = adapter.folded()
     with whole_folder(folder) as part:
         if to == "merged":
             write_merged(adapter, _loaded(adapter, backbone), part)

@@ -87,7 +87,7 @@ class Engine(MultiTask):
 
     def _checked(self, name: str, live: Any, scores: Any) -> Prediction | Exception:
         try:
-            prediction = Prediction.of(name.partition("@")[0], live.kind, live.labels, scores)
+            prediction = Prediction.of(name.partition("@")[0], live.decision, scores)
         except PolytaskError as error:
             return RuntimeError(str(error))
         return prediction if is_finite(prediction) else RuntimeError(f"{name} answers with what is not a number")

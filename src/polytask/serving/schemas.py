@@ -76,6 +76,7 @@ class ClassifyItem(Open):
     labels: list[str] | None = None
     probs: dict[str, float] | None = None
     score: float | None = None
+    interval: list[float] | None = None
     answer: str | None = None
     start: int | None = None
     end: int | None = None
