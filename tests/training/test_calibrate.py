@@ -13,6 +13,7 @@ from polytask.backbones.backbone import Backbone
 from polytask.cli.card import facts, markdown
 from polytask.data.task import Kind, Rows, Task
 from polytask.evaluation.calibration_fit import Fitted
+from polytask.evaluation.thresholds import Goal
 from polytask.inference.predict import MultiTask
 from polytask.methods import Houlsby
 from polytask.training.loop import train
@@ -133,3 +134,27 @@ def test_a_card_of_a_strangers_result_leaves_out_what_it_does_not_know(tiny_back
         entry = Store(tmp_path).put(Adapter._signed(given, adapter.tensors))
         assert "expected calibration error" not in dict(facts(entry))
         assert "Reliability" not in markdown(entry)
+
+
+def test_an_adapter_with_thresholds_abstains_everywhere_and_can_be_overruled(
+    tiny_backbone: Backbone, tmp_path: Path
+) -> None:
+    adapter, result = train(tiny_backbone, task_of("classification"), RECIPE, goal=Goal("coverage", 0.5))
+    header = adapter.header
+    assert header.thresholds is not None
+    assert (header.thresholds["goal"], header.thresholds["rows"]) == ("coverage", 72)
+    assert Adapter.from_bytes(adapter.to_bytes()).header == header
+    assert (result.thresholds or {})["test"]["coverage"][0] >= 0.5
+    store = Store(tmp_path)
+    entry = store.put(adapter)
+    assert dict(facts(entry))["thresholds"].startswith("on 72 test rows coverage ")
+    together = MultiTask(tiny_backbone, store)
+    own, sure = together.predict(TEXTS, "mood"), together.predict(TEXTS, "mood", threshold=1.0)
+    everything = together.predict(TEXTS, "mood", abstain=False)
+    cut = header.thresholds["values"][0]
+    for answer, whole, none in zip(own, everything, sure, strict=True):
+        likeliest = max((whole.probs or {}).values())
+        assert whole.label is not None
+        assert answer.abstained == (likeliest < cut)
+        assert answer.label == (None if answer.abstained else whole.label)
+        assert none.to_json() == {"task": "mood", "label": None, "abstained": True, "probs": whole.probs}

@@ -101,7 +101,7 @@ class Adapter:
         inputs: Inputs | None = None,
         prediction_head: Sequence[HeadLayer] = (),
         source: Mapping[str, str] | None = None,
-        calibration: Mapping[str, Any] | None = None,
+        decides: Mapping[str, Mapping[str, Any] | None] | None = None,
     ) -> Adapter:
         """An adapter of what training left, its tensors copied.
 
@@ -113,7 +113,7 @@ class Adapter:
             inputs: what a row of the task is; not said unless given.
             prediction_head: the layers below the head's last.
             source: the file of another library that this was read from: ``format``, ``name``, ``revision``, ``sha256``.
-            calibration: from the head's scores to probabilities, as the header has it.
+            decides: the header's fields on how scores become answers, such as ``calibration``; none unless given.
 
         Raises:
             AdapterError: they do not make a sound adapter, such as one whose training diverged.
@@ -124,7 +124,7 @@ class Adapter:
         copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
         layers = [layer.to_json() for layer in prediction_head]
         given = {"inputs": inputs, "prediction_head": layers, "source": source and dict(source)}
-        given |= {"calibration": calibration and dict(calibration)}
+        given |= {name: of and dict(of) for name, of in (decides or {}).items()}
         added = {name: value for name, value in given.items() if value}
         return cls._signed({"format": 2 if added else 1, **own, **added, **free, **_identity(backbone)}, copies)
 
@@ -176,7 +176,7 @@ class Adapter:
         Their probabilities are those of this adapter. Of several labels, one holds from ``Calibration.cuts`` on.
         """
         header = self.header
-        own = decision_of(header.head.kind, header.head.labels, {"calibration": header.calibration}).calibration
+        own = decision_of(header.head.kind, header.head.labels, header.decides).calibration
         if own is None:
             return self
         scale, shift = (torch.tensor(part, dtype=torch.float64) for part in own.affine(header.head.num_outputs))

@@ -25,7 +25,7 @@ Fields that may be there; where one is, ``format`` is 2, and where it is not, al
     prediction_head  the layers below the head's last, its tensors named "head.<n>.…":
                      [{"layer": "dense", "bias": true}, {"layer": "gelu"}, {"layer": "norm", "bias": false, …}]
     source           {"format", "name", "revision", "sha256"}: the file of another library that this was read from
-    calibration      how a row's scores become its answer: evaluation/decision.py
+    calibration, thresholds  how a row's scores become its answer: evaluation/decision.py
 """
 
 from __future__ import annotations
@@ -139,11 +139,17 @@ class Header:
     prediction_head: tuple[Mapping[str, Any], ...] = field(default=(), metadata=ADDED)
     source: Mapping[str, str] | None = field(default=None, metadata=ADDED)
     calibration: Mapping[str, Any] | None = field(default=None, metadata=ADDED)
+    thresholds: Mapping[str, Any] | None = field(default=None, metadata=ADDED)
 
     @property
     def prediction_layers(self) -> tuple[HeadLayer, ...]:
         """The layers below the head's last."""
         return tuple(_head_layer(given) for given in self.prediction_head)
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """Its fields on how a row's scores become its answer."""
+        return {name: getattr(self, name) for name in FIELDS}
 
     @property
     def takes(self) -> Inputs | None:

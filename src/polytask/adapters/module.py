@@ -72,7 +72,7 @@ class LoadedAdapter:
         header = adapter.header
         own = (header.head.kind, header.head.labels)
         live = cls(backbone, adapter.method, *own, key=None, prediction_head=header.prediction_layers)
-        live.takes, live.decision = header.takes, decision_of(*own, {"calibration": header.calibration})
+        live.takes, live.decision = header.takes, decision_of(*own, header.decides)
         live.load(adapter.tensors)
         return live.frozen(backbone.dtype)
 

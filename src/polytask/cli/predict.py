@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -57,6 +57,9 @@ def predict(
     uncalibrated: Annotated[
         bool, typer.Option("--uncalibrated", help="Probabilities as the head gives them; the labels are the same.")
     ] = False,
+    threshold: Annotated[
+        float | None, typer.Option(help="The probability from which a label stands, in place of the adapters' own.")
+    ] = None,
     store: options.StoreFolder = "adapters",
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Ask a server; its key in the variable POLYTASK_KEY.")
@@ -94,10 +97,8 @@ def predict(
     together = MultiTask(frozen, adapters)
     with working(f"answering {wording.counted(len(asked), 'text')}"):
         given = texts_of(asked)
-        answers = {
-            reference: together.predict(given, reference, on_error="null", calibrated=not uncalibrated)
-            for reference in tasks
-        }
+        how: Any = {"on_error": "null", "calibrated": not uncalibrated, "threshold": threshold}
+        answers = {reference: together.predict(given, reference, **how) for reference in tasks}
     missing = missing_texts(places(source, len(asked)), next(iter(answers.values())))
     console.notes(console.terminal(stderr=True), missing)
     if source is not None and output is not None:

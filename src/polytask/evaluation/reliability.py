@@ -109,9 +109,15 @@ def _ece(counts: Array, filled: Array, sums: Array, hits: Array) -> Array:
 
 def coverage(calibration: Conformal, scores: Sequence[Sequence[float]], targets: Sequence[float]) -> dict[str, Any]:
     """The share of numbers that lie within their interval, with its 95% interval (Wilson), and the interval's width."""
+    within = sum(abs(target - row[0]) <= calibration.radius for row, target in zip(scores, targets, strict=True))
+    return {"level": calibration.level, "coverage": share(within, len(targets)), "width": 2 * calibration.radius}
+
+
+def share(hits: int, rows: int) -> list[float] | None:
+    """A share, and the ends of its 95% interval (Wilson); None of no rows."""
     from scipy.stats import binomtest
 
-    within = sum(abs(target - row[0]) <= calibration.radius for row, target in zip(scores, targets, strict=True))
-    surely = binomtest(within, len(targets)).proportion_ci(0.95, method="wilson")
-    share = [within / len(targets), float(surely.low), float(surely.high)]
-    return {"level": calibration.level, "coverage": share, "width": 2 * calibration.radius}
+    if not rows:
+        return None
+    surely = binomtest(hits, rows).proportion_ci(0.95, method="wilson")
+    return [hits / rows, float(surely.low), float(surely.high)]

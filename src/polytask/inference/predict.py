@@ -121,6 +121,8 @@ class MultiTask:
         pairs: Sequence[str | None] | None = None,
         on_error: Literal["raise", "null"] = "raise",
         calibrated: bool = True,
+        abstain: bool = True,
+        threshold: float | None = None,
     ) -> list[Prediction]:
         """Answer each text with its task's adapter.
 
@@ -132,6 +134,8 @@ class MultiTask:
                 prediction that has nothing but its ``error`` stands in its place, and all others are answered.
             calibrated: whether ``probs`` are calibrated where the adapter can; else they are the head's own. The
                 labels are the same.
+            abstain: whether an adapter with thresholds may leave a text without a label.
+            threshold: the probability from which a label stands, in place of the adapters' own.
 
         Returns:
             One prediction a text, in their order.
@@ -156,9 +160,8 @@ class MultiTask:
             check_texts(texts)
         if problems:
             rest = [row for row in range(len(texts)) if row not in problems]
-            answered = iter(
-                self.predict([texts[row] for row in rest], [tasks[row] for row in rest], calibrated=calibrated)
-            )
+            how: Any = {"calibrated": calibrated, "abstain": abstain, "threshold": threshold}
+            answered = iter(self.predict([texts[row] for row in rest], [tasks[row] for row in rest], **how))
             return [
                 Prediction(tasks[row].partition("@")[0], error=problems[row]) if row in problems else next(answered)
                 for row in range(len(texts))
@@ -170,7 +173,10 @@ class MultiTask:
             names = [held[reference] for reference in tasks]
             check_inputs(texts, tasks, names, [adapters[name].takes for name in names])
             scores = scores_of(self.backbone, self.attached, adapters, self._encoded(texts, names), names)
-        decisions = {name: of.decision if calibrated else of.decision.uncalibrated for name, of in adapters.items()}
+        decisions = {
+            name: of.decision.asked(calibrated=calibrated, abstain=abstain, threshold=threshold)
+            for name, of in adapters.items()
+        }
         return [
             Prediction.of(reference.partition("@")[0], decisions[name], row)
             for reference, name, row in zip(tasks, names, scores, strict=True)

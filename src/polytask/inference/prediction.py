@@ -19,6 +19,7 @@ class Prediction:
     calibrated probability for each label name. ``answer`` is the span ``context[start:end]``, in characters, and
     ``score`` its probability among the best spans; or ``score`` is the number that regression answers with, and
     ``interval`` holds the truth in nine of ten rows like those that it was validated on.
+    ``abstained`` says that no label is sure enough for the adapter's thresholds: ``label`` is None, ``probs`` stay.
     """
 
     task: str
@@ -27,6 +28,7 @@ class Prediction:
     probs: Mapping[str, float] | None = None
     score: float | None = None
     interval: tuple[float, float] | None = None
+    abstained: bool = False
     answer: str | None = None
     start: int | None = None
     end: int | None = None
@@ -36,6 +38,8 @@ class Prediction:
         """The fields that this kind of task has."""
         if self.error is not None:
             return {"task": self.task, "label": None, "error": self.error}
+        if self.abstained:
+            return {"task": self.task, "label": None, "abstained": True, "probs": self.probs}
         fields = ("label", "labels", "probs", "answer", "start", "end", "score", "interval")
         return {"task": self.task, **{k: v for k in fields if (v := getattr(self, k)) is not None}}
 
@@ -54,4 +58,5 @@ class Prediction:
             probs=None if of.probs is None else dict(zip(names, of.probs, strict=True)),
             score=of.score,
             interval=of.interval,
+            abstained=of.abstained,
         )

@@ -77,6 +77,7 @@ class ClassifyItem(Open):
     probs: dict[str, float] | None = None
     score: float | None = None
     interval: list[float] | None = None
+    abstained: bool | None = None
     answer: str | None = None
     start: int | None = None
     end: int | None = None

@@ -8,7 +8,10 @@ from typing import Any
 from polytask.data.task import Task
 from polytask.evaluation.calibration import Calibration, Conformal
 from polytask.evaluation.calibration_fit import Fitted, cross_fitted, fit
+from polytask.evaluation.decision import Decision
 from polytask.evaluation.reliability import coverage, reliability
+from polytask.evaluation.selective import curve, measured_answers
+from polytask.evaluation.thresholds import Chosen, Goal, choose
 
 Numbers = Sequence[Sequence[float]]
 
@@ -37,7 +40,28 @@ def measured(task: Task, found: Fitted, validation: Sequence[Any], test: Sequenc
         return said if test is None else {**said, **coverage(found.calibration, scores, targets)}
     after = _calibrated(task, found.calibration, scores, targets, is_cross_fitted=test is None)
     both = {name: reliability(task.kind, probs, targets) for name, probs in (("before", scores), ("after", after))}
-    return {**said, **{name: of.to_json() for name, of in both.items()}}
+    said |= {name: of.to_json() for name, of in both.items()}
+    return {**said, "curve": curve(after, targets)} if task.kind == "classification" else said
+
+
+def chosen(task: Task, goal: Goal | None, scores: Sequence[Any]) -> Chosen:
+    """The thresholds for a goal by the head's scores of the validation rows; none where there is no goal."""
+    if goal is None:
+        return Chosen(None)
+    targets = task.validation.targets or ()
+    return choose(goal, task.kind, task.labels, cross_fitted(task.kind, task.labels, numbers(scores), targets), targets)
+
+
+def held(task: Task, goal: Goal | None, found: Chosen, decision: Decision, test: Sequence[Any] | None) -> Any:
+    """What the card says of thresholds: ``notes``, what they hold by cross-checking, and on the test rows."""
+    if goal is None:
+        return None
+    said: dict[str, Any] = {"notes": list(found.notes), "goal": goal.aim, "target": goal.target}
+    if found.cross_checked is not None:
+        said["cross_checked"] = list(found.cross_checked)
+    if found.thresholds is None or test is None or task.test is None:
+        return said
+    return {**said, "test": measured_answers(decision, numbers(test), task.test.targets or ())}
 
 
 def _calibrated(

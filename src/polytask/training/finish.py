@@ -11,20 +11,25 @@ from polytask.adapters.adapter import Adapter
 from polytask.backbones.backbone import Backbone
 from polytask.data.task import Task
 from polytask.evaluation.baselines import majority_score
+from polytask.evaluation.decision import Decision
+from polytask.evaluation.thresholds import Goal
 from polytask.methods import described
-from polytask.training.calibrate import fitted, measured
+from polytask.training.calibrate import chosen, fitted, held, measured
 from polytask.training.job import Job
 from polytask.training.recipe import Recipe
 from polytask.training.result import Result, environment, label_counts, versions
 from polytask.training.scoring import inputs_of, score_with_interval, scores_on, test_scores
 
 
-def finished(backbone: Backbone, job: Job, *, with_test: bool = True) -> tuple[Adapter, Result]:
-    """A trained job's adapter and result; the test rows are scored here, once."""
+def finished(
+    backbone: Backbone, job: Job, *, with_test: bool = True, goal: Goal | None = None
+) -> tuple[Adapter, Result]:
+    """A trained job's adapter and result; the test rows are scored here, once. Thresholds are set where a goal is."""
     task, live = job.task, job.live
     on_validation = scores_on(backbone, job, job.validation)
     on_test = test_scores(backbone, job) if with_test else None
-    found = fitted(task, on_validation)
+    found, cuts = fitted(task, on_validation), chosen(task, goal, on_validation)
+    decision = Decision(task.kind, task.labels, found.calibration, cuts.thresholds)
     result = Result(
         task=task.name,
         method=described(job.recipe.method),
@@ -55,9 +60,9 @@ def finished(backbone: Backbone, job: Job, *, with_test: bool = True) -> tuple[A
         environment=environment(backbone.device, backbone.dtype),
         columns=task.columns,
         calibration=measured(task, found, on_validation, on_test),
+        thresholds=held(task, goal, cuts, decision, on_test),
     )
-    calibration = None if found.calibration is None else found.calibration.to_json()
-    return adapter_of(backbone, live.tensors(), task, result, calibration), result
+    return adapter_of(backbone, live.tensors(), task, result, decision.to_json()), result
 
 
 def adapter_of(
@@ -65,7 +70,7 @@ def adapter_of(
     tensors: Mapping[str, Tensor],
     task: Task,
     result: Result,
-    calibration: Mapping[str, Any] | None = None,
+    decides: Mapping[str, Any] | None = None,
 ) -> Adapter:
     """The file's content for what was trained."""
     shown = (
@@ -79,6 +84,7 @@ def adapter_of(
         "environment",
         "columns",
         "calibration",
+        "thresholds",
     )
     values = result.to_json()
     return Adapter.create(
@@ -95,5 +101,5 @@ def adapter_of(
         inputs=inputs_of(task),
         prediction_head=() if task.kind == "span" else backbone.head_layers,
         result={name: values[name] for name in shown if name in values},
-        calibration=calibration,
+        decides=decides,
     )

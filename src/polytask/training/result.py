@@ -54,6 +54,7 @@ class Result:
         environment: dtype, device, threads, versions and hardware.
         calibration: how far the probabilities can be believed, before and after they were calibrated
             (``polytask.training.calibrate.measured``); None where nothing is to be said.
+        thresholds: what the adapter's thresholds hold (``polytask.training.calibrate.held``); None without a goal.
         columns: where the task was read from a table, the names of its columns, as in ``Task``.
     """
 
@@ -73,6 +74,7 @@ class Result:
     environment: dict[str, Any]
     columns: dict[str, str | None] | None = None
     calibration: dict[str, Any] | None = field(default=None, metadata=ADDED)
+    thresholds: dict[str, Any] | None = field(default=None, metadata=ADDED)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values, as ``polytask.serialization`` has them."""

@@ -205,7 +205,7 @@ def _tested(backbone: Backbone, task: Task, run: Run, results: SweepFolder, enco
     calibration = measured(task, before, (), on_test)
     result = replace(run.result, test=score_with_interval(job, task.test, on_test), calibration=calibration)
     tested = Run(run.recipe, result)
-    results.write(tested, adapter_of(backbone, adapter.tensors, task, result, adapter.header.calibration))
+    results.write(tested, adapter_of(backbone, adapter.tensors, task, result, adapter.header.decides))
     return tested
 
 
