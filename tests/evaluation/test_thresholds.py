@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -110,7 +112,7 @@ def test_the_curve_falls_as_more_is_answered() -> None:
     points = curve(*drawn(5000, seed=5))
     assert [point[0] for point in points] == [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
     assert points[-1][1] > points[4][1] > points[0][1]
-    assert all(one[2] <= other[2] for one, other in zip(points, points[1:], strict=False))
+    assert all(one[2] <= other[2] for one, other in itertools.pairwise(points))
 
 
 def test_goals_that_are_none_are_refused() -> None:

@@ -21,7 +21,7 @@ OURS, THEIRS, INTERRUPTED = 1, 2, 130
 
 
 ORDER = (
-    *("train", "sweep", "eval", "predict", "compare"),
+    *("train", "sweep", "eval", "predict", "compare", "promote", "rollback"),
     *("tasks", "show", "alias", "remove", "verify", "gc"),
     *("serve", "import", "export", "push", "pull", "convert"),
     *("inspect", "bench", "paper", "demo"),
