@@ -173,7 +173,7 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         return shared_backbone(*self._backbone_key)
 
     def scores(self, X: Any) -> np.ndarray:
-        """Probabilities ``[B, K]`` or values ``[B, 1]``."""
+        """Calibrated probabilities ``[B, K]`` or values ``[B, 1]``."""
         check_is_fitted(self)
         rows, recipe = rows_of(X), self.adapter_.header.recipe
         outputs = max(len(self.adapter_.header.head.labels), 1)
@@ -191,7 +191,8 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         finally:
             if live.deltas:
                 attached.remove(TASK_NAME)
-        return np.stack([score.numpy() for score in found]).astype(np.float64)
+        decided = [live.decision.of(score.tolist()) for score in found]
+        return np.asarray([[own.score] if own.probs is None else own.probs for own in decided], dtype=np.float64)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

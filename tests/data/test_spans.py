@@ -18,6 +18,7 @@ from polytask.backbones.loading import load_backbone
 from polytask.data.encoding import encode, usual_stride
 from polytask.data.task import Answer, Rows, Task
 from polytask.errors import DataError, PolytaskError, RecipeError, RouteError
+from polytask.evaluation.decision import Decision
 from polytask.evaluation.heads import SpanHead
 from polytask.inference.predict import MultiTask
 from polytask.inference.prediction import Prediction
@@ -343,7 +344,7 @@ def test_invalid_questions_are_refused(tiny_backbone: Backbone, qa: Task, store:
     with pytest.raises(DataError, match="the second text is empty"):
         multi.predict([("was it good", " ")], "qa")
     with pytest.raises(PolytaskError, match="NaN"):
-        Prediction.of("qa", "span", (), ())
+        Prediction.of("qa", Decision("span", ()), ())
 
 
 def test_a_context_without_tokens_gives_the_empty_answer(tiny_backbone: Backbone, store: Store) -> None:
@@ -351,7 +352,7 @@ def test_a_context_without_tokens_gives_the_empty_answer(tiny_backbone: Backbone
     name = multi.load("qa")
     encoded = encode(tiny_backbone.tokenizer, Rows(["was it good"], [" "]), 32, stride=10)
     (spans,) = scores_of(tiny_backbone, multi.attached, multi.adapters, encoded, [name])
-    nothing = Prediction.of("qa", "span", (), spans)
+    nothing = Prediction.of("qa", Decision("span", ()), spans)
     assert (nothing.answer, nothing.start, nothing.end, nothing.score) == ("", 0, 0, 0.0)
 
 

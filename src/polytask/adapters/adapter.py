@@ -19,7 +19,7 @@ import math
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, BinaryIO, Protocol
 
@@ -33,6 +33,7 @@ from polytask.adapters.layout import check_layout
 from polytask.architectures import HeadLayer, Pooling
 from polytask.data.task import Kind
 from polytask.errors import AdapterError, WrongBackbone, WrongDepth, WrongTokenizer, WrongWidth
+from polytask.evaluation.decision import decision_of
 from polytask.files import whole_file
 from polytask.methods import Method, described
 
@@ -108,6 +109,7 @@ class Adapter:
         inputs: Inputs | None = None,
         prediction_head: Sequence[HeadLayer] = (),
         source: Mapping[str, str] | None = None,
+        decides: Mapping[str, Mapping[str, Any] | None] | None = None,
     ) -> Adapter:
         """An adapter of what training left, its tensors copied.
 
@@ -119,6 +121,7 @@ class Adapter:
             inputs: what a row of the task is; not said unless given.
             prediction_head: the layers below the head's last.
             source: the file of another library that this was read from: ``format``, ``name``, ``revision``, ``sha256``.
+            decides: the header's fields on how scores become answers, such as ``calibration``; none unless given.
 
         Raises:
             AdapterError: they do not make a sound adapter, such as one whose training diverged.
@@ -129,6 +132,7 @@ class Adapter:
         copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
         layers = [layer.to_json() for layer in prediction_head]
         given = {"inputs": inputs, "prediction_head": layers, "source": source and dict(source)}
+        given |= {name: of and dict(of) for name, of in (decides or {}).items()}
         added = {name: value for name, value in given.items() if value}
         return cls._signed({"format": 2 if added else 1, **own, **added, **free, **_identity(backbone)}, copies)
 
@@ -173,6 +177,21 @@ class Adapter:
     def renamed(self, task: str) -> Adapter:
         """The same adapter under another task's name."""
         return self._signed({**self.header.to_object(), "task": plain_name(task)}, self.tensors)
+
+    def folded(self) -> Adapter:
+        """The same with its calibration in the head, for runtimes that know a head only.
+
+        Their probabilities are those of this adapter. Of several labels, one holds from ``Calibration.cuts`` on.
+        """
+        header = self.header
+        own = decision_of(header.head.kind, header.head.labels, header.decides).calibration
+        if own is None:
+            return self
+        scale, shift = (torch.tensor(part, dtype=torch.float64) for part in own.affine(header.head.num_outputs))
+        weight, bias = (self.tensors[f"head.{name}"].double() for name in ("weight", "bias"))
+        head = {"head.weight": weight * scale[:, None], "head.bias": bias * scale + shift}
+        given = replace(header, calibration=None).to_object()
+        return self._signed(given, {**self.tensors, **{name: tensor.float() for name, tensor in head.items()}})
 
     def fits(self, backbone: Identity) -> None:
         """Nothing, if this adapter was trained on ``backbone``.

@@ -25,6 +25,7 @@ Fields that may be there; where one is, ``format`` is 2, and where it is not, al
     prediction_head  the layers below the head's last, its tensors named "head.<n>.…":
                      [{"layer": "dense", "bias": true}, {"layer": "gelu"}, {"layer": "norm", "bias": false, …}]
     source           {"format", "name", "revision", "sha256"}: the file of another library that this was read from
+    calibration, thresholds  how a row's scores become its answer: evaluation/decision.py
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from typing import Any, Literal, cast
 from polytask.architectures import HEAD_ACTIVATIONS, POOLINGS, HeadLayer, Pooling
 from polytask.data.task import KINDS, Kind, num_outputs
 from polytask.errors import AdapterError, PolytaskError, nearest
+from polytask.evaluation.decision import FIELDS, decision_of
 from polytask.methods import Method, described, method_described
 from polytask.serialization import ADDED, added_fields, to_json
 
@@ -73,7 +75,7 @@ _HEADER: Mapping[str, tuple[type, ...]] = {
     "created": (str,),
     "digest": (str,),
 }
-_OPTIONAL: Mapping[str, tuple[type, ...]] = {"inputs": (str,), "prediction_head": (list,), "source": (dict,)}
+_OPTIONAL: dict[str, tuple[type, ...]] = {"inputs": (str,), "prediction_head": (list,), "source": (dict,), **FIELDS}
 _SOURCE: Mapping[str, tuple[type, ...]] = {"format": (str,), "name": (str,), "revision": (str,), "sha256": (str,)}
 """The fields of ``Header`` that were added: left out at their default, so files of format 1 keep their digests."""
 Inputs = Literal["single", "pair", "question+context"]
@@ -136,11 +138,18 @@ class Header:
     inputs: Inputs | None = field(default=None, metadata=ADDED)
     prediction_head: tuple[Mapping[str, Any], ...] = field(default=(), metadata=ADDED)
     source: Mapping[str, str] | None = field(default=None, metadata=ADDED)
+    calibration: Mapping[str, Any] | None = field(default=None, metadata=ADDED)
+    thresholds: Mapping[str, Any] | None = field(default=None, metadata=ADDED)
 
     @property
     def prediction_layers(self) -> tuple[HeadLayer, ...]:
         """The layers below the head's last."""
         return tuple(_head_layer(given) for given in self.prediction_head)
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """Its fields on how a row's scores become its answer."""
+        return {name: getattr(self, name) for name in FIELDS}
 
     @property
     def takes(self) -> Inputs | None:
@@ -183,6 +192,7 @@ class Header:
         head = _head(of["head"])
         _check_inputs(of.get("inputs"), head.kind)
         _check_source(of.get("source"))
+        decision_of(head.kind, head.labels, of)
         made: dict[str, Any] = {name: value for name, value in of.items() if name != "format"}
         made |= {"head": head, "backbone": backbone, "score": float(of["score"])}
         made |= {"prediction_head": _prediction_head(of.get("prediction_head"), head.kind)}

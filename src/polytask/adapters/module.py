@@ -18,6 +18,7 @@ from polytask.data.batches import Batch
 from polytask.data.task import Kind
 from polytask.dropout import keyed_generator
 from polytask.errors import AdapterError
+from polytask.evaluation.decision import Decision, decision_of
 from polytask.evaluation.heads import RegressionHead, head_for
 from polytask.methods.delta import DeltaMethod, Method, Replacement
 
@@ -28,7 +29,7 @@ class LoadedAdapter:
     """Deltas by place (or private copies of backbone parameters by name) and a head.
 
     ``tree`` holds them all under the names of an adapter file. Below the entry ``lowest`` the backbone is as it was.
-    ``takes`` says what a row is, where that is known.
+    ``takes`` says what a row is, where that is known; ``decision`` how its scores become an answer.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class LoadedAdapter:
     ) -> None:
         self.method, self.kind, self.labels = method, kind, tuple(labels)
         self.takes: Inputs | None = None
+        self.decision = Decision(kind, self.labels)
         layers = backbone.head_layers if prediction_head is None else prediction_head
         self.head = head_for(kind, len(labels), backbone.hidden, layers).to(backbone.device)
         with backbone.lock:  # while a replacement answers, the model has its parameters
@@ -70,7 +72,7 @@ class LoadedAdapter:
         header = adapter.header
         own = (header.head.kind, header.head.labels)
         live = cls(backbone, adapter.method, *own, key=None, prediction_head=header.prediction_layers)
-        live.takes = header.takes
+        live.takes, live.decision = header.takes, decision_of(*own, header.decides)
         live.load(adapter.tensors)
         return live.frozen(backbone.dtype)
 

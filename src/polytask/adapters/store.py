@@ -32,7 +32,7 @@ from polytask.data.notebook import html_table
 from polytask.errors import AdapterError, NoSuchAdapter, PolytaskError, StoreError
 
 BEST, LATEST = "best", "latest"
-ALIASES = "aliases.json"
+ALIASES, PROMOTIONS = "aliases.json", "promotions.json"
 TRAINING = ".training"
 MAX_ALIASES_BYTES = 1 << 20
 
@@ -304,7 +304,7 @@ class Store:
             elif name == ALIASES:
                 lost = [alias for alias, to in self._aliases(task).items() if to not in self._numbers(task)]
                 return f"there is no version that {', '.join(lost)} points to" if lost else None
-            elif name != LOCK and not _REMOVED.fullmatch(name) and not name.endswith(PART):
+            elif name not in (LOCK, PROMOTIONS) and not _REMOVED.fullmatch(name) and not name.endswith(PART):
                 return "not a file of a store"
         except PolytaskError as error:
             return str(error).removeprefix(self._files.path(task, name) + ": ")

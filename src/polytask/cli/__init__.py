@@ -25,9 +25,11 @@ from polytask.cli.inspect import inspect
 from polytask.cli.options import Verbs, app, examples
 from polytask.cli.paper import app as paper
 from polytask.cli.predict import predict
+from polytask.cli.promote import promote
 from polytask.cli.pull import pull
 from polytask.cli.push import push
 from polytask.cli.remove import remove
+from polytask.cli.rollback import rollback
 from polytask.cli.serve import serve
 from polytask.cli.show import show
 from polytask.cli.sweep import sweep
@@ -52,9 +54,11 @@ __all__ = [
     "main",
     "paper",
     "predict",
+    "promote",
     "pull",
     "push",
     "remove",
+    "rollback",
     "serve",
     "show",
     "sweep",

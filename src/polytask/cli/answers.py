@@ -91,7 +91,7 @@ def answered(frozen: Backbone, adapters: Store, entry: Entry, rows: Rows) -> lis
     from polytask.inference.predict import MultiTask
 
     with working(f"answering {wording.counted(len(rows), 'text')}"):
-        predictions = MultiTask(frozen, adapters).predict(texts_of(rows), str(entry))
+        predictions = MultiTask(frozen, adapters).predict(texts_of(rows), str(entry), abstain=False)
     return [target_of(prediction, entry.labels) for prediction in predictions]
 
 

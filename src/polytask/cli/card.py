@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polytask.cli.card_calibration import calibration_facts, reliability_diagram
 from polytask.cli.wording import bytes_in_words, counted, seconds_in_words
 from polytask.errors import printable
 
@@ -34,6 +35,7 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
         *((f"{part} score", score) for part in ("test", "validation") if (score := _score(result.get(part)))),
         ("score", "" if result.get("validation") else f"{header.metric} {header.score:.4f}"),
         ("majority class", _majority(entry)),
+        *calibration_facts(header),
         ("method", f"{header.method.name} ({settings})"),
         ("backbone", f"{shown_name(of.name)}, {of.architecture}, {of.layers} layers of width {of.hidden}"),
         ("backbone's fingerprint", of.fingerprint),
@@ -96,6 +98,7 @@ def markdown(entry: Entry) -> str:
     ]
     if labels:
         parts += ["", "## Labels", "", "| label | training rows |", "|---|---:|", *labels]
+    parts += reliability_diagram(header)
     parts += ["", "Intervals hold the score in 95% of 1,000 resamples of the same rows (bootstrap).", ""]
     return "\n".join(parts)
 

@@ -21,7 +21,7 @@ OURS, THEIRS, INTERRUPTED = 1, 2, 130
 
 
 ORDER = (
-    *("train", "sweep", "eval", "predict", "compare"),
+    *("train", "sweep", "eval", "predict", "compare", "promote", "rollback"),
     *("tasks", "show", "alias", "remove", "verify", "gc"),
     *("serve", "import", "export", "push", "pull", "convert"),
     *("inspect", "bench", "paper", "demo"),
@@ -153,6 +153,14 @@ Stride = Annotated[
     int | None,
     typer.Option("--stride", help="Of spans: tokens that two windows of a context share; a third unless given."),
 ]
+Precision = Annotated[
+    float | None,
+    typer.Option(help="Abstain below the probability from which so many answers are right, such as 0.95, for sure."),
+]
+Recall = Annotated[float | None, typer.Option(help="Abstain below where so many rows are still answered right.")]
+Coverage = Annotated[float | None, typer.Option(help="Abstain below where so many rows are still answered.")]
+F1 = Annotated[bool, typer.Option("--f1", help="Of several labels: the best F1 of each, in place of 0.5.")]
+PerLabel = Annotated[bool, typer.Option("--per-label", help="A threshold for each label, not one for all.")]
 KeepPrefix = Annotated[
     bool,
     typer.Option(help="With --set layers=2: run the layers below without dropout, and only once for each text."),

@@ -152,7 +152,7 @@ def cells_of(name: str, predictions: Sequence[Prediction]) -> dict[str, list[Any
         labels = [list(prediction.labels or ()) for prediction in predictions]
         probs = [[round((p.probs or {})[label], 4) for label in own] for p, own in zip(predictions, labels)]
         return {name: labels, f"{name}_prob": probs}
-    likeliest = [(p.probs or {})[p.label or ""] for p in predictions]
+    likeliest = [(p.probs or {})[p.label] if p.label else max((p.probs or {}).values()) for p in predictions]
     return {name: [p.label for p in predictions], f"{name}_prob": [round(prob, 6) for prob in likeliest]}
 
 

@@ -67,6 +67,12 @@ def predict(
     top_k: Annotated[
         int | None, typer.Option("--top-k", metavar="N", help="Give the N likeliest labels with their probabilities.")
     ] = None,
+    uncalibrated: Annotated[
+        bool, typer.Option("--uncalibrated", help="Probabilities as the head gives them; the labels are the same.")
+    ] = False,
+    threshold: Annotated[
+        float | None, typer.Option(help="The probability from which a label stands, in place of the adapters' own.")
+    ] = None,
     store: options.StoreFolder = "adapters",
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="Ask a server; its API key is read from POLYTASK_KEY.")
@@ -88,8 +94,11 @@ def predict(
 
     def predictor() -> Callable[[Sequence[Any], str], list[Prediction]]:
         if url is not None:
+            if uncalibrated or threshold is not None:
+                raise DataError("--uncalibrated and --threshold are for adapters of a store", fix="Leave out --url")
             return cast(Callable[[Sequence[Any], str], list[Prediction]], adapters.predict)
-        return _predict_here(adapters, entries[tasks[0]], backbone, device, dtype)
+        how = {"calibrated": not uncalibrated, "threshold": threshold}
+        return _predict_here(adapters, entries[tasks[0]], backbone, device, dtype, how)
 
     if streams.is_streamed(file, texts, output, as_json=as_json):
         missing = streams.answer_stream(
@@ -133,13 +142,13 @@ def predict(
 
 
 def _predict_here(
-    adapters: Store, entry: Entry, backbone: str | None, device: str, dtype: str
+    adapters: Store, entry: Entry, backbone: str | None, device: str, dtype: str, how: dict[str, Any]
 ) -> Callable[[Sequence[Any], str], list[Prediction]]:
     """A function that answers texts with an adapter of the store, on a backbone that is loaded now."""
     from polytask.inference.predict import MultiTask
 
     together = MultiTask(loaded(backbone or entry.header.backbone.name, device, dtype), adapters)
-    return lambda texts, reference: together.predict(texts, reference, on_error="null")
+    return lambda texts, reference: together.predict(texts, reference, on_error="null", **how)
 
 
 def missing_texts(place: Callable[[int], str], predictions: Sequence[Prediction]) -> list[str]:

@@ -46,7 +46,9 @@ def answer_in_words(prediction: Prediction, top_k: int | None = None) -> Text:
         shares = prediction.probs or {}
         shown = [_with_share(shortened(label, LONGEST_ANSWER), shares[label]) for label in prediction.labels]
         return Text(", ").join(shown) if shown else Text("(none)")
-    assert prediction.label is not None
+    if prediction.label is None:
+        best, share = max((prediction.probs or {}).items(), key=lambda pair: pair[1])
+        return Text.assemble("(abstained: ", _with_share(shortened(best, LONGEST_ANSWER), share), ")")
     share = (prediction.probs or {})[prediction.label]
     return _with_share(shortened(prediction.label, LONGEST_ANSWER), share)
 

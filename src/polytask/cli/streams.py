@@ -32,6 +32,7 @@ from polytask.errors import DataError
 if TYPE_CHECKING:
     from polytask.adapters.store import Entry
     from polytask.data.table import Table
+    from polytask.inference.prediction import Prediction
 
 STDIN, JSON_LINES = "<stdin>", (".jsonl", ".ndjson")
 T = TypeVar("T")

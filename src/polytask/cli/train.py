@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from polytask.adapters.store import Entry, Store
     from polytask.backbones.backbone import Backbone
     from polytask.data.task import Task
+    from polytask.evaluation.thresholds import Goal
     from polytask.training.checkpoint import Checkpoint
     from polytask.training.estimate import Estimate
     from polytask.training.events import Event, Progress
@@ -67,6 +68,11 @@ def train(
     class_weights: options.ClassWeights = None,
     keep_prefix: options.KeepPrefix = True,
     patience: options.Patience = None,
+    precision: options.Precision = None,
+    recall: options.Recall = None,
+    coverage: options.Coverage = None,
+    f1: options.F1 = False,
+    per_label: options.PerLabel = False,
     tune: Annotated[
         bool, typer.Option("--tune", help="Find the learning rate and the size, as far as they are not given.")
     ] = False,
@@ -129,13 +135,14 @@ def train(
         patience=patience,
     )
     adapters = Store(store)
+    goal = goal_of(precision, recall, coverage, f1, per_label)
     columns = {"text": text, "text_pair": text_pair, "label": label}
     asked = {**columns, "kind": kind, "metric": metric, "positive": positive, "seed": seed, "drop_empty": drop_empty}
     sources = several.files_in(files)
     if len(sources) > 1:
         of_one = {"--task": task, "--hub": hub, "--validation": validation, "--test": test, "--tune": tune}
         of_one_run = {"--resume": resume, "--checkpoint": checkpoint, "--dry-run": dry_run, "--log": log}
-        several.check_about_all({**of_one, **of_one_run})
+        several.check_about_all({**of_one, **of_one_run, "--precision, --recall, --coverage or --f1": goal})
         several.train_files(
             sources,
             recipe,
@@ -146,7 +153,7 @@ def train(
         )
         return
     if tune:
-        check_tunable(log, dry_run)
+        check_tunable(log, dry_run, goal)
     data = task_given(next(iter(sources), None), hub, validation, test, encoding, name=task, **asked)
     kept = Checkpoint(
         checkpoint or checkpoint_of(store, data.name), resumed=lambda jobs: console.notes(err, [at(jobs)])
@@ -177,7 +184,7 @@ def train(
             else:
                 with watched(err, log) as progress:
                     adapter, result = train_adapter(
-                        frozen, data, recipe, progress=progress, checkpoint=kept, resume=resume
+                        frozen, data, recipe, progress=progress, checkpoint=kept, resume=resume, goal=goal
                     )
         except KeyboardInterrupt:
             raise refused(how_to_resume(kept, context.meta[GIVEN]), INTERRUPTED) from None
@@ -194,6 +201,7 @@ def train(
     out.print(result_tables.trained(entry, result, majority, frozen.max_length))
     reported = result.test or result.validation
     console.notes(err, beside_majority(reported, None if majority is None else majority.score))
+    console.notes(err, [note for of in (result.calibration, result.thresholds) for note in (of or {}).get("notes", ())])
     console.hint(out, f'polytask predict --task {data.name}{where} "a text"{second}')
 
 
@@ -229,9 +237,25 @@ def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
     return console.panel(name, [*rows, ("adapter", "none: nothing was trained or written")])
 
 
-def check_tunable(log: str | None, dry_run: bool) -> None:
+def goal_of(
+    precision: float | None, recall: float | None, coverage: float | None, f1: bool, per_label: bool
+) -> Goal | None:
+    """What thresholds are to hold, by the options; None where none is given."""
+    from polytask.evaluation.thresholds import Goal
+
+    shares: dict[Any, float | None] = {"precision": precision, "recall": recall, "coverage": coverage}
+    goals = [Goal(aim, share, per_label) for aim, share in shares.items() if share is not None]
+    goals += [Goal("f1", None, True)] if f1 else []
+    if len(goals) > 1:
+        raise RecipeError("thresholds hold one thing. Give one of --precision, --recall, --coverage and --f1")
+    if per_label and not goals:
+        raise RecipeError("--per-label is about thresholds. Give --precision, --recall or --coverage with it")
+    return goals[0] if goals else None
+
+
+def check_tunable(log: str | None, dry_run: bool, goal: Goal | None) -> None:
     """Refuse what is about one run where there are several."""
-    for option, given in (("--log", log), ("--dry-run", dry_run)):
+    for option, given in (("--log", log), ("--dry-run", dry_run), (f"--{goal and goal.aim}", goal)):
         if given:
             raise RecipeError(f"{option} is about one run, and --tune makes several. Leave the one or the other out")
 
@@ -372,4 +396,6 @@ def summary(entry: Entry, adapter: Adapter, result: Result) -> dict[str, Any]:
         "train": {**result.train, "truncated": result.truncated},
         "validation": scores["validation"],
         "test": scores["test"],
+        "calibration": result.calibration,
+        "thresholds": result.thresholds,
     }

@@ -85,7 +85,7 @@ def bootstrap_interval(
     (scores,) = bootstrap_scores(
         metric, kind, targets, [predictions], num_labels=num_labels, seed=seed, resamples=resamples
     )
-    return _percentile_interval(scores)
+    return percentile_interval(scores)
 
 
 def paired_test(
@@ -115,7 +115,7 @@ def paired_test(
     beyond = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     num_apart = sum(one != other for one, other in zip(first, second, strict=True))
     p_value = min(1.0, max(2 * (beyond + 1) / (resamples + 1), 2.0 ** (1 - num_apart)))
-    return Difference(after - before, *_percentile_interval(differences), p_value, num_apart)
+    return Difference(after - before, *percentile_interval(differences), p_value, num_apart)
 
 
 def bootstrap_scores(
@@ -264,7 +264,7 @@ def _divide(part: Any, whole: Any, if_zero: float = 0.0) -> Array:
     return shares
 
 
-def _percentile_interval(scores: Array) -> tuple[float, float]:
+def percentile_interval(scores: Array) -> tuple[float, float]:
     """Return the 2.5% and 97.5% percentiles, rounded outwards to a resample."""
     import numpy as np
 

@@ -152,6 +152,9 @@ class MultiTask:
         *,
         pairs: Sequence[str | None] | None = None,
         on_error: Literal["raise", "null"] = "raise",
+        calibrated: bool = True,
+        abstain: bool = True,
+        threshold: float | None = None,
     ) -> list[Prediction]: ...
 
     def predict(
@@ -161,6 +164,9 @@ class MultiTask:
         *,
         pairs: Sequence[str | None] | None = None,
         on_error: Literal["raise", "null"] = "raise",
+        calibrated: bool = True,
+        abstain: bool = True,
+        threshold: float | None = None,
     ) -> list[Prediction] | Iterator[Prediction]:
         """Answer each text with its task's adapter.
 
@@ -173,6 +179,10 @@ class MultiTask:
             pairs: the second text of each text, where ``texts`` does not have it; None for a text without.
             on_error: what becomes of a text that is empty or no text: ``raise`` refuses the call; with ``null`` a
                 prediction that has nothing but its ``error`` stands in its place, and all others are answered.
+            calibrated: whether ``probs`` are calibrated where the adapter can; else they are the head's own. The
+                labels are the same.
+            abstain: whether an adapter with thresholds may leave a text without a label.
+            threshold: the probability from which a label stands, in place of the adapters' own.
 
         Returns:
             One prediction a text, in their order; of a generator an iterator over them.
@@ -188,7 +198,8 @@ class MultiTask:
             if not isinstance(task, str) or pairs is not None:
                 raise RouteError("a generator is answered for one task: name it, and let it yield pairs (text, second)")
             self.load(task)
-            return stream.answered(texts, lambda chunk: self.predict(chunk, task, on_error=on_error))
+            how: Any = {"calibrated": calibrated, "abstain": abstain, "threshold": threshold}
+            return stream.answered(texts, lambda chunk: self.predict(chunk, task, on_error=on_error, **how))
         texts = texts_in(texts, *(self._reading(task) if is_table(texts) else ()))
         if pairs is not None:
             texts = with_pairs(texts, pairs)
@@ -200,7 +211,8 @@ class MultiTask:
             check_texts(texts)
         if problems:
             rest = [row for row in range(len(texts)) if row not in problems]
-            answered = iter(self.predict([texts[row] for row in rest], [tasks[row] for row in rest]))
+            how = {"calibrated": calibrated, "abstain": abstain, "threshold": threshold}
+            answered = iter(self.predict([texts[row] for row in rest], [tasks[row] for row in rest], **how))
             return [
                 Prediction(tasks[row].partition("@")[0], error=problems[row]) if row in problems else next(answered)
                 for row in range(len(texts))
@@ -212,8 +224,12 @@ class MultiTask:
             names = [held[reference] for reference in tasks]
             check_inputs(texts, tasks, names, [adapters[name].takes for name in names])
             scores = scores_of(self.backbone, self.attached, adapters, self._encoded(texts, names), names)
+        decisions = {
+            name: of.decision.asked(calibrated=calibrated, abstain=abstain, threshold=threshold)
+            for name, of in adapters.items()
+        }
         return [
-            _prediction(reference, adapters[name], row)
+            Prediction.of(reference.partition("@")[0], decisions[name], row)
             for reference, name, row in zip(tasks, names, scores, strict=True)
         ]
 
@@ -251,7 +267,3 @@ class MultiTask:
             for (cut, _), own in ways.items()
         ]
         return parts[0][0] if len(parts) == 1 else joined(parts)
-
-
-def _prediction(reference: str, live: LoadedAdapter, scores: Any) -> Prediction:
-    return Prediction.of(reference.partition("@")[0], live.kind, live.labels, scores)

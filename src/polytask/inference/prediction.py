@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from polytask.data.task import Kind
 from polytask.errors import PolytaskError
+from polytask.evaluation.decision import Decision
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,10 @@ class Prediction:
 
     ``error`` says why there is no answer, where that was asked for (``on_error="null"``); all else is None then.
     ``label`` is the likeliest label's name (classification), ``labels`` those that hold (multi-label), ``probs`` a
-    probability for each label name. ``answer`` is the span ``context[start:end]``, in characters, and ``score`` its
-    probability among the best spans; or ``score`` is the number that regression answers with.
+    calibrated probability for each label name. ``answer`` is the span ``context[start:end]``, in characters, and
+    ``score`` its probability among the best spans; or ``score`` is the number that regression answers with, and
+    ``interval`` holds the truth in nine of ten rows like those that it was validated on.
+    ``abstained`` says that no label is sure enough for the adapter's thresholds: ``label`` is None, ``probs`` stay.
     """
 
     task: str
@@ -25,6 +27,8 @@ class Prediction:
     labels: tuple[str, ...] | None = None
     probs: Mapping[str, float] | None = None
     score: float | None = None
+    interval: tuple[float, float] | None = None
+    abstained: bool = False
     answer: str | None = None
     start: int | None = None
     end: int | None = None
@@ -34,20 +38,25 @@ class Prediction:
         """The fields that this kind of task has."""
         if self.error is not None:
             return {"task": self.task, "label": None, "error": self.error}
-        fields = ("label", "labels", "probs", "answer", "start", "end", "score")
+        if self.abstained:
+            return {"task": self.task, "label": None, "abstained": True, "probs": self.probs}
+        fields = ("label", "labels", "probs", "answer", "start", "end", "score", "interval")
         return {"task": self.task, **{k: v for k in fields if (v := getattr(self, k)) is not None}}
 
     @classmethod
-    def of(cls, task: str, kind: Kind, labels: Sequence[str], scores: Any) -> Prediction:
+    def of(cls, task: str, decision: Decision, scores: Any) -> Prediction:
         """From a head's scores of one row: numbers, or of a question its best spans."""
-        if kind == "span":
+        if decision.kind == "span":
             if not scores:
                 raise PolytaskError(f"task {task!r} answers with what is not a number (NaN)")
             return cls(task, answer=scores[0].text, start=scores[0].start, end=scores[0].end, score=scores[0].score)
-        scores = scores.tolist()
-        if kind == "regression":
-            return cls(task, score=scores[0])
-        probs = dict(zip(labels, scores, strict=True))
-        if kind == "multilabel":
-            return cls(task, labels=tuple(label for label, prob in probs.items() if prob >= 0.5), probs=probs)
-        return cls(task, label=max(probs, key=probs.__getitem__), probs=probs)
+        of, names = decision.of(scores.tolist()), decision.labels
+        return cls(
+            task,
+            label=None if of.label is None else names[of.label],
+            labels=None if of.labels is None else tuple(names[index] for index in of.labels),
+            probs=None if of.probs is None else dict(zip(names, of.probs, strict=True)),
+            score=of.score,
+            interval=of.interval,
+            abstained=of.abstained,
+        )

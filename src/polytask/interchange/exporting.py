@@ -40,6 +40,7 @@ def export_adapter(
         raise UnknownName("format", to, get_args(Format))
     if adapter.header.head.kind == "span":
         raise AdapterError("a question-answering adapter cannot be exported: only heads on a pooled text can")
+    adapter = adapter.folded()
     with whole_folder(folder) as part:
         if to == "merged":
             write_merged(adapter, _loaded(adapter, backbone), part)

@@ -26,6 +26,7 @@ from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.data.task import Rows
 from polytask.errors import AdapterError, DataError
+from polytask.evaluation.calibration import calibration_from_json
 from polytask.evaluation.heads import head_for
 from polytask.evaluation.metrics import score
 from polytask.files import whole_file, write_text
@@ -84,7 +85,8 @@ def export_onnx(
             "int8 needs labelled rows of one task, because its loss of accuracy differs from task to task", fix=fix
         )
     frozen = backbone if isinstance(backbone, Backbone) else _loaded(given[0], backbone)
-    graph = OneTask(frozen, given[0]) if len(given) == 1 else ManyTasks(frozen, given)
+    folded = [adapter.folded() for adapter in given]
+    graph = OneTask(frozen, folded[0]) if len(given) == 1 else ManyTasks(frozen, folded)
     content = _described(_traced(graph), given)
     contents = {"fp32": content, **({"int8": _quantized(content)} if int8 else {})}
     tokenizer = _tokenizer(frozen, max(map(_length, given)))
@@ -158,6 +160,7 @@ def _described(model: Any, adapters: Sequence[Adapter]) -> bytes:
             "backbone": adapter.header.backbone.name,
             "fingerprint": adapter.header.backbone.fingerprint,
             "digest": adapter.header.digest,
+            **({} if (cuts := _cuts(adapter)) is None else {"holds_from": cuts.tolist()}),
         }
         for adapter in adapters
     ]
@@ -202,9 +205,19 @@ def _scored(content: bytes, tokenizer: Tokenizer, adapter: Adapter, rows: Rows) 
     if kind == "span":
         raise DataError("question answering cannot be scored here", fix="Leave the rows out")
     head = head_for(kind, len(labels), header.backbone.hidden)
+    cuts = _cuts(adapter)
     texts = list(rows.texts) if rows.pairs is None else list(zip(rows.texts, rows.pairs))
-    given = [head.prediction(row) for row in run(content, tokenizer, texts)]
+    given = [head.prediction(row if cuts is None else row - cuts + 0.5) for row in run(content, tokenizer, texts)]
     return score(header.metric, kind, rows.targets, given, num_labels=len(labels))
+
+
+def _cuts(adapter: Adapter) -> Tensor | None:
+    """Of several labels, the probability in the graph from which each holds; else None."""
+    head = adapter.header.head
+    if head.kind != "multilabel" or adapter.header.calibration is None:
+        return None
+    own = calibration_from_json(adapter.header.calibration, head.kind, len(head.labels))
+    return torch.tensor(own.cuts(len(head.labels)))
 
 
 def run(content: bytes | str, tokenizer: Tokenizer, texts: Sequence[Any], batch_size: int = 32) -> Iterator[Tensor]:

@@ -100,7 +100,7 @@ class Engine(MultiTask):
 
 def _prediction(name: str, live: LoadedAdapter, scores: object) -> Prediction | Exception:
     try:
-        prediction = Prediction.of(name.partition("@")[0], live.kind, live.labels, scores)
+        prediction = Prediction.of(name.partition("@")[0], live.decision, scores)
     except PolytaskError as error:
         return RuntimeError(str(error))
     return prediction if is_finite(prediction) else RuntimeError(f"the output of {name} is not finite")

@@ -90,6 +90,8 @@ class ClassifyItem(Open):
     labels: list[str] | None = None
     probs: dict[str, float] | None = None
     score: float | None = None
+    interval: list[float] | None = None
+    abstained: bool | None = None
     answer: str | None = None
     start: int | None = None
     end: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -10,17 +11,25 @@ from polytask.adapters.adapter import Adapter
 from polytask.backbones.backbone import Backbone
 from polytask.data.task import Task
 from polytask.evaluation.baselines import majority_score
+from polytask.evaluation.decision import Decision
+from polytask.evaluation.thresholds import Goal
 from polytask.methods import described
+from polytask.training.calibrate import chosen, fitted, held, measured
 from polytask.training.job import Job
 from polytask.training.recipe import Recipe
 from polytask.training.result import Result, environment, label_counts, versions
-from polytask.training.scoring import inputs_of, score_with_interval, scored_on_test
+from polytask.training.scoring import inputs_of, score_with_interval, scores_on, test_scores
 
 
-def finished(backbone: Backbone, job: Job, *, with_test: bool = True) -> tuple[Adapter, Result]:
-    """A trained job's adapter and result; the test rows are scored here, once."""
+def finished(
+    backbone: Backbone, job: Job, *, with_test: bool = True, goal: Goal | None = None
+) -> tuple[Adapter, Result]:
+    """A trained job's adapter and result; the test rows are scored here, once. Thresholds are set where a goal is."""
     task, live = job.task, job.live
-    test = scored_on_test(backbone, job) if with_test else None
+    on_validation = scores_on(backbone, job, job.validation)
+    on_test = test_scores(backbone, job) if with_test else None
+    found, cuts = fitted(task, on_validation), chosen(task, goal, on_validation)
+    decision = Decision(task.kind, task.labels, found.calibration, cuts.thresholds)
     result = Result(
         task=task.name,
         method=described(job.recipe.method),
@@ -40,8 +49,8 @@ def finished(backbone: Backbone, job: Job, *, with_test: bool = True) -> tuple[A
             "padding": job.padding,
             "routing": job.routing,
         },
-        validation=score_with_interval(backbone, job, task.validation, job.validation, job.best_score),
-        test=test,
+        validation=score_with_interval(job, task.validation, on_validation, job.best_score),
+        test=None if task.test is None or on_test is None else score_with_interval(job, task.test, on_test),
         majority=majority_score(task, task.test or task.validation),
         best_epoch=job.best_epoch,
         truncated=job.train.num_truncated,
@@ -50,11 +59,19 @@ def finished(backbone: Backbone, job: Job, *, with_test: bool = True) -> tuple[A
         data_digest=task.digest,
         environment=environment(backbone.device, backbone.dtype),
         columns=task.columns,
+        calibration=measured(task, found, on_validation, on_test),
+        thresholds=held(task, goal, cuts, decision, on_test),
     )
-    return adapter_of(backbone, live.tensors(), task, result), result
+    return adapter_of(backbone, live.tensors(), task, result, decision.to_json()), result
 
 
-def adapter_of(backbone: Backbone, tensors: Mapping[str, Tensor], task: Task, result: Result) -> Adapter:
+def adapter_of(
+    backbone: Backbone,
+    tensors: Mapping[str, Tensor],
+    task: Task,
+    result: Result,
+    decides: Mapping[str, Any] | None = None,
+) -> Adapter:
     """The file's content for what was trained."""
     shown = (
         "validation",
@@ -66,6 +83,8 @@ def adapter_of(backbone: Backbone, tensors: Mapping[str, Tensor], task: Task, re
         "data_digest",
         "environment",
         "columns",
+        "calibration",
+        "thresholds",
     )
     values = result.to_json()
     return Adapter.create(
@@ -81,5 +100,6 @@ def adapter_of(backbone: Backbone, tensors: Mapping[str, Tensor], task: Task, re
         versions=versions(),
         inputs=inputs_of(task),
         prediction_head=() if task.kind == "span" else backbone.head_layers,
-        result={name: values[name] for name in shown},
+        result={name: values[name] for name in shown if name in values},
+        decides=decides,
     )

@@ -21,6 +21,7 @@ from polytask.backbones.backbone import Backbone
 from polytask.backbones.entry_point import EntryPoint
 from polytask.data.batches import collate
 from polytask.data.task import Task
+from polytask.evaluation.thresholds import Goal
 from polytask.inference.prefix import with_cached_prefix
 from polytask.memory import keep_freed_memory as kept_memory
 from polytask.routing.route import Route
@@ -46,6 +47,7 @@ def train(
     progress: Progress | None = None,
     checkpoint: str | Path | Checkpoint | None = None,
     resume: bool = False,
+    goal: Goal | None = None,
 ) -> tuple[Adapter, Result]:
     """Train one adapter and keep its best epoch.
 
@@ -58,6 +60,7 @@ def train(
         progress: called with each ``Step`` and ``Evaluated``.
         checkpoint: a file that keeps the state of the run while it lasts, to go on from when it is interrupted.
         resume: go on from ``checkpoint`` if it is there; to the same tensors as without the interruption.
+        goal: what the adapter's thresholds are to hold; without one it answers every text.
 
     Returns:
         The adapter, ready for a store, and what came of it.
@@ -67,11 +70,13 @@ def train(
         CheckpointError: the checkpoint belongs to another recipe, other data or another backbone.
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
+    if goal is not None:
+        goal.check(task.kind)
     job = Job(backbone, task, recipe or Recipe())
     drive(backbone, [job], progress=progress, checkpoint=checkpoint, resume=resume)
     if job.failure is not None:
         raise job.failure
-    return finished(backbone, job)
+    return finished(backbone, job, goal=goal)
 
 
 def drive(

@@ -6,7 +6,7 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import safetensors
@@ -16,7 +16,7 @@ import transformers
 
 from polytask.data.task import Task
 from polytask.errors import RecipeError
-from polytask.serialization import checked, to_json
+from polytask.serialization import ADDED, checked, to_json
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,9 @@ class Result:
         history: ``epoch``, ``score`` and mean ``loss`` of each epoch.
         label_counts: training rows of each label.
         environment: dtype, device, threads, versions and hardware.
+        calibration: how far the probabilities can be believed, before and after they were calibrated
+            (``polytask.training.calibrate.measured``); None where nothing is to be said.
+        thresholds: what the adapter's thresholds hold (``polytask.training.calibrate.held``); None without a goal.
         columns: where the task was read from a table, the names of its columns, as in ``Task``.
     """
 
@@ -70,6 +73,8 @@ class Result:
     data_digest: str
     environment: dict[str, Any]
     columns: dict[str, str | None] | None = None
+    calibration: dict[str, Any] | None = field(default=None, metadata=ADDED)
+    thresholds: dict[str, Any] | None = field(default=None, metadata=ADDED)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values, as ``polytask.serialization`` has them."""

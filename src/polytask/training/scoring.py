@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from polytask.adapters.attach import Attached
 from polytask.adapters.header import Inputs
 from polytask.adapters.module import LoadedAdapter
@@ -67,22 +70,26 @@ def inputs_of(task: Task) -> Inputs:
     return "single" if task.train.pairs is None else "pair"
 
 
-def score_with_interval(
-    backbone: Backbone, job: Job, rows: Rows, encoded: Encoded, value: float | None = None
-) -> Score:
+def scores_on(backbone: Backbone, job: Job, encoded: Encoded) -> list[Any]:
+    """The scores of a trained job on rows, as its head gives them."""
+    names = [job.name] * encoded.num_rows
+    with attached_to(backbone, [job]) as attached:
+        own = {job.name: job.live}
+        return scores_of(backbone, attached, own, encoded, names, keep_prefix=job.recipe.keep_prefix)
+
+
+def score_with_interval(job: Job, rows: Rows, scores: Sequence[Any], value: float | None = None) -> Score:
     """The score of a trained job on labelled rows with its interval; ``value`` is the score where it is known."""
     task = job.task
-    with attached_to(backbone, [job]) as attached:
-        keep = job.recipe.keep_prefix
-        predictions = predictions_of(backbone, attached, job.live, job.name, encoded, keep_prefix=keep)
+    predictions = [job.live.head.prediction(row) for row in scores]
     of = (task.metric, task.kind, labels_of(rows, task), predictions)
     value = score(*of, num_labels=len(task.labels)) if value is None else value
     return Score(task.metric, value, len(rows), bootstrap_interval(*of, num_labels=len(task.labels)))
 
 
-def scored_on_test(backbone: Backbone, job: Job) -> Score | None:
-    """The score of a trained job on its task's test rows; None where there are none."""
+def test_scores(backbone: Backbone, job: Job) -> list[Any] | None:
+    """The scores of a trained job on its task's test rows; None where there are none with labels."""
     rows = job.task.test
     if rows is None or rows.targets is None:
         return None
-    return score_with_interval(backbone, job, rows, job.encodings.of(rows, *job.cut))
+    return scores_on(backbone, job, job.encodings.of(rows, *job.cut))

@@ -24,8 +24,10 @@ from polytask.backbones.backbone import Backbone
 from polytask.data.encoding import Encodings
 from polytask.data.task import Task
 from polytask.errors import AdapterError, RecipeError
+from polytask.evaluation.calibration_fit import Fitted
 from polytask.file_lock import exclusive_run
 from polytask.methods import Replacement
+from polytask.training.calibrate import measured
 from polytask.training.checkpoint import Checkpoint
 from polytask.training.checkpoint import setting as run_setting
 from polytask.training.events import Evaluated, Failed
@@ -35,7 +37,7 @@ from polytask.training.interrupt import deferred_interrupt
 from polytask.training.job import Job
 from polytask.training.loop import run_jobs
 from polytask.training.recipe import Recipe
-from polytask.training.scoring import scored_on_test
+from polytask.training.scoring import score_with_interval, test_scores
 from polytask.training.sweep_files import CHECKPOINT, SweepFolder, check_same_sweep, checkpoint_header, identity_of
 from polytask.training.sweep_result import Kept, Progress, Run, Sweep, best_run_of, by_setting
 
@@ -197,9 +199,13 @@ def _tested(backbone: Backbone, task: Task, run: Run, results: SweepFolder, enco
     adapter = results.adapter(run.key)
     job = Job(backbone, task, run.recipe, run.key, encodings)
     job.live = LoadedAdapter.from_adapter(backbone, adapter)
-    result = replace(run.result, test=scored_on_test(backbone, job))
+    on_test = test_scores(backbone, job)
+    assert on_test is not None, "there are test rows with labels"
+    before = Fitted(job.live.decision.calibration, tuple((run.result.calibration or {}).get("notes", ())))
+    calibration = measured(task, before, (), on_test)
+    result = replace(run.result, test=score_with_interval(job, task.test, on_test), calibration=calibration)
     tested = Run(run.recipe, result)
-    results.write(tested, adapter_of(backbone, adapter.tensors, task, result))
+    results.write(tested, adapter_of(backbone, adapter.tensors, task, result, adapter.header.decides))
     return tested
 
 

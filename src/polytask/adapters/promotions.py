@@ -1,0 +1,72 @@
+"""What moved a task's aliases, and why: ``<task>/promotions.json`` in a store, a list, the last decision last.
+
+Unusual here: the alias moves and the decision is written under one lock, and only if the alias still points to what
+the decision was about. Somebody else's promotion in between is never undone unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from polytask.adapters.header import canonical, now, parsed_json
+from polytask.adapters.store import ALIASES, PROMOTIONS, Store
+from polytask.errors import PolytaskError, StoreError
+
+MAX_BYTES = 16 << 20
+
+
+def promotions(store: Store, task: str) -> list[dict[str, Any]]:
+    """All decisions about a task's aliases, the oldest first.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    try:
+        with store._files.opened(task, PROMOTIONS) as (stream, size_bytes):
+            content = stream.read(min(size_bytes, MAX_BYTES))
+    except FileNotFoundError:
+        return []
+    try:
+        found = parsed_json(content, "it")
+        if not isinstance(found, list) or not all(isinstance(own, dict) for own in found):
+            raise StoreError("it is not a JSON list of objects")
+        return found
+    except PolytaskError as error:
+        path = store._files.path(task, PROMOTIONS)
+        raise StoreError(f"{path} is damaged: {error}. Mend it, or remove it and the history with it") from error
+
+
+def decided(
+    store: Store, task: str, alias: str, before: int | None, version: int, why: Mapping[str, Any], *, moves: bool
+) -> None:
+    """Write a decision down and, if it ``moves`` the alias, let it point to ``version``.
+
+    Raises:
+        StoreError: the alias no longer points to ``before``, or the store cannot be written.
+    """
+    with store._writing(), store._files.locked(task):
+        aliases = store._aliases(task)
+        if aliases.get(alias) != before:
+            raise StoreError(f"{task}@{alias} was moved meanwhile to version {aliases.get(alias)}. Decide again")
+        made = {"alias": alias, "before": before, "version": version, "moved": moves, "made": now(), **why}
+        store._files.write(task, PROMOTIONS, canonical([*promotions(store, task), made]).decode() + "\n")
+        if moves:
+            store._files.write(task, ALIASES, canonical({**aliases, alias: version}).decode() + "\n")
+
+
+def rolled_back(store: Store, task: str, alias: str) -> tuple[int, int]:
+    """Let an alias point to what it pointed to before its last promotion; that version, and the one left.
+
+    Raises:
+        StoreError: it was not promoted from another version.
+    """
+    moved = [own for own in promotions(store, task) if own.get("alias") == alias and own.get("moved")]
+    at = store._aliases(task).get(alias)
+    back = next((own.get("before") for own in reversed(moved) if own.get("version") == at), None)
+    if at is None or back is None:
+        raise StoreError(f"{task}@{alias} was not promoted from another version, so there is nothing to go back to")
+    store.entry(f"{task}@{back}")
+    decided(store, task, alias, at, back, {"why": "rolled back"}, moves=False)
+    store.alias(f"{task}@{back}", alias)
+    return back, at

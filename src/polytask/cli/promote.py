@@ -1,0 +1,129 @@
+"""``polytask promote``: an alias moves to a new version only where a test allows it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from polytask.cli import console, options, result_tables
+from polytask.cli.answers import answered
+from polytask.cli.compare import check_comparable, in_order_of
+from polytask.cli.input_rows import rows_to_score
+from polytask.cli.options import THEIRS, app, emit, examples, loaded, refused
+from polytask.errors import NoSuchAdapter, UnknownName
+from polytask.evaluation.gate import Gate, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from polytask.adapters.store import Entry, Store
+    from polytask.data.task import Target
+
+RULES = ("not-worse", "better")
+
+
+@app.command(
+    epilog=examples(
+        "polytask promote spam@3 --to prod --on test.csv",
+        "polytask promote spam@3 --to prod --on test.csv --if better --dry-run",
+    )
+)
+def promote(
+    name: Annotated[str, typer.Argument(help="The version that is to answer from now on: spam@3.")],
+    to: Annotated[str, typer.Option("--to", help="The alias that is to point to it.")],
+    on: Annotated[str, typer.Option("--on", metavar="FILE", help="Rows with labels that neither was trained on.")],
+    rule: Annotated[str, typer.Option("--if", metavar="not-worse|better", help="What the test must show.")] = (
+        "not-worse"
+    ),
+    margin: Annotated[float, typer.Option(help="With not-worse: by how much it may be worse, in points of 100.")] = 0.5,
+    metric: Annotated[str | None, typer.Option(help="The one it was trained by unless given.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be decided.")] = False,
+    text: options.TextColumn = None,
+    text_pair: options.PairColumn = None,
+    label: options.LabelColumn = None,
+    store: options.StoreFolder = "adapters",
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    as_json: options.AsJson = False,
+) -> None:
+    """Let an alias point to another version, if it answers no worse than the one that it points to now.
+
+    Both answer the same rows, which are drawn anew 1,000 times (a paired bootstrap, as in compare). What decided is
+    written into the store. Where the alias is new, there is nothing to compare with, and it is set.
+    """
+    from polytask.adapters.promotions import decided
+    from polytask.adapters.store import Store
+
+    if rule not in RULES:
+        raise UnknownName("rule of --if", rule, RULES)
+    adapters = Store(store)
+    entry, gate = adapters.entry(name), Gate(rule, margin / 100)
+    before = pointed_to(adapters, entry.task, to)
+    said: dict[str, Any] = {"rule": rule, "margin": margin, "on": Path(on).name}
+    verdict = None
+    if before is not None:
+        columns = {"text": text, "text_pair": text_pair, "label": label}
+        verdict = judged(gate, adapters, before, entry, on, columns, metric, (device, dtype))
+        said |= asdict(verdict)
+    is_allowed = verdict is None or verdict.is_allowed
+    if not dry_run:
+        decided(
+            adapters, entry.task, to, None if before is None else before.version, entry.version, said, moves=is_allowed
+        )
+    if as_json:
+        named = {"task": entry.task, "alias": to, "version": entry.version, "before": before and before.version}
+        emit({**named, **said, "is_allowed": is_allowed, "moved": is_allowed and not dry_run})
+    else:
+        show(entry, to, before, verdict, is_dry=dry_run)
+    if not is_allowed:
+        raise refused(f"{entry.task}@{to} stays {before}: {verdict.why if verdict else ''}", THEIRS)
+
+
+def pointed_to(adapters: Store, task: str, alias: str) -> Entry | None:
+    """The version that an alias points to; None where there is no such alias."""
+    try:
+        return adapters.entry(f"{task}@{alias}")
+    except NoSuchAdapter:
+        return None
+
+
+def judged(
+    gate: Gate,
+    adapters: Store,
+    before: Entry,
+    entry: Entry,
+    file: str,
+    columns: dict[str, str | None],
+    metric: str | None,
+    where: tuple[str, str],
+) -> Verdict:
+    """What the gate says of two versions on labelled rows."""
+    from polytask.data.metric_names import check_metric
+
+    check_comparable(before, entry)
+    head, name = before.header.head, metric or entry.metric
+    check_metric(name, head.kind)
+    rows = rows_to_score([before, entry], file, columns, drop_empty=False, encoding=None)
+    assert rows.targets is not None, "labelled rows have targets"
+    answers: list[list[Target]] = []
+    for own in (before, entry):
+        frozen = loaded(own.header.backbone.name, *where)
+        answers.append(in_order_of(head.labels, own.labels, answered(frozen, adapters, own, rows)))
+    return gate.judge(name, head.kind, rows.targets, *answers, num_labels=len(head.labels))
+
+
+def show(entry: Entry, alias: str, before: Entry | None, verdict: Verdict | None, *, is_dry: bool) -> None:
+    """What was decided, and by what."""
+    out = console.terminal()
+    if verdict is not None:
+        scores = [(str(before), verdict.score_before), (str(entry), verdict.score)]
+        rows: list[tuple[str, RenderableType]] = [
+            (of, result_tables.scored(verdict.metric, value, verdict.rows)) for of, value in scores
+        ]
+        difference = f"{verdict.difference:+.4f}  ({verdict.low:+.4f} to {verdict.high:+.4f})"
+        out.print(console.panel(f"{entry.task}@{alias}", [*rows, ("difference", difference), ("because", verdict.why)]))
+    if verdict is None or verdict.is_allowed:
+        out.print(f"{entry.task}@{alias} {'would be' if is_dry else 'is'} {entry} from now on")

@@ -1,0 +1,28 @@
+"""``polytask rollback``: an alias goes back to the version before its last promotion."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from polytask.cli import console, options
+from polytask.cli.options import app, emit, examples
+
+
+@app.command(epilog=examples("polytask rollback spam", "polytask rollback spam --alias canary"))
+def rollback(
+    task: Annotated[str, typer.Argument(help="The task.")],
+    alias: Annotated[str, typer.Option(help="The alias that is to point to what it pointed to before.")] = "prod",
+    store: options.StoreFolder = "adapters",
+    as_json: options.AsJson = False,
+) -> None:
+    """Let an alias point again to the version that it pointed to before the last promotion."""
+    from polytask.adapters.promotions import rolled_back
+    from polytask.adapters.store import Store
+
+    back, left = rolled_back(Store(store), task, alias)
+    if as_json:
+        emit({"task": task, "alias": alias, "version": back, "before": left})
+        return
+    console.terminal().print(f"{task}@{alias} is {task}@{back} again, no longer {task}@{left}")
