@@ -1,4 +1,4 @@
-"""Many adapters on one backbone, answering mixed batches."""
+"""``MultiTask``: many adapters on one backbone answer mixed batches."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter
 from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
-from polytask.data.encoding import Cut, Encoded, encode, joined, usual_stride
+from polytask.data.encoding import Cut, usual_stride
 from polytask.data.task import Kind
-from polytask.errors import DataError, RouteError, UnknownName
-from polytask.inference.inputs import Text, as_rows, check_inputs, check_length, check_texts, problem_of, with_pairs
+from polytask.inference.inputs import Text, check_inputs, check_length, encode_texts, read_texts
 from polytask.inference.prediction import Prediction
 from polytask.inference.scoring import scores_of
 
@@ -23,11 +22,11 @@ from polytask.inference.scoring import scores_of
 class MultiTask:
     """All adapters of a store on one backbone.
 
-    Adapters are read from the store when they are first asked for and stay on the backbone. A task's name means its
-    latest version; ``spam@2`` and aliases work too.
+    An adapter is read from the store when it is first needed, and stays loaded until ``unload``. ``spam`` names the
+    latest version of a task, ``spam@2`` another one; aliases work too.
 
-    Any thread may call any method at any time: forward passes on one backbone, of training too, take turns batch by
-    batch. An adapter that is unloaded during a call answers that call to its end.
+    All methods may be called from any thread at any time. Forward passes on one backbone, those of training included,
+    take turns batch by batch. An adapter that is unloaded during a call answers that call to its end.
     """
 
     def __init__(self, backbone: Backbone, store: Store, *, max_length: int | None = None) -> None:
@@ -39,79 +38,8 @@ class MultiTask:
         self.adapters: dict[str, LoadedAdapter] = {}
         self._cuts: dict[str, Cut] = {}
         self._loading, self._lock = threading.Lock(), threading.Lock()
-        self._uses: Counter[str] = Counter()
-        self._leaving: dict[str, LoadedAdapter] = {}
-
-    def load(self, reference: str) -> str:
-        """Make an adapter ready; the name under which it is held, ``task@version``.
-
-        Raises:
-            NoSuchAdapter: the store has none.
-            IncompatibleAdapter: it belongs to another backbone.
-        """
-        with self._used([reference]) as names:
-            return names[reference]
-
-    def unload(self, reference: str) -> None:
-        """Free what ``load`` made ready, once no call uses it; the store keeps it."""
-        name = self._name(reference)
-        with self._lock:
-            if name in self.adapters:
-                self._leaving[name] = self.adapters.pop(name)
-            self._leave(name)
-
-    def _name(self, reference: str) -> str:
-        entry = self.store.entry(reference)
-        return f"{entry.task}@{entry.version}"
-
-    @contextmanager
-    def _used(self, references: Iterable[str]) -> Iterator[dict[str, str]]:
-        """The names of these adapters, which stay on the backbone within the block."""
-        with ExitStack() as uses:
-            names = {}
-            for reference in references:
-                names[reference] = self._name(reference)
-                self._use(names[reference])
-                uses.callback(self._used_no_more, names[reference])
-            yield names
-
-    def _use(self, name: str) -> None:
-        """Count a use of an adapter; the first one reads it, and all who ask meanwhile wait for that."""
-        if self._counted(name):
-            return
-        with self._loading:
-            if self._counted(name):
-                return
-            adapter = self.store.get(name)
-            live = LoadedAdapter.from_adapter(self.backbone, adapter)
-            with self._lock:
-                if live.deltas:
-                    self.attached.add(name, live.deltas)
-                self._cuts[name] = self._cut(adapter.header.head.kind, adapter.header.recipe)
-                self.adapters[name] = live
-                self._uses[name] += 1
-
-    def _counted(self, name: str) -> bool:
-        """Count a use of an adapter that is on the backbone; whether it is."""
-        with self._lock:
-            if name in self._leaving:  # unloaded and asked for again before it was gone
-                self.adapters[name] = self._leaving.pop(name)
-            self._uses[name] += name in self.adapters
-            return name in self.adapters
-
-    def _used_no_more(self, name: str) -> None:
-        with self._lock:
-            self._uses[name] -= 1
-            self._leave(name)
-
-    def _leave(self, name: str) -> None:
-        """Take an unloaded adapter off the backbone if no call uses it."""
-        if self._uses[name]:
-            return
-        del self._uses[name]
-        live = self._leaving.pop(name, None)
-        if live is not None and live.deltas:
-            self.attached.remove(name)
+        self._num_uses: Counter[str] = Counter()
+        self._unloading: dict[str, LoadedAdapter] = {}
 
     def predict(
         self,
@@ -125,58 +53,124 @@ class MultiTask:
 
         Args:
             texts: texts, or pairs of texts: a question with its context, a premise with a hypothesis.
-            task: a task for all of them, or one a text. ``task``, ``task@version`` or ``task@alias``.
-            pairs: the second text of each text, where ``texts`` does not have it; None for a text without.
-            on_error: what becomes of a text that is empty or no text: ``raise`` refuses the call; with ``null`` a
-                prediction that has nothing but its ``error`` stands in its place, and all others are answered.
+            task: one task for all texts, or one per text: ``task``, ``task@version`` or ``task@alias``.
+            pairs: the second text of each text, if ``texts`` does not have it; None for a text without one.
+            on_error: what to do with a text that is empty or not text. ``raise`` refuses the call; ``null`` answers
+                the others, and gives this one a prediction with nothing but its ``error``.
 
         Returns:
-            One prediction a text, in their order.
+            One prediction per text, in the same order.
 
         Raises:
-            RouteError: not as many tasks or second texts as texts, or a task is asked with pairs and without.
-            DataError: a text or a second text is empty; a task of pairs is asked about a single text, or the reverse.
+            RouteError: the numbers of texts, second texts and tasks differ, or one task is given pairs and single
+                texts.
+            DataError: a text or a second text is empty; a task of pairs is given a single text, or the reverse.
             NoSuchAdapter, IncompatibleAdapter: as ``load``.
         """
-        if isinstance(texts, str):
-            raise DataError("texts is one text, not a list of texts", fix="Put it in brackets: predict([text], …)")
-        if on_error not in ("raise", "null"):
-            raise UnknownName("way of on_error", on_error, ("raise", "null"))
-        texts = list(texts)
-        if pairs is not None:
-            texts = with_pairs(texts, pairs)
-        tasks = [task] * len(texts) if isinstance(task, str) else list(task)
-        if len(tasks) != len(texts):
-            raise RouteError(f"{len(texts)} texts and {len(tasks)} tasks: give one task, or one a text")
-        problems = {row: problem for row, text in enumerate(texts) if (problem := problem_of(text)) is not None}
-        if problems and on_error == "raise":
-            check_texts(texts)
-        if problems:
-            rest = [row for row in range(len(texts)) if row not in problems]
-            answered = iter(self.predict([texts[row] for row in rest], [tasks[row] for row in rest]))
-            return [
-                Prediction(tasks[row].partition("@")[0], error=problems[row]) if row in problems else next(answered)
-                for row in range(len(texts))
-            ]
-        if not texts:
-            return []
-        with self._used(dict.fromkeys(tasks)) as held:
-            adapters = {name: self._adapter(name) for name in held.values()}
-            names = [held[reference] for reference in tasks]
-            check_inputs(texts, tasks, names, [adapters[name].takes for name in names])
-            scores = scores_of(self.backbone, self.attached, adapters, self._encoded(texts, names), names)
+        texts, tasks, problems = read_texts(texts, task, pairs, on_error)
+        rows = [row for row in range(len(texts)) if row not in problems]
+        answered = iter(self._answer([texts[row] for row in rows], [tasks[row] for row in rows]))
         return [
-            _prediction(reference, adapters[name], row)
-            for reference, name, row in zip(tasks, names, scores, strict=True)
+            Prediction(tasks[row].partition("@")[0], error=problems[row]) if row in problems else next(answered)
+            for row in range(len(texts))
         ]
 
-    def _adapter(self, name: str) -> LoadedAdapter:
-        """An adapter in use, which may have been unloaded since it was asked for."""
+    def _answer(self, texts: Sequence[Text], tasks: Sequence[str]) -> list[Prediction]:
+        """One prediction per text, all of which can be answered."""
+        if not texts:
+            return []
+        with self._used(dict.fromkeys(tasks)) as name_of:
+            names = [name_of[task] for task in tasks]
+            adapters = {name: self._adapter(name) for name in name_of.values()}
+            check_inputs(texts, tasks, names, [adapters[name].takes for name in names])
+            encoded = encode_texts(self.backbone.tokenizer, texts, [self._cuts[name] for name in names])
+            scores = scores_of(self.backbone, self.attached, adapters, encoded, names)
+        return [
+            Prediction.of(task.partition("@")[0], adapters[name].kind, adapters[name].labels, row)
+            for task, name, row in zip(tasks, names, scores, strict=True)
+        ]
+
+    def load(self, reference: str) -> str:
+        """Load an adapter, if it is not loaded yet.
+
+        Returns:
+            The name by which it is kept, ``task@version``.
+
+        Raises:
+            NoSuchAdapter: the store has none.
+            IncompatibleAdapter: it belongs to another backbone.
+        """
+        with self._used([reference]) as name_of:
+            return name_of[reference]
+
+    def unload(self, reference: str) -> None:
+        """Free a loaded adapter, as soon as no call uses it. The store keeps it."""
+        name = self._name(reference)
         with self._lock:
-            return self.adapters[name] if name in self.adapters else self._leaving[name]
+            if name in self.adapters:
+                self._unloading[name] = self.adapters.pop(name)
+            self._detach_if_unused(name)
+
+    def _name(self, reference: str) -> str:
+        entry = self.store.entry(reference)
+        return f"{entry.task}@{entry.version}"
+
+    @contextmanager
+    def _used(self, references: Iterable[str]) -> Iterator[dict[str, str]]:
+        """Keep these adapters loaded within the block; gives the name, ``task@version``, of each reference."""
+        with ExitStack() as uses:
+            name_of = {}
+            for reference in references:
+                name = name_of[reference] = self._name(reference)
+                self._begin_use(name)
+                uses.callback(self._end_use, name)
+            yield name_of
+
+    def _begin_use(self, name: str) -> None:
+        """Count a use of an adapter. The first one loads it, and all that ask meanwhile wait for that."""
+        if self._count_use_if_loaded(name):
+            return
+        with self._loading:
+            if self._count_use_if_loaded(name):
+                return
+            adapter = self.store.get(name)
+            loaded = LoadedAdapter.from_adapter(self.backbone, adapter)
+            with self._lock:
+                if loaded.deltas:
+                    self.attached.add(name, loaded.deltas)
+                self._cuts[name] = self._cut(adapter.header.head.kind, adapter.header.recipe)
+                self.adapters[name] = loaded
+                self._num_uses[name] += 1
+
+    def _count_use_if_loaded(self, name: str) -> bool:
+        """Whether an adapter is loaded; if it is, a use of it is counted."""
+        with self._lock:
+            if name in self._unloading:  # asked for again before its last call ended
+                self.adapters[name] = self._unloading.pop(name)
+            self._num_uses[name] += name in self.adapters
+            return name in self.adapters
+
+    def _end_use(self, name: str) -> None:
+        with self._lock:
+            self._num_uses[name] -= 1
+            self._detach_if_unused(name)
+
+    def _detach_if_unused(self, name: str) -> None:
+        """Take an unloaded adapter off the backbone if no call uses it."""
+        if self._num_uses[name]:
+            return
+        del self._num_uses[name]
+        loaded = self._unloading.pop(name, None)
+        if loaded is not None and loaded.deltas:
+            self.attached.remove(name)
+
+    def _adapter(self, name: str) -> LoadedAdapter:
+        """An adapter in use, which may have been unloaded in the meantime."""
+        with self._lock:
+            return self.adapters[name] if name in self.adapters else self._unloading[name]
 
     def _cut(self, kind: Kind, recipe: Mapping[str, Any]) -> Cut:
-        """How an adapter of this kind and recipe has its texts cut."""
+        """How an adapter with this head and recipe has its texts truncated or split."""
         limit = self.max_length or int(recipe.get("max_length", self.backbone.max_length))
         limit = min(limit, self.backbone.max_length)
         if kind != "span":
@@ -184,19 +178,3 @@ class MultiTask:
         usual = usual_stride(limit)
         stride = int(recipe.get("stride", usual))
         return limit, "truncate", min(stride, usual) if self.max_length else stride
-
-    def _encoded(self, texts: Sequence[Text], names: Sequence[str]) -> Encoded:
-        """Each text cut as its own adapter has it, whatever the others ask for."""
-        is_pair = [isinstance(text, tuple | list) for text in texts]
-        ways: dict[tuple[Cut, bool], list[int]] = {}
-        for row, (name, pair) in enumerate(zip(names, is_pair)):
-            ways.setdefault((self._cuts[name], pair), []).append(row)
-        parts = [
-            (encode(self.backbone.tokenizer, as_rows([texts[row] for row in own]), *cut), own)
-            for (cut, _), own in ways.items()
-        ]
-        return parts[0][0] if len(parts) == 1 else joined(parts)
-
-
-def _prediction(reference: str, live: LoadedAdapter, scores: Any) -> Prediction:
-    return Prediction.of(reference.partition("@")[0], live.kind, live.labels, scores)

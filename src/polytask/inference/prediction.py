@@ -1,4 +1,4 @@
-"""The answer to one text, and its JSON."""
+"""The last step of a call: a row's scores as an answer, and its JSON."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from polytask.errors import PolytaskError
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a task's adapter says of one text.
+    """The answer of a task's adapter to one text.
 
-    ``error`` says why there is no answer, where that was asked for (``on_error="null"``); all else is None then.
-    ``label`` is the likeliest label's name (classification), ``labels`` those that hold (multi-label), ``probs`` a
-    probability for each label name. ``answer`` is the span ``context[start:end]``, in characters, and ``score`` its
-    probability among the best spans; or ``score`` is the number that regression answers with.
+    Attributes:
+        task: the task's name, without a version.
+        label: classification: the name of the most probable label.
+        labels: multi-label: the names of the labels with a probability of at least 0.5.
+        probs: the probability of each label, by name.
+        score: regression: the value. Spans: the probability of the answer among the best spans.
+        answer: spans: the text ``context[start:end]``.
+        start: spans: the answer's first character.
+        end: spans: the character after the answer's last.
+        error: why there is no answer (only with ``on_error="null"``); all fields but ``task`` are None then.
     """
 
     task: str
@@ -31,7 +37,7 @@ class Prediction:
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that this kind of task has."""
+        """The fields that a task of this kind has, as JSON values."""
         if self.error is not None:
             return {"task": self.task, "label": None, "error": self.error}
         fields = ("label", "labels", "probs", "answer", "start", "end", "score")
@@ -39,10 +45,14 @@ class Prediction:
 
     @classmethod
     def of(cls, task: str, kind: Kind, labels: Sequence[str], scores: Any) -> Prediction:
-        """From a head's scores of one row: numbers, or of a question its best spans."""
+        """A prediction from a row's scores: ``[K]`` probabilities, ``[1]`` value, or the best spans.
+
+        Raises:
+            PolytaskError: the scores of a question are not numbers.
+        """
         if kind == "span":
             if not scores:
-                raise PolytaskError(f"task {task!r} answers with what is not a number (NaN)")
+                raise PolytaskError(f"task {task!r} gave NaN, which is not an answer")
             return cls(task, answer=scores[0].text, start=scores[0].start, end=scores[0].end, score=scores[0].score)
         scores = scores.tolist()
         if kind == "regression":
