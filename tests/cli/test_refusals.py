@@ -322,7 +322,7 @@ def test_settings_of_a_wrong_type_are_refused_by_name(given: dict[str, Any]) -> 
 def test_what_is_no_store_adapter_or_backbone_is_refused(tmp_path: Path, tiny_task: Task) -> None:
     with pytest.raises(StoreError, match="not by int 3"):
         Store(3)  # type: ignore[arg-type]
-    with pytest.raises(StoreError, match="str 'x' is no adapter"):
+    with pytest.raises(StoreError, match="str 'x' is not an adapter"):
         Store(tmp_path).put("x")  # type: ignore[arg-type]
     with pytest.raises(BackboneError, match="str 'minilm' is no Backbone"):
         train("minilm", tiny_task)  # type: ignore[arg-type]
