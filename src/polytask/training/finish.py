@@ -1,4 +1,4 @@
-"""From a job that has ended to its adapter and result."""
+"""Makes the adapter and the result of a job that has ended."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from polytask.training.scoring import inputs_of, score_with_interval, scored_on_
 
 
 def finished(backbone: Backbone, job: Job, *, with_test: bool = True) -> tuple[Adapter, Result]:
-    """A trained job's adapter and result; the test rows are scored here, once."""
+    """The adapter and the result of a trained job. The test rows are scored here, and only here."""
     task, live = job.task, job.live
     test = scored_on_test(backbone, job) if with_test else None
     result = Result(
@@ -55,7 +55,7 @@ def finished(backbone: Backbone, job: Job, *, with_test: bool = True) -> tuple[A
 
 
 def adapter_of(backbone: Backbone, tensors: Mapping[str, Tensor], task: Task, result: Result) -> Adapter:
-    """The file's content for what was trained."""
+    """The adapter with these trained tensors and this result."""
     shown = (
         "validation",
         "test",

@@ -1,4 +1,4 @@
-"""Scores of a job on validation and test rows."""
+"""Scores jobs on validation and test rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from polytask.training.result import Score
 
 
 def validate(backbone: Backbone, attached: Attached, job: Job) -> float:
-    """The score of a job's present parameters on its validation rows."""
+    """The score of a job's current parameters on its validation rows."""
     task, keep = job.task, job.recipe.keep_prefix
     return score_on(backbone, attached, job.live, job.name, task, task.validation, job.validation, keep_prefix=keep)
 
@@ -33,7 +33,7 @@ def score_on(
     *,
     keep_prefix: bool = False,
 ) -> float:
-    """The task's metric over labelled rows, answered by the adapter attached as ``name``."""
+    """The task's metric on labelled rows, for the adapter attached as ``name``."""
     predictions = predictions_of(backbone, attached, live, name, encoded, keep_prefix=keep_prefix)
     return score(task.metric, task.kind, labels_of(rows, task), predictions, num_labels=len(task.labels))
 
@@ -47,14 +47,18 @@ def predictions_of(
     *,
     keep_prefix: bool = False,
 ) -> list[Target]:
-    """What the adapter attached as ``name`` answers, in the form that targets have."""
+    """The answers of the adapter attached as ``name``, in the form of targets."""
     names = [name] * encoded.num_rows
     scores = scores_of(backbone, attached, {name: live}, encoded, names, keep_prefix=keep_prefix)
     return [live.head.prediction(row) for row in scores]
 
 
 def labels_of(rows: Rows, task: Task) -> list[Target]:
-    """What the rows should be answered with."""
+    """The targets of labelled rows.
+
+    Raises:
+        DataError: the rows have none.
+    """
     if rows.targets is None:
         raise DataError(f"the rows of task {task.name!r} have no labels to score against")
     return list(rows.targets)
@@ -70,7 +74,7 @@ def inputs_of(task: Task) -> Inputs:
 def score_with_interval(
     backbone: Backbone, job: Job, rows: Rows, encoded: Encoded, value: float | None = None
 ) -> Score:
-    """The score of a trained job on labelled rows with its interval; ``value`` is the score where it is known."""
+    """The score of a trained job on labelled rows with its interval; ``value`` is the score, if it is known already."""
     task = job.task
     with attached_to(backbone, [job]) as attached:
         keep = job.recipe.keep_prefix
@@ -81,7 +85,7 @@ def score_with_interval(
 
 
 def scored_on_test(backbone: Backbone, job: Job) -> Score | None:
-    """The score of a trained job on its task's test rows; None where there are none."""
+    """The score of a trained job on its task's test rows; None if there are none."""
     rows = job.task.test
     if rows is None or rows.targets is None:
         return None
