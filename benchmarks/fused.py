@@ -22,7 +22,7 @@ from polytask.bench.interleave import alternated
 from polytask.bench.workload import synthetic
 from polytask.memory import keep_freed_memory as kept_memory
 from polytask.methods import Houlsby
-from polytask.training.loop import packed, step
+from polytask.training.loop import split_groups, step
 from work import PreparedJob, attached_with, model_folder, write_work
 
 
@@ -32,7 +32,7 @@ def stepped(backbone: Backbone, attached: Attached, groups: list[list[PreparedJo
         for group in groups:
             for job in group:
                 job.batch = batch
-            for pack in packed([group], backbone.device):  # type: ignore[list-item]
+            for pack in split_groups([group], backbone.device):  # type: ignore[list-item]
                 step(backbone, attached, pack)
 
 

@@ -91,7 +91,7 @@ def keys_of(backbone: Backbone, folder: Path, edition: Edition = TINY) -> dict[s
 def run_all(backbone: Backbone, folder: Path, edition: Edition = TINY, **given: Any) -> Iterator[dict[str, Any]]:
     """The messages of a run in this process."""
     trials = keys_of(backbone, folder, edition)
-    return run(edition, trials, place_of(folder, **given), local.run)
+    return run(edition, trials, place_of(folder, **given), local.run_packs)
 
 
 def main(folder: Path) -> None:

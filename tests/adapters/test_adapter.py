@@ -1,3 +1,5 @@
+"""The adapter file: what is saved is loaded, the header and the tensors are checked, the digest covers both."""
+
 from __future__ import annotations
 
 import hashlib
@@ -21,7 +23,7 @@ from tests.samples import METHODS, Known, created, same, tensors_of
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-def test_what_is_loaded_is_what_was_saved_to_the_bit(method: Method, tmp_path: Path) -> None:
+def test_saving_and_loading_keeps_every_bit(method: Method, tmp_path: Path) -> None:
     adapter = created(method)
     adapter.save(tmp_path / "a.safetensors")
     loaded = Adapter.load(tmp_path / "a.safetensors")
@@ -30,14 +32,14 @@ def test_what_is_loaded_is_what_was_saved_to_the_bit(method: Method, tmp_path: P
     assert loaded.method == method
 
 
-def test_bytes_and_file_hold_the_same(tmp_path: Path) -> None:
+def test_to_bytes_is_the_content_of_the_file(tmp_path: Path) -> None:
     adapter = created()
     adapter.save(tmp_path / "a.safetensors")
     assert same(Adapter.from_bytes(adapter.to_bytes()), adapter)
     assert adapter.to_bytes() == (tmp_path / "a.safetensors").read_bytes()
 
 
-def test_the_file_keeps_the_contract(tmp_path: Path) -> None:
+def test_the_header_fields_and_tensor_shapes_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     created(Houlsby(size=3)).save(path)
     content = path.read_bytes()
@@ -77,14 +79,14 @@ def test_the_digest_can_be_computed_by_anyone(tmp_path: Path) -> None:
     assert adapter.header.digest == sha.hexdigest()
 
 
-def test_equal_tensors_have_equal_tensor_digests_whatever_is_said_of_them() -> None:
+def test_the_tensor_digest_covers_the_tensors_only() -> None:
     one, other = created(score=0.1, task="a"), created(score=0.2, task="b")
     assert one.tensor_digest == other.tensor_digest
     assert one.header.digest != other.header.digest
     assert created(seed=1).tensor_digest != one.tensor_digest
 
 
-def test_training_on_does_not_change_an_adapter() -> None:
+def test_an_adapter_copies_its_tensors() -> None:
     tensors = tensors_of(METHODS[0])
     adapter = created(tensors=tensors)
     digest = adapter.tensor_digest
@@ -126,7 +128,7 @@ def test_a_backbone_of_the_same_kind_fits() -> None:
         (Known(tokenizer_fingerprint="1"), errors.WrongTokenizer, "'eeee.*' has '1'"),
     ],
 )
-def test_any_other_backbone_is_refused_with_its_own_error(other: Known, error: type[Exception], said: str) -> None:
+def test_each_difference_of_the_backbone_has_its_own_error(other: Known, error: type[Exception], said: str) -> None:
     with pytest.raises(errors.IncompatibleAdapter, match=said) as raised:
         created().fits(other)
     assert type(raised.value) is error
@@ -157,12 +159,12 @@ def test_labels_in_any_script_are_kept() -> None:
         ({"task": "a b"}, "'a b' cannot be a task's name"),
         ({"task": ".."}, "cannot be a task's name"),
         ({"kind": "tagging"}, "kind is 'tagging'; it can be classification"),
-        ({"labels": ["ham", "ham"]}, "one label twice"),
+        ({"labels": ["ham", "ham"]}, "a label twice"),
         ({"labels": ["ham", ""]}, "not a name"),
         ({"labels": ["ham", 1]}, "not a name"),
-        ({"labels": ["ham"]}, "at least 2 labels; 1 are named"),
+        ({"labels": ["ham"]}, "at least 2 labels; 1 are given"),
         ({"labels": []}, "at least 2 labels"),
-        ({"kind": "regression"}, "a regression head has no labels; 2 are named"),
+        ({"kind": "regression"}, "a regression head has no labels; 2 are given"),
         ({"labels": ["ham", "\ud800"]}, "cannot be written as JSON"),
         ({"score": float("nan")}, "cannot be written as JSON"),
         ({"score": float("inf")}, "cannot be written as JSON"),
@@ -182,7 +184,7 @@ def test_labels_in_any_script_are_kept() -> None:
         ({"backbone": Known(pooling="max")}, "pooling is 'max'; it can be pooler, cls, mean"),
     ],
 )
-def test_what_an_adapter_may_not_say_of_itself(said: dict[str, Any], problem: str) -> None:
+def test_invalid_header_fields_are_refused(said: dict[str, Any], problem: str) -> None:
     with pytest.raises(AdapterError, match=problem):
         created(**said).to_bytes()
 
@@ -202,7 +204,7 @@ def test_other_types_than_fp32_are_refused() -> None:
         created(tensors=tensors)
 
 
-def _with(name: str, *shape: int, without: str | None = None) -> dict[str, torch.Tensor]:
+def _tensors_with(name: str, *shape: int, without: str | None = None) -> dict[str, torch.Tensor]:
     tensors = {**tensors_of(Houlsby(size=3)), name: torch.zeros(shape)}
     return {name: tensor for name, tensor in tensors.items() if name != without}
 
@@ -214,7 +216,7 @@ def _with(name: str, *shape: int, without: str | None = None) -> dict[str, torch
         ("layer.01.attn_out.down.weight", (3, 8), "a name that no tensor"),
         ("layer.-1.attn_out.down.weight", (3, 8), "a name that no tensor"),
         ("layer.1.attn_out.", (3, 8), "a name that no tensor"),
-        ("layer.2.attn_out.down.weight", (3, 8), "beyond the backbone's last layer, 1"),
+        ("layer.2.attn_out.down.weight", (3, 8), "a layer beyond the backbone's last, 1"),
         ("layer.0.query.down.weight", (3, 8), "a site where 'houlsby' does not act; it acts at attn_out"),
         ("layer.0.nowhere.down.weight", (3, 8), "a site where 'houlsby' does not act"),
         ("layer.0.attn_out.gate.weight", (3, 8), "not a parameter of 'houlsby'"),
@@ -231,24 +233,24 @@ def _with(name: str, *shape: int, without: str | None = None) -> dict[str, torch
 )
 def test_tensors_that_do_not_fit_the_header_are_refused(name: str, shape: tuple[int, ...], problem: str) -> None:
     with pytest.raises(AdapterError, match=problem):
-        created(Houlsby(size=3), tensors=_with(name, *shape))
+        created(Houlsby(size=3), tensors=_tensors_with(name, *shape))
 
 
 @pytest.mark.parametrize("method", METHODS[:-2], ids=str)
-def test_every_tensor_must_be_there(method: Method) -> None:
+def test_a_missing_tensor_is_refused(method: Method) -> None:
     tensors = tensors_of(method)
     for name in tensors:
         with pytest.raises(AdapterError, match=f"'{name}' is missing|the header asks for"):
             created(method, tensors={other: tensor for other, tensor in tensors.items() if other != name})
 
 
-def test_layers_that_the_settings_leave_out_are_refused() -> None:
+def test_tensors_of_layers_that_the_settings_exclude_are_refused() -> None:
     tensors = tensors_of(Houlsby(size=2))
-    with pytest.raises(AdapterError, match="a place that the settings of 'houlsby' leave out"):
+    with pytest.raises(AdapterError, match="a place that the settings of 'houlsby' exclude"):
         created(Houlsby(size=2, layers=(1,)), tensors=tensors)
 
 
-def test_widths_that_the_header_does_not_say_must_agree() -> None:
+def test_widths_that_the_header_does_not_hold_must_agree() -> None:
     method = LoRA(rank=2, linears=("ffn_up", "ffn_down"))
     tensors = tensors_of(method)
     created(method, tensors=tensors)
@@ -262,7 +264,7 @@ def test_widths_that_the_header_does_not_say_must_agree() -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("method", METHODS[:-2], ids=str)
-def test_the_sites_of_every_architecture_have_the_shapes_that_are_expected(
+def test_the_expected_shapes_are_those_of_every_architecture(
     method: DeltaMethod, architecture: str, folder_of: Callable[[str], Path]
 ) -> None:
     backbone = load_backbone(folder_of(architecture), device="cpu", dtype="float32")
@@ -313,7 +315,7 @@ def test_canonical_json_has_one_form() -> None:
     assert canonical({"b": 1, "a": ["é", 0.1]}) == '{"a":["é",0.1],"b":1}'.encode()
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=r"missing.safetensors: No such file"):
         Adapter.load(tmp_path / "missing.safetensors")
     with pytest.raises(AdapterError, match="not a regular file"):

@@ -1,4 +1,4 @@
-"""Adapters on a user's own transformers model, in their own loop."""
+"""Adapters attached to a transformers model and trained in the user's own loop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def model(tiny_bert_folder: object) -> torch.nn.Module:
     return AutoModelForSequenceClassification.from_pretrained(tiny_bert_folder, num_labels=2).eval()
 
 
-def test_an_own_loop_trains_adapters_and_classifier_only(model: torch.nn.Module) -> None:
+def test_a_loop_trains_adapter_and_classifier_only(model: torch.nn.Module) -> None:
     before = {name: p.clone() for name, p in model.named_parameters()}
     first = model(IDS).logits
     pt.attach(model, LoRA(4))
@@ -49,7 +49,7 @@ def test_the_deltas_are_a_submodule_under_the_names_of_an_adapter_file(model: to
     assert len(added) == 2 * 2 * 4 + (2 * 2 + 1) * 2
 
 
-def test_detached_the_model_is_as_it_was(model: torch.nn.Module) -> None:
+def test_detach_restores_the_model(model: torch.nn.Module) -> None:
     before, names = model(IDS).logits, list(model.state_dict())
     attached = pt.attach(model, Houlsby(4, init_std=0.5))
     assert not torch.equal(model(IDS).logits, before)
@@ -80,7 +80,7 @@ def test_two_adapters_are_routed_row_by_row(model: torch.nn.Module) -> None:
         pt.attach(model, Houlsby(4), name="a")
 
 
-def test_what_cannot_be_attached_is_refused_and_leaves_the_model_alone(model: torch.nn.Module) -> None:
+def test_a_refused_attach_leaves_the_model_unchanged(model: torch.nn.Module) -> None:
     with pytest.raises(RecipeError, match="trains the backbone's own parameters"):
         pt.attach(model, FullFineTuning())
     with pytest.raises(RecipeError, match="layers 0 to 1"):

@@ -1,4 +1,4 @@
-"""What was written in November 2026 is read as it was then.
+"""Files written in November 2026 are still read, with the same digests.
 
 ``november_2026/adapter.safetensors`` was made by ``tests.samples.created(Houlsby(size=3))`` before format 2.
 """
@@ -21,8 +21,8 @@ FOLDER = Path(__file__).parents[1] / "november_2026"
 
 
 @dataclass(frozen=True)
-class Younger(Recipe):
-    """A recipe with a setting that did not exist then."""
+class NewerRecipe(Recipe):
+    """A recipe with a setting that was added later."""
 
     averaging: float = field(default=0.0, metadata=ADDED)
 
@@ -37,16 +37,16 @@ def test_an_adapter_of_format_1_keeps_its_digest_and_every_byte() -> None:
     assert same(adapter, created(Houlsby(size=3)))
 
 
-def test_a_new_setting_at_its_default_changes_no_recipe_of_then() -> None:
-    assert Younger().to_json() == Recipe().to_json()
-    assert Younger().key == Recipe().key
-    assert Younger.from_json(Recipe(lr=1e-3).to_json()) == Younger(lr=1e-3)
+def test_a_new_setting_at_its_default_changes_no_old_recipe() -> None:
+    assert NewerRecipe().to_json() == Recipe().to_json()
+    assert NewerRecipe().key == Recipe().key
+    assert NewerRecipe.from_json(Recipe(lr=1e-3).to_json()) == NewerRecipe(lr=1e-3)
 
 
-def test_a_new_setting_that_is_given_is_written_and_read() -> None:
-    recipe = Younger(averaging=0.9)
+def test_a_new_setting_with_another_value_is_written_and_read() -> None:
+    recipe = NewerRecipe(averaging=0.9)
     assert recipe.to_json()["averaging"] == 0.9
     assert recipe.key != Recipe().key
-    assert Younger.from_json(recipe.to_json()) == recipe
+    assert NewerRecipe.from_json(recipe.to_json()) == recipe
     with pytest.raises(RecipeError, match="averaging"):
         Recipe.from_json(recipe.to_json())

@@ -1,4 +1,4 @@
-"""What travels between processes: adapters, recipes, results and predictions pickle, also by joblib."""
+"""Adapters, recipes, results, predictions, tasks and entries can be pickled, also by joblib."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def test_a_pickled_adapter_that_was_altered_is_refused() -> None:
         pickle.loads(content.replace(value, b"\x01\x00\x00\x3f" * (len(value) // 4)))
 
 
-def test_what_training_and_answering_give_pickles(tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path) -> None:
+def test_recipes_results_predictions_tasks_and_entries_pickle(
+    tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
+) -> None:
     recipe = pt.Recipe(Houlsby(2), epochs=1)
     adapter, result = pt.train(tiny_backbone, tiny_task, recipe)
     store = pt.Store(tmp_path)

@@ -1,3 +1,5 @@
+"""The store: versions, aliases, damage, and writers that fail, race or are killed."""
+
 from __future__ import annotations
 
 import errno
@@ -23,7 +25,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "
 
 @pytest.fixture(params=["local", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """An empty store, here and behind fsspec."""
+    """An empty store, in a local folder and behind fsspec."""
     if request.param == "local":
         yield Store(tmp_path / "adapters")
         return
@@ -43,12 +45,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file with its content, the lock aside."""
+    """The content of every file but the lock, by path."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_what_is_got_is_what_was_put(store: Store) -> None:
+def test_get_gives_what_was_put(store: Store) -> None:
     adapter = created()
     entry = store.put(adapter)
     assert str(entry) == "spam@1"
@@ -56,7 +58,7 @@ def test_what_is_got_is_what_was_put(store: Store) -> None:
     assert same(store.get("spam@1"), adapter)
 
 
-def test_each_put_is_a_new_version_and_the_old_ones_stay(store: Store) -> None:
+def test_each_put_makes_a_new_version_and_keeps_the_old_ones(store: Store) -> None:
     adapters = [created(seed=seed) for seed in range(12)]
     assert [store.put(adapter).version for adapter in adapters] == list(range(1, 13))
     assert store.versions("spam") == list(range(1, 13))
@@ -78,7 +80,7 @@ def test_an_entry_says_what_the_header_says(store: Store) -> None:
     assert entry.path.endswith("adapters/spam/1.safetensors")
 
 
-def test_tasks_do_not_meet(store: Store) -> None:
+def test_tasks_have_their_own_versions(store: Store) -> None:
     store.put(created(task="b"))
     store.put(created(task="a"))
     store.put(created(task="a"))
@@ -87,7 +89,7 @@ def test_tasks_do_not_meet(store: Store) -> None:
     assert store.get("b").header.task == "b"
 
 
-def test_an_empty_store_is_empty_and_makes_nothing(tmp_path: Path) -> None:
+def test_reading_an_empty_store_creates_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path / "adapters")
     assert store.list() == []
     assert store.tasks() == []
@@ -98,7 +100,7 @@ def test_an_empty_store_is_empty_and_makes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "adapters").exists()
 
 
-def test_names_that_do_not_exist_are_told_with_those_that_do(store: Store) -> None:
+def test_an_unknown_name_is_refused_with_the_known_ones(store: Store) -> None:
     store.put(created(), alias="prod")
     with pytest.raises(NoSuchAdapter, match=r"no adapter called 'spma'. Did you mean 'spam'\?"):
         store.get("spma")
@@ -118,14 +120,14 @@ def test_names_that_are_not_plain_are_refused(name: str, folder: Path) -> None:
     assert contents(folder) == before
 
 
-def test_best_is_the_highest_score_of_the_latest_ones_metric(store: Store) -> None:
+def test_best_is_the_highest_score_in_the_metric_of_the_latest_version(store: Store) -> None:
     for score, metric in [(0.99, "f1"), (0.7, "accuracy"), (0.9, "accuracy"), (0.9, "accuracy"), (0.8, "accuracy")]:
         store.put(created(score=score, metric=metric))
     assert store.entry("spam@best").version == 4
     assert store.get("spam@best").header.score == 0.9
 
 
-def test_an_alias_points_where_it_was_told(store: Store) -> None:
+def test_an_alias_points_to_the_version_it_was_given(store: Store) -> None:
     adapters = [created(seed=seed) for seed in range(3)]
     for adapter in adapters:
         store.put(adapter)
@@ -145,7 +147,7 @@ def test_an_alias_points_where_it_was_told(store: Store) -> None:
 
 
 @pytest.mark.parametrize("alias", ["3", "best", "latest", "", "a/b", "..", "a@1"])
-def test_aliases_that_could_mean_something_else_are_refused(alias: str, folder: Path) -> None:
+def test_ambiguous_aliases_are_refused(alias: str, folder: Path) -> None:
     store, before = Store(folder), contents(folder)
     with pytest.raises(StoreError, match="cannot be an alias"):
         store.alias("spam@1", alias)
@@ -154,7 +156,7 @@ def test_aliases_that_could_mean_something_else_are_refused(alias: str, folder: 
     assert contents(folder) == before
 
 
-def test_a_removed_version_is_gone_and_its_number_never_comes_back(store: Store) -> None:
+def test_the_number_of_a_removed_version_is_never_used_again(store: Store) -> None:
     for seed in range(3):
         store.put(created(seed=seed))
     store.remove("spam@3")
@@ -223,7 +225,7 @@ def test_a_link_to_a_folder_is_refused(folder: Path, tmp_path: Path) -> None:
             act("spam")
     assert store.list() == []
     assert [problem.problem for problem in store.verify()] == [
-        f"{folder / 'spam'} is a link; nothing in a store is read or written through links"
+        f"{folder / 'spam'} is a link; a store does not read or write through links"
     ]
     assert contents(tmp_path) == before
 
@@ -253,7 +255,7 @@ def test_a_file_in_another_tasks_folder_is_refused(folder: Path) -> None:
     assert [Path(problem.path).name for problem in store.verify()] == ["3.safetensors"]
 
 
-def test_a_damaged_latest_version_is_not_passed_over_in_silence(folder: Path) -> None:
+def test_a_damaged_latest_version_is_an_error(folder: Path) -> None:
     path = folder / "spam" / "2.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     store = Store(folder)
@@ -264,7 +266,7 @@ def test_a_damaged_latest_version_is_not_passed_over_in_silence(folder: Path) ->
     assert store.put(created(seed=7)).version == 3
 
 
-def test_listing_passes_over_what_does_not_belong_and_verify_reports_it(folder: Path) -> None:
+def test_list_skips_foreign_and_damaged_files_and_verify_reports_them(folder: Path) -> None:
     spam = folder / "spam"
     sound = [str(entry) for entry in Store(folder).list()]
     (folder / "README.md").write_text("mine")
@@ -288,7 +290,7 @@ def test_listing_passes_over_what_does_not_belong_and_verify_reports_it(folder: 
     )
     assert sorted(problems) == sorted([*expected.split(), "7.safetensors"])
     assert problems["notes.txt"] == "not a file of a store"
-    assert problems["6.safetensors"].startswith("the digest is not that of the content")
+    assert problems["6.safetensors"].startswith("the digest does not match the content")
     assert all(str(problem).isprintable() for problem in store.verify())
     listed = [str(entry) for entry in store.list()]
     assert listed == [*sound, "spam@6", "spam@7"]  # their headers are sound; only verify reads the tensors
@@ -318,7 +320,7 @@ def test_damaged_aliases_are_reported_and_never_overwritten(text: str, folder: P
         lambda: store.put(created(), alias="prod"),
         lambda: store.remove("spam@1"),
     ):
-        with pytest.raises(StoreError, match=r"aliases.json is damaged: .*Mend it, or remove it"):
+        with pytest.raises(StoreError, match=r"aliases.json is damaged: .*Repair it, or remove it"):
             act()
     assert [entry.version for entry in store.list()] == [1, 2]
     assert store.get("spam@1").header.task == "spam"
@@ -326,7 +328,7 @@ def test_damaged_aliases_are_reported_and_never_overwritten(text: str, folder: P
     assert contents(folder) == before
 
 
-def test_an_alias_of_a_version_that_is_gone_is_reported(folder: Path) -> None:
+def test_an_alias_of_a_missing_version_is_reported(folder: Path) -> None:
     (folder / "spam" / "aliases.json").write_text(json.dumps({"prod": 9, "old": 1}))
     store = Store(folder)
     assert [problem.problem for problem in store.verify()] == ["there is no version that prod points to"]
@@ -365,9 +367,7 @@ def test_a_put_that_fails_leaves_nothing(folder: Path, monkeypatch: pytest.Monke
         assert contents(folder) == before
 
 
-def test_a_file_system_without_hard_links_never_overwrites_either(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_hard_links_nothing_is_overwritten(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
@@ -392,7 +392,7 @@ def test_a_number_that_was_taken_meanwhile_is_not_overwritten(folder: Path, monk
     assert same(store.get("spam@3"), meanwhile)
 
 
-def test_puts_of_two_processes_are_all_there_once(tmp_path: Path) -> None:
+def test_two_processes_can_put_at_the_same_time(tmp_path: Path) -> None:
     count, folder = 12, tmp_path / "adapters"
     writers = [
         subprocess.Popen(
@@ -424,7 +424,7 @@ def test_puts_of_two_processes_are_all_there_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
-def test_writers_killed_at_any_moment_lose_and_break_nothing(tmp_path: Path) -> None:
+def test_killing_a_writer_loses_and_damages_nothing(tmp_path: Path) -> None:
     num_put = num_removed = 0
     for attempt in range(6):  # on a busy machine a writer may be killed before it gets to remove anything
         command = [sys.executable, "-m", "tests.writers", "killed", str(tmp_path / f"adapters{attempt}"), "15"]

@@ -114,7 +114,7 @@ def test_saving_keeps_all_adapters_and_their_methods(tiny_bert_folder: Path, tmp
         torch.testing.assert_close(another(IDS).logits, model(IDS).logits, rtol=0, atol=0)
 
 
-def test_another_encoder_another_head_and_no_file_are_refused(tiny_bert_folder: Path, tmp_path: Path) -> None:
+def test_another_encoder_another_head_and_a_missing_file_are_refused(tiny_bert_folder: Path, tmp_path: Path) -> None:
     model = fresh(tiny_bert_folder)
     with pytest.raises(BackboneError, match="nothing is attached"):
         pt.save_attached(model, tmp_path / "trained")

@@ -236,7 +236,7 @@ def test_torchs_own_types_name_a_precision(tiny_bert_folder: Path) -> None:
     assert load_backbone(tiny_bert_folder, device="cpu", dtype=torch.bfloat16).dtype == torch.bfloat16
     with pytest.raises(PolytaskError, match="no dtype called 'int8'"):
         load_backbone(tiny_bert_folder, dtype=torch.int8)
-    with pytest.raises(BackboneError, match="not by int 3"):
+    with pytest.raises(BackboneError, match="not as int 3"):
         load_backbone(3)  # type: ignore[arg-type]
 
 
@@ -320,11 +320,11 @@ def test_settings_of_a_wrong_type_are_refused_by_name(given: dict[str, Any]) -> 
 
 
 def test_what_is_no_store_adapter_or_backbone_is_refused(tmp_path: Path, tiny_task: Task) -> None:
-    with pytest.raises(StoreError, match="not by int 3"):
+    with pytest.raises(StoreError, match="not as int 3"):
         Store(3)  # type: ignore[arg-type]
-    with pytest.raises(StoreError, match="str 'x' is no adapter"):
+    with pytest.raises(StoreError, match="str 'x' is not an adapter"):
         Store(tmp_path).put("x")  # type: ignore[arg-type]
-    with pytest.raises(BackboneError, match="str 'minilm' is no Backbone"):
+    with pytest.raises(BackboneError, match="str 'minilm' is not a Backbone"):
         train("minilm", tiny_task)  # type: ignore[arg-type]
 
 

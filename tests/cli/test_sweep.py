@@ -92,7 +92,7 @@ def test_a_person_sees_one_line_a_run_a_table_and_what_to_do_next(
         (("--size", "8,many"), "--size 8,many is not understood"),
         (("--size", "8", "--method", "bitfit"), "no size to vary"),
         (("--seeds", "0"), "seeds=0 is out of range"),
-        (("--lr", "1e-3,1e-3"), "a recipe is there twice"),
+        (("--lr", "1e-3,1e-3"), "a recipe is given twice"),
         (("--lr", "0"), "lr=0.0 is out of range"),
         (("--lr", "1e-3,1e-2", "--figure", "sweep.gif"), "a figure cannot be written as sweep.gif"),
         (("--figure", "sweep.png"), "nothing but the seed varies"),

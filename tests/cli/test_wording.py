@@ -288,5 +288,5 @@ def test_a_last_step_that_leaves_no_numbers_ends_the_run(tiny_backbone: Backbone
     job = Job(tiny_backbone, tiny_task, Recipe(Houlsby(2), epochs=1))
     job.optimizer.flat[0] = float("nan")
     assert job.record(0.9) is False
-    assert "its parameters are no numbers" in str(job.failure)
+    assert "its parameters are not finite" in str(job.failure)
     assert job.history == []

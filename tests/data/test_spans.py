@@ -216,7 +216,7 @@ def test_recipes_of_spans_are_swept_and_tuned_as_each_is_alone(
         assert found.result.test is not None
         assert found.result.train["tokens"] == alone.train["tokens"]
     assert sweep(tiny_backbone, qa, strides, folder=tmp_path).best.header.digest == swept.best.header.digest
-    with pytest.raises(RecipeError, match="a recipe is there twice"):
+    with pytest.raises(RecipeError, match="a recipe is given twice"):
         sweep(tiny_backbone, qa, [RECIPE, replace(RECIPE, stride=10)])
     tuned = tune(tiny_backbone, qa, replace(RECIPE, lr=None, stride=5), lr=(1e-3, 1e-2), size=(8,))
     assert tuned.recipe.stride == 5

@@ -1,4 +1,4 @@
-"""Answers do not depend on what else is asked, loaded or stored."""
+"""An answer does not depend on the other rows, nor on what else is loaded or stored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEXTS = ["good film", "the plot was not great at all", "awful", "you win", "they
 
 @pytest.fixture
 def store(tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path) -> Store:
-    """Tasks of other methods, label counts and kinds."""
+    """A store with adapters of several methods, numbers of labels and kinds."""
     store = Store(tmp_path / "store")
     three = Rows(tiny_task.train.texts, targets=[row % 3 for row in range(len(tiny_task.train))])
     scores = Rows(tiny_task.train.texts, targets=[float(t) for t in tiny_task.train.targets or []])
@@ -52,7 +52,7 @@ def near(one: Prediction, other: Prediction) -> bool:
     return same and all(a == pytest.approx(b, abs=1e-5) for a, b in pairs)
 
 
-def test_a_task_for_each_row_gives_each_row_its_own_answer(tiny_backbone: Backbone, store: Store) -> None:
+def test_each_row_is_answered_by_its_own_task(tiny_backbone: Backbone, store: Store) -> None:
     multi = MultiTask(tiny_backbone, store)
     tasks = ["mood", "own", "three", "stars", "mood", "three"]
     mixed = multi.predict(TEXTS, tasks)
@@ -65,7 +65,7 @@ def test_a_task_for_each_row_gives_each_row_its_own_answer(tiny_backbone: Backbo
     assert mixed[3].label is None
 
 
-def test_rows_come_back_in_their_order_however_many_there_are(tiny_backbone: Backbone, store: Store) -> None:
+def test_many_rows_come_back_in_order(tiny_backbone: Backbone, store: Store) -> None:
     multi = MultiTask(tiny_backbone, store)
     many = [TEXTS[row % len(TEXTS)] for row in range(500)]
     answers = multi.predict(many, "mood")
@@ -73,7 +73,7 @@ def test_rows_come_back_in_their_order_however_many_there_are(tiny_backbone: Bac
     assert all(near(answer, first[row % len(TEXTS)]) for row, answer in enumerate(answers))
 
 
-def test_a_version_is_asked_for_by_number_and_a_name_means_the_latest(
+def test_a_number_names_a_version_and_a_bare_name_the_latest(
     tiny_backbone: Backbone, tiny_task: Task, store: Store
 ) -> None:
     multi = MultiTask(tiny_backbone, store)
@@ -85,11 +85,13 @@ def test_a_version_is_asked_for_by_number_and_a_name_means_the_latest(
     assert multi.predict(TEXTS, "mood@1") == before
 
 
-def test_what_cannot_be_answered_is_refused(tiny_backbone: Backbone, store: Store, tmp_path: Path) -> None:
+def test_unknown_tasks_wrong_counts_and_other_backbones_are_refused(
+    tiny_backbone: Backbone, store: Store, tmp_path: Path
+) -> None:
     multi = MultiTask(tiny_backbone, store)
     with pytest.raises(NoSuchAdapter, match="Did you mean 'mood'"):
         multi.predict(TEXTS, "mod")
-    with pytest.raises(RouteError, match="6 texts and 2 tasks"):
+    with pytest.raises(RouteError, match="there are 6 texts and 2 tasks"):
         multi.predict(TEXTS, ["mood", "mood"])
     with pytest.raises(RouteError, match="pairs"):
         multi.predict(["a", ("b", "c")], "mood")
@@ -113,11 +115,11 @@ def test_what_cannot_be_answered_is_refused(tiny_backbone: Backbone, store: Stor
     ],
 )
 def test_an_empty_text_is_refused(tiny_backbone: Backbone, store: Store, texts: list[str], said: str) -> None:
-    with pytest.raises(DataError, match=f"{said}.*Give it, or leave it out"):
+    with pytest.raises(DataError, match=f"{said}.*Fill it in, or leave it out"):
         MultiTask(tiny_backbone, store).predict(texts, "mood")
 
 
-def test_in_bf16_company_changes_answers_by_no_more_than_rounding(
+def test_in_bf16_other_rows_change_an_answer_by_rounding_only(
     tiny_bert_folder: Path, tiny_task: Task, tmp_path: Path
 ) -> None:
     backbone = load_backbone(tiny_bert_folder, device="cpu", dtype="bfloat16", pooling="mean")

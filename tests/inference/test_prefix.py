@@ -1,4 +1,4 @@
-"""Keeping what comes out of the frozen prefix changes no answer, and spares the work: in training and in answering."""
+"""Caching or sharing the frozen prefix changes no result and saves the work, in training and in answering."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def deep(deep_folder: Callable[[str], Path]) -> Backbone:
 
 @contextmanager
 def counted(backbone: Backbone) -> Iterator[list[int]]:
-    """The rows of each pass through the lowest layer, in the block."""
+    """The number of rows of each pass through the lowest layer, within the block."""
     rows: list[int] = []
     layer = next(iter(backbone.model.get_submodule(backbone.row.layers).children()))
     handle = layer.register_forward_pre_hook(lambda _, args: rows.append(num_rows(*args)))
@@ -115,7 +115,7 @@ def test_the_lowest_layer_is_that_of_the_lowest_site(deep: Backbone) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_below_and_from_there_on_is_the_whole_model_to_the_bit(
+def test_the_layers_below_and_the_rest_are_the_whole_model_to_the_bit(
     architecture: str, dtype: str, deep_folder: Callable[[str], Path]
 ) -> None:
     backbone = load_backbone(deep_folder(architecture), device="cpu", dtype=dtype)
@@ -132,7 +132,7 @@ def test_below_and_from_there_on_is_the_whole_model_to_the_bit(
 
 @torch.no_grad()
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_kept_states_give_the_whole_models_answers_however_they_are_padded(
+def test_cached_states_give_the_answers_of_the_whole_model(
     architecture: str, deep_folder: Callable[[str], Path]
 ) -> None:
     backbone = load_backbone(deep_folder(architecture), device="cpu", dtype="float64")
@@ -147,7 +147,7 @@ def test_kept_states_give_the_whole_models_answers_however_they_are_padded(
         torch.testing.assert_close(own[1], whole[1], **EXACT)
 
 
-def test_a_texts_states_are_the_same_bits_whatever_is_computed_beside_it(minilm: Backbone) -> None:
+def test_the_states_of_a_text_do_not_depend_on_other_texts(minilm: Backbone) -> None:
     lengths = [8, 5, 16, 16, 24, 13, 3, 8, 64]  # some fill their block's width and some do not
     encoded = Encoded([[101, *range(2000, 1998 + length), 102] for length in lengths], [[0] * n for n in lengths], 0)
 
@@ -204,7 +204,7 @@ def trained(backbone: Backbone, task: Task, recipe: Recipe) -> dict[str, Tensor]
 
 
 @pytest.mark.parametrize("method", [TOP, LoRA(2, layers=2, dropout=0.2), TopLayers(1)], ids=lambda method: method.name)
-def test_training_with_kept_states_is_training_with_states_computed_each_time(
+def test_training_with_cached_states_equals_computing_them_each_time(
     method: Method, deep: Backbone, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = replace(RECIPE, method=method)
@@ -226,10 +226,10 @@ def test_training_with_kept_states_is_training_with_states_computed_each_time(
     )
 
 
-def test_where_a_layer_cannot_be_entered_behind_its_attention_the_same_is_trained(
+def test_entering_before_the_attention_trains_the_same(
     deep: Backbone, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a GPU, which takes Hugging Face's layers whole."""
+    """As on a GPU, which runs Hugging Face's layers."""
     behind = trained(deep, tiny_task, RECIPE)
     assert deep.encoder.usable_entry(TOP_ENTRY, None) == TOP_ENTRY
     monkeypatch.setattr(FastLayer, "is_usable", lambda *_: False)
@@ -238,9 +238,7 @@ def test_where_a_layer_cannot_be_entered_behind_its_attention_the_same_is_traine
     torch.testing.assert_close(trained(deep, tiny_task, RECIPE), behind, **EXACT)
 
 
-def test_without_dropout_keeping_the_prefix_changes_nothing_at_all(
-    deep_folder: Callable[[str], Path], tiny_task: Task
-) -> None:
+def test_without_dropout_keep_prefix_changes_nothing(deep_folder: Callable[[str], Path], tiny_task: Task) -> None:
     backbone = load_backbone(deep_folder("bert"), device="cpu", dtype="float64", pooling="mean")
     for module in backbone.model.modules():
         if type(module).__name__ == "KeyedDropout":
@@ -249,7 +247,7 @@ def test_without_dropout_keeping_the_prefix_changes_nothing_at_all(
     torch.testing.assert_close(trained(backbone, tiny_task, replace(RECIPE, keep_prefix=False)), kept, **EXACT)
 
 
-def test_where_nothing_lies_below_keeping_it_changes_not_a_bit(deep: Backbone, tiny_task: Task) -> None:
+def test_without_layers_below_keep_prefix_changes_nothing(deep: Backbone, tiny_task: Task) -> None:
     recipe = replace(RECIPE, method=Houlsby(4))
     kept = trained(deep, tiny_task, recipe)
     for name, parameter in trained(deep, tiny_task, replace(recipe, keep_prefix=False)).items():
@@ -257,7 +255,7 @@ def test_where_nothing_lies_below_keeping_it_changes_not_a_bit(deep: Backbone, t
     assert deep.prefixes.used_bytes == 0
 
 
-def test_after_the_first_epoch_the_lower_layers_do_nothing(deep: Backbone, tiny_task: Task) -> None:
+def test_lower_layers_do_not_run_after_the_first_epoch(deep: Backbone, tiny_task: Task) -> None:
     job = Job(deep, tiny_task, RECIPE)
     passes = []
     with counted(deep) as rows:
@@ -284,9 +282,7 @@ def test_embed_norm_stays_frozen(deep: Backbone, tiny_task: Task) -> None:
     assert layers == {"2"}
 
 
-def test_the_recipe_says_so_in_the_adapter_and_the_papers_has_dropout_everywhere(
-    deep: Backbone, tiny_task: Task
-) -> None:
+def test_keep_prefix_is_recorded_and_off_in_the_papers_recipe(deep: Backbone, tiny_task: Task) -> None:
     adapter, result = train(deep, tiny_task, RECIPE)
     assert adapter.header.recipe["keep_prefix"] is result.recipe["keep_prefix"] is True
     assert Recipe.paper().keep_prefix is False
@@ -294,7 +290,7 @@ def test_the_recipe_says_so_in_the_adapter_and_the_papers_has_dropout_everywhere
 
 @pytest.mark.parametrize("memory_bytes", [0, 5000])
 @pytest.mark.parametrize("with_folder", [False, True])
-def test_budgets_change_not_a_bit(
+def test_cache_sizes_change_no_bit(
     memory_bytes: int, with_folder: bool, deep_folder: Callable[[str], Path], tiny_task: Task, tmp_path: Path
 ) -> None:
     def digest(cache: PrefixCache) -> str:
@@ -386,7 +382,7 @@ def test_tasks_on_the_same_texts_compute_what_they_share_once(
         assert answer == pytest.approx(alone, rel=0, abs=1e-6)
 
 
-def test_equal_texts_far_apart_meet_in_one_batch(answering: MultiTask) -> None:
+def test_equal_texts_are_put_into_one_batch(answering: MultiTask) -> None:
     texts = [f"{one} {two} film" for one in ("good", "bad", "a") for two in ("plot", "actor", "win", "cash")]
     encoded = encode(answering.backbone.tokenizer, Rows(texts * 2), 64)
     names = [answering.load("top")] * len(texts) + [answering.load("lora")] * len(texts)
@@ -399,7 +395,7 @@ def test_equal_texts_far_apart_meet_in_one_batch(answering: MultiTask) -> None:
         torch.testing.assert_close(scores[row], alone, rtol=0, atol=1e-6)
 
 
-def test_a_text_and_the_same_with_other_types_are_not_the_same(deep: Backbone) -> None:
+def test_texts_with_other_token_types_are_not_shared(deep: Backbone) -> None:
     one = encode(deep.tokenizer, Rows(["good"], ["film"]), 64)
     other = Encoded(one.ids, [[0] * len(one.ids[0])], 0)
     batch = collate([(one, [0]), (other, [0]), (one, [0])], 0, deep.device)

@@ -1,4 +1,4 @@
-"""Any two calls on one backbone at the same time, from threads or asyncio, give the answers of serial calls.
+"""Concurrent calls on one backbone, from threads or asyncio, give the answers of serial calls.
 
 Answers are compared bit for bit. No test looks at a clock.
 """
@@ -41,7 +41,7 @@ Ask = tuple[list[str], list[str]]
 
 
 def stored(backbone: Backbone, task: Task, folder: Path) -> Store:
-    """An adapter of each method; heads of two, three and several labels and of regression."""
+    """A store with an adapter of each method, and heads of two and three labels, multi-label and regression."""
     store = Store(folder)
 
     def rows(targets: list[Target]) -> Rows:
@@ -88,7 +88,7 @@ def asks(names: Sequence[str], seed: int) -> list[Ask]:
 
 
 def at_once(works: Sequence[Callable[[], object]]) -> list[object]:
-    """What these give, all begun together, each in a thread of its own; the first error of any is raised."""
+    """The results of these calls, started together in a thread each; the first error is raised."""
     start = threading.Barrier(len(works))
 
     def begin(work: Callable[[], object]) -> object:
@@ -120,13 +120,13 @@ def test_threads_with_one_adapter_get_the_serial_answers(backbone: Backbone, sto
     assert at_once([lambda own=own: answered(multi, own) for own in of_threads]) == serial
 
 
-def test_two_multitasks_over_one_backbone_do_not_meet(backbone: Backbone, store: Store) -> None:
+def test_two_multitasks_on_one_backbone_are_independent(backbone: Backbone, store: Store) -> None:
     of_threads = [asks(store.tasks(), seed) for seed in range(THREADS)]
     serial = [answered(MultiTask(backbone, store), own) for own in of_threads]
     assert at_once([lambda own=own: answered(MultiTask(backbone, store), own) for own in of_threads]) == serial
 
 
-def test_adapters_that_come_and_go_leave_every_answer_as_it_is(backbone: Backbone, store: Store) -> None:
+def test_loading_and_unloading_during_calls_changes_no_answer(backbone: Backbone, store: Store) -> None:
     names = store.tasks()
     of_threads = [asks(names, seed) for seed in range(4)]
     multi = MultiTask(backbone, store)
@@ -145,7 +145,7 @@ def test_adapters_that_come_and_go_leave_every_answer_as_it_is(backbone: Backbon
     assert not multi.attached.names
 
 
-def test_an_adapter_asked_for_by_many_at_once_is_read_once(backbone: Backbone, store: Store) -> None:
+def test_an_adapter_that_many_threads_need_is_read_once(backbone: Backbone, store: Store) -> None:
     reads: list[str] = []
 
     class Counting(Store):
@@ -298,7 +298,7 @@ def test_a_model_of_ones_own_with_adapters_runs_in_threads(folder_of: Callable[[
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_a_route_goes_along_with_asyncio_to_thread(tiny_bert_folder: Path) -> None:
+def test_asyncio_to_thread_copies_the_route(tiny_bert_folder: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(tiny_bert_folder, num_labels=2).eval()
     for name in "ab":
         attached = attach(model, Houlsby(4), name=name)

@@ -1,4 +1,4 @@
-"""Packs are run the same way by every launcher: here, in processes, on a Ray cluster."""
+"""Every launcher runs packs in the same way: in this process, in several processes, on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def cluster() -> Iterator[None]:
 def launch(request: pytest.FixtureRequest) -> Launch:
     if request.param == "ray":
         request.getfixturevalue("cluster")
-        return partial(on_ray.run, cpus=1)
-    return partial(local.run, devices=("cpu",) if request.param == "here" else ("cpu", "cpu"))
+        return partial(on_ray.run_packs, cpus=1)
+    return partial(local.run_packs, devices=("cpu",) if request.param == "here" else ("cpu", "cpu"))
 
 
 def packs(*upto: int, **given: Any) -> list[dict[str, Any]]:
@@ -49,7 +49,7 @@ def packs(*upto: int, **given: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("launch", LAUNCHERS, indirect=True)
-def test_every_message_of_every_pack_comes_in_its_order(launch: Launch) -> None:
+def test_messages_of_a_pack_arrive_in_order(launch: Launch) -> None:
     messages = list(launch(iter(packs(3, 0, 2, 4)), counted))
     for name, count in (("p0", 3), ("p1", 0), ("p2", 2), ("p3", 4)):
         assert [message["number"] for message in messages if message["pack"] == name] == list(range(count))
@@ -57,7 +57,7 @@ def test_every_message_of_every_pack_comes_in_its_order(launch: Launch) -> None:
 
 
 @pytest.mark.parametrize("launch", LAUNCHERS, indirect=True)
-def test_packs_are_taken_as_there_is_room_for_them(launch: Launch) -> None:
+def test_a_pack_is_taken_when_there_is_room_for_it(launch: Launch) -> None:
     taken: list[str] = []
 
     def given() -> Iterator[dict[str, Any]]:
@@ -73,61 +73,77 @@ def test_packs_are_taken_as_there_is_room_for_them(launch: Launch) -> None:
 
 
 @pytest.mark.parametrize("launch", LAUNCHERS, indirect=True)
-def test_what_goes_wrong_in_a_pack_is_raised_here(launch: Launch) -> None:
+def test_an_exception_of_a_pack_is_raised_by_the_launcher(launch: Launch) -> None:
     with pytest.raises(ValueError, match="p0 cannot count on"):
         list(launch(iter(packs(1, fails=True)), counted))
 
 
 @pytest.mark.parametrize("launch", LAUNCHERS, indirect=True)
-def test_a_refusal_is_one_here_too(launch: Launch) -> None:
+def test_an_error_of_polytask_keeps_its_type_and_message(launch: Launch) -> None:
     with pytest.raises(PolytaskError, match="no pack called 'p0'"):
         list(launch(iter(packs(1)), unknown))
 
 
 @pytest.mark.parametrize("launch", LAUNCHERS, indirect=True)
-def test_no_packs_are_no_messages(launch: Launch) -> None:
+def test_no_packs_give_no_messages(launch: Launch) -> None:
     assert list(launch(iter([]), counted)) == []
 
 
-def test_a_process_that_dies_is_told_of() -> None:
-    with pytest.raises(PolytaskError, match="a process on cpu ended without a word"):
-        list(local.run(iter(packs(1)), ends, devices=("cpu", "cpu")))
+def test_a_process_that_dies_is_reported() -> None:
+    with pytest.raises(PolytaskError, match="a process on cpu died without an error message"):
+        list(local.run_packs(iter(packs(1)), ends, devices=("cpu", "cpu")))
 
 
 @needs_ray
 @pytest.mark.usefixtures("cluster")
-def test_resources_that_no_machine_has_are_refused_with_what_there_is() -> None:
+def test_resources_that_no_machine_has_are_refused() -> None:
     with pytest.raises(
-        PolytaskError, match=r"no machine .* has the 2 GPUs and 1 CPUs .*machines with: 0 GPUs and 2 CPUs"
+        PolytaskError, match=r"no machine .* has the 2 GPUs and 1 CPUs .*Its machines have: 0 GPUs and 2 CPUs"
     ):
-        list(on_ray.run(iter(packs(1)), counted, gpus=2, cpus=1))
-    with pytest.raises(PolytaskError, match="has the 0 GPUs and 64 CPUs that a pack asks for"):
-        list(on_ray.run(iter(packs(1)), counted, cpus=64))
+        list(on_ray.run_packs(iter(packs(1)), counted, gpus=2, cpus=1))
+    with pytest.raises(PolytaskError, match="has the 0 GPUs and 64 CPUs that a pack needs"):
+        list(on_ray.run_packs(iter(packs(1)), counted, cpus=64))
 
 
 MACHINES = [{"CPU": 16.0, "GPU": 4.0}, {"CPU": 64.0}]
 
 
-def test_a_pack_asks_for_a_gpu_where_there_is_one_and_for_its_share_of_cores() -> None:
-    assert on_ray._asked(MACHINES, None, None) == {"GPU": 1, "CPU": 4}
-    assert on_ray._asked(MACHINES[1:], None, None) == {"GPU": 0, "CPU": 64}
-    assert on_ray._asked(MACHINES, 0, 2) == {"GPU": 0, "CPU": 2}
-    assert on_ray._asked(MACHINES, 0.5, None) == {"GPU": 0.5, "CPU": 2}
-    assert sum(on_ray._fits(machine, {"GPU": 1, "CPU": 4}) for machine in MACHINES) == 4
-    assert sum(on_ray._fits(machine, {"GPU": 0, "CPU": 32}) for machine in MACHINES) == 2
+def test_a_pack_asks_for_one_gpu_and_its_share_of_the_cores() -> None:
+    assert on_ray._pack_resources(MACHINES, None, None) == {"GPU": 1, "CPU": 4}
+    assert on_ray._pack_resources(MACHINES[1:], None, None) == {"GPU": 0, "CPU": 64}
+    assert on_ray._pack_resources(MACHINES, 0, 2) == {"GPU": 0, "CPU": 2}
+    assert on_ray._pack_resources(MACHINES, 0.5, None) == {"GPU": 0.5, "CPU": 2}
+    assert sum(on_ray._num_packs_on(machine, {"GPU": 1, "CPU": 4}) for machine in MACHINES) == 4
+    assert sum(on_ray._num_packs_on(machine, {"GPU": 0, "CPU": 32}) for machine in MACHINES) == 2
 
 
 @pytest.mark.skipif(HAS_RAY, reason="Ray is installed")
-def test_without_ray_it_says_how_to_get_it() -> None:
+def test_without_ray_the_error_names_the_extra() -> None:
     with pytest.raises(PolytaskError, match="this needs Ray"):
-        list(on_ray.run(iter(packs(1)), counted))
+        list(on_ray.run_packs(iter(packs(1)), counted))
 
 
 @needs_ray
-def test_a_cluster_that_is_not_there_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nonsense", "nowhere://x"])
+def test_a_cluster_that_cannot_be_reached_is_refused_in_one_line(address: str) -> None:
     import ray
 
     if ray.is_initialized():
         ray.shutdown()
-    with pytest.raises(PolytaskError, match=r"the Ray cluster 127\.0\.0\.1:9 cannot be reached"):
-        list(on_ray.run(iter(packs(1)), counted, address="127.0.0.1:9"))
+    with pytest.raises(PolytaskError, match=f"^Ray cannot connect to {address}: ") as raised:
+        list(on_ray.run_packs(iter(packs(1)), counted, address=address))
+    assert "\n" not in str(raised.value)
+
+
+@needs_ray
+def test_a_cluster_that_does_not_start_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def slow(**_: object) -> None:  # what ray._private.node raises when its raylet does not register within 30 s
+        raise Exception("The current node timed out during startup.\nSee the logs")
+
+    if ray.is_initialized():
+        ray.shutdown()
+    monkeypatch.setattr(ray, "init", slow)
+    with pytest.raises(PolytaskError, match=r"^a Ray cluster cannot be started here: The current node .* startup\.$"):
+        list(on_ray.run_packs(iter(packs(1)), counted))

@@ -243,7 +243,7 @@ def test_other_rows_than_those_asked_for_are_refused(folder: Path, backbone: Bac
     file.write_text(file.read_text().replace("great", "awful"))
     place = place_of(folder, data=str(folder / "data" / ".." / "data"))
     with pytest.raises(DataError, match=r"the rows of sms_spam, or the weights of .* are not those"):
-        list(run(TINY, trials, place, local.run))
+        list(run(TINY, trials, place, local.run_packs))
 
 
 def test_the_best_adapter_of_a_task_and_method_is_kept(done: Path, folder: Path, backbone: Backbone) -> None:
@@ -312,11 +312,11 @@ def test_what_another_process_has_is_left_to_it(folder: Path, backbone: Backbone
     ledger, (theirs, *_) = ledger_of(folder), trials
     claims = Claims(ledger.folder / "claims")
     assert claims.take(theirs)
-    messages = list(run(TINY, trials, place_of(folder), local.run))
+    messages = list(run(TINY, trials, place_of(folder), local.run_packs))
     assert [message["keys"] for message in messages if message["what"] == "elsewhere"] == [[theirs]]
     assert missing(trials, ledger).keys() == {theirs}
     claims.release_all()
-    list(run(TINY, trials, place_of(folder), local.run))
+    list(run(TINY, trials, place_of(folder), local.run_packs))
     assert missing(trials, ledger) == {}
 
 
@@ -370,8 +370,8 @@ def test_a_checkpoint_that_cannot_be_read_starts_its_trial_over(folder: Path, ba
 @pytest.mark.parametrize(
     "launch",
     [
-        pytest.param(partial(local.run, devices=("cpu", "cpu")), id="processes"),
-        pytest.param(partial(on_ray.run, cpus=1, num_cpus=1), id="ray", marks=needs_ray),
+        pytest.param(partial(local.run_packs, devices=("cpu", "cpu")), id="processes"),
+        pytest.param(partial(on_ray.run_packs, cpus=1, num_cpus=1), id="ray", marks=needs_ray),
     ],
 )
 def test_every_launcher_gives_the_same_entries(launch: Any, done: Path, folder: Path, backbone: Backbone) -> None:

@@ -1,4 +1,4 @@
-"""The memory of a training step is what arithmetic says, within a fifth of what PyTorch's allocator counted."""
+"""The computed memory of a training step is within 20% of what PyTorch's allocator counts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def task_of(num_words: int, num_rows: int = 32) -> Task:
 
 
 def measured_peak(backbone: Backbone, job: Job) -> int:
-    """Bytes that one step has allocated at once, at most, counted by PyTorch's allocator."""
+    """The peak of the bytes that one step allocates, counted by PyTorch's allocator."""
     with attached_to(backbone, [job]) as attached:
         step(backbone, attached, [job])
         with torch.profiler.profile(profile_memory=True) as profile:
@@ -71,7 +71,7 @@ def backbone_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str]
 @pytest.mark.parametrize(
     ("architecture", "dtype"), [("bert", "float32"), ("bert", "bfloat16"), ("distilbert", "float32")]
 )
-def test_arithmetic_gives_the_measured_peak(
+def test_the_computed_peak_is_the_measured_one(
     backbone_of: Callable[[str, str], Backbone], architecture: str, dtype: str, method: str, num_words: int
 ) -> None:
     said = ratio(backbone_of(architecture, dtype), METHODS[method](), num_words)
@@ -79,7 +79,7 @@ def test_arithmetic_gives_the_measured_peak(
 
 
 @pytest.mark.parametrize("method", ["houlsby", "full"])
-def test_arithmetic_gives_the_measured_peak_of_the_real_minilm(minilm: Backbone, method: str) -> None:
+def test_the_computed_peak_is_the_measured_one_of_the_real_minilm(minilm: Backbone, method: str) -> None:
     assert ratio(minilm, METHODS[method](), 46) == pytest.approx(1, abs=TOLERANCE)
 
 

@@ -1,4 +1,4 @@
-"""What is said of a run beforehand is what it then is."""
+"""An estimate has the counts of the run, and changes nothing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_memory_is_that_of_weights_optimizer_and_the_largest_batch(tiny_backbone
     assert large["free"] > 0
 
 
-def test_what_was_kept_of_texts_is_left_alone(tiny_backbone: Backbone, tiny_task: Task) -> None:
+def test_the_prefix_cache_is_not_changed(tiny_backbone: Backbone, tiny_task: Task) -> None:
     recipe = replace(RECIPE, method=Houlsby(4, layers=1))
     train(tiny_backbone, tiny_task, recipe)
     used = tiny_backbone.prefixes.used_bytes
@@ -58,7 +58,7 @@ def test_what_was_kept_of_texts_is_left_alone(tiny_backbone: Backbone, tiny_task
     assert tiny_backbone.prefixes.used_bytes == used
 
 
-def test_what_is_left_to_choose_is_chosen(tiny_backbone: Backbone, tiny_task: Task) -> None:
+def test_defaults_are_chosen(tiny_backbone: Backbone, tiny_task: Task) -> None:
     said = estimate(tiny_backbone, tiny_task, Recipe(Houlsby(4), batch_size=24, max_length=4))
     assert said.recipe["lr"] == 1e-3
     assert said.epochs == 10

@@ -1,4 +1,4 @@
-"""Many at once is each alone: the public call, its company, its order, its failures and its memory."""
+"""``train_many``: each job equals training alone; budgets, failures, resuming and memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from polytask.methods import METHODS, FullFineTuning, Houlsby, TopLayers
 from polytask.training.events import Event, Failed, Step
 from polytask.training.fused import measured_budget, saved_bytes, train_many
 from polytask.training.job import Job
-from polytask.training.loop import admitted, run_jobs, train
+from polytask.training.loop import jobs_within_budget, run_jobs, train
 from polytask.training.recipe import Recipe
 
 RECIPE = Recipe(Houlsby(4), lr=1e-2, epochs=2, batch_size=8)
@@ -47,7 +47,7 @@ def several(tiny_task: Task) -> dict[str, tuple[Task, Recipe]]:
     }
 
 
-def test_each_of_many_equals_itself_alone(tiny_backbone: Backbone, several: dict[str, tuple[Task, Recipe]]) -> None:
+def test_each_job_equals_training_alone(tiny_backbone: Backbone, several: dict[str, tuple[Task, Recipe]]) -> None:
     together = train_many(tiny_backbone, several)
     assert list(together) == list(several)
     for name, (task, recipe) in several.items():
@@ -80,8 +80,8 @@ def test_a_budget_makes_jobs_wait_and_changes_nothing_else(
     tiny_backbone: Backbone, several: dict[str, tuple[Task, Recipe]]
 ) -> None:
     jobs = [Job(tiny_backbone, *pair, name=name) for name, pair in several.items()]
-    assert len(admitted(jobs, None)) == len(jobs)
-    assert [job.name for job in admitted(jobs, 1)] == ["mood"]
+    assert len(jobs_within_budget(jobs, None)) == len(jobs)
+    assert [job.name for job in jobs_within_budget(jobs, 1)] == ["mood"]
     events: list[Event] = []
     waited = train_many(tiny_backbone, several, budget_tokens=100, progress=events.append)
     order = [event.job for event in events if isinstance(event, Step)]
@@ -92,7 +92,7 @@ def test_a_budget_makes_jobs_wait_and_changes_nothing_else(
         torch.testing.assert_close(tensors_of(waited[name]), tensors_of(free[name]), **CLOSE)
 
 
-def test_a_job_that_diverges_leaves_and_the_others_go_on(tiny_backbone: Backbone, tiny_task: Task) -> None:
+def test_a_job_that_diverges_stops_and_the_others_continue(tiny_backbone: Backbone, tiny_task: Task) -> None:
     broken = replace(RECIPE, method=FullFineTuning(), lr=1e30, epochs=20)
     events: list[Event] = []
     outcomes = train_many(tiny_backbone, {"a": (tiny_task, RECIPE), "b": (tiny_task, broken)}, progress=events.append)
@@ -153,7 +153,7 @@ def test_two_jobs_of_one_name_are_refused(tiny_backbone: Backbone, tiny_task: Ta
         train_many(tiny_backbone, [(tiny_task, RECIPE), (tiny_task, RECIPE)])
 
 
-def test_on_the_real_minilm_together_is_alone(minilm: Backbone) -> None:
+def test_on_minilm_training_together_equals_training_alone(minilm: Backbone) -> None:
     good = ["what a wonderful film", "I loved every minute", "a moving story, well told", "the best of the year"]
     bad = ["what a dreadful film", "I hated every minute", "a dull story, badly told", "the worst of the year"]
     rows = Rows([*good, *bad] * 2, targets=([1] * 4 + [0] * 4) * 2)

@@ -1,4 +1,4 @@
-"""Training changes what it should and nothing else."""
+"""Training learns, keeps the best epoch, is reproducible, and changes nothing but the adapter."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_every_method_learns_and_leaves_every_bit_of_the_backbone(
 
 
 @pytest.mark.parametrize("method", [Houlsby(8), LayerNormOnly(), TopLayers(1), FullFineTuning()])
-def test_saved_loaded_and_predicted_is_what_training_saw(
+def test_a_saved_adapter_has_the_score_of_training(
     method: Method, tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
 ) -> None:
     recipe = replace(QUICK, method=method, lr=1e-3)
@@ -94,7 +94,7 @@ def test_patience_ends_training_early(tiny_backbone: Backbone, tiny_task: Task) 
 
 
 def test_jobs_trained_together_equal_each_trained_alone(tiny_bert_folder: Path, tiny_task: Task) -> None:
-    """In float64, after several steps, with dropout on, with other methods, sizes, rates, lengths and batch sizes."""
+    """In float64 with dropout, after several steps, for different methods, sizes, rates, lengths and batch sizes."""
     backbone = load_backbone(tiny_bert_folder, device="cpu", dtype="float64")
     assert backbone.config.hidden_dropout_prob == 0.1
     long = Rows(
@@ -123,7 +123,7 @@ def test_jobs_trained_together_equal_each_trained_alone(tiny_bert_folder: Path, 
         assert together[name].dtype == torch.float64
 
 
-def test_a_rate_that_diverges_is_refused_in_words(tiny_backbone: Backbone, tiny_task: Task) -> None:
+def test_divergence_is_an_error_that_names_the_learning_rate(tiny_backbone: Backbone, tiny_task: Task) -> None:
     before = state_of(tiny_backbone)
     with pytest.raises(RecipeError, match=r"diverged at step .* Lower the learning rate"):
         train(tiny_backbone, tiny_task, replace(QUICK, method=FullFineTuning(), lr=1e30, epochs=30))

@@ -1,4 +1,4 @@
-"""The optimizer equals the formulas, with and without bias correction, and goes on from its state."""
+"""``FlatAdam`` equals the formulas, with and without bias correction, and continues from its state."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_step_is_that_of_the_paper_code(bias_correction: bool) -> None:
             assert not own[name].grad.any()  # type: ignore[union-attr]
 
 
-def test_a_loaded_optimizer_goes_on_to_the_same_bits() -> None:
+def test_a_restored_optimizer_continues_with_the_same_bits() -> None:
     first, second = parameters(), parameters()
     straight = FlatAdam(first, bias_correction=True, **SETTINGS)
     for step in range(6):

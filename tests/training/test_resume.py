@@ -22,7 +22,7 @@ from polytask.methods import FullFineTuning, Houlsby, LoRA, Method
 from polytask.training.checkpoint import Checkpoint
 from polytask.training.events import Step
 from polytask.training.job import Job
-from polytask.training.loop import drive, run_jobs, train
+from polytask.training.loop import run_jobs, train, train_jobs
 from polytask.training.recipe import Recipe
 from tests.killed import live
 from tests.tiny import save_tiny
@@ -95,7 +95,7 @@ def test_ctrl_c_ends_between_two_steps_and_resumes(tiny_backbone: Backbone, tiny
     assert resumed.tensor_digest == expected.tensor_digest
 
 
-def test_a_run_that_was_over_ends_at_once_with_the_same_tensors(
+def test_resuming_a_finished_run_returns_the_same_tensors(
     tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
 ) -> None:
     first, _ = train(tiny_backbone, tiny_task, RECIPE, checkpoint=tmp_path / "run.ckpt")
@@ -154,9 +154,7 @@ def test_a_truncated_checkpoint_is_refused(tiny_backbone: Backbone, tiny_task: T
         train(tiny_backbone, tiny_task, RECIPE, checkpoint=path, resume=True)
 
 
-def test_the_threads_of_the_first_run_are_taken_up_again(
-    tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
-) -> None:
+def test_resuming_restores_the_number_of_threads(tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     try:
         train(tiny_backbone, tiny_task, RECIPE, checkpoint=tmp_path / "run.ckpt")
@@ -187,6 +185,6 @@ def test_writing_takes_a_bounded_share_of_the_time(tiny_backbone: Backbone, tiny
             writes += 1
         time.sleep(0.001)
     assert writes >= 1
-    assert spent < 0.5  # a twentieth, but for the first write and the scheduler
+    assert spent < 0.5  # a twentieth, plus the first write and the scheduler
     assert checkpoint.path.stat().st_size < 4 * 4 * jobs[0].optimizer.flat.numel() + 8192
-    drive(tiny_backbone, jobs, checkpoint=checkpoint)
+    train_jobs(tiny_backbone, jobs, checkpoint=checkpoint)

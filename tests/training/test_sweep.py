@@ -1,4 +1,4 @@
-"""A sweep is ordinary runs side by side: each as alone, none twice, none lost."""
+"""Each run of a sweep equals training alone; a killed or interrupted sweep continues without loss."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SOURCE = Path(polytask.__file__).parents[1]
 
 
 class Killed(BaseException):
-    """Ends a sweep where it is, as SIGKILL does: nothing is written on the way out."""
+    """Stops a sweep as SIGKILL does: nothing more is written."""
 
 
 def killed_after(num_events: int) -> object:
@@ -62,7 +62,7 @@ def digests(folder: Path) -> dict[str, str]:
 # -- grids ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_grid_is_every_combination_with_seeds_from_the_base_s_own_upwards() -> None:
+def test_a_grid_is_every_combination_with_consecutive_seeds() -> None:
     recipes = grid(replace(BASE, seed=5), lr=(1e-3, 3e-3), size=(2, 8), epochs=(1, 2, 3), seeds=2)
     assert len(recipes) == len({recipe.key for recipe in recipes}) == 2 * 2 * 3 * 2
     assert {(r.lr, r.method, r.epochs, r.seed) for r in recipes} == {
@@ -130,7 +130,7 @@ def test_the_best_is_the_adapter_with_the_highest_validation_score(tiny_backbone
     assert swept.best_run.recipe.lr == 1e-2
 
 
-def test_the_texts_of_a_task_are_cut_once_for_all_of_its_runs(
+def test_the_texts_of_a_task_are_tokenized_once_for_all_runs(
     tiny_backbone: Backbone, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[str]] = []
@@ -155,9 +155,7 @@ def test_the_texts_of_a_task_are_cut_once_for_all_of_its_runs(
     assert len(asked) == 9
 
 
-def test_only_the_best_run_is_asked_the_test_rows_unless_all_are_to_be(
-    tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
-) -> None:
+def test_only_the_best_run_is_tested_by_default(tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path) -> None:
     recipes = grid(BASE, lr=(1e-5, 1e-2), seeds=2)
     swept = sweep(tiny_backbone, tiny_task, recipes, folder=tmp_path)
     tested = [run for run in swept.runs if run.result is not None and run.result.test is not None]
@@ -195,7 +193,7 @@ def test_a_regression_has_the_test_score_that_it_has_alone(
     assert swept.best_run.result.test.score == pytest.approx(result.test.score, rel=1e-4)
 
 
-def test_results_tell_of_padding_and_of_company(tiny_backbone: Backbone, tiny_task: Task) -> None:
+def test_results_record_padding_and_routing(tiny_backbone: Backbone, tiny_task: Task) -> None:
     events: list[object] = []
     twice = sweep(tiny_backbone, tiny_task, grid(replace(BASE, batch_size=24), seeds=2), progress=events.append)
     shares = {run.key: [e.padding for e in events if isinstance(e, Step) and e.job == run.key] for run in twice.runs}
@@ -207,11 +205,11 @@ def test_results_tell_of_padding_and_of_company(tiny_backbone: Backbone, tiny_ta
     assert train(tiny_backbone, tiny_task, BASE)[1].train["routing"] == "looped"
 
 
-def test_what_is_left_open_is_resolved_before_it_is_named(tiny_backbone: Backbone, tiny_task: Task) -> None:
+def test_defaults_are_chosen_before_a_recipe_gets_its_key(tiny_backbone: Backbone, tiny_task: Task) -> None:
     quick = Recipe(Houlsby(4), batch_size=48, patience=1)
     (run,) = sweep(tiny_backbone, tiny_task, [quick]).runs
     assert (run.recipe.lr, run.recipe.epochs) == (1e-3, 10)
-    with pytest.raises(RecipeError, match="a recipe is there twice"):
+    with pytest.raises(RecipeError, match="a recipe is given twice"):
         sweep(tiny_backbone, tiny_task, [quick, replace(quick, lr=1e-3)])
 
 
@@ -254,7 +252,7 @@ def test_a_run_that_diverges_is_a_result_and_harms_no_other(
     assert sum(isinstance(event, Failed) for event in events) == 1
 
 
-def test_where_all_diverge_there_is_no_best(tiny_backbone: Backbone, tiny_task: Task) -> None:
+def test_if_all_runs_diverge_there_is_no_best(tiny_backbone: Backbone, tiny_task: Task) -> None:
     swept = sweep(tiny_backbone, tiny_task, [DIVERGING])
     assert [run.status for run in swept.runs] == ["diverged"]
     with pytest.raises(RecipeError, match=r"no run of the sweep has a result: all diverged.*Lower the learning rate"):
@@ -270,7 +268,7 @@ SOME = [*grid(BASE, size=(3, 8), seeds=2), replace(BASE, epochs=4, seed=9)]
 
 @pytest.fixture(scope="module")
 def whole(tiny_bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a sweep over ``SOME`` that nothing disturbed: 89 events."""
+    """The folder of an undisturbed sweep over ``SOME``, which has 89 events."""
     rows = Rows([*GOOD, *BAD] * 4, targets=([1] * len(GOOD) + [0] * len(BAD)) * 4)
     task = Task("mood", "classification", ("bad", "good"), "accuracy", rows, rows.take(range(12)), rows.take(range(12)))
     backbone = load_backbone(tiny_bert_folder, device="cpu", dtype="float32", pooling="mean")
@@ -280,7 +278,7 @@ def whole(tiny_bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.mark.parametrize("num_events", [1, 60, 65, 80])
-def test_killed_and_called_again_it_trains_what_is_missing_and_ends_the_same(
+def test_a_killed_sweep_trains_what_is_missing(
     num_events: int, whole: Path, tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken"
@@ -310,10 +308,10 @@ def test_a_finished_sweep_trains_nothing_and_answers_the_same(
     assert {path.name: path.read_bytes() for path in whole.iterdir()} == content
 
 
-def test_interrupted_with_runs_under_way_it_goes_on_where_they_were(
+def test_an_interrupted_sweep_continues_unfinished_runs(
     whole: Path, tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
 ) -> None:
-    """Ctrl-C twice: within the first epochs, and after some runs are over while another goes on."""
+    """Ctrl-C twice: in the first epochs, and after some runs have finished while another continues."""
     steps: list[Step] = []
 
     def interrupt_after(num_steps: int) -> object:
@@ -332,12 +330,12 @@ def test_interrupted_with_runs_under_way_it_goes_on_where_they_were(
     sweep(tiny_backbone, tiny_task, SOME, folder=tmp_path / "broken", progress=interrupt_after(0))  # type: ignore[arg-type]
     assert not (tmp_path / "broken" / "sweep.ckpt").exists()
     told = {(step.job, step.step) for step in steps}
-    assert len(told) == len(steps)  # none is taken twice
-    assert 4 * 12 + 24 - len(told) == 3  # taken in the first interrupted round, and not told of
+    assert len(told) == len(steps)  # no step is taken twice
+    assert 4 * 12 + 24 - len(told) == 3  # taken in the first interrupted round, and not reported
     assert digests(tmp_path / "broken") == digests(whole)
 
 
-def test_more_recipes_may_be_asked_of_the_same_folder(tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path) -> None:
+def test_recipes_can_be_added_to_a_folder(tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path) -> None:
     sweep(tiny_backbone, tiny_task, SOME[:2], folder=tmp_path)
     events: list[object] = []
     swept = sweep(tiny_backbone, tiny_task, SOME[1:], folder=tmp_path, progress=events.append)
@@ -380,7 +378,7 @@ def test_a_folder_of_other_data_or_another_backbone_is_refused(
 
 @pytest.mark.parametrize("name", [f"{BASE.key}.json", "sweep.ckpt"])
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"status": "finished"'])
-def test_a_file_that_is_not_ours_is_refused_by_name(
+def test_an_unreadable_file_in_the_folder_is_named(
     name: str, content: str, tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_text(content)

@@ -17,7 +17,7 @@ from polytask.methods import METHODS, Houlsby, LayerNormOnly, LoRA
 from polytask.training.events import Step
 from polytask.training.loop import train
 from polytask.training.recipe import Recipe
-from polytask.training.tune import contenders, rungs, tune
+from polytask.training.tune import recipes_to_try, rungs, tune
 
 BASE = Recipe(Houlsby(8), epochs=4, batch_size=8)
 
@@ -35,7 +35,7 @@ def test_few_epochs_have_fewer_rungs_and_one_epoch_none() -> None:
 
 @pytest.mark.parametrize("num_settings", range(2, 12))
 @pytest.mark.parametrize("num_epochs", [1, 2, 3, 7, 20])
-def test_rungs_rise_fields_shrink_and_someone_is_left(num_epochs: int, num_settings: int) -> None:
+def test_rungs_get_longer_and_at_least_one_setting_is_left(num_epochs: int, num_settings: int) -> None:
     ends, kept = (
         [end for end, _ in rungs(num_epochs, num_settings)],
         [num for _, num in rungs(num_epochs, num_settings)],
@@ -45,19 +45,19 @@ def test_rungs_rise_fields_shrink_and_someone_is_left(num_epochs: int, num_setti
     assert all(1 <= after <= -(-before // 2) for before, after in zip([num_settings, *kept], kept))
 
 
-def test_unless_told_it_tries_rates_around_the_method_s_own_and_two_sizes() -> None:
-    assert list(contenders(Recipe(Houlsby(64)), 100)) == [
+def test_by_default_four_rates_and_two_sizes_are_tried() -> None:
+    assert list(recipes_to_try(Recipe(Houlsby(64)), 100)) == [
         *(f"lr {lr}, size 16" for lr in ("3e-4", "1e-3", "3e-3", "1e-2")),
         *(f"lr {lr}, size 64" for lr in ("3e-4", "1e-3", "3e-3", "1e-2")),
     ]
-    assert list(contenders(Recipe(LoRA(8), lr=2e-3), 100)) == ["rank 2", "rank 8"]
-    assert list(contenders(Recipe(LayerNormOnly()), 100)) == ["lr 9e-4", "lr 3e-3", "lr 9e-3", "lr 3e-2"]
-    assert list(contenders(BASE, 100, lr=(1e-4, 1e-5), size=(3,))) == ["lr 1e-4", "lr 1e-5"]
+    assert list(recipes_to_try(Recipe(LoRA(8), lr=2e-3), 100)) == ["rank 2", "rank 8"]
+    assert list(recipes_to_try(Recipe(LayerNormOnly()), 100)) == ["lr 9e-4", "lr 3e-3", "lr 9e-3", "lr 3e-2"]
+    assert list(recipes_to_try(BASE, 100, lr=(1e-4, 1e-5), size=(3,))) == ["lr 1e-4", "lr 1e-5"]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_can_be_tuned(name: str) -> None:
-    assert len(contenders(Recipe(METHODS[name]()), 100)) in (4, 8)
+    assert len(recipes_to_try(Recipe(METHODS[name]()), 100)) in (4, 8)
 
 
 def test_the_winner_equals_training_alone_with_what_was_chosen(tiny_bert_folder: Path, tiny_task: Task) -> None:
@@ -76,7 +76,7 @@ def test_the_winner_equals_training_alone_with_what_was_chosen(tiny_bert_folder:
     assert {trial.name: trial.epochs * 6 for trial in tuned.trials} == {name: steps.count(name) for name in steps}
 
 
-def test_it_says_what_was_chosen_and_why(tiny_backbone: Backbone, tiny_task: Task) -> None:
+def test_the_choice_is_explained_in_one_sentence(tiny_backbone: Backbone, tiny_task: Task) -> None:
     tuned = tune(tiny_backbone, tiny_task, BASE, lr=(1e-2, 1e-5), size=(8,))
     first, second = tuned.trials
     assert (first.name, first.epochs, second.epochs) == ("lr 1e-2", 4, 2)
@@ -93,17 +93,17 @@ def test_settings_that_diverge_lose(tiny_backbone: Backbone, tiny_task: Task) ->
     assert tuned.why.endswith("; 2 of 3 settings diverged")
 
 
-def test_where_the_last_ones_diverge_the_best_of_those_that_left_is_taken_up_again(
+def test_if_the_finalists_diverge_the_best_stopped_setting_continues(
     tiny_backbone: Backbone, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from polytask.training.tune import Contender
+    from polytask.training.tune import TuneJob
 
-    plain = Contender.update
+    plain = TuneJob.update
 
-    def update(self: Contender, loss: float, rows: list[int]) -> None:
+    def update(self: TuneJob, loss: float, rows: list[int]) -> None:
         plain(self, float("nan") if self.epoch == 3 and self.recipe.lr == 1e-2 else loss, rows)
 
-    monkeypatch.setattr(Contender, "update", update)
+    monkeypatch.setattr(TuneJob, "update", update)
     tuned = tune(tiny_backbone, tiny_task, BASE, lr=(1e-2, 1e-3, 1e-5), size=(8,))
     alone, _ = train(tiny_backbone, tiny_task, tuned.recipe)
     assert tuned.recipe.lr in (1e-3, 1e-5)
@@ -112,13 +112,13 @@ def test_where_the_last_ones_diverge_the_best_of_those_that_left_is_taken_up_aga
         torch.testing.assert_close(tuned.adapter.tensors[name], tensor, rtol=1e-4, atol=1e-5)
 
 
-def test_where_all_diverge_it_says_so(tiny_backbone: Backbone, tiny_task: Task) -> None:
-    with pytest.raises(RecipeError, match=r"all 2 settings diverged, one of them so: .* Lower the learning rate"):
+def test_if_all_settings_diverge_it_is_an_error(tiny_backbone: Backbone, tiny_task: Task) -> None:
+    with pytest.raises(RecipeError, match=r"all 2 settings diverged\. The first one: .* Lower the learning rate"):
         tune(tiny_backbone, tiny_task, BASE, lr=(1e30, 1e25), size=(8,))
 
 
 @pytest.mark.parametrize("num_steps", [9, 30, 50])
-def test_interrupted_in_any_rung_and_resumed_it_ends_the_same(
+def test_resuming_an_interrupted_tuning_gives_the_same_result(
     num_steps: int, tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
 ) -> None:
     settings = {"lr": (1e-3, 1e-2, 1e-5), "size": (3, 8)}
@@ -141,16 +141,16 @@ def test_interrupted_in_any_rung_and_resumed_it_ends_the_same(
         tune(tiny_backbone, tiny_task, replace(BASE, seed=1), **settings, checkpoint=path, resume=True)  # type: ignore[arg-type]
 
 
-def test_one_setting_is_nothing_to_choose_from(tiny_backbone: Backbone, tiny_task: Task) -> None:
+def test_a_single_setting_is_refused(tiny_backbone: Backbone, tiny_task: Task) -> None:
     with pytest.raises(RecipeError, match="one setting only"):
         tune(tiny_backbone, tiny_task, replace(BASE, lr=1e-3), size=(8,))
-    with pytest.raises(RecipeError, match="a value is there twice"):
+    with pytest.raises(RecipeError, match="a value is given twice"):
         tune(tiny_backbone, tiny_task, BASE, lr=(1e-3, 1e-3))
     with pytest.raises(RecipeError, match="has no size to vary"):
         tune(tiny_backbone, tiny_task, Recipe(LayerNormOnly()), size=(8, 16))
 
 
-def test_a_score_reached_by_two_goes_to_the_lower_training_loss(tiny_backbone: Backbone, tiny_task: Task) -> None:
+def test_of_equal_scores_the_lower_training_loss_wins(tiny_backbone: Backbone, tiny_task: Task) -> None:
     easy = replace(tiny_task, validation=Rows(["good film", "bad film"], targets=[1, 0]))
     tuned = tune(tiny_backbone, easy, replace(BASE, epochs=1), lr=(2e-2, 5e-3), size=(8,))
     first, second = (train(tiny_backbone, easy, trial.recipe)[1] for trial in tuned.trials)

@@ -1,1 +1,1 @@
-"""Adapters: the file, the store, and the live modules."""
+"""Adapters: the file, the store, and the modules on a backbone."""

@@ -1,13 +1,13 @@
-"""Adapter: everything one task adds to a backbone, as one safetensors file.
+"""``Adapter``: everything that one task adds to a backbone, as one safetensors file.
 
-Unusual here: an adapter that exists is sound. Whoever makes one, training or an unknown file, gets past the same
-checks: the header's closed schema, the names and shapes that follow from it, finite numbers, the digest.
+Every ``Adapter`` object is valid. Training and loading run the same checks: the header's closed schema, the names and
+shapes of tensors that follow from it, finite numbers, and the digest.
 
-A file's tensors are read into memory of their own, not mapped: what was checked is what is used, whatever becomes
-of the file. Before anything is read, sizes are checked against the file's, so a hostile header reserves nothing.
+Tensors are read into memory, not mapped, so that a later change of the file cannot change what was checked. The sizes
+that a header claims are compared with the file's size before anything is allocated.
 
-The digest is SHA-256 over, for each tensor in the order of names, the canonical JSON ``[name,"F32",shape]``, a
-newline and its little-endian bytes, and then the canonical JSON of the header without ``digest`` and ``created``.
+The digest is a SHA-256. For each tensor, sorted by name, it covers the canonical JSON ``[name,"F32",shape]``, a newline
+and the tensor's little-endian bytes; then the canonical JSON of the header without ``digest`` and ``created``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _FLOAT32_BYTES = 4
 
 
 class Identity(Protocol):
-    """What an adapter must know of a backbone to belong to it."""
+    """What a header records of a backbone; ``Backbone`` has it."""
 
     @property
     def name(self) -> str: ...
@@ -69,11 +69,13 @@ class Identity(Protocol):
 class Adapter:
     """One task's deltas, head, label names and provenance.
 
-    ``tensors`` are fp32, on the CPU: ``layer.<i>.<site>.<parameter>``, ``embed_norm.<parameter>``,
-    ``head.<parameter>``, ``backbone.<parameter>``.
+    Attributes:
+        header: everything but the tensors.
+        tensors: in fp32 on the CPU, named ``layer.<i>.<site>.<parameter>``, ``embed_norm.<parameter>``,
+            ``head.<parameter>`` or ``backbone.<parameter>``.
 
     Raises:
-        AdapterError: header and tensors do not belong together, or a number is not finite.
+        AdapterError: the tensors do not match the header, or a number is not finite.
     """
 
     header: Header
@@ -111,20 +113,27 @@ class Adapter:
         source: Mapping[str, str] | None = None,
         decides: Mapping[str, Mapping[str, Any] | None] | None = None,
     ) -> Adapter:
-        """An adapter of what training left, its tensors copied.
+        """A new adapter; the tensors are copied.
 
         Args:
-            tensors: fp32, on any device, named as in the file.
+            tensors: in fp32 on any device, named as in the file.
+            task: the task's name.
+            kind: the kind of head.
+            labels: label names in the order of the head's outputs.
+            method: what was trained.
+            backbone: what it was trained on.
+            metric: the name of the metric.
+            score: the metric on the validation rows.
             recipe: how it was trained, as JSON values.
-            result: what came out, as JSON values: data digest, rows, scores, seconds.
-            versions: of the packages that mattered.
-            inputs: what a row of the task is; not said unless given.
-            prediction_head: the layers below the head's last.
+            result: data digest, numbers of rows, scores and seconds, as JSON values.
+            versions: versions of the packages that a result depends on.
+            inputs: what a row of the task is; left out if None.
+            prediction_head: the layers of the head below its last.
             source: the file of another library that this was read from: ``format``, ``name``, ``revision``, ``sha256``.
             decides: the header's fields on how scores become answers, such as ``calibration``; none unless given.
 
         Raises:
-            AdapterError: they do not make a sound adapter, such as one whose training diverged.
+            AdapterError: these do not make a valid adapter, for example because training diverged.
         """
         head = {"kind": kind, "labels": list(labels)}
         own = {"task": task, "head": head, "method": described(method), "metric": metric, "score": score}
@@ -134,39 +143,41 @@ class Adapter:
         given = {"inputs": inputs, "prediction_head": layers, "source": source and dict(source)}
         given |= {name: of and dict(of) for name, of in (decides or {}).items()}
         added = {name: value for name, value in given.items() if value}
-        return cls._signed({"format": 2 if added else 1, **own, **added, **free, **_identity(backbone)}, copies)
+        return cls._with_digest(
+            {"format": 2 if added else 1, **own, **added, **free, **_backbone_fields(backbone)}, copies
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Adapter:
-        """The adapter in a file.
+        """Read an adapter file.
 
         Raises:
             AdapterError: the file is missing, damaged, altered, too large or not an adapter; the message names it.
         """
-        with named(path), open_regular(path) as (stream, size_bytes):
+        with errors_naming(path), open_regular(path) as (stream, size_bytes):
             return cls.from_bytes(stream.read(size_bytes))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Adapter:
-        """The adapter that a file with this content holds.
+        """The adapter in the content of a file.
 
         Raises:
-            AdapterError: damaged, altered, too large or not an adapter.
+            AdapterError: the content is damaged, altered, too large or not an adapter.
         """
         header = read_header(io.BytesIO(data), len(data))
         try:
             return cls(header, safetensors.load(data))
         except SafetensorError as error:
-            raise AdapterError(f"not a sound safetensors file: {error}") from error
+            raise AdapterError(f"not a valid safetensors file: {error}") from error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as its file: what is unpickled passes the same checks as what is loaded."""
+        """Pickle as the content of the file, so that unpickling runs the same checks as loading."""
         return Adapter.from_bytes, (self.to_bytes(),)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file, whole or not at all."""
         content = self.to_bytes()
-        with whole_file(path) as part:  # the library's own save_file leaves files of other names when it is killed
+        with whole_file(path) as part:
             part.write_bytes(content)
 
     def to_bytes(self) -> bytes:
@@ -176,7 +187,7 @@ class Adapter:
 
     def renamed(self, task: str) -> Adapter:
         """The same adapter under another task's name."""
-        return self._signed({**self.header.to_object(), "task": plain_name(task)}, self.tensors)
+        return self._with_digest({**self.header.to_object(), "task": plain_name(task)}, self.tensors)
 
     def folded(self) -> Adapter:
         """The same with its calibration in the head, for runtimes that know a head only.
@@ -191,13 +202,13 @@ class Adapter:
         weight, bias = (self.tensors[f"head.{name}"].double() for name in ("weight", "bias"))
         head = {"head.weight": weight * scale[:, None], "head.bias": bias * scale + shift}
         given = replace(header, calibration=None).to_object()
-        return self._signed(given, {**self.tensors, **{name: tensor.float() for name, tensor in head.items()}})
+        return self._with_digest(given, {**self.tensors, **{name: tensor.float() for name, tensor in head.items()}})
 
     def fits(self, backbone: Identity) -> None:
-        """Nothing, if this adapter was trained on ``backbone``.
+        """Refuse a backbone other than the one that this adapter was trained on.
 
         Raises:
-            WrongDepth, WrongWidth, WrongBackbone, WrongTokenizer: it was not; the first that differs, in this order.
+            WrongDepth, WrongWidth, WrongBackbone, WrongTokenizer: for the first difference, in this order.
         """
         of, task = self.header.backbone, f"the adapter of {self.header.task!r} was trained on"
         if of.layers != backbone.num_layers:
@@ -213,8 +224,8 @@ class Adapter:
                 raise WrongBackbone(f"{task} {of.name!r}, {what} {own!r}; {backbone.name!r} has {given!r}")
         if self.header.tokenizer != backbone.tokenizer_fingerprint:
             raise WrongTokenizer(
-                f"{task} texts cut by a tokenizer with the fingerprint {self.header.tokenizer!r}; "
-                f"that of {backbone.name!r} has {backbone.tokenizer_fingerprint!r}"
+                f"{task} texts tokenized with the fingerprint {self.header.tokenizer!r}; "
+                f"the tokenizer of {backbone.name!r} has {backbone.tokenizer_fingerprint!r}"
             )
 
     @property
@@ -224,17 +235,17 @@ class Adapter:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of all tensors; the file has its header on top."""
+        """Bytes of all tensors, without the header."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     @property
     def tensor_digest(self) -> str:
-        """SHA-256 over the tensors alone: equal for equal training, whatever it was called or how long it took."""
-        return _tensors_sha(self.tensors).hexdigest()
+        """SHA-256 over the tensors alone. Equal training gives an equal digest, whatever its name and duration."""
+        return _hash_tensors(self.tensors).hexdigest()
 
     @classmethod
-    def _signed(cls, given: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Adapter:
-        """An adapter with a digest of its own, made now."""
+    def _with_digest(cls, given: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Adapter:
+        """An adapter with these header fields; ``digest`` and ``created`` are added."""
         _check_float32(tensors)
         unsigned = parsed_json(canonical({**given, "created": now(), "digest": "0" * 64}), "the header")
         header = Header.from_object(unsigned)
@@ -251,22 +262,24 @@ class Adapter:
             if not torch.isfinite(tensor).all():
                 raise AdapterError(f"the tensor {name!r} holds NaN or an infinity; training may have diverged")
         if _digest(self.header, self.tensors) != self.header.digest:
-            raise AdapterError("the digest is not that of the content: the adapter was altered after it was made")
+            raise AdapterError("the digest does not match the content: the adapter was altered after it was made")
 
     def _metadata(self) -> dict[str, str]:
         return {_KEY: self.header.to_json()}
 
 
 def read_header(stream: BinaryIO, size_bytes: int) -> Header:
-    """The header of an adapter file of ``size_bytes``, without its tensors.
+    """Read the header of an adapter file, without its tensors.
 
-    The sizes that the file claims are held against its own, so a truncated file is found here.
+    Args:
+        stream: the file's content, from its beginning.
+        size_bytes: the file's size. It is compared with the sizes of the tensors, so that a truncated file is refused.
 
     Raises:
-        AdapterError: not the beginning of an adapter file of this size.
+        AdapterError: this is not an adapter file, or not of this size.
     """
     if size_bytes > MAX_FILE_BYTES:
-        raise AdapterError(f"too large: {size_bytes:,} bytes, where at most {MAX_FILE_BYTES:,} are read")
+        raise AdapterError(f"too large: {size_bytes:,} bytes, and at most {MAX_FILE_BYTES:,} are read")
     start = stream.read(8)
     length = int.from_bytes(start, "little")
     if len(start) < 8 or length > min(MAX_PREAMBLE_BYTES, size_bytes - 8):
@@ -275,38 +288,40 @@ def read_header(stream: BinaryIO, size_bytes: int) -> Header:
     metadata = preamble.pop("__metadata__", None) if isinstance(preamble, dict) else None
     if not isinstance(metadata, dict) or set(metadata) != {_KEY} or not isinstance(metadata[_KEY], str):
         raise AdapterError(f"not an adapter of Polytask: the file's metadata is not one JSON header called {_KEY!r}")
-    _check_extent(preamble, size_bytes - 8 - length)
+    _check_tensor_list(preamble, size_bytes - 8 - length)
     return Header.from_json(metadata[_KEY])
 
 
-def _check_extent(entries: Mapping[str, Any], given_bytes: int) -> None:
-    """That the tensors listed are fp32 and as large in all as what follows the list."""
+def _check_tensor_list(entries: Mapping[str, Any], given_bytes: int) -> None:
+    """Refuse a list of tensors that are not fp32, or that do not fill the rest of the file."""
     if len(entries) > MAX_TENSORS:
-        raise AdapterError(f"{len(entries):,} tensors, where at most {MAX_TENSORS:,} are read")
+        raise AdapterError(f"{len(entries):,} tensors, and at most {MAX_TENSORS:,} are read")
     claimed = 0
     for name, entry in entries.items():
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-            raise AdapterError(f"the tensor {name!r} is not described by its type, shape and place")
+            raise AdapterError(f"the tensor {name!r} is not described by its dtype, shape and offsets")
         if entry["dtype"] != "F32":
             raise AdapterError(f"the tensor {name!r} is of type {entry['dtype']!r}; all are 'F32'")
         shape = entry["shape"]
-        if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(map(_is_extent, shape)):
-            raise AdapterError(f"the tensor {name!r} has a shape that no tensor can have")
+        if not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS or not all(map(_is_dimension, shape)):
+            raise AdapterError(f"the tensor {name!r} has an impossible shape")
         claimed += _FLOAT32_BYTES * math.prod(shape)
     if claimed != given_bytes:
         how = "truncated" if claimed > given_bytes else "too long"
-        raise AdapterError(f"{how}: the tensors take {claimed:,} bytes, and the file holds {given_bytes:,} of them")
+        raise AdapterError(
+            f"{how}: the tensors take {claimed:,} bytes, and the file has {given_bytes:,} bytes for them"
+        )
 
 
-def _is_extent(n: object) -> bool:
+def _is_dimension(n: object) -> bool:
     return type(n) is int and 0 <= n <= MAX_FILE_BYTES
 
 
-def _identity(backbone: Identity) -> dict[str, Any]:
-    """What a header says of the backbone."""
-    of = {"name": backbone.name, "architecture": backbone.architecture, "hidden": backbone.hidden}
-    of |= {"layers": backbone.num_layers, "fingerprint": backbone.fingerprint}
-    return {"backbone": of, "tokenizer": backbone.tokenizer_fingerprint, "pooling": backbone.pooling}
+def _backbone_fields(backbone: Identity) -> dict[str, Any]:
+    """The header's fields about the backbone."""
+    fields = {"name": backbone.name, "architecture": backbone.architecture, "hidden": backbone.hidden}
+    fields |= {"layers": backbone.num_layers, "fingerprint": backbone.fingerprint}
+    return {"backbone": fields, "tokenizer": backbone.tokenizer_fingerprint, "pooling": backbone.pooling}
 
 
 def _check_float32(tensors: Mapping[str, Tensor]) -> None:
@@ -315,7 +330,7 @@ def _check_float32(tensors: Mapping[str, Tensor]) -> None:
             raise AdapterError(f"the tensor {name!r} is of type {tensor.dtype}; adapters are kept in torch.float32")
 
 
-def _tensors_sha(tensors: Mapping[str, Tensor]) -> hashlib._Hash:
+def _hash_tensors(tensors: Mapping[str, Tensor]) -> hashlib._Hash:
     sha = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
@@ -325,7 +340,7 @@ def _tensors_sha(tensors: Mapping[str, Tensor]) -> hashlib._Hash:
 
 
 def _digest(header: Header, tensors: Mapping[str, Tensor]) -> str:
-    sha = _tensors_sha(tensors)
+    sha = _hash_tensors(tensors)
     covered = {name: value for name, value in header.to_object().items() if name not in ("digest", "created")}
     sha.update(canonical(covered))
     return sha.hexdigest()
@@ -333,23 +348,23 @@ def _digest(header: Header, tensors: Mapping[str, Tensor]) -> str:
 
 @contextlib.contextmanager
 def open_regular(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, int]]:
-    """A stream over a regular file, and its size in bytes.
+    """Open a regular file for reading; gives the stream and the size in bytes.
 
     Raises:
-        AdapterError: it is a folder, a pipe or a device, or larger than is read.
+        AdapterError: this is a folder, a pipe or a device, or the file is too large.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise AdapterError("not a regular file")
     with open(path, "rb") as stream:
         size_bytes = os.fstat(stream.fileno()).st_size
         if size_bytes > MAX_FILE_BYTES:
-            raise AdapterError(f"too large: {size_bytes:,} bytes, where at most {MAX_FILE_BYTES:,} are read")
+            raise AdapterError(f"too large: {size_bytes:,} bytes, and at most {MAX_FILE_BYTES:,} are read")
         yield stream, size_bytes
 
 
 @contextlib.contextmanager
-def named(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Whatever is wrong within is said of this file."""
+def errors_naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Within the block, every error becomes an ``AdapterError`` whose message begins with the path."""
     try:
         yield
     except AdapterError as error:

@@ -1,11 +1,10 @@
-"""Sites on a model: putting deltas there, and taking them away again.
+"""Attaches deltas to the sites of a model, and detaches them again.
 
-The user's model keeps its modules, its parameter names and its forward pass; what a task adds hangs on hooks. One
-``Attached`` object owns the route for the length of a forward pass: no thread-locals, no arguments threaded through
-Hugging Face code.
+The model keeps its modules, its parameter names and its forward pass; deltas are applied by hooks. An ``Attached``
+object holds the route of the current forward pass, so nothing is passed through Hugging Face's code.
 
-A route belongs to the context that set it (``contextvars``), so forward passes in several threads do not see each
-other's. As with ``torch.no_grad``, a thread does not inherit it; ``asyncio.to_thread`` takes it along.
+A route is a context variable: forward passes in several threads do not see each other's. A new thread does not inherit
+it, as with ``torch.no_grad``; ``asyncio.to_thread`` copies it.
 """
 
 from __future__ import annotations
@@ -34,22 +33,28 @@ from polytask.routing.sites import Site
 
 
 @dataclass(frozen=True)
-class Pass:
-    """The forward pass in flight: the adapter of each row, and the tokens of each where texts are packed."""
+class ForwardPass:
+    """The current forward pass: each row's adapter, and if texts are packed, each row's number of tokens."""
 
     route: Route | None = None
     sizes: tuple[int, ...] | None = None
 
 
-NO_PASS = Pass()
-_PASSES: ContextVar[Mapping[Attached, Pass]] = ContextVar("polytask_passes")
+NO_PASS = ForwardPass()
+_PASSES: ContextVar[Mapping[Attached, ForwardPass]] = ContextVar("polytask_passes")
 
 
 class Attached:
     """The sites of one model and the adapters on them.
 
-    ``model`` is the bare encoder. Its parameters are not touched here; see ``attach`` for a user's own model. What
-    several threads share changes only under ``lock``.
+    Its parameters are not changed here; for a user's own model see ``attach``. State that threads share changes under
+    ``lock`` only.
+
+    Args:
+        model: the encoder, without a head.
+        architecture: where its sites are.
+        noise: the source of dropout masks.
+        lock: the backbone's lock.
     """
 
     def __init__(
@@ -76,11 +81,11 @@ class Attached:
         return cls(backbone.model, backbone.row, backbone.dropout_source, backbone.lock)
 
     @property
-    def _pass(self) -> Pass:
+    def _pass(self) -> ForwardPass:
         return _PASSES.get({}).get(self, NO_PASS)
 
     @contextmanager
-    def _passing(self, current: Pass) -> Iterator[None]:
+    def _in_pass(self, current: ForwardPass) -> Iterator[None]:
         token = _PASSES.set({**_PASSES.get({}), self: current})
         try:
             yield
@@ -93,10 +98,15 @@ class Attached:
         return self._pass.route
 
     def add(self, name: str, deltas: Mapping[str, Delta]) -> None:
-        """Put an adapter's deltas (by place name) on their sites.
+        """Attach an adapter's deltas to their sites.
+
+        Args:
+            name: the adapter's name in routes.
+            deltas: by the name of their place.
 
         Raises:
-            RouteError: an adapter of this name is there already, or this one replaces backbone parameters.
+            RouteError: an adapter of this name is attached already, or there are no deltas.
+            UnknownName: the model has no such place.
         """
         with self.lock:
             self._add(name, deltas)
@@ -119,7 +129,7 @@ class Attached:
             site.hook(self.output)
 
     def remove(self, name: str) -> None:
-        """Take an adapter's deltas away; sites without any are as if never touched."""
+        """Detach an adapter. A site without deltas has no hook."""
         with self.lock:
             self._remove(name)
 
@@ -137,31 +147,31 @@ class Attached:
 
     @contextmanager
     def routed(self, route: Route) -> Iterator[None]:
-        """Send the rows of forward passes within the block along ``route``; those of other threads go their own way."""
+        """Use ``route`` for forward passes within the block; those of other threads keep their own routes."""
         for name in dict.fromkeys(route.names):
             if name is not None and name not in self.names:
                 raise UnknownName("attached adapter", name, sorted(self.names))
-        with self._passing(replace(self._pass, route=route)):
+        with self._in_pass(replace(self._pass, route=route)):
             yield
 
     @property
     def is_active(self) -> bool:
-        """Whether a forward pass now would meet its adapters."""
+        """Whether a forward pass would use an adapter now."""
         return bool(self.names) and (self.route is not None or self.default is not None)
 
     @contextmanager
     def packed(self, sizes: tuple[int, ...]) -> Iterator[None]:
-        """Within the block sites see texts under each other, ``[N, 1, D]``: so many tokens of each row."""
-        with self._passing(replace(self._pass, sizes=sizes)):
+        """Within the block, sites get packed texts ``[N, 1, D]``; ``sizes`` are the tokens of each row."""
+        with self._in_pass(replace(self._pass, sizes=sizes)):
             yield
 
     def route_of(self, x: Tensor) -> Route:
-        """The route of the batch that ``x`` is of."""
+        """The route of the batch that ``x``, ``[B, T, D]`` or packed, belongs to."""
         current = self._pass
         return current.route or Route((self.default,) * len(current.sizes or x))
 
     def output(self, site: Site, x: Tensor, y: Tensor) -> Tensor:
-        """What comes out of a site that read ``x`` and whose frozen part put out ``y``."""
+        """The output of a site, from its input ``x`` and the output ``y`` of its frozen module."""
         if not self.is_active:
             return y
         where = (self.dropout_source, site.place.name, self.mode, site.stacks, self._pass.sizes)
@@ -171,32 +181,41 @@ class Attached:
 def deltas_for(
     model: nn.Module, architecture: Architecture, method: Method, *, key: tuple[object, ...] | None
 ) -> dict[str, Delta]:
-    """The deltas that ``method`` adds to ``model``, by place name, in fp32 on the model's device.
+    """The deltas that ``method`` adds to ``model``, in fp32 on the model's device.
 
-    ``key`` decides the initial values, as a function of the key and the place. With None they are left unfilled,
-    to be loaded or counted.
+    Args:
+        model: the encoder.
+        architecture: where its sites are.
+        method: what is trained.
+        key: the random key of the initial values. None leaves them uninitialised, to be loaded or counted.
+
+    Returns:
+        A delta per place, by the place's name.
+
+    Raises:
+        RecipeError: the method trains the backbone's own parameters, or finds nothing to train.
     """
     if not isinstance(method, DeltaMethod):
-        raise RecipeError(f"{method.name!r} trains the backbone's own parameters: there is nothing to attach")
+        raise RecipeError(f"{method.name!r} trains the backbone's own parameters and has nothing to attach")
     num_layers = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
     method.chosen_layers(num_layers)
     device = next(model.parameters()).device
     deltas: dict[str, Delta] = {}
-    met = [found for found in locate(model, architecture) if method.acts_at(found.place, num_layers)]
-    check_trains(method, [found.place for found in met], str(model.config.model_type))  # type: ignore[union-attr]
+    sites = [found for found in locate(model, architecture) if method.acts_at(found.place, num_layers)]
+    check_has_places(method, [found.place for found in sites], str(model.config.model_type))  # type: ignore[union-attr]
     with torch.device(device):
-        for place, _, written, *_ in met:
+        for place, _, written, *_ in sites:
             delta = deltas[place.name] = method.delta(place)
             if key is not None:
                 delta.start(written, keyed_generator(*key, "init", place.name))
     return deltas
 
 
-def check_trains(method: DeltaMethod, places: Sequence[Place], architecture: str) -> None:
-    """Refuse a method that finds nothing to train.
+def check_has_places(method: DeltaMethod, places: Sequence[Place], architecture: str) -> None:
+    """Refuse a method that finds nothing to train in this architecture.
 
     Raises:
-        RecipeError: what it would train is not there.
+        RecipeError: ``places`` is empty.
     """
     if not places:
         raise RecipeError(
@@ -206,7 +225,7 @@ def check_trains(method: DeltaMethod, places: Sequence[Place], architecture: str
 
 
 def replaced_parameters(model: nn.Module, architecture: Architecture, method: Replacement) -> list[str]:
-    """The names of the model's parameters of which ``method`` trains private copies."""
+    """The names of the parameters that ``method`` trains private copies of."""
     num_layers = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
     if architecture.shares_layers and isinstance(method, TopLayers):
         raise RecipeError("'top' trains single layers, and here all layers share one set of weights. Train 'full'")
@@ -215,10 +234,15 @@ def replaced_parameters(model: nn.Module, architecture: Architecture, method: Re
 
 
 def lowest_entry(model: nn.Module, architecture: Architecture, changed: Sequence[str]) -> EntryPoint:
-    """The first layer of which a place or parameter is among those ``changed``; 0 where the embeddings are, too.
+    """Where an adapter first changes something: before a layer, or behind the layer's attention.
 
-    What goes into it is the same for all that change nothing below it. So is what its attention makes of that, where
-    nothing in the attention changes and the layer can be entered there.
+    Everything below is the same for all adapters that change nothing there. Layer 0 includes the embeddings. The entry
+    is behind the attention if nothing in the attention changes and the layer has a fast form that can start there.
+
+    Args:
+        model: the encoder.
+        architecture: where its layers are.
+        changed: the names of the places and parameters that the adapter changes.
     """
     above = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
     layer_of = {name: architecture.layer_of(name, above) for name in changed}
@@ -230,18 +254,24 @@ def lowest_entry(model: nn.Module, architecture: Architecture, changed: Sequence
     return EntryPoint(lowest, has_entry and not inside)
 
 
-def tree_of(modules: Mapping[str, nn.Module]) -> nn.Module:
-    """One module that holds these under their dotted names: its state dict has the names of an adapter file."""
+def module_tree(modules: Mapping[str, nn.Module]) -> nn.Module:
+    """One module that holds these under their dotted names, so that its state dict has the names of an adapter file."""
     root = nn.Module()
     for path, module in modules.items():
-        parent = root
-        *above, last = path.split(".")
-        for part in above:
-            if part not in parent._modules:
-                parent.add_module(part, nn.Module())
-            parent = parent.get_submodule(part)
-        parent.add_module(last, module)
+        parent, name = parent_of(root, path)
+        parent.add_module(name, module)
     return root
+
+
+def parent_of(root: nn.Module, path: str) -> tuple[nn.Module, str]:
+    """The submodule that a dotted name lies in, made if it is missing, and the last part of the name."""
+    parent = root
+    *parents, name = path.split(".")
+    for part in parents:
+        if part not in parent._modules:
+            parent.add_module(part, nn.Module())
+        parent = parent.get_submodule(part)
+    return parent, name
 
 
 _ATTACHED: weakref.WeakKeyDictionary[nn.Module, Attached] = weakref.WeakKeyDictionary()
@@ -249,16 +279,24 @@ SUBMODULE = "polytask"
 
 
 def attach(model: nn.Module, method: Method, *, name: str = "default", seed: int = 0) -> Attached:
-    """Put ``method`` on a Hugging Face model for a training loop of one's own.
+    """Attach an adapter to a Hugging Face model, to train it in your own loop.
 
-    The encoder inside ``model`` is frozen; what stands on top of it (a classifier) trains on. The deltas become a
-    submodule, ``model.polytask``, so optimizers, ``.to`` and ``state_dict`` see them. Untrained they change nothing, or
-    next to nothing. More than one can be attached: route rows with ``with attached.routed(Route.of("aab"))``; without
-    a route, rows go to the one attached last.
+    The encoder inside ``model`` is frozen; the layers on top of it, such as a classifier, stay trainable. The deltas
+    become a submodule, ``model.polytask``, so that optimizers, ``.to`` and ``state_dict`` include them. Before training
+    they change the output not at all or very little. Several adapters can be attached: choose one per row with
+    ``with attached.routed(Route.of("aab"))``. Without a route, all rows use the one attached last.
+
+    Args:
+        model: a Hugging Face model, with or without a head.
+        method: what is trained.
+        name: the adapter's name in routes.
+        seed: of the initial values.
 
     Raises:
-        UnsupportedArchitecture: the model's type has no row.
-        RecipeError: the method trains the backbone itself.
+        UnsupportedArchitecture: Polytask does not know the model's type.
+        BackboneError: this is not a Hugging Face model, or its layers share one set of weights.
+        RecipeError: the method trains the backbone's own parameters.
+        RouteError: an adapter of this name is attached already.
     """
     encoder = getattr(model, "base_model", model)
     config = getattr(encoder, "config", None)
@@ -267,7 +305,7 @@ def attach(model: nn.Module, method: Method, *, name: str = "default", seed: int
     row = architecture_of(str(config.model_type))
     if row.shares_layers:
         raise BackboneError(
-            f"the layers of {config.model_type} share one set of weights, which a model of your own must keep: load it "
+            f"the layers of {config.model_type} share one set of weights, which attach cannot handle. Load it "
             "with load_backbone instead"
         )
     if row.prepare is not None:
@@ -279,16 +317,16 @@ def attach(model: nn.Module, method: Method, *, name: str = "default", seed: int
         encoder.requires_grad_(False)
         model.add_module(SUBMODULE, nn.ModuleDict())
         _ATTACHED[model] = attached
-    model.get_submodule(SUBMODULE).add_module(name, tree_of(deltas))
+    model.get_submodule(SUBMODULE).add_module(name, module_tree(deltas))
     attached.default, attached.methods[name] = name, method
     return attached
 
 
 def attached_to(model: nn.Module) -> Attached:
-    """What is attached to a model.
+    """The adapters on a model.
 
     Raises:
-        BackboneError: nothing is.
+        BackboneError: there are none.
     """
     attached = _ATTACHED.get(model)
     if attached is None:
@@ -297,7 +335,7 @@ def attached_to(model: nn.Module) -> Attached:
 
 
 def detach(model: nn.Module) -> None:
-    """Undo ``attach``: deltas and hooks are gone and every parameter trains again, as in a model just loaded."""
+    """Undo ``attach``: remove deltas and hooks, and make every parameter trainable again."""
     attached = attached_to(model)
     del _ATTACHED[model]
     for name in list(attached.names):

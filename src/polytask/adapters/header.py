@@ -1,9 +1,9 @@
-"""The header of an adapter file: a closed schema, read strictly and written in one canonical way.
+"""The header of an adapter file: a closed schema, read strictly and written as canonical JSON.
 
-Unusual here: there is one way in. A header that was just made and one that comes from an unknown file pass through
-the same checks, ``Header.from_object``, so nothing can be written that could not be read.
+New headers and those of unknown files pass through the same checks, ``Header.from_object``. So no header can be written
+that could not be read.
 
-The fields, all of them always there::
+Fields that every header has::
 
     format     1
     task       a plain name
@@ -12,17 +12,17 @@ The fields, all of them always there::
     pooling    "pooler", "cls", "mean" or "last"
     backbone   {"name", "architecture", "hidden", "layers", "fingerprint"}
     tokenizer  its fingerprint
-    metric     the metric's name          score    a number on the validation rows
-    recipe     {…} how it was trained     result   {…} what came out: data digest, rows, scores, seconds
+    metric     the metric's name          score    its value on the validation rows
+    recipe     {…} how it was trained     result   {…} data digest, numbers of rows, scores, seconds
     versions   {"torch": "2.13.0", …}     created  "2026-11-22T20:46:00Z"
     digest     SHA-256 over the tensors and this header without ``digest`` and ``created``
 
-``recipe`` and ``result`` are free JSON objects; ``result`` is an addition to the list in the design.
+``recipe`` and ``result`` are JSON objects with any fields.
 
-Fields that may be there; where one is, ``format`` is 2, and where it is not, all is as in format 1::
+Optional fields; a header with one of them has ``format`` 2::
 
     inputs           what the task takes: "single", "pair" or "question+context"
-    prediction_head  the layers below the head's last, its tensors named "head.<n>.…":
+    prediction_head  the layers below the head's last, with tensors named "head.<n>.…":
                      [{"layer": "dense", "bias": true}, {"layer": "gelu"}, {"layer": "norm", "bias": false, …}]
     source           {"format", "name", "revision", "sha256"}: the file of another library that this was read from
     calibration, thresholds  how a row's scores become its answer: evaluation/decision.py
@@ -54,7 +54,7 @@ MAX_HEAD_LAYERS = 8
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-# A setting has the type of its default, or one of these: ``layers`` is None unless it is a count or a list.
+# A setting has the type of its default, or one of these: ``layers`` is None, a number or a list.
 _ALSO_OF: Mapping[type, tuple[type, ...]] = {float: (int,), type(None): (int, tuple)}
 _MOST_SCORE = sys.float_info.max
 _CREATED = "%Y-%m-%dT%H:%M:%SZ"
@@ -77,7 +77,7 @@ _HEADER: Mapping[str, tuple[type, ...]] = {
 }
 _OPTIONAL: dict[str, tuple[type, ...]] = {"inputs": (str,), "prediction_head": (list,), "source": (dict,), **FIELDS}
 _SOURCE: Mapping[str, tuple[type, ...]] = {"format": (str,), "name": (str,), "revision": (str,), "sha256": (str,)}
-"""The fields of ``Header`` that were added: left out at their default, so files of format 1 keep their digests."""
+"""Optional fields are left out at their default, so files of format 1 keep their digests."""
 Inputs = Literal["single", "pair", "question+context"]
 _HEAD: Mapping[str, tuple[type, ...]] = {"kind": (str,), "labels": (list,)}
 _HEAD_LAYERS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
@@ -96,20 +96,20 @@ _BACKBONE: Mapping[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class HeadHeader:
-    """The kind of head and the label names in the order of its outputs."""
+    """The kind of head, and the label names in the order of its outputs."""
 
     kind: Kind
     labels: tuple[str, ...]
 
     @property
     def num_outputs(self) -> int:
-        """Rows of the head's weight."""
+        """The number of outputs, which is the number of rows of the head's weight."""
         return num_outputs(self.kind, len(self.labels))
 
 
 @dataclass(frozen=True)
 class BackboneHeader:
-    """The backbone that was trained on: ``hidden`` is its width, ``layers`` its depth."""
+    """The backbone that the adapter was trained on: ``hidden`` is its width, ``layers`` its depth."""
 
     name: str
     architecture: str
@@ -120,7 +120,7 @@ class BackboneHeader:
 
 @dataclass(frozen=True)
 class Header:
-    """What an adapter says of itself. Made by ``from_object`` only, which checks every field."""
+    """The metadata of an adapter. Made by ``from_object`` only, which checks every field."""
 
     task: str
     head: HeadHeader
@@ -143,7 +143,7 @@ class Header:
 
     @property
     def prediction_layers(self) -> tuple[HeadLayer, ...]:
-        """The layers below the head's last."""
+        """The layers of the head below its last."""
         return tuple(_head_layer(given) for given in self.prediction_head)
 
     @property
@@ -153,7 +153,7 @@ class Header:
 
     @property
     def takes(self) -> Inputs | None:
-        """What a row of the task is; of a file of format 1 as its columns tell, None where they do not."""
+        """What a row of the task is. In format 1 it follows from the recorded columns; None if there are none."""
         if self.inputs is not None or self.head.kind == "span":
             return self.inputs or "question+context"
         columns = self.result.get("columns")
@@ -163,7 +163,7 @@ class Header:
 
     @classmethod
     def from_object(cls, given: object) -> Header:
-        """A header from what its JSON holds.
+        """A header from its parsed JSON.
 
         Raises:
             AdapterError: a field is missing, unknown, of the wrong type or out of range.
@@ -175,7 +175,7 @@ class Header:
         of = _closed("the header", given, _HEADER, _OPTIONAL)
         number = 2 if _OPTIONAL.keys() & of.keys() else 1
         if of["format"] != number:
-            raise AdapterError(f"the file has format {of['format']} and the fields of format {number}")
+            raise AdapterError(f"the file says format {of['format']} but has the fields of format {number}")
         plain_name(of["task"])
         plain_name(of["metric"], "a metric's name")
         if of["pooling"] not in POOLINGS:
@@ -183,9 +183,9 @@ class Header:
         if not -_MOST_SCORE <= of["score"] <= _MOST_SCORE:
             raise AdapterError(f"the score is {of['score']!r}, which is not a finite number")
         if not all(isinstance(version, str) for version in of["versions"].values()):
-            raise AdapterError("'versions' maps names to version strings; it holds something else")
+            raise AdapterError("'versions' must map names to version strings")
         if not _DIGEST.fullmatch(of["digest"]):
-            raise AdapterError(f"the digest is {of['digest']!r}; it is 64 hexadecimal digits")
+            raise AdapterError(f"the digest is {of['digest']!r}; it must be 64 hexadecimal digits")
         _check_filled("the header", of, ("tokenizer",))
         _check_created(of["created"])
         backbone = _backbone(of["backbone"])
@@ -203,7 +203,7 @@ class Header:
         """A header from its JSON.
 
         Raises:
-            AdapterError: not JSON, or not a header.
+            AdapterError: ``text`` is not JSON, or not a header.
         """
         if len(text) > MAX_HEADER_BYTES:
             raise AdapterError(f"the header has {len(text):,} characters; at most {MAX_HEADER_BYTES:,} are read")
@@ -212,7 +212,7 @@ class Header:
         return header
 
     def to_object(self) -> dict[str, Any]:
-        """The inverse of ``from_object``: a JSON object."""
+        """A JSON object; the inverse of ``from_object``."""
         head = {"kind": self.head.kind, "labels": list(self.head.labels)}
         backbone = {name: getattr(self.backbone, name) for name in _BACKBONE}
         own = to_json(self)
@@ -220,25 +220,25 @@ class Header:
         return {**own, "format": number, "head": head, "backbone": backbone, "method": described(self.method)}
 
     def to_json(self) -> str:
-        """As it stands in the file.
+        """The JSON as written to the file.
 
         Raises:
-            AdapterError: longer than can be read again.
+            AdapterError: it is longer than ``from_json`` reads.
         """
         text = canonical(self.to_object())
         if len(text) > MAX_HEADER_BYTES:
             raise AdapterError(
-                f"the header would have {len(text):,} bytes, and at most {MAX_HEADER_BYTES:,} are read again; "
+                f"the header would have {len(text):,} bytes, and at most {MAX_HEADER_BYTES:,} can be read; "
                 "shorten the recipe, the result or the labels"
             )
         return text.decode()
 
 
 def plain_name(name: object, what: str = "a task's name", error: type[PolytaskError] = AdapterError) -> str:
-    """``name``, if it can safely be a folder's name on any system.
+    """``name``, if it is a safe name for a folder on every system.
 
     Raises:
-        error: it cannot.
+        error: it is not.
     """
     if not isinstance(name, str) or not _PLAIN.fullmatch(name):
         raise error(
@@ -248,10 +248,10 @@ def plain_name(name: object, what: str = "a task's name", error: type[PolytaskEr
 
 
 def canonical(value: object) -> bytes:
-    """The one JSON of ``value``: keys sorted, no spaces, UTF-8.
+    """The canonical JSON of ``value``: sorted keys, no spaces, UTF-8.
 
     Raises:
-        AdapterError: it holds what JSON cannot, such as NaN or an object of Python's.
+        AdapterError: ``value`` holds something that JSON cannot, such as NaN.
     """
     try:
         text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -261,26 +261,26 @@ def canonical(value: object) -> bytes:
 
 
 def parsed_json(text: str | bytes, what: str) -> Any:
-    """What ``text`` holds.
+    """Parse JSON strictly; ``what`` names it in messages.
 
     Raises:
-        AdapterError: it is not JSON, nests too deep, names a key twice or holds NaN or an infinity.
+        AdapterError: it is not JSON, nests too deeply, has a key twice, or holds NaN or an infinity.
     """
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
-        raise AdapterError(f"{what} is not sound JSON: {error}") from error
+        raise AdapterError(f"{what} is not valid JSON: {error}") from error
 
 
 def now() -> str:
-    """The time as it stands in ``created``."""
+    """The current time in UTC, in the format of ``created``."""
     return datetime.now(timezone.utc).strftime(_CREATED)
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands in it twice")
+        raise ValueError("it has a key twice")
     return found
 
 
@@ -294,9 +294,9 @@ def _closed(
     schema: Mapping[str, tuple[type, ...]],
     optional: Mapping[str, tuple[type, ...]] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """``given``, if it has all fields of ``schema``, no others but ``optional`` ones, each of one of its types."""
+    """``given``, if it has all fields of ``schema``, none but those and ``optional`` ones, and the right types."""
     if not isinstance(given, dict):
-        raise AdapterError(f"{what} is a {type(given).__name__}; it is a JSON object")
+        raise AdapterError(f"{what} is a {type(given).__name__}; it must be a JSON object")
     known = {**schema, **optional}
     for problem, names in (("unknown", set(given) - set(known)), ("missing", set(schema) - set(given))):
         if names:
@@ -305,7 +305,9 @@ def _closed(
             raise AdapterError(f"{what} has {problem} fields: {', '.join(sorted(map(repr, names)))}{guess}")
     for name, types in known.items():
         if name in given and type(given[name]) not in types:
-            raise AdapterError(f"{name!r} of {what} is a {type(given[name]).__name__}; it is a {types[0].__name__}")
+            raise AdapterError(
+                f"{name!r} of {what} is a {type(given[name]).__name__}; it must be a {types[0].__name__}"
+            )
     return given
 
 
@@ -317,19 +319,19 @@ def _head(given: object) -> HeadHeader:
     if not all(isinstance(label, str) and label for label in labels):
         raise AdapterError("the head's labels hold something that is not a name")
     if len(set(labels)) != len(labels):
-        raise AdapterError("the head's labels name one label twice")
+        raise AdapterError("the head's labels contain a label twice")
     fewest = {"classification": 2, "multilabel": 1}.get(kind, 0)
     if len(labels) < fewest or (labels and not fewest):
         right = f"at least {fewest}" if fewest else "no"
-        raise AdapterError(f"a {kind} head has {right} labels; {len(labels)} are named")
+        raise AdapterError(f"a {kind} head has {right} labels; {len(labels)} are given")
     return HeadHeader(cast(Kind, kind), labels)
 
 
 def prediction_layers_of(given: list[Any], kind: Kind) -> tuple[HeadLayer, ...]:
-    """The layers of a prediction head by their JSON, as in a header.
+    """The layers of a prediction head from their JSON in a header.
 
     Raises:
-        AdapterError: one is not known, there are none or too many, or the head reads tokens.
+        AdapterError: a layer is not known, there are none or too many, or the head is one for spans.
     """
     if not 1 <= len(given) <= MAX_HEAD_LAYERS or kind == "span":
         raise AdapterError(f"'prediction_head' has {len(given)} layers on a {kind} head; at most {MAX_HEAD_LAYERS}")
@@ -362,7 +364,7 @@ def _check_source(source: object) -> None:
     of = _closed("'source'", source, _SOURCE)
     _check_filled("'source'", of, ("format", "name"))
     if not _DIGEST.fullmatch(of["sha256"]):
-        raise AdapterError(f"'sha256' of 'source' is {of['sha256']!r}; it is 64 hexadecimal digits")
+        raise AdapterError(f"'sha256' of 'source' is {of['sha256']!r}; it must be 64 hexadecimal digits")
 
 
 def _backbone(given: object) -> BackboneHeader:
@@ -370,7 +372,7 @@ def _backbone(given: object) -> BackboneHeader:
     _check_filled("'backbone'", of, ("name", "architecture", "fingerprint"))
     for name, most in (("hidden", MAX_WIDTH), ("layers", MAX_LAYERS)):
         if not 1 <= of[name] <= most:
-            raise AdapterError(f"the backbone's {name!r} is {of[name]!r}; it lies between 1 and {most:,}")
+            raise AdapterError(f"the backbone's {name!r} is {of[name]!r}; it must be between 1 and {most:,}")
     return BackboneHeader(**of)
 
 
@@ -378,11 +380,13 @@ def _method(given: dict[str, Any], num_layers: int) -> Method:
     try:
         method = method_described(given)
     except (PolytaskError, TypeError, ValueError, OverflowError) as error:
-        raise AdapterError(f"the method is not one that can be read: {error}") from error
+        raise AdapterError(f"the method cannot be read: {error}") from error
     for setting in fields(method):  # type: ignore[arg-type]
         value, usual = getattr(method, setting.name), type(setting.default)
         if type(value) not in _ALSO_OF.get(usual, ()) and type(value) is not usual:
-            raise AdapterError(f"{setting.name!r} of the method {method.name!r} is {value!r}; it is a {usual.__name__}")
+            raise AdapterError(
+                f"{setting.name!r} of the method {method.name!r} is {value!r}; it must be a {usual.__name__}"
+            )
     layers = getattr(method, "layers", None)
     if max(layers if isinstance(layers, tuple) else ((layers or 0) - 1,), default=0) >= num_layers:
         raise AdapterError(f"the method's layers={layers!r} do not all exist: the backbone has {num_layers} layers")
@@ -401,4 +405,4 @@ def _check_created(created: str) -> None:
             return
     except ValueError:
         pass
-    raise AdapterError(f"'created' is {created!r}; it is a time in UTC such as 2026-11-22T20:46:00Z")
+    raise AdapterError(f"'created' is {created!r}; it must be a time in UTC such as 2026-11-22T20:46:00Z")

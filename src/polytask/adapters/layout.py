@@ -1,11 +1,10 @@
-"""Which tensors an adapter has, and of which shape: all of it follows from the header.
+"""Checks that an adapter has exactly the tensors that its header implies, with the right shapes.
 
-Unusual here: no shape is written down. A delta is built for each site as in training, but where nothing has memory,
-and the shapes of its parameters are what the file must hold. So a new method needs no row here.
+No shape is written down here. A delta is built for each site as in training, but on the meta device, and the shapes of
+its parameters are those that the file must have. A new method needs no change here.
 
-Names: ``layer.<i>.<site>.<parameter>``, ``embed_norm.<parameter>``, ``head.<parameter>``, ``head.<n>.<parameter>`` for
-layers of a prediction head, and for methods that
-replace parameters ``backbone.<the parameter's own name>``.
+Names are ``layer.<i>.<site>.<parameter>``, ``embed_norm.<parameter>``, ``head.<parameter>``, ``head.<n>.<parameter>``
+for the layers of a prediction head, and ``backbone.<the parameter's name>`` for methods that replace parameters.
 """
 
 from __future__ import annotations
@@ -26,34 +25,39 @@ from polytask.methods.delta import EMBED_NORM, FINAL_NORM, NORMS, SITES
 
 Shape = tuple[int, ...]
 
-# The sizes of embeddings, heads and feed-forward parts do not stand in the header: the first tensor that has one says
-# it, and all others must agree. So do the biases, where the configuration decides which linears and norms have one.
+# The header does not hold the widths of embeddings, attention heads and feed-forward layers. They are taken from the
+# first tensor that has them, and all others must agree. The same goes for biases that depend on the configuration.
 _UNKNOWN_WIDTH = 999_983
 
 _PARAMETER = r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*"
-_GRAMMAR = re.compile(
+_TENSOR_NAME = re.compile(
     rf"(?:head(?:\.[0-9]{{1,2}})?|{EMBED_NORM}|{FINAL_NORM}|backbone|layer\.(?P<layer>0|[1-9][0-9]{{0,5}})\.(?P<site>[a-z_]+))\.{_PARAMETER}"
 )
-_NUMBER = re.compile(r"(?:^|\.)([0-9]{1,6})(?:\.|$)")
+_LAYER_NUMBER = re.compile(r"(?:^|\.)([0-9]{1,6})(?:\.|$)")
 
 
 def check_layout(header: Header, shapes: Mapping[str, Shape]) -> None:
-    """Nothing, if these are exactly the tensors of an adapter with this header.
+    """Refuse tensors that are not exactly those of an adapter with this header.
 
-    The private parameters of a ``Replacement`` are checked by name and layer only: their shapes are the backbone's own.
+    The private parameters of a ``Replacement`` are checked by name and layer only, because their shapes are the
+    backbone's.
+
+    Args:
+        header: the adapter's header.
+        shapes: the shape of each tensor, by name.
 
     Raises:
-        AdapterError: tensors are missing, too many, wrongly named or of another shape.
+        AdapterError: a tensor is missing, has an unknown name or the wrong shape.
     """
     expected = _head_shapes(header)
     if isinstance(header.method, DeltaMethod):
         expected |= _delta_shapes(header, header.method, shapes)
     else:
         assert isinstance(header.method, Replacement)
-        expected |= _replaced(header, header.method, shapes)
+        expected |= _replacement_shapes(header, header.method, shapes)
     for name in shapes:
         if name not in expected:
-            raise AdapterError(_why_not(name, header))
+            raise AdapterError(_why_unexpected(name, header))
     for name, shape in expected.items():
         if name not in shapes:
             raise AdapterError(f"the tensor {name!r} is missing")
@@ -84,21 +88,21 @@ def _delta_shapes(header: Header, method: DeltaMethod, given: Mapping[str, Shape
     expected: dict[str, Shape] = {}
     biased = {name.split(".")[-2] for name in given if name.endswith(".bias")}
     for place in row.places(depth):
-        place = _as_configured(place, row, biased)
+        place = _with_actual_bias(place, row, biased)
         if not method.acts_at(place, depth):
             continue
         if place.site not in of_site:
             for width in row.widths.get(place.site, ()):
                 if width not in widths:
-                    found = _width_read_off(method, place, given, row)
+                    found = _width_from_tensors(method, place, given, row)
                     widths[width] = found or header.backbone.hidden
             of_site[place.site] = _shapes_at(method, place, widths.__getitem__, row)
         expected |= {f"{place.name}.{parameter}": shape for parameter, shape in of_site[place.site].items()}
     return expected
 
 
-def _as_configured(place: Place, row: Architecture, biased: set[str]) -> Place:
-    """A place with a bias where the tensors given have one, if that is for the configuration to decide."""
+def _with_actual_bias(place: Place, row: Architecture, biased: set[str]) -> Place:
+    """The place with a bias only if its tensors have one, for architectures whose configuration decides that."""
     if not row.biases_vary:
         return place
     has_bias = place.site in biased
@@ -106,8 +110,8 @@ def _as_configured(place: Place, row: Architecture, biased: set[str]) -> Place:
     return replace(place, has_bias=has_bias, norm=norm)
 
 
-def _width_read_off(method: DeltaMethod, place: Place, given: Mapping[str, Shape], row: Architecture) -> int | None:
-    """The width at ``place`` that the header does not say, from the first tensor that has it."""
+def _width_from_tensors(method: DeltaMethod, place: Place, given: Mapping[str, Shape], row: Architecture) -> int | None:
+    """A width at ``place`` that the header does not hold, from the first tensor that has it."""
     probe = _shapes_at(method, place, lambda width: 1 if width == "hidden" else _UNKNOWN_WIDTH, row)
     for parameter, shape in probe.items():
         found = given.get(f"{place.name}.{parameter}", ())
@@ -120,15 +124,15 @@ def _shapes_at(method: DeltaMethod, place: Place, width: Callable[[str], int], r
     """The shapes of the parameters of a delta at ``place``."""
     into, out = map(width, row.widths.get(place.site, ("hidden", "hidden")))
     try:
-        with torch.device("meta"), _WithoutMemory():
+        with torch.device("meta"), _ForceMetaDevice():
             delta = method.delta(replace(place, width_in=into, width_out=out))
     except (TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
         raise AdapterError(f"the settings of the method {method.name!r} cannot be built: {error}") from error
     return {name: tuple(parameter.shape) for name, parameter in delta.named_parameters()}
 
 
-class _WithoutMemory(TorchFunctionMode):
-    """Tensors keep to the meta device even where a device is named (``skip_init`` names the CPU)."""
+class _ForceMetaDevice(TorchFunctionMode):
+    """Puts all new tensors on the meta device, even if the code names another one, as ``skip_init`` does."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -137,8 +141,8 @@ class _WithoutMemory(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _replaced(header: Header, method: Replacement, given: Mapping[str, Shape]) -> dict[str, Shape]:
-    """The tensors given that may stand for the backbone's own; every layer that is trained must have some."""
+def _replacement_shapes(header: Header, method: Replacement, given: Mapping[str, Shape]) -> dict[str, Shape]:
+    """The given tensors that replace parameters of the backbone; each trained layer must have at least one."""
     row, depth = _architecture(header), header.backbone.layers
     found: dict[str, Shape] = {}
     layers = set()
@@ -146,10 +150,10 @@ def _replaced(header: Header, method: Replacement, given: Mapping[str, Shape]) -
         for name, shape in given.items():
             parameter = name.removeprefix("backbone.")
             layer = _layer_of(parameter)
-            is_above = layer is None and row.layer_of(parameter, depth) == depth
-            sound = _GRAMMAR.fullmatch(name) and parameter != name and 0 not in shape
-            is_there = layer is None or layer < depth
-            if sound and is_there and method.replaces(parameter, depth if is_above else layer, depth):
+            is_above_layers = layer is None and row.layer_of(parameter, depth) == depth
+            is_valid = _TENSOR_NAME.fullmatch(name) and parameter != name and 0 not in shape
+            exists = layer is None or layer < depth
+            if is_valid and exists and method.replaces(parameter, depth if is_above_layers else layer, depth):
                 found[name] = shape
                 layers.add(layer)
         trained = [layer for layer in range(depth) if method.replaces("", layer, depth)]
@@ -162,26 +166,26 @@ def _replaced(header: Header, method: Replacement, given: Mapping[str, Shape]) -
 
 
 def _layer_of(parameter: str) -> int | None:
-    """3 for ``encoder.layer.3.output.dense.weight``."""
-    number = _NUMBER.search(parameter)
+    """The layer of a parameter: 3 for ``encoder.layer.3.output.dense.weight``."""
+    number = _LAYER_NUMBER.search(parameter)
     return int(number[1]) if number else None
 
 
-def _why_not(name: str, header: Header) -> str:
-    """Why an adapter with this header has no tensor of this name."""
-    match, method, depth = _GRAMMAR.fullmatch(name), header.method, header.backbone.layers
+def _why_unexpected(name: str, header: Header) -> str:
+    """The message that says why an adapter with this header cannot have this tensor."""
+    match, method, depth = _TENSOR_NAME.fullmatch(name), header.method, header.backbone.layers
     what = f"the tensor {name!r}"
     if not match:
-        return f"{what} has a name that no tensor of an adapter has"
+        return f"{what} has a name that no tensor of an adapter can have"
     if name.startswith("backbone."):
         return f"{what} is not a parameter that {method.name!r} replaces in a backbone of {depth} layers"
     site, layer = match["site"] or name.partition(".")[0], int(match["layer"] or 0)
     if layer >= depth:
-        return f"{what} lies beyond the backbone's last layer, {depth - 1}"
+        return f"{what} is in a layer beyond the backbone's last, {depth - 1}"
     if site != "head" and isinstance(method, DeltaMethod):
         if site not in SITES or site not in method.sites:
             return f"{what} is at a site where {method.name!r} does not act; it acts at {', '.join(method.sites)}"
         own = _architecture(header).place(site, int(match["layer"]) if match["layer"] else None, 0, 0)
         if not method.acts_at(own, depth):
-            return f"{what} is at a place that the settings of {method.name!r} leave out"
+            return f"{what} is at a place that the settings of {method.name!r} exclude"
     return f"{what} is not a parameter of {method.name!r} or of the head"

@@ -1,4 +1,4 @@
-"""An adapter as modules on a backbone's device: what is trained, and what answers."""
+"""``LoadedAdapter``: an adapter as modules on a backbone's device, for training and answering."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from polytask.adapters.adapter import Adapter
-from polytask.adapters.attach import check_trains, deltas_for, lowest_entry, replaced_parameters, tree_of
+from polytask.adapters.attach import (
+    check_has_places,
+    deltas_for,
+    lowest_entry,
+    module_tree,
+    parent_of,
+    replaced_parameters,
+)
 from polytask.adapters.header import Inputs
 from polytask.architectures import HeadLayer, locate
 from polytask.backbones.backbone import Backbone
@@ -26,7 +33,7 @@ COPIES = "backbone"
 
 
 class LoadedAdapter:
-    """Deltas by place (or private copies of backbone parameters by name) and a head.
+    """An adapter's modules: a head, and deltas or private copies of backbone parameters.
 
     ``tree`` holds them all under the names of an adapter file. Below the entry ``lowest`` the backbone is as it was.
     ``takes`` says what a row is, where that is known; ``decision`` how its scores become an answer.
@@ -46,7 +53,7 @@ class LoadedAdapter:
         self.decision = Decision(kind, self.labels)
         layers = backbone.head_layers if prediction_head is None else prediction_head
         self.head = head_for(kind, len(labels), backbone.hidden, layers).to(backbone.device)
-        with backbone.lock:  # while a replacement answers, the model has its parameters
+        with backbone.lock:  # while a replacement answers, the model holds its parameters, not the backbone's
             self.deltas = deltas_for(backbone.model, backbone.row, method, key=key) if _has_deltas(method) else {}
             self.copies: dict[str, nn.Parameter] = {}
             if isinstance(method, Replacement):
@@ -55,18 +62,19 @@ class LoadedAdapter:
                 self.copies = {name: nn.Parameter(own[name].detach().clone()) for name in names}
         if key is not None:
             self.head.start(keyed_generator(*key, "init", "head"))
-        self.tree = tree_of({**self.deltas, "head": self.head})
+        self.tree = module_tree({**self.deltas, "head": self.head})
         for name, copy in self.copies.items():
-            _plant(self.tree, f"{COPIES}.{name}", copy)
+            parent, last = parent_of(self.tree, f"{COPIES}.{name}")
+            parent.register_parameter(last, copy)
         self.tree.to(torch.promote_types(backbone.dtype, torch.float32))
         self.lowest = lowest_entry(backbone.model, backbone.row, [*self.deltas, *self.copies])
 
     @classmethod
     def from_adapter(cls, backbone: Backbone, adapter: Adapter) -> LoadedAdapter:
-        """An adapter's modules, ready to answer.
+        """Put an adapter on a backbone, ready to answer.
 
         Raises:
-            IncompatibleAdapter: it belongs to another backbone.
+            IncompatibleAdapter: the adapter belongs to another backbone.
         """
         adapter.fits(backbone)
         header = adapter.header
@@ -78,16 +86,16 @@ class LoadedAdapter:
 
     @property
     def num_trained(self) -> int:
-        """Trained parameters without the head."""
+        """The number of trained parameters, without the head."""
         return sum(p.numel() for p in self.tree.parameters()) - self.num_head
 
     @property
     def num_head(self) -> int:
-        """Parameters of the head."""
+        """The number of parameters of the head."""
         return sum(p.numel() for p in self.head.parameters())
 
     def frozen(self, dtype: torch.dtype | None = None) -> LoadedAdapter:
-        """The same, no longer trained; what multiplies in ``dtype``, the backbone's, is held in it: half the memory."""
+        """This adapter, no longer trainable. Matrices are cast to ``dtype``; in bf16 they take half the memory."""
         self.tree.requires_grad_(False)
         matrices = [p for delta in self.deltas.values() for p in delta.parameters() if p.dim() > 1]
         for parameter in (*matrices, *self.copies.values()):
@@ -95,7 +103,11 @@ class LoadedAdapter:
         return self
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Fill the parameters from a file's tensors, which must be exactly these."""
+        """Set the parameters to a file's tensors.
+
+        Raises:
+            AdapterError: the names or shapes are not those of the parameters.
+        """
         have = {name: tuple(p.shape) for name, p in self.tree.named_parameters()}
         given = {name: tuple(t.shape) for name, t in tensors.items()}
         if have != given:
@@ -104,7 +116,7 @@ class LoadedAdapter:
         self.tree.load_state_dict(dict(tensors))
 
     def tensors(self, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-        """What an adapter file holds: these parameters (or ``state`` in their place) in fp32 on the CPU."""
+        """The tensors of an adapter file, in fp32 on the CPU: those of ``state``, or else the parameters."""
         state = dict(self.tree.state_dict() if state is None else state)
         if isinstance(self.head, RegressionHead):
             own = self.head.state_in_own_unit({name: state[f"head.{name}"] for name in ("weight", "bias")})
@@ -113,22 +125,28 @@ class LoadedAdapter:
 
 
 def num_trained(backbone: Backbone, method: Method) -> int:
-    """The parameters that a method would train, without the head; nothing is allocated."""
+    """The number of parameters that a method would train, without the head. Nothing is allocated."""
     if isinstance(method, Replacement):
         own = dict(backbone.model.named_parameters())
         return sum(own[name].numel() for name in replaced_parameters(backbone.model, backbone.row, method))
     assert isinstance(method, DeltaMethod)
     places = [found.place for found in locate(backbone.model, backbone.row)]
-    met = [place for place in places if method.acts_at(place, backbone.num_layers)]
-    check_trains(method, met, backbone.architecture)
+    own_places = [place for place in places if method.acts_at(place, backbone.num_layers)]
+    check_has_places(method, own_places, backbone.architecture)
     with torch.device("meta"):
-        return sum(parameter.numel() for place in met for parameter in method.delta(place).parameters())
+        return sum(parameter.numel() for place in own_places for parameter in method.delta(place).parameters())
 
 
 def encode_batch(backbone: Backbone, batch: Batch, live: LoadedAdapter | None = None) -> tuple[Tensor, Tensor]:
-    """One forward pass: hidden states ``[B, T, D]`` and one vector a text ``[B, D]``.
+    """One forward pass of the backbone.
 
-    Where ``live`` is a replacement, with its copies in place of the backbone's parameters.
+    Args:
+        backbone: a frozen backbone.
+        batch: token ids, or states that enter at a layer.
+        live: an adapter of the batch. If it is a replacement, its parameters are used instead of the backbone's.
+
+    Returns:
+        The hidden states ``[B, T, D]`` and one vector per text ``[B, D]``.
     """
     inputs: tuple[Any, ...] = (batch.ids, batch.mask, batch.types, batch.states, batch.entry)
     copies = {} if live is None else live.copies
@@ -143,14 +161,3 @@ def encode_batch(backbone: Backbone, batch: Batch, live: LoadedAdapter | None = 
 
 def _has_deltas(method: Method) -> bool:
     return isinstance(method, DeltaMethod)
-
-
-def _plant(root: nn.Module, path: str, parameter: nn.Parameter) -> None:
-    """Register a parameter under a dotted name."""
-    parent = root
-    *above, last = path.split(".")
-    for part in above:
-        if part not in parent._modules:
-            parent.add_module(part, nn.Module())
-        parent = parent.get_submodule(part)
-    parent.register_parameter(last, parameter)

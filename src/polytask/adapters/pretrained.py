@@ -1,10 +1,10 @@
-"""What was trained on a user's own model, saved and loaded in two lines: the adapters, and what stands on the encoder.
+"""Saves and loads what was trained on a user's own model: the attached adapters, and the layers on the encoder.
 
->>> pt.attach(model, pt.Houlsby(64))       # … a loop of one's own, or transformers' Trainer
+>>> pt.attach(model, pt.Houlsby(64))       # … train in your own loop or with transformers' Trainer
 >>> pt.save_attached(model, "trained")
->>> pt.load_attached(another, "trained")   # on the same checkpoint, loaded anew
+>>> pt.load_attached(another, "trained")   # the same checkpoint, loaded again
 
-The frozen encoder is not written; its fingerprint is, so that another one is refused.
+The frozen encoder is not saved. Its fingerprint is, so that another encoder is refused.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _KEY = "polytask_attached"
 
 
 def save_attached(model: nn.Module, folder: str | Path) -> None:
-    """Write the attached adapters and everything of the model that is outside its encoder, such as its classifier.
+    """Save the attached adapters and everything of the model outside its encoder, such as its classifier.
 
     Raises:
         BackboneError: nothing is attached to this model.
@@ -38,10 +38,12 @@ def save_attached(model: nn.Module, folder: str | Path) -> None:
     """
     attached = attached_to(model)
     methods = {name: described(method) for name, method in attached.methods.items()}
-    about = {"adapters": methods, "default": attached.default, "encoder": _fingerprint(attached)}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _outside(model, attached).items()}
+    metadata = {"adapters": methods, "default": attached.default, "encoder": _encoder_fingerprint(attached)}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in _tensors_outside_encoder(model, attached).items()
+    }
     with whole_file(Path(folder) / FILE) as part:
-        save_file(tensors, part, {_KEY: json.dumps(about)})
+        save_file(tensors, part, {_KEY: json.dumps(metadata)})
 
 
 def load_attached(model: nn.Module, folder: str | Path) -> Attached:
@@ -49,50 +51,48 @@ def load_attached(model: nn.Module, folder: str | Path) -> Attached:
 
     Raises:
         AdapterError: there is no such file, or it does not fit the model.
-        WrongBackbone: the encoder is not the one that was trained on.
+        WrongBackbone: the adapters were trained on another encoder.
     """
     path = Path(folder) / FILE
-    about, tensors = _read(path)
-    for name, method in about["adapters"].items():
+    metadata, tensors = _read(path)
+    for name, method in metadata["adapters"].items():
         attach(model, method_described(method), name=name)
     attached = attached_to(model)
-    if _fingerprint(attached) != about["encoder"]:
-        _undo(model, about)
-        raise WrongBackbone(
-            f"{path} was trained on another encoder, or on one in another precision, than the model has"
-        )
-    own = _outside(model, attached)
+    if _encoder_fingerprint(attached) != metadata["encoder"]:
+        _detach_loaded(model, metadata)
+        raise WrongBackbone(f"{path} was trained on another encoder than the model has, or in another precision")
+    own = _tensors_outside_encoder(model, attached)
     shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
     if shapes != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
         odd = sorted(shapes.keys() ^ tensors.keys()) or ["their shapes differ"]
-        _undo(model, about)
+        _detach_loaded(model, metadata)
         raise AdapterError(f"{path} does not fit the model outside its encoder: {', '.join(odd[:3])}")
     model.load_state_dict(tensors, strict=False)
-    attached.default = about["default"]
+    attached.default = metadata["default"]
     return attached
 
 
-def _undo(model: nn.Module, about: Mapping[str, Any]) -> None:
-    if set(about["adapters"]) == attached_to(model).names:
+def _detach_loaded(model: nn.Module, metadata: Mapping[str, Any]) -> None:
+    if set(metadata["adapters"]) == attached_to(model).names:
         detach(model)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as file:
-            about: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
-            return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
+            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise AdapterError(f"{path} is not what save_attached writes: {error}") from error
 
 
-def _fingerprint(attached: Attached) -> str:
+def _encoder_fingerprint(attached: Attached) -> str:
     config: Any = attached.model.config
     return fingerprint_of(attached.model, architecture_of(str(config.model_type)))
 
 
-def _outside(model: nn.Module, attached: Attached) -> dict[str, Tensor]:
-    """The tensors of the model that are not its encoder's, by name."""
+def _tensors_outside_encoder(model: nn.Module, attached: Attached) -> dict[str, Tensor]:
+    """The model's parameters and buffers that are not its encoder's, by name."""
     own = {id(tensor) for tensor in (*attached.model.parameters(), *attached.model.buffers())}
     found = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {name: t for name, t in found.items() if name.startswith(f"{SUBMODULE}.") or id(t) not in own}

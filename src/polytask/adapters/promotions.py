@@ -23,7 +23,7 @@ def promotions(store: Store, task: str) -> list[dict[str, Any]]:
         StoreError: the file is damaged.
     """
     try:
-        with store._files.opened(task, PROMOTIONS) as (stream, size_bytes):
+        with store._files.open(task, PROMOTIONS) as (stream, size_bytes):
             content = stream.read(min(size_bytes, MAX_BYTES))
     except FileNotFoundError:
         return []
@@ -45,7 +45,7 @@ def decided(
     Raises:
         StoreError: the alias no longer points to ``before``, or the store cannot be written.
     """
-    with store._writing(), store._files.locked(task):
+    with store._write_errors(), store._files.lock(task):
         aliases = store._aliases(task)
         if aliases.get(alias) != before:
             raise StoreError(f"{task}@{alias} was moved meanwhile to version {aliases.get(alias)}. Decide again")

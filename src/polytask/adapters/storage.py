@@ -1,16 +1,15 @@
-"""Where a store's files are: a local folder, or whatever fsspec reaches. The store itself does not know which.
+"""The files of a store: in a local folder, or at any address that fsspec supports.
 
-What a local folder promises, under any number of writers and a ``kill -9`` at any moment:
+Guarantees of a local folder, with any number of writers and a ``kill -9`` at any moment:
 
-* A version appears whole or not at all, and none is overwritten. Its bytes are written and synced under a name that
-  nobody reads; then ``link`` gives them the version's name, which fails if that name is taken.
-* Writers of one task take turns through a lock that the system releases with its process. Readers never wait.
+* A version appears whole or not at all, and no version is overwritten. Its bytes are written and synced under a name
+  that nobody reads. Then ``link`` gives them the version's name; it fails if that name is taken.
+* Writers of one task take turns by a lock, which the system releases when its process ends. Readers never wait.
 * Nothing is read or written through a symbolic link inside the folder.
 
-What fsspec promises is less, and depends on what is behind it: there are no locks, so of two writers who change
-aliases at once the last one wins. A version is created with ``mode="create"``, which S3 (s3fs from 2024.10) and
-memory refuse if the name is taken; a file system that ignores that mode may let two writers who put into one task
-at the same moment overwrite each other. Let one process at a time write there.
+The guarantees of fsspec are weaker. There are no locks: if two writers change aliases at once, the last one wins. A
+version is created with ``mode="create"``, which S3 (s3fs from 2024.10) and memory refuse if the name is taken. With a
+file system that ignores this mode, two writers of one task may overwrite each other: let one process write at a time.
 """
 
 from __future__ import annotations
@@ -41,52 +40,52 @@ Opened = contextlib.AbstractContextManager[tuple[BinaryIO, int]]
 
 
 class Storage(ABC):
-    """Files, each in a task's folder. Names of tasks and files were checked by whoever calls."""
+    """The files of a store, each in its task's folder. Callers have checked the names of tasks and files."""
 
     @abstractmethod
     def path(self, *names: str) -> str:
-        """How a person would find it."""
+        """The path or address of a file or folder, for messages."""
 
     @abstractmethod
     def names(self, *task: str) -> list[str]:
-        """What is in the store, or in a task's folder; nothing where there is no folder.
+        """The names in the store, or in a task's folder; none if the folder does not exist.
 
         Raises:
-            StoreError: not a folder, or a link.
+            StoreError: it is not a folder, or it is a link.
         """
 
     @abstractmethod
-    def opened(self, task: str, name: str) -> Opened:
-        """A stream to read and its size in bytes.
+    def open(self, task: str, name: str) -> Opened:
+        """Open a file for reading; gives the stream and the size in bytes.
 
         Raises:
             FileNotFoundError: there is no such file.
-            StoreError: a link.
-            AdapterError: not a regular file, or too large.
+            StoreError: it is a link.
+            AdapterError: it is not a regular file, or too large.
         """
 
     @abstractmethod
-    def staged(self, task: str, adapter: Adapter) -> contextlib.AbstractContextManager[Publish]:
-        """Write an adapter where nobody reads it, and give a function that makes it appear under a name.
+    def stage(self, task: str, adapter: Adapter) -> contextlib.AbstractContextManager[Publish]:
+        """Write an adapter under a name that nobody reads; gives a function that publishes it under a final name.
 
         The function raises FileExistsError if the name is taken.
         """
 
     @abstractmethod
-    def locked(self, task: str) -> contextlib.AbstractContextManager[None]:
-        """One writer of a task at a time, where that can be had. The folder exists."""
+    def lock(self, task: str) -> contextlib.AbstractContextManager[None]:
+        """Keep other writers of a task out within the block, if the storage has locks. The folder must exist."""
 
     @abstractmethod
     def write(self, task: str, name: str, text: str) -> None:
-        """A small file, whole or not at all."""
+        """Write a small file, whole or not at all."""
 
     @abstractmethod
     def delete(self, task: str, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Delete a file, if it exists."""
 
     @abstractmethod
-    def sweep(self, task: str, older_than_s: float) -> list[str]:
-        """Remove what interrupted writers left more than so many seconds ago; the paths removed."""
+    def delete_leftovers(self, task: str, older_than_s: float) -> list[str]:
+        """Delete files that interrupted writers left, if they are older than this; gives the deleted paths."""
 
 
 class LocalFiles(Storage):
@@ -110,19 +109,19 @@ class LocalFiles(Storage):
             raise StoreError(f"{folder} cannot be read: {error.strerror}") from error
 
     @contextlib.contextmanager
-    def opened(self, task: str, name: str) -> Iterator[tuple[BinaryIO, int]]:
+    def open(self, task: str, name: str) -> Iterator[tuple[BinaryIO, int]]:
         with open_regular(self._file(task, name)) as (stream, size_bytes):
             yield stream, size_bytes
 
     @contextlib.contextmanager
-    def staged(self, task: str, adapter: Adapter) -> Iterator[Publish]:
+    def stage(self, task: str, adapter: Adapter) -> Iterator[Publish]:
         folder = self._folder(task)
         folder.mkdir(parents=True, exist_ok=True)
         sync(self.root)
         part = folder / f".{uuid.uuid4().hex}{PART}"
 
         def publish(name: str) -> None:
-            _link(part, folder / name)
+            _publish_by_link(part, folder / name)
             sync(folder)
 
         try:
@@ -132,7 +131,7 @@ class LocalFiles(Storage):
             part.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def locked(self, task: str) -> Iterator[None]:
+    def lock(self, task: str) -> Iterator[None]:
         with FileLock(self._file(task, LOCK), poll_interval=POLL_S, fallback_to_soft=False):
             yield
 
@@ -143,21 +142,21 @@ class LocalFiles(Storage):
         self._folder(task).joinpath(name).unlink(missing_ok=True)
         sync(self._folder(task))
 
-    def sweep(self, task: str, older_than_s: float) -> list[str]:
-        swept = []
+    def delete_leftovers(self, task: str, older_than_s: float) -> list[str]:
+        deleted = []
         for name in self.names(task):
             part = self._folder(task) / name
             if name.startswith(".") and name.endswith(PART) and not part.is_symlink() and part.is_file():
-                with contextlib.suppress(FileNotFoundError):  # its writer was still there, and has finished
+                with contextlib.suppress(FileNotFoundError):  # its writer was still running, and has finished
                     if time.time() - part.stat().st_mtime > older_than_s:
                         part.unlink()
-                        swept.append(str(part))
-        return swept
+                        deleted.append(str(part))
+        return deleted
 
     def _folder(self, *task: str) -> Path:
         folder = self.root.joinpath(*task)
         if task and folder.is_symlink():
-            raise StoreError(f"{folder} is a link; nothing in a store is read or written through links")
+            raise StoreError(f"{folder} is a link; a store does not read or write through links")
         if folder.exists() and not folder.is_dir():
             raise StoreError(f"{folder} is a file, where a task's folder should be")
         return folder
@@ -165,12 +164,12 @@ class LocalFiles(Storage):
     def _file(self, task: str, name: str) -> Path:
         path = self._folder(task) / name
         if path.is_symlink():
-            raise StoreError(f"{path} is a link; nothing in a store is read or written through links")
+            raise StoreError(f"{path} is a link; a store does not read or write through links")
         return path
 
 
 class RemoteFiles(Storage):
-    """Anything with an fsspec address: ``s3://bucket/adapters``, ``memory://adapters``."""
+    """A folder at an fsspec address: ``s3://bucket/adapters``, ``memory://adapters``."""
 
     def __init__(self, files: Any, root: str, address: str) -> None:
         if files.isfile(root):
@@ -181,7 +180,7 @@ class RemoteFiles(Storage):
         return "/".join((self.address, *names))
 
     def names(self, *task: str) -> list[str]:
-        folder = self._at(*task)
+        folder = self._remote_path(*task)
         self.files.invalidate_cache(folder)
         try:
             listed = self.files.ls(folder, detail=False)
@@ -190,45 +189,45 @@ class RemoteFiles(Storage):
         return sorted({path.rstrip("/").rpartition("/")[2] for path in listed if path.strip("/") != folder.strip("/")})
 
     @contextlib.contextmanager
-    def opened(self, task: str, name: str) -> Iterator[tuple[BinaryIO, int]]:
-        path = self._at(task, name)
+    def open(self, task: str, name: str) -> Iterator[tuple[BinaryIO, int]]:
+        path = self._remote_path(task, name)
         size_bytes = int(self.files.size(path))
         if size_bytes > MAX_FILE_BYTES:
-            raise AdapterError(f"too large: {size_bytes:,} bytes, where at most {MAX_FILE_BYTES:,} are read")
+            raise AdapterError(f"too large: {size_bytes:,} bytes, and at most {MAX_FILE_BYTES:,} are read")
         with self.files.open(path, "rb") as stream:
             yield stream, size_bytes
 
     @contextlib.contextmanager
-    def staged(self, task: str, adapter: Adapter) -> Iterator[Publish]:
+    def stage(self, task: str, adapter: Adapter) -> Iterator[Publish]:
         content = adapter.to_bytes()
-        yield lambda name: self.files.pipe_file(self._at(task, name), content, mode="create")
+        yield lambda name: self.files.pipe_file(self._remote_path(task, name), content, mode="create")
 
     @contextlib.contextmanager
-    def locked(self, task: str) -> Iterator[None]:
+    def lock(self, task: str) -> Iterator[None]:
         yield
 
     def write(self, task: str, name: str, text: str) -> None:
-        self.files.pipe_file(self._at(task, name), text.encode())
+        self.files.pipe_file(self._remote_path(task, name), text.encode())
 
     def delete(self, task: str, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self.files.rm_file(self._at(task, name))
+            self.files.rm_file(self._remote_path(task, name))
 
-    def sweep(self, task: str, older_than_s: float) -> list[str]:
+    def delete_leftovers(self, task: str, older_than_s: float) -> list[str]:
         return []
 
-    def _at(self, *names: str) -> str:
+    def _remote_path(self, *names: str) -> str:
         return "/".join((self.root, *names))
 
 
 def storage_at(address: str | os.PathLike[str]) -> Storage:
-    """A local folder, or an fsspec address if it has ``://``.
+    """The storage at a local folder, or at an fsspec address (one with ``://``).
 
     Raises:
-        StoreError: the address cannot be understood, or a file is there.
+        StoreError: the address is not known to fsspec, or names a file.
     """
     if not isinstance(address, str | os.PathLike):
-        raise StoreError(f"a store is named by a folder, not by {type(address).__name__} {address!r}")
+        raise StoreError(f"a store is given as a folder, not as {type(address).__name__} {address!r}")
     address = os.fspath(address)
     if "://" not in address:
         return LocalFiles(Path(address))
@@ -242,12 +241,12 @@ def storage_at(address: str | os.PathLike[str]) -> Storage:
     return LocalFiles(Path(root)) if local else RemoteFiles(files, root, address)
 
 
-def _link(part: Path, target: Path) -> None:
-    """Give ``part`` the name ``target`` too; FileExistsError if that is taken."""
+def _publish_by_link(part: Path, target: Path) -> None:
+    """Give ``part`` the name ``target`` too; raises FileExistsError if that is taken."""
     try:
         os.link(part, target)
     except OSError as error:
-        # A file system without hard links: the lock alone keeps other writers away.
+        # This file system has no hard links; the lock alone keeps other writers away.
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
             raise
         if target.exists():

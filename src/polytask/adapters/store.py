@@ -1,19 +1,19 @@
-"""Store: a folder of adapters, each put making a new version, none ever overwritten.
+"""``Store``: a folder of adapters. Each ``put`` makes a new version; no version is ever overwritten.
 
     adapters/
       spam/
         1.safetensors  3.safetensors
-        2.removed       its number stays taken, so that spam@2 never means something else
+        2.removed       keeps its number taken, so that spam@2 never names another adapter
         aliases.json    {"prod": 3}
-        .lock           held by a writer while it picks a number; never deleted
-    .training/          checkpoints of runs that are not over; no part of the store
+        .lock           locked by a writer while it chooses a number; never deleted
+    .training/          checkpoints of unfinished runs; not part of the store
 
-An adapter is named ``spam`` (its latest version), ``spam@3``, ``spam@best`` (the highest score among the versions that
-have the latest one's metric) or ``spam@prod`` (an alias). ``storage.py`` says what is promised when several processes
-write, or one is killed.
+An adapter is named ``spam`` (the latest version), ``spam@3``, ``spam@best`` (the highest score among the versions with
+the latest one's metric) or ``spam@prod`` (an alias). ``storage.py`` lists the guarantees when several processes write,
+or one is killed.
 
-Unusual here: the files are the only truth, there is no index to repair. What does not belong is passed over by
-``list`` and reported by ``verify``.
+There is no index that could get out of date: the files are read each time. ``list`` skips files that do not belong, and
+``verify`` reports them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 
-from polytask.adapters.adapter import Adapter, Identity, named, read_header
+from polytask.adapters.adapter import Adapter, Identity, errors_naming, read_header
 from polytask.adapters.entry import Entry as Entry
 from polytask.adapters.entry import Problem as Problem
 from polytask.adapters.header import Header, canonical, parsed_json, plain_name
@@ -51,10 +51,10 @@ class Store:
     """A folder of adapters, versioned and checked.
 
     Args:
-        folder: made by the first ``put``; or an address for fsspec, such as ``s3://bucket/adapters``.
+        folder: a folder, which the first ``put`` makes; or an fsspec address, such as ``s3://bucket/adapters``.
 
     Raises:
-        StoreError: a file is there.
+        StoreError: ``folder`` is a file, or fsspec does not know the address.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -72,50 +72,56 @@ class Store:
         return html_table(repr(self), ("adapter", "labels", "method", "metric", "score"), rows)
 
     def put(self, adapter: Adapter, *, alias: str | None = None) -> Entry:
-        """Keep ``adapter`` as a new version of its task, and let ``alias`` point to it.
+        """Store ``adapter`` as a new version of its task.
+
+        Args:
+            adapter: the adapter.
+            alias: a name that will point to the new version, such as ``prod``.
 
         Raises:
-            StoreError: it cannot be written.
-            AdapterError: its tensors were changed since it was made.
+            StoreError: the store cannot be written, or ``alias`` is not a valid name.
+            AdapterError: the adapter's tensors were changed since it was made.
         """
         if not isinstance(adapter, Adapter):
-            raise StoreError(f"{type(adapter).__name__} {adapter!r:.60} is no adapter. Read a file with Adapter.load")
+            raise StoreError(
+                f"{type(adapter).__name__} {adapter!r:.60} is not an adapter. Read a file with Adapter.load"
+            )
         task = plain_name(adapter.header.task, error=StoreError)
         if alias is not None:
             _check_alias(alias)
-        with self._writing(), self._files.staged(task, adapter) as publish, self._files.locked(task):
+        with self._write_errors(), self._files.stage(task, adapter) as publish, self._files.lock(task):
             aliases = self._aliases(task) if alias is not None else {}
-            version = self._published(task, publish)
+            version = self._publish_next(task, publish)
             if alias is not None:
                 self._write_aliases(task, {**aliases, alias: version})
             return self._entry(task, version)
 
     def get(self, name: str) -> Adapter:
-        """The adapter of this name: ``spam``, ``spam@3``, ``spam@best``, ``spam@prod``.
+        """Read an adapter: ``spam``, ``spam@3``, ``spam@best``, ``spam@prod``.
 
         Raises:
-            NoSuchAdapter: there is none.
+            NoSuchAdapter: there is no such adapter.
             AdapterError: its file is damaged.
         """
-        return self._load(*self._resolved(name))
+        return self._load(*self._resolve(name))
 
     def entry(self, name: str) -> Entry:
-        """What the store knows of the adapter of this name, without reading its tensors.
+        """What the store knows about an adapter, without reading its tensors.
 
         Raises:
             NoSuchAdapter, AdapterError: as for ``get``.
         """
-        return self._entry(*self._resolved(name))
+        return self._entry(*self._resolve(name))
 
     def tasks(self) -> Names:
-        """The tasks that have a version."""
+        """The names of the tasks that have a version."""
         return [task for task in self._folders() if self._numbers(task)]
 
     def versions(self, task: str) -> Numbers:
         """The numbers of a task's versions, the latest last.
 
         Raises:
-            NoSuchAdapter: there are none.
+            NoSuchAdapter: the task has no versions.
         """
         numbers = self._numbers(plain_name(task, error=StoreError))
         if not numbers:
@@ -123,75 +129,85 @@ class Store:
         return numbers
 
     def alias(self, name: str, alias: str) -> None:
-        """Let ``alias`` point to this adapter, from now on: ``store.alias("spam@3", "prod")``.
+        """Let ``alias`` point to an adapter: ``store.alias("spam@3", "prod")``.
 
         Raises:
-            StoreError: not a name for an alias.
+            StoreError: ``alias`` is not a valid name.
             NoSuchAdapter: there is no such adapter.
         """
         _check_alias(alias)
-        task, _ = self._resolved(name)
-        with self._writing(), self._files.locked(task):
-            self._write_aliases(task, {**self._aliases(task), alias: self._resolved(name)[1]})
+        task, _ = self._resolve(name)
+        with self._write_errors(), self._files.lock(task):
+            self._write_aliases(task, {**self._aliases(task), alias: self._resolve(name)[1]})
 
     def unalias(self, name: str) -> None:
-        """Forget an alias: ``store.unalias("spam@prod")``. The version stays.
+        """Remove an alias: ``store.unalias("spam@prod")``. The version stays.
 
         Raises:
             NoSuchAdapter: there is no such alias.
         """
-        task, alias = _split(name)
+        task, alias = _split_reference(name)
         self.versions(task)
-        with self._writing(), self._files.locked(task):
+        with self._write_errors(), self._files.lock(task):
             aliases = self._aliases(task)
             if alias not in aliases:
                 raise NoSuchAdapter(f"alias of {task!r}", str(alias), aliases)
             self._write_aliases(task, {known: version for known, version in aliases.items() if known != alias})
 
     def remove(self, name: str) -> None:
-        """Remove a version, or with a task's bare name all of them. Their numbers are not used again.
+        """Remove a version, or all versions of a task if no version is named. Their numbers are not used again.
 
         Raises:
             NoSuchAdapter: there is no such adapter.
             StoreError: an alias points to the version.
         """
-        task, selector = _split(name)
-        self._resolved(name)
-        with self._writing(), self._files.locked(task):
+        task, selector = _split_reference(name)
+        self._resolve(name)
+        with self._write_errors(), self._files.lock(task):
             if selector is None:
                 self._files.delete(task, ALIASES)
-                doomed = self.versions(task)
+                versions = self.versions(task)
             else:
-                doomed = [self._resolved(name)[1]]
-                pointing = [alias for alias, version in self._aliases(task).items() if version in doomed]
+                versions = [self._resolve(name)[1]]
+                pointing = [alias for alias, version in self._aliases(task).items() if version in versions]
                 if pointing:
                     raise StoreError(
-                        f"{task}@{doomed[0]} is what {', '.join(pointing)} points to; let the alias point to another "
-                        "version first, or forget it"
+                        f"{task}@{versions[0]} is what {', '.join(pointing)} points to; let the alias point to another "
+                        "version first, or remove it"
                     )
-            for version in doomed:
+            for version in versions:
                 self._files.write(task, f"{version}.removed", "")
                 self._files.delete(task, f"{version}.safetensors")
 
     def verify(self, backbone: Identity | None = None) -> Problems:
-        """Everything that is wrong, read to the last byte: damage, links, foreign files, aliases that point nowhere.
+        """Check every byte of the store for damage, links, foreign files and aliases without a version.
 
         Args:
             backbone: also report adapters that were not trained on it.
+
+        Returns:
+            The problems found; empty if there are none.
         """
         return list(self._problems(backbone))
 
     def gc(self, older_than_s: float = 3600.0) -> Names:
-        """Remove what interrupted writers left, and nothing else; the paths removed.
+        """Remove the unfinished files of interrupted writers, and nothing else.
 
         Args:
-            older_than_s: what is younger may belong to a writer at work.
+            older_than_s: the least age in seconds. Younger files may belong to a running writer.
+
+        Returns:
+            The removed paths.
         """
-        with self._writing():
-            return [path for name in (TRAINING, *self._folders()) for path in self._files.sweep(name, older_than_s)]
+        with self._write_errors():
+            return [
+                path
+                for name in (TRAINING, *self._folders())
+                for path in self._files.delete_leftovers(name, older_than_s)
+            ]
 
     def list(self) -> Entries:
-        """Every version of every task whose header can be read."""
+        """Every version of every task; those whose header cannot be read are skipped."""
         found = []
         for task in self._folders():
             for version in self._numbers(task):
@@ -200,7 +216,7 @@ class Store:
         return found
 
     def _folders(self) -> Names:
-        """The folders that may be tasks'."""
+        """The folders that may belong to tasks."""
         found = []
         for name in self._files.names():
             with contextlib.suppress(StoreError):
@@ -209,20 +225,20 @@ class Store:
         return found
 
     def _numbers(self, task: str) -> Numbers:
-        return _numbered(_VERSION, self._files.names(task))
+        return _numbers_in(_VERSION, self._files.names(task))
 
-    def _published(self, task: str, publish: Publish) -> int:
-        """Make what was staged appear under the first number that was never used."""
+    def _publish_next(self, task: str, publish: Publish) -> int:
+        """Publish a staged adapter under the first number that was never used."""
         while True:
             names = self._files.names(task)
-            version = 1 + max(_numbered(_VERSION, names) + _numbered(_REMOVED, names), default=0)
-            with contextlib.suppress(FileExistsError):  # a writer who does not know our lock was faster
+            version = 1 + max(_numbers_in(_VERSION, names) + _numbers_in(_REMOVED, names), default=0)
+            with contextlib.suppress(FileExistsError):  # another writer, without the lock, took the number
                 publish(f"{version}.safetensors")
                 return version
 
-    def _resolved(self, name: str) -> tuple[str, int]:
+    def _resolve(self, name: str) -> tuple[str, int]:
         """Task and version of ``spam``, ``spam@3``, ``spam@best`` or ``spam@prod``."""
-        task, selector = _split(name)
+        task, selector = _split_reference(name)
         versions = self.versions(task)
         if selector is None or selector == LATEST:
             return task, versions[-1]
@@ -241,8 +257,8 @@ class Store:
 
     def _entry(self, task: str, version: int) -> Entry:
         name = f"{version}.safetensors"
-        with self._reading(task, name), self._files.opened(task, name) as (stream, size_bytes):
-            header = self._own(task, read_header(stream, size_bytes))
+        with self._read_errors(task, name), self._files.open(task, name) as (stream, size_bytes):
+            header = self._check_task(task, read_header(stream, size_bytes))
         aliases: Mapping[str, int] = {}
         with contextlib.suppress(StoreError):
             aliases = self._aliases(task)
@@ -251,21 +267,19 @@ class Store:
 
     def _load(self, task: str, version: int) -> Adapter:
         name = f"{version}.safetensors"
-        with self._reading(task, name), self._files.opened(task, name) as (stream, size_bytes):
+        with self._read_errors(task, name), self._files.open(task, name) as (stream, size_bytes):
             adapter = Adapter.from_bytes(stream.read(size_bytes))
-            self._own(task, adapter.header)
+            self._check_task(task, adapter.header)
             return adapter
 
-    def _own(self, task: str, header: Header) -> Header:
+    def _check_task(self, task: str, header: Header) -> Header:
         if header.task != task:
-            raise AdapterError(
-                f"the header names the task {header.task!r}, and the file lies in the folder of {task!r}"
-            )
+            raise AdapterError(f"the header names the task {header.task!r}, but the file is in the folder of {task!r}")
         return header
 
     def _aliases(self, task: str) -> dict[str, int]:
         try:
-            with self._files.opened(task, ALIASES) as (stream, size_bytes):
+            with self._files.open(task, ALIASES) as (stream, size_bytes):
                 content = stream.read(min(size_bytes, MAX_ALIASES_BYTES))
         except FileNotFoundError:
             return {}
@@ -273,7 +287,7 @@ class Store:
             return _parsed_aliases(content)
         except (PolytaskError, UnicodeDecodeError) as error:
             raise StoreError(
-                f"{self._files.path(task, ALIASES)} is damaged: {error}. Mend it, or remove it and the aliases with it"
+                f"{self._files.path(task, ALIASES)} is damaged: {error}. Repair it, or remove it with its aliases"
             ) from error
 
     def _write_aliases(self, task: str, aliases: Mapping[str, int]) -> None:
@@ -294,7 +308,7 @@ class Store:
                     yield Problem(self._files.path(task, ascii(name)[1:-1]), problem)
 
     def _problem(self, task: str, name: str, backbone: Identity | None) -> str | None:
-        """What is wrong with a file in a task's folder."""
+        """What is wrong with a file in a task's folder; None if nothing is."""
         version = _VERSION.fullmatch(name)
         try:
             if version:
@@ -311,8 +325,8 @@ class Store:
         return None
 
     @contextlib.contextmanager
-    def _reading(self, task: str, name: str) -> Iterator[None]:
-        with named(self._files.path(task, name)):
+    def _read_errors(self, task: str, name: str) -> Iterator[None]:
+        with errors_naming(self._files.path(task, name)):
             try:
                 yield
             except FileNotFoundError as error:
@@ -320,15 +334,15 @@ class Store:
                 raise NoSuchAdapter(f"version of {task!r}", name.partition(".")[0], there) from error
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _write_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise StoreError(f"{self._files.path()} cannot be written: {error.strerror or error}") from error
 
 
-def _split(name: str) -> tuple[str, str | None]:
-    """``("spam", "3")`` of ``spam@3``; None where no version is named."""
+def _split_reference(name: str) -> tuple[str, str | None]:
+    """Task and version or alias: ``("spam", "3")`` of ``spam@3``, ``("spam", None)`` of ``spam``."""
     task, at, selector = name.partition("@")
     plain_name(task, error=StoreError)
     return task, plain_name(selector, "a version or an alias", StoreError) if at else None
@@ -337,16 +351,16 @@ def _split(name: str) -> tuple[str, str | None]:
 def _check_alias(alias: str) -> str:
     plain_name(alias, "an alias", StoreError)
     if alias.isdigit() or alias in (BEST, LATEST):
-        raise StoreError(f"{alias!r} cannot be an alias: numbers, {BEST!r} and {LATEST!r} have a meaning already")
+        raise StoreError(f"{alias!r} cannot be an alias: numbers, {BEST!r} and {LATEST!r} have a meaning of their own")
     return alias
 
 
 def _parsed_aliases(content: bytes) -> dict[str, int]:
     given = parsed_json(content.decode(), "it")
     if not isinstance(given, dict) or not all(type(version) is int for version in given.values()):
-        raise StoreError("it is not a JSON object of versions by alias")
+        raise StoreError("it is not a JSON object that maps aliases to versions")
     return {_check_alias(alias): version for alias, version in given.items()}
 
 
-def _numbered(pattern: re.Pattern[str], names: Names) -> Numbers:
+def _numbers_in(pattern: re.Pattern[str], names: Names) -> Numbers:
     return sorted(int(match[1]) for match in map(pattern.fullmatch, names) if match)

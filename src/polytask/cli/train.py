@@ -264,10 +264,10 @@ def tuned(
     out: Console, backbone: Backbone, data: Task, base: Recipe, size: int | None, kept: Checkpoint, resume: bool
 ) -> Tuned:
     """Train with the learning rate and the size that suit the data, and say why these."""
-    from polytask.training.tune import contenders, tune
+    from polytask.training.tune import recipes_to_try, tune
 
     sizes = () if size is None else (size,)
-    labels = {name: name for name in contenders(base, len(data.train), size=sizes)}
+    labels = {name: name for name in recipes_to_try(base, len(data.train), size=sizes)}
     with side_by_side(out, labels, data.metric) as progress:
         found = tune(backbone, data, base, size=sizes, progress=progress, checkpoint=kept, resume=resume)
     console.notes(out, [f"chosen: {found.why}"])

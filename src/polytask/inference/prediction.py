@@ -1,4 +1,4 @@
-"""The answer to one text, and its JSON."""
+"""The last step of a call: a row's scores as an answer, and its JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polytask.evaluation.decision import Decision
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a task's adapter says of one text.
+    """The answer of a task's adapter to one text.
 
     ``error`` says why there is no answer, where that was asked for (``on_error="null"``); all else is None then.
     ``label`` is the likeliest label's name (classification), ``labels`` those that hold (multi-label), ``probs`` a
@@ -35,7 +35,7 @@ class Prediction:
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that this kind of task has."""
+        """The fields that a task of this kind has, as JSON values."""
         if self.error is not None:
             return {"task": self.task, "label": None, "error": self.error}
         if self.abstained:
@@ -48,7 +48,7 @@ class Prediction:
         """From a head's scores of one row: numbers, or of a question its best spans."""
         if decision.kind == "span":
             if not scores:
-                raise PolytaskError(f"task {task!r} answers with what is not a number (NaN)")
+                raise PolytaskError(f"task {task!r} gave NaN, which is not an answer")
             return cls(task, answer=scores[0].text, start=scores[0].start, end=scores[0].end, score=scores[0].score)
         of, names = decision.of(scores.tolist()), decision.labels
         return cls(

@@ -1,11 +1,11 @@
-"""The frozen prefix: the layers below the lowest site are the same for every epoch, seed, learning rate and task.
+"""The frozen prefix: layers below the lowest trained one are the same for all epochs, seeds, rates and tasks.
 
-What comes out of them is computed once for each text. Two ways: in training the states of a text are kept for next
-time; in answering, texts that are in a batch more than once, for several tasks, are computed once.
+Their output is computed once per text, in two ways. In training it is cached for the next epoch or run; in answering,
+a text that several tasks of a batch ask about is computed once.
 
-Unusual here: kept states are computed in blocks whose shape follows from the text's length alone. A product of one
-shape gives a row the same bits wherever it stands and whatever stands beside it; one of another shape does not. So a
-text's states do not depend on its company: a run that is resumed, or whose memory is full, goes on to the same bits.
+Cached states are computed in blocks whose shape depends on the text's length only. A matrix product of one shape gives
+a row the same bits wherever the row lies and whatever lies beside it; a product of another shape does not. So a text's
+states do not depend on the other texts, and a run that is resumed, or whose cache is full, still gets the same bits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from polytask.backbones.prefix_cache import key_of
 from polytask.data.batches import Batch, collate
 from polytask.data.encoding import Encoded
 
-WIDTH = 8
+WIDTH_MULTIPLE = 8
 BLOCK_TOKENS = {"cpu": 256}
 BLOCK_TOKENS_ELSEWHERE = 2048
 Text = tuple[Encoded, int]
@@ -38,14 +38,14 @@ def with_cached_prefix(
     entry: EntryPoint,
     attached: Attached | None,
 ) -> Batch:
-    """A batch as it enters at ``entry``, with the states of its texts as they were kept, or else computed and kept.
+    """A batch with the hidden states that enter the backbone at ``entry``: from the cache, or computed and cached.
 
     Args:
-        backbone: a frozen backbone; states are kept in its ``prefixes``.
+        backbone: a frozen backbone; its ``prefixes`` is the cache.
         batch: what ``collate`` made of ``parts``.
-        parts: texts that were cut into tokens, and which of them are meant.
-        entry: where something begins that is not the backbone's alone; before layer 0 the batch stays what it is.
-        attached: whose adapters the batch will meet.
+        parts: encoded texts, and which of them the batch holds.
+        entry: where the adapters first change something. Before layer 0 the batch is returned as it is.
+        attached: the adapters on the backbone.
     """
     if entry.layer == 0:
         return batch
@@ -58,78 +58,84 @@ def with_cached_prefix(
 
 
 def with_shared_prefix(backbone: Backbone, batch: Batch, entry: EntryPoint, attached: Attached | None) -> Batch:
-    """A batch as it enters at ``entry``, each of its texts computed once; as it is, where all texts differ."""
+    """A batch with the states that enter at ``entry``, computed once per distinct text; unchanged if all differ."""
     if entry.layer == 0:
         return batch
     columns = [batch.ids, batch.mask, *([] if batch.types is None else [batch.types])]
-    distinct, number = torch.cat(columns, dim=1).unique(dim=0, return_inverse=True)
+    distinct, row_of = torch.cat(columns, dim=1).unique(dim=0, return_inverse=True)
     if len(distinct) == len(batch):
         return batch
     ids, mask, *types = distinct.split(batch.ids.shape[1], dim=1)
     entry = backbone.encoder.usable_entry(entry, attached)
     states = backbone.encoder.prefix_states(ids, mask, types[0] if types else None, entry)
-    return replace(batch, states=states[number], entry=entry)
+    return replace(batch, states=states[row_of], entry=entry)
 
 
 def states_of(backbone: Backbone, texts: Sequence[Text], entry: EntryPoint) -> list[Tensor]:
-    """The states ``[T, D]``, or ``[T, 2D]``, with which each text enters, on the CPU, without dropout."""
-    setting = setting_of(backbone, entry)
-    keys = [key_of(setting, *_tokens(text)) for text in texts]
-    found = {key: backbone.prefixes.get(key) for key in keys}
-    missing = {key: text for key, text in zip(keys, texts, strict=True) if found[key] is None}
+    """The states with which each text enters at ``entry``, computed without dropout, on the CPU.
+
+    Returns:
+        Per text ``[T, D]``, or ``[T, 2D]`` behind an attention.
+    """
+    setting = _setting(backbone, entry)
+    keys = [key_of(setting, *_token_bytes(text)) for text in texts]
+    states = {key: backbone.prefixes.get(key) for key in keys}
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if states[key] is None}
     if missing:
-        with torch.inference_mode(False), torch.no_grad(), _still(backbone.model):
-            for key, computed in _computed(backbone, missing, entry):
+        with torch.inference_mode(False), torch.no_grad(), _without_dropout(backbone.model):
+            for key, computed in _compute_in_blocks(backbone, missing, entry):
                 backbone.prefixes.put(key, computed)
-                found[key] = computed
-    return [states for key in keys if (states := found[key]) is not None]
+                states[key] = computed
+    return [found for key in keys if (found := states[key]) is not None]
 
 
-def setting_of(backbone: Backbone, entry: EntryPoint) -> bytes:
-    """What the states of a text follow from, to the bit, besides its tokens."""
+def _setting(backbone: Backbone, entry: EntryPoint) -> bytes:
+    """Everything but its tokens that the bits of a text's states depend on."""
     threads = torch.get_num_threads() if backbone.device.type == "cpu" else 0
     where = (backbone.device.type, threads, torch.__version__)
     return repr((backbone.fingerprint, *entry, str(backbone.dtype), *where)).encode()
 
 
-def _tokens(text: Text) -> tuple[bytes, bytes]:
+def _token_bytes(text: Text) -> tuple[bytes, bytes]:
     encoded, row = text
     types = () if encoded.types is None else encoded.types[row]
     return array("q", encoded.ids[row]).tobytes(), array("b", types).tobytes()
 
 
-def _computed(backbone: Backbone, missing: Mapping[bytes, Text], entry: EntryPoint) -> Iterator[tuple[bytes, Tensor]]:
-    """The states of texts, block by block."""
+def _compute_in_blocks(
+    backbone: Backbone, missing: Mapping[bytes, Text], entry: EntryPoint
+) -> Iterator[tuple[bytes, Tensor]]:
+    """The states of texts by key. Texts of similar length are computed in blocks of one shape."""
     by_width: dict[int, list[bytes]] = {}
     for key, (encoded, row) in missing.items():
-        by_width.setdefault(-(-len(encoded.ids[row]) // WIDTH) * WIDTH, []).append(key)
-    tokens = BLOCK_TOKENS.get(backbone.device.type, BLOCK_TOKENS_ELSEWHERE)
+        width = -(-len(encoded.ids[row]) // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
+        by_width.setdefault(width, []).append(key)
+    block_tokens = BLOCK_TOKENS.get(backbone.device.type, BLOCK_TOKENS_ELSEWHERE)
     for width, keys in by_width.items():
-        size = max(1, tokens // width)
+        size = max(1, block_tokens // width)
         for start in range(0, len(keys), size):
             block = keys[start : start + size]
             filled = [missing[key] for key in block] + [missing[block[-1]]] * (size - len(block))
-            states = _block(backbone, filled, min(width, backbone.max_length), entry)
-            for key, of_text in zip(block, states, strict=False):
+            states = _compute_block(backbone, filled, min(width, backbone.max_length), entry)
+            for key, own in zip(block, states, strict=False):
                 encoded, row = missing[key]
-                yield key, of_text[: len(encoded.ids[row])].clone()
+                yield key, own[: len(encoded.ids[row])].clone()
 
 
-def _block(backbone: Backbone, texts: Sequence[Text], width: int, entry: EntryPoint) -> Tensor:
-    """``[B, width, D]``, or ``[B, width, 2D]``, for these texts."""
+def _compute_block(backbone: Backbone, texts: Sequence[Text], width: int, entry: EntryPoint) -> Tensor:
+    """The states of these texts, ``[B, width, D]`` or ``[B, width, 2D]``."""
     parts = [(encoded, [row]) for encoded, row in texts]
     batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device, width)
     return backbone.encoder.prefix_states(batch.ids, batch.mask, batch.types, entry, keep_padding=True).cpu()
 
 
 @contextmanager
-def _still(model: nn.Module) -> Iterator[None]:
-    """Without dropout."""
-    was = model.training
-    if was:
+def _without_dropout(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    if was_training:
         model.eval()
     try:
         yield
     finally:
-        if was:
+        if was_training:
             model.train()

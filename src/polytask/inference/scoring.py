@@ -1,4 +1,4 @@
-"""Scores of texts by their own adapters, computed in mixed batches."""
+"""The second step of a call: batches texts, and runs the backbone and each row's head."""
 
 from __future__ import annotations
 
@@ -31,65 +31,68 @@ def scores_of(
     *,
     keep_prefix: bool = False,
 ) -> list[Any]:
-    """The scores of each row's own adapter, in the order of the rows, in fp32 on the CPU.
+    """Score each row with its own adapter.
 
-    A row that was split into windows has one score (``Head.aggregate_windows``): the mean, or the best spans.
-    Rows are sorted by length and packed to ``batch_tokens``.
-    Adapters with deltas share forward passes; a replacement runs as its own. ``adapters`` with deltas are on
-    ``attached`` under the same names. A text that several adapters answer is computed once in the layers that none of
-    them changes; with ``keep_prefix`` what comes out of these layers is kept for next time.
+    Adapters with deltas share forward passes; one that replaces backbone parameters has its own. Layers that none of a
+    batch's adapters change are computed once per distinct text.
+
+    Args:
+        backbone: a frozen backbone.
+        attached: the backbone's sites. Adapters with deltas are on them, under their names in ``adapters``.
+        adapters: by name.
+        encoded: the rows' token ids. A row that was split into windows has one text per window.
+        names: each row's adapter.
+        batch_tokens: the most tokens of a batch, padding included. Texts are batched by length.
+        keep_prefix: keep the output of the unchanged lower layers in ``backbone.prefixes``, for the next call.
+
+    Returns:
+        One entry per row, in fp32 on the CPU: probabilities ``[K]`` or a value ``[1]``, the mean over the row's
+        windows; for spans, the best ones.
     """
     scores: list[Tensor] = [torch.empty(0)] * len(encoded)
-    lengths = encoded.lengths
-    of_texts = encoded.for_each(names)
-    for group in _groups(adapters, of_texts):
-        if any(adapters[of_texts[text]].lowest.layer for text in group):
-            group.sort(key=lambda text: encoded.ids[text])  # equal texts side by side, to be in one batch
-        for picked in budget_batches([lengths[text] for text in group], batch_tokens):
-            texts = [group[position] for position in picked]
-            own = [of_texts[text] for text in texts]
+    lengths, name_of = encoded.lengths, encoded.for_each(names)
+    for group in _forward_groups(adapters, name_of):
+        if any(adapters[name_of[text]].lowest.layer for text in group):
+            group.sort(key=lambda text: encoded.ids[text])  # equal texts in one batch, where they share lower layers
+        for batch in budget_batches([lengths[text] for text in group], batch_tokens):
+            texts = sorted((group[position] for position in batch), key=lambda text: name_of[text])
             with backbone.one_pass(training=False):
-                answers = _batch_scores(backbone, attached, adapters, encoded, own, texts, keep_prefix)
-            for text, answer in zip(texts, answers, strict=True):
-                scores[text] = answer
+                batch_scores = _score_batch(backbone, attached, adapters, encoded, texts, name_of, keep_prefix)
+            for text, score in zip(texts, batch_scores, strict=True):
+                scores[text] = score
     return [
         adapters[name].head.aggregate_windows([scores[text] for text in texts], encoded.windows_of(texts))
         for name, texts in zip(names, encoded.by_row(), strict=True)
     ]
 
 
-def _groups(adapters: Mapping[str, LoadedAdapter], names: Sequence[str]) -> list[list[int]]:
-    """Rows that may share a forward pass: all with deltas, and those of each replacement."""
+def _forward_groups(adapters: Mapping[str, LoadedAdapter], names: Sequence[str]) -> list[list[int]]:
+    """Texts that may share a forward pass: all whose adapters have deltas, and those of each replacement."""
     groups: dict[str | None, list[int]] = {}
-    for row, name in enumerate(names):
-        groups.setdefault(name if adapters[name].copies else None, []).append(row)
+    for text, name in enumerate(names):
+        groups.setdefault(name if adapters[name].copies else None, []).append(text)
     return list(groups.values())
 
 
-def _batch_scores(
+def _score_batch(
     backbone: Backbone,
     attached: Attached,
     adapters: Mapping[str, LoadedAdapter],
     encoded: Encoded,
-    names: Sequence[str],
-    rows: Sequence[int],
+    texts: Sequence[int],
+    name_of: Sequence[str],
     keep_prefix: bool,
 ) -> list[Tensor]:
-    """One forward pass over ``rows``; one tensor of scores a row."""
-    order = sorted(range(len(rows)), key=lambda at: names[at])  # an adapter's rows side by side
-    parts = [(encoded, [rows[at] for at in order])]
+    """The scores of each of these texts, from one forward pass; texts of one adapter lie side by side."""
+    batch_adapters = [adapters[name_of[text]] for text in texts]
+    parts = [(encoded, texts)]
     batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device)
-    lowest = min(adapters[name].lowest for name in set(names))
+    entry = min(adapter.lowest for adapter in batch_adapters)
     if keep_prefix:
-        batch = with_cached_prefix(backbone, batch, parts, lowest, attached)
+        batch = with_cached_prefix(backbone, batch, parts, entry, attached)
     else:
-        batch = with_shared_prefix(backbone, batch, lowest, attached)
-    live = adapters[names[0]]
-    route = Route.of(None if live.copies else names[at] for at in order)
-    with attached.routed(route):
-        hidden, pooled = encode_batch(backbone, batch, live)
-    in_order = answers([adapters[names[at]].head for at in order], hidden, pooled)
-    scores: list[Tensor] = [torch.empty(0)] * len(rows)
-    for at, answer in zip(order, in_order, strict=True):
-        scores[at] = answer
-    return scores
+        batch = with_shared_prefix(backbone, batch, entry, attached)
+    replacement = batch_adapters[0].copies
+    with attached.routed(Route.of(None if replacement else name_of[text] for text in texts)):
+        hidden, pooled = encode_batch(backbone, batch, batch_adapters[0])
+    return answers([adapter.head for adapter in batch_adapters], hidden, pooled)

@@ -1,4 +1,4 @@
-"""Packs run here: in this process, or in a process for each of several devices."""
+"""Runs packs on this machine: in this process, or in one process per device."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -18,98 +18,113 @@ Message = dict[str, Any]
 Work = Callable[[Pack], Iterator[Message]]
 
 GRACE_S = 60.0
-"""What a process has to write its checkpoints when it is interrupted."""
+"""How long an interrupted process may take to write its checkpoints before it is killed."""
 
 
-def run(packs: Iterator[Pack], work: Work, *, devices: Sequence[str] = ("cpu",)) -> Iterator[Message]:
-    """Run packs, as many at once as there are devices; with one device, in this process.
+def run_packs(packs: Iterator[Pack], work: Work, *, devices: Sequence[str] = ("cpu",)) -> Iterator[Message]:
+    """Run packs, one at a time per device; with a single device, in this process.
 
     Args:
-        packs: taken when a device is free for the next one.
-        work: at the top level of a module. A pack's ``device`` is set for it.
-        devices: such as ``("cuda:0", "cuda:1")``; the same one may be there twice.
+        packs: the next pack is taken when a device is free.
+        work: a function at the top level of a module. It finds its device in the pack, as ``device``.
+        devices: such as ``("cuda:0", "cuda:1")``; a device may be listed more than once.
 
     Raises:
-        PolytaskError: a process ended without a word, as one that is killed for its memory does.
+        PolytaskError: a process died without an error message, for example killed for lack of memory.
     """
     if len(devices) == 1:
         for pack in packs:
             yield from work({**pack, "device": devices[0]})
         return
-    yield from _in_processes(packs, work, devices)
+    yield from _run_in_processes(packs, work, devices)
 
 
-def portable(work: Work, pack: Pack) -> Iterator[Message]:
-    """The messages of a pack; what goes wrong is raised as an error that survives the way between processes."""
+def with_picklable_errors(work: Work, pack: Pack) -> Iterator[Message]:
+    """The messages of a pack. Every ``PolytaskError`` becomes one with the message alone, which can be pickled."""
     try:
         yield from work(pack)
     except PolytaskError as error:
         raise PolytaskError(str(error)) from None
 
 
-@dataclass
 class _Worker:
-    process: BaseProcess
-    device: str
+    """A process that runs packs on one device."""
+
+    def __init__(self, context: SpawnContext, work: Work, device: str) -> None:
+        self.device = device
+        self.connection, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_run_received_packs, args=(work, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def receive(self) -> tuple[str, Any]:
+        """The next ``("message", value)``, ``("error", exception)`` or ``("over", None)``."""
+        try:
+            return self.connection.recv()  # type: ignore[no-any-return]
+        except EOFError:
+            raise PolytaskError(
+                f"a process on {self.device} died without an error message: the system may have run out of memory"
+            ) from None
+
+    def interrupt(self) -> None:
+        """Send the process a Ctrl-C, so that it writes its checkpoints."""
+        if self.process.pid is not None and self.process.is_alive():
+            os.kill(self.process.pid, signal.SIGINT)
 
 
-def _in_processes(packs: Iterator[Pack], work: Work, devices: Sequence[str]) -> Iterator[Message]:
+def _run_in_processes(packs: Iterator[Pack], work: Work, devices: Sequence[str]) -> Iterator[Message]:
     context = multiprocessing.get_context("spawn")
     workers: dict[Connection, _Worker] = {}
     busy: list[Connection] = []
 
-    def give(worker: Connection) -> None:
+    def send_next_pack(connection: Connection) -> None:
         pack = next(packs, None)
         if pack is not None:
-            worker.send({**pack, "device": workers[worker].device})
-            busy.append(worker)
+            connection.send({**pack, "device": workers[connection].device})
+            busy.append(connection)
 
     try:
         for device in devices:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(work, theirs), daemon=True)
-            process.start()
-            theirs.close()
-            workers[ours] = _Worker(process, device)
-        for worker in workers:
-            give(worker)
+            worker = _Worker(context, work, device)
+            workers[worker.connection] = worker
+        for connection in workers:
+            send_next_pack(connection)
         while busy:
             for ready in wait(busy):
                 assert isinstance(ready, Connection)
-                try:
-                    what, value = ready.recv()
-                except EOFError:
-                    device = workers[ready].device
-                    raise PolytaskError(
-                        f"a process on {device} ended without a word: the system may have run out of memory"
-                    ) from None
+                what, value = workers[ready].receive()
                 if what == "message":
                     yield value
                 elif what == "error":
                     raise value
                 else:
                     busy.remove(ready)
-                    give(ready)
+                    send_next_pack(ready)
     finally:
-        for worker, own in workers.items():
-            if worker in busy and own.process.pid is not None and own.process.is_alive():
-                os.kill(own.process.pid, signal.SIGINT)
-            worker.close()
-        for own in workers.values():
-            own.process.join(GRACE_S)
-            own.process.kill()
+        _stop(workers, busy)
 
 
-def _work(work: Work, packs: Connection) -> None:
-    """In a process of its own, until the one that gives packs is gone."""
+def _stop(workers: Mapping[Connection, _Worker], busy: Sequence[Connection]) -> None:
+    """Interrupt the workers that are busy, and wait for all to end; after ``GRACE_S`` kill them."""
+    for connection, worker in workers.items():
+        if connection in busy:
+            worker.interrupt()
+        connection.close()
+    for worker in workers.values():
+        worker.process.join(GRACE_S)
+        worker.process.kill()
+
+
+def _run_received_packs(work: Work, connection: Connection) -> None:
+    """The main function of a worker process: run packs until the parent closes the connection."""
     if hasattr(os, "setsid"):
-        os.setsid()  # a terminal's Ctrl-C reaches the giver alone, who passes it on once
+        os.setsid()  # a terminal's Ctrl-C then reaches the parent only, which passes it on once
     try:
         while True:
-            for message in portable(work, packs.recv()):
-                packs.send(("message", message))
-            packs.send(("over", None))
+            for message in with_picklable_errors(work, connection.recv()):
+                connection.send(("message", message))
+            connection.send(("over", None))
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         return
     except Exception as error:
-        packs.send(("error", error))
+        connection.send(("error", error))

@@ -1,8 +1,8 @@
-"""Packs run on a Ray cluster, or on a cluster that is started here for them.
+"""Runs packs on a Ray cluster: an existing one, or one started on this machine for the call.
 
-The messages of a pack come back through Ray as they are made, so nothing but the driver needs to see the folder of
-results. Machines of the cluster need Polytask, the data under the same path (or the hub), and the backbone; where they
-share the folder of results, an interrupted pack is taken up again on any of them.
+Messages come back through Ray, so only the driver needs the folder of results. The machines of the cluster need
+Polytask, the backbone, and the data under the same path (or from the hub). If they share the folder of results, any of
+them can resume an interrupted pack.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from polytask.errors import PolytaskError
-from polytask.launch.local import Message, Pack, Work, portable
+from polytask.launch.local import Message, Pack, Work, with_picklable_errors
 
-PATIENCE_S = 10
+CONNECT_TIMEOUT_S = 10
 
 
-def run(
+def run_packs(
     packs: Iterator[Pack],
     work: Work,
     *,
@@ -29,102 +29,103 @@ def run(
     cpus: float | None = None,
     num_cpus: int | None = None,
 ) -> Iterator[Message]:
-    """Run packs, as many at once as the cluster has room for.
+    """Run packs, as many at a time as the cluster has room for.
 
     Args:
-        packs: taken when there is room for the next one.
-        work: at the top level of a module. A pack's ``device`` is set for it.
-        address: of a cluster (``auto``, ``ray://host:10001``, …); None starts one on this machine.
-        gpus: of each pack; None for one where the cluster has any.
-        cpus: of each pack; None for its share: a machine's cores divided by its GPUs, or all of them.
-        num_cpus: of the cluster that is started here; None for all cores.
+        packs: the next pack is taken when there is room for it.
+        work: a function at the top level of a module. It finds its device in the pack, as ``device``.
+        address: the cluster (``auto``, ``ray://host:10001``, …). None starts one on this machine.
+        gpus: GPUs per pack. None: one if the cluster has any.
+        cpus: CPUs per pack. None: a machine's cores divided by its packs.
+        num_cpus: CPUs of the cluster that is started here. None: all cores.
 
     Raises:
-        PolytaskError: Ray is not installed, the cluster cannot be reached, or no machine has what a pack asks for.
+        PolytaskError: Ray is not installed, the cluster cannot be started or reached, or no machine has the resources
+            that a pack needs.
     """
     with _cluster(address, num_cpus) as ray:
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        asked = _asked(machines, gpus, cpus)
-        room = sum(_fits(machine, asked) for machine in machines)
-        device = "cuda" if asked["GPU"] else "cpu"
-        remote = ray.remote(num_cpus=asked["CPU"], num_gpus=asked["GPU"], max_retries=0)(portable)
+        resources = _pack_resources(machines, gpus, cpus)
+        max_running = sum(_num_packs_on(machine, resources) for machine in machines)
+        device = "cuda" if resources["GPU"] else "cpu"
+        task = ray.remote(num_cpus=resources["CPU"], num_gpus=resources["GPU"], max_retries=0)(with_picklable_errors)
         running: list[Any] = []
 
-        def start() -> None:
-            while len(running) < room and (pack := next(packs, None)) is not None:
-                running.append(remote.options(num_returns="streaming").remote(work, {**pack, "device": device}))
+        def start_packs() -> None:
+            while len(running) < max_running and (pack := next(packs, None)) is not None:
+                running.append(task.options(num_returns="streaming").remote(work, {**pack, "device": device}))
 
-        start()
+        start_packs()
         while running:
             (ready, *_), _ = ray.wait(running, num_returns=1)
             running.remove(ready)
             try:
                 message = ray.get(next(ready))
             except StopIteration:
-                start()
+                start_packs()
                 continue
             except ray.exceptions.RayTaskError as error:
-                raise _cause(error) from None
+                raise _original_error(error) from None
             except ray.exceptions.RayError as error:
-                raise PolytaskError(f"the cluster lost a pack: {_first_line(error)}") from None
+                raise PolytaskError(f"the Ray cluster lost a pack: {_first_line(error)}") from None
             running.append(ready)
             yield message
 
 
 @contextmanager
 def _cluster(address: str | None, num_cpus: int | None) -> Iterator[Any]:
+    """The ``ray`` module, connected within the block; a connection that was there before stays."""
     try:
         import ray
     except ImportError:
         raise PolytaskError('this needs Ray, which is not installed: pip install "polytask[ray]"') from None
     options: dict[str, Any] = {"include_dashboard": False, "num_cpus": num_cpus} if address is None else {}
-    was_there = ray.is_initialized()
-    if not was_there:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told that it runs
+    was_initialized = ray.is_initialized()
+    if not was_initialized:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
-            _listens(address)
+            _check_reachable(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise PolytaskError(
-                f"the Ray cluster {address or 'here'} cannot be reached: {_first_line(error)}"
-            ) from None
+        except Exception as error:  # Ray raises a bare Exception when its node does not start in time
+            what = "a Ray cluster cannot be started here" if address is None else f"Ray cannot connect to {address}"
+            raise PolytaskError(f"{what}: {_first_line(error)}") from None
     try:
         yield ray
     finally:
-        if not was_there:
+        if not was_initialized:
             ray.shutdown()
 
 
-def _listens(address: str | None) -> None:
-    """Ray itself takes minutes to find out that nobody is at ``host:port``, and then ends the process."""
+def _check_reachable(address: str | None) -> None:
+    """Raise OSError if nothing listens at ``host:port``; Ray would try for minutes and then end this process."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if port.isdigit():
-        socket.create_connection((host, int(port)), timeout=PATIENCE_S).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
-def _asked(machines: list[dict[str, float]], gpus: float | None, cpus: float | None) -> dict[str, float]:
-    """What each pack asks for, once it is known that a machine has it."""
+def _pack_resources(machines: list[dict[str, float]], gpus: float | None, cpus: float | None) -> dict[str, float]:
+    """The GPUs and CPUs that each pack asks for; refused if no machine has them."""
     best = max(machines, key=lambda machine: (machine.get("GPU", 0), machine.get("CPU", 0)), default={})
     num_gpus = min(1.0, best.get("GPU", 0.0)) if gpus is None else float(gpus)
     num_packs = best.get("GPU", 0) / num_gpus if num_gpus else 1
     num_cpus = max(1, best.get("CPU", 0) // max(num_packs, 1)) if cpus is None else cpus
-    asked = {"GPU": num_gpus, "CPU": float(num_cpus)}
-    if not any(_fits(machine, asked) for machine in machines):
+    resources = {"GPU": num_gpus, "CPU": float(num_cpus)}
+    if not any(_num_packs_on(machine, resources) for machine in machines):
         there = "; ".join(f"{m.get('GPU', 0):g} GPUs and {m.get('CPU', 0):g} CPUs" for m in machines) or "no machine"
         raise PolytaskError(
-            f"no machine of the Ray cluster has the {num_gpus:g} GPUs and {num_cpus:g} CPUs that a pack asks for. "
-            f"There are machines with: {there}"
+            f"no machine of the Ray cluster has the {num_gpus:g} GPUs and {num_cpus:g} CPUs that a pack needs. "
+            f"Its machines have: {there}"
         )
-    return asked
+    return resources
 
 
-def _fits(machine: dict[str, float], asked: dict[str, float]) -> int:
-    """How many packs a machine takes at once."""
-    return int(min(machine.get(name, 0) // amount for name, amount in asked.items() if amount))
+def _num_packs_on(machine: dict[str, float], resources: dict[str, float]) -> int:
+    """How many packs with these resources a machine can run at a time."""
+    return int(min(machine.get(name, 0) // amount for name, amount in resources.items() if amount))
 
 
-def _cause(error: Any) -> Exception:
-    """What went wrong in the work, as it would have been raised here."""
+def _original_error(error: Any) -> Exception:
+    """The exception that the work raised."""
     cause = getattr(error, "cause", None)
     return cause if isinstance(cause, Exception) else PolytaskError(f"a pack failed: {error}")
 

@@ -24,7 +24,7 @@ from polytask.paper.worker import ADAPTERS, UNDER_WAY, adapter_path, loaded, row
 
 Message = dict[str, Any]
 Launch = Callable[[Iterator[Mapping[str, Any]], Any], Iterator[Message]]
-"""``launch.local.run`` or ``launch.ray.run`` with its options."""
+"""``launch.local.run_packs`` or ``launch.ray.run_packs`` with its options."""
 
 ALONE = ("full", "top")
 JOBS = {"cpu": 8, "cuda": 32}

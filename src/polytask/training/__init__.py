@@ -1,1 +1,1 @@
-"""Training: recipes, the loop, evaluation."""
+"""Trains adapters: recipes, the loop, checkpoints, sweeps and tuning."""

@@ -1,7 +1,7 @@
-"""Checkpoints: what is trained, the optimizer's moments and how far each job is. One file, whole or not at all.
+"""Checkpoints: the trained parameters, the optimizer's moments and the progress of each job, in one file.
 
-Randomness is a function of the step, so no generator state is kept. Writing is bounded: a file holds four numbers for
-each trained parameter, and takes at most a twentieth of the time.
+The file is written whole or not at all. Randomness is a function of the step, so there is no generator state. A file
+holds four numbers per trained parameter, and writing takes at most a twentieth of the training time.
 """
 
 from __future__ import annotations
@@ -25,13 +25,18 @@ from polytask.training.recipe import Recipe
 
 FORMAT = 2
 SHARE = 20
+"""The least time between two writes, in units of the time of a write."""
+
 _KEY = "polytask-checkpoint"
 
 
 class Checkpoint:
-    """Where the state of some jobs is kept, and when it was written last.
+    """A file with the state of some jobs.
 
-    ``resumed`` is called with the jobs once they are where the checkpoint left them.
+    Args:
+        path: the file.
+        every_s: the least time between two writes, in seconds.
+        resumed: called with the jobs after ``load`` has restored them.
     """
 
     def __init__(
@@ -41,33 +46,33 @@ class Checkpoint:
         self._due = time.monotonic() + every_s
 
     def write_if_due(self, backbone: Backbone, jobs: Sequence[Job]) -> None:
-        """Write, unless that was done so short a time ago that it would cost more than a twentieth of the time."""
+        """Write, unless the last write was too recent (see ``every_s`` and ``SHARE``)."""
         if time.monotonic() >= self._due:
             self.write(backbone, jobs)
 
     def write(self, backbone: Backbone, jobs: Sequence[Job]) -> None:
-        """Write the state of all jobs between two steps."""
+        """Write the state of all jobs; to be called between two steps."""
         started = time.monotonic()
         tensors: dict[str, Tensor] = {}
         progress: dict[str, Any] = {}
         for job in jobs:
             own, progress[job.name] = job.state()
             tensors.update({f"{job.name}/{name}": tensor.cpu().contiguous() for name, tensor in own.items()})
-        header = {"format": FORMAT, "setting": setting(backbone, jobs), "progress": progress}
+        header = {"format": FORMAT, "setting": run_setting(backbone, jobs), "progress": progress}
         with whole_file(self.path) as part:
             save_file(tensors, part, metadata={_KEY: json.dumps(header)})
         now = time.monotonic()
         self._due = now + max(self.every_s, SHARE * (now - started))
 
     def remove(self) -> None:
-        """The run is over."""
+        """Delete the file."""
         self.path.unlink(missing_ok=True)
 
     def header(self) -> dict[str, Any] | None:
-        """What the checkpoint says of itself; None where there is none.
+        """The file's header; None if there is no file.
 
         Raises:
-            CheckpointError: the file is not a checkpoint that can be read.
+            CheckpointError: the file is not a readable checkpoint.
         """
         if not self.path.exists():
             return None
@@ -79,22 +84,24 @@ class Checkpoint:
                 f"{self.path} is not a checkpoint that can be read ({error}). Start over without --resume"
             ) from None
         if header.get("format") != FORMAT:
-            raise CheckpointError(f"{self.path} is of another version of Polytask. Start over without --resume")
+            raise CheckpointError(
+                f"{self.path} was written by another version of Polytask. Start over without --resume"
+            )
         return dict(header)
 
     def load(self, backbone: Backbone, jobs: Sequence[Job]) -> bool:
-        """Take jobs to where the checkpoint left them; whether there was one.
+        """Restore jobs from the file, and set its number of threads, on which the last bits of sums depend.
 
-        The number of threads it was made with is set, because sums of another number of parts differ in their last
-        bits.
+        Returns:
+            Whether there was a file.
 
         Raises:
-            CheckpointError: it belongs to another recipe, other data or another backbone; nothing was changed.
+            CheckpointError: it belongs to another recipe, other data or another backbone. The jobs are not changed.
         """
         header = self.header()
         if header is None:
             return False
-        check_same(self.path, header["setting"], setting(backbone, jobs))
+        check_same(self.path, header["setting"], run_setting(backbone, jobs))
         torch.set_num_threads(header["setting"]["threads"])
         with safe_open(self.path, framework="pt") as file:
             for job in jobs:
@@ -105,8 +112,8 @@ class Checkpoint:
         return True
 
 
-def setting(backbone: Backbone, jobs: Sequence[Job]) -> dict[str, Any]:
-    """What must be the same for a run to go on to the same bits; and the threads, which are then set."""
+def run_setting(backbone: Backbone, jobs: Sequence[Job]) -> dict[str, Any]:
+    """What a resumed run must have in common with the checkpoint, and the number of threads, which is restored."""
     return {
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -120,21 +127,25 @@ def setting(backbone: Backbone, jobs: Sequence[Job]) -> dict[str, Any]:
 
 
 def check_same(path: Path, kept: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with anything changed, saying what."""
+    """Refuse to resume if anything in the setting changed.
+
+    Raises:
+        CheckpointError: with what changed.
+    """
     changes = _changes(kept, now)
     if changes:
         more = f" (and {len(changes) - 3} more)" if len(changes) > 3 else ""
         raise CheckpointError(
             f"the checkpoint {path} belongs to another run: {'; '.join(changes[:3])}{more}. "
-            "Go on with what it was started with, or start over without --resume"
+            "Resume with the original settings, or start over without --resume"
         )
 
 
 def _changes(kept: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What is not as it was, in words."""
+    """What changed, in words."""
     before, after = kept["jobs"], now["jobs"]
-    changes = [f"{name!r} was not in it" for name in after if name not in before]
-    changes += [f"{name!r} was in it" for name in before if name not in after]
+    changes = [f"{name!r} was not part of it" for name in after if name not in before]
+    changes += [f"{name!r} was part of it" for name in before if name not in after]
     for name in (name for name in after if name in before):
         of = f" of {name!r}" if len(after) > 1 else ""
         changes += differences(_settings(before[name]), _settings(after[name]), of)
@@ -143,7 +154,7 @@ def _changes(kept: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _settings(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Data and recipe, with the settings that the checkpoint lacks because they are at their defaults."""
+    """Data digest and recipe; settings that the checkpoint leaves out are at their defaults."""
     try:
         return {"data": job["data"], **Recipe.from_json(job["recipe"]).settings()}
     except RecipeError as error:
@@ -151,22 +162,22 @@ def _settings(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], of: str = "") -> list[str]:
-    """``epochs was 3 and is 5``. Beside another method, settings that only one of them has are not told."""
+    """``epochs was 3 and is 5``. If the method changed, settings that only one method has are left out."""
     names = (
         before.keys() | after.keys() if before.get("method") == after.get("method") else before.keys() & after.keys()
     )
     return [
-        f"{name}{of} was {_short(before.get(name))} and is {_short(after.get(name))}"
+        f"{name}{of} was {_shortened(before.get(name))} and is {_shortened(after.get(name))}"
         for name in sorted(names)
-        if _plain(before.get(name)) != _plain(after.get(name))
+        if _as_json(before.get(name)) != _as_json(after.get(name))
     ]
 
 
-def _plain(value: Any) -> Any:
-    """As JSON gives it back."""
+def _as_json(value: Any) -> Any:
+    """The value as it would be read back from JSON."""
     return list(value) if isinstance(value, tuple) else value
 
 
-def _short(value: Any) -> str:
-    """Enough of a digest to tell it from another."""
+def _shortened(value: Any) -> str:
+    """The value for a message, with only the beginning of a digest."""
     return repr(value[:12] if isinstance(value, str) else value)

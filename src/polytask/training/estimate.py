@@ -1,9 +1,8 @@
-"""What a run would cost, found out without running it: rows, tokens, steps, parameters, memory and time.
+"""Estimates the cost of a run before training: rows, tokens, steps, parameters, memory and time.
 
-Counts are exact. Memory is computed from the architecture (``activations.py``). Time is measured on a job that is
-thrown away: the seconds of three steps, a short, a middling and a long one, or of smaller ones where these would not
-fit. An adapter of a large size is never made: two small ones are measured, and all that it costs follows in a straight
-line from theirs.
+Counts are exact. Memory is computed from the architecture (``activations.py``). Time is measured on three steps of a
+temporary job: a short, a medium and a long one, or smaller ones if these would not fit into memory. Large adapters are
+not created: two small ones are measured, and the cost of the large one is extrapolated linearly.
 """
 
 from __future__ import annotations
@@ -28,27 +27,29 @@ from polytask.training.recipe import Recipe
 
 TIMED_ROWS = 32
 STEP_SHARE = 0.5
-"""Of the free memory: a step that would take more is not run."""
+"""The share of the free memory that a measured step may take."""
 LARGEST_MEASURED = 256
-"""The size (or rank) from which two smaller ones are measured instead."""
+"""The largest size (or rank) that is measured; the cost of larger ones is extrapolated."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost of training a task by a recipe.
+    """The cost of training a task with a recipe.
 
     Attributes:
         rows: training rows.
-        texts: what they are cut into; more than ``rows`` where long texts are split.
-        tokens_an_epoch: without padding.
-        tokens: of all epochs, unless ``patience`` ends the run before.
-        truncated: texts that lose their end.
-        steps: of all epochs.
+        texts: training texts after splitting; more than ``rows`` if long texts are split into windows.
+        validation_rows: validation rows.
+        tokens_an_epoch: tokens of an epoch, without padding.
+        tokens: tokens of all epochs, unless ``patience`` ends the run early.
+        truncated: texts that are truncated.
+        epochs: number of epochs.
+        steps: steps of all epochs.
         parameters: as in ``Result``.
-        memory_bytes: ``backbone``, ``training`` (trained parameters and optimizer), ``step`` (the most that the
-            largest batch takes at once, within a fifth), ``total`` of these, and ``free`` on the device.
+        memory_bytes: ``backbone``, ``training`` (trained parameters and optimizer), ``step`` (the peak of the largest
+            batch, within 20%), ``total`` of these, and ``free`` on the device.
         seconds: of training and validation, at the speed measured now.
-        recipe: with nothing left to choose.
+        recipe: the recipe as JSON values, with all defaults filled in.
     """
 
     rows: int
@@ -70,30 +71,32 @@ class Estimate:
 
 
 def estimate(backbone: Backbone, task: Task, recipe: Recipe | None = None) -> Estimate:
-    """Find out what training would cost. The backbone is not changed, and nothing is written.
+    """Estimate the cost of training. The backbone is not changed, and nothing is written.
 
     Raises:
-        RecipeError: the recipe does not suit the backbone or the task.
+        RecipeError: the recipe does not fit the backbone or the task.
     """
     recipe = recipe or Recipe()
     name = next((name for name in ("size", "rank") if hasattr(recipe.method, name)), "")
     size = getattr(recipe.method, name, 0)
     if size <= LARGEST_MEASURED:
-        return _measured(backbone, task, recipe)
+        return _measure(backbone, task, recipe)
     trained = num_trained(backbone, recipe.method)
     smaller = (LARGEST_MEASURED // 2, LARGEST_MEASURED)
     methods = [replace(recipe.method, **{name: of}) for of in smaller]  # type: ignore[type-var]
-    small, large = (_measured(backbone, task, replace(recipe, method=method)) for method in methods)
-    return _extrapolated(small, large, (size - smaller[0]) / (smaller[1] - smaller[0]), recipe.method, trained)
+    small, large = (_measure(backbone, task, replace(recipe, method=method)) for method in methods)
+    return _extrapolate(small, large, (size - smaller[0]) / (smaller[1] - smaller[0]), recipe.method, trained)
 
 
-def _extrapolated(small: Estimate, large: Estimate, distance: float, method: Method, trained: int) -> Estimate:
-    """The cost at ``distance`` times the way from the one to the other."""
+def _extrapolate(small: Estimate, large: Estimate, distance: float, method: Method, trained: int) -> Estimate:
+    """The cost of a larger adapter: ``small`` plus ``distance`` times the difference from ``small`` to ``large``."""
 
-    def at(of_small: float, of_large: float) -> float:
+    def extrapolate(of_small: float, of_large: float) -> float:
         return of_small + distance * (of_large - of_small)
 
-    memory = {what: round(at(small.memory_bytes[what], large.memory_bytes[what])) for what in ("training", "step")}
+    memory = {
+        what: round(extrapolate(small.memory_bytes[what], large.memory_bytes[what])) for what in ("training", "step")
+    }
     memory |= {what: large.memory_bytes[what] for what in ("backbone", "free")}
     memory["total"] = memory["backbone"] + memory["training"] + memory["step"]
     percent = 100 * trained / large.parameters["backbone"]
@@ -101,13 +104,13 @@ def _extrapolated(small: Estimate, large: Estimate, distance: float, method: Met
         large,
         parameters={**large.parameters, "trained": trained, "percent": percent},
         memory_bytes={what: memory[what] for what in large.memory_bytes},
-        seconds=max(at(small.seconds, large.seconds), large.seconds),
+        seconds=max(extrapolate(small.seconds, large.seconds), large.seconds),
         recipe={**large.recipe, "method": described(method)},
     )
 
 
-def _measured(backbone: Backbone, task: Task, recipe: Recipe) -> Estimate:
-    """The cost of a recipe whose adapter is small enough to be made."""
+def _measure(backbone: Backbone, task: Task, recipe: Recipe) -> Estimate:
+    """The cost of a recipe whose adapter is small enough to create."""
     job = Job(backbone, task, recipe)
     live, tokens = job.live, sum(job.train.lengths)
     trained = sum(p.numel() for p in live.tree.parameters())
@@ -116,12 +119,12 @@ def _measured(backbone: Backbone, task: Task, recipe: Recipe) -> Estimate:
     memory = {
         "backbone": sum(p.nbytes for p in backbone.model.parameters()),
         "training": COPIES * trained * job.optimizer.flat.element_size(),
-        "step": step_bytes(backbone, recipe.method, live, [job.train.lengths[row] for row in job.rows()]),
+        "step": step_bytes(backbone, recipe.method, live, [job.train.lengths[row] for row in job.next_rows()]),
     }
     memory["total"] = sum(memory.values())
     memory["free"] = free_bytes(backbone.device)
-    timed = _that_fits(backbone, job, memory)
-    with _own_cache(backbone):
+    timed = _job_that_fits(backbone, job, memory)
+    with _temporary_prefix_cache(backbone):
         first, later = _training_seconds(backbone, timed, by_size if timed is job else _steps_by_size(timed))
         validation = _validation_seconds(backbone, job)
     return Estimate(
@@ -145,8 +148,8 @@ def _measured(backbone: Backbone, task: Task, recipe: Recipe) -> Estimate:
     )
 
 
-def _that_fits(backbone: Backbone, job: Job, memory: dict[str, int]) -> Job:
-    """The job itself, or one of smaller batches where a step would take more than a share of the free memory."""
+def _job_that_fits(backbone: Backbone, job: Job, memory: dict[str, int]) -> Job:
+    """The job itself, or one with smaller batches if a step would take more than ``STEP_SHARE`` of the free memory."""
     room = int(STEP_SHARE * memory["free"])
     if memory["step"] <= room:
         return job
@@ -155,18 +158,18 @@ def _that_fits(backbone: Backbone, job: Job, memory: dict[str, int]) -> Job:
 
 
 def _steps_by_size(job: Job) -> list[tuple[int, int]]:
-    """The steps of the first epoch with their tokens, padding included, the smallest first."""
+    """The steps of the first epoch, each with its tokens, padding included; the smallest first."""
     sizes, lengths = [], job.train.lengths
     for at in range(job.steps_an_epoch):
         job.step = at
-        rows = job.rows()
+        rows = job.next_rows()
         sizes.append((at, len(rows) * max(lengths[row] for row in rows)))
     return sorted(sizes, key=lambda size: size[1])
 
 
 @contextmanager
-def _own_cache(backbone: Backbone) -> Iterator[None]:
-    """Within the block no text's prefix is kept but what is computed in it; afterwards what was kept before is."""
+def _temporary_prefix_cache(backbone: Backbone) -> Iterator[None]:
+    """Use an empty prefix cache within the block, and the previous one afterwards."""
     before, backbone.prefixes = backbone.prefixes, PrefixCache()
     try:
         yield
@@ -175,14 +178,14 @@ def _own_cache(backbone: Backbone) -> Iterator[None]:
 
 
 def _training_seconds(backbone: Backbone, job: Job, by_size: list[tuple[int, int]]) -> tuple[float, float]:
-    """Of the steps of the first epoch, and of a later one, for which the frozen prefix was kept if it is to be.
+    """The seconds of the first epoch's steps, and of a later epoch's, which may have cached prefixes.
 
-    The mean of one step from the middle of each third, times their number.
+    Each is the mean of three steps, one from the middle of each third by size, times the number of steps.
     """
     middles = [len(by_size) * sixth // 6 for sixth in (1, 3, 5)]
     seconds: list[float] = []
     with attached_to(backbone, [job]) as attached:
-        for at in (middles[0], *middles, *(middles if job.entry.layer else ())):  # the first one also warms up
+        for at in (middles[0], *middles, *(middles if job.entry.layer else ())):  # the first of all is a warm-up
             if len(seconds) == 1:
                 backbone.prefixes.clear()
             job.step = by_size[at][0]
@@ -194,11 +197,11 @@ def _training_seconds(backbone: Backbone, job: Job, by_size: list[tuple[int, int
 
 
 def _validation_seconds(backbone: Backbone, job: Job) -> float:
-    """Of one pass over the validation rows, from some of them, short ones and long ones."""
+    """The seconds of one pass over the validation rows, measured on a sample of all lengths."""
     lengths = job.validation.lengths
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    some = order[:: -(-len(order) // TIMED_ROWS)]
-    asked = job.validation.take(some)
+    sample = order[:: -(-len(order) // TIMED_ROWS)]
+    asked = job.validation.take(sample)
     started = time.perf_counter()
     with attached_to(backbone, [job]) as attached:
         keep = job.recipe.keep_prefix

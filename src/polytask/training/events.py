@@ -10,9 +10,19 @@ from polytask.errors import RecipeError
 
 @dataclass(frozen=True)
 class Step:
-    """A step was taken. ``tokens`` (without padding) and ``seconds`` are sums since the job's start.
+    """A job took a step.
 
-    ``padding`` is the share of padding in the step's batch.
+    Attributes:
+        job: the job's name.
+        step: the number of the step, from 1.
+        num_steps: the steps of all epochs.
+        epoch: the number of the step's epoch, from 1.
+        num_epochs: the number of epochs.
+        loss: the mean loss of the step's rows.
+        tokens: tokens since the job's start, without padding.
+        seconds: seconds since the job's start.
+        padding: the share of padding in the step's batch, 0 to 1.
+        lr: the learning rate of the step.
     """
 
     job: str
@@ -29,7 +39,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An epoch ended and was scored on the validation rows."""
+    """A job ended an epoch and was scored on its validation rows."""
 
     job: str
     epoch: int
@@ -41,7 +51,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Failed:
-    """A job diverged and left; the others go on."""
+    """A job diverged and stopped; the others continue."""
 
     job: str
     error: RecipeError

@@ -1,4 +1,4 @@
-"""From a job that has ended to its adapter and result."""
+"""Makes the adapter and the result of a job that has ended."""
 
 from __future__ import annotations
 

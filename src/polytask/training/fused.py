@@ -1,7 +1,7 @@
-"""Many adapters trained at once on one backbone, each equal to training alone.
+"""Trains many adapters at once on one backbone; each equals training it alone.
 
-Every job keeps its own data, method, size, learning rate, epochs, seed, schedule, clipping, metric and early stop. A
-step is one forward and one backward pass over the next rows of all jobs that take part; see ``train.loop``.
+Every job has its own data, method, size, learning rate, epochs, seed, schedule, clipping, metric and early stopping. A
+step is one forward and one backward pass over the next rows of all active jobs; see ``training.loop``.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from polytask.training.checkpoint import Checkpoint
 from polytask.training.events import Progress
 from polytask.training.finish import finished
 from polytask.training.job import Job, attached_to
-from polytask.training.loop import drive, forward, sharing
+from polytask.training.loop import forward, forward_groups, train_jobs
 from polytask.training.recipe import Recipe
 from polytask.training.result import Result
 
 Outcome = tuple[Adapter, Result] | RecipeError
-USED_SHARE = 0.5
+MEMORY_SHARE = 0.5
+"""The share of the free memory that a step may take."""
 
 
 def train_many(
@@ -42,56 +43,56 @@ def train_many(
     """Train many adapters at once.
 
     Args:
-        backbone: a frozen backbone; it is not changed, not by a bit.
-        jobs: a task and a recipe each, by name; without names they have those of their tasks.
+        backbone: a frozen backbone. It is not changed.
+        jobs: tasks and recipes, by name. In a list, each job is named as its task.
         progress: called with each job's ``Step``, ``Evaluated`` and ``Failed``.
-        checkpoint: a file that keeps the state of all jobs while the run lasts.
-        resume: go on from ``checkpoint`` if it is there.
-        budget_tokens: tokens of one step, all jobs together; jobs that do not fit wait for one to finish. Unless given
-            it is measured: what half of the free memory holds.
+        checkpoint: a file for the state of all jobs, updated during the run.
+        resume: continue from ``checkpoint``, if it exists.
+        budget_tokens: the most tokens of a step, all jobs together. Jobs that do not fit wait until one finishes.
+            None: as many as fit into half of the free memory, which is measured.
 
     Returns:
-        For each name, in the order given, the adapter and its result, or the error of a job that diverged.
+        By name, in the order given, the adapter and its result, or the error of a job that diverged.
 
     Raises:
-        RecipeError: two jobs have one name.
+        RecipeError: two jobs have the same name.
         CheckpointError: the checkpoint belongs to other jobs.
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
-    named = dict(jobs) if isinstance(jobs, Mapping) else _by_task(jobs)
+    named = dict(jobs) if isinstance(jobs, Mapping) else _named_as_tasks(jobs)
     encodings = Encodings(backbone.tokenizer)
     made = [Job(backbone, task, recipe, name, encodings) for name, (task, recipe) in named.items()]
     if budget_tokens is None:
         budget_tokens = measured_budget(backbone, made)
     options = {"progress": progress, "checkpoint": checkpoint, "resume": resume, "budget_tokens": budget_tokens}
-    drive(backbone, made, **options)  # type: ignore[arg-type]
+    train_jobs(backbone, made, **options)  # type: ignore[arg-type]
     return {job.name: finished(backbone, job) if job.failure is None else job.failure for job in made}
 
 
 def measured_budget(backbone: Backbone, jobs: Sequence[Job]) -> int:
-    """The tokens of a step that half of the free memory holds, from one forward pass of the jobs' first steps."""
-    bytes_a_token = max(saved_bytes(backbone, together[:1]) for together in sharing(jobs))
-    return max(1, int(USED_SHARE * free_bytes(backbone.device) / bytes_a_token))
+    """The tokens of a step that fit into half of the free memory, measured by one forward pass per group of jobs."""
+    bytes_a_token = max(saved_bytes(backbone, together[:1]) for together in forward_groups(jobs))
+    return max(1, int(MEMORY_SHARE * free_bytes(backbone.device) / bytes_a_token))
 
 
 def saved_bytes(backbone: Backbone, jobs: Sequence[Job]) -> float:
-    """Bytes that a step keeps for its backward pass, for each token with its padding."""
-    kept: dict[int, int] = {}
+    """The bytes that a step saves for its backward pass, per token, padding included."""
+    saved: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with attached_to(backbone, jobs) as attached, hooks:
         _, num_tokens = forward(backbone, attached, jobs)
     weights = {p.untyped_storage().data_ptr() for p in backbone.model.parameters()}
-    return sum(size for pointer, size in kept.items() if pointer not in weights) / num_tokens
+    return sum(size for pointer, size in saved.items() if pointer not in weights) / num_tokens
 
 
-def _by_task(jobs: Sequence[tuple[Task, Recipe]]) -> dict[str, tuple[Task, Recipe]]:
+def _named_as_tasks(jobs: Sequence[tuple[Task, Recipe]]) -> dict[str, tuple[Task, Recipe]]:
     named = {task.name: (task, recipe) for task, recipe in jobs}
     if len(named) != len(jobs):
-        raise RecipeError("two jobs train tasks of one name: give jobs as a mapping from a name of their own each")
+        raise RecipeError("two jobs train tasks of one name: give jobs as a mapping, with a different name for each")
     return named

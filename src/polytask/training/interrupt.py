@@ -1,4 +1,4 @@
-"""Ctrl-C held back until a training step has ended."""
+"""Defers Ctrl-C until the current training step has ended."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from contextlib import contextmanager
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within the block, Ctrl-C is noted (once; a second one ends at once) so that no step is left half done."""
+    """Record the first Ctrl-C within the block instead of raising; a second one raises at once.
+
+    Gives a function that tells whether there was one. In a thread other than the main one, Ctrl-C is not deferred.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = signal.getsignal(signal.SIGINT)
+    previous = signal.getsignal(signal.SIGINT)
     seen: list[int] = []
 
-    def note(number: int, _: object) -> None:
+    def record(number: int, _: object) -> None:
         seen.append(number)
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
-    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, record)
     try:
         yield lambda: bool(seen)
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)

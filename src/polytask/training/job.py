@@ -1,4 +1,4 @@
-"""One adapter in training: its rows, its step, its optimizer, its best epoch. Everything a checkpoint must hold."""
+"""``Job``: the training of one adapter: its rows, step, optimizer and best epoch; all that a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -27,18 +27,27 @@ from polytask.training.optimizer import FlatAdam, linear_schedule
 from polytask.training.recipe import Recipe
 
 COPIES = 5
-"""Trained parameters are held as themselves, their gradient, Adam's two moments, and the best epoch's."""
-MOST_UNKNOWN = 0.1
-"""The share of unknown tokens in training texts up to which nothing is said; English under MiniLM has under 0.005."""
+"""Numbers held per trained parameter: itself, its gradient, Adam's two moments, and the best epoch's value."""
+MAX_UNKNOWN = 0.1
+"""The share of unknown training tokens above which a warning is given. English has under 0.005 with MiniLM."""
 
 _MADE_BY: dict[type, str] = {Task: ". Make one of rows however they are held: pt.read_task(data, name)"}
 
 
 class Job:
-    """A task trained by a recipe.
+    """The training of one task with one recipe.
 
-    Its randomness is a function of (seed, data, step, site) and so does not depend on the jobs beside it. Jobs of one
-    task may share its ``encodings``.
+    Its randomness is a function of (seed, data, step, site), so it does not depend on the jobs that train beside it.
+
+    Args:
+        backbone: a frozen backbone.
+        task: rows to train on and to validate with.
+        recipe: how to train; what is None in it is chosen here.
+        name: the job's name; by default the task's.
+        encodings: encoded texts, shared by jobs of the same task.
+
+    Raises:
+        RecipeError: the recipe does not fit the task, or the adapter does not fit into memory.
     """
 
     def __init__(
@@ -59,13 +68,13 @@ class Job:
         check_memory(backbone, recipe.method)
         self.name = name or task.name
         self.encodings = encodings or Encodings(backbone.tokenizer)
-        warn_of_length(recipe.max_length, backbone)
+        warn_if_too_long(recipe.max_length, backbone)
         self.max_length = min(recipe.max_length, backbone.max_length)
         recipe = recipe.fitted(task.kind, self.max_length)
         self.cut: Cut = (self.max_length, recipe.long, recipe.stride)
         self.train = self.encodings.of(task.train, *self.cut)
         self.validation = self.encodings.of(task.validation, *self.cut)
-        warn_of_unknown(self.train.ids, backbone.tokenizer)
+        warn_of_unknown_tokens(self.train.ids, backbone.tokenizer)
         self.task, self.recipe = task, recipe.resolved(len(self.train))
         self.key: Key = (self.recipe.seed, task.digest)
         self.live = LoadedAdapter(backbone, recipe.method, task.kind, task.labels, key=self.key)
@@ -94,64 +103,67 @@ class Job:
 
     @property
     def epoch(self) -> int:
-        """Epochs that are complete."""
+        """The number of complete epochs."""
         return self.step // self.steps_an_epoch
 
     @property
     def ends_epoch(self) -> bool:
-        """Whether the step just taken was the last of its epoch."""
+        """Whether the last step ended an epoch."""
         return self.step > 0 and self.step % self.steps_an_epoch == 0
 
     @property
     def is_done(self) -> bool:
-        """Whether all epochs are over, or ``patience`` is, or it failed."""
+        """Whether all epochs are over, ``patience`` ended training, or the job failed."""
         patience = self.recipe.patience
         is_stale = patience is not None and self.ends_epoch and len(self.history) - self.best_epoch >= patience
         return self.step >= self.num_steps or is_stale or self.failure is not None
 
     @property
     def entry(self) -> EntryPoint:
-        """Where its steps enter the backbone; what goes in there is kept."""
+        """Where the job's steps enter the backbone; the states that enter there are cached."""
         return self.live.lowest if self.recipe.keep_prefix else FIRST
 
     @property
     def padding(self) -> float:
-        """The mean share of padding in the batches of its steps."""
+        """The mean share of padding in the job's batches, 0 to 1."""
         return self.padding_sum / max(self.step, 1)
 
     @property
     def routing(self) -> Literal["looped", "grouped"]:
-        """Whether its deltas ran together with those of other jobs in most of its steps."""
+        """``grouped`` if the job's deltas ran together with those of other jobs in most steps, else ``looped``."""
         return "grouped" if 2 * self.num_grouped > self.step else "looped"
 
     @property
     def batch_tokens(self) -> int:
-        """The most tokens that a step of it takes."""
+        """The most tokens of one of its steps, padding included."""
         return self.recipe.batch_size * max(self.train.lengths)
 
     @property
     def next_shape(self) -> tuple[int, int]:
-        """Rows of the step to come, and tokens of its longest."""
-        rows = self.rows()
+        """The number of rows of the next step, and the tokens of the longest."""
+        rows = self.next_rows()
         return len(rows), max(len(self.train.ids[row]) for row in rows)
 
-    def rows(self) -> list[int]:
-        """The training rows of the step to come."""
+    def next_rows(self) -> list[int]:
+        """The training rows of the next step."""
         epoch, at = divmod(self.step, self.steps_an_epoch)
         if self._plan[0] != epoch:
             plan = epoch_batches(self.train.lengths, self.recipe.batch_size, epoch, *self.key, "shuffle")
             self._plan = (epoch, plan)
         return self._plan[1][at]
 
-    def draw(self, first: int, rows: Sequence[int]) -> DropoutKey:
-        """The randomness of its rows in a batch, where they start at ``first``."""
+    def dropout_key(self, first: int, rows: Sequence[int]) -> DropoutKey:
+        """The dropout key of the job's rows in a batch, where they begin at row ``first``."""
         lengths = tuple(len(self.train.ids[row]) for row in rows)
         return DropoutKey(slice(first, first + len(rows)), (*self.key, self.step), lengths)
 
     def loss(self, vectors: Tensor, rows: Sequence[int]) -> Tensor:
-        """The mean loss over the rows of the step, from their vectors ``[B, D]``, or ``[B, T, D]`` for each token.
+        """The mean loss over the rows of a step.
 
-        ``T`` is the longest of these rows, however far the batch is padded for others.
+        Args:
+            vectors: one vector per row ``[B, D]``; for heads that read tokens one per token ``[B, T, D]``, where ``T``
+                is the longest of these rows, however far the batch is padded for other jobs.
+            rows: the training rows, as from ``next_rows``.
         """
         if self.recipe.head_dropout:
             mask = keep_mask(tuple(vectors.shape), self.recipe.head_dropout, (*self.key, self.step, "head"), vectors)
@@ -165,7 +177,7 @@ class Job:
         return (losses * weights).sum() / weights.sum()
 
     def update(self, loss: float, rows: Sequence[int]) -> None:
-        """Take the step that the gradients call for; a loss that is no number ends the job with ``failure``."""
+        """Take an optimizer step. A loss that is NaN or infinite ends the job with ``failure``."""
         if not math.isfinite(loss):
             self.failure = self._diverged(self.step + 1, f"loss {loss}")
             return
@@ -182,12 +194,16 @@ class Job:
         )
 
     def record(self, score: float) -> bool:
-        """Note the validation score after an epoch; whether it is the best so far (and kept).
+        """Record the validation score of an epoch, and keep the parameters if it is the best so far.
 
-        Parameters that are no numbers end the job with ``failure``: the step's loss was before they were.
+        Parameters that are NaN or infinite end the job with ``failure``; the loss is computed before the last step and
+        cannot show it.
+
+        Returns:
+            Whether it is the best so far.
         """
         if not torch.isfinite(self.optimizer.flat).all():
-            self.failure = self._diverged(self.step, "its parameters are no numbers")
+            self.failure = self._diverged(self.step, "its parameters are not finite")
             return False
         self.history.append({"epoch": self.epoch, "score": score, "loss": self.loss_sum / self.steps_an_epoch})
         self.loss_sum = 0.0
@@ -199,17 +215,17 @@ class Job:
 
     @torch.no_grad()
     def restore_best(self) -> None:
-        """Go back to the best epoch's parameters."""
+        """Restore the best epoch's parameters."""
         self.optimizer.flat.copy_(self.best)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """All that a checkpoint must hold: tensors, and JSON values."""
+        """The state for a checkpoint: tensors, and JSON values."""
         progress = {name: getattr(self, name) for name in _PROGRESS}
         progress["best_score"] = self.best_score if self.history else None
         return {**self.optimizer.state(), "best": self.best}, progress
 
     def load(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state of a checkpoint."""
         self.optimizer.load(tensors)
         self.best.copy_(tensors["best"])
         for name in _PROGRESS:
@@ -222,7 +238,7 @@ _PROGRESS = ("step", "best_epoch", "history", "loss_sum", "num_tokens", "seconds
 
 @contextmanager
 def attached_to(backbone: Backbone, jobs: Sequence[Job]) -> Iterator[Attached]:
-    """The backbone's sites with the deltas of these jobs on them; afterwards it is as it was."""
+    """Attach the deltas of these jobs to the backbone within the block."""
     attached = Attached.of(backbone)
     for job in jobs:
         if job.live.deltas:
@@ -236,22 +252,22 @@ def attached_to(backbone: Backbone, jobs: Sequence[Job]) -> Iterator[Attached]:
 
 
 def check_memory(backbone: Backbone, method: Method) -> None:
-    """Refuse what cannot be held in the memory that is free, before any of it is allocated.
+    """Refuse a method whose parameters and optimizer state do not fit into the free memory, before allocating them.
 
     Raises:
-        RecipeError: with the bytes that are needed and those that are free.
+        RecipeError: with the memory that is needed and free.
     """
     count, free = num_trained(backbone, method), free_bytes(backbone.device)
     needed = COPIES * count * torch.promote_types(backbone.dtype, torch.float32).itemsize
     if needed > free:
         raise RecipeError(
             f"{method.name!r} would train {count:,} parameters, which takes {needed / 1e9:,.1f} GB of memory with the "
-            f"optimizer's numbers, and {free / 1e9:,.1f} GB are free. Choose fewer: a smaller size or rank, or layers=2"
+            f"optimizer's state, and {free / 1e9:,.1f} GB are free. Choose a smaller size or rank, or layers=2"
         )
 
 
-def warn_of_length(max_length: int, backbone: Backbone) -> None:
-    """Warn where a recipe asks for longer texts than the backbone reads, unless it says what all do by default."""
+def warn_if_too_long(max_length: int, backbone: Backbone) -> None:
+    """Warn if a recipe asks for longer texts than the backbone reads, unless it is the default length."""
     if max_length > max(backbone.max_length, Recipe.max_length):
         warnings.warn(
             f"max_length={max_length} is more than {backbone.name} reads: "
@@ -261,22 +277,22 @@ def warn_of_length(max_length: int, backbone: Backbone) -> None:
         )
 
 
-def warn_of_unknown(ids: Sequence[Sequence[int]], tokenizer: Any) -> None:
-    """Warn where many tokens of the training texts are not in the tokenizer's vocabulary."""
+def warn_of_unknown_tokens(ids: Sequence[Sequence[int]], tokenizer: Any) -> None:
+    """Warn if many tokens of the training texts are not in the tokenizer's vocabulary."""
     unknown = tokenizer.unk_token_id
     total = sum(map(len, ids))
     count = 0 if unknown is None else sum(list(text).count(unknown) for text in ids)
-    if count > MOST_UNKNOWN * total:
+    if count > MAX_UNKNOWN * total:
         warnings.warn(
             f"{count / total:.0%} of the tokens of the training texts are unknown to the backbone's tokenizer. Are "
-            "they in a language, script or case that it was not made for?",
+            "they in a language, script or case that it was not trained on?",
             PolytaskWarning,
             stacklevel=4,
         )
 
 
 def class_weights(task: Task) -> list[float]:
-    """A weight for each class, the inverse of its frequency, with a mean of one over the training rows."""
+    """A weight per class, proportional to the inverse of its frequency, with a mean of one over the training rows."""
     if task.kind != "classification":
         raise RecipeError(f"class weights are for classification; this task is {task.kind}")
     targets = _targets(task.train)

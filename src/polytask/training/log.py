@@ -1,4 +1,4 @@
-"""A training run as TensorBoard shows it. torch.utils.tensorboard is imported here and nowhere else."""
+"""Logs training to TensorBoard. torch.utils.tensorboard is imported in this module only."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from polytask.training.events import Evaluated, Event, Progress, Step
 
 @contextmanager
 def logging(folder: str | Path) -> Iterator[Progress]:
-    """A ``progress`` for ``train`` that writes to ``folder``; each job has a folder of its own in it.
+    """A ``progress`` function for ``train`` that logs to ``folder``; each job has its own folder in it.
 
-    ``train/loss``, ``train/learning_rate`` and ``train/tokens_per_second`` by step, ``validation/<metric>`` by epoch.
+    It logs ``train/loss``, ``train/learning_rate`` and ``train/tokens_per_second`` per step, and
+    ``validation/<metric>`` per epoch.
 
     Raises:
         PolytaskError: TensorBoard is not installed.

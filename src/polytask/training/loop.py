@@ -1,7 +1,7 @@
-"""The training loop. It knows a list of jobs, not a job: training one task and twenty is the same forward pass.
+"""The training loop. It trains a list of jobs: one task and twenty tasks take the same code.
 
-Each step takes every job's next rows, encodes them in one batch, gives each job the loss of its own rows and lets each
-take its own step. The loop yields events; its caller shows, logs, saves and stops.
+Each step encodes the next rows of all jobs in one batch. Each job gets the loss of its own rows and takes its own
+optimizer step. The loop yields events; its caller displays, logs, saves and stops.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from polytask.data.batches import collate
 from polytask.data.task import Task
 from polytask.evaluation.thresholds import Goal
 from polytask.inference.prefix import with_cached_prefix
-from polytask.memory import keep_freed_memory as kept_memory
+from polytask.memory import keep_freed_memory
 from polytask.routing.route import Route
 from polytask.training.checkpoint import Checkpoint
 from polytask.training.events import Evaluated, Event, Failed, Progress, Step
@@ -34,9 +34,9 @@ from polytask.training.recipe import Recipe
 from polytask.training.result import Result
 from polytask.training.scoring import validate
 
-MOST_TOKENS = {"cpu": 4096}
-MOST_TOKENS_ELSEWHERE = 1 << 18
-"""Tokens with their padding beyond which jobs on a device do not share a pass."""
+MAX_SHARED_TOKENS = {"cpu": 4096}
+MAX_SHARED_TOKENS_ELSEWHERE = 1 << 18
+"""The most tokens, padding included, for which jobs share a forward pass (by device type)."""
 
 
 def train(
@@ -51,35 +51,35 @@ def train(
 ) -> tuple[Adapter, Result]:
     """Train one adapter and keep its best epoch.
 
-    The backbone is not changed, not by a bit. Equal seeds, precision and threads give equal tensors.
+    The backbone is not changed. Equal seeds, precision and numbers of threads give equal tensors.
 
     Args:
         backbone: a frozen backbone.
         task: rows to train on and to validate with.
-        recipe: how; the defaults suit tasks of 1,000 to 60,000 rows.
+        recipe: how to train; the defaults suit tasks of 1,000 to 60,000 rows.
         progress: called with each ``Step`` and ``Evaluated``.
         checkpoint: a file that keeps the state of the run while it lasts, to go on from when it is interrupted.
         resume: go on from ``checkpoint`` if it is there; to the same tensors as without the interruption.
         goal: what the adapter's thresholds are to hold; without one it answers every text.
 
     Returns:
-        The adapter, ready for a store, and what came of it.
+        The adapter, ready for a store, and the result: scores, seconds, parameters and versions.
 
     Raises:
-        RecipeError: the recipe does not suit the backbone, or training diverged.
+        RecipeError: the recipe does not fit the backbone, or training diverged.
         CheckpointError: the checkpoint belongs to another recipe, other data or another backbone.
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
     if goal is not None:
         goal.check(task.kind)
     job = Job(backbone, task, recipe or Recipe())
-    drive(backbone, [job], progress=progress, checkpoint=checkpoint, resume=resume)
+    train_jobs(backbone, [job], progress=progress, checkpoint=checkpoint, resume=resume)
     if job.failure is not None:
         raise job.failure
     return finished(backbone, job, goal=goal)
 
 
-def drive(
+def train_jobs(
     backbone: Backbone,
     jobs: Sequence[Job],
     *,
@@ -88,24 +88,25 @@ def drive(
     resume: bool = False,
     budget_tokens: int | None = None,
 ) -> None:
-    """Train jobs to their ends with a checkpoint between steps, and go back to each one's best epoch."""
-    kept = Checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
-    if kept is not None and resume:
-        kept.load(backbone, jobs)
+    """Train jobs to the end, write checkpoints between steps, and restore each job's best epoch."""
+    if isinstance(checkpoint, str | Path):
+        checkpoint = Checkpoint(checkpoint)
+    if checkpoint is not None and resume:
+        checkpoint.load(backbone, jobs)
     with deferred_interrupt() as interrupted:
         for event in run_jobs(backbone, jobs, budget_tokens=budget_tokens):
             if progress is not None:
                 progress(event)
-            if kept is not None and isinstance(event, Step):
-                kept.write_if_due(backbone, jobs)
+            if checkpoint is not None and isinstance(event, Step):
+                checkpoint.write_if_due(backbone, jobs)
             if interrupted():
-                if kept is not None:
-                    kept.write(backbone, jobs)
+                if checkpoint is not None:
+                    checkpoint.write(backbone, jobs)
                 raise KeyboardInterrupt
-    if kept is not None and all(job.failure is not None for job in jobs):
-        kept.remove()  # nothing to go on with
-    elif kept is not None:
-        kept.write(backbone, jobs)
+    if checkpoint is not None and all(job.failure is not None for job in jobs):
+        checkpoint.remove()  # there is nothing to resume
+    elif checkpoint is not None:
+        checkpoint.write(backbone, jobs)
     for job in jobs:
         job.restore_best()
 
@@ -113,19 +114,19 @@ def drive(
 def run_jobs(
     backbone: Backbone, jobs: Sequence[Job], *, budget_tokens: int | None = None
 ) -> Generator[Event, None, None]:
-    """Train jobs to their ends, yielding what happens; afterwards each holds its last parameters and its best.
+    """Train jobs to the end and yield events. Afterwards each job holds its last and its best parameters.
 
-    At any time so many jobs take part as fit ``budget_tokens`` of a step; one that is done leaves and the next
-    enters. Between two events every job is between two of its steps.
+    Only as many jobs train at a time as fit into a step of ``budget_tokens``; when one is done, the next begins. At
+    each event all jobs are between two steps, so a checkpoint may be written.
     """
-    with kept_memory(), attached_to(backbone, jobs) as attached, backbone.prefixes.in_use():
-        while active := admitted(jobs, budget_tokens):
-            for together in packed(sharing(active), backbone.device):
-                yield from _round(backbone, attached, together)
+    with keep_freed_memory(), attached_to(backbone, jobs) as attached, backbone.prefixes.in_use():
+        while active := jobs_within_budget(jobs, budget_tokens):
+            for together in split_groups(forward_groups(active), backbone.device):
+                yield from _step_and_validate(backbone, attached, together)
 
 
-def admitted(jobs: Sequence[Job], budget_tokens: int | None) -> list[Job]:
-    """The first jobs that are not done and fit the budget together; at least one."""
+def jobs_within_budget(jobs: Sequence[Job], budget_tokens: int | None) -> list[Job]:
+    """The first unfinished jobs that fit into the budget together; at least one, if any is unfinished."""
     active: list[Job] = []
     for job in jobs:
         if job.is_done:
@@ -137,10 +138,11 @@ def admitted(jobs: Sequence[Job], budget_tokens: int | None) -> list[Job]:
     return active
 
 
-def sharing(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs that share a forward pass: those with deltas that enter the backbone at one place.
+def forward_groups(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Jobs grouped by forward pass.
 
-    Each that replaces backbone parameters has its own.
+    Jobs with deltas share one if they enter the backbone at the same place. A job that replaces backbone parameters
+    has its own.
     """
     together: dict[EntryPoint, list[Job]] = {}
     for job in jobs:
@@ -149,27 +151,27 @@ def sharing(jobs: Sequence[Job]) -> list[list[Job]]:
     return [*together.values(), *([job] for job in jobs if job.live.copies)]
 
 
-def packed(groups: Sequence[Sequence[Job]], device: torch.device) -> Iterator[list[Job]]:
-    """Groups whose next rows are so many tokens that nothing is gained by one pass (benchmarks/fused.py), cut up."""
-    most = MOST_TOKENS.get(device.type, MOST_TOKENS_ELSEWHERE)
+def split_groups(groups: Sequence[Sequence[Job]], device: torch.device) -> Iterator[list[Job]]:
+    """Split groups whose next rows have so many tokens that sharing a pass gains nothing (benchmarks/fused.py)."""
+    most = MAX_SHARED_TOKENS.get(device.type, MAX_SHARED_TOKENS_ELSEWHERE)
     for group in groups:
-        pack: list[Job] = []
+        part: list[Job] = []
         for job in group:
-            lengths = [other.next_shape for other in (*pack, job)]
-            if pack and sum(rows for rows, _ in lengths) * max(tokens for _, tokens in lengths) > most:
-                yield pack
-                pack = []
-            pack.append(job)
-        yield pack
+            lengths = [other.next_shape for other in (*part, job)]
+            if part and sum(rows for rows, _ in lengths) * max(tokens for _, tokens in lengths) > most:
+                yield part
+                part = []
+            part.append(job)
+        yield part
 
 
-def _round(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> Iterator[Event]:
-    """One step of every job, and the scores of those whose epoch it ended."""
+def _step_and_validate(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> Iterator[Event]:
+    """One step of every job; jobs whose epoch it ends are scored."""
     started = time.perf_counter()
     losses, padding = step(backbone, attached, jobs)
     scores = {job.name: validate(backbone, attached, job) for job in jobs if job.ends_epoch and job.failure is None}
     seconds = (time.perf_counter() - started) / len(jobs)
-    for job in jobs:  # all are updated before the first event: a checkpoint between two events is whole
+    for job in jobs:  # before the first event, so that a checkpoint holds one state of all jobs
         job.seconds += seconds
         job.padding_sum += padding
         job.num_grouped += job.is_grouped
@@ -188,11 +190,15 @@ def _round(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> Itera
 
 
 def step(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tuple[list[float], float]:
-    """One step of every job in one forward and one backward pass; the jobs' losses and the share of padding."""
+    """One step of every job, in one forward and one backward pass.
+
+    Returns:
+        Each job's loss, and the share of padding in the batch.
+    """
     with backbone.one_pass(training=True):
         losses, num_padded = forward(backbone, attached, jobs)
         sum(losses).backward()  # type: ignore[union-attr]
-        rows = [job.rows() for job in jobs]
+        rows = [job.next_rows() for job in jobs]
         values = [float(loss.detach()) for loss in losses]
         for job, own, value in zip(jobs, rows, values, strict=True):
             job.update(value, own)
@@ -201,22 +207,26 @@ def step(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tuple[l
 
 
 def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tuple[list[Tensor], int]:
-    """The loss of every job's next rows, from one forward pass, and the tokens of the batch with its padding."""
-    taken = [(job, job.rows()) for job in jobs]
+    """One forward pass over the next rows of all jobs.
+
+    Returns:
+        Each job's loss, and the number of tokens of the batch, padding included.
+    """
+    taken = [(job, job.next_rows()) for job in jobs]
     parts = [(job.train, rows) for job, rows in taken]
     batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device)
     firsts = list(itertools.accumulate((len(rows) for _, rows in taken), initial=0))
-    draws = tuple(job.draw(first, rows) for first, (job, rows) in zip(firsts, taken))
+    keys = tuple(job.dropout_key(first, rows) for first, (job, rows) in zip(firsts, taken))
     route = Route.of(None if job.live.copies else job.name for job, rows in taken for _ in rows)
     undropped_site = backbone.encoder.undropped_site(jobs[0].entry)
     with backbone.one_pass(training=True):
         batch = with_cached_prefix(backbone, batch, parts, jobs[0].entry, attached)
-        with attached.routed(route), backbone.dropout_source.keyed(draws, undropped_site):
+        with attached.routed(route), backbone.dropout_source.keyed(keys, undropped_site):
             hidden, pooled = encode_batch(backbone, batch, jobs[0].live)
     for job in jobs:
         job.is_grouped = job.name in route.grouped
     losses = []
-    for draw, (job, rows) in zip(draws, taken, strict=True):
+    for key, (job, rows) in zip(keys, taken, strict=True):
         reads_tokens = job.live.head.reads_tokens
-        losses.append(job.loss(hidden[draw.rows, : max(draw.lengths)] if reads_tokens else pooled[draw.rows], rows))
+        losses.append(job.loss(hidden[key.rows, : max(key.lengths)] if reads_tokens else pooled[key.rows], rows))
     return losses, batch.ids.numel()

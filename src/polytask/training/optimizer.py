@@ -1,4 +1,4 @@
-"""Adam over one flat fp32 vector: a step is a dozen large operations, however many small parameters there are."""
+"""``FlatAdam``: AdamW over one flat vector. A step is a few large operations, however many parameters there are."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-WARM = 10**9
-"""A step count at which Adam's bias corrections are 1: to start there is to do without them."""
+LATE_STEP = 10**9
+"""A step count at which Adam's bias corrections are 1. Starting the count there turns them off."""
 
 
 class FlatAdam:
-    """AdamW; the parameters become views of ``flat`` and their gradients of ``grad``.
+    """AdamW (arXiv:1711.05101). The parameters become views of ``flat``, and their gradients of ``grad``.
 
-    Without ``bias_correction`` it is the optimizer of BERT's and the paper's code. Gradients are cut to a norm of
-    ``clip`` over all parameters.
+    Args:
+        parameters: by name, all of one dtype. Their gradients stay allocated.
+        weight_decay: for parameters of two or more dimensions; biases and LayerNorms have none.
+        clip: the largest norm of the gradient over all parameters.
+        epsilon: Adam's.
+        bias_correction: False gives the optimizer of BERT's and the paper's code.
     """
 
     def __init__(
@@ -38,24 +42,26 @@ class FlatAdam:
             p.data = self.flat[start:end].view_as(p)
             p.grad = self.grad[start:end].view_as(p)
             start = end
-        middle = sum(p.numel() for p in decayed)
-        halves = ((slice(0, middle), weight_decay), (slice(middle, None), 0.0))
-        parts = [(self._part(half), half, decay) for half, decay in halves if len(self.flat[half])]
+        num_decayed = sum(p.numel() for p in decayed)
+        halves = ((slice(0, num_decayed), weight_decay), (slice(num_decayed, None), 0.0))
+        parts = [(self._view(half), half, decay) for half, decay in halves if len(self.flat[half])]
         groups = [{"params": [part], "weight_decay": decay} for part, _, decay in parts]
         self.adam = torch.optim.AdamW(groups, eps=epsilon, fused=True)
-        self.counts = [torch.tensor(0.0 if bias_correction else float(WARM), device=self.flat.device) for _ in parts]
+        self.counts = [
+            torch.tensor(0.0 if bias_correction else float(LATE_STEP), device=self.flat.device) for _ in parts
+        ]
         for count, (part, half, _) in zip(self.counts, parts, strict=True):
             self.adam.state[part].update(step=count, exp_avg=self.m[half], exp_avg_sq=self.v[half])
 
-    def _part(self, half: slice) -> nn.Parameter:
-        """A view of some parameters as one, with a view of their gradients."""
+    def _view(self, half: slice) -> nn.Parameter:
+        """A view of some parameters as one parameter, with a view of their gradients."""
         part = nn.Parameter(self.flat[half])
         part.grad = self.grad[half]
         return part
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
-        """Update the parameters with the gradients and clear them."""
+        """Clip the gradients, update the parameters and set the gradients to zero."""
         self.grad.mul_(self.clip / self.grad.norm().clamp(min=self.clip))
         for group in self.adam.param_groups:
             group["lr"] = lr
@@ -63,12 +69,12 @@ class FlatAdam:
         self.grad.zero_()
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint needs; views, not copies."""
+        """The state for a checkpoint; views, not copies."""
         return {"flat": self.flat, "m": self.m, "v": self.v, "count": self.counts[0]}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state of a checkpoint."""
         for name in ("flat", "m", "v"):
             getattr(self, name).copy_(state[name])
         for count in self.counts:
@@ -76,8 +82,8 @@ class FlatAdam:
 
 
 def linear_schedule(step: int, num_steps: int, warmup: float) -> float:
-    """The share of the peak learning rate at ``step`` (from 0): up over the warm-up, then linearly to 0."""
-    rise = round(num_steps * warmup)
-    if step < rise:
-        return (step + 1) / rise
-    return max(0.0, (num_steps - step) / max(1, num_steps - rise))
+    """The learning rate at ``step`` (from 0) as a share of its peak: a linear warm-up, then linear decay to 0."""
+    warmup_steps = round(num_steps * warmup)
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return max(0.0, (num_steps - step) / max(1, num_steps - warmup_steps))

@@ -1,4 +1,4 @@
-"""How to train: a frozen dataclass with a content key. What is None is chosen from the method and the data."""
+"""``Recipe``: how to train. Settings that are None are chosen from the method and the data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEARNING_RATES = {
     "full": 1e-4,
     "top": 1e-4,
 }
-"""Chosen on data that no table reports; see docs/recipes.md."""
+"""The default learning rates, chosen on data that no reported result uses; see docs/recipes.md."""
 
 MIN_STEPS, MAX_EPOCHS, MIN_EPOCHS = 1500, 10, 3
 
@@ -38,27 +38,28 @@ class Recipe:
 
     Attributes:
         method: what is trained.
-        lr: the peak learning rate, after a linear warm-up over ``warmup`` of the steps and before a linear way to 0.
-            None: the method's own.
-        epochs: passes over the training rows. None: 3 to 10, fewer the more rows there are.
-        batch_size: rows a step.
-        max_length: tokens of a text; never more than the backbone takes.
-        long: ``truncate`` cuts off what a text has beyond ``max_length``. ``split`` reads it in windows that overlap by
-            a quarter: each is trained on with the text's label, and a text's answer is the mean over its windows.
-        stride: of spans only, whose contexts are always read in windows: the tokens that two neighbours share. None: a
-            third of ``max_length``, at most 128.
-        seed: of initial weights, shuffles and dropout.
-        warmup: share of the steps.
-        weight_decay: on weights; not on biases and LayerNorms.
-        clip: the norm to which gradients are cut.
+        lr: the peak learning rate, between a linear warm-up over ``warmup`` of the steps and a linear decay to 0.
+            None: the method's default.
+        epochs: number of epochs. None: 3 to 10, fewer for more rows.
+        batch_size: rows per step.
+        max_length: the most tokens of a text; limited to what the backbone reads.
+        long: what to do with a text of more than ``max_length`` tokens. ``truncate`` cuts off its end. ``split`` reads
+            it in windows that overlap by a quarter: each is trained with the text's label, and the text's answer is the
+            mean over its windows.
+        stride: for spans only, whose contexts are always read in windows: the tokens that two neighbouring windows
+            share. None: a third of ``max_length``, at most 128.
+        seed: of initial weights, shuffling and dropout.
+        warmup: the length of the warm-up as a share of the steps.
+        weight_decay: of weights; biases and LayerNorms have none.
+        clip: the largest norm of the gradients.
         epsilon: Adam's.
-        bias_correction: Adam as published; without it as in BERT's code.
-        head_dropout: on what the head reads: the pooled text, or each token.
-        keep_prefix: run the layers below the lowest trained one without dropout, and compute their output once a text
-            (``polytask.inference.prefix``); the attention of the lowest trained layer too, where nothing is trained
-            in it. Changes nothing where there are no layers below.
-        class_weights: ``balanced`` weighs each class by the inverse of its frequency.
-        patience: stop after so many epochs without a better validation score. None: never.
+        bias_correction: True for Adam as published, False as in BERT's code.
+        head_dropout: the dropout rate on the head's input: the pooled text, or each token.
+        keep_prefix: run the layers below the lowest trained one without dropout, and compute their output once per
+            text (``polytask.inference.prefix``). If nothing is trained in the attention of the lowest trained layer,
+            that is included. Has no effect if there are no layers below.
+        class_weights: ``balanced`` weights each class by the inverse of its frequency.
+        patience: stop after this many epochs without a better validation score. None: never.
     """
 
     method: Method = field(default_factory=Houlsby)
@@ -105,19 +106,24 @@ class Recipe:
 
     @classmethod
     def paper(cls, *, lr: float = 3e-4, epochs: int = 20, size: int = 64, seed: int = 0) -> Recipe:
-        """The 2019 protocol: tanh-GELU, Adam without bias correction, batches of 32, 128 tokens, dropout in all layers.
+        """The recipe of Houlsby et al. 2019, arXiv:1902.00751.
 
-        Learning rate, epochs and size are what the paper sweeps: {3e-5, 3e-4, 3e-3} × {3, 20} × {8, 64, 256}.
+        It has tanh-GELU, Adam without bias correction, batches of 32, 128 tokens, and dropout in all layers. The paper
+        sweeps learning rate, epochs and size: {3e-5, 3e-4, 3e-3} × {3, 20} × {8, 64, 256}.
         """
         method = Houlsby(size=size, activation="gelu_tanh", init_std=1e-2)
         settings = {"max_length": 128, "bias_correction": False, "keep_prefix": False}
         return cls(method, lr=lr, epochs=epochs, seed=seed, **settings)  # type: ignore[arg-type]
 
     def fitted(self, kind: Kind, max_length: int) -> Recipe:
-        """The same recipe for a task of this kind, in texts of at most ``max_length`` tokens, with its stride chosen.
+        """The same recipe for a task of this kind; for spans, with its stride chosen.
+
+        Args:
+            kind: the task's kind.
+            max_length: the most tokens of a text.
 
         Raises:
-            RecipeError: it has a setting that tasks of this kind have no use for.
+            RecipeError: a setting does not apply to tasks of this kind.
         """
         if kind != "span":
             if self.stride is not None:
@@ -125,20 +131,20 @@ class Recipe:
             return self
         if self.long != "truncate":
             raise RecipeError(
-                f"long={self.long!r} is for texts with labels. A span is looked for in windows over its context in any "
-                "case; stride says how many tokens two neighbours share"
+                f"long={self.long!r} is for texts with labels. The context of a question is always read in "
+                "windows; stride says how many tokens two neighbours share"
             )
         return replace(self, stride=usual_stride(max_length) if self.stride is None else self.stride)
 
     def resolved(self, num_rows: int) -> Recipe:
-        """The same recipe with nothing left to choose, for a task of so many training rows."""
+        """The same recipe with ``lr`` and ``epochs`` chosen, for a task of ``num_rows`` training rows."""
         steps_an_epoch = -(-num_rows // self.batch_size)
         epochs = max(MIN_EPOCHS, min(MAX_EPOCHS, -(-MIN_STEPS // steps_an_epoch)))
         lr = LEARNING_RATES[self.method.name] if self.lr is None else self.lr
         return replace(self, lr=lr, epochs=self.epochs or epochs)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values, as ``polytask.serialization`` has them; ``from_json`` reads them back."""
+        """The fields as JSON values (see ``polytask.serialization``); ``from_json`` reads them back."""
         return {**{k: v for k, v in to_json(self).items() if k != "method"}, "method": described(self.method)}
 
     @classmethod
@@ -148,23 +154,23 @@ class Recipe:
         return cls(**{**given, "method": method_described(given["method"])})
 
     def settings(self) -> dict[str, Any]:
-        """All settings side by side, at their defaults too: ``{"method": "houlsby", "size": 64, …, "lr": 1e-3, …}``."""
+        """All settings in one mapping, with defaults: ``{"method": "houlsby", "size": 64, …, "lr": 1e-3, …}``."""
         own = {name: value for name, value in to_json(self, whole=True).items() if name != "method"}
         return {"method": self.method.name, **to_json(self.method, whole=True), **own}
 
     @property
     def key(self) -> str:
-        """Equal recipes have equal keys."""
+        """16 hexadecimal digits of a SHA-256 over the settings; equal recipes have equal keys."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _is_whole(value: object, least: int | None) -> bool:
-    """Whether it is an ``int`` from ``least``."""
+    """Whether ``value`` is an integer of at least ``least``."""
     return isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least)
 
 
 def _is_number(value: object, most: float = sys.float_info.max) -> bool:
-    """Whether it is a number up to ``most``; by default a finite one."""
+    """Whether ``value`` is a number of at most ``most`` in size; by default any finite one."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -most <= value <= most
 
 

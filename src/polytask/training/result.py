@@ -1,4 +1,4 @@
-"""What a recipe produced on a task: scores, seconds, parameters, versions, hardware."""
+"""``Result``: the outcome of a training run: scores, seconds, parameters, versions and hardware."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from polytask.serialization import ADDED, checked, to_json
 
 @dataclass(frozen=True)
 class Score:
-    """A metric over some rows, with the range in which it lies in 95% of resamples of them (``tasks.chance``)."""
+    """A metric over some rows, with its 95% bootstrap interval (``evaluation.significance``)."""
 
     metric: str
     score: float
@@ -30,7 +30,7 @@ class Score:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Score:
-        """From the fields as JSON values."""
+        """A score from its fields as JSON values."""
         whole: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**whole)
 
@@ -40,17 +40,23 @@ class Result:
     """The outcome of a training run.
 
     Attributes:
-        parameters: ``trained`` (without the head), ``head``, ``backbone``, and ``percent``, trained of backbone.
-        train: ``rows``, ``tokens`` (with repetitions), ``epochs``, ``seconds``, ``tokens_per_second``, ``padding`` (the
-            mean share of it in a step's batch) and ``routing`` (``grouped`` where most steps ran its deltas together
-            with those of other jobs, else ``looped``).
-        validation: of the epoch that was kept, the ``best_epoch``.
-        test: None where there are no test rows, or they were left to better runs (``sweep``).
-        majority: the metric where each of the rows that ``test`` (or else ``validation``) is about is given the
-            commonest label of the training rows (``polytask.evaluation.baselines.majority_score``).
-        truncated: training texts longer than the limit.
+        task: the task's name.
+        method: the method and its settings.
+        recipe: the recipe as JSON values.
+        parameters: the numbers ``trained`` (without the head), ``head`` and ``backbone``, and ``percent``, the trained
+            parameters in percent of the backbone's.
+        train: ``rows``, ``tokens`` (of all epochs), ``epochs``, ``seconds``, ``tokens_per_second``, ``padding`` (its
+            mean share of a step's batch) and ``routing`` (``grouped`` if the deltas ran together with those of other
+            jobs in most steps, else ``looped``).
+        validation: the score of the best epoch.
+        test: the score on the test rows; None if there are none, or if only better runs of a sweep were tested.
+        majority: the metric of always answering the most frequent training label, on the test rows, or else the
+            validation rows (``polytask.evaluation.baselines.majority_score``).
+        best_epoch: the epoch whose parameters were kept, from 1.
+        truncated: the number of truncated training texts.
         history: ``epoch``, ``score`` and mean ``loss`` of each epoch.
-        label_counts: training rows of each label.
+        label_counts: the number of training rows of each label.
+        data_digest: the digest of the task's rows.
         environment: dtype, device, threads, versions and hardware.
         calibration: how far the probabilities can be believed, before and after they were calibrated
             (``polytask.training.calibrate.measured``); None where nothing is to be said.
@@ -77,7 +83,7 @@ class Result:
     thresholds: dict[str, Any] | None = field(default=None, metadata=ADDED)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values, as ``polytask.serialization`` has them."""
+        """The fields as JSON values (see ``polytask.serialization``)."""
         scores = {
             name: score and to_json(score) for name, score in (("validation", self.validation), ("test", self.test))
         }
@@ -92,7 +98,7 @@ class Result:
 
 
 def label_counts(task: Task) -> dict[str, int]:
-    """Training rows of each label."""
+    """The number of training rows of each label."""
     targets = task.train.targets or []
     if task.kind == "classification":
         counts = Counter(targets)
@@ -104,7 +110,7 @@ def label_counts(task: Task) -> dict[str, int]:
 
 
 def versions() -> dict[str, str]:
-    """Of everything that could change a result."""
+    """The versions of the packages that can change a result."""
     from polytask import __version__
 
     return {
@@ -118,7 +124,7 @@ def versions() -> dict[str, str]:
 
 
 def environment(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """Where and how a result came about."""
+    """Device, precision, threads, hardware and versions."""
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "device": str(device),

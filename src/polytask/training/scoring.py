@@ -1,4 +1,4 @@
-"""Scores of a job on validation and test rows."""
+"""Scores jobs on validation and test rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from polytask.training.result import Score
 
 
 def validate(backbone: Backbone, attached: Attached, job: Job) -> float:
-    """The score of a job's present parameters on its validation rows."""
+    """The score of a job's current parameters on its validation rows."""
     task, keep = job.task, job.recipe.keep_prefix
     return score_on(backbone, attached, job.live, job.name, task, task.validation, job.validation, keep_prefix=keep)
 
@@ -36,7 +36,7 @@ def score_on(
     *,
     keep_prefix: bool = False,
 ) -> float:
-    """The task's metric over labelled rows, answered by the adapter attached as ``name``."""
+    """The task's metric on labelled rows, for the adapter attached as ``name``."""
     predictions = predictions_of(backbone, attached, live, name, encoded, keep_prefix=keep_prefix)
     return score(task.metric, task.kind, labels_of(rows, task), predictions, num_labels=len(task.labels))
 
@@ -50,14 +50,18 @@ def predictions_of(
     *,
     keep_prefix: bool = False,
 ) -> list[Target]:
-    """What the adapter attached as ``name`` answers, in the form that targets have."""
+    """The answers of the adapter attached as ``name``, in the form of targets."""
     names = [name] * encoded.num_rows
     scores = scores_of(backbone, attached, {name: live}, encoded, names, keep_prefix=keep_prefix)
     return [live.head.prediction(row) for row in scores]
 
 
 def labels_of(rows: Rows, task: Task) -> list[Target]:
-    """What the rows should be answered with."""
+    """The targets of labelled rows.
+
+    Raises:
+        DataError: the rows have none.
+    """
     if rows.targets is None:
         raise DataError(f"the rows of task {task.name!r} have no labels to score against")
     return list(rows.targets)

@@ -1,13 +1,13 @@
-"""Many recipes on one task in one process, each result kept as it comes: a sweep that is killed runs what is missing.
+"""Sweeps: trains one task with many recipes and stores each result, so that a killed sweep can be continued.
 
-A folder holds, for each recipe by its key::
+A sweep's folder holds, for each recipe by its key::
 
-    <key>.safetensors   its adapter; none where it diverged
-    <key>.json          the recipe and what came of it; written last, so a run is over when it is there
-    .sweep.ckpt.lock    there while a sweep is at work
-    sweep.ckpt          how far the runs under way are
+    <key>.safetensors   its adapter; missing if training diverged
+    <key>.json          the recipe and its result; written last, so a run is finished if it exists
+    .sweep.ckpt.lock    locked while a sweep is running
+    sweep.ckpt          the state of unfinished runs
 
-Unusual here: a run that diverges is a result like any other.
+A run that diverges is stored as a result, too.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from polytask.evaluation.calibration_fit import Fitted
 from polytask.file_lock import exclusive_run
 from polytask.methods import Replacement
 from polytask.training.calibrate import measured
-from polytask.training.checkpoint import Checkpoint
-from polytask.training.checkpoint import setting as run_setting
+from polytask.training.checkpoint import Checkpoint, run_setting
 from polytask.training.events import Evaluated, Failed
 from polytask.training.finish import adapter_of, finished
 from polytask.training.fused import measured_budget
@@ -52,65 +51,65 @@ def sweep(
     budget_tokens: int | None = None,
     test: Literal["best", "all"] = "best",
 ) -> Sweep:
-    """Train one task by many recipes at once, each exactly as ``train`` alone would.
+    """Train one task with many recipes, each exactly as ``train`` would.
 
-    Recipes whose method adds deltas share their steps; those that train the backbone itself follow one by one.
+    Recipes with deltas train together in shared steps; recipes that train the backbone itself follow one by one.
 
     Args:
         backbone: a frozen backbone.
         task: rows to train on and to validate with.
-        recipes: distinct ones, such as ``grid`` makes.
-        folder: keeps every result and adapter as it comes, and how far the others are. Called again with this folder,
-            a sweep trains only what is missing; more recipes may be asked for then.
-        progress: called with each ``Step``, ``Evaluated`` and ``Failed``, whose jobs are the recipes' keys, and with
-            ``Kept`` when a run is over.
-        budget_tokens: tokens of one step, all runs together; what does not fit waits its turn. Unless given it is
-            measured, as in ``train_many``.
-        test: whose test rows are scored: those of the ``best`` run by validation, or of ``all``. The scores choose
-            nothing, and are kept with the results.
+        recipes: different recipes, for example from ``grid``.
+        folder: where results, adapters and a checkpoint are stored. A second call with the same folder trains only what
+            is missing, and may have more recipes.
+        progress: called with each ``Step``, ``Evaluated`` and ``Failed``, whose ``job`` is the recipe's key, and with
+            ``Kept`` when a run is finished.
+        budget_tokens: the most tokens of a step, all runs together. Runs that do not fit wait. None: measured, as in
+            ``train_many``.
+        test: which runs are scored on the test rows: the ``best`` by validation, or ``all``. Test scores are stored
+            with the results and choose nothing.
 
     Returns:
-        All runs, those found in ``folder`` included, and the best one's adapter.
+        All runs, including those found in ``folder``, and the adapter of the best one.
 
     Raises:
-        RecipeError: there is no recipe, one is there twice, or one does not suit the backbone.
+        RecipeError: there is no recipe, a recipe is given twice, or one does not fit the backbone.
         CheckpointError: ``folder`` belongs to another task or backbone, a file in it cannot be read, or another sweep
-            is at work in it.
-        KeyboardInterrupt: on Ctrl-C, after everything is kept.
+            is running in it.
+        KeyboardInterrupt: on Ctrl-C, after everything is stored.
     """
     if test not in ("best", "all"):
         raise RecipeError(f"test={test!r} is out of range. Give 'best' or 'all'")
     asked = _distinct(settled(backbone, task, recipes))
-    tell: Progress = progress or (lambda event: None)
+    report: Progress = progress or (lambda event: None)
     encodings = Encodings(backbone.tokenizer)
-    with _place(folder) as place, _alone(Path(place), task):
+    with _folder_or_temporary(folder) as place, _lock(Path(place), task):
         results = SweepFolder(Path(place), identity_of(backbone, task))
         runs = {key: run for key, recipe in asked.items() if (run := results.read(recipe)) is not None}
         for key, run in runs.items():
-            tell(Kept(key, run))
+            report(Kept(key, run))
         missing = [recipe for key, recipe in asked.items() if key not in runs]
         checkpoint = None if folder is None else Checkpoint(Path(folder) / CHECKPOINT)
-        for together in _sharing(missing):
+        for together in _training_groups(missing):
             jobs = [Job(backbone, task, recipe, recipe.key, encodings) for recipe in together]
             if checkpoint is not None:
-                _go_on(checkpoint, results.identity, backbone, task, jobs)
-            for run in _trained(backbone, jobs, results, checkpoint, tell, budget_tokens):
+                _resume(checkpoint, results.identity, backbone, task, jobs)
+            for run in _train_and_save(backbone, jobs, results, checkpoint, report, budget_tokens):
                 runs[run.key] = run
         ordered = by_setting([runs[key] for key in asked])
         every = [run for setting in ordered for run in setting.runs]
         best = [best_run_of(every)] if any(run.result for run in every) else []
         for run in every if test == "all" else best:
-            runs[run.key] = _tested(backbone, task, run, results, encodings)
+            runs[run.key] = _with_test_score(backbone, task, run, results, encodings)
         adapter = results.adapter(best[0].key) if best else None
         ordered = by_setting([runs[key] for key in asked])
     return Sweep(task.metric, ordered, adapter)
 
 
 def settled(backbone: Backbone, task: Task, recipes: Sequence[Recipe]) -> list[Recipe]:
-    """The same recipes with nothing left to choose: those whose keys a sweep's runs have.
+    """The same recipes with all defaults chosen; a sweep's runs have their keys.
 
     Raises:
-        RecipeError: one has a setting that the task has no use for.
+        RecipeError: a setting does not apply to the task's kind.
     """
     lengths = [min(recipe.max_length, backbone.max_length) for recipe in recipes]
     fitted = [recipe.fitted(task.kind, length) for recipe, length in zip(recipes, lengths, strict=True)]
@@ -123,52 +122,52 @@ def _distinct(recipes: Sequence[Recipe]) -> dict[str, Recipe]:
     asked: dict[str, Recipe] = {}
     for recipe in recipes:
         if recipe.key in asked:
-            raise RecipeError(f"a recipe is there twice: {recipe}. Give each once, with a seed of its own")
+            raise RecipeError(f"a recipe is given twice: {recipe}. Give each once, or with different seeds")
         asked[recipe.key] = recipe
     return asked
 
 
-def _place(folder: str | Path | None) -> AbstractContextManager[str | Path]:
+def _folder_or_temporary(folder: str | Path | None) -> AbstractContextManager[str | Path]:
     return nullcontext(folder) if folder is not None else TemporaryDirectory(prefix="polytask-sweep-")
 
 
-def _alone(place: Path, task: Task) -> AbstractContextManager[None]:
+def _lock(place: Path, task: Task) -> AbstractContextManager[None]:
     return exclusive_run(place / CHECKPOINT, f"a sweep of {task.name!r} in {place}", "give this one another folder")
 
 
-def _sharing(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
-    """Recipes whose jobs train together. Each private copy of a backbone trains by itself, to be one in memory."""
+def _training_groups(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
+    """Recipes that train together. Those with private copies of the backbone train one by one, to save memory."""
     together = [recipe for recipe in recipes if not isinstance(recipe.method, Replacement)]
     alone = [[recipe] for recipe in recipes if isinstance(recipe.method, Replacement)]
     return [together, *alone] if together else alone
 
 
-def _trained(
+def _train_and_save(
     backbone: Backbone,
     jobs: Sequence[Job],
     results: SweepFolder,
     checkpoint: Checkpoint | None,
-    tell: Progress,
+    report: Progress,
     budget_tokens: int | None,
 ) -> Iterator[Run]:
-    """Train jobs to their ends; each is kept, told of and yielded when it is over."""
+    """Train jobs to the end; each is stored, reported and yielded when it is finished."""
     pending = {job.name: job for job in jobs}
 
-    def kept(job: Job) -> Run:
+    def save(job: Job) -> Run:
         del pending[job.name]
-        run = _keep(backbone, job, results)
-        tell(Kept(job.name, run))
+        run = _save(backbone, job, results)
+        report(Kept(job.name, run))
         return run
 
-    yield from [kept(job) for job in jobs if job.is_done]  # killed after their last step
+    yield from [save(job) for job in jobs if job.is_done]  # the last sweep was killed after their last step
     if budget_tokens is None and pending:
         budget_tokens = measured_budget(backbone, list(pending.values()))
     running = closing(run_jobs(backbone, list(pending.values()), budget_tokens=budget_tokens))
     with deferred_interrupt() as interrupted, running as events:
         for event in events:
-            tell(event)
+            report(event)
             if isinstance(event, Evaluated | Failed) and pending[event.job].is_done:
-                yield kept(pending[event.job])
+                yield save(pending[event.job])
             if checkpoint is not None and pending:
                 write = checkpoint.write if interrupted() else checkpoint.write_if_due
                 write(backbone, list(pending.values()))
@@ -178,22 +177,22 @@ def _trained(
         checkpoint.remove()
 
 
-def _keep(backbone: Backbone, job: Job, results: SweepFolder) -> Run:
-    """What came of a job that is over, on the disk."""
+def _save(backbone: Backbone, job: Job, results: SweepFolder) -> Run:
+    """Store the outcome of a finished job."""
     run, adapter = Run(job.recipe, None, str(job.failure)), None
     if job.failure is None:
         job.restore_best()
         try:
             adapter, result = finished(backbone, job, with_test=False)
             run = Run(job.recipe, result)
-        except AdapterError as error:  # the last step left no numbers
+        except AdapterError as error:  # the last step made a parameter NaN or infinite
             run = Run(job.recipe, None, str(error))
     results.write(run, adapter)
     return run
 
 
-def _tested(backbone: Backbone, task: Task, run: Run, results: SweepFolder, encodings: Encodings) -> Run:
-    """The run with its score on the test rows, on the disk too."""
+def _with_test_score(backbone: Backbone, task: Task, run: Run, results: SweepFolder, encodings: Encodings) -> Run:
+    """The run with its score on the test rows, which is stored as well."""
     if task.test is None or task.test.targets is None or run.result is None or run.result.test is not None:
         return run
     adapter = results.adapter(run.key)
@@ -209,10 +208,10 @@ def _tested(backbone: Backbone, task: Task, run: Run, results: SweepFolder, enco
     return tested
 
 
-def _go_on(
+def _resume(
     checkpoint: Checkpoint, identity: Mapping[str, Any], backbone: Backbone, task: Task, jobs: Sequence[Job]
 ) -> None:
-    """Take those jobs that the checkpoint holds to where it left them."""
+    """Restore the jobs that the checkpoint holds."""
     header = checkpoint_header(checkpoint)
     ours = {job.name: job for job in jobs}
     if header is None or not ours.keys() & header["setting"]["jobs"].keys():
@@ -223,5 +222,5 @@ def _go_on(
     names = [name for name in now if name not in ("jobs", "threads")]
     check_same_sweep(checkpoint.path, kept, {**{name: now[name] for name in names}, "data": identity["data"]})
     others = {name: Recipe.from_json(of["recipe"]) for name, of in held.items() if name not in ours}
-    also = {name: Job(backbone, task, recipe, name) for name, recipe in others.items()}  # over since it was written
-    checkpoint.load(backbone, [ours.get(name) or also[name] for name in held])
+    finished_since = {name: Job(backbone, task, recipe, name) for name, recipe in others.items()}
+    checkpoint.load(backbone, [ours.get(name) or finished_since[name] for name in held])

@@ -1,4 +1,4 @@
-"""The folder in which a sweep keeps its results."""
+"""The folder of a sweep: reads and writes its results."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from polytask.backbones.backbone import Backbone
 from polytask.data.task import Task
 from polytask.errors import CheckpointError, PolytaskError
 from polytask.files import write_text
-from polytask.training.checkpoint import Checkpoint, differences
-from polytask.training.checkpoint import setting as run_setting
+from polytask.training.checkpoint import Checkpoint, differences, run_setting
 from polytask.training.recipe import Recipe
 from polytask.training.result import Result
 from polytask.training.sweep_result import Run
@@ -24,25 +23,29 @@ KEY_LENGTH = 16
 
 
 class SweepFolder:
-    """The results of one task on one backbone in a folder."""
+    """The results of one task on one backbone, in a folder."""
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self.folder, self.identity = folder, identity
 
     def read(self, recipe: Recipe) -> Run | None:
-        """What came of a recipe; None where it is not over."""
+        """The run of a recipe; None if it is not finished.
+
+        Raises:
+            CheckpointError: the file cannot be read, or belongs to another sweep.
+        """
         path = self.folder / f"{recipe.key}.json"
         if not path.exists():
             return None
-        values = _parsed(path)
+        values = _read_result(path)
         check_same_sweep(path, values["identity"], self.identity)
-        is_whole = values["run"].result is None or self._adapter(recipe.key).exists()
+        is_whole = values["run"].result is None or self._adapter_path(recipe.key).exists()
         return values["run"] if is_whole else None
 
     def write(self, run: Run, adapter: Adapter | None) -> None:
-        """Keep what came of a recipe."""
+        """Store a finished run, and its adapter unless it diverged."""
         if adapter is not None:
-            adapter.save(self._adapter(run.key))
+            adapter.save(self._adapter_path(run.key))
         values = {
             "format": FORMAT,
             "status": run.status,
@@ -54,44 +57,48 @@ class SweepFolder:
         write_text(self.folder / f"{run.key}.json", json.dumps(values, indent=1, allow_nan=False) + "\n")
 
     def adapter(self, key: str) -> Adapter:
-        """What a finished run left."""
-        return Adapter.load(self._adapter(key))
+        """The adapter of a finished run."""
+        return Adapter.load(self._adapter_path(key))
 
-    def _adapter(self, key: str) -> Path:
+    def _adapter_path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
 
 
 def started_with(folder: str | Path) -> dict[str, Any] | None:
-    """What the sweep in a folder was started with: ``data``, ``backbone``, ``dtype``, …; None where there is none yet.
+    """What the sweep in a folder was started with: ``data``, ``backbone``, ``dtype``, …; None if there is none yet.
 
     Raises:
-        CheckpointError: a file in it cannot be read.
+        CheckpointError: a file in the folder cannot be read.
     """
     for path in sorted(Path(folder).glob(f"{'[0-9a-f]' * KEY_LENGTH}.json")):
-        return dict(_parsed(path)["identity"])
+        return dict(_read_result(path)["identity"])
     header = checkpoint_header(Checkpoint(Path(folder) / CHECKPOINT))
     return None if header is None else dict(header["setting"])
 
 
 def identity_of(backbone: Backbone, task: Task) -> dict[str, Any]:
-    """What all runs of a folder share."""
-    of = run_setting(backbone, ())
+    """What all runs of a sweep have in common."""
+    setting = run_setting(backbone, ())
     names = ("backbone", "tokenizer", "pooling", "dtype", "device")
-    return {"data": task.digest, **{name: of[name] for name in names}}
+    return {"data": task.digest, **{name: setting[name] for name in names}}
 
 
 def check_same_sweep(path: Path, kept: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to put runs of different things side by side, saying what differs."""
+    """Refuse to mix runs of different data or backbones.
+
+    Raises:
+        CheckpointError: with what differs.
+    """
     changes = differences({name: kept.get(name) for name in now}, now)
     if changes:
         raise CheckpointError(
             f"{path} belongs to another sweep: {'; '.join(changes)}. "
-            "Give another folder, go on with what that sweep was started with, or remove the file"
+            "Give another folder, use what that sweep was started with, or remove the file"
         )
 
 
-def _parsed(path: Path) -> dict[str, Any]:
-    """The ``run`` in a file, and the ``identity`` of its sweep."""
+def _read_result(path: Path) -> dict[str, Any]:
+    """The ``run`` in a result file, and the ``identity`` of its sweep."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         result = None if values["status"] == "diverged" else Result.from_json(values["result"])
@@ -106,15 +113,15 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 def checkpoint_header(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """The header of a sweep's checkpoint; None where there is none.
+    """The header of a sweep's checkpoint; None if there is none.
 
     Raises:
-        CheckpointError: it cannot be read.
+        CheckpointError: the checkpoint cannot be read.
     """
     try:
         return checkpoint.header()
     except CheckpointError:
         raise CheckpointError(
-            f"{checkpoint.path} is not a checkpoint that can be read. Remove it: what was under way starts over, "
-            "what is over stays"
+            f"{checkpoint.path} is not a checkpoint that can be read. Remove it: unfinished runs start over, "
+            "finished ones stay"
         ) from None

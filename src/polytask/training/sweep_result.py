@@ -18,7 +18,7 @@ from polytask.training.result import Result
 
 @dataclass(frozen=True)
 class Run:
-    """A recipe, nothing left to choose in it, and what came of it: a result, or why it diverged."""
+    """A recipe with all defaults chosen, and its outcome: a result, or why it diverged."""
 
     recipe: Recipe
     result: Result | None
@@ -26,23 +26,23 @@ class Run:
 
     @property
     def key(self) -> str:
-        """The recipe's: its job's name and the name of its files."""
+        """The recipe's key, which is the name of its job and of its files."""
         return self.recipe.key
 
     @property
     def status(self) -> Literal["finished", "diverged"]:
-        """How it ended."""
+        """How the run ended."""
         return "diverged" if self.result is None else "finished"
 
     @property
     def score(self) -> float | None:
-        """On the validation rows."""
+        """The score on the validation rows; None if the run diverged."""
         return None if self.result is None else self.result.validation.score
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A run is over and kept, now or by a sweep before this one. ``job`` is its recipe's key."""
+    """A run is finished and stored, now or by an earlier sweep. ``job`` is its recipe's key."""
 
     job: str
     run: Run
@@ -53,35 +53,35 @@ Progress = Callable[[Event | Kept], None]
 
 @dataclass(frozen=True)
 class Setting:
-    """Runs that differ in nothing but the seed. ``values`` are the settings that vary in their sweep."""
+    """Runs that differ in the seed only. ``values`` are those of the settings that vary within the sweep."""
 
     values: dict[str, Any]
     runs: tuple[Run, ...]
 
     @property
     def scores(self) -> list[float]:
-        """On the validation rows, one a run that did not diverge."""
+        """The validation scores of the runs that did not diverge."""
         return [run.score for run in self.runs if run.score is not None]
 
     @property
     def mean(self) -> float | None:
-        """Of the scores; None where all runs diverged."""
+        """The mean of the scores; None if all runs diverged."""
         return statistics.fmean(self.scores) if self.scores else None
 
     @property
     def sem(self) -> float | None:
-        """The standard error of the mean; None for less than two scores."""
+        """The standard error of the mean; None for fewer than two scores."""
         return statistics.stdev(self.scores) / len(self.scores) ** 0.5 if len(self.scores) > 1 else None
 
     @property
     def num_diverged(self) -> int:
-        """Runs without a score."""
+        """The number of runs that diverged."""
         return len(self.runs) - len(self.scores)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What came of a sweep: its settings, the best mean first, those with a diverged run after those without."""
+    """The outcome of a sweep: settings by their mean score, best first; those with a diverged run come last."""
 
     metric: str
     settings: tuple[Setting, ...]
@@ -94,10 +94,10 @@ class Sweep:
 
     @property
     def best_run(self) -> Run:
-        """The run with the highest validation score; of equal ones, that of the better setting.
+        """The run with the highest validation score; among equal ones, that of the better setting.
 
         Raises:
-            RecipeError: all diverged.
+            RecipeError: all runs diverged.
         """
         return best_run_of(self.runs)
 
@@ -106,14 +106,14 @@ class Sweep:
         """The adapter of the best run.
 
         Raises:
-            RecipeError: all diverged.
+            RecipeError: all runs diverged.
         """
         if self.adapter is None:
             raise all_diverged(self.runs)
         return self.adapter
 
     def table(self) -> list[dict[str, Any]]:
-        """One row a setting: what varies, ``score`` (the mean), ``sem``, ``runs``, ``diverged``, ``parameters``."""
+        """One row per setting: what varies, ``score`` (the mean), ``sem``, ``runs``, ``diverged``, ``parameters``."""
         return [
             {
                 **setting.values,
@@ -128,7 +128,7 @@ class Sweep:
 
 
 def by_setting(runs: Sequence[Run]) -> tuple[Setting, ...]:
-    """Runs that differ in their seed only, side by side; the best mean first, with a diverged run after without."""
+    """Runs grouped by setting, best mean first; settings with a diverged run come last."""
     names = varying([run.recipe for run in runs])
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -160,4 +160,4 @@ def best_run_of(runs: Sequence[Run]) -> Run:
 
 def all_diverged(runs: Sequence[Run]) -> RecipeError:
     """The error of a sweep without a result."""
-    return RecipeError(f"no run of the sweep has a result: all diverged, one of them so: {runs[0].failure}")
+    return RecipeError(f"no run of the sweep has a result: all diverged. The first one: {runs[0].failure}")

@@ -1,8 +1,8 @@
-"""Size and learning rate found on the user's own data, by successive halving.
+"""Finds size and learning rate on the user's data by successive halving (arXiv:1502.07943).
 
-All settings start together. After one rung the worse half leaves, after the next the half of the rest; rungs are
-twice as long each time. Unusual here: each job keeps the learning-rate schedule of its full length, so that the winner
-is, to the last bit but for rounding, what ``train`` makes of its recipe alone.
+All settings start together. After each rung the worse half stops; each rung ends after twice as many epochs as the one
+before. Every job keeps the learning-rate schedule of a full run, so the winner equals ``train`` with its recipe, up to
+rounding.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from polytask.adapters.adapter import Adapter
@@ -29,16 +30,16 @@ from polytask.training.loop import run_jobs
 from polytask.training.recipe import LEARNING_RATES, Recipe
 from polytask.training.result import Result
 
-RATES = (0.3, 1, 3, 10)
-"""Tried unless given, in units of the method's own learning rate."""
+LR_FACTORS = (0.3, 1, 3, 10)
+"""The default learning rates to try, in units of the method's own."""
 
-SHARES = (0.25, 1)
-"""Tried unless given, in units of the method's size."""
+SIZE_FACTORS = (0.25, 1)
+"""The default sizes to try, in units of the method's own."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A setting that was tried for ``epochs`` epochs, and its best validation score; None where it diverged."""
+    """A setting that was tried for ``epochs`` epochs, and its best validation score; None if it diverged."""
 
     name: str
     recipe: Recipe
@@ -48,7 +49,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Left:
-    """A setting was among the worse half and trains no longer."""
+    """A setting was in the worse half and has stopped training."""
 
     job: str
     epochs: int
@@ -60,13 +61,13 @@ Progress = Callable[[Event | Left], None]
 
 @dataclass(frozen=True)
 class Tuned:
-    """What was chosen, and why.
+    """The setting that was chosen, and why.
 
     Attributes:
-        recipe: the chosen one, with nothing left to choose.
-        adapter: what it trained, equal to ``train`` with it.
-        result: what came of it.
-        why: one sentence for a person.
+        recipe: the chosen recipe, with all defaults filled in.
+        adapter: its adapter, equal to that of ``train``.
+        result: its result.
+        why: one sentence that explains the choice.
         trials: all settings, the best first.
     """
 
@@ -77,18 +78,18 @@ class Tuned:
     trials: tuple[Trial, ...]
 
 
-class Contender(Job):
-    """A job that pauses when a rung is over."""
+class TuneJob(Job):
+    """A job that pauses at the end of a rung."""
 
-    until = 0
+    pause_epoch = 0
 
     @property
     def is_done(self) -> bool:
-        """Whether it ended, or ``until`` epochs are over."""
-        return super().is_done or self.epoch >= self.until
+        """Whether the job ended, or has trained ``pause_epoch`` epochs."""
+        return super().is_done or self.epoch >= self.pause_epoch
 
-    def standing(self, epochs: int) -> tuple[float, float]:
-        """How good it was after so many epochs: the best validation score; of equal ones, the lower training loss."""
+    def rank(self, epochs: int) -> tuple[float, float]:
+        """The sort key after ``epochs`` epochs: the best validation score, then the lower training loss."""
         seen = self.history[:epochs]
         if self.failure is not None or not seen:
             return -math.inf, -math.inf
@@ -107,97 +108,100 @@ def tune(
     resume: bool = False,
     budget_tokens: int | None = None,
 ) -> Tuned:
-    """Find a learning rate and a size for a task, and train with them, at the price of a few ordinary runs.
+    """Find a learning rate and a size for a task, and train with them, at the cost of a few ordinary runs.
 
     Args:
         backbone: a frozen backbone.
-        task: rows to train on; its validation rows choose, so their score flatters what was chosen a little.
-        base: everything else. A learning rate in it is kept; None is to be found.
-        lr: the rates to try instead, of 0.3, 1, 3 and 10 times the method's own.
-        size: the sizes (or ranks) to try, of the base's and a quarter of it.
-        progress: called with each ``Step``, ``Evaluated``, ``Failed`` and ``Left``; jobs are named by what varies.
-        checkpoint: a file that keeps the state of all of them.
-        resume: go on from ``checkpoint`` if it is there.
-        budget_tokens: tokens of one step, all settings together; what does not fit waits its turn. Unless given it is
-            measured, as in ``train_many``.
+        task: rows to train on. Its validation rows choose the setting, so the winner's score is slightly optimistic.
+        base: all other settings. If it has a learning rate, only the size is searched.
+        lr: the learning rates to try. By default 0.3, 1, 3 and 10 times the method's own.
+        size: the sizes (or ranks) to try. By default that of ``base`` and a quarter of it.
+        progress: called with each ``Step``, ``Evaluated``, ``Failed`` and ``Left``. Jobs are named by what varies.
+        checkpoint: a file for the state of all settings, updated during the run.
+        resume: continue from ``checkpoint``, if it exists.
+        budget_tokens: the most tokens of a step, all settings together. Settings that do not fit wait. None: measured,
+            as in ``train_many``.
 
     Raises:
-        RecipeError: the method has no size to vary, a value is out of range or there twice, or all settings diverged.
-        CheckpointError: the checkpoint belongs to something else.
+        RecipeError: the method has no size to vary, a value is out of range or given twice, or all settings diverged.
+        CheckpointError: the checkpoint belongs to another run.
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
-    recipes = contenders(base or Recipe(), len(task.train), lr=lr, size=size)
+    recipes = recipes_to_try(base or Recipe(), len(task.train), lr=lr, size=size)
     encodings = Encodings(backbone.tokenizer)
-    jobs = [Contender(backbone, task, recipe, name, encodings) for name, recipe in recipes.items()]
+    jobs = [TuneJob(backbone, task, recipe, name, encodings) for name, recipe in recipes.items()]
     budget = measured_budget(backbone, jobs) if budget_tokens is None else budget_tokens
-    kept = Checkpoint(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
-    if kept is not None and resume:
-        kept.load(backbone, jobs)
-
-    def climb(some: Sequence[Contender], epochs: int) -> None:
-        _climb(backbone, some, jobs, epochs, kept, progress, budget)
+    if isinstance(checkpoint, str | Path):
+        checkpoint = Checkpoint(checkpoint)
+    if checkpoint is not None and resume:
+        checkpoint.load(backbone, jobs)
+    train_to = partial(_train_to, backbone, jobs, checkpoint=checkpoint, progress=progress, budget_tokens=budget)
 
     alive, num_epochs = jobs, jobs[0].num_epochs
     for epochs, num_kept in rungs(num_epochs, len(jobs)):
-        climb(alive, epochs)
-        ranked = sorted(alive, key=lambda job: job.standing(epochs), reverse=True)
+        train_to(alive, epochs)
+        ranked = sorted(alive, key=lambda job: job.rank(epochs), reverse=True)
         alive = ranked[:num_kept]
         if progress is not None:
             for job in ranked[num_kept:]:
                 progress(Left(job.name, epochs, num_epochs))
-    climb(alive, num_epochs)
-    while all(job.failure for job in alive):  # late: the best of those that left takes their place
-        sound = [job for job in jobs if job.failure is None]
-        if not sound:
-            raise RecipeError(f"all {len(jobs)} settings diverged, one of them so: {jobs[0].failure}")
-        alive = [max(sound, key=lambda job: job.standing(job.epoch))]
-        climb(alive, num_epochs)
-    winner = max(alive, key=lambda job: job.standing(num_epochs))
+    train_to(alive, num_epochs)
+    while all(job.failure for job in alive):  # take up the best of the stopped settings instead
+        healthy = [job for job in jobs if job.failure is None]
+        if not healthy:
+            raise RecipeError(f"all {len(jobs)} settings diverged. The first one: {jobs[0].failure}")
+        alive = [max(healthy, key=lambda job: job.rank(job.epoch))]
+        train_to(alive, num_epochs)
+    winner = max(alive, key=lambda job: job.rank(num_epochs))
     winner.restore_best()
     adapter, result = finished(backbone, winner)
     trials = _trials(jobs, winner)
     return Tuned(winner.recipe, adapter, result, _why(trials, result, num_epochs), trials)
 
 
-def contenders(base: Recipe, num_rows: int, *, lr: Sequence[float] = (), size: Sequence[int] = ()) -> dict[str, Recipe]:
-    """The recipes to try by what varies in them: ``lr 1e-3, size 64``."""
+def recipes_to_try(
+    base: Recipe, num_rows: int, *, lr: Sequence[float] = (), size: Sequence[int] = ()
+) -> dict[str, Recipe]:
+    """The recipes to try, named by what varies: ``lr 1e-3, size 64``."""
     own = LEARNING_RATES[base.method.name]
-    around = (base.lr,) if base.lr is not None else tuple(float(f"{own * factor:.2g}") for factor in RATES)
+    rates = (base.lr,) if base.lr is not None else tuple(float(f"{own * factor:.2g}") for factor in LR_FACTORS)
     full = size_of(base.method)
-    sizes = () if full is None else tuple(dict.fromkeys(max(1, round(full * share)) for share in SHARES))
-    recipes = grid(base, lr=lr or around, size=size or sizes, seeds=1)
+    sizes = () if full is None else tuple(dict.fromkeys(max(1, round(full * share)) for share in SIZE_FACTORS))
+    recipes = grid(base, lr=lr or rates, size=size or sizes, seeds=1)
     recipes = [recipe.resolved(num_rows) for recipe in recipes]
     names = varying(recipes)
     named = {in_words({name: recipe.settings()[name] for name in reversed(names)}): recipe for recipe in recipes}
     if len(recipes) < 2:
-        raise RecipeError("there is one setting only, and nothing to choose. Leave the learning rate or the size open")
+        raise RecipeError("there is one setting only, and nothing to choose. Give several learning rates or sizes")
     if len(named) < len(recipes):
-        raise RecipeError(f"a value is there twice: lr={tuple(lr)}, size={tuple(size)}. Give each once")
+        raise RecipeError(f"a value is given twice: lr={tuple(lr)}, size={tuple(size)}. Give each once")
     return named
 
 
 def rungs(num_epochs: int, num_settings: int) -> list[tuple[int, int]]:
-    """After which epochs to look, and how many settings go on: of 8 settings and epochs ``[(1, 4), (2, 2), (4, 1)]``.
+    """The rungs before the last: the epoch at which each ends, and how many settings continue after it.
 
-    Each rung is twice as long as the one before, the last ends with the recipe. Of few epochs there are fewer rungs.
+    8 settings of 8 epochs have the rungs ``[(1, 4), (2, 2), (4, 1)]``. Each ends after twice as many epochs as the one
+    before. With few epochs there are fewer rungs.
     """
     halvings = math.ceil(math.log2(num_settings))
     ends = sorted({math.ceil(num_epochs / 2**number) for number in range(1, halvings + 1)} - {num_epochs})
     return [(end, math.ceil(num_settings / 2 ** (number + 1))) for number, end in enumerate(ends)]
 
 
-def _climb(
+def _train_to(
     backbone: Backbone,
-    alive: Sequence[Contender],
-    jobs: Sequence[Contender],
+    jobs: Sequence[TuneJob],
+    alive: Sequence[TuneJob],
     epochs: int,
+    *,
     checkpoint: Checkpoint | None,
     progress: Progress | None,
     budget_tokens: int | None,
 ) -> None:
-    """Train those still alive to the end of a rung; the checkpoint holds those that left, too."""
+    """Train the settings that are still alive to the end of a rung; the checkpoint holds all ``jobs``."""
     for job in alive:
-        job.until = epochs
+        job.pause_epoch = epochs
     with deferred_interrupt() as interrupted, closing(run_jobs(backbone, alive, budget_tokens=budget_tokens)) as events:
         for event in events:
             if progress is not None:
@@ -210,10 +214,10 @@ def _climb(
                 raise KeyboardInterrupt
 
 
-def _trials(jobs: Sequence[Contender], winner: Contender) -> tuple[Trial, ...]:
-    """The winner, then by how far they came and how good they were there; last those that diverged."""
+def _trials(jobs: Sequence[TuneJob], winner: TuneJob) -> tuple[Trial, ...]:
+    """All trials: the winner, the others by epochs and rank, and those that diverged last."""
     ordered = sorted(
-        jobs, key=lambda job: (job is winner, job.failure is None, job.epoch, job.standing(job.epoch)), reverse=True
+        jobs, key=lambda job: (job is winner, job.failure is None, job.epoch, job.rank(job.epoch)), reverse=True
     )
     return tuple(
         Trial(job.name, job.recipe, len(job.history), None if job.failure else job.best_score) for job in ordered
@@ -224,15 +228,15 @@ def _why(trials: Sequence[Trial], result: Result, num_epochs: int) -> str:
     """``lr 1e-3, size 64: accuracy 0.912 on 160 validation rows; the next best, …, had 0.905 after 4 of 8 epochs``."""
     best, others = trials[0], [trial for trial in trials[1:] if trial.score is not None]
     of = result.validation
-    said = f"{best.name}: {of.metric} {of.score:.3f} on {of.rows:,} validation rows"
+    sentence = f"{best.name}: {of.metric} {of.score:.3f} on {of.rows:,} validation rows"
     if others:
-        following = max(others, key=lambda trial: trial.score or 0.0)
-        had = "had the same at a higher training loss" if following.score == of.score else f"had {following.score:.3f}"
+        runner_up = max(others, key=lambda trial: trial.score or 0.0)
+        had = "had the same at a higher training loss" if runner_up.score == of.score else f"had {runner_up.score:.3f}"
         stopped = (
-            f" after {following.epochs} of {num_epochs} epoch{'s' * (num_epochs != 1)}"
-            if following.epochs < num_epochs
+            f" after {runner_up.epochs} of {num_epochs} epoch{'s' * (num_epochs != 1)}"
+            if runner_up.epochs < num_epochs
             else ""
         )
-        said += f"; the next best, {following.name}, {had}{stopped}"
+        sentence += f"; the next best, {runner_up.name}, {had}{stopped}"
     diverged = len(trials) - 1 - len(others)
-    return said + (f"; {diverged} of {len(trials)} settings diverged" if diverged else "")
+    return sentence + (f"; {diverged} of {len(trials)} settings diverged" if diverged else "")

@@ -213,10 +213,10 @@ def launcher(how: How, devices: tuple[str, ...]) -> Callable[..., Iterator[dict[
     if how.on == "ray":
         from polytask.launch import ray
 
-        return partial(ray.run, address=how.address, gpus=how.gpus, cpus=how.cpus)
+        return partial(ray.run_packs, address=how.address, gpus=how.gpus, cpus=how.cpus)
     from polytask.launch import local
 
-    return partial(local.run, devices=devices)
+    return partial(local.run_packs, devices=devices)
 
 
 def devices_of(device: str, workers: int | None) -> tuple[str, ...]:
