@@ -80,15 +80,16 @@ def predict(
     if url is not None:
         from polytask.cli.remote import predict_at
 
-        predict_at(url, texts, task, pair, [file, output, text, text_pair, encoding], as_json=as_json)
+        predict_at(url, texts, task, pair, [file, output, text, text_pair, encoding], as_json=as_json, top_k=top_k)
         return
     if on_error not in ("fail", "null"):
         raise UnknownName("way of --on-error", on_error, ("fail", "null"))
     adapters = Store(store)
     tasks = tasks_asked(task, adapters)
     entries = {reference: adapters.entry(reference) for reference in tasks}
-    check_top_k(top_k, output, entries)
-    if streams.is_streamed(file, texts, output, as_json=as_json):
+    is_streamed = streams.is_streamed(file, texts, output, as_json=as_json)
+    check_top_k(top_k, None if is_streamed else output, entries)
+    if is_streamed:
         name = backbone or entries[tasks[0]].header.backbone.name
         missing = streams.answer_stream(
             file,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from polytask.cli import console
 from polytask.cli.options import working
+from polytask.cli.top_k import check_top_k
 from polytask.errors import DataError, PolytaskError
 
 VARIABLE = "POLYTASK_KEY"
@@ -20,6 +21,7 @@ def predict_at(
     about_a_file: Sequence[str | None],
     *,
     as_json: bool,
+    top_k: int | None = None,
 ) -> None:
     """Answer the texts of the command line and print the answers as ``polytask predict`` does.
 
@@ -30,6 +32,7 @@ def predict_at(
     from polytask.inference.inputs import check_texts
     from polytask.serving.client import Client
 
+    check_top_k(top_k, None, {})
     if any(about_a_file):
         raise DataError("a file is answered by a store on this machine", fix="Leave out --url, or give texts")
     if not tasks:
@@ -39,6 +42,6 @@ def predict_at(
     with Client(url, key=os.environ.get(VARIABLE)) as client, working(f"asking {url}"):
         answers = {task: client.predict(texts_of(rows), task) for task in dict.fromkeys(tasks)}
     if as_json:
-        emit_answers(answers, len(rows))
+        emit_answers(answers, len(rows), top_k)
     else:
-        show_answers(console.terminal(), rows, answers)
+        show_answers(console.terminal(), rows, answers, top_k)
