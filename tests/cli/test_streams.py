@@ -191,3 +191,10 @@ def test_the_bar_shows_rows_and_the_share_of_the_file() -> None:
         advance(1_000_000)
     assert "1,000,000 rows" in out.file.getvalue()  # type: ignore[attr-defined]
     assert "50%" in out.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_top_k_is_refused_where_a_table_is_written(store: Path, tmp_path: Path) -> None:
+    write_table(tmp_path / "in.csv", ["text"], [["good film"]])
+    result = predict(store, "--file", tmp_path / "in.csv", "--output", tmp_path / "out.jsonl", "--top-k", 1)
+    assert result.exit_code == 2
+    assert "--top-k is for answers that are printed" in result.stderr

@@ -22,8 +22,9 @@ def check_top_k(top_k: int | None, output: str | None, entries: Mapping[str, Ent
         return
     if top_k < 1:
         raise PolytaskError(f"--top-k {top_k} asks for no label. Ask for at least one")
-    if output is not None and not output.lower().endswith((".jsonl", ".ndjson")):
-        raise DataError("--top-k is for what is printed and for JSON lines", file=output, fix="Leave it out, or --json")
+    if output is not None:
+        fix = "Leave it out, or print JSON lines: --json > answers.jsonl"
+        raise DataError("--top-k is for answers that are printed", file=output, fix=fix)
     for reference, entry in entries.items():
         if not entry.labels:
             raise PolytaskError(
