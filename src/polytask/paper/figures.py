@@ -136,7 +136,7 @@ def heat_map(
     axes.set_xticks(range(columns), names[1])
     axes.invert_yaxis()
     axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelcolor=MUTED)
+    axes.tick_params(length=0, labelcolor=MUTED, labelsize=9)
     axes.patch.set_alpha(0)
     return shades
 
