@@ -1,4 +1,4 @@
-"""``polytask bench`` measures what it says: real work, the same for all, in turns."""
+"""``polytask bench`` times real training and inference, on the same rows for all libraries, interleaved."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def backbone(tiny_bert_folder: Path) -> Backbone:
     return load_backbone(tiny_bert_folder, device="cpu", dtype="float32")
 
 
-def test_all_take_turns_and_every_round_starts_with_another() -> None:
+def test_runs_alternate_and_every_round_starts_with_another() -> None:
     order: list[str] = []
     runs = {name: (lambda name=name: order.append(name)) for name in "abc"}
     assert list(interleave.alternated(runs, 2)) == list("abc")
@@ -32,8 +32,8 @@ def test_all_take_turns_and_every_round_starts_with_another() -> None:
 
 
 def test_rounds_go_on_until_the_time_is_over_and_are_three_at_least() -> None:
-    assert len(interleave.within({"nothing": lambda: None}, 0.0)) == interleave.LEAST
-    assert len(interleave.within({"nothing": lambda: None}, 0.01)) > interleave.LEAST
+    assert len(interleave.within({"nothing": lambda: None}, 0.0)) == interleave.MIN_ROUNDS
+    assert len(interleave.within({"nothing": lambda: None}, 0.01)) > interleave.MIN_ROUNDS
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -51,7 +51,7 @@ def test_a_sample_of_batches_is_as_long_as_all_of_them(backbone: Backbone) -> No
     assert num_tokens(some, "grouped")[0] / 8 == pytest.approx(whole, rel=0.05)
 
 
-def test_the_loop_of_the_others_trains(backbone: Backbone) -> None:
+def test_the_reference_loop_trains(backbone: Backbone) -> None:
     others = Others(backbone)
     _, plain = others.found["transformers", FULL]
     assert isinstance(plain, PlainTraining)
@@ -62,7 +62,7 @@ def test_the_loop_of_the_others_trains(backbone: Backbone) -> None:
     assert any(not torch.equal(p, before[name]) for name, p in plain.trained.items())
 
 
-def test_everyone_is_measured_on_the_same_texts_and_the_backbone_is_left_as_it_was(backbone: Backbone) -> None:
+def test_all_libraries_are_measured_on_the_same_texts_and_the_backbone_is_unchanged(backbone: Backbone) -> None:
     before = {name: p.clone() for name, p in backbone.model.named_parameters()}
     others = Others(backbone)
     rates = training_rates(backbone, others, "sst2", 0.0)
@@ -75,13 +75,13 @@ def test_everyone_is_measured_on_the_same_texts_and_the_backbone_is_left_as_it_w
     assert not backbone.model.training
 
 
-def test_a_mixed_batch_and_a_pass_a_task_give_the_same_answers(backbone: Backbone) -> None:
+def test_a_mixed_batch_and_a_pass_per_task_give_the_same_answers(backbone: Backbone) -> None:
     work = texts_of(backbone, "sst2", 12, 6)
     rows = work["orders"]["shuffled"][0]
-    with routes(backbone, work, Houlsby(4), 3, 2) as ways:
-        assert list(ways) == list(ROUTES)
-        assert ways["mixed"](rows) == pytest.approx(ways["apart"](rows), abs=1e-5)
-        assert ways["mixed"](rows) != pytest.approx(ways["one"](rows), abs=1e-7)
+    with routes(backbone, work, Houlsby(4), 3, 2) as functions:
+        assert list(functions) == list(ROUTES)
+        assert functions["mixed"](rows) == pytest.approx(functions["apart"](rows), abs=1e-5)
+        assert functions["mixed"](rows) != pytest.approx(functions["one"](rows), abs=1e-7)
 
 
 def test_every_route_is_measured(backbone: Backbone) -> None:

@@ -109,7 +109,7 @@ def test_an_entry_is_run_again_by_its_key(place: Path) -> None:
         assert "the same to the last digit" in succeeded("paper", "rerun", entry.key, *options)
     assert files_in(place) == before
     said = refused("paper", "rerun", "0" * 16, "--edition", NAME, "--out", place / "results")
-    assert "this is not an entry of the ledger" in said
+    assert "this is not the result of a trial" in said
 
 
 def test_verbs_stand_in_the_order_of_a_reproduction() -> None:

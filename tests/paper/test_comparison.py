@@ -12,13 +12,15 @@ import pytest
 import scipy.stats
 
 from polytask.methods import FullFineTuning, Houlsby, LayerNormOnly, TopLayers
-from polytask.paper.comparison import SAMPLE, SEEN, Comparison, Estimate, is_capped, mean_of
+from polytask.paper.comparison import mean_of
+from polytask.paper.comparison_table import SAMPLE, SEEN, is_capped
+from polytask.paper.exhibit import Exhibit
 from polytask.paper.ledger import Entry
 from polytask.paper.published import TABLE1, TABLE2
-from polytask.paper.selection import NothingToShow
+from polytask.paper.selection import Estimate, NothingToShow
 from polytask.paper.table import Table
-from polytask.paper.table1 import table1
-from polytask.paper.table2 import table2
+from polytask.paper.table1 import EXHIBIT as table1
+from polytask.paper.table2 import EXHIBIT as table2
 from polytask.suites.text17 import TEXT17
 from tests.entries import BACKBONE, entry, trained_by
 
@@ -154,7 +156,7 @@ def test_other_test_rows_than_the_papers_are_marked() -> None:
     assert "not tested on all the official rows" in notes(table, "SMS spam", 0)
 
 
-def test_missing_tasks_are_said_and_left_out_of_all_means() -> None:
+def test_missing_tasks_are_listed_and_left_out_of_all_means() -> None:
     entries = [
         *both("CoLA", 0.5, 0.4),
         entry("RTE", Houlsby(64), 0.6, 0.6),
@@ -186,7 +188,7 @@ def test_a_score_of_fewer_seeds_than_its_column_is_marked() -> None:
     assert "1 seed instead of 2" in notes(table1.table(entries), "RTE", 1)
 
 
-def test_unequal_numbers_of_trials_are_said() -> None:
+def test_unequal_numbers_of_trials_are_reported() -> None:
     entries = both("CoLA", 0.5, 0.4)
     fair, unfair = table1.table(entries), table1.table([*entries, entry("CoLA", Houlsby(8), 0.5, 0.5)])
     assert "full 1, adapters 1 and adapters 64 1." in fair.caption
@@ -208,7 +210,7 @@ def test_the_reading_of_half_a_table_says_that_nothing_compares() -> None:
     assert "nothing compares" in table1.reading([entry("CoLA", Houlsby(64), 0.5, 0.5)])
 
 
-def test_words_without_a_backbone_are_a_column_without_parameters() -> None:
+def test_tfidf_without_a_backbone_is_a_column_without_parameters() -> None:
     table = table2.table([entry("sms_spam", 10.0, 0.9, 0.97), *both("sms_spam", 0.99, 0.98)])
     assert columns(table)[1:5] == ["ours no BERT", "ours full", "ours top layers", "ours adapters"]
     assert line(table, "SMS spam")[1] == "97.0"
@@ -226,8 +228,8 @@ def test_methods_that_the_paper_has_no_column_for_are_shown_where_they_were_run(
 
 @pytest.mark.parametrize("comparison", [table1, table2], ids=["table1", "table2"])
 @pytest.mark.parametrize("entries", [[], [entry("squad", Houlsby(8), 0.5, 0.5)]], ids=["empty", "squad"])
-def test_an_empty_ledger_is_a_clear_message(comparison: Comparison, entries: Sequence[Entry]) -> None:
-    with pytest.raises(NothingToShow, match=r"Table \d: .*: the ledger holds no finished entry of the suite"):
+def test_results_of_no_finished_run_are_a_clear_message(comparison: Exhibit, entries: Sequence[Entry]) -> None:
+    with pytest.raises(NothingToShow, match=r"Table \d: .*: the results hold no finished run of the suite"):
         comparison.table(entries)
 
 
@@ -250,9 +252,7 @@ FULL_SAME = "All methods trained on the backbone have the same score on every ta
         (0.6, 0.5, 0.55, "Adapters are"),
     ],
 )
-def test_what_makes_the_headline_mean_little_is_said_before_it(
-    full: float, adapters: float, words: float, first: str
-) -> None:
+def test_warnings_precede_the_headline(full: float, adapters: float, words: float, first: str) -> None:
     found = [
         entry("sms_spam", FullFineTuning(), full, full),
         entry("sms_spam", Houlsby(64), adapters, adapters),

@@ -16,7 +16,7 @@ from polytask.paper.edition import trials
 from polytask.paper.editions import edition_named
 from polytask.paper.exhibits import EXHIBITS
 from polytask.paper.ledger import Entry, Ledger
-from polytask.paper.page import inlined
+from polytask.paper.page import inline_svg
 from polytask.paper.report import Background, Written, write_report
 from polytask.paper.run import describe
 from polytask.paper.selection import NothingToShow
@@ -26,7 +26,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 class Reader(HTMLParser):
-    """Which tags there are, what they refer to, which are left open."""
+    """Collects the tags, what they refer to, and which are left open."""
 
     VOID = ("meta", "br", "link", "img", "input", "hr")
 
@@ -89,7 +89,7 @@ def test_every_link_of_the_contents_leads_to_a_section(text: str) -> None:
     assert set(links) <= set(page.ids)
 
 
-def test_what_was_run_on_what_and_what_is_missing_are_told(text: str) -> None:
+def test_the_page_says_what_was_run_on_what_and_what_is_missing(text: str) -> None:
     for part in (
         "Edition cpu on minilm",
         "hours of training and validation",
@@ -103,7 +103,7 @@ def test_what_was_run_on_what_and_what_is_missing_are_told(text: str) -> None:
         assert part in text, part
 
 
-def test_nothing_in_an_entry_gets_out_of_its_place(entries: list[Entry], tmp_path: Path) -> None:
+def test_everything_in_an_entry_is_escaped(entries: list[Entry], tmp_path: Path) -> None:
     def spoilt(one: Entry) -> Entry:
         data = {**one.data, "notes": [HOSTILE], "digest": HOSTILE}
         environment = {**one.environment, "hardware": HOSTILE, "versions": {HOSTILE: HOSTILE}}
@@ -133,7 +133,7 @@ def test_every_exhibit_is_written_in_every_form(written: Written) -> None:
     assert set(written.files) == {*folder.glob("*.*"), written.html}
 
 
-def test_what_has_nothing_to_show_any_more_is_removed_and_said(entries: list[Entry], tmp_path: Path) -> None:
+def test_files_of_an_exhibit_that_became_empty_are_removed(entries: list[Entry], tmp_path: Path) -> None:
     write_report([one for one in entries if one.trial.suite == "squad"][:3], tmp_path, edition="cpu")
     assert (tmp_path / "squad.svg").exists()
     page = write_report([entry("sms_spam", Houlsby(64), 0.5, 0.5)], tmp_path, edition="cpu").html
@@ -141,24 +141,24 @@ def test_what_has_nothing_to_show_any_more_is_removed_and_said(entries: list[Ent
     assert "Figure 5 needs SQuAD" in page.read_text(encoding="utf-8")
 
 
-def test_an_empty_ledger_is_a_clear_message(tmp_path: Path) -> None:
-    with pytest.raises(NothingToShow, match="the ledger of the edition cpu is empty"):
+def test_empty_results_are_a_clear_message(tmp_path: Path) -> None:
+    with pytest.raises(NothingToShow, match="the edition cpu has no results"):
         write_report([], tmp_path, edition="cpu")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_ledger_in_which_everything_diverged_is_a_page_that_says_so(tmp_path: Path) -> None:
+def test_a_page_of_diverged_runs_says_so(tmp_path: Path) -> None:
     lost = [entry("CoLA", method, None, None) for method in (Houlsby(64), FullFineTuning())]
     text = write_report(lost, tmp_path, edition="cpu").html.read_text(encoding="utf-8")
     assert "2, each one recipe with one seed on one task; 2 diverged" in text
 
 
-def test_an_inlined_figure_has_the_inks_of_the_page() -> None:
+def test_an_inline_figure_has_the_colours_of_the_page() -> None:
     svg = (
         '<?xml version="1.0"?><!DOCTYPE svg PUBLIC "x" "http://www.w3.org/x.dtd">\n<svg viewBox="0 0 700 300">'
         '<metadata>by</metadata><path style="fill: #1f2328"/></svg>\n'
     )
-    assert inlined(svg) == '<svg class="panels" viewBox="0 0 700 300"><path style="fill: var(--ink)"/></svg>'
+    assert inline_svg(svg) == '<svg class="panels" viewBox="0 0 700 300"><path style="fill: var(--ink)"/></svg>'
 
 
 def as_planned(number: int) -> list[Entry]:
@@ -195,7 +195,7 @@ def test_a_damaged_description_of_the_edition_is_named(tmp_path: Path) -> None:
 def test_several_backbones_need_a_name(tmp_path: Path) -> None:
     ours = entry("CoLA", Houlsby(64), 0.5, 0.5)
     other = replace(ours, backbone={**ours.backbone, "name": "bert", "fingerprint": "ab"})
-    with pytest.raises(PolytaskError, match="Say which with --backbone"):
+    with pytest.raises(PolytaskError, match="Choose one with --backbone"):
         write_report([ours, other], tmp_path, edition="cpu")
     assert "on bert, 1 run" in write_report([ours, other], tmp_path, edition="cpu", backbone="bert").html.read_text()
 

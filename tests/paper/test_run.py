@@ -1,4 +1,4 @@
-"""What an edition lacks is run, once, whatever is killed and whoever else runs it."""
+"""Missing trials are run once, even if a process is killed or another runs the same edition."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from polytask.paper import cost, squad_size
 from polytask.paper.cost import Costs, fitted
 from polytask.paper.edition import Edition, Plan, all_trials, identity, trials
 from polytask.paper.ledger import Entry
-from polytask.paper.locks import Claims
+from polytask.paper.locks import TrialLocks
 from polytask.paper.rerun import rerun_entry
 from polytask.paper.run import best_adapters, missing, packs, run
 from polytask.paper.suites import read
@@ -188,11 +188,11 @@ def test_questions_are_answered_scored_and_drawn(folder: Path, backbone: Backbon
         )
         assert costs.tokens(entry.trial) == 2 * sum(job.train.lengths), "every window is read in both epochs"
         assert costs.seconds(entry.trial) > 0
-    drawn = {line["method"]: line["score"] for line in squad_size.rows(entries)}
+    drawn = {line["method"]: line["score"] for line in squad_size.squad_rows(entries)}
     for method, name in (("adapters", "houlsby"), ("full", "full")):
         own = [entry.metrics["span_f1"] for entry in entries if entry.trial.method["name"] == name]
         assert drawn[method] == pytest.approx(100 * sum(own) / 2)
-    squad_size.draw(entries, folder / "squad.png")
+    squad_size.draw_squad(entries, folder / "squad.png")
     assert same_scores(rerun_entry(entries[0], str(folder / "data")), entries[0]) is None
 
 
@@ -310,8 +310,8 @@ def test_two_processes_at_once_share_the_trials_and_run_none_twice(folder: Path)
 def test_what_another_process_has_is_left_to_it(folder: Path, backbone: Backbone) -> None:
     trials = keys_of(backbone, folder, replace(TINY, plans=TINY.plans[:1]))
     ledger, (theirs, *_) = ledger_of(folder), trials
-    claims = Claims(ledger.folder / "claims")
-    assert claims.take(theirs)
+    claims = TrialLocks(ledger.folder / "claims")
+    assert claims.acquire(theirs)
     messages = list(run(TINY, trials, place_of(folder), local.run_packs))
     assert [message["keys"] for message in messages if message["what"] == "elsewhere"] == [[theirs]]
     assert missing(trials, ledger).keys() == {theirs}
@@ -338,7 +338,7 @@ def interrupted_after(messages: Iterator[dict[str, Any]], num_steps: int) -> lis
 def test_after_an_interrupt_a_trial_goes_on_at_the_step_it_was_at(
     done: Path, folder: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polytask.paper.worker.TOLD_S", 0.0)
+    monkeypatch.setattr("polytask.paper.worker.STEP_INTERVAL_S", 0.0)
     edition = replace(TINY, plans=(Plan("table1", ("CoLA",), (ADAPTERS,), 2, 2, 1),))
     ledger = ledger_of(folder)
     first = interrupted_after(run_all(backbone, folder, edition, jobs=4), 13)

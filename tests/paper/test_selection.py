@@ -1,4 +1,4 @@
-"""Validation chooses and test reports; runs that diverged are trials that lost."""
+"""Validation chooses and test reports; diverged runs count as trials and are never chosen."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_two_backbones_do_not_stand_in_one_table() -> None:
     other = replace(ours, backbone={**ours.backbone, "name": "bert", "fingerprint": "ab"})
     assert of_one_backbone([ours, words]) == [ours, words]
     assert of_one_backbone([ours, other, words], "bert") == [other, words]
-    with pytest.raises(PolytaskError, match=r"minilm \(1 entries\), bert \(1 entries\). Say which with --backbone"):
+    with pytest.raises(PolytaskError, match=r"minilm \(1 entries\), bert \(1 entries\). Choose one with --backbone"):
         of_one_backbone([ours, other])
     with pytest.raises(UnknownName, match="Did you mean 'bert'"):
         of_one_backbone([ours, other], "brt")

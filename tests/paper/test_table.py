@@ -1,4 +1,4 @@
-"""One table, five readers: nothing in a cell can break out of it."""
+"""The five renderings of a table: nothing in a cell can break out of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from polytask.paper.table import Cell, Column, Table, letter, of_rows
+from polytask.paper.table import Cell, Column, Table, letter, table_of_rows
 
 HOSTILE = "<script>alert('x')</script> 100% & a_b #1 $x$ {y} ~z ^w \\input | `c` [d](e) *f*"
 
@@ -109,7 +109,7 @@ def test_rich_shows_every_cell_and_footnote() -> None:
 
 
 def test_dicts_become_a_table_as_they_are() -> None:
-    table = of_rows("Rates", [{"task": "CoLA", "lr": 1e-3, "seeds": 3, "is_sample": True, "mean": None}])
+    table = table_of_rows("Rates", [{"task": "CoLA", "lr": 1e-3, "seeds": 3, "is_sample": True, "mean": None}])
     assert [column.heading for column in table.columns] == ["task", "lr", "seeds", "is sample", "mean"]
     assert [cell.text for row in table.rows for cell in row] == ["CoLA", "1e-3", "3", "yes", "–"]
     assert table.csv() == "task,lr,seeds,is sample,mean,notes\nCoLA,0.001,3,yes,,\n"

@@ -1,1 +1,1 @@
-"""How fast it is on this machine, beside what one has. ``benchmarks/`` measures the same things at length."""
+"""Speed on this machine beside other libraries. ``benchmarks/`` measures the same in more detail."""

@@ -1,4 +1,4 @@
-"""Answering for many tasks in one batch, beside one adapter for all rows, the bare backbone, and a pass a task."""
+"""Inference for many tasks in one batch, beside one adapter for all rows, the bare backbone, and a pass per task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter
 from polytask.backbones.backbone import Backbone
-from polytask.bench.interleave import LEAST, Run, medians, within
+from polytask.bench.interleave import MIN_ROUNDS, Run, medians, within
 from polytask.bench.reference_loop import Work, inputs_of
 from polytask.bench.training import texts_of
 from polytask.bench.workload import num_tokens
@@ -21,7 +21,7 @@ from polytask.data.encoding import Encoded
 from polytask.inference.scoring import scores_of
 from polytask.methods import Houlsby, Method
 
-NUM_TASKS, MOST_BATCHES = 26, 8
+NUM_TASKS, MAX_BATCHES = 26, 8
 ROUTES = {
     "mixed": "all tasks in one batch",
     "one": "one adapter for all rows",
@@ -33,7 +33,7 @@ Answer = Callable[[Sequence[int]], float]
 
 @dataclass(frozen=True)
 class Answered:
-    """How fast texts of one kind were answered by one route; ``route`` is one of ``ROUTES``."""
+    """The speed of inference on one kind of texts by one of ``ROUTES``."""
 
     texts: str
     route: str
@@ -48,7 +48,7 @@ class Answered:
 def routes(
     backbone: Backbone, work: Work, method: Method, num_tasks: int, rows_each: int
 ) -> Iterator[dict[str, Answer]]:
-    """What answers a batch of ``rows_each`` rows of each task, side by side, by the names of ``ROUTES``."""
+    """Functions that answer a batch of ``rows_each`` neighbouring rows per task, by the names of ``ROUTES``."""
     attached = Attached.of(backbone)
     labels = tuple(f"label {label}" for label in range(work["num_labels"]))
     live = {}
@@ -89,17 +89,17 @@ def routes(
 def answering_rates(
     backbone: Backbone, texts: str, seconds: float, told: Run = lambda: None, num_tasks: int = NUM_TASKS
 ) -> list[Answered]:
-    """What each route does with batches of one text a task, of these lengths, in so many seconds or three rounds."""
+    """The speed of each route on batches of one text per task, measured for so many seconds or three rounds."""
     started = time.perf_counter()
-    work = texts_of(backbone, texts, MOST_BATCHES * num_tasks, num_tasks)
-    with routes(backbone, work, Houlsby(64), num_tasks, 1) as ways:
+    work = texts_of(backbone, texts, MAX_BATCHES * num_tasks, num_tasks)
+    with routes(backbone, work, Houlsby(64), num_tasks, 1) as functions:
         first = work["orders"]["shuffled"][:1]
-        warm = [timed(partial(passed, answer, first)) for answer in ways.values() for _ in range(2)]
+        warm = [timed(partial(passed, answer, first)) for answer in functions.values() for _ in range(2)]
         left = seconds - (time.perf_counter() - started)
-        num_batches = int(left / LEAST / sum(warm[1::2]))
+        num_batches = int(left / MIN_ROUNDS / sum(warm[1::2]))
         work["orders"]["shuffled"] = work["orders"]["shuffled"][: max(1, num_batches)]
         batches = work["orders"]["shuffled"]
-        taken = within({name: partial(passed, answer, batches) for name, answer in ways.items()}, left, told)
+        taken = within({name: partial(passed, answer, batches) for name, answer in functions.items()}, left, told)
     tokens, _ = num_tokens(work, "shuffled")
     num_texts = num_tasks * len(batches)
     return [
@@ -109,13 +109,13 @@ def answering_rates(
 
 
 def passed(answer: Answer, batches: Sequence[Sequence[int]]) -> None:
-    """Every batch once; the answers are on the CPU afterwards."""
+    """Answer every batch once; the answers are on the CPU afterwards."""
     for rows in batches:
         answer(rows)
 
 
 def timed(run: Run) -> float:
-    """Seconds of a run."""
+    """The seconds that a run takes."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""Taking turns: machines drift, so what is compared runs A B C, B C A, …, and the median of the rounds counts."""
+"""Interleaved timing: machines drift, so runs alternate (A B C, B C A, …) and the median over rounds counts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from statistics import fmean, median
 
-LEAST = 3
+MIN_ROUNDS = 3
 GRACE_S = 10.0
-"""So long may the least rounds take, whatever there is for them."""
+"""How long the first rounds may take, however little time there is."""
 Run = Callable[[], object]
 
 
 def rounds(runs: Mapping[str, Run], told: Callable[[], object] = lambda: None) -> Iterator[dict[str, float]]:
-    """The seconds of each run, round after round, each starting with the next; ``told`` after each."""
+    """The seconds of each run, round after round; each round starts with another. ``told`` is called after each run."""
     names = list(runs)
     for turn in itertools.count():
         by = turn % max(1, len(names))
@@ -28,20 +28,20 @@ def rounds(runs: Mapping[str, Run], told: Callable[[], object] = lambda: None) -
 
 
 def alternated(runs: Mapping[str, Run], num_rounds: int) -> dict[str, float]:
-    """The median seconds of each run over so many rounds, after one that does not count."""
+    """The median seconds of each run over so many rounds, after one warm-up round."""
     return medians(list(itertools.islice(rounds(runs), 1, num_rounds + 1)))
 
 
 def within(
     runs: Mapping[str, Run], seconds: float, told: Callable[[], object] = lambda: None
 ) -> list[dict[str, float]]:
-    """The rounds that fit ``seconds``, three at least; after twice that time none begins, and one is always taken."""
+    """At least three rounds, and as many as fit ``seconds``; after twice that time no further round begins."""
     taken: list[dict[str, float]] = []
     started = time.perf_counter()
     for one in rounds(runs, told):
         taken.append(one)
         totals = [sum(each.values()) for each in taken]
-        if len(taken) >= LEAST and sum(totals) + fmean(totals) > seconds:
+        if len(taken) >= MIN_ROUNDS and sum(totals) + fmean(totals) > seconds:
             break
         if time.perf_counter() - started > max(2 * seconds, GRACE_S):
             break
@@ -49,5 +49,5 @@ def within(
 
 
 def medians(taken: list[dict[str, float]]) -> dict[str, float]:
-    """Of each run over the rounds."""
+    """The median seconds of each run over the rounds."""
     return {name: median(one[name] for one in taken) for name in taken[0]}

@@ -1,6 +1,6 @@
-"""The models of other libraries, as their documentation makes them. Nothing else of Polytask is imported here.
+"""The models of other libraries, built as in their documentation. No other module of Polytask is imported here.
 
-Their dropout is the checkpoint's, 0.1, as ours is; LoRA's own is off in peft, as it is in ours.
+Dropout is the checkpoint's, 0.1, as in Polytask; LoRA's own dropout is off in both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import nn
 
 
 def classifier(source: str, num_labels: int, **loading: Any) -> nn.Module:
-    """Plain transformers: the model that full fine-tuning trains."""
+    """The model of transformers for full fine-tuning."""
     from transformers import AutoModelForSequenceClassification
 
     model: nn.Module = AutoModelForSequenceClassification.from_pretrained(source, num_labels=num_labels, **loading)
@@ -19,7 +19,7 @@ def classifier(source: str, num_labels: int, **loading: Any) -> nn.Module:
 
 
 def lora() -> Any:
-    """peft: rank 8 on queries and values."""
+    """The configuration of peft's LoRA: rank 8 on queries and values."""
     from peft import LoraConfig, TaskType
 
     return LoraConfig(
@@ -35,7 +35,7 @@ def with_peft(model: nn.Module, name: str = "t0") -> Any:
 
 
 def houlsby(hidden: int) -> Any:
-    """adapters: two bottlenecks of 64 a layer with our activation."""
+    """The configuration of the adapters library: two bottlenecks of size 64 per layer with Polytask's activation."""
     from adapters import DoubleSeqBnConfig
 
     return DoubleSeqBnConfig(reduction_factor=hidden / 64, non_linearity="gelu")
@@ -44,7 +44,7 @@ def houlsby(hidden: int) -> Any:
 def with_adapters(
     source: str, num_labels: int, names: tuple[str, ...] = ("t0",), config: Any = None, **loading: Any
 ) -> Any:
-    """adapters: a model with an adapter and a head by each name; Houlsby's unless ``config`` is another."""
+    """A model of the adapters library with an adapter (default: Houlsby's) and a head for each name."""
     from adapters import AutoAdapterModel
 
     model: Any = AutoAdapterModel.from_pretrained(source, **loading)

@@ -1,6 +1,6 @@
-"""The loop that the documentation of other libraries shows, without a trainer around it; and the work it is given.
+"""The training loop of other libraries' documentation, without a trainer, and the rows that it is given.
 
-It needs torch only: the peers' own environments run it (``benchmarks/peers``).
+It needs torch only, because the environments of other libraries run it (``benchmarks/peers``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ IN_HEAD = ("classifier", "heads.", "score.")
 
 
 class Work(TypedDict):
-    """Rows as token ids with their targets, and the rows of each batch in orders by name. All of it is JSON."""
+    """Rows as token ids with targets, and named orders: the rows of each batch. Its values are JSON."""
 
     ids: list[list[int]]
     types: list[list[int]]
@@ -27,7 +27,7 @@ class Work(TypedDict):
 
 
 def inputs_of(work: Work, rows: Sequence[int], device: str, *, with_types: bool = True) -> Inputs:
-    """A batch padded to its longest row."""
+    """A batch padded to its longest row: tensors [B, T]."""
     width = max(len(work["ids"][row]) for row in rows)
 
     def filled(lists: list[list[int]]) -> Tensor:
@@ -41,16 +41,16 @@ def inputs_of(work: Work, rows: Sequence[int], device: str, *, with_types: bool 
 
 
 def precision(kind: str, device: str) -> contextlib.AbstractContextManager[object]:
-    """bf16 autocast where that is asked for."""
+    """bf16 autocast if ``kind`` is ``autocast``."""
     if kind == "autocast":
         return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
 
 
 class PlainTraining:
-    """A model for sequence classification and what trains it.
+    """A model for sequence classification with its optimizer.
 
-    AdamW (one fused operation) and gradients cut to a norm of 1, as in the trainer of transformers.
+    Fused AdamW and gradients clipped to a norm of 1, as in the trainer of transformers.
     """
 
     def __init__(self, model: nn.Module, device: str, *, with_types: bool = True) -> None:
@@ -65,7 +65,7 @@ class PlainTraining:
         return sum(p.numel() for p in own)
 
     def step(self, work: Work, rows: Sequence[int], kind: str) -> float:
-        """Train on these rows in this precision; the loss."""
+        """Train on these rows in this precision and return the loss."""
         targets = torch.tensor([work["targets"][row] for row in rows], device=self.device)
         with precision(kind, self.device):
             logits = self.model(**inputs_of(work, rows, self.device, with_types=self.with_types)).logits

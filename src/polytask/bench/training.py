@@ -1,7 +1,7 @@
-"""Training in turns: adapters by Polytask, full fine-tuning by plain transformers, and what else is installed here.
+"""Interleaved training: adapters by Polytask, full fine-tuning by transformers, and other installed libraries.
 
-Others run at their default (fp32, batches as they come) and at their best (bf16 autocast, rows grouped by length, on a
-CPU whichever attention is faster). One model and one optimizer of each serve all of its settings.
+Other libraries run with their defaults (fp32, shuffled batches) and with their best settings (bf16 autocast, rows
+grouped by length, on a CPU the faster attention). Each has one model and one optimizer for all of its settings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from polytask.adapters.attach import Attached
 from polytask.backbones.backbone import Backbone
-from polytask.bench.interleave import LEAST, Run, medians, within
+from polytask.bench.interleave import MIN_ROUNDS, Run, medians, within
 from polytask.bench.peers import classifier, with_adapters, with_peft
 from polytask.bench.reference_loop import PlainTraining, Work
 from polytask.bench.workload import MAX_LENGTH, TEXTS, PreparedJob, as_work, num_tokens, spread, synthetic
@@ -28,15 +28,17 @@ from polytask.training.loop import step
 
 HOULSBY, LORA, FULL = "Houlsby, size 64", "LoRA, rank 8", "all parameters"
 OURS: dict[str, Method] = {HOULSBY: Houlsby(64), LORA: LoRA(rank=8, alpha=16)}
-BATCH_SIZE, DRAWN, MOST_BATCHES = 32, 16, 8
-MOST_LABELS = max(texts.num_labels for texts in TEXTS.values())
+BATCH_SIZE, NUM_DRAWN_BATCHES, MAX_BATCHES = 32, 16, 8
+MAX_LABELS = max(texts.num_labels for texts in TEXTS.values())
 
 
 @dataclass(frozen=True)
 class Trained:
-    """How fast a library trained with one kind of text.
+    """The training speed of a library on one kind of texts.
 
-    ``tokens_per_s`` counts the tokens of the texts: padding, a share of the batches' tokens, is no work done.
+    Attributes:
+        tokens_per_s: without padding.
+        padding: its share of the tokens of all batches.
     """
 
     texts: str
@@ -52,7 +54,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Contender:
-    """Who trains what in which setting; ``take`` takes the step of a batch. Of one ``name`` the fastest stays."""
+    """A library, what it trains and in which setting; ``take`` trains on a batch. The fastest of a name is kept."""
 
     library: str
     trains: str
@@ -62,12 +64,12 @@ class Contender:
 
     @property
     def name(self) -> tuple[str, str, str]:
-        """What a table calls it."""
+        """Its name in a table."""
         return self.library, self.trains, self.setting.partition(", ")[0]
 
 
 class Others:
-    """The models of other libraries on the weights of one backbone; ``missing`` says which cannot be had, and why."""
+    """The models of other libraries with the weights of one backbone; ``missing`` says why a library is left out."""
 
     def __init__(self, backbone: Backbone) -> None:
         transformers_logging.set_verbosity_error()
@@ -85,13 +87,13 @@ class Others:
             try:
                 inner, model = make()
             except (ImportError, AttributeError, RuntimeError) as error:
-                self.missing[library] = why(library, error)
+                self.missing[library] = reason_missing(library, error)
                 continue
             with_types = "token_type_ids" in inspect.signature(inner.forward).parameters
             self.found[library, trains] = inner, PlainTraining(model, str(self.device), with_types=with_types)
 
     def _plain(self) -> tuple[Any, Any]:
-        model = classifier(self.source, MOST_LABELS, dtype=torch.float32)
+        model = classifier(self.source, MAX_LABELS, dtype=torch.float32)
         return model, model
 
     def _peft(self) -> tuple[Any, Any]:
@@ -101,12 +103,12 @@ class Others:
         return inner, with_peft(inner)
 
     def _adapters(self) -> tuple[Any, Any]:
-        model = with_adapters(self.source, MOST_LABELS)
+        model = with_adapters(self.source, MAX_LABELS)
         model.train_adapter("t0")
         return model, model
 
     def contenders(self) -> Iterator[Contender]:
-        """At their default and at their best."""
+        """Every library with its defaults and with its best settings."""
         attentions = ("eager", "sdpa") if self.device.type == "cpu" else ("sdpa",)
         settings = [("fp32", "float32", "shuffled", "sdpa")]
         settings += [(f"bf16 autocast, {attention}", "autocast", "grouped", attention) for attention in attentions]
@@ -126,8 +128,8 @@ class Others:
                 yield Contender(library, trains, setting, order, take)
 
 
-def why(library: str, error: Exception) -> str:
-    """Why a library is not measured."""
+def reason_missing(library: str, error: Exception) -> str:
+    """Why a library is not measured, in words."""
     if not isinstance(error, ModuleNotFoundError) or error.name != library:
         return f"cannot be imported here: {' '.join(str(error).split())}"
     if library == "adapters":
@@ -136,7 +138,7 @@ def why(library: str, error: Exception) -> str:
 
 
 def ours(backbone: Backbone, attached: Attached, job: PreparedJob, trains: str) -> Contender:
-    """Polytask as it trains: rows grouped by length, in the precision of the backbone."""
+    """Polytask as it trains by default: rows grouped by length, in the precision of the backbone."""
 
     def take(work: Work, batch: int) -> None:
         job.batch = batch
@@ -147,7 +149,7 @@ def ours(backbone: Backbone, attached: Attached, job: PreparedJob, trains: str) 
 
 
 def texts_of(backbone: Backbone, texts: str, num_rows: int, batch_size: int) -> Work:
-    """Rows as long as those of ``texts``, of words that the backbone has."""
+    """Synthetic rows with the lengths of ``texts`` and token ids of the backbone's vocabulary."""
     longest = min(MAX_LENGTH, backbone.max_length)
     lengths = [min(length, longest) for length in TEXTS[texts].lengths(num_rows)]
     return as_work(synthetic(lengths, int(backbone.config.vocab_size)), TEXTS[texts].num_labels, batch_size)
@@ -156,38 +158,38 @@ def texts_of(backbone: Backbone, texts: str, num_rows: int, batch_size: int) -> 
 def training_rates(
     backbone: Backbone, others: Others, texts: str, seconds: float, told: Run = lambda: None
 ) -> list[Trained]:
-    """What everyone does with texts of these lengths in so many seconds, or in three rounds of a batch each."""
+    """The training speed of every library on texts of these lengths, in so many seconds or three rounds of a batch."""
     started = time.perf_counter()
-    work = texts_of(backbone, texts, DRAWN * BATCH_SIZE, BATCH_SIZE)
+    work = texts_of(backbone, texts, NUM_DRAWN_BATCHES * BATCH_SIZE, BATCH_SIZE)
     jobs = {trains: PreparedJob(backbone, work, method, name=trains) for trains, method in OURS.items()}
     with attached_to(backbone, list(jobs.values())) as attached:
-        field = [*(ours(backbone, attached, job, trains) for trains, job in jobs.items()), *others.contenders()]
-        warm = {contender: warmed(contender, spread(work, 1), backbone.device, told) for contender in field}
-        staying = [min(same, key=warm.__getitem__) for same in by_name(field).values()]
+        contenders = [*(ours(backbone, attached, job, trains) for trains, job in jobs.items()), *others.contenders()]
+        warm = {contender: warmed(contender, spread(work, 1), backbone.device, told) for contender in contenders}
+        fastest = [min(same, key=warm.__getitem__) for same in by_name(contenders).values()]
         left = seconds - (time.perf_counter() - started)
-        num_batches = int(left / LEAST / sum(warm[contender] for contender in staying))
-        picked = spread(work, max(1, min(MOST_BATCHES, num_batches)))
+        num_batches = int(left / MIN_ROUNDS / sum(warm[contender] for contender in fastest))
+        picked = spread(work, max(1, min(MAX_BATCHES, num_batches)))
         for job in jobs.values():
             job.batches = picked["orders"]["grouped"]
         runs: Mapping[str, Run] = {
-            str(at): partial(passed, contender, picked, backbone.device) for at, contender in enumerate(staying)
+            str(at): partial(passed, contender, picked, backbone.device) for at, contender in enumerate(fastest)
         }
         taken = within(runs, left, told)
     return [
-        rated(contender, texts, picked, own, len(taken)) for contender, own in zip(staying, medians(taken).values())
+        rated(contender, texts, picked, own, len(taken)) for contender, own in zip(fastest, medians(taken).values())
     ]
 
 
-def by_name(field: list[Contender]) -> dict[tuple[str, str, str], list[Contender]]:
-    """Contenders that differ only in how they get there."""
+def by_name(contenders: list[Contender]) -> dict[tuple[str, str, str], list[Contender]]:
+    """Contenders by their name in a table."""
     named: dict[tuple[str, str, str], list[Contender]] = {}
-    for contender in field:
+    for contender in contenders:
         named.setdefault(contender.name, []).append(contender)
     return named
 
 
 def warmed(contender: Contender, work: Work, device: torch.device, told: Run) -> float:
-    """Seconds of the second pass."""
+    """The seconds of the second pass over all batches."""
     passed(contender, work, device)
     start = time.perf_counter()
     passed(contender, work, device)
@@ -196,7 +198,7 @@ def warmed(contender: Contender, work: Work, device: torch.device, told: Run) ->
 
 
 def passed(contender: Contender, work: Work, device: torch.device) -> None:
-    """Every batch once, until the device is done."""
+    """Train on every batch once and wait for the device."""
     for batch in range(len(work["orders"][contender.order])):
         contender.take(work, batch)
     if device.type == "cuda":
@@ -204,7 +206,7 @@ def passed(contender: Contender, work: Work, device: torch.device) -> None:
 
 
 def rated(contender: Contender, texts: str, work: Work, seconds: float, num_rounds: int) -> Trained:
-    """Its rate."""
+    """The training speed of a contender that took so many seconds."""
     own, with_padding = num_tokens(work, contender.order)
     num_batches = len(work["orders"][contender.order])
     return Trained(

@@ -1,6 +1,6 @@
-"""What is worked on: texts as long as those of known data sets, cut into batches in two ways.
+"""Synthetic texts with the lengths of known data sets, in batches of two orders.
 
-``grouped`` batches have rows of similar length; ``shuffled`` ones are what a loader gives that is blind to lengths.
+``grouped`` batches have rows of similar length; ``shuffled`` batches are those of a loader that ignores lengths.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from polytask.training.job import Job
 from polytask.training.recipe import Recipe
 
 SYMBOLS = (1000, 30000)
-"""Ids of ordinary word pieces, from which synthetic texts are drawn."""
+"""The range of token ids from which synthetic texts are drawn: ordinary word pieces."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """A data set's name, its labels, and how long its texts are.
+    """A data set's name, its number of labels, and the lengths of its texts.
 
-    ``vigintiles`` are token lengths at 0, 5, …, 100% of the training rows under BERT's uncased word pieces, [CLS] and
-    [SEP] included, cut at 128: counted on 3,500 rows of the official files.
+    Attributes:
+        vigintiles: lengths at 0, 5, …, 100% of the training rows in BERT's uncased word pieces, [CLS] and [SEP]
+            included, truncated at 128: counted on 3,500 rows of the official files.
     """
 
     data: str
@@ -36,7 +37,7 @@ class Texts:
     vigintiles: tuple[int, ...]
 
     def lengths(self, num_rows: int) -> list[int]:
-        """Drawn for so many rows."""
+        """Lengths drawn for so many rows, the same each time."""
         draw = random.Random(0)
         return [_length(self.vigintiles, draw.random()) for _ in range(num_rows)]
 
@@ -57,14 +58,14 @@ def _length(vigintiles: Sequence[int], share: float) -> int:
 
 
 def synthetic(lengths: Sequence[int], num_symbols: int = SYMBOLS[1]) -> Encoded:
-    """Rows of these lengths, of the first ``num_symbols`` of a vocabulary without its special ones."""
+    """Rows of these lengths, of the first ``num_symbols`` tokens of a vocabulary without its special ones."""
     draw, symbols = random.Random(1), range(min(SYMBOLS[0], num_symbols // 2), min(SYMBOLS[1], num_symbols))
     ids = [draw.choices(symbols, k=length) for length in lengths]
     return Encoded(ids, [[0] * length for length in lengths], 0)
 
 
 def as_work(encoded: Encoded, num_labels: int, batch_size: int) -> Work:
-    """The rows with random targets and both orders."""
+    """The rows with random targets and batches in both orders."""
     draw = random.Random(2)
     shuffled = draw.sample(range(len(encoded)), len(encoded))
     by_length = sorted(shuffled, key=encoded.lengths.__getitem__)
@@ -80,12 +81,12 @@ def as_work(encoded: Encoded, num_labels: int, batch_size: int) -> Work:
 
 
 def cut(rows: Sequence[int], size: int) -> list[list[int]]:
-    """In pieces of ``size``."""
+    """The rows in batches of ``size``."""
     return [list(rows[at : at + size]) for at in range(0, len(rows), size)]
 
 
 def spread(work: Work, num_batches: int) -> Work:
-    """The same rows with so many batches of each order, of ``grouped`` from short to long as the rows are spread."""
+    """The rows with only so many batches of each order; those of ``grouped`` represent the distribution of lengths."""
     by_length = sorted(work["orders"]["grouped"], key=lambda rows: len(work["ids"][rows[-1]]))
     at = [(2 * batch + 1) * len(by_length) // (2 * num_batches) for batch in range(num_batches)]
     orders = {"grouped": [by_length[quantile] for quantile in at], "shuffled": work["orders"]["shuffled"][:num_batches]}
@@ -93,13 +94,13 @@ def spread(work: Work, num_batches: int) -> Work:
 
 
 def num_tokens(work: Work, order: str) -> tuple[int, int]:
-    """Tokens of all batches without and with padding to the longest row of each."""
+    """The numbers of tokens of all batches without and with padding."""
     lengths = [[len(work["ids"][row]) for row in rows] for rows in work["orders"][order]]
     return sum(map(sum, lengths)), sum(len(of_batch) * max(of_batch) for of_batch in lengths)
 
 
 class PreparedJob(Job):
-    """A job whose rows and batches are given; ``batch`` is the next to be trained on."""
+    """A job with given rows and batches; ``batch`` is the number of the next one."""
 
     def __init__(self, backbone: Backbone, work: Work, method: Method, name: str = "task") -> None:
         labels = tuple(f"label {label}" for label in range(work["num_labels"]))
@@ -111,12 +112,12 @@ class PreparedJob(Job):
         self.batch = 0
 
     def rows(self) -> list[int]:
-        """Those of the batch that is next."""
+        """The rows of the next batch."""
         return self.batches[self.batch]
 
 
 def attached_with(backbone: Backbone, jobs: Sequence[Job]) -> Attached:
-    """The backbone's sites with the deltas of these jobs."""
+    """The backbone with the deltas of these jobs at its sites."""
     attached = Attached.of(backbone)
     for job in jobs:
         if job.live.deltas:

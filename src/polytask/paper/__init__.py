@@ -1,1 +1,1 @@
-"""Tables and figures. matplotlib is imported here and nowhere else."""
+"""Reproduces the paper's tables and figures. matplotlib is imported in this package only."""

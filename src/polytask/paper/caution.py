@@ -1,4 +1,4 @@
-"""What makes the distances of an exhibit mean little: it is said before them, of figures as of tables."""
+"""Warnings that precede what an exhibit says: tasks on which nothing was learnt or nothing was measured."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from polytask.paper.ledger import Entry
 from polytask.paper.wording import listed
 
 IDLE = 0.02
-"""Matthews' correlation of a method that learnt nothing, on some hundred rows."""
+"""The most absolute Matthews correlation of a method that learnt nothing, on some hundred rows."""
 
 
 def is_idle(entries: Iterable[Entry]) -> bool:
-    """Whether the answers of all of these say nothing of the right ones, as far as they tell."""
-    told = [entry.metrics.get("matthews") for entry in entries]
-    return bool(told) and all(value is not None and abs(value) <= IDLE for value in told)
+    """Whether the answers of all of these are unrelated to the labels, as far as their metrics tell."""
+    values = [entry.metrics.get("matthews") for entry in entries]
+    return bool(values) and all(value is not None and abs(value) <= IDLE for value in values)
 
 
 def on_idle(titles: Sequence[str]) -> str:
-    """A sentence on tasks of which nothing was learnt; empty where there are none."""
+    """A sentence on tasks of which nothing was learnt; empty if there are none."""
     if not titles:
         return ""
     return (
@@ -29,15 +29,16 @@ def on_idle(titles: Sequence[str]) -> str:
 
 
 def caution(entries: Sequence[Entry]) -> str:
-    """What is said before the reading of a figure: of which tasks nothing was learnt, or nothing was measured."""
-    trained = [entry for entry in entries if entry.trial.has_backbone and entry.test is not None]
-    tasks = dict.fromkeys(entry.trial.task for entry in trained)
-    said = [on_idle([task for task in tasks if is_idle(e for e in trained if e.trial.task == task)])]
-    odd = [task for task in tasks if any(_is_no_number(entry) for entry in trained if entry.trial.task == task)]
-    if odd:
-        said.append(f"Scores on {listed(odd)} are not numbers: what is said of them means nothing.")
+    """The warnings on a figure; empty if there are none."""
+    by_task: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.trial.has_backbone and entry.test is not None:
+            by_task.setdefault(entry.trial.task, []).append(entry)
+    odd = [task for task, own in by_task.items() if any(map(_is_not_finite, own))]
+    said = [on_idle([task for task, own in by_task.items() if is_idle(own)])]
+    said += [f"Scores on {listed(odd)} are not numbers: what is said of them means nothing."] if odd else []
     return " ".join(filter(None, said))
 
 
-def _is_no_number(entry: Entry) -> bool:
+def _is_not_finite(entry: Entry) -> bool:
     return any(score is not None and not math.isfinite(score.score) for score in (entry.validation, entry.test))

@@ -1,4 +1,4 @@
-"""A backbone's name, and which of the paper's tasks it has seen in its own training, as far as its makers say."""
+"""Which of the paper's tasks a backbone saw in its own training, as far as its authors say."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ALIASES = {"minilm": "all-MiniLM-L6-v2"}
 
 
 def backbone_in_words(entries: Sequence[Entry]) -> str:
-    """The name without the folders it stands in; ``no backbone`` where none was used."""
+    """The backbone's name without its folders; ``no backbone`` if none was used."""
     names = {str(entry.backbone["name"]) for entry in entries if entry.backbone["name"] is not None}
     return listed(sorted(Path(name).name if Path(name).is_absolute() else name for name in names)) or "no backbone"
 
 
 def seen_by(entries: Sequence[Entry]) -> frozenset[str]:
-    """The tasks that the backbone of these entries has seen; none where nothing is known of it."""
+    """The tasks that the backbone of these entries saw; empty if nothing is known of it."""
     names = {str(entry.backbone["name"]).rstrip("/").rpartition("/")[2] for entry in entries}
     return frozenset().union(*(SEEN.get(ALIASES.get(name, name), frozenset()) for name in names))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any
@@ -11,26 +11,26 @@ from typing import Any
 from polytask.data.encoding import usual_stride
 from polytask.errors import RecipeError, UnknownName
 from polytask.methods import METHODS, Houlsby
-from polytask.paper.grids import ABLATED, ABLATION, FIGURE_TASKS, WHOLE_SUITES, _published_rows
+from polytask.paper.grids import ABLATED, ABLATION, FIGURE_TASKS, WHOLE_SUITES, official_rows
 from polytask.paper.ledger import TFIDF, Entry, Trial
 from polytask.paper.suites import suite_of
 from polytask.serialization import ADDED, to_json
 from polytask.training.recipe import Recipe
 
-LEAST_SETTINGS = 2
-"""Of each method: a budget leaves a choice."""
+MIN_SETTINGS = 2
+"""Of each method, whatever the budget, so that there is a choice."""
 
 Axis = tuple[str, tuple[Any, ...]]
-"""A setting of the recipe or the method, with its values, the most important first."""
+"""A setting of the recipe or the method with its values, the most important first."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What one row or point of an exhibit is chosen from: a method and its grid.
+    """A method and its grid: what one row or point of an exhibit is chosen from.
 
     Attributes:
         method: ``houlsby``, ``full``, …, or ``tfidf``.
-        grid: its axes; combinations are ordered by how far they are from the first values.
+        grid: its axes; combinations are ordered by their distance from the first values.
         more: axes that are used once the combinations of ``grid`` are used up.
         fixed: settings that are the same in all of them.
     """
@@ -42,9 +42,8 @@ class Unit:
 
     def settings(self) -> list[dict[str, Any]]:
         """All combinations, the most important first."""
-        axes = (*self.grid, *self.more)
+        axes, num_own = (*self.grid, *self.more), len(self.grid)
         places = product(*(range(len(values)) for _, values in axes))
-        num_own = len(self.grid)
         ordered = sorted(places, key=lambda at: (sum(at[num_own:]), sum(at[:num_own]), at))
         return [
             {**dict(self.fixed), **{name: values[i] for (name, values), i in zip(axes, at, strict=True)}}
@@ -56,8 +55,9 @@ class Unit:
 class Plan:
     """What is run for one exhibit: ``settings`` of every unit on every task with ``seeds`` seeds.
 
-    ``units`` are in the order of importance; those after the first ``least_units`` may be cut. ``small_tasks`` is rows
-    and seeds: tasks of which the paper has fewer training rows are run with so many seeds instead.
+    Attributes:
+        units: in the order of importance; those after the first ``least_units`` may be cut.
+        small_tasks: (rows, seeds): tasks with fewer official training rows are run with so many seeds instead.
     """
 
     exhibit: str
@@ -71,21 +71,21 @@ class Plan:
     def seeds_of(self, task: str) -> int:
         """How many seeds a task is run with."""
         rows, seeds = self.small_tasks
-        return seeds if _published_rows(task) < rows else self.seeds
+        return seeds if official_rows(task) < rows else self.seeds
 
     @property
     def most_seeds(self) -> int:
-        """Of any of its tasks."""
+        """The most seeds of any of its tasks."""
         return max(map(self.seeds_of, self.tasks), default=self.seeds)
 
     def with_seeds(self, most: int) -> Plan:
-        """The same with at most so many seeds."""
+        """The plan with at most so many seeds."""
         rows, seeds = self.small_tasks
         return replace(self, seeds=min(self.seeds, most), small_tasks=(rows, min(seeds, most)))
 
     @property
     def num_settings(self) -> int:
-        """Of each unit: no unit may have more than the one with the fewest."""
+        """Settings of each unit: no more than the unit with the fewest has."""
         return min(self.settings, *(len(unit.settings()) for unit in self.units))
 
 
@@ -94,9 +94,8 @@ class Part:
     """A share of an edition that is a result by itself.
 
     Attributes:
-        name: as ``--part`` takes it.
-        exhibits: whose trials it runs, less those of earlier parts.
-        methods: only these; all where it is empty.
+        exhibits: whose trials it runs, except those of earlier parts.
+        methods: only these; all if empty.
         seeds: the first so many; None for all.
     """
 
@@ -119,14 +118,13 @@ class Edition:
     """Caps and plans.
 
     Attributes:
-        name: of its folder among the results.
-        max_rows: the most training rows of a task; None for all. Likewise of validation and of test.
-        max_length: tokens of a text.
-        span_length: tokens of a window of SQuAD.
-        plans: one an exhibit.
-        layers: of the backbone; top-n fine-tuning of more layers than there are is left out.
-        small_tasks: rows and epochs: tasks of which the paper has fewer training rows are trained for so many epochs.
-        parts: run one after the other; what is in none of them comes last. Without any, all is one part.
+        name: of its folder of results.
+        plans: one per exhibit.
+        max_rows: the most training rows of a task; None for all. Likewise ``max_validation`` and ``max_test``.
+        max_length: tokens of a text; ``span_length`` of a window of SQuAD.
+        layers: of the backbone; fine-tuning more top layers than there are is left out.
+        small_tasks: (rows, epochs): tasks with fewer official training rows are trained for so many epochs.
+        parts: run one after the other; trials in none of them come last.
     """
 
     name: str
@@ -141,10 +139,10 @@ class Edition:
     parts: tuple[Part, ...] = field(default=(), metadata=ADDED)
 
     def plan(self, exhibit: str) -> Plan:
-        """What is run for an exhibit.
+        """The plan of an exhibit.
 
         Raises:
-            UnknownName: this edition has none of this name.
+            UnknownName: there is none of this name.
         """
         plans = {plan.exhibit: plan for plan in self.plans}
         if exhibit not in plans:
@@ -152,95 +150,71 @@ class Edition:
         return plans[exhibit]
 
     def on(self, layers: int) -> Edition:
-        """The same for a backbone of so many layers."""
-        plans = tuple(replace(plan, units=tuple(_within(plan.units, layers))) for plan in self.plans)
-        return replace(self, plans=plans, layers=layers)
+        """The edition for a backbone of so many layers."""
+        return replace(_each_plan(self, lambda p: replace(p, units=tuple(_within(p.units, layers)))), layers=layers)
 
     def limited(self, *, max_rows: int | None = None, epochs: int | None = None, seeds: int | None = None) -> Edition:
-        """The same with other caps, under a name of its own that says so. ``max_rows`` is of every split."""
-        name = self.name + (f"-{max_rows}rows" if max_rows else "") + (f"-{epochs}epochs" if epochs else "")
-        name += f"-{seeds}seeds" if seeds else ""
-        plans = self.plans
-        small_tasks = self.small_tasks
+        """The edition with other caps (``max_rows`` is of every split), under a name that says so."""
+        given = {"rows": max_rows, "epochs": epochs, "seeds": seeds}
+        edition = replace(self, name=self.name + "".join(f"-{n}{what}" for what, n in given.items() if n))
         if epochs:
-            plans = tuple(replace(p, units=tuple(_with(unit, "epochs", epochs) for unit in p.units)) for p in plans)
-            small_tasks = (0, 0)
+            edition = replace(edition, small_tasks=(0, 0))
+            edition = _each_plan(edition, lambda p: replace(p, units=tuple(_with_epochs(u, epochs) for u in p.units)))
         if seeds:
-            plans = tuple(replace(plan, seeds=seeds, small_tasks=(0, 0)) for plan in plans)
-        caps: dict[str, Any] = {}
+            edition = _each_plan(edition, lambda plan: replace(plan, seeds=seeds, small_tasks=(0, 0)))
         if max_rows:
-            own = {what: getattr(self, what) for what in ("max_rows", "max_validation", "max_test")}
-            caps = {
-                what: max_rows if cap is None or what == "max_rows" else min(max_rows, cap) for what, cap in own.items()
+            smaller: dict[str, Any] = {
+                name: min(max_rows, getattr(self, name) or max_rows) for name in ("max_validation", "max_test")
             }
-        return replace(self, name=name, plans=plans, small_tasks=small_tasks, **caps)
+            edition = replace(edition, max_rows=max_rows, **smaller)
+        return edition
 
     def restricted(self, exhibits: Iterable[str] = (), tasks: Iterable[str] = ()) -> Edition:
-        """These exhibits and tasks only, in the order of the edition.
+        """The edition with these exhibits and tasks only; all if there are none.
 
         Raises:
             UnknownName: there is no such exhibit or task.
             RecipeError: no exhibit has any of the tasks.
         """
-        exhibits, tasks = set(exhibits), list(tasks)
+        exhibits, asked = set(exhibits), {name: suite_of(name) for name in tasks}
         for name in exhibits:
             self.plan(name)
-        asked = {name: suite_of(name) for name in tasks}
         plans = [plan for plan in self.plans if not exhibits or plan.exhibit in exhibits]
-        if tasks:
-            # WNLI stands in no plan, because the paper leaves it out; who names it gets it beside the others of GLUE.
-            plans = [_on_tasks(plan, [*dict.fromkeys(asked)]) for plan in plans]
-            plans = [plan for plan in plans if plan.tasks]
+        if asked:  # WNLI is in no plan, because the paper leaves it out; ``--tasks WNLI`` adds it to GLUE's
+            plans = [plan for plan in (_on_tasks(plan, list(asked)) for plan in plans) if plan.tasks]
         if not plans:
             raise RecipeError(f"none of these exhibits has any of the tasks {', '.join(asked)}")
         return replace(self, plans=tuple(plans))
 
     def caps(self) -> list[str]:
-        """What it limits, in words."""
+        """The caps in words."""
         most = {"training": self.max_rows, "validation": self.max_validation, "test": self.max_test}
         said = [f"at most {rows:,} {what} rows a task" for what, rows in most.items() if rows is not None]
         windows = "" if self.span_length == self.max_length else f" ({self.span_length} for SQuAD)"
         epochs = sorted({n for p in self.plans for u in p.units for name, v in u.grid if name == "epochs" for n in v})
+        passes = [f"{', '.join(map(str, epochs))} epoch{'' if epochs == [1] else 's'}"] if epochs else []
         rows, more = self.small_tasks
-        passes = [f"{', '.join(map(str, epochs))} epoch{'' if list(epochs) == [1] else 's'}"] if epochs else []
         passes += [f"{more} epoch{'s' * (more != 1)} of tasks of fewer than {rows:,} rows"] if rows else []
         few, many = min(plan.seeds for plan in self.plans), max(plan.most_seeds for plan in self.plans)
         seeds = f"{few} to {many} seeds" if few < many else f"{few} seed{'s' if few > 1 else ''}"
         return [*said, f"{self.max_length} tokens{windows}", *passes, seeds]
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values, as ``polytask.serialization`` has them."""
+        """The fields as JSON values."""
         return dict(json.loads(json.dumps(to_json(self), default=to_json)))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Edition:
         """The inverse of ``to_json``."""
-        plans = tuple(
-            Plan(
-                **{
-                    **plan,
-                    "tasks": tuple(plan["tasks"]),
-                    "units": tuple(map(_unit_from_json, plan["units"])),
-                    "small_tasks": tuple(plan.get("small_tasks", (0, 0))),
-                }
-            )
-            for plan in values["plans"]
-        )
-        parts = tuple(
-            Part(**{**part, "exhibits": tuple(part["exhibits"]), "methods": tuple(part["methods"])})
-            for part in values.get("parts", ())
-        )
-        small_tasks = tuple(values.get("small_tasks", (0, 0)))
-        return cls(**{**values, "plans": plans, "small_tasks": small_tasks, "parts": parts})
-
-
-REST = Part("rest", ())
+        given = _with_tuples(values)
+        plans = tuple(Plan(**{**p, "units": tuple(Unit(**unit) for unit in p["units"])}) for p in given["plans"])
+        return cls(**{**given, "plans": plans, "parts": tuple(Part(**part) for part in given.get("parts", ()))})
 
 
 def trials(edition: Edition, exhibit: str, tasks: Sequence[str] | None = None) -> Iterator[Trial]:
-    """What an exhibit is drawn from: of every task every unit's settings with every seed.
+    """The trials of an exhibit: on every task (or on these) every unit's settings with every seed.
 
-    Two exhibits may ask for equal trials; those are run once.
+    Two exhibits may have equal trials, which are run once.
     """
     plan = edition.plan(exhibit)
     for task in plan.tasks:
@@ -253,129 +227,44 @@ def trials(edition: Edition, exhibit: str, tasks: Sequence[str] | None = None) -
 
 
 def all_trials(edition: Edition) -> list[Trial]:
-    """Those of all exhibits, each once, in the order of the exhibits."""
+    """The trials of all exhibits, each once, in the order of the exhibits."""
     found = {identity(trial): trial for plan in edition.plans for trial in trials(edition, plan.exhibit)}
     return list(found.values())
 
 
 def in_parts(edition: Edition) -> dict[str, list[Trial]]:
-    """All trials by the name of the first part that they belong to, parts in their order.
-
-    What belongs to none is the part ``rest``, which is all of an edition without parts.
-    """
-    found: dict[str, dict[str, Trial]] = {part.name: {} for part in (*edition.parts, REST)}
-    placed: set[str] = set()
-    for part in (*edition.parts, REST):
+    """All trials by the name of the first part that they belong to; trials in no part are the part ``rest``."""
+    found: dict[str, list[Trial]] = {part.name: [] for part in edition.parts}
+    left = {identity(trial): trial for trial in all_trials(edition)}
+    for part in edition.parts:
         for plan in edition.plans:
             for trial in trials(edition, plan.exhibit):
-                name = identity(trial)
-                if name not in placed and (part is REST or part.has(plan.exhibit, trial)):
-                    found[part.name][name] = trial
-        placed |= found[part.name].keys()
-    return {name: list(own.values()) for name, own in found.items() if own}
+                if (name := identity(trial)) in left and part.has(plan.exhibit, trial):
+                    found[part.name].append(left.pop(name))
+    return {name: own for name, own in {**found, "rest": list(left.values())}.items() if own}
 
 
 def of_exhibit(entries: Iterable[Entry], edition: Edition, exhibit: str) -> list[Entry]:
-    """Those of the entries that an exhibit is drawn from: what others asked for would make trials unequal."""
+    """The entries of an exhibit's own trials: those of other exhibits would make numbers of trials unequal."""
     wanted = {identity(trial) for trial in trials(edition, exhibit)}
     return [entry for entry in entries if identity(entry.trial) in wanted]
 
 
-def cuts(edition: Edition) -> Iterator[Edition]:
-    """Ever smaller editions: fewer seeds first, then fewer settings, then fewer points of the figures.
-
-    Each keeps the numbers of trials of what is compared equal.
-    """
-    for seeds in range(max(plan.most_seeds for plan in edition.plans) - 1, 0, -1):
-        edition = _each(edition, lambda plan, seeds=seeds: plan.with_seeds(seeds))
-        yield edition
-    while any(plan.num_settings > LEAST_SETTINGS for plan in edition.plans):
-        edition = _each(edition, lambda plan: replace(plan, settings=_fewer(plan.num_settings, LEAST_SETTINGS)))
-        yield edition
-    while any(len(plan.units) > plan.least_units for plan in edition.plans):
-        edition = _each(edition, lambda p: replace(p, units=p.units[: _fewer(len(p.units), p.least_units)]))
-        yield edition
-
-
-def cut_in_words(before: Edition, after: Edition) -> list[str]:
-    """What the second has less of than the first, a sentence for each exhibit."""
-    left = {plan.exhibit: plan for plan in after.plans}
-    said = []
-    for one in before.plans:
-        if one.exhibit not in left:
-            said.append(f"{one.exhibit}: left out")
-            continue
-        other = left[one.exhibit]
-        counts = {
-            "seeds": (one.most_seeds, other.most_seeds),
-            "settings": (one.num_settings, other.num_settings),
-            "points": (len(one.units), len(other.units)),
-        }
-        less = [f"{now} of {was} {what}" for what, (was, now) in counts.items() if now < was]
-        gone = [task for task in one.tasks if task not in other.tasks]
-        less += [f"without {', '.join(gone)}"] if gone else []
-        said += [f"{one.exhibit}: {'; '.join(less)}"] if less else []
-    return said
-
-
-def without_task(edition: Edition, task: str) -> Edition:
-    """The same without a task, and without the exhibits that have no other."""
-    plans = [replace(plan, tasks=tuple(name for name in plan.tasks if name != task)) for plan in edition.plans]
-    return replace(edition, plans=tuple(plan for plan in plans if plan.tasks))
-
-
-def _fewer(count: int, least: int) -> int:
-    """Two thirds, at least ``least`` where there were so many."""
-    return max(min(least, count), count * 2 // 3)
-
-
-def _each(edition: Edition, change: Any) -> Edition:
-    return replace(edition, plans=tuple(change(plan) for plan in edition.plans))
-
-
-def _on_tasks(plan: Plan, asked: Sequence[str]) -> Plan:
-    suites = {suite_of(task) for task in plan.tasks} if plan.exhibit in WHOLE_SUITES else set()
-    return replace(plan, tasks=tuple(task for task in asked if task in plan.tasks or suite_of(task) in suites))
-
-
-def _within(units: Sequence[Unit], layers: int) -> Iterator[Unit]:
-    """Without what needs more layers than there are."""
-    for unit in units:
-        grid = tuple((name, tuple(v for v in values if name != "n" or v <= layers)) for name, values in unit.grid)
-        if all(values for _, values in grid):
-            yield replace(unit, grid=grid)
-
-
-def _with(unit: Unit, name: str, value: Any) -> Unit:
-    """With one value for an axis; what has no such axis is as it was."""
-    grid = tuple((axis, (value,) if axis == name else values) for axis, values in unit.grid)
-    return replace(unit, grid=grid)
+def identity(trial: Trial) -> str:
+    """The trial without the edition's name: equal for trials that have equal keys on equal rows."""
+    return json.dumps({**trial.to_json(), "edition": None}, sort_keys=True)
 
 
 def _trial(edition: Edition, task: str, method: str, values: dict[str, Any]) -> Trial:
-    suite = suite_of(task)
-    recipe: dict[str, Any]
     if method == TFIDF:
         seed = values.pop("seed")
-        recipe = {"method": {"name": TFIDF, **values}, "seed": seed}
+        recipe: dict[str, Any] = {"method": {"name": TFIDF, **values}, "seed": seed}
     else:
-        rows, epochs = edition.small_tasks
-        if _published_rows(task) < rows:
-            values["epochs"] = epochs
-        own = {field.name for field in fields(METHODS[method])}  # type: ignore[arg-type]
-        start = {name: value for name, value in Recipe.paper().method.settings().items() if method == Houlsby.name}
-        settings = {name: value for name, value in values.items() if name in own}
-        rest = {name: value for name, value in values.items() if name not in own}
-        is_span = suite == "squad"
-        length = edition.span_length if is_span else edition.max_length
-        base = replace(Recipe.paper(), method=METHODS[method](**{**start, **settings}), max_length=length)
-        if is_span:  # as in BERT's code for SQuAD
-            base = replace(base, stride=usual_stride(length), head_dropout=0.0)
-        recipe = replace(base, **rest).to_json()
+        recipe = _recipe(edition, task, method, values).to_json()
     is_ablated = recipe["method"] == ABLATED and task in FIGURE_TASKS and recipe["seed"] == 0
     return Trial(
         edition=edition.name,
-        suite=suite,
+        suite=suite_of(task),
         task=task,
         recipe=recipe,
         max_rows=edition.max_rows,
@@ -385,11 +274,94 @@ def _trial(edition: Edition, task: str, method: str, values: dict[str, Any]) -> 
     )
 
 
-def identity(trial: Trial) -> str:
-    """The trial but for the edition's name: equal for trials that have equal keys on equal rows."""
-    return json.dumps({**trial.to_json(), "edition": None}, sort_keys=True)
+def _recipe(edition: Edition, task: str, method: str, values: dict[str, Any]) -> Recipe:
+    """The paper's recipe with these settings of the method and of the recipe."""
+    rows, epochs = edition.small_tasks
+    values |= {"epochs": epochs} if official_rows(task) < rows else {}
+    own = {field.name for field in fields(METHODS[method])}  # type: ignore[arg-type]
+    start = Recipe.paper().method.settings() if method == Houlsby.name else {}
+    settings = {name: values.pop(name) for name in list(values) if name in own}
+    is_span = suite_of(task) == "squad"
+    length = edition.span_length if is_span else edition.max_length
+    base = replace(Recipe.paper(), method=METHODS[method](**{**start, **settings}), max_length=length)
+    if is_span:  # as in BERT's code for SQuAD
+        base = replace(base, stride=usual_stride(length), head_dropout=0.0)
+    return replace(base, **values)
 
 
-def _unit_from_json(values: Mapping[str, Any]) -> Unit:
-    grid, more = (tuple((name, tuple(axis)) for name, axis in values[key]) for key in ("grid", "more"))
-    return Unit(values["method"], grid, more, tuple((name, value) for name, value in values["fixed"]))
+# -- smaller editions -------------------------------------------------------------------------------------------------
+
+
+def cuts(edition: Edition) -> Iterator[Edition]:
+    """Ever smaller editions: fewer seeds first, then fewer settings, then fewer points of the figures.
+
+    Each keeps the numbers of trials of compared methods equal.
+    """
+    for seeds in range(max(plan.most_seeds for plan in edition.plans) - 1, 0, -1):
+        edition = _each_plan(edition, lambda plan, seeds=seeds: plan.with_seeds(seeds))  # type: ignore[misc]
+        yield edition
+    while any(plan.num_settings > MIN_SETTINGS for plan in edition.plans):
+        edition = _each_plan(edition, lambda plan: replace(plan, settings=_fewer(plan.num_settings, MIN_SETTINGS)))
+        yield edition
+    while any(len(plan.units) > plan.least_units for plan in edition.plans):
+        edition = _each_plan(edition, lambda p: replace(p, units=p.units[: _fewer(len(p.units), p.least_units)]))
+        yield edition
+
+
+def cut_in_words(before: Edition, after: Edition) -> list[str]:
+    """What the second edition has less of than the first, a sentence for each exhibit."""
+    left = {plan.exhibit: plan for plan in after.plans}
+    said = []
+    for plan in before.plans:
+        other = left.get(plan.exhibit)
+        less = ["left out"] if other is None else list(_less(plan, other))
+        said += [f"{plan.exhibit}: {'; '.join(less)}"] if less else []
+    return said
+
+
+def _less(plan: Plan, other: Plan) -> Iterator[str]:
+    counts = ("seeds", plan.most_seeds, other.most_seeds), ("settings", plan.num_settings, other.num_settings)
+    for what, was, now in (*counts, ("points", len(plan.units), len(other.units))):
+        if now < was:
+            yield f"{now} of {was} {what}"
+    if gone := [task for task in plan.tasks if task not in other.tasks]:
+        yield f"without {', '.join(gone)}"
+
+
+def without_task(edition: Edition, task: str) -> Edition:
+    """The edition without a task, and without the exhibits that have no other."""
+    smaller = _each_plan(edition, lambda plan: replace(plan, tasks=tuple(name for name in plan.tasks if name != task)))
+    return replace(smaller, plans=tuple(plan for plan in smaller.plans if plan.tasks))
+
+
+def _fewer(count: int, least: int) -> int:
+    """Two thirds, but at least ``least`` if there were so many."""
+    return max(min(least, count), count * 2 // 3)
+
+
+def _each_plan(edition: Edition, change: Callable[[Plan], Plan]) -> Edition:
+    return replace(edition, plans=tuple(map(change, edition.plans)))
+
+
+def _on_tasks(plan: Plan, asked: Sequence[str]) -> Plan:
+    suites = {suite_of(task) for task in plan.tasks} if plan.exhibit in WHOLE_SUITES else set()
+    return replace(plan, tasks=tuple(task for task in asked if task in plan.tasks or suite_of(task) in suites))
+
+
+def _within(units: Sequence[Unit], layers: int) -> Iterator[Unit]:
+    """The units without values of ``n`` that need more layers than there are."""
+    for unit in units:
+        grid = tuple((name, tuple(v for v in values if name != "n" or v <= layers)) for name, values in unit.grid)
+        if all(values for _, values in grid):
+            yield replace(unit, grid=grid)
+
+
+def _with_epochs(unit: Unit, epochs: int) -> Unit:
+    return replace(unit, grid=tuple((axis, (epochs,) if axis == "epochs" else own) for axis, own in unit.grid))
+
+
+def _with_tuples(value: Any) -> Any:
+    """JSON with tuples for lists."""
+    if isinstance(value, Mapping):
+        return {name: _with_tuples(own) for name, own in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list | tuple) else value

@@ -1,97 +1,86 @@
-"""Figure 6, right: the standard deviation from which the adapters' weights start."""
+"""Figure 6, right: the standard deviation of the adapters' initial weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from polytask.paper.figures import labelled, legend, panels, room, save
-from polytask.paper.ledger import Entry
+from polytask.paper.exhibit import Entries, Exhibit, Rows, grouped
+from polytask.paper.figures import draw_band, draw_panels, label_axes
 from polytask.paper.selection import ADAPTERS, NothingToShow, Setting, family, settings, sweep_of
-from polytask.paper.size_curve import LINE, Row
 from polytask.paper.wording import number_of
 from polytask.training.grid import value_in_words
 
-IN_PAPER = (
-    "BERT-base, size 64, MNLI and CoLA in accuracy: the same for standard deviations up to 1e-2, worse above, "
-    "most of all on CoLA."
-)
 CLOSE = 1.0
-"""Points from its best within which it counts as flat."""
+"""Scores within so many points of the best count as equal to it."""
 
 LINES = ("#2f6fd0", "#d4730b", "#2e9d55", "#8250c4", "#c2417c", "#3a9aa8")
 
 
-def rows(entries: Sequence[Entry]) -> list[Row]:
-    """One line a task and standard deviation: accuracy (or else the task's metric) on test in per cent over seeds, of
-    settings that differ in nothing else.
+def initialisation_rows(entries: Entries) -> Rows:
+    """One row per task and standard deviation: test accuracy (or the task's metric) in per cent, mean and range.
 
-    Raises:
-        NothingToShow: no task was run with two of them.
+    The settings of a task differ in nothing else.
     """
-    found = [setting for setting in settings(entries) if _is_plain_otherwise(setting)]
-    lines = []
+    found = [setting for setting in settings(entries) if _differs_in_initialisation_only(setting)]
+    rows = []
     for task in dict.fromkeys(setting.task for setting in found):
         for init_std, setting in sweep_of([s for s in found if s.task == task], "init_std").items():
-            score, name = setting.metric("accuracy"), "accuracy"
+            score, metric = setting.metric("accuracy"), "accuracy"
             if score is None:
-                score, name = setting.test(), _metric(setting)
-            line = {"task": task, "metric": name, "init_std": init_std, "lr": setting.recipe.get("lr")}
-            line |= {"score": None if score is None else 100 * score.mean}
-            line |= {
-                "low": None if score is None else 100 * score.low,
-                "high": None if score is None else 100 * score.high,
-            }
-            lines.append({**line, "seeds": score.num_seeds if score else 0, "diverged": setting.num_diverged})
-    if not lines:
-        raise NothingToShow("the initialisation sweep needs adapters that start from two standard deviations or more")
-    return lines
+                score = setting.test()
+                metric = next((entry.test.metric for entry in setting.entries if entry.test), "score")
+            row = {"task": task, "metric": metric, "init_std": init_std, "lr": setting.recipe.get("lr")}
+            for name, of in (("score", "mean"), ("low", "low"), ("high", "high")):
+                row[name] = getattr(score.percent, of) if score else None
+            rows.append({**row, "seeds": score.num_seeds if score else 0, "diverged": setting.num_diverged})
+    if not rows:
+        raise NothingToShow("the initialisation sweep needs adapters with two or more initial standard deviations")
+    return rows
 
 
-def _is_plain_otherwise(setting: Setting) -> bool:
+def _differs_in_initialisation_only(setting: Setting) -> bool:
     return family({**setting.method, "init_std": 1e-2}) == ADAPTERS
 
 
-def _metric(setting: Setting) -> str:
-    return next((entry.test.metric for entry in setting.entries if entry.test), "score")
+def draw_initialisation(entries: Entries, path: str | Path) -> None:
+    """A line per task: the mean over seeds with a band from the worst to the best."""
+    every = initialisation_rows(entries)
+
+    def draw_one(axes: Any, title: str, rows: Any) -> None:
+        for at, (task, own) in enumerate(grouped(rows, "task").items()):
+            scored = [row for row in own if row["score"] is not None]
+            draw_band(axes, scored, ("init_std", "low", "score", "high"), colour=LINES[at % len(LINES)], label=task)
+        metrics = " / ".join(dict.fromkeys(str(row["metric"]) for row in rows))
+        label_axes(axes, title, "standard deviation of the initial weights", f"test {metrics} × 100")
+
+    draw_panels(path, {"Initialisation of adapters": every}, draw_one, width=6)
 
 
-def draw(entries: Sequence[Entry], path: str | Path) -> None:
-    """A line a task, the mean over seeds with the band from the worst to the best.
-
-    Raises:
-        NothingToShow: as ``rows``.
-    """
-    lines = rows(entries)
-    drawn, (axes,) = panels(path, 1, width=6)
-    for at, task in enumerate(dict.fromkeys(line["task"] for line in lines)):
-        own = [line for line in lines if line["task"] == task and line["score"] is not None]
-        xs, low, middle, high = ([line[name] for line in own] for name in ("init_std", "low", "score", "high"))
-        colour = LINES[at % len(LINES)]
-        axes.fill_between(xs, low, high, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(xs, middle, "o-", color=colour, label=task, **LINE)
-    axes.set_xscale("log")
-    room(axes)
-    metrics = " / ".join(dict.fromkeys(str(line["metric"]) for line in lines))
-    labelled(axes, "Where adapters start", "standard deviation of the initial weights", f"test {metrics} × 100")
-    legend(drawn)
-    save(drawn, path)
-
-
-def reading(entries: Sequence[Entry]) -> str:
-    """Over how many it is flat, and where it is worst."""
-    lines, said = rows(entries), []
-    for task in dict.fromkeys(line["task"] for line in lines):
-        own = [line for line in lines if line["task"] == task and line["score"] is not None]
+def initialisation_reading(entries: Entries) -> str:
+    """At how many standard deviations scores are equal, and which is worst."""
+    said = []
+    for task, rows in grouped(initialisation_rows(entries), "task").items():
+        own = [row for row in rows if row["score"] is not None]
         if not own:
             said.append(f"{task}: every run diverged.")
             continue
-        best, worst = max(own, key=lambda line: line["score"]), min(own, key=lambda line: line["score"])
-        close = sum(line["score"] >= best["score"] - CLOSE for line in own)
+        best, worst = (pick(own, key=lambda row: row["score"]) for pick in (max, min))
+        close = sum(row["score"] >= best["score"] - CLOSE for row in own)
+        at = f", worst at {value_in_words(worst['init_std'])} ({worst['score']:.1f})" if close < len(own) else ""
         said.append(
             f"{task}: within {CLOSE:g} point of its best ({best['metric']} {best['score']:.1f}) at {close} of "
-            f"{number_of(len(own), 'standard deviation')}"
+            f"{number_of(len(own), 'standard deviation')}{at}."
         )
-        at = f", worst at {value_in_words(worst['init_std'])} ({worst['score']:.1f})"
-        said[-1] += "." if close == len(own) else f"{at}."
     return " ".join(said)
+
+
+EXHIBIT = Exhibit(
+    "init",
+    "Figure 6, right: initialisation of adapters",
+    "BERT-base, size 64, MNLI and CoLA in accuracy: the same for standard deviations up to 1e-2, worse above, "
+    "most of all on CoLA.",
+    initialisation_rows,
+    initialisation_reading,
+    draw_initialisation,
+)

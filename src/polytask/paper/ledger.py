@@ -1,8 +1,7 @@
-"""What has been run: one small JSON file an entry, ``<folder>/<edition>/<key>.json``. Exhibits draw from these alone.
+"""The results: one small JSON file per trial that was run, ``<folder>/<edition>/<key>.json``.
 
-An entry is a trial (a task of the paper, cut to the edition's caps, trained by one recipe with one seed) and what came
-of it. Its key is a function of what determines the outcome and of nothing else, so a trial that several exhibits ask
-for is run once, and running again runs what is missing.
+Exhibits are drawn from these files alone. A key depends on what determines the outcome of a trial and on nothing else,
+so a trial that several exhibits ask for is run once, and running again runs what is missing.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ Suite = Literal["glue", "text17", "squad"]
 
 @dataclass(frozen=True)
 class Trial:
-    """What is to be run.
+    """A task of the paper, cut to an edition's caps, to be trained by one recipe with one seed.
 
     Attributes:
-        edition: the name of the set of grids and caps it belongs to.
-        suite: where the task comes from.
-        task: its name in ``tasks.glue.GLUE`` or ``tasks.text17.TEXT17``, or ``squad``.
-        recipe: ``Recipe.to_json()`` with nothing left to choose; for the column without a backbone
+        edition: the name of the edition it belongs to.
+        suite: of the task.
+        task: its name in ``GLUE`` or ``TEXT17``, or ``squad``.
+        recipe: ``Recipe.to_json()`` with every choice made; without a backbone
             ``{"method": {"name": "tfidf", "C": …}, "seed": …}``.
-        max_rows: the most training rows; None for all of them. Likewise ``max_validation`` and ``max_test``.
-        measures: what is measured of the trained adapter besides its scores: ``"ablation"``.
+        max_rows: the most training rows; None for all. Likewise ``max_validation`` and ``max_test``.
+        measures: what is measured besides scores: ``"ablation"``.
     """
 
     edition: str
@@ -49,7 +48,7 @@ class Trial:
 
     @property
     def method(self) -> dict[str, Any]:
-        """The method's name and settings: ``{"name": "houlsby", "size": 64, …}``, ``{"name": "top", "layers": 2}``."""
+        """The method's name and settings: ``{"name": "houlsby", "size": 64, …}``."""
         return dict(self.recipe["method"])
 
     @property
@@ -59,11 +58,11 @@ class Trial:
 
     @property
     def has_backbone(self) -> bool:
-        """Whether it trains on one; words that are only counted do not."""
+        """Whether it trains on a backbone; TF-IDF does not."""
         return bool(self.method["name"] != TFIDF)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values, as ``polytask.serialization`` has them."""
+        """The fields as JSON values."""
         return to_json(self)
 
     @classmethod
@@ -73,24 +72,24 @@ class Trial:
         return cls(**{**given, "measures": tuple(given.get("measures", ()))})
 
     def key(self, backbone: str, data: str) -> str:
-        """Of this trial on the backbone and the rows with these fingerprints."""
+        """The key of this trial on the backbone and the rows with these fingerprints."""
         what = {name: value for name, value in self.to_json().items() if name != "edition"}
         return hashlib.sha256(json.dumps([what, backbone, data], sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A trial that was run.
+    """A trial that was run, and its outcome.
 
     Attributes:
         trial: what was run.
-        key: its name in the ledger.
-        backbone: ``name``, ``architecture``, ``fingerprint``, ``layers``, ``hidden``, ``parameters``; for a trial
-            without one, ``{"name": null, "fingerprint": ""}``.
-        data: ``digest``, rows of ``train``, ``validation`` and ``test``, ``is_sample``, ``notes``.
+        key: the name of its file.
+        backbone: ``name``, ``architecture``, ``fingerprint``, ``layers``, ``hidden``, ``parameters``; without one
+            ``{"name": null, "fingerprint": ""}``.
+        data: ``digest``, numbers of rows in ``train``, ``validation`` and ``test``, ``is_sample``, ``notes``.
         parameters: ``trained`` (without the head), ``head``, ``backbone``, ``percent``; empty without a backbone.
-        validation: None where it diverged.
-        test: on rows that chose nothing; for GLUE these are dev's. None where it diverged.
+        validation: None if it diverged, like ``test``.
+        test: on rows that no choice was made by; for GLUE these are dev's.
         metrics: every metric of the task's kind on the test rows, by name.
         also: test scores on further rows, by name: ``{"MNLI-mm": …}`` of MNLI-m's adapter.
         measured: what ``trial.measures`` asked for, by name.
@@ -117,9 +116,7 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
-        scores = {
-            name: score and to_json(score) for name, score in (("validation", self.validation), ("test", self.test))
-        }
+        scores = {name: score and to_json(score) for name in ("validation", "test") for score in [getattr(self, name)]}
         also = {name: to_json(score) for name, score in self.also.items()}
         return {"format": FORMAT, **to_json(self), **scores, "trial": self.trial.to_json(), "also": also}
 
@@ -127,10 +124,9 @@ class Entry:
     def from_json(cls, values: Mapping[str, Any]) -> Entry:
         """The inverse of ``to_json``."""
         own = checked(cls, {name: value for name, value in values.items() if name != "format"}, "an entry", DataError)
-        trial = Trial.from_json(own["trial"])
         scores = {name: own[name] and Score.from_json(own[name]) for name in ("validation", "test")}
         also = {name: Score.from_json(score) for name, score in own["also"].items()}
-        return cls(**{**own, **scores, "trial": trial, "also": also})
+        return cls(**{**own, **scores, "trial": Trial.from_json(own["trial"]), "also": also})
 
 
 class Ledger:
@@ -143,15 +139,15 @@ class Ledger:
         return self.path(key).exists()
 
     def path(self, key: str) -> Path:
-        """Where the entry of this key is or will be."""
+        """The file of the entry with this key."""
         return self.folder / f"{key}.json"
 
     def write(self, entry: Entry) -> None:
-        """Keep an entry, whole or not at all."""
+        """Store an entry, whole or not at all."""
         write_text(self.path(entry.key), json.dumps(entry.to_json(), indent=1, allow_nan=False) + "\n")
 
     def read(self, key: str) -> Entry:
-        """The entry of this key.
+        """The entry with this key.
 
         Raises:
             DataError: there is none, or the file is not one.
@@ -164,7 +160,7 @@ class Ledger:
                 raise ValueError
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             why = f": {error}" if isinstance(error, PolytaskError) else ""
-            problem = f"this is not an entry of the ledger{why}"
+            problem = f"this is not the result of a trial{why}"
             raise DataError(problem, file=path, fix="Remove it to run its trial again") from None
         return entry
 

@@ -1,7 +1,7 @@
 """Locks on trials: two processes never run one trial.
 
-A claim on a key is a lock on ``<key>.claim`` (``file_lock``). The operating system releases the claims of a killed
-process at once. Between machines a claim holds where the file system passes locks on: NFS on Linux (byte-range locks of
+Each is a file lock on ``<key>.claim`` (``file_lock``). The operating system releases the locks of a killed
+process at once. Between machines it holds where the file system passes locks on: NFS on Linux (byte-range locks of
 the server, released when the client is gone), CephFS, GPFS, Lustre mounted with ``flock``. A file system without locks
 is refused.
 """
@@ -16,20 +16,20 @@ from polytask.errors import PolytaskError
 from polytask.file_lock import try_lock, unlock
 
 
-class Claims:
-    """The claims that this process holds on keys in a folder."""
+class TrialLocks:
+    """The locks that this process holds on keys in a folder."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.held: dict[str, FileLock] = {}
 
-    def take(self, key: str) -> bool:
-        """Claim a key; False if another process, or another ``Claims`` of this one, holds it.
+    def acquire(self, key: str) -> bool:
+        """Lock a key; False if another process, or another object of this one, holds it.
 
         Raises:
             PolytaskError: the file system has no locks.
         """
-        assert key not in self.held, "claimed already"
+        assert key not in self.held, "already acquired"
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             lock = try_lock(self.folder / f"{key}.claim")
@@ -43,12 +43,12 @@ class Claims:
         return lock is not None
 
     def release(self, key: str) -> None:
-        """Give up a key, if this process holds it."""
+        """Release a key, if this process holds it."""
         lock = self.held.pop(key, None)
         if lock is not None:
             unlock(lock)
 
     def release_all(self) -> None:
-        """Give up all keys."""
+        """Release all keys."""
         for key in list(self.held):
             self.release(key)

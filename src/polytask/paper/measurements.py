@@ -1,4 +1,4 @@
-"""From a job that is over to an entry of the ledger: scores, every metric, further rows, ablation, the adapter."""
+"""From a finished job to an entry: scores, every metric, further rows, ablation, and the adapter."""
 
 from __future__ import annotations
 
@@ -27,60 +27,63 @@ from polytask.training.scoring import labels_of, predictions_of
 
 
 def identity(backbone: Backbone) -> str:
-    """All of a backbone that determines scores: weights, tokenizer, pooling. Part of a trial's key."""
+    """Everything about a backbone that determines scores: weights, tokenizer, pooling. Part of a trial's key."""
     return f"{backbone.fingerprint} {backbone.tokenizer_fingerprint} {backbone.pooling}"
 
 
-def of_job(backbone: Backbone, job: Job, trial: Trial, key: str, loaded: Loaded) -> tuple[Entry, Adapter | None]:
-    """What came of a job, and its adapter; none where it diverged. The test rows are answered here, once."""
+def entry_of_job(backbone: Backbone, job: Job, trial: Trial, key: str, loaded: Loaded) -> tuple[Entry, Adapter | None]:
+    """The entry of a job and its adapter, None if it diverged. The test rows are scored here, once."""
+    trained = job.live.num_trained
     entry = Entry(
         trial,
         key,
-        backbone=described(backbone),
-        data=data_of(loaded),
+        backbone=_described(backbone),
+        data=_data_of(loaded),
         parameters={
-            "trained": job.live.num_trained,
+            "trained": trained,
             "head": job.live.num_head,
             "backbone": backbone.num_parameters,
-            "percent": 100 * job.live.num_trained / backbone.num_parameters,
+            "percent": 100 * trained / backbone.num_parameters,
         },
         epochs=len(job.history),
         seconds=job.seconds,
         environment=environment(backbone.device, backbone.dtype),
     )
     job.restore_best()
-    if job.failure is None and not torch.isfinite(job.best).all():
-        return replace(entry, failure="the parameters of the best epoch are not numbers; lower the learning rate"), None
     if job.failure is not None:
         return replace(entry, failure=str(job.failure)), None
-    task = job.task
+    if not torch.isfinite(job.best).all():
+        return replace(entry, failure="the parameters of the best epoch are not numbers; lower the learning rate"), None
+    task, rows = job.task, {"validation": job.task.validation, "test": _test_rows(job.task), **loaded.also}
     with attached_to(backbone, [job]) as attached:
+        encoded = {
+            name: encode(backbone.tokenizer, own, *job.cut) for name, own in rows.items() if name != "validation"
+        }
+        encoded["validation"] = job.validation
+        answers = {name: predictions_of(backbone, attached, job.live, job.name, encoded[name]) for name in rows}
+    scores = {name: _scored(task, own, answers[name]) for name, own in rows.items()}
+    entry = replace(
+        entry,
+        validation=scores.pop("validation"),
+        test=scores.pop("test"),
+        metrics=_metrics_of(task, answers["test"]),
+        also=scores,
+        measured={ABLATION: ablation(backbone, job, encoded["test"])} if ABLATION in trial.measures else {},
+    )
+    return entry, adapter_of(backbone, job.live.tensors(), task, _result(job, entry))
 
-        def answered(rows: Rows, encoded: Encoded | None = None) -> list[Target]:
-            return predictions_of(backbone, attached, job.live, job.name, encoded or encoded_as(backbone, job, rows))
 
-        validation = scored(task, task.validation, answered(task.validation, job.validation))
-        answers = None if task.test is None else answered(task.test)
-        also = {name: scored(task, rows, answered(rows)) for name, rows in loaded.also.items()}
-    test = None if task.test is None or answers is None else scored(task, task.test, answers)
-    metrics = {} if task.test is None or answers is None else metrics_of(task, task.test, answers)
-    entry = replace(entry, validation=validation, test=test, metrics=metrics, also=also)
-    measured = {ABLATION: ablation(backbone, job)} if ABLATION in trial.measures else {}
-    return replace(entry, measured=measured), adapter_of(backbone, job.live.tensors(), task, _result(job, entry))
-
-
-def of_words(trial: Trial, key: str, loaded: Loaded, seconds: float, answers: Sequence[list[int]]) -> Entry:
-    """What came of counting words: ``answers`` are those to the validation and the test rows."""
+def entry_of_words(trial: Trial, key: str, loaded: Loaded, seconds: float, answers: Sequence[list[int]]) -> Entry:
+    """The entry of TF-IDF, from its answers to the validation and the test rows."""
     task = loaded.task
-    assert task.test is not None, "a task of the paper has test rows"
     return Entry(
         trial,
         key,
         backbone={"name": None, "fingerprint": ""},
-        data=data_of(loaded),
-        validation=scored(task, task.validation, answers[0]),
-        test=scored(task, task.test, answers[1]),
-        metrics=metrics_of(task, task.test, answers[1]),
+        data=_data_of(loaded),
+        validation=_scored(task, task.validation, answers[0]),
+        test=_scored(task, _test_rows(task), answers[1]),
+        metrics=_metrics_of(task, answers[1]),
         seconds=seconds,
         environment=environment(torch.device("cpu"), torch.float64),
     )
@@ -88,28 +91,25 @@ def of_words(trial: Trial, key: str, loaded: Loaded, seconds: float, answers: Se
 
 def word_answers(method: Mapping[str, Any], task: Task) -> list[list[int]]:
     """The answers of TF-IDF and logistic regression to the validation and the test rows."""
-    assert task.test is not None, "a task of the paper has test rows"
     settings = {name: value for name, value in method.items() if name not in ("name", "C")}
-    return tfidf_answers(task, [task.validation, task.test], strength=method["C"], **settings)
+    return tfidf_answers(task, [task.validation, _test_rows(task)], strength=method["C"], **settings)
 
 
-def ablation(backbone: Backbone, job: Job) -> dict[str, Any]:
-    """Test scores of a trained adapter without the bottlenecks of layers ``i`` to ``j``, and of the whole one.
+def ablation(backbone: Backbone, job: Job, encoded: Encoded) -> dict[str, Any]:
+    """Test scores of a trained adapter without the bottlenecks of layers ``i`` to ``j``, and of the whole adapter.
 
-    ``scores[i][j]`` for ``i <= j``, None below. LayerNorms and head stay, and nothing is trained again. Classification
-    is scored by its accuracy, as in the paper's figure.
+    ``scores[i][j]`` for ``i <= j``, None below. LayerNorms and head stay, and nothing is retrained. Classification
+    is scored by accuracy, as in the paper's figure.
     """
-    task, deltas = job.task, job.live.deltas
-    rows = task.validation if task.test is None else task.test
-    encoded = encoded_as(backbone, job, rows)
+    task, rows = job.task, _test_rows(job.task)
     metric = "accuracy" if task.kind == "classification" else task.metric
 
     def without(first: int, last: int) -> float:
-        gone = {f"layer.{layer}" for layer in range(first, last + 1)}
+        removed = {f"layer.{layer}" for layer in range(first, last + 1)}
         left = {
             place: delta
-            for place, delta in deltas.items()
-            if not (isinstance(delta, Bottleneck) and place.rpartition(".")[0] in gone)
+            for place, delta in job.live.deltas.items()
+            if not (isinstance(delta, Bottleneck) and place.rpartition(".")[0] in removed)
         }
         attached = Attached.of(backbone)
         attached.add(job.name, left)
@@ -121,31 +121,28 @@ def ablation(backbone: Backbone, job: Job) -> dict[str, Any]:
 
     layers = range(backbone.num_layers)
     scores = [[without(first, last) if first <= last else None for last in layers] for first in layers]
-    split = "validation" if task.test is None else "test"
-    return {"metric": metric, "split": split, "rows": len(rows), "full": without(0, -1), "scores": scores}
+    return {"metric": metric, "split": "test", "rows": len(rows), "full": without(0, -1), "scores": scores}
 
 
-def encoded_as(backbone: Backbone, job: Job, rows: Rows) -> Encoded:
-    """Rows cut as the job's own are."""
-    return encode(backbone.tokenizer, rows, *job.cut)
+def _test_rows(task: Task) -> Rows:
+    assert task.test is not None, "a task of the paper has test rows"
+    return task.test
 
 
-def scored(task: Task, rows: Rows, answers: list[Target]) -> Score:
+def _scored(task: Task, rows: Rows, answers: Sequence[Target]) -> Score:
     """The task's metric with its interval."""
-    of = (task.metric, task.kind, labels_of(rows, task), answers)
+    given = (task.metric, task.kind, labels_of(rows, task), answers)
     num_labels = len(task.labels)
-    return Score(
-        task.metric, score(*of, num_labels=num_labels), len(rows), bootstrap_interval(*of, num_labels=num_labels)
-    )
+    interval = bootstrap_interval(*given, num_labels=num_labels)
+    return Score(task.metric, score(*given, num_labels=num_labels), len(rows), interval)
 
 
-def metrics_of(task: Task, rows: Rows, answers: list[Target]) -> dict[str, float]:
-    """Every metric that fits the task."""
-    return all_scores(task.kind, labels_of(rows, task), answers, num_labels=len(task.labels))
+def _metrics_of(task: Task, answers: Sequence[Target]) -> dict[str, float]:
+    """Every metric of the task's kind on its test rows."""
+    return all_scores(task.kind, labels_of(_test_rows(task), task), answers, num_labels=len(task.labels))
 
 
-def described(backbone: Backbone) -> dict[str, Any]:
-    """What an entry says of a backbone."""
+def _described(backbone: Backbone) -> dict[str, Any]:
     return {
         "name": backbone.name,
         "architecture": backbone.architecture,
@@ -158,22 +155,15 @@ def described(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def data_of(loaded: Loaded) -> dict[str, Any]:
-    """What an entry says of its rows."""
+def _data_of(loaded: Loaded) -> dict[str, Any]:
     task = loaded.task
-    return {
-        "digest": task.digest,
-        "train": len(task.train),
-        "validation": len(task.validation),
-        "test": 0 if task.test is None else len(task.test),
-        "is_sample": loaded.is_sample,
-        "notes": list(task.notes),
-    }
+    rows = {"train": len(task.train), "validation": len(task.validation), "test": len(_test_rows(task))}
+    return {"digest": task.digest, **rows, "is_sample": loaded.is_sample, "notes": list(task.notes)}
 
 
 def _result(job: Job, entry: Entry) -> Result:
-    """For the adapter's header."""
-    assert entry.validation is not None, "a sound job has a score"
+    """The result in the adapter's header."""
+    assert entry.validation is not None, "a job that did not diverge has a score"
     task = job.task
     return Result(
         task=task.name,
@@ -189,7 +179,7 @@ def _result(job: Job, entry: Entry) -> Result:
         },
         validation=entry.validation,
         test=entry.test,
-        majority=majority_score(task, task.test or task.validation),
+        majority=majority_score(task, _test_rows(task)),
         best_epoch=job.best_epoch,
         truncated=job.train.num_truncated,
         history=job.history,

@@ -1,7 +1,4 @@
-"""What Houlsby et al. printed (arXiv:1902.00751), as data. Table 2's figures stand in ``tasks.text17.TEXT17``.
-
-Scores are in per cent, as there.
-"""
+"""The numbers that Houlsby et al. printed (arXiv:1902.00751), in per cent. Table 2's scores are in ``TEXT17``."""
 
 from __future__ import annotations
 
@@ -11,8 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Published:
-    """A column of a table: ``total`` parameters to solve all tasks as a multiple of one backbone, and ``trained`` for
-    each task in per cent of it; ``mean`` as printed; both None where the paper gives none."""
+    """A column of a table; None where the paper gives no number.
+
+    Attributes:
+        scores: by task.
+        mean: as printed.
+        total: parameters to solve all tasks, as a multiple of one backbone.
+        trained: parameters per task, in per cent of the backbone.
+    """
 
     scores: Mapping[str, float] = field(default_factory=dict)
     mean: float | None = None
@@ -37,7 +40,7 @@ TABLE1: Mapping[str, Published] = {
 tasks and WNLI: it is not the mean of the columns."""
 
 TABLE1_SIZES = (8, 64, 256)
-"""Of which "adapters" are the best for each task."""
+"""The sizes from which the column "adapters" takes the best for each task."""
 
 TABLE2: Mapping[str, Published] = {
     "no bert": Published(mean=72.7),
@@ -57,7 +60,7 @@ MNLI_TRADE_OFF: Mapping[str, tuple[float, float]] = {
     "top 1": (9e6, 77.8),
     "full": (110e6, 84.4),
 }
-"""Figure 4: about how many parameters are trained, and MNLI-m accuracy, BERT-base."""
+"""Figure 4: approximate number of trained parameters, and MNLI-m accuracy, BERT-base."""
 
 LAYERNORM_BEHIND: Mapping[str, float] = {"CoLA": -3.5, "MNLI-m": -4.0}
 """Figure 4: LayerNorms alone (40,000 parameters) minus full fine-tuning, in points, read off the figure."""

@@ -1,4 +1,4 @@
-"""An entry of the ledger run again from its recipe alone: what tells that its scores follow from what it says."""
+"""Runs the trial of an entry again from its recipe alone, to check its scores."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from polytask.paper.worker import work
 
 
 def rerun_entry(entry: Entry, data: str | None) -> Entry:
-    """The same trial, trained by itself: with the entry's backbone, device and precision, in a folder of its own.
+    """The entry of the same trial, trained by itself with the entry's backbone, device and precision.
 
-    Trained in company, its scores were the same but for the order in which numbers were summed.
+    The scores are equal up to the order in which numbers are summed when jobs train together.
 
     Args:
-        entry: of a ledger.
+        entry: the result to check.
         data: the folder of the suites, or None for the hub.
 
     Raises:
@@ -35,4 +35,4 @@ def rerun_entry(entry: Entry, data: str | None) -> Entry:
         for message in work(pack):
             if message["what"] == "entry":
                 return Entry.from_json(message["entry"])
-    raise DataError(f"nothing came of the trial {entry.key}")
+    raise DataError(f"the trial {entry.key} ended without a result")

@@ -1,7 +1,7 @@
-"""The trials that an edition lacks, run by a launcher and written to the ledger as they end.
+"""Runs the trials that an edition lacks and writes their entries as they end.
 
-This process alone claims trials and writes entries. A claim is taken before a pack is given out and given up once its
-entry is written, so that two processes that run the same edition share its trials, and none is run twice.
+Only this process locks trials and writes entries. A trial is locked before its pack is handed out and unlocked once its
+entry is written, so processes that run the same edition share its trials, and none is run twice.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from polytask.files import write_text
 from polytask.paper.edition import Edition, in_parts
 from polytask.paper.edition import identity as identity_of
 from polytask.paper.ledger import Entry, Ledger, Trial
-from polytask.paper.locks import Claims
+from polytask.paper.locks import TrialLocks
 from polytask.paper.measurements import identity
-from polytask.paper.worker import ADAPTERS, UNDER_WAY, adapter_path, loaded, rows_of, work
+from polytask.paper.worker import ADAPTERS, UNDER_WAY, Message, adapter_path, loaded, rows_of, work
 
-Message = dict[str, Any]
 Launch = Callable[[Iterator[Mapping[str, Any]], Any], Iterator[Message]]
 """``launch.local.run_packs`` or ``launch.ray.run_packs`` with its options."""
 
 ALONE = ("full", "top")
+"""Methods that train a private copy of the backbone, and so in a pack of their own."""
+
 JOBS = {"cpu": 8, "cuda": 32}
-"""Trials of a pack."""
+"""The most trials of a pack, by kind of device."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where trials are run and kept.
+    """Where trials are run and stored.
 
     Attributes:
         results: the folder of all editions.
-        backbone: its name as ``load_backbone`` takes it.
+        backbone: its name as ``load_backbone`` takes it, like ``device`` and ``dtype``.
         data: a folder of the suites, or None for the hub.
-        device: and ``dtype``, as ``load_backbone`` takes them.
-        jobs: trials of a pack.
+        jobs: the most trials of a pack.
         share: of a machine's memory for one pack.
-        adapters: ``best`` keeps the adapter of a task's best trial of each method, ``all`` those of all, ``none`` none.
+        adapters: which to keep: ``best`` of each task and method, ``all`` or ``none``.
     """
 
     results: str
@@ -56,7 +56,7 @@ class Place:
 
 
 def keyed(trials: Iterable[Trial], backbone: Backbone, data: str | None) -> dict[str, Trial]:
-    """Trials by their keys, for which every task is read once."""
+    """Trials by their keys. Every task is read once, for its digest."""
     ordered = list(trials)
     digests: dict[tuple[Any, ...], str] = {}
     for trial in ordered:
@@ -67,12 +67,12 @@ def keyed(trials: Iterable[Trial], backbone: Backbone, data: str | None) -> dict
 
 
 def missing(trials: Mapping[str, Trial], ledger: Ledger) -> dict[str, Trial]:
-    """Those without an entry."""
+    """The trials without an entry."""
     return {key: trial for key, trial in trials.items() if key not in ledger}
 
 
-def parted(edition: Edition, trials: Mapping[str, Trial]) -> Iterator[dict[str, Trial]]:
-    """Trials by the parts of the edition, in their order; what the edition does not have comes last."""
+def by_part(edition: Edition, trials: Mapping[str, Trial]) -> Iterator[dict[str, Trial]]:
+    """Trials by the parts of the edition, in their order; others come last."""
     left = {identity_of(trial): key for key, trial in trials.items()}
     for part in in_parts(edition).values() if edition.parts else ():
         keys = [left.pop(name) for name in map(identity_of, part) if name in left]
@@ -83,9 +83,9 @@ def parted(edition: Edition, trials: Mapping[str, Trial]) -> Iterator[dict[str, 
 
 
 def packs(trials: Mapping[str, Trial], most: int) -> Iterator[dict[str, Trial]]:
-    """Trials that train together: of one task, equally many epochs and methods with deltas, at most so many.
+    """At most so many trials that train together: of one task, equally many epochs, with deltas on one backbone.
 
-    A private copy of the backbone trains alone. Words are counted together.
+    Private copies of the backbone train alone; trials of TF-IDF form packs of their own.
     """
     groups: dict[tuple[Any, ...], dict[str, Trial]] = defaultdict(dict)
     for key, trial in trials.items():
@@ -104,66 +104,73 @@ def run(
     """Run those of the trials that have no entry yet and that no other process runs.
 
     Args:
-        edition: whole, as it was asked for; ``cut`` says what a budget left out of it.
-        trials: of it, by their keys.
+        edition: the whole one; ``cut`` says what a budget left out of it.
+        trials: of the edition, by their keys.
 
     Yields:
-        The messages of ``work``, and ``{"what": "started", "keys"}`` and ``{"what": "elsewhere", "keys"}`` for what
-        begins here and what another process has.
+        The messages of ``work``, ``{"what": "started", "keys"}`` for trials that begin here and
+        ``{"what": "elsewhere", "keys"}`` for those that another process runs.
     """
     ledger = Ledger(place.results, edition.name)
-    claims = Claims(ledger.folder / "claims")
+    locks = TrialLocks(ledger.folder / "claims")
     describe(edition, ledger, cut)
     pending: list[Message] = []
+    todo = by_part(edition, missing(trials, ledger))
+    settings = {name: getattr(place, name) for name in ("data", "backbone", "device", "dtype", "share")}
 
-    def claimed() -> Iterator[Mapping[str, Any]]:
-        parts = parted(edition, missing(trials, ledger))
-        for pack in (pack for part in parts for pack in packs(part, place.jobs)):
-            ours = {key: trial for key, trial in pack.items() if key not in ledger and claims.take(key)}
-            for key in [key for key in ours if key in ledger]:  # written between the look and the claim
-                claims.release(key)
-                del ours[key]
-            others = [key for key in pack if key not in ours and key not in ledger]
-            if others:
+    def locked() -> Iterator[Mapping[str, Any]]:
+        for pack in (pack for part in todo for pack in packs(part, place.jobs)):
+            ours = {key: trial for key, trial in pack.items() if _lock(key, locks, ledger)}
+            if others := [key for key in pack if key not in ours and key not in ledger]:
                 pending.append({"what": "elsewhere", "keys": others})
             if ours:
                 pending.append({"what": "started", "keys": list(ours)})
-                yield {
-                    "trials": {key: trial.to_json() for key, trial in ours.items()},
-                    "folder": str(ledger.folder),
-                    "adapters": place.adapters != "none",
-                    **{name: getattr(place, name) for name in ("data", "backbone", "device", "dtype", "share")},
-                }
+                values = {key: trial.to_json() for key, trial in ours.items()}
+                keep = place.adapters != "none"
+                yield {"trials": values, "folder": str(ledger.folder), "adapters": keep, **settings}
 
     try:
-        for message in launch(claimed(), work):
+        for message in launch(locked(), work):
             yield from _drained(pending)
             if message["what"] == "entry":
-                entry = Entry.from_json(message["entry"])
-                ledger.write(entry)
-                (ledger.folder / UNDER_WAY / f"{entry.key}.ckpt").unlink(missing_ok=True)
-                if place.adapters == "best":
-                    keep_best(ledger, entry)
-                claims.release(entry.key)
+                _store(Entry.from_json(message["entry"]), ledger, locks, keep_best=place.adapters == "best")
             yield message
         yield from _drained(pending)
     finally:
-        claims.release_all()
+        locks.release_all()
+
+
+def _lock(key: str, locks: TrialLocks, ledger: Ledger) -> bool:
+    """Whether the trial is now ours; not if it has an entry, perhaps written just before it was locked."""
+    if key in ledger or not locks.acquire(key):
+        return False
+    if key in ledger:
+        locks.release(key)
+        return False
+    return True
+
+
+def _store(entry: Entry, ledger: Ledger, locks: TrialLocks, *, keep_best: bool) -> None:
+    ledger.write(entry)
+    (ledger.folder / UNDER_WAY / f"{entry.key}.ckpt").unlink(missing_ok=True)
+    if keep_best:
+        _keep_best_adapter(ledger, entry)
+    locks.release(entry.key)
 
 
 def describe(edition: Edition, ledger: Ledger, cut: Sequence[str]) -> None:
-    """Keep what the edition is, its caps and what was cut last, beside its entries: for the report."""
+    """Write what the edition is, its caps and what was cut last, beside its entries: for the report."""
     values = {"edition": edition.to_json(), "caps": edition.caps(), "cut": list(cut)}
-    write_text(about(ledger), json.dumps(values, indent=1) + "\n")
+    write_text(description_path(ledger), json.dumps(values, indent=1) + "\n")
 
 
-def about(ledger: Ledger) -> Path:
-    """The file that says what the edition is."""
+def description_path(ledger: Ledger) -> Path:
+    """The file that describes the edition."""
     return ledger.folder / "about" / "edition.json"
 
 
-def keep_best(ledger: Ledger, entry: Entry) -> None:
-    """Of a task and method, keep the adapter with the best validation score; the other is removed."""
+def _keep_best_adapter(ledger: Ledger, entry: Entry) -> None:
+    """Of a task and method, keep the adapter with the best validation score and remove the other."""
     own = adapter_path(ledger.folder, entry.key)
     if not own.exists():
         return
@@ -180,15 +187,14 @@ def keep_best(ledger: Ledger, entry: Entry) -> None:
 
 
 def best_adapters(ledger: Ledger, tasks: Sequence[str], method: str = "houlsby") -> dict[str, Entry]:
-    """Of each task the entry with the best validation score among those whose adapters are kept."""
+    """The entry of each task with the best validation score among those whose adapters are kept."""
     found: dict[str, Entry] = {}
     for path in sorted((ledger.folder / ADAPTERS).glob("*.safetensors")):
-        if path.stem not in ledger:
+        entry = ledger.read(path.stem) if path.stem in ledger else None
+        if entry is None or entry.trial.task not in tasks or entry.trial.method["name"] != method:
             continue
-        entry = ledger.read(path.stem)
-        task = entry.trial.task
-        if task in tasks and entry.trial.method["name"] == method and _score(entry) > _score(found.get(task)):
-            found[task] = entry
+        if _score(entry) > _score(found.get(entry.trial.task)):
+            found[entry.trial.task] = entry
     return found
 
 

@@ -1,8 +1,8 @@
 """From entries to numbers: validation chooses, test reports.
 
 A setting is a recipe without its seed, on one task. Settings are compared by their mean validation score over the seeds
-that all of them were run with, so that a setting which is half done is not preferred for one lucky seed. A setting of
-which a seed diverged is never chosen. Nothing here reads a test score before the choice is made.
+that all of them were run with, so that an unfinished setting does not win by one lucky seed. A setting with a diverged
+seed is never chosen. No test score is read before the choice is made.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ FAMILIES: Mapping[str, str] = {
     "layernorm": "LayerNorms only",
     ADAPTERS: "adapters",
 }
-"""The methods that the paper compares, by their names here."""
+"""The methods that the paper compares, in words."""
 
 
 class NothingToShow(PolytaskError):
-    """The ledger does not hold what an exhibit is drawn from; the message says what is missing."""
+    """The results do not suffice for an exhibit; the message says what is missing."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds with its standard error (None for one seed)."""
+    """A mean over seeds with its standard error (None for one seed), the lowest and the highest value."""
 
     mean: float
     sem: float | None
@@ -49,14 +49,20 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Estimate:
-        """Of one value or more."""
+        """The estimate from one value or more."""
         sem = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
         return cls(statistics.fmean(values), sem, len(values), min(values), max(values))
+
+    @property
+    def percent(self) -> Estimate:
+        """The same, times 100."""
+        sem = None if self.sem is None else 100 * self.sem
+        return Estimate(100 * self.mean, sem, self.num_seeds, 100 * self.low, 100 * self.high)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The runs of one recipe on one task, one a seed."""
+    """The runs of one recipe on one task, one per seed."""
 
     suite: Suite
     task: str
@@ -86,29 +92,34 @@ class Setting:
 
     @property
     def seeds(self) -> frozenset[int]:
-        """Of its runs."""
+        """The seeds of its runs."""
         return frozenset(entry.trial.seed for entry in self.entries)
 
     @property
     def num_trained(self) -> int:
-        """Parameters that the task adds, the head among them."""
-        return self.num_trained_below + int(self.entries[0].parameters.get("head", 0))
+        """Parameters that the task adds, the head included."""
+        return self.num_trained_below + self._parameters("head")
 
     @property
     def num_trained_below(self) -> int:
         """Parameters that the task adds below its head."""
-        return int(self.entries[0].parameters.get("trained", 0))
+        return self._parameters("trained")
+
+    @property
+    def num_backbone(self) -> int:
+        """Parameters of the backbone; 0 without one."""
+        return self._parameters("backbone")
+
+    def _parameters(self, of: str) -> int:
+        return int(self.entries[0].parameters.get(of, 0))
 
     def validation(self, seeds: frozenset[int]) -> float:
-        """The mean score over these of its seeds."""
+        """The mean validation score over these of its seeds."""
         scores = [entry.validation for entry in self.entries if entry.trial.seed in seeds]
         return statistics.fmean(score.score for score in scores if score is not None)
 
     def test(self, name: str | None = None) -> Estimate | None:
-        """Over its seeds: of the task's own test rows, or of the further ones of this name; None where there is none.
-
-        Diverged runs have none and do not count.
-        """
+        """The test score over seeds that did not diverge, on the task's rows or the further ones called ``name``."""
         scores = [entry.test if name is None else entry.also.get(name) for entry in self.entries]
         values = [score.score for score in scores if score is not None]
         return Estimate.of(values) if values else None
@@ -121,59 +132,55 @@ class Setting:
 
 @dataclass(frozen=True)
 class Choice:
-    """The setting that validation chose of so many, with the number of runs and of those that diverged."""
+    """The setting that validation chose out of ``num_settings``, with the number of all their runs."""
 
     setting: Setting
     num_settings: int
     num_runs: int
     num_diverged: int
 
+    @property
+    def score(self) -> Estimate:
+        """The test score of the setting."""
+        score = self.setting.test()
+        assert score is not None, "a chosen setting has a score"
+        return score
+
 
 def family(method: Mapping[str, Any]) -> str:
-    """``adapters`` for Houlsby's module as the paper's tables have it, of any size; otherwise one of ``FAMILIES``.
-
-    With another initialisation or activation, in some layers only, and so on, it is ``other``.
-    """
+    """``adapters`` for Houlsby's adapter of any size as in the paper, else one of ``FAMILIES`` or ``other``."""
     name = method["name"]
-    if name == Houlsby.name:
-        plain = {**Houlsby().settings(), "size": None, "activation": None}
-        given = {**method, "size": None, "activation": None}
-        is_plain = method.get("activation", "gelu") in ("gelu", "gelu_tanh")
-        return ADAPTERS if is_plain and all(plain.get(k) == v for k, v in given.items() if k != "name") else "other"
-    return name if name in FAMILIES else "other"
+    if name != Houlsby.name:
+        return name if name in FAMILIES else "other"
+    defaults = {**Houlsby().settings(), "name": name, "size": None, "activation": None}
+    given = {**method, "size": None, "activation": None}
+    is_plain = method.get("activation", "gelu") in ("gelu", "gelu_tanh")
+    return ADAPTERS if is_plain and all(defaults.get(key) == value for key, value in given.items()) else "other"
 
 
 def settings(entries: Iterable[Entry]) -> list[Setting]:
-    """The entries by task and recipe, tasks in the order of their suites."""
+    """The entries by task and recipe, tasks in the order of their suites and unknown tasks last."""
     found: dict[str, dict[int, Entry]] = defaultdict(dict)
     for entry in entries:
         what = {**vars(entry.trial), "recipe": without(entry.trial.recipe, "seed"), "edition": "", "measures": ()}
         runs = found[json.dumps(what, sort_keys=True)]
         if entry.trial.seed not in runs or entry.trial.measures:
             runs[entry.trial.seed] = entry
-    made = [_setting([runs[seed] for seed in sorted(runs)]) for runs in found.values()]
-    return sorted(made, key=lambda setting: (SUITES.index(setting.suite), _place(setting.task)))
-
-
-def _place(task: str) -> int:
-    """Unknown tasks come last."""
-    known = (*GLUE, *TEXT17)
-    return known.index(task) if task in known else len(known)
-
-
-def _setting(runs: Sequence[Entry]) -> Setting:
-    trial = runs[0].trial
-    return Setting(trial.suite, trial.task, without(trial.recipe, "seed"), tuple(runs))
+    by_seed = [[runs[seed] for seed in sorted(runs)] for runs in found.values()]
+    trials = [runs[0].trial for runs in by_seed]
+    made = [Setting(t.suite, t.task, without(t.recipe, "seed"), tuple(runs)) for t, runs in zip(trials, by_seed)]
+    order = {task: at for at, task in enumerate((*GLUE, *TEXT17))}
+    return sorted(made, key=lambda one: (SUITES.index(one.suite), order.get(one.task, len(order))))
 
 
 def without(recipe: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """The recipe less these of its settings or its method's."""
+    """The recipe without these of its own settings and its method's."""
     left = {name: value for name, value in recipe.items() if name not in names}
     return {**left, "method": {name: value for name, value in recipe["method"].items() if name not in names}}
 
 
 def choose(candidates: Sequence[Setting]) -> Choice | None:
-    """The best of one task's settings by validation; None where all diverged or there are none."""
+    """The best of one task's settings by validation; None if all diverged or there are none."""
     sound = [setting for setting in candidates if not setting.num_diverged]
     if not sound:
         return None
@@ -183,15 +190,17 @@ def choose(candidates: Sequence[Setting]) -> Choice | None:
     return Choice(best, len(candidates), num_runs, sum(setting.num_diverged for setting in candidates))
 
 
-def of_task(found: Iterable[Setting], suite: Suite, task: str, fits: Callable[[Setting], bool]) -> list[Setting]:
-    """Those of a task that fit."""
+def settings_of_task(
+    found: Iterable[Setting], suite: Suite, task: str, fits: Callable[[Setting], bool]
+) -> list[Setting]:
+    """The settings of a task that fit."""
     return [setting for setting in found if (setting.suite, setting.task) == (suite, task) and fits(setting)]
 
 
 def sweep_of(found: Iterable[Setting], vary: str) -> dict[float, Setting]:
-    """The settings of one task that differ in ``vary`` alone, by its value; empty where it has one value only.
+    """The settings of one task that differ in ``vary`` alone, by its value; empty if it has one value only.
 
-    Of several such groups the one with the most values, then with the most runs, then with the best by validation.
+    Of several such groups: the one with the most values, then the most runs, then the best validation score.
     """
     groups: dict[str, dict[float, Setting]] = defaultdict(dict)
     for setting in found:
@@ -208,7 +217,7 @@ def sweep_of(found: Iterable[Setting], vary: str) -> dict[float, Setting]:
 
 
 def of_one_backbone(entries: Sequence[Entry], name: str | None = None) -> list[Entry]:
-    """The entries of a backbone, and those without one. Scores on two backbones do not stand in one table.
+    """The entries of one backbone, and those without one: scores of two backbones do not stand in one table.
 
     Raises:
         UnknownName: there are none of this name.
@@ -216,37 +225,32 @@ def of_one_backbone(entries: Sequence[Entry], name: str | None = None) -> list[E
     """
     names = Counter(entry.backbone["name"] for entry in entries if entry.backbone["name"] is not None)
     if name is not None and name not in names:
-        raise UnknownName("backbone in this ledger", name, names)
+        raise UnknownName("backbone in these results", name, names)
     if name is None and len(names) > 1:
         there = ", ".join(f"{known} ({count} entries)" for known, count in names.most_common())
-        raise PolytaskError(f"this ledger holds several backbones: {there}. Say which with --backbone")
+        raise PolytaskError(f"these results are of several backbones: {there}. Choose one with --backbone")
     kept = [entry for entry in entries if name is None or entry.backbone["name"] in (name, None)]
     prints = {entry.backbone["fingerprint"] for entry in kept if entry.backbone["name"] is not None}
     if len(prints) > 1:
         raise PolytaskError(
-            f"this ledger holds {len(prints)} backbones by the name {next(iter(names))}, with different weights. "
-            "Keep each edition of another backbone in a folder of its own"
+            f"these results are of {len(prints)} backbones by the name {next(iter(names))}, with different weights. "
+            "Keep the results of each backbone in a folder of its own"
         )
     return kept
 
 
 def on_one_data(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
-    """Of each task the entries on the rows that most of its entries are on, and remarks on those left out.
+    """The entries on the rows that most entries of their task are on, and remarks on those left out.
 
-    A sample and the whole of a task are different rows, and their scores are not compared.
+    A sample of a task and the whole of it are different rows, whose scores are not compared.
     """
-    rows = defaultdict(Counter)  # type: ignore[var-annotated]
+    counts: dict[str, Counter[tuple[Any, ...]]] = defaultdict(Counter)
     for entry in entries:
-        rows[entry.trial.suite, entry.trial.task][_rows(entry)] += 1
-    kept, remarks = [], []
-    for entry in entries:
-        if _rows(entry) == rows[entry.trial.suite, entry.trial.task].most_common(1)[0][0]:
-            kept.append(entry)
-    for (_, task), counts in rows.items():
-        if len(counts) > 1:
-            left = sum(counts.values()) - max(counts.values())
-            remarks.append(f"{task}: {left} entries on other rows than the rest are left out")
-    return kept, remarks
+        counts[entry.trial.task][_rows(entry)] += 1
+    usual = {task: own.most_common(1)[0][0] for task, own in counts.items()}
+    left = Counter(entry.trial.task for entry in entries if _rows(entry) != usual[entry.trial.task])
+    remarks = [f"{task}: {num} entries on other rows than the rest are left out" for task, num in left.items()]
+    return [entry for entry in entries if _rows(entry) == usual[entry.trial.task]], remarks
 
 
 def _rows(entry: Entry) -> tuple[Any, ...]:

@@ -1,85 +1,83 @@
-"""Scores of methods by the number of parameters that they train: what Figures 1, 3, 4 and 5 are made of."""
+"""Scores of methods by the number of parameters that they train: what Figures 1, 3, 4 and 5 share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from polytask.paper.figures import COLOURS, INK, MUTED, room
+from polytask.paper.exhibit import Rows
+from polytask.paper.figures import COLOURS, INK, LINE, MUTED, draw_band
 from polytask.paper.ledger import Suite
-from polytask.paper.selection import Choice, Setting, choose, of_task
+from polytask.paper.selection import Choice, Setting, choose, settings_of_task
 
 NAMES = {"adapters": "adapters", "top": "top layers", "layernorm": "LayerNorms only", "full": "full fine-tuning"}
-Row = dict[str, Any]
+STYLES = {"adapters": "o-", "top": "s-", "layernorm": "D"}
 
 
-def by_size(found: Sequence[Setting], suite: Suite, task: str) -> dict[tuple[str, int], Choice]:
-    """The setting that validation chose for each family and size (0 for what has none), the smallest first."""
-    own = of_task(found, suite, task, lambda setting: setting.family in NAMES)
+def choices_by_size(found: Sequence[Setting], suite: Suite, task: str) -> dict[tuple[str, int], Choice]:
+    """The setting that validation chose for each family and size (0 for methods without one), the smallest first."""
+    own = settings_of_task(found, suite, task, lambda setting: setting.family in NAMES)
     keys = {(setting.family, setting.size or 0) for setting in own}
     chosen = {key: choose([s for s in own if (s.family, s.size or 0) == key]) for key in sorted(keys)}
     return {key: choice for key, choice in chosen.items() if choice}
 
 
-def scores_by_size(found: Sequence[Setting], suite: Suite, task: str) -> list[Row]:
-    """One line a family and size: trained parameters below the head, test score and standard error in per cent."""
-    rows = []
-    for (family, size), choice in by_size(found, suite, task).items():
-        score = choice.setting.test()
-        assert score is not None, "what was chosen has a score"
-        rows.append(
-            {
-                "task": task,
-                "method": family,
-                "size": size or None,
-                "trained": choice.setting.num_trained_below,
-                "score": 100 * score.mean,
-                "sem": None if score.sem is None else 100 * score.sem,
-                "seeds": score.num_seeds,
-                "settings": choice.num_settings,
-            }
-        )
+def scores_by_size(found: Sequence[Setting], suite: Suite, task: str) -> Rows:
+    """One row per family and size: parameters trained below the head, test score and standard error in per cent."""
+    rows: Rows = []
+    for (family, size), choice in choices_by_size(found, suite, task).items():
+        score = choice.score.percent
+        row: dict[str, Any] = {
+            "task": task,
+            "method": family,
+            "size": size or None,
+            "trained": choice.setting.num_trained_below,
+        }
+        row |= {"score": score.mean, "sem": score.sem, "seeds": score.num_seeds, "settings": choice.num_settings}
+        rows.append(row)
     return rows
 
 
-def draw_by_size(axes: Any, rows: Iterable[Row]) -> None:
-    """Adapters and top layers as lines with error bars, LayerNorms as a point, full fine-tuning as a line across."""
-    rows = list(rows)
-    for family, style in (("adapters", "o-"), ("top", "s-"), ("layernorm", "D")):
+def draw_scores_by_size(axes: Any, rows: Rows) -> None:
+    """Scores with standard errors against trained parameters; full fine-tuning as a line across."""
+    points = [
+        {**row, "low": row["score"] - (row["sem"] or 0), "high": row["score"] + (row["sem"] or 0)} for row in rows
+    ]
+    level = next((row["score"] for row in rows if row["method"] == "full"), None)
+    draw_by_size(axes, points, ("low", "score", "high"), level)
+
+
+def draw_by_size(
+    axes: Any, rows: Rows, columns: tuple[str, str, str], level: float | None, *, is_band: bool = False
+) -> None:
+    """Adapters and top layers as lines, LayerNorms as a point, full fine-tuning as a dashed line at ``level``.
+
+    Args:
+        columns: those of the lower end, the middle and the upper end of each point.
+        is_band: draws the range of lines as a band instead of error bars.
+    """
+    for family, style in STYLES.items():
         own = [row for row in rows if row["method"] == family]
         if not own:
             continue
-        xs, ys = [row["trained"] for row in own], [row["score"] for row in own]
-        errors = [row["sem"] or 0 for row in own]
-        axes.errorbar(xs, ys, errors, fmt=style, color=COLOURS[family], label=NAMES[family], capsize=2.5, **LINE)
+        look = {"color": COLOURS[family], "label": NAMES[family]}
+        xs, low, middle, high = ([row[name] for row in own] for name in ("trained", *columns))
+        if is_band and family != "layernorm":
+            draw_band(axes, own, ("trained", *columns), colour=look["color"], label=look["label"], style=style)
+        else:
+            errors = [[m - lo for m, lo in zip(middle, low)], [hi - m for m, hi in zip(middle, high)]]
+            axes.errorbar(xs, middle, errors, fmt=style, capsize=2.5, **look, **LINE)
         is_top = family == "top"
-        ends = [y + error if is_top else y - error for y, error in zip(ys, errors, strict=True)]
-        name_sizes(axes, [row["size"] for row in own], xs, ends, above=is_top)
-    for row in (row for row in rows if row["method"] == "full"):
-        across(axes, row["score"])
+        _label_sizes(axes, [row["size"] for row in own], xs, high if is_top else low, above=is_top)
+    if level is not None:
+        axes.axhline(level, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label=NAMES["full"], zorder=1)
     axes.set_xscale("log")
     axes.margins(y=0.14)
-    room(axes)
 
 
-LINE = {"markersize": 4.5, "linewidth": 1.7}
-
-
-def across(axes: Any, height: float) -> None:
-    """Full fine-tuning as a line from side to side."""
-    axes.axhline(height, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label=NAMES["full"], zorder=1)
-
-
-def name_sizes(
-    axes: Any, sizes: Sequence[int | None], xs: Sequence[float], ys: Sequence[float], *, above: bool = False
-) -> None:
-    """The size under each point of adapters, or above each of top layers, ``ys`` being how far it reaches there."""
+def _label_sizes(axes: Any, sizes: Sequence[int | None], xs: Sequence[float], ys: Sequence[float], above: bool) -> None:
+    """Write the size above or below each point (x, y)."""
+    look = {"textcoords": "offset points", "xytext": (0, 5 if above else -5), "va": "bottom" if above else "top"}
     for size, x, y in zip(sizes, xs, ys, strict=True):
         if size:
-            place = {
-                "textcoords": "offset points",
-                "xytext": (0, 5 if above else -5),
-                "ha": "center",
-                "va": "bottom" if above else "top",
-            }
-            axes.annotate(str(size), (x, y), fontsize=8, color=INK, **place)
+            axes.annotate(str(size), (x, y), fontsize=8, color=INK, ha="center", **look)

@@ -2,58 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from polytask.paper.contamination import seen_by
-from polytask.paper.figures import labelled, legend, panels, save
-from polytask.paper.ledger import Entry
+from polytask.paper.exhibit import Entries, Exhibit, Rows
+from polytask.paper.figures import draw_panels, label_axes
 from polytask.paper.published import SQUAD_F1
 from polytask.paper.selection import NothingToShow, settings
-from polytask.paper.size_curve import Row, draw_by_size, scores_by_size
+from polytask.paper.size_curve import draw_scores_by_size, scores_by_size
 from polytask.paper.wording import apart
 
-IN_PAPER = (
-    f"BERT-base, F1 on dev: full fine-tuning {SQUAD_F1['full']}, adapters of size 64 {SQUAD_F1['64']} "
-    f"(2% of the parameters), of size 2 {SQUAD_F1['2']} (0.1%)."
-)
+
+def squad_rows(entries: Entries) -> Rows:
+    """One row per method and size with its F1 in per cent."""
+    rows = scores_by_size(settings(entries), "squad", "squad")
+    if not rows:
+        raise NothingToShow("Figure 5 needs SQuAD, and the results hold no finished run of it")
+    return rows
 
 
-def rows(entries: Sequence[Entry]) -> list[Row]:
-    """One line a method and size, with its F1 in per cent.
+def draw_squad(entries: Entries, path: str | Path) -> None:
+    """One panel: F1 with standard errors against trained parameters."""
 
-    Raises:
-        NothingToShow: SQuAD was not run.
-    """
-    lines = scores_by_size(settings(entries), "squad", "squad")
-    if not lines:
-        raise NothingToShow("Figure 5 needs SQuAD, and the ledger holds no finished entry of it")
-    return lines
+    def draw_one(axes: Any, title: str, rows: Any) -> None:
+        draw_scores_by_size(axes, rows)
+        label_axes(axes, title, "parameters trained, without the head", "F1 on dev × 100")
+
+    draw_panels(path, {"SQuAD v1.1": squad_rows(entries)}, draw_one, width=6)
 
 
-def draw(entries: Sequence[Entry], path: str | Path) -> None:
-    """One panel.
-
-    Raises:
-        NothingToShow: as ``rows``.
-    """
-    lines = rows(entries)
-    drawn, (axes,) = panels(path, 1, width=6)
-    draw_by_size(axes, lines)
-    labelled(axes, "SQuAD v1.1", "trained parameters, head aside", "F1 on dev × 100")
-    legend(drawn)
-    save(drawn, path)
-
-
-def reading(entries: Sequence[Entry]) -> str:
+def squad_reading(entries: Entries) -> str:
     """The smallest and the largest adapters against full fine-tuning."""
-    lines = rows(entries)
-    full = next((line for line in lines if line["method"] == "full"), None)
-    adapters = [line for line in lines if line["method"] == "adapters"]
+    rows = squad_rows(entries)
+    full = next((row for row in rows if row["method"] == "full"), None)
+    adapters = {row["size"]: row for row in rows if row["method"] == "adapters"}
     seen = " The backbone saw SQuAD in its own training." if "squad" in seen_by(entries) else ""
     if full is None or not adapters:
         return f"Full fine-tuning and adapters were not both run, so nothing compares.{seen}"
-    ends = dict.fromkeys([adapters[0]["size"], adapters[-1]["size"]])
-    by_size = {line["size"]: line for line in adapters}
-    parts = [f"of size {size} {apart(by_size[size]['score'] - full['score'])}" for size in ends]
+    ends = dict.fromkeys([min(adapters), max(adapters)])
+    parts = [f"of size {size} {apart(adapters[size]['score'] - full['score'])}" for size in ends]
     return f"Full fine-tuning reaches an F1 of {full['score']:.1f}; adapters {' and '.join(parts)}.{seen}"
+
+
+EXHIBIT = Exhibit(
+    "squad",
+    "Figure 5: SQuAD against trained parameters",
+    f"BERT-base, F1 on dev: full fine-tuning {SQUAD_F1['full']}, adapters of size 64 {SQUAD_F1['64']} "
+    f"(2% of the parameters), of size 2 {SQUAD_F1['2']} (0.1%).",
+    squad_rows,
+    squad_reading,
+    draw_squad,
+)

@@ -1,14 +1,13 @@
 """The paper's tasks by name, from a folder in the official layout or from the hub, cut to the caps of an edition.
 
-Unusual here: a cap draws its rows, seeded, from the whole split instead of taking the first ones, because files may be
-sorted; what it left out stands in the task's notes. Splits and caps have one seed for all trials, so that trials differ
-in what they train and not in what they see.
+A cap draws its rows, seeded, from the whole split instead of taking the first ones, because files may be sorted; the
+task's notes say what it left out. Splits and caps have one seed for all trials, so that all trials see the same rows.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +23,7 @@ SUITES: tuple[Suite, ...] = ("glue", "text17", "squad")
 MISMATCHED = "MNLI-mm"
 
 GLUE_TRAINED = tuple(name for name in glue.GLUE if name not in (MISMATCHED, "AX"))
-"""The tasks that train an adapter: MNLI's answers MNLI-mm and the diagnostics too."""
+"""The tasks that train an adapter; MNLI's adapter also answers MNLI-mm and the diagnostics."""
 
 GLUE_COLUMNS = {
     "CoLA": ("sentence", None),
@@ -38,18 +37,18 @@ GLUE_COLUMNS = {
     "RTE": ("sentence1", "sentence2"),
     "WNLI": ("sentence1", "sentence2"),
 }
-"""Text and second text of each configuration of ``nyu-mll/glue``; the label is ``label``."""
+"""The columns of text and second text in each configuration of ``nyu-mll/glue``; the label's is ``label``."""
 
 TEXT17_HUB = {
     "20_newsgroups": ("SetFit/20_newsgroups", "text", "label_text"),
     "sms_spam": ("ucirvine/sms_spam:plain_text", "sms", "label"),
 }
-"""Data set, text and label of those of the 17 that are known to be on the hub. Their splits are not the paper's."""
+"""Data set and columns of text and label of the tasks that are on the hub. Their splits are not the paper's."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A task, whether only a sample of it was there, and further labelled rows that its adapter is scored on."""
+    """A task, whether it is only a sample, and further labelled rows that its adapter is scored on, by name."""
 
     task: Task
     is_sample: bool = False
@@ -93,18 +92,16 @@ def read(
     max_validation: int | None = None,
     max_test: int | None = None,
 ) -> Loaded:
-    """Read a task.
+    """Read a task. In GLUE a seeded tenth of train is for validation, and dev is the test.
 
     Args:
         name: in ``GLUE``, in ``TEXT17``, or ``squad``.
         data: a folder with ``glue/``, ``text17/`` and ``squad/`` in the official layouts; None for the hub.
-        max_rows: the most training rows, drawn from all of them; likewise of validation and of test.
-
-    Validation is a seeded tenth of train in GLUE, whose dev is the test, and elsewhere what the paper has.
+        max_rows: the most training rows, drawn from all of them; likewise ``max_validation`` and ``max_test``.
 
     Raises:
         UnknownName: no suite has such a task.
-        DataError: it is not there, or cannot be read.
+        DataError: it is missing, or cannot be read.
     """
     read_whole = {"glue": _glue, "text17": _text17, "squad": _squad}[suite_of(name)]
     whole = read_whole(name, None if data is None else Path(data), max_rows)
@@ -128,7 +125,7 @@ def read(
 
 
 def drawn(num_rows: int, most: int, seed: int = SEED) -> list[int]:
-    """So many of the rows, by a seed, in their order. Uses only ``Random.random``, which Python promises to keep."""
+    """At most ``most`` row numbers in order, drawn by ``Random.random``, which all versions of Python share."""
     draw = random.Random(f"sample {seed}")
     keys = [draw.random() for _ in range(num_rows)]
     return sorted(sorted(range(num_rows), key=keys.__getitem__)[:most])
@@ -189,10 +186,5 @@ def _tested(task: Task) -> Rows:
 
 
 def _needs_a_folder(name: str) -> DataError:
-    known = ", ".join(_on_hub())
-    return DataError(f"{name} is not read from the hub", fix=f"Give --data DIR. Known there are: {known}")
-
-
-def _on_hub() -> Iterator[str]:
-    yield from GLUE_TRAINED
-    yield from TEXT17_HUB
+    known = ", ".join((*GLUE_TRAINED, *TEXT17_HUB))
+    return DataError(f"{name} is not read from the hub", fix=f"Give --data DIR. The hub has: {known}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from polytask.paper.comparison import Comparison, Contender, Line, of_family, sizes
+from polytask.paper.comparison import Comparison, Contender, Line, adapters_of_size, of_family
+from polytask.paper.comparison_table import NO_BACKBONE, comparison_exhibit
 from polytask.paper.published import TABLE1, TABLE1_SIZES
 from polytask.suites.glue import GLUE
 
@@ -12,20 +13,20 @@ def _line(name: str) -> Line:
     return Line(name, name, "glue", task, GLUE[name].folder or name, GLUE[name].rows[:2])
 
 
-table1 = Comparison(
+COMPARISON = Comparison(
     title="Table 1: GLUE",
     lines=tuple(_line(task.name) for task in GLUE.values() if task.in_mean),
     contenders=(
-        Contender("no BERT", of_family("tfidf"), is_optional=True),
+        Contender(NO_BACKBONE, of_family("tfidf"), is_optional=True),
         Contender("full", of_family("full"), TABLE1["full"], is_whole=True),
         Contender("top layers", of_family("top"), is_optional=True),
         Contender("LayerNorms", of_family("layernorm"), is_optional=True),
-        Contender("adapters", sizes(TABLE1_SIZES), TABLE1["adapters"]),
-        Contender("adapters 64", sizes((64,)), TABLE1["adapters 64"], part_of="adapters"),
+        Contender("adapters", adapters_of_size(*TABLE1_SIZES), TABLE1["adapters"]),
+        Contender("adapters 64", adapters_of_size(64), TABLE1["adapters 64"], part_of="adapters"),
     ),
     theirs="BERT-large on GLUE's secret test set",
     remarks=(
-        "Ours are scores on dev, which chose nothing: a tenth of train did.",
+        "Ours are scores on dev; a tenth of train was held out to choose.",
         "Matthews correlation for CoLA, F1 for MRPC and QQP, Spearman correlation for STS-B, accuracy otherwise.",
         "All × 100.",
         "MNLI-m and MNLI-mm are answered by one adapter, counted once in means and parameters; the paper counts two.",
@@ -33,4 +34,10 @@ table1 = Comparison(
         f"{TABLE1['full'].mean}, {TABLE1['adapters'].mean} and {TABLE1['adapters 64'].mean}.",
     ),
     main=("adapters", "adapters 64"),
+)
+EXHIBIT = comparison_exhibit(
+    "table1",
+    "BERT-large on GLUE's test set: full fine-tuning 80.4, adapters of the best size of each task 80.0 with "
+    "3.6% of the parameters trained for each, adapters of size 64 79.6 with 2.1%.",
+    COMPARISON,
 )

@@ -1,10 +1,11 @@
-"""Table 2: the 17 further classification tasks, with words counted without a transformer as the first column."""
+"""Table 2: the 17 further classification tasks; its first column is TF-IDF without a transformer."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from polytask.paper.comparison import Comparison, Contender, Line, of_family, sizes
+from polytask.paper.comparison import Comparison, Contender, Line, adapters_of_size, of_family
+from polytask.paper.comparison_table import NO_BACKBONE, comparison_exhibit
 from polytask.paper.published import TABLE2, TABLE2_SIZES, Published
 from polytask.suites.text17 import TEXT17
 
@@ -13,22 +14,28 @@ def _published(name: str, column: str) -> Published:
     return replace(TABLE2[name], scores={task.name: getattr(task, column) for task in TEXT17.values()})
 
 
-table2 = Comparison(
+COMPARISON = Comparison(
     title="Table 2: 17 further tasks",
     lines=tuple(
         Line(task.name, task.title, "text17", task.name, task.name, (task.rows[0], task.rows[2]))
         for task in TEXT17.values()
     ),
     contenders=(
-        Contender("no BERT", of_family("tfidf"), _published("no bert", "no_bert")),
+        Contender(NO_BACKBONE, of_family("tfidf"), _published("no bert", "no_bert")),
         Contender("full", of_family("full"), _published("full", "full"), is_whole=True),
         Contender("top layers", of_family("top"), _published("top", "top")),
         Contender("LayerNorms", of_family("layernorm"), is_optional=True),
-        Contender("adapters", sizes(TABLE2_SIZES), _published("adapters", "adapters")),
+        Contender("adapters", adapters_of_size(*TABLE2_SIZES), _published("adapters", "adapters")),
     ),
     theirs="BERT-base (its no-BERT column: AutoML over many kinds of models)",
     remarks=(
         "Test accuracy × 100. No BERT: TF-IDF and logistic regression.",
         "The paper's means are taken over its columns here.",
     ),
+)
+EXHIBIT = comparison_exhibit(
+    "table2",
+    "BERT-base, mean test accuracy: no BERT 72.7, full fine-tuning 73.7, top layers 74.0, adapters 73.3 with "
+    "1.14% of the parameters trained for each.",
+    COMPARISON,
 )

@@ -13,9 +13,8 @@ def apart(points: float, other: str = "") -> str:
     size = f"{abs(points):.1f}"
     if size == "0.0":
         return f"level with {other}" if other else "level"
-    unit = "point" if size == "1.0" else "points"
-    way = ("ahead of" if points > 0 else "behind") if other else ("ahead" if points > 0 else "behind")
-    return f"{size} {unit} {way} {other}".rstrip()
+    direction = "behind" if points < 0 else "ahead of" if other else "ahead"
+    return f"{size} {'point' if size == '1.0' else 'points'} {direction} {other}".rstrip()
 
 
 def number_of(count: int, what: str) -> str:

@@ -1,7 +1,7 @@
-"""One pack of trials run to its end: what every launcher runs, wherever it does.
+"""Runs one pack of trials: what every launcher runs, wherever it does.
 
-Trials that share a backbone train in the same steps. How far each is stands in a checkpoint of its own, so that it is
-taken up again whatever pack it is in then. Nothing here writes to the ledger: entries are messages.
+Trials that share a backbone train in the same steps. Each has a checkpoint of its own, so that it continues in whatever
+pack it is next. Nothing here writes results: entries are messages.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from polytask.training.recipe import Recipe
 
 Message = dict[str, Any]
 UNDER_WAY, ADAPTERS = "under-way", "adapters"
-TOLD_S = 0.2
-"""A trial's steps are told of so often at most."""
+STEP_INTERVAL_S = 0.2
+"""The least time between two messages on the steps of a trial."""
 
 
 def work(pack: Mapping[str, Any]) -> Iterator[Message]:
@@ -45,51 +45,41 @@ def work(pack: Mapping[str, Any]) -> Iterator[Message]:
 
     Yields:
         ``{"what": "step", "key", "step", "num_steps", "epoch", "num_epochs"}``, ``{"what": "note", "text"}`` and for
-        each trial that is over ``{"what": "entry", "key", "entry"}``.
+        each finished trial ``{"what": "entry", "key", "entry"}``.
 
     Raises:
         DataError: the rows or the backbone are not those that the keys were made of.
         KeyboardInterrupt: on Ctrl-C, after all checkpoints are written.
     """
     trials = {key: Trial.from_json(values) for key, values in pack["trials"].items()}
-    of_words = {key: trial for key, trial in trials.items() if not trial.has_backbone}
     trained = {key: trial for key, trial in trials.items() if trial.has_backbone}
-    yield from _count_words(of_words, pack)
+    for key, trial in trials.items():
+        if key not in trained:
+            yield _fit_words(trial, key, pack)
     if trained:
         yield from _train(trained, pack)
 
 
-def _count_words(trials: Mapping[str, Trial], pack: Mapping[str, Any]) -> Iterator[Message]:
-    for key, trial in trials.items():
-        own = _checked(trial, key, pack)
-        started = time.perf_counter()
-        answers = _word_answers(rows_of(trial), pack["data"], json.dumps(trial.method, sort_keys=True))
-        entry = measurements.of_words(trial, key, own, time.perf_counter() - started, answers)
-        yield {"what": "entry", "key": key, "entry": entry.to_json()}
+def _fit_words(trial: Trial, key: str, pack: Mapping[str, Any]) -> Message:
+    own = _checked(trial, key, pack)
+    started = time.perf_counter()
+    answers = _word_answers(rows_of(trial), pack["data"], json.dumps(trial.method, sort_keys=True))
+    entry = measurements.entry_of_words(trial, key, own, time.perf_counter() - started, answers)
+    return {"what": "entry", "key": key, "entry": entry.to_json()}
 
 
 def _train(trials: Mapping[str, Trial], pack: Mapping[str, Any]) -> Iterator[Message]:
     backbone = _backbone(pack["backbone"], pack["device"], pack["dtype"])
     own = {key: _checked(trial, key, pack, backbone) for key, trial in trials.items()}
     jobs = [Job(backbone, own[key].task, Recipe.from_json(trial.recipe), key) for key, trial in trials.items()]
-    under_way = UnderWay(Path(pack["folder"]) / UNDER_WAY)
-    yield from ({"what": "note", "text": note} for note in under_way.load(backbone, jobs))
-    pending = {job.name: job for job in jobs}
+    checkpoints = Checkpoints(Path(pack["folder"]) / UNDER_WAY)
+    yield from ({"what": "note", "text": note} for note in checkpoints.load(backbone, jobs))
 
-    def over(job: Job) -> Message:
-        del pending[job.name]
-        trial = trials[job.name]
-        try:
-            entry, adapter = measurements.of_job(backbone, job, trial, job.name, own[job.name])
-        except AdapterError as error:  # a tensor that is not numbers
-            job.failure = error  # type: ignore[assignment]
-            entry, adapter = measurements.of_job(backbone, job, trial, job.name, own[job.name])
-        if adapter is not None and pack["adapters"] and not isinstance(job.recipe.method, Replacement):
-            adapter.save(adapter_path(pack["folder"], job.name))
-        return {"what": "entry", "key": job.name, "entry": entry.to_json()}
+    def finished(job: Job) -> Message:
+        return _finished(backbone, job, trials[job.name], own[job.name], pack)
 
-    for job in [job for job in jobs if job.is_done]:  # killed after their last step
-        yield over(job)
+    yield from (finished(job) for job in jobs if job.is_done)  # killed after their last step
+    pending = {job.name: job for job in jobs if not job.is_done}
     if not pending:
         return
     budget_tokens = max(1, int(measured_budget(backbone, list(pending.values())) * pack["share"]))
@@ -97,19 +87,31 @@ def _train(trials: Mapping[str, Trial], pack: Mapping[str, Any]) -> Iterator[Mes
     running = closing(run_jobs(backbone, list(pending.values()), budget_tokens=budget_tokens))
     with deferred_interrupt() as interrupted, running as events:
         for event in events:
-            if isinstance(event, Step) and time.monotonic() - told.get(event.job, 0.0) > TOLD_S:
+            if isinstance(event, Step) and time.monotonic() - told.get(event.job, 0.0) > STEP_INTERVAL_S:
                 told[event.job] = time.monotonic()
                 at = {name: getattr(event, name) for name in ("step", "num_steps", "epoch", "num_epochs")}
                 yield {"what": "step", "key": event.job, **at}
             if isinstance(event, Evaluated | Failed) and pending[event.job].is_done:
-                yield over(pending[event.job])
-            under_way.write(backbone, list(pending.values()), is_due=interrupted())
+                yield finished(pending.pop(event.job))
+            checkpoints.write(backbone, list(pending.values()), is_due=interrupted())
             if interrupted():
                 raise KeyboardInterrupt
 
 
+def _finished(backbone: Backbone, job: Job, trial: Trial, own: Loaded, pack: Mapping[str, Any]) -> Message:
+    """The message of a job that is done; its adapter is saved if the pack asks for it."""
+    try:
+        entry, adapter = measurements.entry_of_job(backbone, job, trial, job.name, own)
+    except AdapterError as error:  # a tensor that is not numbers
+        job.failure = error  # type: ignore[assignment]
+        entry, adapter = measurements.entry_of_job(backbone, job, trial, job.name, own)
+    if adapter is not None and pack["adapters"] and not isinstance(job.recipe.method, Replacement):
+        adapter.save(adapter_path(pack["folder"], job.name))
+    return {"what": "entry", "key": job.name, "entry": entry.to_json()}
+
+
 def adapter_path(folder: str | Path, key: str) -> Path:
-    """Where the adapter of a trial is kept."""
+    """The file of a trial's adapter."""
     return Path(folder) / ADAPTERS / f"{key}.safetensors"
 
 
@@ -118,8 +120,8 @@ def kept_adapter(folder: str | Path, key: str) -> Adapter:
     return Adapter.load(adapter_path(folder, key))
 
 
-class UnderWay:
-    """The checkpoints of jobs, a file for each. All are written together, in a twentieth of the time at most."""
+class Checkpoints:
+    """The checkpoints of jobs, a file for each. All are written together, in at most a twentieth of the time."""
 
     def __init__(self, folder: Path, every_s: float = 15.0) -> None:
         self.folder, self.every_s = folder, every_s
@@ -130,7 +132,7 @@ class UnderWay:
         return self.folder / f"{key}.ckpt"
 
     def load(self, backbone: Backbone, jobs: Sequence[Job]) -> list[str]:
-        """Take jobs to where they were; remarks on those that start over."""
+        """Restore the jobs; remarks on those that start over."""
         notes = []
         for job in jobs:
             try:
@@ -141,7 +143,7 @@ class UnderWay:
         return notes
 
     def write(self, backbone: Backbone, jobs: Sequence[Job], *, is_due: bool = False) -> None:
-        """Write the state of those that have begun, if that is due."""
+        """Write the state of the jobs that have begun, if that is due."""
         started = time.monotonic()
         if not is_due and started < self._due:
             return
@@ -152,17 +154,16 @@ class UnderWay:
         self._due = now + max(self.every_s, SHARE * (now - started))
 
 
-Asked = tuple[str, int | None, int | None, int | None]
-"""A task and its caps."""
+RowsKey = tuple[str, int | None, int | None, int | None]
 
 
-def rows_of(trial: Trial) -> Asked:
-    """The task of a trial and its caps: what determines its rows."""
+def rows_of(trial: Trial) -> RowsKey:
+    """What determines a trial's rows: the task and its caps."""
     return trial.task, trial.max_rows, trial.max_validation, trial.max_test
 
 
 @lru_cache(maxsize=2)
-def loaded(rows: Asked, data: str | None) -> Loaded:
+def loaded(rows: RowsKey, data: str | None) -> Loaded:
     """A task's rows; the last ones read are kept."""
     return read(rows[0], data, max_rows=rows[1], max_validation=rows[2], max_test=rows[3])
 
@@ -183,6 +184,6 @@ def _backbone(name: str, device: str, dtype: str) -> Backbone:
 
 
 @lru_cache(maxsize=256)
-def _word_answers(rows: Asked, data: str | None, settings: str) -> list[list[int]]:
-    """Counting draws nothing at random: every seed has the same answers."""
+def _word_answers(rows: RowsKey, data: str | None, settings: str) -> list[list[int]]:
+    """TF-IDF draws nothing at random: every seed has the same answers."""
     return measurements.word_answers(json.loads(settings), loaded(rows, data).task)
