@@ -74,7 +74,12 @@ def promote(
             adapters, entry.task, to, None if before is None else before.version, entry.version, said, moves=is_allowed
         )
     if as_json:
-        named = {"task": entry.task, "alias": to, "version": entry.version, "before": before and before.version}
+        named = {
+            "task": entry.task,
+            "alias": to,
+            "version": entry.version,
+            "before": None if before is None else before.version,
+        }
         emit({**named, **said, "is_allowed": is_allowed, "moved": is_allowed and not dry_run})
     else:
         show(entry, to, before, verdict, is_dry=dry_run)

@@ -5,8 +5,8 @@ right (``precision``), or the fewest that find such a share of what is to be fou
 of the rows (``coverage``). What must reach the target is not the share on these rows but the lower end of its 95%
 interval (one-sided, Clopper and Pearson 1934). ``f1`` takes what is best on these rows, for several labels only.
 
-Unusual here: the probabilities are cross-fitted, each row's calibrated without it, because the same rows fit the
-calibration; and what a threshold holds on rows that it was not chosen on is measured and said (``cross_checked``).
+Unusual here: what a threshold holds on rows that it was not chosen on is measured and said (``cross_checked``): each
+fifth of the rows by the calibration and the thresholds of the other four, because the same rows chose them all.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any, Literal, cast, get_args
 
 from polytask.data.task import Kind, Target
 from polytask.errors import AdapterError, RecipeError
+from polytask.evaluation.calibration import Calibration
+from polytask.evaluation.calibration_fit import fit
 
 Aim = Literal["precision", "recall", "coverage", "f1"]
 LEVEL = 0.95
@@ -104,48 +106,44 @@ class Chosen:
 
 
 def choose(
-    goal: Goal, kind: Kind, labels: Sequence[str], probs: Sequence[Sequence[float]], targets: Sequence[Target]
+    goal: Goal,
+    kind: Kind,
+    labels: Sequence[str],
+    scores: Sequence[Sequence[float]],
+    targets: Sequence[Target],
+    calibration: Calibration | None = None,
 ) -> Chosen:
     """The thresholds that hold a goal on labelled rows.
 
     Args:
-        probs: ``[N, K]``, calibrated without the row that they are of.
+        scores: ``[N, K]``, as the head gives them.
+        calibration: what the adapter's probabilities are made with; thresholds are about these.
     """
     goal.check(kind)
-    answers = _answers(kind, probs, targets)
+    answers = _answers(kind, _calibrated(calibration, scores), targets)
     values = _values(goal, answers, len(labels))
     never = [label for label, value in zip(labels, values, strict=True) if value is None]
     what = f"{goal.aim} {goal.target}"
     if len(never) == len(labels):
-        least = f"no threshold holds {what} for sure on {len(probs):,} validation rows, so none is set"
+        least = f"no threshold holds {what} for sure on {len(scores):,} validation rows, so none is set"
         return Chosen(None, (f"{least}. Give more validation rows, or ask for less",))
     notes: tuple[str, ...] = (
         () if not never else (f"never answered, because no threshold holds {what}: {', '.join(never[:5])}",)
     )
-    checked = _cross_checked(goal, answers, len(labels))
+    checked = _cross_checked(goal, kind, labels, scores, targets, is_calibrated=calibration is not None)
     if checked is not None and goal.target is not None and checked[0] < goal.target:
         notes += (f"on rows that did not choose them, thresholds held {goal.aim} {checked[0]:.3f}, not {goal.target}",)
-    return Chosen(Thresholds(goal.aim, goal.target, values, len(probs)), notes, checked)
+    return Chosen(Thresholds(goal.aim, goal.target, values, len(scores)), notes, checked)
 
 
 @dataclass(frozen=True)
 class _Answers:
-    """Answers that may stand, one each: row, label, probability, whether it is right; and which labels are due.
+    """Answers that may stand, one each: label, probability, whether it is right; ``due``: row and label to be found."""
 
-    ``due`` holds the row and the label of each that is to be found.
-    """
-
-    row: Any
     label: Any
     prob: Any
     right: Any
     due: Any
-
-    def of_fold(self, fold: int, *, is_in: bool) -> _Answers:
-        """Those of the rows that are in a fold, or that are not."""
-        own = (self.row % FOLDS == fold) == is_in
-        due = self.due[(self.due[:, 0] % FOLDS == fold) == is_in]
-        return _Answers(self.row[own], self.label[own], self.prob[own], self.right[own], due)
 
 
 def _answers(kind: Kind, probs: Sequence[Sequence[float]], targets: Sequence[Target]) -> _Answers:
@@ -161,7 +159,7 @@ def _answers(kind: Kind, probs: Sequence[Sequence[float]], targets: Sequence[Tar
     else:
         rows, label = (part.ravel() for part in np.indices(table.shape))
     due = np.argwhere(truth > 0)
-    return _Answers(rows, label, table[rows, label], truth[rows, label], due)
+    return _Answers(label, table[rows, label], truth[rows, label], due)
 
 
 def _values(goal: Goal, answers: _Answers, num_labels: int) -> tuple[float | None, ...]:
@@ -169,7 +167,7 @@ def _values(goal: Goal, answers: _Answers, num_labels: int) -> tuple[float | Non
     import numpy as np
 
     if not goal.per_label and goal.aim != "f1":
-        everything = np.ones(len(answers.row), dtype=bool)
+        everything = np.ones(len(answers.prob), dtype=bool)
         return (_cut(goal, answers, everything, len(answers.due)),) * num_labels
     due = [int((answers.due[:, 1] == label).sum()) for label in range(num_labels)]
     return tuple(_cut(goal, answers, answers.label == label, due[label]) for label in range(num_labels))
@@ -209,17 +207,32 @@ def lower_bound(hits: Any, rows: Any) -> Any:
     return np.where(hits > 0, bound, 0.0)
 
 
-def _cross_checked(goal: Goal, answers: _Answers, num_labels: int) -> tuple[float, float] | None:
-    """What thresholds chosen on four folds hold on the fifth, over all five."""
+def _cross_checked(
+    goal: Goal,
+    kind: Kind,
+    labels: Sequence[str],
+    scores: Sequence[Sequence[float]],
+    targets: Sequence[Target],
+    *,
+    is_calibrated: bool,
+) -> tuple[float, float] | None:
+    """What the calibration and the thresholds of four folds hold on the fifth, over all five."""
     import numpy as np
 
     if goal.target is None:
         return None
     hits = of = 0
     for fold in range(FOLDS):
-        rest, own = answers.of_fold(fold, is_in=False), answers.of_fold(fold, is_in=True)
-        values = np.array([2.0 if v is None else v for v in _values(goal, rest, num_labels)])
-        stands = own.prob >= values[own.label]
-        hits += int(stands.sum() if goal.aim == "coverage" else own.right[stands].sum())
-        of += {"precision": int(stands.sum()), "recall": len(own.due), "coverage": len(own.row)}[goal.aim]
+        parts = [[row for row in range(len(scores)) if (row % FOLDS == fold) == is_in] for is_in in (False, True)]
+        rest, own = (([scores[row] for row in part], [targets[row] for row in part]) for part in parts)
+        calibration = fit(kind, labels, *rest).calibration if is_calibrated else None
+        chosen, tried = (_answers(kind, _calibrated(calibration, s), t) for s, t in (rest, own))
+        values = np.array([2.0 if value is None else value for value in _values(goal, chosen, len(labels))])
+        stands = tried.prob >= values[tried.label]
+        hits += int(stands.sum() if goal.aim == "coverage" else tried.right[stands].sum())
+        of += {"precision": int(stands.sum()), "recall": len(tried.due), "coverage": len(tried.prob)}[goal.aim]
     return (hits / of, float(lower_bound(hits, of))) if of else None
+
+
+def _calibrated(calibration: Calibration | None, scores: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:
+    return scores if calibration is None else [calibration.probabilities(row) for row in scores]

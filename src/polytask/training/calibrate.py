@@ -44,12 +44,12 @@ def measured(task: Task, found: Fitted, validation: Sequence[Any], test: Sequenc
     return {**said, "curve": curve(after, targets)} if task.kind == "classification" else said
 
 
-def chosen(task: Task, goal: Goal | None, scores: Sequence[Any]) -> Chosen:
+def chosen(task: Task, goal: Goal | None, scores: Sequence[Any], calibration: Calibration | None) -> Chosen:
     """The thresholds for a goal by the head's scores of the validation rows; none where there is no goal."""
     if goal is None:
         return Chosen(None)
     targets = task.validation.targets or ()
-    return choose(goal, task.kind, task.labels, cross_fitted(task.kind, task.labels, numbers(scores), targets), targets)
+    return choose(goal, task.kind, task.labels, numbers(scores), targets, calibration)
 
 
 def held(task: Task, goal: Goal | None, found: Chosen, decision: Decision, test: Sequence[Any] | None) -> Any:

@@ -28,7 +28,8 @@ def finished(
     task, live = job.task, job.live
     on_validation = scores_on(backbone, job, job.validation)
     on_test = test_scores(backbone, job) if with_test else None
-    found, cuts = fitted(task, on_validation), chosen(task, goal, on_validation)
+    found = fitted(task, on_validation)
+    cuts = chosen(task, goal, on_validation, found.calibration)
     decision = Decision(task.kind, task.labels, found.calibration, cuts.thresholds)
     result = Result(
         task=task.name,
