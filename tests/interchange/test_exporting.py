@@ -122,15 +122,15 @@ def test_only_where_transformers_reads_a_text_as_we_do_the_head_is_in_its_own_cl
 
 
 REFUSED: list[tuple[Any, Method, str, str]] = [
-    ("adapterhub", Houlsby(4), "bert", r"trains LayerNorms too.*norms=False"),
+    ("adapterhub", Houlsby(4), "bert", r"trains LayerNorms.*norms=False"),
     ("adapterhub", IA3(), "bert", "before the activation"),
-    ("adapterhub", BitFit(), "bert", "no method that trains biases"),
-    ("adapterhub", FullFineTuning(), "bert", "replaces its parameters"),
+    ("adapterhub", BitFit(), "bert", "no method that trains only biases"),
+    ("adapterhub", FullFineTuning(), "bert", "replaces parameters of the model"),
     ("adapterhub", LoRA(2, linears=("attn_dense",)), "bert", "attn_dense"),
     ("adapterhub", Pfeiffer(4), "mpnet", "no mpnet models"),
     ("peft", Houlsby(4, norms=False), "bert", "peft has no bottleneck adapters"),
-    ("peft", BitFit(), "bert", "biases alone"),
-    ("merged", Pfeiffer(4), "bert", "non-linearity of its own"),
+    ("peft", BitFit(), "bert", "only biases"),
+    ("merged", Pfeiffer(4), "bert", "a bottleneck has a non-linearity"),
 ]
 
 
@@ -148,7 +148,7 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
     adapter = random_adapter(backbone_of("bert", "mean"), LoRA(2))
     (tmp_path / "out").mkdir()
     pt.export_adapter(adapter, tmp_path / "out", "peft")
-    with pytest.raises(WriteError, match="it is there already"):
+    with pytest.raises(WriteError, match="it exists and is not an empty folder"):
         pt.export_adapter(adapter, tmp_path / "out", "peft")
     with pytest.raises(UnknownName, match=r"'pefd'. Did you mean 'peft'\?"):
         pt.export_adapter(adapter, tmp_path / "other", "pefd")  # type: ignore[arg-type]
@@ -164,7 +164,9 @@ def test_the_command_line_exports(tmp_path: Path) -> None:
     )
     assert {"README.md", "config.json", "model.safetensors", "head.safetensors"} <= set(said["files"])
     assert "adapter_config.json" in succeeded("export", "task", tmp_path / "peft", "--to", "peft", *given)
-    assert "it is there already" in refused("export", "task", tmp_path / "peft", "--to", "peft", *given)
+    assert "it exists and is not an empty folder" in refused(
+        "export", "task", tmp_path / "peft", "--to", "peft", *given
+    )
     assert "no format called 'gguf'" in refused("export", "task", tmp_path / "x", "--to", "gguf", *given)
 
 

@@ -80,7 +80,7 @@ def test_a_dry_run_sends_nothing(hub: Hub, store: Store) -> None:
 def test_a_public_repository_gets_nothing_unless_asked(hub: Hub, store: Store) -> None:
     hub.repositories["owner/spam"] = {"private": False, "commits": {}, "main": ""}
     hub.commit("owner/spam", {})
-    with pytest.raises(StoreError, match="is there and public"):
+    with pytest.raises(StoreError, match="exists and is public"):
         push(store, "spam@1", "owner/spam", endpoint=hub.url)
     assert "adapter.safetensors" not in hub.at("owner/spam", "main")[1]  # type: ignore[index]
     push(store, "spam@1", "owner/spam", private=False, endpoint=hub.url)
@@ -90,7 +90,7 @@ def test_a_public_repository_gets_nothing_unless_asked(hub: Hub, store: Store) -
 def test_what_the_hub_refuses_is_one_line_with_advice(hub: Hub, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AdapterError, match="There is no such repository"):
         pulled("owner/nothing", endpoint=hub.url)
-    with pytest.raises(AdapterError, match="give OWNER/NAME"):
+    with pytest.raises(AdapterError, match="use OWNER/NAME"):
         pulled("a/b/c", endpoint=hub.url)
     with pytest.raises(StoreError, match="metadata"):
         push(store, "spam@1", "owner/spam", card="---\na: [\n---\n", endpoint=hub.url)

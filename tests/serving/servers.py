@@ -52,7 +52,12 @@ class Served:
 
 @contextmanager
 def serving(
-    backbone: Backbone, folder: Path, keys: Keys | None = None, key: str | None = None, **limits: Any
+    backbone: Backbone,
+    folder: Path,
+    keys: Keys | None = None,
+    key: str | None = None,
+    with_texts: bool = False,
+    **limits: Any,
 ) -> Iterator[Served]:
     """A server in a thread, on a free port."""
     quick = {"poll_s": 0.05, "linger_s": 0.0, "drain_s": 30.0}
@@ -64,7 +69,7 @@ def serving(
         started.set()
 
     listener = listening("127.0.0.1", 0)
-    server = make_server(service, keys or Keys(), on_start=on_start)
+    server = make_server(service, keys or Keys(), with_texts=with_texts, on_start=on_start)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

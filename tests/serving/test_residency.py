@@ -117,8 +117,9 @@ def test_a_thousand_adapters_answer_within_a_budget_for_a_hundred(backbone: Back
     store = Counting(tmp_path / "thousand")
     store.reads = []
     made = {n: random_adapter(backbone, f"t{n}", method=IA3(), seed=n) for n in (0, 1, 2)}
-    for n in range(1000):
-        store.put(made[n % 3].renamed(f"t{n}"))
+    for n in range(1000):  # as ``put`` would, without its locks and syncs
+        (tmp_path / "thousand" / f"t{n}").mkdir(parents=True)
+        made[n % 3].renamed(f"t{n}").save(tmp_path / "thousand" / f"t{n}" / "1.safetensors")
     residency = residency_of(backbone, store, 100)
     engine = residency.engine
     library = MultiTask(backbone, Store(tmp_path / "thousand"))
@@ -132,3 +133,4 @@ def test_a_thousand_adapters_answer_within_a_budget_for_a_hundred(backbone: Back
     assert len(residency) <= 100
     assert residency.num_bytes <= residency.memory_bytes
     assert len(engine.attached.names) == len(residency)
+    assert len(engine._cuts) == len(residency), "nothing is kept of an adapter that was unloaded"

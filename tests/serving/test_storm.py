@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import logging
+import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -21,7 +26,7 @@ from polytask.backbones.backbone import Backbone
 from polytask.inference.predict import MultiTask
 from polytask.inference.prediction import Prediction
 from polytask.serving.engine import Engine
-from tests.serving.servers import Process, Served, eventually, serving
+from tests.serving.servers import SOURCE, Process, Served, eventually, serving
 from tests.serving.stores import SERVED, TEXTS, random_adapter
 
 TASKS = [task for task in SERVED if task != "qa"]
@@ -229,40 +234,65 @@ def test_sigterm_under_load_answers_every_request_that_was_accepted(filled: Path
     assert all(count == 40 for status, count in results if status == 200)
 
 
-def test_kill_9_while_serving_loading_and_putting_leaves_a_store_that_serves(
+PUTTING = """
+import sys, time
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.store import Store
+store, adapter = Store(sys.argv[1]), Adapter.load(sys.argv[2])
+while True:
+    print(store.put(adapter).version, flush=True)
+    time.sleep(0.05)
+"""
+"""A program that puts versions of an adapter until it is killed, and prints the number of each."""
+
+
+def test_kill_9_of_a_server_that_loads_and_of_a_program_that_puts_leaves_a_store_that_serves(
     backbone: Backbone, folder: Path, tmp_path: Path
 ) -> None:
-    store, put = Store(folder), []
-    for attempt in range(2):
-        with Process(folder, tmp_path / f"log{attempt}", "--poll", "0.05") as process:
-            stop, results = threading.Event(), []
-            asking = threading.Thread(target=loaded, args=(process.url, stop, results))
-            asking.start()
-            for seed in range(10):
-                put.append(store.put(random_adapter(backbone, "mood", seed=100 * attempt + seed)))
-            eventually(lambda own=results: any(status == 200 for status, _ in own))
-            process.kill()
-            stop.set()
-            asking.join()
+    random_adapter(backbone, "mood", seed=5).save(tmp_path / "new.safetensors")
+    command = [sys.executable, "-c", PUTTING, str(folder), str(tmp_path / "new.safetensors")]
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+    with (
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as putting,
+        Process(folder, tmp_path / "log", "--poll", "0.01") as process,
+    ):
+        assert putting.stdout is not None
+        first = int(putting.stdout.readline())
+        eventually(lambda: asked_version(process) > first)  # it has loaded what was put while it runs
+        process.kill()
+        putting.kill()
+        numbers = [int(line) for line in putting.stdout.read().split()]
+    store = Store(folder)
     assert store.verify(backbone) == []
+    assert set(store.versions("mood")) >= {1, first, *numbers}, "every version that was acknowledged is there"
     with Process(folder, tmp_path / "last") as process:
-        response = httpx2.post(f"{process.url}/v1/classify", json={"model": "mood", "input": "a film"}, timeout=60)
-        assert response.headers["x-adapter-version"] == str(put[-1])
+        assert asked_version(process) == max(store.versions("mood"))
         assert process.terminate() in (0, -signal.SIGTERM)
 
 
-def test_the_log_has_a_line_a_request_and_no_texts_unless_asked(filled: Path, tmp_path: Path) -> None:
-    import json
+def asked_version(process: Process) -> int:
+    """The version of ``mood`` that answers."""
+    response = httpx2.post(f"{process.url}/v1/classify", json={"model": "mood", "input": "a film"}, timeout=60)
+    return int(response.raise_for_status().headers["x-adapter-version"].partition("@")[2])
 
-    for options in ((), ("--log-texts",)):
-        with Process(filled, tmp_path / "log", *options) as process:
-            body = {"model": "mood", "input": "a secret film"}
-            httpx2.post(f"{process.url}/v1/classify", json=body, headers={"x-request-id": "mine"}, timeout=60)
-            process.terminate()
-        lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith("{")]
-        (line,) = [line for line in lines if line.get("request_id") == "mine"]
-        assert (line["route"], line["status"], line["rows"], line["adapters"]) == ("/v1/classify", 200, 1, ["mood"])
-        assert ("a secret film" in (tmp_path / "log").read_text()) == bool(options)
+
+def test_the_log_has_a_line_a_request_and_no_texts(filled: Path, tmp_path: Path) -> None:
+    with Process(filled, tmp_path / "log") as process:
+        body = {"model": "mood", "input": "a secret film"}
+        httpx2.post(f"{process.url}/v1/classify", json=body, headers={"x-request-id": "mine"}, timeout=60)
+        process.terminate()
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith("{")]
+    (line,) = [line for line in lines if line.get("request_id") == "mine"]
+    assert (line["route"], line["status"], line["rows"], line["adapters"]) == ("/v1/classify", 200, 1, ["mood"])
+    assert "a secret film" not in (tmp_path / "log").read_text()
+
+
+def test_texts_are_logged_where_that_is_asked_for(
+    backbone: Backbone, filled: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="polytask.serving"), serving(backbone, filled, with_texts=True) as served:
+        served.classify(model="mood", input="a secret film")
+        eventually(lambda: [r for r in caplog.records if getattr(r, "texts", None) == ["a secret film"]])
 
 
 def test_what_serve_cannot_do_is_one_line(filled: Path, tmp_path: Path, served: Served) -> None:
