@@ -170,7 +170,7 @@ def test_train_tells_a_person_the_score_the_cost_and_what_to_do_next(
         "majority class of the training rows",
         "parameters",
         "tokens/s",
-        "lost what they have beyond 4 tokens",
+        "cut off at 4 tokens",
     ):
         assert fact in result.stdout
     assert "adapters/mood/1.safetensors" in result.stdout
@@ -229,10 +229,10 @@ def test_train_refuses_one_class_only(tmp_path: Path) -> None:
 def test_an_unknown_option_is_a_usage_error() -> None:
     line = refused("train", "x.csv", "--epoch", "3")
     assert line.startswith("error no such option: --epoch")
-    assert line.endswith(" What there is: polytask train --help")
+    assert line.endswith(" For all options: polytask train --help")
     assert "invalid value for '--epochs'" in refused("train", "x.csv", "--epochs", "three")
     assert "missing argument" in refused("eval")
-    assert refused("trian") == "error no such command 'trian'. Did you mean 'train'? What there is: polytask --help"
+    assert refused("trian") == "error no such command 'trian'. Did you mean 'train'? For all options: polytask --help"
     assert "no such option: --verbose" in refused("--verbose")
 
 
@@ -329,7 +329,7 @@ def test_predict_shows_the_first_rows_of_a_long_file(store: Path, reviews: Path)
 def test_predict_refuses_to_write_over_its_input(store: Path, tmp_path: Path) -> None:
     source = table(tmp_path / "in.csv", [("a great film",)], ("text",))
     before = source.read_bytes()
-    assert "the output would take the place of the input" in refused(
+    assert "the output would overwrite the input" in refused(
         "predict", "--task", "mood", "--store", store, "--file", source, "--output", source
     )
     assert source.read_bytes() == before
@@ -338,7 +338,7 @@ def test_predict_refuses_to_write_over_its_input(store: Path, tmp_path: Path) ->
 def test_predict_refuses_a_column_that_is_there_already(store: Path, tmp_path: Path) -> None:
     source = table(tmp_path / "in.csv", [("a great film", "?")], ("text", "mood"))
     line = refused("predict", "--task", "mood", "--store", store, "--file", source, "--output", tmp_path / "out.csv")
-    assert "there is such a column already" in line
+    assert "the file already has this column" in line
     assert not (tmp_path / "out.csv").exists()
 
 
@@ -346,15 +346,15 @@ def test_predict_refuses_a_column_that_is_there_already(store: Path, tmp_path: P
     ("arguments", "message"),
     [
         (("a text",), "no task is named. Name one with --task; the store has mood"),
-        (("--task", "mood"), "there is nothing to answer"),
+        (("--task", "mood"), "there are no texts"),
         (("--task", "mood", "a text", "--file", "in.csv"), "texts and a file are given"),
         (
             ("--task", "mood", "a text", "--output", "out.csv"),
-            "--output, --text, --text-pair and --encoding are about a file",
+            "--output, --text, --text-pair and --encoding are for a file",
         ),
         (("--task", "mood", "a text", "b", "--pair", "c"), "2 texts and 1 second text. Give one --pair"),
         (("--task", "mood", "--task", "spam", "a text"), "spam"),
-        (("--task", "mood", ""), "the text is empty, and there is nothing to answer"),
+        (("--task", "mood", ""), "the text is empty, and there are no texts"),
         (("--task", "mood", "", " "), "text 1 of 2 is empty"),
         (("--task", "mood", "a text", "--pair", ""), "the second text is empty"),
         (("--task", "mood", __file__), "is a file, not a text. To answer its rows: polytask predict --file "),
@@ -542,4 +542,4 @@ def test_a_run_that_learned_nothing_says_so(tmp_path: Path, tiny_bert_folder: Pa
     given = ["train", str(tmp_path / "same.csv"), "--task", "same", "--store", store, "--backbone", folder]
     result = CliRunner().invoke(app, [*given, "--epochs", "1", "--device", "cpu"])
     assert result.exit_code == 0
-    assert "no better than giving every text the commonest label" in " ".join(result.stderr.split())
+    assert "no better than giving every text the most frequent label" in " ".join(result.stderr.split())

@@ -61,10 +61,10 @@ def test_each_kind_of_answer_is_told() -> None:
     assert result_tables.answer_in_words(Prediction("a", labels=(), probs={"x": 0.1})).plain == "(none)"
 
 
-def test_texts_that_lost_their_end_are_counted() -> None:
+def test_truncated_texts_are_counted() -> None:
     recipe = Recipe(max_length=64).to_json()
     assert "12 of 100 texts (12%)" in result_tables.truncated(12, 100, recipe).plain
     assert "none of 100 texts" in result_tables.truncated(0, 100, recipe).plain
     of_spans = {**recipe, "stride": 21}
-    assert "none: what is longer" in result_tables.truncated(0, 100, of_spans).plain
-    assert "3 of 100 questions lost their end" in result_tables.truncated(3, 100, of_spans).plain
+    assert "none: texts of more than 64 tokens" in result_tables.truncated(0, 100, of_spans).plain
+    assert "3 of 100 questions truncated" in result_tables.truncated(3, 100, of_spans).plain

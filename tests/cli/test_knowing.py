@@ -229,7 +229,7 @@ def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(reviews: Path, bac
     assert (printed["task"], printed["epochs"], printed["steps"]) == ("mood", 3, 3 * -(-printed["rows"] // 8))
     assert printed["memory_bytes"]["total"] > printed["memory_bytes"]["backbone"]
     shown = succeeded(*asked)
-    for words in ("nothing was trained", "10 epochs", "free now", "% of the backbone's", "at the speed of"):
+    for words in ("nothing was trained", "10 epochs", "free now", "% of the backbone's", "at the speed of a few steps"):
         assert words in shown
     assert not (tmp_path / "s").exists()
 
@@ -255,7 +255,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on_to_the_same_adapter(
     process.send_signal(signal.SIGINT)
     printed, said = process.communicate()
     assert (process.returncode, printed) == (130, "")
-    command = said.split("To go on from here: polytask ")[1].splitlines()[0]
+    command = said.split("To continue: polytask ")[1].splitlines()[0]
     assert shlex.split(command) == [*asked("cut"), "--resume"]
     kept = tmp_path / "cut" / TRAINING / "mood.ckpt"
     assert kept.exists()
@@ -265,7 +265,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on_to_the_same_adapter(
     assert kept.read_bytes() == content
     whole = json.loads(succeeded(*asked("whole"), "--json"))
     result = polytask(*shlex.split(command), "--json")
-    assert re.search(r"note goes on at step \d+ of 100 of 'mood'\n", result.stderr), result.stderr
+    assert re.search(r"note resumed 'mood' at step \d+ of 100\n", result.stderr), result.stderr
     resumed = json.loads(result.stdout)
     assert resumed["adapter"]["tensor_digest"] == whole["adapter"]["tensor_digest"]
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["mood"]
@@ -327,7 +327,7 @@ def test_a_file_that_is_something_else_is_not_written_over(reviews: Path, backbo
     asked = ("--backbone", backbone, "--store", tmp_path / "s", "--checkpoint", reviews)
     result = polytask("train", reviews, *asked)
     assert result.exit_code == 2
-    assert "is not a checkpoint that can be read, so it is not written over" in result.stderr
+    assert "exists and is not a checkpoint, so it is not overwritten" in result.stderr
     assert reviews.read_bytes() == before
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from polytask.cli.paper.trials import Following
+from polytask.cli.paper.trials import TrialProgress
 from polytask.paper.edition import all_trials
 from polytask.paper.editions import edition_named
 from polytask.paper.ledger import Ledger
@@ -63,7 +63,7 @@ def test_run_runs_the_whole_edition_and_says_so(ran: dict[str, Any], place: Path
 @pytest.mark.usefixtures("ran")
 def test_the_same_command_again_runs_nothing(place: Path) -> None:
     said = succeeded("paper", "run", *where(place), *SOME)
-    assert said.strip() == f"0 trials run, {NUM_TRIALS} were there: {place / 'results' / NAME}"
+    assert said.strip() == f"0 trials run, {NUM_TRIALS} were done before: {place / 'results' / NAME}"
 
 
 def files_in(folder: Path) -> set[str]:
@@ -106,7 +106,7 @@ def test_an_entry_is_run_again_by_its_key(place: Path) -> None:
         told = json.loads(succeeded("paper", "rerun", entry.key, *options, "--json"))
         assert entry.test is not None
         assert told["test"] == [entry.test.score, pytest.approx(entry.test.score)]
-        assert "the same to the last digit" in succeeded("paper", "rerun", entry.key, *options)
+        assert "equal to the last digit" in succeeded("paper", "rerun", entry.key, *options)
     assert files_in(place) == before
     said = refused("paper", "rerun", "0" * 16, "--edition", NAME, "--out", place / "results")
     assert "this is not an entry of the ledger" in said
@@ -177,7 +177,7 @@ def test_an_interrupt_leaves_one_line_that_says_how_to_go_on(place: Path, tmp_pa
     assert child.returncode == 130
     (line,) = (line for line in said.splitlines() if line.startswith("error"))
     again = "polytask paper run " + " ".join(options)
-    assert re.search(r"interrupted with \d+ trials to go. To go on from here: ", line)
+    assert re.search(r"interrupted with \d+ trials to go. To continue: ", line)
     assert line.endswith(again)
     assert "Traceback" not in said
 
@@ -205,7 +205,7 @@ def test_progress_shows_what_is_over_and_what_is_under_way() -> None:
     edition = edition_named("cpu").restricted(["table1"], ["CoLA"])
     trials = {f"k{at}": trial for at, trial in enumerate(all_trials(edition))}
     console = Console(file=io.StringIO(), force_terminal=True, width=120, height=30)
-    seen = Following(console, trials, trials)
+    seen = TrialProgress(console, trials, trials)
     score = {"metric": "matthews", "score": 0.5}
     entry = {"failure": None, "validation": score, "test": {**score, "score": 0.25}}
     seen({"what": "started", "keys": list(trials)})
@@ -224,5 +224,5 @@ def test_progress_shows_what_is_over_and_what_is_under_way() -> None:
 
 def test_the_progress_of_an_edition_without_anything_to_do_is_whole() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120, height=30)
-    console.print(Following(console, {}, {}))
+    console.print(TrialProgress(console, {}, {}))
     assert "0/0 trials" in console.file.getvalue()  # type: ignore[attr-defined]

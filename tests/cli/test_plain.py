@@ -19,7 +19,7 @@ from rich.console import Console
 
 from polytask.adapters.store import Store
 from polytask.cli import result_tables
-from polytask.cli.output import cells_of, check_output, names_added, shortest
+from polytask.cli.output import cells_of, check_output, names_added, shortest_float
 from polytask.cli.paper.trials import plan_table, range_in_words
 from polytask.data.read import read_rows, read_task
 from polytask.data.tables import read_table, write_table
@@ -61,7 +61,7 @@ def test_eval_says_whose_majority_it_compares_with(folder: Path) -> None:
     other = table(folder / "other.csv", [("a", "spam")] * 3 + [("b", "ham")])
     said = unboxed(succeeded("eval", other, "--task", "mail", "--store", folder / "store"))
     assert "majority class of the training rows ('ham'): 0.250) on 4 texts" in said
-    assert "the commonest label of the training rows ('ham')" in unboxed(
+    assert "the most frequent label of the training rows ('ham')" in unboxed(
         succeeded("show", "mail", "--store", folder / "store")
     )
 
@@ -176,10 +176,10 @@ def test_scores_are_written_as_short_as_float32_is_exact() -> None:
     """A head answers in float32. Of the 17 digits of the float64 that holds such a number 8 say something."""
     numbers = np.random.default_rng(0).normal(size=1000).astype(np.float32)
     for number in map(float, [*numbers, 0.1, 1e-30, 3e30, -0.0, 2.8373208045959473]):
-        written = shortest(number)
+        written = shortest_float(number)
         assert np.float32(written) == np.float32(number)
         assert len(f"{written!r}".strip("-").replace(".", "").partition("e")[0].lstrip("0")) <= 10
-    assert shortest(2.8373208045959473) == 2.8373208
+    assert shortest_float(2.8373208045959473) == 2.8373208
     assert cells_of("stars", [Prediction("stars", score=2.8373208045959473)]) == {"stars": [2.8373208]}
 
 

@@ -80,7 +80,7 @@ def test_a_person_sees_one_line_a_run_a_table_and_what_to_do_next(
         len(re.findall(r"^lr 1e-2, seed [01]: done after epoch 3 of 3, validation accuracy", result.stderr, re.M)) == 2
     )
     assert re.search(r"1e-2 +\d\.\d{3} ± \d\.\d{3} +2 ", result.stdout)
-    assert "kept in sweeps/mood: 4 runs" in result.stdout
+    assert "results of 4 runs in sweeps/mood" in result.stdout
     assert "polytask show mood@1" in result.stdout
     assert (tmp_path / "adapters" / "mood" / "1.safetensors").is_file()
 

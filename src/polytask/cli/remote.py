@@ -1,4 +1,4 @@
-"""``polytask predict --url``: a server answers, in place of a store on this machine."""
+"""``polytask predict --url``: a server answers instead of a store on this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from polytask.cli import console
-from polytask.cli.options import working
+from polytask.cli.options import spinner
 from polytask.errors import DataError, PolytaskError
 
 VARIABLE = "POLYTASK_KEY"
@@ -17,28 +17,28 @@ def predict_at(
     texts: Sequence[str] | None,
     tasks: Sequence[str] | None,
     pairs: Sequence[str] | None,
-    about_a_file: Sequence[str | None],
+    file_options: Sequence[str | None],
     *,
     as_json: bool,
 ) -> None:
-    """Answer the texts of the command line and print the answers as ``polytask predict`` does.
+    """Ask a server about the texts of the command line and print the answers as ``polytask predict`` does.
 
     Raises:
-        PolytaskError: nothing is asked, or the server does not answer.
+        PolytaskError: there is no task or text, or the server does not answer.
     """
-    from polytask.cli.answers import emit_answers, rows_given, show_answers, texts_of
+    from polytask.cli.answers import print_answers_json, rows_from_arguments, show_answers, texts_of
     from polytask.inference.inputs import check_texts
     from polytask.serving.client import Client
 
-    if any(about_a_file):
-        raise DataError("a file is answered by a store on this machine", fix="Leave out --url, or give texts")
+    if any(file_options):
+        raise DataError("--url takes texts, not a file", fix="Leave out --url, or give texts")
     if not tasks:
         raise PolytaskError("no task is named. Name one with --task")
-    rows = rows_given(texts, pairs, [], "fail")
+    rows = rows_from_arguments(texts, pairs, [], "fail")
     check_texts(texts_of(rows))
-    with Client(url, key=os.environ.get(VARIABLE)) as client, working(f"asking {url}"):
+    with Client(url, key=os.environ.get(VARIABLE)) as client, spinner(f"asking {url}"):
         answers = {task: client.predict(texts_of(rows), task) for task in dict.fromkeys(tasks)}
     if as_json:
-        emit_answers(answers, len(rows))
+        print_answers_json(answers, len(rows))
     else:
         show_answers(console.terminal(), rows, answers)

@@ -1,4 +1,4 @@
-"""``polytask serve``: every adapter of a store behind HTTP."""
+"""``polytask serve``: serve every adapter of a store over HTTP."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from polytask.cli import options
-from polytask.cli.options import app, emit, examples, loaded
+from polytask.cli.options import app, examples, load_backbone, print_json
 from polytask.errors import PolytaskError, UnknownName
 
-NEEDED = ("fastapi", "uvicorn", "prometheus_client", "pydantic")
+REQUIRED = ("fastapi", "uvicorn", "prometheus_client", "pydantic")
 
 
 @app.command(
@@ -26,47 +26,57 @@ NEEDED = ("fastapi", "uvicorn", "prometheus_client", "pydantic")
 def serve(
     store: options.StoreFolder = "adapters",
     backbone: options.OfBackbone = None,
-    host: Annotated[str, typer.Option(help="Where to listen; other than this machine only with keys.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; other machines need keys.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free port.")] = 8000,
     keys: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Hashes of keys, one a line; or keys in the variable POLYTASK_KEYS."),
+        typer.Option(metavar="FILE", help="Hashed keys, one per line (or keys in POLYTASK_KEYS)."),
     ] = None,
     new_key: Annotated[
-        str | None, typer.Option(metavar="SCOPES", help="Print a key for infer, manage, metrics, and its line; end.")
+        str | None,
+        typer.Option(
+            metavar="SCOPES", help="Print a new key for infer, manage, metrics with its line for --keys, and exit."
+        ),
     ] = None,
     memory: Annotated[
-        float, typer.Option(metavar="GB", min=0, help="Adapters kept in memory; the least recently used leave.")
+        float, typer.Option(metavar="GB", min=0, help="Memory for adapters; the least recently used are evicted.")
     ] = 4.0,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a batch.")] = 2048,
-    max_wait_ms: Annotated[float, typer.Option(min=0, help="How long a batch waits for company.")] = 2.0,
-    queue_tokens: Annotated[int, typer.Option(min=1, help="Tokens accepted and not yet answered; then 429.")] = 65536,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens per batch.")] = 2048,
+    max_wait_ms: Annotated[
+        float, typer.Option(min=0, help="How long an incomplete batch waits for more requests.")
+    ] = 2.0,
+    queue_tokens: Annotated[int, typer.Option(min=1, help="Tokens in the queue; more are refused with 429.")] = 65536,
     max_queue: Annotated[
         float,
-        typer.Option(metavar="SECONDS", min=0.001, help="How long what is accepted may be expected to take; then 429."),
+        typer.Option(metavar="SECONDS", min=0.001, help="Expected time to answer the queue; more is refused with 429."),
     ] = 5.0,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="From arrival to answer.")] = 30.0,
-    poll: Annotated[float, typer.Option(metavar="SECONDS", min=0.01, help="How often the store is looked at.")] = 1.0,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.001, help="Time limit of a request, from arrival to answer.")
+    ] = 30.0,
+    poll: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0.01, help="Interval between two looks for new versions in the store."),
+    ] = 1.0,
     max_length: Annotated[
-        int | None, typer.Option(help="Tokens of a text; as each adapter was trained unless given.")
+        int | None, typer.Option(help="Maximum tokens of a text (default: as each adapter was trained).")
     ] = None,
-    log_texts: Annotated[bool, typer.Option("--log-texts", help="Put the texts of requests into the log.")] = False,
+    log_texts: Annotated[bool, typer.Option("--log-texts", help="Write the texts of requests to the log.")] = False,
     on: Annotated[
-        str, typer.Option(metavar="here|ray", help="In this process, or as replicas on a Ray cluster.")
+        str, typer.Option(metavar="here|ray", help="Run in this process, or as replicas on a Ray cluster.")
     ] = "here",
-    replicas: Annotated[int, typer.Option(min=1, help="With --on ray: each has all adapters.")] = 1,
+    replicas: Annotated[int, typer.Option(min=1, help="With --on ray: number of replicas; each has all adapters.")] = 1,
     ray_address: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="With --on ray: of a cluster; one is started here unless given."),
+        typer.Option(metavar="ADDRESS", help="With --on ray: address of the cluster (default: start one here)."),
     ] = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
 ) -> None:
-    """Serve every adapter of a store from one process: a page, a JSON API, Prometheus metrics.
+    """Serve every adapter of a store from one process: a web page, a JSON API, Prometheus metrics.
 
-    New versions in the store are picked up while it runs. Without keys it listens to this machine only.
+    New versions in the store are loaded while it runs. Without keys it accepts requests from this machine only.
     """
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
     if missing:
         raise PolytaskError(f'this needs {missing[0]}, which is not installed: pip install "polytask[serve]"')
     from polytask.serving.auth import VARIABLE, read_keys
@@ -78,10 +88,10 @@ def serve(
 
     if new_key is not None:
         key, line = made_key(new_key)
-        emit({"key": key, "line": line})
+        print_json({"key": key, "line": line})
         return
     if on not in ("here", "ray"):
-        raise UnknownName("place for --on", on, ("here", "ray"))
+        raise UnknownName("value of --on", on, ("here", "ray"))
     known = read_keys(keys, os.environ.get(VARIABLE))
     check_host(host, known)
     limits = Limits(
@@ -109,7 +119,7 @@ def serve(
             on_start=lambda: typer.echo(said, err=True),
         )
         return
-    frozen = loaded(name, device, dtype)
+    frozen = load_backbone(name, device, dtype)
     run(Service(frozen, store, limits, max_length), known, host=host, port=port, with_texts=log_texts)
 
 
