@@ -33,14 +33,14 @@ NOW = route.loops
 
 
 def before(part: groups.Group, deltas: Mapping[str | None, Delta]) -> bool:
-    """The rule as it was."""
+    """The earlier rule."""
     if deltas[part.names[0]].loops:
         return sum(part.counts) > MOST_STACKED * len(part.counts)
     return NOW(part, deltas)
 
 
 def by_rule(rule: Callable[..., bool], run: Callable[[], object]) -> None:
-    """Run by this rule."""
+    """Run with this rule."""
     route.loops = rule
     try:
         run()

@@ -1,4 +1,4 @@
-"""The command line as its users meet it: what each verb prints, what it refuses, and with which exit code."""
+"""The output, error messages and exit codes of the verbs."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def own_store(tmp_path: Path, reviews: Path, tiny_bert_folder: Path) -> Path:
 # -- help -------------------------------------------------------------------------------------------------------------
 
 
-def test_help_lists_the_verbs_in_the_order_in_which_they_are_needed() -> None:
+def test_help_lists_the_verbs_in_order() -> None:
     _, commands = succeeded("--help").split("Commands")
     assert tuple(re.findall(r"^│ (\w+)", commands, re.MULTILINE)) == ORDER
 
@@ -153,11 +153,11 @@ def test_train_prints_the_object_that_programs_rely_on(trained: dict[str, Any], 
     assert trained["test"]["rows"] == 12
 
 
-def test_what_was_trained_can_tell_good_from_bad(trained: dict[str, Any]) -> None:
+def test_the_trained_adapter_separates_the_labels(trained: dict[str, Any]) -> None:
     assert trained["test"]["score"] >= 0.8
 
 
-def test_train_tells_a_person_the_score_the_cost_and_what_to_do_next(
+def test_train_prints_the_score_the_cost_and_the_next_command(
     tmp_path: Path, reviews: Path, tiny_bert_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -263,7 +263,7 @@ def test_eval_prints_the_object_that_programs_rely_on(store: Path, unseen: Path,
     assert {"f1", "matthews"} <= set(printed["metrics"])
 
 
-def test_eval_tells_a_person_the_score_beside_the_majority_class(store: Path, unseen: Path) -> None:
+def test_eval_prints_the_score_beside_the_majority_class(store: Path, unseen: Path) -> None:
     printed = succeeded("eval", unseen, "--task", "mood", "--store", store, "--metric", "f1")
     assert "mood@1" in printed
     assert "majority class" in printed
@@ -276,7 +276,7 @@ def test_eval_refuses_a_label_that_the_adapter_does_not_know(store: Path, tmp_pa
     assert "ugly" in line
 
 
-def test_eval_refuses_a_task_that_is_not_there(store: Path, unseen: Path) -> None:
+def test_eval_refuses_an_unknown_task(store: Path, unseen: Path) -> None:
     assert "Did you mean 'mood'?" in refused("eval", unseen, "--task", "moot", "--store", store)
 
 
@@ -298,7 +298,7 @@ def test_predict_prints_a_line_of_json_for_each_text(store: Path) -> None:
         assert sum(answer["probs"].values()) == pytest.approx(1)
 
 
-def test_predict_shows_a_person_each_text_with_its_answer(store: Path) -> None:
+def test_predict_prints_each_text_with_its_answer(store: Path) -> None:
     printed = succeeded("predict", "--task", "mood", "--task", "mood@1", "--store", store, "a great film")
     assert re.search(r"a great film +good \d+% +good \d+%", printed)
 
@@ -335,7 +335,7 @@ def test_predict_refuses_to_write_over_its_input(store: Path, tmp_path: Path) ->
     assert source.read_bytes() == before
 
 
-def test_predict_refuses_a_column_that_is_there_already(store: Path, tmp_path: Path) -> None:
+def test_predict_refuses_a_column_that_exists(store: Path, tmp_path: Path) -> None:
     source = table(tmp_path / "in.csv", [("a great film", "?")], ("text", "mood"))
     line = refused("predict", "--task", "mood", "--store", store, "--file", source, "--output", tmp_path / "out.csv")
     assert "the file already has this column" in line
@@ -419,13 +419,13 @@ def test_tasks_lists_every_version(own_store: Path) -> None:
     assert listed[0]["bytes"] == Path(listed[0]["path"]).stat().st_size
 
 
-def test_tasks_of_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
+def test_tasks_of_an_empty_store_prints_the_next_command(tmp_path: Path) -> None:
     printed = succeeded("tasks", "--store", tmp_path / "none")
     assert "polytask train" in printed
     assert json.loads(succeeded("tasks", "--store", tmp_path / "none", "--json")) == []
 
 
-def test_tasks_says_what_is_damaged(own_store: Path) -> None:
+def test_tasks_reports_damage(own_store: Path) -> None:
     file = own_store / "a" / "1.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     assert "1 file in" in polytask("tasks", "--store", own_store).stderr
@@ -453,7 +453,7 @@ def test_remove_asks_before_it_takes_several_versions(own_store: Path) -> None:
     assert json.loads(succeeded("remove", "b", "--store", own_store, "--json")) == {"removed": ["b@1"]}
 
 
-def test_remove_refuses_what_is_not_there(own_store: Path) -> None:
+def test_remove_refuses_an_unknown_adapter(own_store: Path) -> None:
     assert "Did you mean" not in refused("remove", "zebra", "--store", own_store)
 
 
@@ -496,7 +496,7 @@ def test_inspect_counts_as_the_paper_does_from_a_config_alone(
     assert printed["parameters"]["trained"] == trained
 
 
-def test_inspect_shows_a_person_layer_by_layer(tiny_bert_folder: Path) -> None:
+def test_inspect_prints_one_line_per_layer(tiny_bert_folder: Path) -> None:
     printed = succeeded("inspect", tiny_bert_folder, "--size", 8)
     for shown in ("layer 0", "layer 1", "attn_out", "ffn_norm", f"{houlsby_parameters(size=8):,}", "%", "kB"):
         assert shown in printed
@@ -509,7 +509,7 @@ def test_inspect_refuses_an_architecture_that_it_does_not_know(tmp_path: Path) -
     assert "distilbert" in line
 
 
-def test_inspect_wants_one_thing(tiny_bert_folder: Path) -> None:
+def test_inspect_takes_a_backbone_or_a_config(tiny_bert_folder: Path) -> None:
     assert "name one thing to inspect" in refused("inspect")
     assert "name one thing to inspect" in refused("inspect", tiny_bert_folder, "--config", tiny_bert_folder)
 

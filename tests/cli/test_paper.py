@@ -1,4 +1,4 @@
-"""``polytask paper plan``, ``run``, ``all``, ``rerun`` and ``submit`` as their users meet them."""
+"""``polytask paper plan``, ``run``, ``all``, ``rerun`` and ``submit``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def ran(place: Path) -> dict[str, Any]:
     return dict(json.loads(succeeded("paper", "run", *where(place), *SOME, "--json")))
 
 
-def test_run_runs_the_whole_edition_and_says_so(ran: dict[str, Any], place: Path) -> None:
+def test_run_runs_the_whole_edition(ran: dict[str, Any], place: Path) -> None:
     ledger = Ledger(place / "results", NAME)
     assert ran["folder"] == str(ledger.folder)
     assert (ran["run"], ran["trials"], ran["diverged"], ran["elsewhere"]) == (NUM_TRIALS, NUM_TRIALS, 0, 0)
@@ -89,7 +89,7 @@ def test_all_runs_what_is_missing_and_reports(place: Path) -> None:
 
 
 @pytest.mark.usefixtures("ran")
-def test_all_plans_only_where_it_is_asked_to(place: Path, tmp_path: Path) -> None:
+def test_a_dry_run_of_all_only_plans(place: Path, tmp_path: Path) -> None:
     before = files_in(place)
     planned = json.loads(succeeded("paper", "all", *where(place), *SOME, "--dry-run", "--json"))
     assert (planned["trials"], planned["to_run"]) == (NUM_TRIALS, 0)
@@ -112,7 +112,7 @@ def test_an_entry_is_run_again_by_its_key(place: Path) -> None:
     assert "this is not an entry of the ledger" in said
 
 
-def test_verbs_stand_in_the_order_of_a_reproduction() -> None:
+def test_verbs_are_listed_in_the_order_of_a_reproduction() -> None:
     _, commands = succeeded("paper", "--help").split("Commands")
     shown = re.findall(r"^│ (\w+)", commands, re.MULTILINE)
     assert shown == ["plan", "run", "show", "report", "all", "rerun", "submit"]
@@ -137,7 +137,7 @@ def test_a_budget_prints_what_it_cut(place: Path) -> None:
     assert "cut to fit the budget: table1: 1 of 2 seeds" in " ".join(said.stderr.split())
 
 
-def test_tasks_that_are_not_there_are_told_of(place: Path) -> None:
+def test_missing_tasks_are_named(place: Path) -> None:
     planned = json.loads(succeeded("paper", "plan", *where(place), "--exhibits", "table1", "--json"))
     assert planned["absent"] == ["SST-2", "MRPC", "STS-B", "QQP", "MNLI-m", "QNLI", "RTE"]
     assert [row["tasks"] for row in planned["exhibits"]] == [1]
@@ -157,11 +157,11 @@ def test_tasks_that_are_not_there_are_told_of(place: Path) -> None:
         (("--keep-adapters", "some"), "no choice of --keep-adapters called 'some'"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(options: tuple[str, ...], words: str, place: Path) -> None:
+def test_invalid_options_are_refused(options: tuple[str, ...], words: str, place: Path) -> None:
     assert words in refused("paper", "run", *where(place), *SOME, *options)
 
 
-def test_an_interrupt_leaves_one_line_that_says_how_to_go_on(place: Path, tmp_path: Path) -> None:
+def test_an_interrupt_prints_the_command_that_continues(place: Path, tmp_path: Path) -> None:
     options = [str(option) for option in (*where(place), "--exhibits", "table1", "--seeds", 1)]
     options[options.index("--out") + 1] = str(tmp_path)
     source = os.pathsep.join([str(SOURCE), *sys.path])
@@ -201,7 +201,7 @@ def test_a_submission_has_the_servers_form_and_says_what_is_missing(place: Path,
 # -- progress ---------------------------------------------------------------------------------------------------------
 
 
-def test_progress_shows_what_is_over_and_what_is_under_way() -> None:
+def test_progress_shows_finished_and_running_trials() -> None:
     edition = edition_named("cpu").restricted(["table1"], ["CoLA"])
     trials = {f"k{at}": trial for at, trial in enumerate(all_trials(edition))}
     console = Console(file=io.StringIO(), force_terminal=True, width=120, height=30)

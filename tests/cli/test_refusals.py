@@ -1,4 +1,4 @@
-"""What does not fit together is refused with what would be right, and what looks wrong is warned of."""
+"""Errors for invalid input with the fix in the message, and warnings about suspicious input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every sentence that a program makes from scores is true at the edges: all equal, all majority, one task, NaN."""
+"""Sentences about scores are true at the edges: all equal, all majority, one task, NaN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's corpora are drawn as promised, and the demo shows what it says it shows."""
+"""The demo: the splits of its corpora, and what it prints."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_corpus_that_is_too_small_is_refused(corpus: Corpus) -> None:
 @pytest.mark.parametrize(
     ("sha256", "share", "verdict"), [("aa", 0.75, "yes"), ("bb", 0.75, "NO"), ("aa", 0.7500001, "NO")]
 )
-def test_a_change_in_one_bit_of_file_or_answers_is_told(sha256: str, share: float, verdict: str) -> None:
+def test_a_change_of_one_bit_in_file_or_answers_is_reported(sha256: str, share: float, verdict: str) -> None:
     def snapshot(sha256: str, share: float) -> demo_run.Snapshot:
         return demo_run.Snapshot(sha256, [Prediction("a", label="x", probs={"x": share})])
 

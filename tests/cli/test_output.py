@@ -1,4 +1,4 @@
-"""The command line says what is the case, in words that need no explanation, and gives its readers all of it."""
+"""Output that can be read back, closed pipes, and the layout of help and tables."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ def test_both_texts_of_a_pair_are_shown(folder: Path) -> None:
     assert re.search(r"it rains +it is wet +(yes|no) \d+%", shown)
 
 
-def test_eval_says_first_what_a_task_takes(folder: Path) -> None:
+def test_eval_refuses_single_texts_for_pairs_and_the_reverse(folder: Path) -> None:
     where = ("--store", folder / "store")
     said = refused("eval", folder / "mail.csv", "--task", "nli", *where)
-    assert "nli@1 answers pairs of texts, and there is no second text beside 'text'" in said
+    assert "nli@1 takes pairs of texts, and there is no second text beside 'text'" in said
     assert "--text-pair, as 'hypothesis' in training" in said
     said = refused("eval", folder / "nli.csv", "--task", "mail", *where)
-    assert "mail@1 answers single texts, and 'premise' with 'hypothesis' is a pair" in said
+    assert "mail@1 takes single texts, and 'premise' with 'hypothesis' is a pair" in said
 
 
 def test_an_adapter_is_not_compared_with_itself(folder: Path) -> None:
@@ -154,7 +154,7 @@ def test_columns_mean_the_same_when_an_output_is_read_again(
     assert source.labels is None or again.labels == source.labels
 
 
-def test_a_renamed_column_is_said(folder: Path, tmp_path: Path, tiny_bert_folder: Path) -> None:
+def test_a_note_names_a_renamed_column(folder: Path, tmp_path: Path, tiny_bert_folder: Path) -> None:
     rows = table(tmp_path / "rows.csv", [("a", "1"), ("b", "2")] * 6, ("text", "rating"))
     where = ("--store", tmp_path / "store")
     succeeded("train", rows, "--task", "stars", "--backbone", tiny_bert_folder, "--epochs", 1, *where)
@@ -191,7 +191,7 @@ def test_labels_that_are_read_as_truth_are_said_once(tmp_path: Path) -> None:
     assert not any("in all formats" in note for note in read_task(plain).notes)
 
 
-def test_a_sweep_says_what_it_would_cost_and_does_nothing(folder: Path, tmp_path: Path, tiny_bert_folder: Path) -> None:
+def test_a_dry_run_of_a_sweep_writes_nothing(folder: Path, tmp_path: Path, tiny_bert_folder: Path) -> None:
     shared = ("--task", "mail", "--backbone", tiny_bert_folder, "--store", tmp_path / "s", "--results", tmp_path / "r")
     asked = ("--lr", "1e-3,3e-3", "--size", "2,100000", "--seeds", 2, "--epochs", 2, "--dry-run")
     told = json.loads(succeeded("sweep", folder / "mail.csv", *shared, *asked, "--json"))
@@ -237,7 +237,7 @@ def run_into_a_closed_pipe(*arguments: object) -> tuple[int, str]:
         ("predict", "a", "--task", "mail", "--json"),
     ],
 )
-def test_a_reader_that_leaves_ends_a_verb_in_silence(folder: Path, arguments: tuple[str, ...]) -> None:
+def test_a_closed_pipe_ends_a_verb_silently(folder: Path, arguments: tuple[str, ...]) -> None:
     where = () if arguments[-1] in ("--help", "--version") else ("--store", folder / "store")
     assert run_into_a_closed_pipe(*arguments, *where) == (141, "")
 
