@@ -1,7 +1,7 @@
-"""Attention without gradients: torch's own, products around its softmax, and products around exponentials.
+"""Compares three kinds of attention without gradients: torch's own, with torch's softmax, and with exponentials.
 
-The last is ``polytask.backbones.fast.kernels.attention_weights``. ``B`` texts of ``T`` tokens, 12 heads; ``error`` is
-the mean distance from the answer in float64. CPU only.
+The last one is ``polytask.backbones.fast.kernels.attention_weights``. ``B`` texts of ``T`` tokens, 12 heads; ``error``
+is the mean distance from the answer in float64. CPU only.
 
     python benchmarks/attending.py --threads 2
 """
@@ -51,7 +51,7 @@ WAYS: dict[str, Callable[[Heads, Tensor, Tensor], Tensor]] = {
 
 @torch.inference_mode()
 def measured(dtype: torch.dtype, rounds: int) -> Iterator[dict[str, Any]]:
-    """One CSV row a model and shape."""
+    """One CSV row per model and shape."""
     for model, width in WIDTHS.items():
         for num_texts, length in SHAPES:
             draw = torch.Generator().manual_seed(0)

@@ -1,12 +1,12 @@
-"""Contenders that take turns: each is a process that lives as long as the benchmark, in its own virtual environment.
+"""Runs contenders in turns: each is a process that lives as long as the benchmark, in its own virtual environment.
 
-A figure here is a ratio. Machines drift, so the contenders run A B C, B C A, … over the same batches, a first round
-does not count, and what is reported is the median of the rounds.
+Every figure is a ratio. The speed of a machine drifts, so the contenders run A B C, B C A, … over the same batches; the
+first round does not count, and the median of the others is reported.
 
-The protocol is a line of JSON each way. A contender says ``{"ready": facts}`` once it has loaded. Then it is asked
+Requests and answers are one line of JSON each. A contender writes ``{"ready": facts}`` when it has loaded. Requests are
 
     {"run": [0, 1, 2]}    to run these batches           {"seconds": […], "values": […]}
-    {"memory": true}      what it holds, and at most held since it was last asked
+    {"memory": true}      its memory now, and its peak since the last request
                                                          {"now_bytes": …, "peak_bytes": …}
 
 Only the standard library is needed, so that any environment can run a contender. The source of Polytask is on its path,
@@ -36,7 +36,7 @@ Make = Callable[[dict[str, Any]], tuple[Run, dict[str, Any]]]
 
 
 class Contender:
-    """A process that runs batches when asked.
+    """A process that runs batches on request.
 
     ``module`` is run by ``python`` in this folder; its ``settings`` are JSON values. ``facts`` are what it says of
     itself once it is ready: ``wait`` for it before the first ``ask``, and before the next one loads, which may measure.
@@ -60,19 +60,19 @@ class Contender:
         )
 
     def wait(self) -> Contender:
-        """Until it has loaded."""
+        """Wait until the process has loaded."""
         self.facts = self._answer()["ready"]
         return self
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Its answer to a request."""
+        """Send a request and return the answer."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         return self._answer()
 
     def close(self) -> None:
-        """Let it end."""
+        """End the process."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
@@ -115,7 +115,7 @@ def serve(make: Make) -> None:
 
 
 def _settler(device: str) -> Callable[[], object]:
-    """What waits until the device is done."""
+    """A function that waits until the device has finished."""
     if device == "cpu":
         return lambda: None
     import torch
@@ -138,7 +138,7 @@ def memory(device: str = "cpu") -> dict[str, int]:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that matter, where they are installed."""
+    """The installed versions of the packages that matter."""
     found = {}
     for name in ("torch", "transformers", "adapters", "peft", "polytask"):
         try:
@@ -214,7 +214,7 @@ def results_folder(out: Path, device: str, threads: int) -> Path:
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows of equal columns, whole or not at all, and show them."""
+    """Write rows as CSV, whole or not at all, and print them."""
     rows = list(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")

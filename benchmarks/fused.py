@@ -1,4 +1,4 @@
-"""Eight jobs in one step against the same eight one after another, in one process, with short texts and with long ones.
+"""Compares eight jobs in one step with the same eight one after another, with short and with long texts.
 
 python benchmarks/fused.py --threads 2
 """
@@ -27,7 +27,7 @@ from work import PreparedJob, attached_with, model_folder, write_work
 
 
 def stepped(backbone: Backbone, attached: Attached, groups: list[list[PreparedJob]], num_batches: int) -> None:
-    """Every batch once; the jobs of a group share a forward pass as far as the loop lets them."""
+    """Run every batch once; the jobs of a group share forward passes as the training loop does."""
     for batch in range(num_batches):
         for group in groups:
             for job in group:

@@ -1,6 +1,6 @@
-"""ModernBERT's fast way against transformers' own: a training step of a Houlsby adapter and a batch of answers.
+"""Compares ModernBERT's fast layers with transformers' own: a Houlsby training step and a batch of answers.
 
-Random weights of a shape (``--hidden``, ``--layers``), bf16, texts of unequal lengths; the ways take turns. With peft
+Random weights of a shape (``--hidden``, ``--layers``), bf16, texts of unequal lengths; both take turns. With peft
 installed (``benchmarks/peers``) transformers has its LoRA; without it, gradients go through all of its layers as they
 would with adapters, and only the head is trained.
 
@@ -129,7 +129,7 @@ def main() -> None:
 
 
 def timed(what: str, ways: dict[str, dict[str, Callable[[], None]]], rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds of each way, in turns, and how many times as long transformers takes."""
+    """Milliseconds of both, in turns, and their ratio."""
     taken = alternated({name: way[what] for name, way in ways.items()}, rounds)
     for name, seconds in taken.items():
         print(f"{what:7} {name:13} {seconds * 1e3:8.1f} ms  x{taken['transformers'] / seconds:.2f}")

@@ -1,4 +1,4 @@
-"""One very long text to the tokens that are read of it: a beginning cut before it becomes tokens, against the whole.
+"""Compares two ways to tokenise a very long text: only its beginning, or all of it.
 
 ``cut`` is what training and answering do (``polytask.data.tokens``), ``whole`` tokenises all of the text and throws
 the rest away; it is not done for texts of more than ``MOST_WHOLE`` MB, which take minutes and GB. Both in turns, the

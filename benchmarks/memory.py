@@ -1,4 +1,4 @@
-"""Memory: of training, ours and the peers', and of a thousand adapters; what switching and a cold start take.
+"""Measures the memory of training, ours and the peers', and of a thousand adapters; also switching and cold start.
 
 Each training process is fresh and runs alone. Its peak is what the system counted (``VmHWM``) from when it had loaded,
 with the libraries in it, over two passes of batches of all lengths, in the order that the contender takes them in. The
@@ -42,7 +42,7 @@ MIB = 1 << 20
 
 
 def of_training(args: argparse.Namespace, scratch: Path) -> Iterator[dict[str, Any]]:
-    """One CSV row a contender: its memory once loaded and at its peak."""
+    """One CSV row per contender: its memory when loaded and at its peak."""
     folder = model_folder(args.model, scratch)
     path = scratch / "work.json"
     texts = TEXTS[args.texts]
@@ -56,7 +56,7 @@ def of_training(args: argparse.Namespace, scratch: Path) -> Iterator[dict[str, A
 
 
 def peak(contender: Contender, num_batches: int) -> dict[str, Any]:
-    """Of two passes over the batches: optimizers and caches are there in the second."""
+    """The peak of two passes over the batches; optimizers and caches exist in the second."""
     try:
         loaded = contender.ask({"memory": True})
         for _ in range(2):

@@ -1,7 +1,7 @@
-"""What does it cost to answer 26 tasks in one batch? Ours, BatchSplit of adapters, mixed batches of peft.
+"""Measures the cost of answering 26 tasks in one batch: ours, BatchSplit of adapters, mixed batches of peft.
 
 The rows and their lengths are the same for all: ``rows_each`` of each task, side by side, as BatchSplit needs them. All
-adapters have a head. Beside them: the bare backbone without heads, one adapter for all rows, and a forward pass a task.
+adapters have a head. For comparison: the backbone without heads, one adapter for all rows, one forward pass per task.
 
     benchmarks/peers/setup.sh
     python benchmarks/mixed_inference.py --threads 2 [--data DIR]

@@ -1,12 +1,12 @@
-"""Our dropout masks against torch's own: how long they take, and whether what comes out is as random.
+"""Compares our dropout masks with torch's own: their time, and statistical checks of their randomness.
 
 ``ours`` is ``polytask.dropout.keep_mask``; ``torch`` is ``dropout``; ``drawn`` is a plain ``random_`` of one 16-bit
 number after another, cut at the rate. Each is multiplied onto the same bf16 numbers, as a layer does.
 
-The checks hold what is dropped against a binomial's: the rate in standard errors; the variance of sums over rows and
+The checks compare the dropped numbers with a binomial: the rate in standard errors; the variance of sums over rows and
 over columns as a share of the binomial's (1 is right); the largest correlation of two rows, two columns and two masks,
-in standard errors, beside ``expected``, about the largest that independent ones have. ``rectangles`` looks for what our
-way of making numbers could leave behind, in standard errors.
+in standard errors, beside ``expected``, about the largest of independent ones. ``rectangles`` looks for the
+dependence that our way of making numbers could leave, in standard errors.
 
     python benchmarks/noise.py --threads 2
 """

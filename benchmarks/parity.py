@@ -1,8 +1,8 @@
-"""Do adapters keep up with full fine-tuning? The same backbone, data, pooling and number of trials for each method.
+"""Compares adapters with full fine-tuning: the same backbone, data, pooling and number of trials for each method.
 
 For each task and method, every learning rate is tried with the first seed and the best is chosen on a seeded 10% held
-out of train; the other seeds run at that rate; the score reported is on dev (GLUE) or test, of rows that chose nothing.
-Each run is one JSON file, so an interrupted benchmark goes on where it was.
+out of train; the other seeds run at that rate; the score reported is on dev (GLUE) or test, on rows that selected
+nothing. Each run is one JSON file, so an interrupted benchmark can be continued.
 
     python benchmarks/parity.py --data DIR --out results/parity
     python benchmarks/parity.py --out results/parity --report docs/parity.md
@@ -39,14 +39,14 @@ METRIC_NAMES = {"matthews": "Matthews", "f1": "F1", "accuracy": "accuracy"}
 
 
 def read(name: str, data: Path, limit: int | None) -> Task:
-    """A task whose validation rows choose and whose test rows report."""
+    """The task, with validation rows for selection and test rows for the reported score."""
     if name in TEXT17:
         return read_text17(name, data / "text17", limit=limit)
     return read_glue(name, data / "glue", limit=limit)
 
 
 def run(out: Path, backbone: pt.Backbone, task: Task, label: str, recipe: Recipe) -> dict[str, object]:
-    """The result of one recipe, from its file if it has run before."""
+    """The result of one recipe, read from its file if it was run before."""
     path = out / f"{task.name}-{label}-{recipe.lr:g}-{recipe.seed}.json"
     if not path.exists():
 
@@ -85,7 +85,7 @@ def chosen(results: list[dict]) -> list[dict]:
 
 
 def report(out: Path) -> str:
-    """The table, from the files alone."""
+    """The table, made from the result files."""
     found: dict[tuple[str, str], list[dict]] = {}
     for path in sorted(out.glob("*.json")):
         result = json.loads(path.read_text())
@@ -110,7 +110,7 @@ def report(out: Path) -> str:
 
 
 def cell(results: list[dict], scores_so_far: list[float]) -> str:
-    """The mean over seeds, each seed and the learning rate; a dash where not everything has run."""
+    """The mean over seeds, each seed and the learning rate; a dash if a run is missing."""
     picked = chosen(results) if results else []
     if len(picked) < 2:
         return "–"
@@ -120,7 +120,7 @@ def cell(results: list[dict], scores_so_far: list[float]) -> str:
 
 
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Run what is missing and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="the folder with glue/ and text17/; without it nothing is run")
     parser.add_argument("--out", type=Path, default=Path("results/parity"))

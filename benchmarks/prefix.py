@@ -1,5 +1,6 @@
-"""Adapters in the top third of the layers with the frozen prefix kept: an epoch after the first, which fills the cache,
-against the same without keeping it and against adapters in all layers.
+"""Measures adapters in the top third of the layers with the frozen prefix cached, in an epoch after the first.
+
+The comparisons are the same training without the cache, and adapters in all layers.
 
 python benchmarks/prefix.py --threads 2
 """
@@ -25,7 +26,7 @@ from work import TEXTS, PreparedJob, attached_with, model_folder, num_tokens, ro
 
 
 def epoch(backbone: Backbone, attached: Attached, job: PreparedJob, *, forgets: bool = False) -> None:
-    """Every batch once; with ``forgets`` as in a first epoch."""
+    """Run every batch once; with ``forgets`` the cache is empty, as in a first epoch."""
     if forgets:
         backbone.prefixes.clear()
     for batch in range(len(job.batches)):

@@ -1,7 +1,7 @@
-"""An ordinary bf16 product against one with the weight in the matrix unit's own layout (``frozen.Frozen``).
+"""Compares an ordinary bf16 product with one whose weight is prepacked (``fast.kernels.PrepackedLinear``).
 
 ``M`` is rows times tokens; ``K`` to ``N`` are a layer's three products. Twelve weights take turns, so that a weight is
-no more in the caches than in training. CPU only.
+in the caches no more than in training. CPU only.
 
     python benchmarks/products.py --threads 2
 """

@@ -1,4 +1,4 @@
-"""Where a training step's time goes: torch's own profile of it, the most expensive operations first.
+"""Profiles a training step with torch and prints the most expensive operations first.
 
 python benchmarks/profile_step.py --tokens 64 --method houlsby
 """

@@ -1,7 +1,7 @@
-"""Draw the tables of docs/performance.md from the CSVs, so that no figure there is typed by hand.
+"""Writes the tables of docs/performance.md from the CSVs, so that no figure there is typed by hand.
 
-A table stands between ``<!-- speed: NAME -->`` and ``<!-- end -->``; what stands between two tables is written by hand
-and stays. A block has the figures of every folder of results/speed/, one a machine.
+A table is between ``<!-- speed: NAME -->`` and ``<!-- end -->``; text outside the tables is written by hand and is not
+changed. A table has the figures of every folder of results/speed/, one per machine.
 
     python benchmarks/report.py
 """
@@ -354,19 +354,19 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def drawn(exhibit: Exhibit, rows: Sequence[Row]) -> str:
-    """One machine's table. Columns that the file does not have, or has nothing in, are left out."""
+    """One machine's table, without columns that are missing or empty in the file."""
     columns = {head: column for head, column in exhibit.columns.items() if any(row.get(column) for row in rows)}
     return table(list(columns), [[row.get(column) or "" for column in columns.values()] for row in rows])
 
 
 def versions(rows: Sequence[Row]) -> str:
-    """Of the libraries, as the rows have them."""
+    """The versions of the libraries, from the rows."""
     found = sorted({package for row in rows for package in (row.get("versions") or "").split()})
     return f"\n\nVersions: {', '.join(found).replace('=', ' ')}." if found else ""
 
 
 def exhibited(exhibit: Exhibit, machines: Sequence[Path]) -> str:
-    """What a block shows."""
+    """The content of one block."""
     parts = [f"`{exhibit.command}`. {exhibit.shows}"]
     for machine in machines:
         if rows := read(machine / exhibit.file):
@@ -375,7 +375,7 @@ def exhibited(exhibit: Exhibit, machines: Sequence[Path]) -> str:
 
 
 def summed_up(machines: Sequence[Path]) -> str:
-    """All that was aimed at, and the lowest and highest ratio of each machine."""
+    """Every goal, with the lowest and highest ratio of each machine."""
     rows = []
     for what, aim, name, ratios_of in SUMMARY:
         cells = []
@@ -389,7 +389,7 @@ def summed_up(machines: Sequence[Path]) -> str:
 
 
 def document(text: str, results: Path) -> str:
-    """The text with every block drawn anew."""
+    """The text with every table replaced."""
     machines = sorted(path for path in results.glob("*") if path.is_dir())
 
     def block(found: re.Match[str]) -> str:
@@ -403,7 +403,7 @@ def document(text: str, results: Path) -> str:
 
 
 def main() -> None:
-    """Draw the tables of one document anew."""
+    """Replace the tables of one document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("document", type=Path, nargs="?", default=Path("docs/performance.md"))
     parser.add_argument("--results", type=Path, default=Path("results/speed"))

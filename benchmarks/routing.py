@@ -1,4 +1,6 @@
-"""Looped or grouped? Milliseconds of one site with K adapters of n rows of T tokens, forward, or forward and backward.
+"""Compares looped with grouped application: milliseconds of one site with K adapters of n rows of T tokens.
+
+Forward, or forward and backward.
 
 ``even``: every adapter has equally many rows, side by side. ``uneven``: one has a row more.
 
@@ -35,7 +37,7 @@ KINDS: dict[str, Callable[[], Delta]] = {
 
 
 def milliseconds(run: Callable[[], object], repeats: int) -> float:
-    """The median of some runs after one that does not count."""
+    """The median of some runs, without the first."""
     times = []
     for _ in range(repeats + 1):
         start = time.perf_counter()

@@ -1,10 +1,10 @@
-"""The server measured: through HTTP against the engine, one task against 26, eight classifiers on one text, the peers.
+"""Measures the server: HTTP against the engine, one task against 26, eight classifiers on one text, and the peers.
 
     python benchmarks/serving.py [--quick] [--backbone minilm] [--out results/serving]
 
-Adapters are random: what they answer does not matter here, what they cost does. Servers are processes of their own; the
-load generator shares the machine with them, so on two cores it costs the server a part of its throughput. Peers that
-are to be measured in the same run are given by ``--infinity PYTHON``, a Python in whose environment infinity-emb is.
+Adapters are random, because only their cost matters. Servers run as separate processes; the
+load generator shares the machine with them, so on two cores it costs the server a part of its throughput. To measure
+infinity-emb in the same run, pass ``--infinity PYTHON``, the Python of an environment that has it.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def free_port() -> int:
 
 
 def memory_mb(*pids: int) -> float:
-    """What processes take together: each page once, shared ones in equal parts (PSS)."""
+    """The memory of several processes together: private pages, and shared ones in equal parts (PSS)."""
     total = 0
     for pid in pids:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -266,7 +266,7 @@ def merged_copies(name: str, times: int) -> dict[str, Any]:
 
 
 class Classifier(torch.nn.Module):
-    """The backbone, its mean and a head: what a fine-tuned classifier of the same size is."""
+    """The backbone, mean pooling and a head: a fine-tuned classifier of the same size."""
 
     def __init__(self, backbone: pt.Backbone) -> None:
         super().__init__()
@@ -338,7 +338,7 @@ def infinity_peer(python: str, name: str, seconds: float) -> dict[str, Any]:
 
 
 def ourselves(store: Path, name: str, seconds: float) -> dict[str, Any]:
-    """Our own server under the load of the peers: in bf16 or what is fastest here, and in fp32."""
+    """Our server under the load of the peers: in the fastest type here, and in fp32."""
     found = {}
     for dtype in ("auto", "float32"):
         with polytask(store, name, "--dtype", dtype) as (url, pid):

@@ -1,4 +1,4 @@
-"""A load generator for HTTP: closed loop (so many clients) and open loop (so many requests a second, come what may).
+"""A load generator for HTTP: closed loop (a fixed number of clients) and open loop (a fixed rate of requests).
 
 Written here because ``oha``, ``vegeta`` and ``locust`` are not packaged for Python or cost more of two cores than the
 server. In an open loop latency counts from the moment when a request was due, not from when it could be sent.
@@ -17,7 +17,7 @@ from typing import Any
 
 @dataclass
 class Load:
-    """What came back. Latencies in seconds, of requests that were answered with 200."""
+    """The responses. Latencies are in seconds, of requests that were answered with 200."""
 
     seconds: float = 0.0
     rows: int = 0
@@ -41,7 +41,7 @@ class Load:
 
 
 class Connection:
-    """One connection that is kept open; HTTP/1.1, as much as is needed."""
+    """One persistent HTTP/1.1 connection."""
 
     def __init__(self, url: str) -> None:
         self.host, _, port = url.removeprefix("http://").rstrip("/").partition(":")
@@ -69,7 +69,7 @@ Request = tuple[str, bytes, int]
 
 
 def request(path: str, body: Any, rows: int) -> Request:
-    """One request."""
+    """Send one request and return the response."""
     return path, json.dumps(body).encode(), rows
 
 
@@ -83,7 +83,7 @@ async def _timed(connection: Connection, asked: Request, load: Load, since: floa
 
 
 def closed_loop(url: str, requests: Sequence[Request], clients: int, seconds: float) -> Load:
-    """So many clients, each asking again as soon as it has its answer."""
+    """A fixed number of clients, each sending its next request when it has its answer."""
 
     async def client(number: int, load: Load, until: float) -> None:
         connection, at = Connection(url), number
@@ -101,7 +101,7 @@ def closed_loop(url: str, requests: Sequence[Request], clients: int, seconds: fl
 
 
 def open_loop(url: str, requests: Sequence[Request], rate: float, seconds: float) -> Load:
-    """So many requests a second, at times that do not depend on the answers."""
+    """A fixed rate of requests, at times that do not depend on the answers."""
 
     async def run() -> Load:
         load, start, free = Load(), time.perf_counter(), list[Connection]()
@@ -121,7 +121,7 @@ def open_loop(url: str, requests: Sequence[Request], rate: float, seconds: float
 
 
 def at_once(url: str, requests: Sequence[Request], times: int) -> Load:
-    """All requests sent together, and waited for together, again and again: a latency is that of the last answer."""
+    """Send all requests together and wait for all, repeatedly; a latency is that of the last answer."""
 
     async def run() -> Load:
         load, start = Load(), time.perf_counter()

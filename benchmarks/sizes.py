@@ -1,4 +1,4 @@
-"""What the sizes in ``polytask.packing`` follow from: torch's softmax by row length, and products of a size not met.
+"""Measures what the sizes in ``polytask.packing`` are chosen by: softmax by row length, and products of a new size.
 
 ``softmax`` of ``[312, T, T]`` bf16 scores (26 texts, 12 heads), ns a number: what a row has over a multiple of 16 is
 done one by one. ``products``: a weight of 384 by 1,536, µs the first time that so many rows come and later, medians
@@ -29,7 +29,7 @@ WIDTHS = (384, 1536)
 
 
 def of_softmax(rounds: int) -> list[dict[str, Any]]:
-    """One CSV row a length; all of them take turns."""
+    """One CSV row per length; all lengths take turns."""
     scores = {length: torch.randn(NUM_HEADS, length, length).bfloat16() for length in LENGTHS}
     runs: dict[int, Callable[[], object]] = {length: partial(torch.softmax, x, -1) for length, x in scores.items()}
     seconds = alternated(runs, rounds)

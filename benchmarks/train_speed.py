@@ -1,4 +1,4 @@
-"""How fast does a training step go? Ours, adapters, peft and plain full fine-tuning, on the same weights and batches.
+"""Measures the speed of a training step: ours, adapters, peft and full fine-tuning, on the same weights and batches.
 
 Each peer runs at its default (fp32, batches as they come, padded to the longest row) and at its best (bf16 autocast,
 rows grouped by length, whichever attention is faster). Dropout is 0.1 everywhere. Our LayerNorms train and those of
@@ -61,7 +61,7 @@ def entered(entries: Sequence[dict[str, Any]], pythons: Mapping[str, Path], shar
 
 
 def measured(model: str, texts: str, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """One CSV row a contender, for one model and one kind of text."""
+    """One CSV row per contender, for one model and one kind of text."""
     pythons = environments(args.peers)
     with tempfile.TemporaryDirectory() as scratch:
         folder = model_folder(model, Path(scratch))

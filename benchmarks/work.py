@@ -1,6 +1,6 @@
-"""What every contender works on: the same weights in one folder, and the same rows (``polytask.bench.workload``).
+"""The work of every contender: the same weights in one folder, and the same rows (``polytask.bench.workload``).
 
-The rows are real ones where there are data.
+The rows are real if there are data, else synthetic.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The proof of the interchange by the peers' own libraries, each in its own environment, both ways.
+"""Checks import and export with the other libraries themselves, each in its own environment.
 
     benchmarks/peers/setup.sh .venv-peers
     python benchmarks/peers/interchange.py .venv-peers results/interchange.json [--record tests/recorded/interchange]
 
-What peft and adapters save of tiny random models is imported, and what Polytask exports is loaded by them; the largest
-difference of a probability is written down for each case, or the reason of a refusal. ``--record`` keeps the files that
+What peft and adapters save of tiny random models is imported, and what Polytask exports is loaded by them; for each
+case, the largest difference of a probability or the reason of a refusal is written. ``--record`` keeps the files that
 they saved, for the test suite.
 """
 
@@ -118,7 +118,7 @@ def imported(work: Path, pythons: dict[str, Path]) -> Iterator[tuple[str, Any]]:
 
 
 def outcome(work: Path, folder: Path, case: dict[str, Any]) -> float | str:
-    """The largest difference to what the library answered, or why the files are refused."""
+    """The largest difference from the library's answers, or the reason of the refusal."""
     place = work / "backbones" / case["backbone"]
     try:
         adapter = import_adapter(folder, "task", backbone=place, kind=case["kind"], device="cpu", dtype="float32")

@@ -1,4 +1,4 @@
-"""adapters' side of the interchange proof, in its own environment.
+"""The interchange check in the environment of adapters.
 
 python interchange_adapters.py save BACKBONES OUT      save adapters of tiny random models, and what they answer
 python interchange_adapters.py answer BACKBONES CASES  load what Polytask exported; answers.json has what it answers

@@ -1,4 +1,4 @@
-"""The tiny random backbones of the interchange proof, and of the recorded files of the test suite."""
+"""The tiny random backbones of the interchange check, and of the recorded files of the test suite."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def save_backbones(folder: Path) -> None:
 
 
 def amplify(file: Path, by: float = 8.0) -> None:
-    """Matrices as large as in a trained model: with those that a model starts with, adapters hardly matter."""
+    """Scale the matrices up to those of a trained model; with initial weights, adapters hardly change the answers."""
     tensors = load_file(file)
     larger = {name for name, tensor in tensors.items() if tensor.dim() == 2 and "embedding" not in name}
     save_file({name: by * t if name in larger else t for name, t in tensors.items()}, file, {"format": "pt"})

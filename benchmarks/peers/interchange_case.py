@@ -1,4 +1,4 @@
-"""What both peers' sides of the interchange proof share. Runs in a peer's environment: torch and the standard library.
+"""Shared code of the interchange checks. Runs in a peer's environment: torch and the standard library.
 
 A case is a folder with the files of one adapter and ``case.json``: the backbone's folder, the kind of task, and what
 the library that saved it answers to ``TEXTS``, as probabilities or values, ``[B, K]``.
@@ -25,7 +25,7 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def moved(parameters: Iterable[nn.Parameter], seed: int = 1, by: float = 0.2) -> None:
-    """Move what is trained away from its start: an adapter that changes nothing would prove nothing."""
+    """Change the trained parameters at random; an untrained adapter changes nothing and would prove nothing."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in parameters:
@@ -45,7 +45,7 @@ def rows(scores: Tensor) -> list[list[float]]:
 
 
 def write_case(folder: Path, backbone: str, kind: str, answers: list[list[float]] | None, **more: object) -> None:
-    """Say what the files in a folder are."""
+    """Write the ``case.json`` of a folder."""
     case = {"backbone": backbone, "kind": kind, "answers": answers, **more}
     (folder / "case.json").write_text(json.dumps(case) + "\n")
 

@@ -1,4 +1,4 @@
-"""peft's side of the interchange proof, in its own environment.
+"""The interchange check in the environment of peft.
 
 python interchange_peft.py save BACKBONES OUT      save adapters of tiny random models, and what they answer
 python interchange_peft.py answer BACKBONES CASES  load what Polytask exported; answers.json has what it answers

@@ -1,4 +1,4 @@
-"""What a user would write by hand: one classifier behind FastAPI, computed by ONNX Runtime, texts cut by tokenizers.
+"""A hand-written server as a baseline: one classifier behind FastAPI, with ONNX Runtime and tokenizers.
 
     python onnx_server.py MODEL.onnx TOKENIZER.json PORT [THREADS]
 

@@ -1,4 +1,4 @@
-"""What the peers' contenders share: their loop is ``polytask.bench.reference_loop``, which needs torch only.
+"""Shared code of the peers' contenders. Their loop is ``polytask.bench.reference_loop``, which needs torch only.
 
 Precision is ``float32``, ``autocast`` (bf16) or ``bfloat16`` (the frozen weights held so); attention is the library's
 own choice, ``eager`` or ``sdpa``.
@@ -24,7 +24,7 @@ def read_work(settings: dict[str, Any]) -> Work:
 
 
 def loading(settings: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of ``from_pretrained`` that the settings mean."""
+    """The settings as arguments of ``from_pretrained``."""
     chosen: dict[str, Any] = {}
     if settings.get("attention"):
         chosen["attn_implementation"] = settings["attention"]

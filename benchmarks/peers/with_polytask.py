@@ -1,4 +1,4 @@
-"""Polytask as a contender: the step of its training loop and the batches of its predictor, nothing special."""
+"""Polytask as a contender: the step of its training loop and the batches of its predictor."""
 
 from __future__ import annotations
 

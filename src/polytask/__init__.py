@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from polytask.training.recipe import Recipe as Recipe
     from polytask.training.result import Result as Result
     from polytask.training.sweep import sweep as sweep
+    from polytask.training.sweep_cost import sweep_cost as sweep_cost
+    from polytask.training.to_store import train_to_store as train_to_store, tune_to_store as tune_to_store
     from polytask.training.tune import tune as tune
 # isort: on
 
@@ -94,6 +96,9 @@ _MODULE_OF = {
     "Recipe": "polytask.training.recipe",
     "Result": "polytask.training.result",
     "sweep": "polytask.training.sweep",
+    "sweep_cost": "polytask.training.sweep_cost",
+    "train_to_store": "polytask.training.to_store",
+    "tune_to_store": "polytask.training.to_store",
     "tune": "polytask.training.tune",
 }
 

@@ -20,7 +20,7 @@ from polytask.architectures import ARCHITECTURES, Fused, architecture_of, locate
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.entry_point import EntryPoint
 from polytask.backbones.loading import empty_backbone, empty_model, load_backbone
-from polytask.cli.inspect import counted
+from polytask.cli.inspect import trained_by_site
 from polytask.data.batches import collate
 from polytask.data.encoding import encode
 from polytask.data.task import Rows, Task
@@ -334,7 +334,7 @@ def test_a_configuration_alone_is_enough_to_inspect(architecture: str, folder_of
     model, row = empty_backbone(tmp_path)
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
     for method in (Houlsby(size=4), LoRA(rank=2)):
-        assert sum(counted(model, row, method).values()) == num_trained(backbone, method)
+        assert sum(trained_by_site(model, row, method).values()) == num_trained(backbone, method)
 
 
 def test_positions_start_after_the_padding_id_of_the_checkpoint(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line as its users meet it: what each verb prints, what it refuses, and with which exit code."""
+"""The output, error messages and exit codes of the verbs."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def own_store(tmp_path: Path, reviews: Path, tiny_bert_folder: Path) -> Path:
 # -- help -------------------------------------------------------------------------------------------------------------
 
 
-def test_help_lists_the_verbs_in_the_order_in_which_they_are_needed() -> None:
+def test_help_lists_the_verbs_in_order() -> None:
     _, commands = succeeded("--help").split("Commands")
     assert tuple(re.findall(r"^│ (\w+)", commands, re.MULTILINE)) == ORDER
 
@@ -153,11 +153,11 @@ def test_train_prints_the_object_that_programs_rely_on(trained: dict[str, Any], 
     assert trained["test"]["rows"] == 12
 
 
-def test_what_was_trained_can_tell_good_from_bad(trained: dict[str, Any]) -> None:
+def test_the_trained_adapter_separates_the_labels(trained: dict[str, Any]) -> None:
     assert trained["test"]["score"] >= 0.8
 
 
-def test_train_tells_a_person_the_score_the_cost_and_what_to_do_next(
+def test_train_prints_the_score_the_cost_and_the_next_command(
     tmp_path: Path, reviews: Path, tiny_bert_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -170,7 +170,7 @@ def test_train_tells_a_person_the_score_the_cost_and_what_to_do_next(
         "majority class of the training rows",
         "parameters",
         "tokens/s",
-        "lost what they have beyond 4 tokens",
+        "cut off at 4 tokens",
     ):
         assert fact in result.stdout
     assert "adapters/mood/1.safetensors" in result.stdout
@@ -229,10 +229,10 @@ def test_train_refuses_one_class_only(tmp_path: Path) -> None:
 def test_an_unknown_option_is_a_usage_error() -> None:
     line = refused("train", "x.csv", "--epoch", "3")
     assert line.startswith("error no such option: --epoch")
-    assert line.endswith(" What there is: polytask train --help")
+    assert line.endswith(" For all options: polytask train --help")
     assert "invalid value for '--epochs'" in refused("train", "x.csv", "--epochs", "three")
     assert "missing argument" in refused("eval")
-    assert refused("trian") == "error no such command 'trian'. Did you mean 'train'? What there is: polytask --help"
+    assert refused("trian") == "error no such command 'trian'. Did you mean 'train'? For all options: polytask --help"
     assert "no such option: --verbose" in refused("--verbose")
 
 
@@ -263,7 +263,7 @@ def test_eval_prints_the_object_that_programs_rely_on(store: Path, unseen: Path,
     assert {"f1", "matthews"} <= set(printed["metrics"])
 
 
-def test_eval_tells_a_person_the_score_beside_the_majority_class(store: Path, unseen: Path) -> None:
+def test_eval_prints_the_score_beside_the_majority_class(store: Path, unseen: Path) -> None:
     printed = succeeded("eval", unseen, "--task", "mood", "--store", store, "--metric", "f1")
     assert "mood@1" in printed
     assert "majority class" in printed
@@ -276,7 +276,7 @@ def test_eval_refuses_a_label_that_the_adapter_does_not_know(store: Path, tmp_pa
     assert "ugly" in line
 
 
-def test_eval_refuses_a_task_that_is_not_there(store: Path, unseen: Path) -> None:
+def test_eval_refuses_an_unknown_task(store: Path, unseen: Path) -> None:
     assert "Did you mean 'mood'?" in refused("eval", unseen, "--task", "moot", "--store", store)
 
 
@@ -298,7 +298,7 @@ def test_predict_prints_a_line_of_json_for_each_text(store: Path) -> None:
         assert sum(answer["probs"].values()) == pytest.approx(1)
 
 
-def test_predict_shows_a_person_each_text_with_its_answer(store: Path) -> None:
+def test_predict_prints_each_text_with_its_answer(store: Path) -> None:
     printed = succeeded("predict", "--task", "mood", "--task", "mood@1", "--store", store, "a great film")
     assert re.search(r"a great film +good \d+% +good \d+%", printed)
 
@@ -329,16 +329,16 @@ def test_predict_shows_the_first_rows_of_a_long_file(store: Path, reviews: Path)
 def test_predict_refuses_to_write_over_its_input(store: Path, tmp_path: Path) -> None:
     source = table(tmp_path / "in.csv", [("a great film",)], ("text",))
     before = source.read_bytes()
-    assert "the output would take the place of the input" in refused(
+    assert "the output would overwrite the input" in refused(
         "predict", "--task", "mood", "--store", store, "--file", source, "--output", source
     )
     assert source.read_bytes() == before
 
 
-def test_predict_refuses_a_column_that_is_there_already(store: Path, tmp_path: Path) -> None:
+def test_predict_refuses_a_column_that_exists(store: Path, tmp_path: Path) -> None:
     source = table(tmp_path / "in.csv", [("a great film", "?")], ("text", "mood"))
     line = refused("predict", "--task", "mood", "--store", store, "--file", source, "--output", tmp_path / "out.csv")
-    assert "there is such a column already" in line
+    assert "the file already has this column" in line
     assert not (tmp_path / "out.csv").exists()
 
 
@@ -346,15 +346,15 @@ def test_predict_refuses_a_column_that_is_there_already(store: Path, tmp_path: P
     ("arguments", "message"),
     [
         (("a text",), "no task is named. Name one with --task; the store has mood"),
-        (("--task", "mood"), "there is nothing to answer"),
+        (("--task", "mood"), "there are no texts"),
         (("--task", "mood", "a text", "--file", "in.csv"), "texts and a file are given"),
         (
             ("--task", "mood", "a text", "--output", "out.csv"),
-            "--output, --text, --text-pair and --encoding are about a file",
+            "--output, --text, --text-pair and --encoding are for a file",
         ),
         (("--task", "mood", "a text", "b", "--pair", "c"), "2 texts and 1 second text. Give one --pair"),
         (("--task", "mood", "--task", "spam", "a text"), "spam"),
-        (("--task", "mood", ""), "the text is empty, and there is nothing to answer"),
+        (("--task", "mood", ""), "the text is empty, and there are no texts"),
         (("--task", "mood", "", " "), "text 1 of 2 is empty"),
         (("--task", "mood", "a text", "--pair", ""), "the second text is empty"),
         (("--task", "mood", __file__), "is a file, not a text. To answer its rows: polytask predict --file "),
@@ -419,13 +419,13 @@ def test_tasks_lists_every_version(own_store: Path) -> None:
     assert listed[0]["bytes"] == Path(listed[0]["path"]).stat().st_size
 
 
-def test_tasks_of_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
+def test_tasks_of_an_empty_store_prints_the_next_command(tmp_path: Path) -> None:
     printed = succeeded("tasks", "--store", tmp_path / "none")
     assert "polytask train" in printed
     assert json.loads(succeeded("tasks", "--store", tmp_path / "none", "--json")) == []
 
 
-def test_tasks_says_what_is_damaged(own_store: Path) -> None:
+def test_tasks_reports_damage(own_store: Path) -> None:
     file = own_store / "a" / "1.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     assert "1 file in" in polytask("tasks", "--store", own_store).stderr
@@ -453,7 +453,7 @@ def test_remove_asks_before_it_takes_several_versions(own_store: Path) -> None:
     assert json.loads(succeeded("remove", "b", "--store", own_store, "--json")) == {"removed": ["b@1"]}
 
 
-def test_remove_refuses_what_is_not_there(own_store: Path) -> None:
+def test_remove_refuses_an_unknown_adapter(own_store: Path) -> None:
     assert "Did you mean" not in refused("remove", "zebra", "--store", own_store)
 
 
@@ -496,7 +496,7 @@ def test_inspect_counts_as_the_paper_does_from_a_config_alone(
     assert printed["parameters"]["trained"] == trained
 
 
-def test_inspect_shows_a_person_layer_by_layer(tiny_bert_folder: Path) -> None:
+def test_inspect_prints_one_line_per_layer(tiny_bert_folder: Path) -> None:
     printed = succeeded("inspect", tiny_bert_folder, "--size", 8)
     for shown in ("layer 0", "layer 1", "attn_out", "ffn_norm", f"{houlsby_parameters(size=8):,}", "%", "kB"):
         assert shown in printed
@@ -509,7 +509,7 @@ def test_inspect_refuses_an_architecture_that_it_does_not_know(tmp_path: Path) -
     assert "distilbert" in line
 
 
-def test_inspect_wants_one_thing(tiny_bert_folder: Path) -> None:
+def test_inspect_takes_a_backbone_or_a_config(tiny_bert_folder: Path) -> None:
     assert "name one thing to inspect" in refused("inspect")
     assert "name one thing to inspect" in refused("inspect", tiny_bert_folder, "--config", tiny_bert_folder)
 
@@ -542,4 +542,4 @@ def test_a_run_that_learned_nothing_says_so(tmp_path: Path, tiny_bert_folder: Pa
     given = ["train", str(tmp_path / "same.csv"), "--task", "same", "--store", store, "--backbone", folder]
     result = CliRunner().invoke(app, [*given, "--epochs", "1", "--device", "cpu"])
     assert result.exit_code == 0
-    assert "no better than giving every text the commonest label" in " ".join(result.stderr.split())
+    assert "no better than giving every text the most frequent label" in " ".join(result.stderr.split())

@@ -1,4 +1,4 @@
-"""Numbers and texts as a person reads them."""
+"""Formatting of numbers, sizes, times and texts."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def shown(renderable: object) -> str:
 @pytest.mark.parametrize(
     ("seconds", "words"), [(8.34, "8.3 s"), (52.2, "52 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (0, "0.0 s")]
 )
-def test_seconds_are_told_as_precisely_as_anyone_cares(seconds: float, words: str) -> None:
+def test_seconds_are_rounded_by_their_size(seconds: float, words: str) -> None:
     assert wording.seconds_in_words(seconds) == words
 
 
 @pytest.mark.parametrize(("size", "words"), [(812, "812 B"), (2_432_480, "2.4 MB"), (4_096, "4.1 kB"), (3e9, "3.0 GB")])
-def test_bytes_are_told_in_the_unit_that_fits(size: float, words: str) -> None:
+def test_bytes_are_printed_in_the_right_unit(size: float, words: str) -> None:
     assert wording.bytes_in_words(size) == words
 
 
-def test_one_is_not_told_as_many() -> None:
+def test_one_is_singular() -> None:
     assert [wording.counted(number, "epoch") for number in (0, 1, 2, 2000)] == [
         "0 epochs",
         "1 epoch",
@@ -44,13 +44,13 @@ def test_a_long_text_is_cut_to_one_line() -> None:
     assert wording.shortened("one\ntwo   three", 9) == "one two…"
 
 
-def test_no_text_is_taken_for_markup() -> None:
+def test_text_is_not_interpreted_as_markup() -> None:
     answer = Prediction("mood", label="[bold]", probs={"[bold]": 0.9})
     assert "[red]not red[/red]" in shown(result_tables.answers(["[red]not red[/red]"], {"mood": [answer]}))
     assert "[bold] 90%" in shown(result_tables.answers(["x"], {"mood": [answer]}))
 
 
-def test_each_kind_of_answer_is_told() -> None:
+def test_each_kind_of_answer_is_formatted() -> None:
     assert result_tables.answer_in_words(Prediction("a", score=3.14159)).plain == "3.142"
     answer = Prediction("a", answer="martial  spirit", start=3, end=18, score=0.871)
     assert result_tables.answer_in_words(answer).plain == "martial spirit 87%"
@@ -61,10 +61,10 @@ def test_each_kind_of_answer_is_told() -> None:
     assert result_tables.answer_in_words(Prediction("a", labels=(), probs={"x": 0.1})).plain == "(none)"
 
 
-def test_texts_that_lost_their_end_are_counted() -> None:
+def test_truncated_texts_are_counted() -> None:
     recipe = Recipe(max_length=64).to_json()
     assert "12 of 100 texts (12%)" in result_tables.truncated(12, 100, recipe).plain
     assert "none of 100 texts" in result_tables.truncated(0, 100, recipe).plain
     of_spans = {**recipe, "stride": 21}
-    assert "none: what is longer" in result_tables.truncated(0, 100, of_spans).plain
-    assert "3 of 100 questions lost their end" in result_tables.truncated(3, 100, of_spans).plain
+    assert "none: texts of more than 64 tokens" in result_tables.truncated(0, 100, of_spans).plain
+    assert "3 of 100 questions truncated" in result_tables.truncated(3, 100, of_spans).plain

@@ -1,4 +1,4 @@
-"""``polytask paper plan``, ``run``, ``all``, ``rerun`` and ``submit`` as their users meet them."""
+"""``polytask paper plan``, ``run``, ``all``, ``rerun`` and ``submit``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from polytask.cli.paper.trials import Following
+from polytask.cli.paper.trials import TrialProgress
 from polytask.paper.edition import all_trials
 from polytask.paper.editions import edition_named
 from polytask.paper.ledger import Ledger
@@ -51,7 +51,7 @@ def ran(place: Path) -> dict[str, Any]:
     return dict(json.loads(succeeded("paper", "run", *where(place), *SOME, "--json")))
 
 
-def test_run_runs_the_whole_edition_and_says_so(ran: dict[str, Any], place: Path) -> None:
+def test_run_runs_the_whole_edition(ran: dict[str, Any], place: Path) -> None:
     ledger = Ledger(place / "results", NAME)
     assert ran["folder"] == str(ledger.folder)
     assert (ran["run"], ran["trials"], ran["diverged"], ran["elsewhere"]) == (NUM_TRIALS, NUM_TRIALS, 0, 0)
@@ -63,7 +63,7 @@ def test_run_runs_the_whole_edition_and_says_so(ran: dict[str, Any], place: Path
 @pytest.mark.usefixtures("ran")
 def test_the_same_command_again_runs_nothing(place: Path) -> None:
     said = succeeded("paper", "run", *where(place), *SOME)
-    assert said.strip() == f"0 trials run, {NUM_TRIALS} were there: {place / 'results' / NAME}"
+    assert said.strip() == f"0 trials run, {NUM_TRIALS} were done before: {place / 'results' / NAME}"
 
 
 def files_in(folder: Path) -> set[str]:
@@ -89,7 +89,7 @@ def test_all_runs_what_is_missing_and_reports(place: Path) -> None:
 
 
 @pytest.mark.usefixtures("ran")
-def test_all_plans_only_where_it_is_asked_to(place: Path, tmp_path: Path) -> None:
+def test_a_dry_run_of_all_only_plans(place: Path, tmp_path: Path) -> None:
     before = files_in(place)
     planned = json.loads(succeeded("paper", "all", *where(place), *SOME, "--dry-run", "--json"))
     assert (planned["trials"], planned["to_run"]) == (NUM_TRIALS, 0)
@@ -106,13 +106,13 @@ def test_an_entry_is_run_again_by_its_key(place: Path) -> None:
         told = json.loads(succeeded("paper", "rerun", entry.key, *options, "--json"))
         assert entry.test is not None
         assert told["test"] == [entry.test.score, pytest.approx(entry.test.score)]
-        assert "the same to the last digit" in succeeded("paper", "rerun", entry.key, *options)
+        assert "equal to the last digit" in succeeded("paper", "rerun", entry.key, *options)
     assert files_in(place) == before
     said = refused("paper", "rerun", "0" * 16, "--edition", NAME, "--out", place / "results")
     assert "this is not the result of a trial" in said
 
 
-def test_verbs_stand_in_the_order_of_a_reproduction() -> None:
+def test_verbs_are_listed_in_the_order_of_a_reproduction() -> None:
     _, commands = succeeded("paper", "--help").split("Commands")
     shown = re.findall(r"^│ (\w+)", commands, re.MULTILINE)
     assert shown == ["plan", "run", "show", "report", "all", "rerun", "submit"]
@@ -137,7 +137,7 @@ def test_a_budget_prints_what_it_cut(place: Path) -> None:
     assert "cut to fit the budget: table1: 1 of 2 seeds" in " ".join(said.stderr.split())
 
 
-def test_tasks_that_are_not_there_are_told_of(place: Path) -> None:
+def test_missing_tasks_are_named(place: Path) -> None:
     planned = json.loads(succeeded("paper", "plan", *where(place), "--exhibits", "table1", "--json"))
     assert planned["absent"] == ["SST-2", "MRPC", "STS-B", "QQP", "MNLI-m", "QNLI", "RTE"]
     assert [row["tasks"] for row in planned["exhibits"]] == [1]
@@ -157,11 +157,11 @@ def test_tasks_that_are_not_there_are_told_of(place: Path) -> None:
         (("--keep-adapters", "some"), "no choice of --keep-adapters called 'some'"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(options: tuple[str, ...], words: str, place: Path) -> None:
+def test_invalid_options_are_refused(options: tuple[str, ...], words: str, place: Path) -> None:
     assert words in refused("paper", "run", *where(place), *SOME, *options)
 
 
-def test_an_interrupt_leaves_one_line_that_says_how_to_go_on(place: Path, tmp_path: Path) -> None:
+def test_an_interrupt_prints_the_command_that_continues(place: Path, tmp_path: Path) -> None:
     options = [str(option) for option in (*where(place), "--exhibits", "table1", "--seeds", 1)]
     options[options.index("--out") + 1] = str(tmp_path)
     source = os.pathsep.join([str(SOURCE), *sys.path])
@@ -177,7 +177,7 @@ def test_an_interrupt_leaves_one_line_that_says_how_to_go_on(place: Path, tmp_pa
     assert child.returncode == 130
     (line,) = (line for line in said.splitlines() if line.startswith("error"))
     again = "polytask paper run " + " ".join(options)
-    assert re.search(r"interrupted with \d+ trials to go. To go on from here: ", line)
+    assert re.search(r"interrupted with \d+ trials to go. To continue: ", line)
     assert line.endswith(again)
     assert "Traceback" not in said
 
@@ -201,11 +201,11 @@ def test_a_submission_has_the_servers_form_and_says_what_is_missing(place: Path,
 # -- progress ---------------------------------------------------------------------------------------------------------
 
 
-def test_progress_shows_what_is_over_and_what_is_under_way() -> None:
+def test_progress_shows_finished_and_running_trials() -> None:
     edition = edition_named("cpu").restricted(["table1"], ["CoLA"])
     trials = {f"k{at}": trial for at, trial in enumerate(all_trials(edition))}
     console = Console(file=io.StringIO(), force_terminal=True, width=120, height=30)
-    seen = Following(console, trials, trials)
+    seen = TrialProgress(console, trials, trials)
     score = {"metric": "matthews", "score": 0.5}
     entry = {"failure": None, "validation": score, "test": {**score, "score": 0.25}}
     seen({"what": "started", "keys": list(trials)})
@@ -224,5 +224,5 @@ def test_progress_shows_what_is_over_and_what_is_under_way() -> None:
 
 def test_the_progress_of_an_edition_without_anything_to_do_is_whole() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120, height=30)
-    console.print(Following(console, {}, {}))
+    console.print(TrialProgress(console, {}, {}))
     assert "0/0 trials" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What does not fit together is refused with what would be right, and what looks wrong is warned of."""
+"""Errors for invalid input with the fix in the message, and warnings about suspicious input."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_the_length_that_is_reported_is_the_one_texts_were_cut_at(tiny_bert_fold
             *("--max-length", 100_000, "--dtype", "float32", "--store", tmp_path / "store"),
         )
     assert done.exit_code == 0
-    assert "lost what they have beyond 66 tokens" in " ".join(done.stdout.split())
+    assert "cut off at 66 tokens" in " ".join(done.stdout.split())
 
 
 def test_a_relative_backbone_used_from_another_folder_says_what_to_pass(

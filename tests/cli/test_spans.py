@@ -1,4 +1,4 @@
-"""Questions on the command line: train, eval and predict on a small SQuAD file and a table."""
+"""Span tasks on the command line: train, eval and predict on a small SQuAD file and a table."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_train_tells_the_f1_of_held_out_articles(trained: dict[str, Any]) -> Non
     assert trained["parameters"]["head"] == 2 * 32 + 2
 
 
-def test_train_and_show_tell_a_person(folder: Path, squad: Path, store: Path, tiny_bert_folder: Path) -> None:
+def test_train_and_show_print_the_span_settings(folder: Path, squad: Path, store: Path, tiny_bert_folder: Path) -> None:
     shared = ("--task", "other", "--kind", "span", "--backbone", tiny_bert_folder, "--epochs", 1, "--max-length", 32)
     printed = succeeded("train", squad, *shared, "--stride", 5, "--dtype", "float32", "--store", folder / "other")
     assert "what is longer than 32 tokens is read in windows" in printed
@@ -157,7 +157,7 @@ def test_predict_answers_the_questions_of_a_file(squad: Path, store: Path, tmp_p
     assert len(succeeded("predict", "--task", "qa", "--store", store, "--file", squad, "--json").splitlines()) == 25
 
 
-def test_what_spans_have_no_use_for_is_refused(
+def test_settings_that_spans_do_not_have_are_refused(
     squad: Path, store: Path, tmp_path: Path, tiny_bert_folder: Path
 ) -> None:
     shared = ("train", squad, "--kind", "span", "--backbone", tiny_bert_folder, "--store", tmp_path)

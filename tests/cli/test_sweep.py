@@ -1,4 +1,4 @@
-"""``polytask sweep`` and ``polytask train --tune`` as their users meet them."""
+"""``polytask sweep`` and ``polytask train --tune``."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_same_command_again_trains_nothing_and_stores_nothing_twice(
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_person_sees_one_line_a_run_a_table_and_what_to_do_next(
+def test_sweep_prints_one_line_per_run_a_table_and_the_next_command(
     tmp_path: Path,
     reviews: Path,  # noqa: F811
     averaging_folder: Path,  # noqa: F811
@@ -80,7 +80,7 @@ def test_a_person_sees_one_line_a_run_a_table_and_what_to_do_next(
         len(re.findall(r"^lr 1e-2, seed [01]: done after epoch 3 of 3, validation accuracy", result.stderr, re.M)) == 2
     )
     assert re.search(r"1e-2 +\d\.\d{3} ± \d\.\d{3} +2 ", result.stdout)
-    assert "kept in sweeps/mood: 4 runs" in result.stdout
+    assert "results of 4 runs in sweeps/mood" in result.stdout
     assert "polytask show mood@1" in result.stdout
     assert (tmp_path / "adapters" / "mood" / "1.safetensors").is_file()
 
@@ -120,7 +120,7 @@ def test_sweep_reads_long_texts_in_windows(
     assert printed["best"]["train"]["truncated"] == 0
 
 
-def test_train_tune_tells_programs_what_it_chose_and_why(
+def test_train_tune_prints_the_chosen_setting_as_json(
     tmp_path: Path,
     reviews: Path,  # noqa: F811
     averaging_folder: Path,  # noqa: F811
@@ -145,7 +145,7 @@ def test_sweep_refuses_a_folder_of_other_data(
     assert "Give another folder" in line
 
 
-def test_train_tune_says_what_it_chose_and_why(
+def test_train_tune_prints_why_a_setting_was_chosen(
     tmp_path: Path,
     reviews: Path,  # noqa: F811
     averaging_folder: Path,  # noqa: F811
@@ -162,7 +162,7 @@ def test_train_tune_says_what_it_chose_and_why(
 
 
 @pytest.mark.parametrize("option", [("--dry-run",), ("--log", "logs"), ("--lr", "1e-3", "--size", "4")])
-def test_train_tune_refuses_what_is_about_one_run(
+def test_train_tune_refuses_options_for_one_run(
     option: tuple[str, ...],
     tmp_path: Path,
     reviews: Path,  # noqa: F811
@@ -201,7 +201,7 @@ def test_the_table_shows_every_run_and_where_it_is() -> None:
     assert re.search(r"size 1 +2/3 +0.500 +stopped", drawn(shown))
 
 
-def test_on_a_low_screen_it_shows_what_is_not_over() -> None:
+def test_a_low_terminal_shows_only_running_runs() -> None:
     console = Console(force_terminal=True, width=100, height=14)
     shown = SideBySide(console, {str(number): f"seed {number}" for number in range(40)}, "f1")
     for number in range(30):

@@ -1,4 +1,4 @@
-"""Every sentence that a program makes from scores is true at the edges: all equal, all majority, one task, NaN."""
+"""Sentences about scores are true at the edges: all equal, all majority, one task, NaN."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def difference(value: float, p_value: float = 0.01, num_apart: int = 9) -> Diffe
         (difference(0.0, 1.0, 8), 90, "a and b have the same accuracy. They answer 8 of 90 texts differently."),
         (difference(0.0, 1.0, 0), 90, "a and b give the same answer to each of 90 texts."),
         (difference(0.0, 1.0, 0), 1, "a and b give the same answer to 1 text."),
-        (difference(NAN, 0.002), 90, "is not a number, so nothing compares"),
-        (difference(math.inf, 0.002), 90, "is not a number, so nothing compares"),
+        (difference(NAN, 0.002), 90, "is not a number, so they cannot be compared"),
+        (difference(math.inf, 0.002), 90, "is not a number, so they cannot be compared"),
     ],
 )
 def test_compare_says_of_a_difference_what_is_true(found: Difference, rows: int, said: str) -> None:

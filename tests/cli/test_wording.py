@@ -1,4 +1,4 @@
-"""What programs say is true and can be read: scores with the label they are about, one majority, any terminal."""
+"""Wording of scores, notes and logs; formulas in tables; terminals without UTF-8."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from polytask.backbones.backbone import Backbone
 from polytask.bench.training import Trained
 from polytask.cli import live_progress
 from polytask.cli.console import terminal
-from polytask.cli.output import formulas
-from polytask.cli.paper.requests import say_what
+from polytask.cli.output import formula_notes
+from polytask.cli.paper.requests import show_scope
 from polytask.cli.paper.trials import trial_in_words
 from polytask.cli.side_by_side import SideBySide
-from polytask.cli.train import stored_already
 from polytask.cli.verdicts import beside_majority
 from polytask.data import hub
 from polytask.data.read import read_task
@@ -46,6 +45,7 @@ from polytask.training.loop import train
 from polytask.training.recipe import Recipe
 from polytask.training.result import Score
 from polytask.training.sweep_result import Kept
+from polytask.training.to_store import stored_version
 from tests.cli.test_cli import polytask, refused, succeeded, table
 from tests.entries import entry
 
@@ -147,20 +147,20 @@ def test_texts_that_a_task_does_not_take_are_refused_before_the_backbone_is_load
     )
 
 
-def test_a_store_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_store_is_named(tmp_path: Path) -> None:
     assert f"no folder {tmp_path / 'no'}" in "".join(succeeded("tasks", "--store", tmp_path / "no").split("\n"))
     assert str(tmp_path / "no") in "".join(
         refused("predict", "--task", "t", "x", "--store", tmp_path / "no").split("\n")
     )
 
 
-def test_a_sweep_that_is_there_already_says_so_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_sweep_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     shown = SideBySide(terminal(stderr=True), {"a": "lr 1", "b": "lr 2"}, "accuracy")
     run: Any = type("Run", (), {"result": None, "score": None})
     for job in ("a", "b"):
         shown(Kept(job, run))
     shown.close()
-    assert capsys.readouterr().err.strip() == "2 runs of 2 there already"
+    assert capsys.readouterr().err.strip() == "2 runs of 2 were finished before"
 
 
 def test_trials_that_differ_in_how_adapters_start_read_differently() -> None:
@@ -168,13 +168,13 @@ def test_trials_that_differ_in_how_adapters_start_read_differently() -> None:
     assert len({trial_in_words(trial) for trial in inits}) == len(inits) > 5
 
 
-def test_formulas_reach_no_spreadsheet_unsaid(tmp_path: Path) -> None:
+def test_a_note_warns_of_labels_that_are_formulas(tmp_path: Path) -> None:
     assert as_csv(["task"], [["=HYPERLINK(1)"], ["-1"], [-1.5], ["\u2013"]]).splitlines() == [
         *("task", "'=HYPERLINK(1)", "'-1", "-1.5", "\u2013")
     ]
     entry: Any = type("Entry", (), {"labels": ("=1+1", "-5", "ham")})
-    assert "takes labels such as '=1+1' for formulas" in formulas("out.csv", [entry])[0]
-    assert formulas("out.jsonl", [entry]) == []
+    assert "read labels such as '=1+1' as formulas" in formula_notes("out.csv", [entry])[0]
+    assert formula_notes("out.jsonl", [entry]) == []
 
 
 def test_labels_of_a_picture_are_no_formulas_and_drive_nothing(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_labels_of_a_picture_are_no_formulas_and_drive_nothing(tmp_path: Path) -
         assert "share of the row" in drawn or count == 130
 
 
-def test_a_hub_out_of_reach_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_reported_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[Any] = []
 
     def nobody(place: Any, timeout: float) -> Any:
@@ -211,9 +211,9 @@ def test_a_hub_out_of_reach_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp
     ("score", "interval", "majority", "said"),
     [
         (0.9, (0.8, 0.95), 0.5, None),
-        (0.5, (0.3, 0.7), 0.5, "no better than giving every text the commonest label"),
-        (0.4, (0.3, 0.6), 0.5, "no better than giving every text the commonest label"),
-        (0.6, (0.4, 0.8), 0.5, "within the interval of this score"),
+        (0.5, (0.3, 0.7), 0.5, "no better than giving every text the most frequent label"),
+        (0.4, (0.3, 0.6), 0.5, "no better than giving every text the most frequent label"),
+        (0.6, (0.4, 0.8), 0.5, "within the confidence interval of this score"),
         (0.5, None, 0.5, "no better than"),
         (0.9, None, None, None),
     ],
@@ -246,20 +246,18 @@ def test_trials_that_are_done_correct_a_plan() -> None:
     assert correction(costs, done[:4]) == (1.0, 4)
 
 
-def test_entries_of_another_precision_are_taken_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_earlier_results_in_another_precision_are_used_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
     made = entry()
     place = SimpleNamespace(data=None, backbone="minilm", device="cpu", dtype="bfloat16")
     whole = edition_named("cpu")
     ledger: Any = type("Ledger", (dict,), {"read": dict.__getitem__})({made.key: made})
     request: Any = SimpleNamespace(place=place, edition=whole, absent=(), ledger=ledger, trials={made.key: made.trial})
-    say_what(terminal(stderr=True), request, [])
+    show_scope(terminal(stderr=True), request, [])
     said = " ".join(capsys.readouterr().err.split())
-    assert "entries made in float32 are there and are taken as they are, not run in bfloat16" in said
+    assert "earlier results in float32 are used; they are not run again in bfloat16" in said
 
 
-def test_a_bench_that_is_interrupted_shows_what_was_over(
-    tiny_bert_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_bench_prints_what_was_measured(tiny_bert_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def begun(*_: Any) -> Iterator[list[Trained]]:
         ours = Trained("sst2", "polytask", "Houlsby, size 64", "fp32", 100.0, 0.0, 1.0, 1, 1)
         yield [ours, replace(ours, trains="LoRA, rank 8")]
@@ -277,11 +275,11 @@ def test_an_adapter_is_found_among_all_versions(tiny_backbone: Backbone, tiny_ta
     store = Store(tmp_path)
     quick = Recipe(Houlsby(2), epochs=1, batch_size=16)
     mine, other = (train(tiny_backbone, tiny_task, replace(quick, seed=seed))[0] for seed in (0, 1))
-    assert stored_already(store, mine) is None
+    assert stored_version(store, mine) is None
     store.put(mine)
     store.put(other)
-    assert [str(stored_already(store, adapter)) for adapter in (mine, other)] == ["mood@1", "mood@2"]
-    assert stored_already(store, train(tiny_backbone, tiny_task, replace(quick, seed=2))[0]) is None
+    assert [str(stored_version(store, adapter)) for adapter in (mine, other)] == ["mood@1", "mood@2"]
+    assert stored_version(store, train(tiny_backbone, tiny_task, replace(quick, seed=2))[0]) is None
 
 
 def test_a_last_step_that_leaves_no_numbers_ends_the_run(tiny_backbone: Backbone, tiny_task: Task) -> None:

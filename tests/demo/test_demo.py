@@ -1,4 +1,4 @@
-"""The demo's corpora are drawn as promised, and the demo shows what it says it shows."""
+"""The demo: the splits of its corpora, and what it prints."""
 
 from __future__ import annotations
 
@@ -106,13 +106,13 @@ def test_a_corpus_that_is_too_small_is_refused(corpus: Corpus) -> None:
 @pytest.mark.parametrize(
     ("sha256", "share", "verdict"), [("aa", 0.75, "yes"), ("bb", 0.75, "NO"), ("aa", 0.7500001, "NO")]
 )
-def test_a_change_in_one_bit_of_file_or_answers_is_told(sha256: str, share: float, verdict: str) -> None:
-    def memory(sha256: str, share: float) -> demo_run.Memory:
-        return demo_run.Memory(sha256, [Prediction("a", label="x", probs={"x": share})])
+def test_a_change_of_one_bit_in_file_or_answers_is_reported(sha256: str, share: float, verdict: str) -> None:
+    def snapshot(sha256: str, share: float) -> demo_run.Snapshot:
+        return demo_run.Snapshot(sha256, [Prediction("a", label="x", probs={"x": share})])
 
-    trained = cast("list[demo_run.Trained]", [SimpleNamespace(entry=name) for name in ("a@1", "b@1")])
-    told = demo_run.unchanged(trained, memory("aa", 0.75), memory(sha256, share)).plain
-    assert f"Is a@1 what it was before b@1? {verdict}" in told
+    trained = cast("list[demo_run.TrainedTask]", [SimpleNamespace(entry=name) for name in ("a@1", "b@1")])
+    told = demo_run.unchanged(trained, snapshot("aa", 0.75), snapshot(sha256, share)).plain
+    assert f"Is a@1 the same as before b@1? {verdict}" in told
 
 
 @pytest.mark.usefixtures("minilm")
@@ -121,11 +121,11 @@ def test_the_demo_runs_twice_into_one_store(tmp_path: Path) -> None:
 
     def printed(**settings: Any) -> str:
         out = Console(file=io.StringIO(), width=120)
-        demo_run.run(out, Console(file=io.StringIO()), store=str(tmp_path), corpora=quick, sizes=SMALL, **settings)
+        demo_run.run_demo(out, Console(file=io.StringIO()), store=str(tmp_path), corpora=quick, sizes=SMALL, **settings)
         return cast("io.StringIO", out.file).getvalue()
 
     first = printed(dtype="float32")
-    for said in ("Is topic@1 what it was before mood@1 and review@1? yes", "605,184", "2.68%", "+ 20", "TF-IDF"):
+    for said in ("Is topic@1 the same as before mood@1 and review@1? yes", "605,184", "2.68%", "+ 20", "TF-IDF"):
         assert said in first
     assert all(sentence[:20] in first for sentence in demo_run.SENTENCES)
     files = {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}

@@ -1,7 +1,7 @@
-"""The command line: thin verbs over the Python API. Answers go to stdout, everything else to stderr.
+"""The command line: thin verbs over the Python API. Results go to stdout, everything else to stderr.
 
-Nothing heavy is imported until a verb needs it, so ``polytask --help`` is there at once. A user's mistake is one
-red line and exit code 2; an interrupt is exit code 130.
+Torch and transformers are imported only when a verb needs them, so ``polytask --help`` is fast. A user error is one
+red line and exit code 2; Ctrl-C is exit code 130.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ app.add_typer(
 
 
 def main() -> None:
-    """Run the command line. A warning is a note on stderr; who reads no further is not told of it."""
+    """Run the command line. Warnings become notes on stderr; a closed pipe ends it silently."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             console.encode(stream)
-    warnings.showwarning = shown_as_note
+    warnings.showwarning = warning_as_note
     try:
         try:
             app()
@@ -92,7 +92,7 @@ def main() -> None:
         raise console.broken_pipe() from None
 
 
-def shown_as_note(
+def warning_as_note(
     message: Warning | str,
     category: type[Warning],
     filename: str,
@@ -100,6 +100,6 @@ def shown_as_note(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """In place of ``warnings.showwarning``: our own warnings in one line, without the place in the code."""
+    """Replaces ``warnings.showwarning``: our own warnings become one line without file and line number."""
     if issubclass(category, PolytaskWarning):
         console.notes(console.terminal(stderr=True), [str(message)])

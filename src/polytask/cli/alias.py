@@ -7,19 +7,19 @@ from typing import Annotated
 import typer
 
 from polytask.cli import console, options
-from polytask.cli.options import app, emit, examples
+from polytask.cli.options import app, examples, print_json
 from polytask.errors import StoreError
 
 
 @app.command(epilog=examples("polytask alias spam@3 prod", "polytask alias spam@prod --forget"))
 def alias(
     name: Annotated[str, typer.Argument(help="An adapter: spam@3, spam@best, or spam for its latest version.")],
-    alias: Annotated[str | None, typer.Argument(help="What it can be called from now on.", show_default=False)] = None,
-    forget: Annotated[bool, typer.Option("--forget", help="Forget the alias that is named: spam@prod.")] = False,
+    alias: Annotated[str | None, typer.Argument(help="The new name of this version.", show_default=False)] = None,
+    forget: Annotated[bool, typer.Option("--forget", help="Remove the alias: spam@prod.")] = False,
     store: options.StoreFolder = "adapters",
     as_json: options.AsJson = False,
 ) -> None:
-    """Give a version another name, such as spam@prod, that can point to another version later."""
+    """Give a version another name, such as spam@prod, that can be moved to another version later."""
     from polytask.adapters.store import Store
 
     adapters = Store(store)
@@ -35,8 +35,8 @@ def alias(
         entry = adapters.entry(f"{name.partition('@')[0]}@{alias}")
         said = {"task": entry.task, "alias": alias, "version": str(entry.version)}
     if as_json:
-        emit({**said, "version": int(said["version"])} if "version" in said else said)
+        print_json({**said, "version": int(said["version"])} if "version" in said else said)
     elif alias is None:
-        console.terminal().print(f"{name} is forgotten; the version stays")
+        console.terminal().print(f"{name} was removed; the version stays")
     else:
-        console.terminal().print(f"{said['task']}@{alias} is {said['task']}@{said['version']} from now on")
+        console.terminal().print(f"{said['task']}@{alias} now means {said['task']}@{said['version']}")

@@ -1,4 +1,4 @@
-"""``polytask eval`` and ``polytask predict``: adapters of a store answer."""
+"""Reads the inputs of ``polytask predict`` and ``eval``, asks adapters, and prints their answers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from polytask.cli import result_tables, wording
 from polytask.cli.input_rows import columns_of
-from polytask.cli.options import emit, working
-from polytask.cli.output import check_folder, check_output
+from polytask.cli.options import print_json, spinner
+from polytask.cli.output import check_output
 from polytask.cli.top_k import as_json_object
 from polytask.data.task import Answer
 from polytask.errors import DataError, PolytaskError
@@ -24,10 +24,58 @@ if TYPE_CHECKING:
     from polytask.data.task import Kind, Rows, Target
     from polytask.inference.prediction import Prediction
 
-SHOWN_ROWS, MOST_NAMED = 20, 5
+MAX_NAMED = 5
+"""Rows without an answer that are named."""
+SHOWN_ROWS = 20
+"""Rows that are shown on a terminal."""
 
 
-def file_given(
+def tasks_from(given: Sequence[str] | None, adapters: Store) -> list[str]:
+    """The tasks that were named, each once.
+
+    Raises:
+        PolytaskError: none was named.
+    """
+    if not given:
+        there = ", ".join(adapters.tasks()) or "none yet; train one with polytask train"
+        raise PolytaskError(f"no task is named. Name one with --task; the store has {there}")
+    return list(dict.fromkeys(given))
+
+
+def rows_from_arguments(
+    texts: Sequence[str] | None, pair: Sequence[str] | None, file_options: Sequence[str | None], on_error: str
+) -> Rows:
+    """The texts of the command line.
+
+    Args:
+        texts: the texts.
+        pair: the second text of each text, if there are any.
+        file_options: the values of options that are for files; all must be missing.
+        on_error: with ``fail`` at least one text must not be empty, with ``null`` all may be empty.
+
+    Raises:
+        DataError: there are no texts, not one pair for each text, or an option for files.
+    """
+    from polytask.data.task import Rows
+    from polytask.inference.inputs import check_texts, problem_of
+
+    if any(file_options):
+        raise DataError("--output, --text, --text-pair and --encoding are for a file", fix="Name it with --file FILE")
+    if not texts:
+        raise DataError("there are no texts", fix="Give texts, or a file with --file FILE")
+    if pair and len(pair) != len(texts):
+        given = f"{wording.counted(len(texts), 'text')} and {wording.counted(len(pair), 'second text')}"
+        raise DataError(given, fix="Give one --pair for each text")
+    rows = Rows(texts, pair or None)
+    if on_error == "fail" and all(map(problem_of, texts_of(rows))):
+        check_texts(texts_of(rows))
+    if len(texts) == 1 and isfile(texts[0]):
+        command = f"polytask predict --file {shlex.quote(texts[0])}"
+        raise DataError(f"{texts[0]!r} is a file, not a text", fix=f"To answer its rows: {command}")
+    return rows
+
+
+def rows_from_file(
     file: str,
     output: str | None,
     entries: Mapping[str, Entry],
@@ -36,7 +84,11 @@ def file_given(
     drop_empty: bool,
     encoding: str | None,
 ) -> FileRows:
-    """The rows of a file to be answered, if what is to be written can be."""
+    """The rows of a file that adapters are to answer.
+
+    Raises:
+        DataError: the file cannot be read, or its answers cannot be written to ``output``.
+    """
     from polytask.data.read import read_rows, table_of
 
     kinds: dict[str, Kind] = {reference: entry.header.head.kind for reference, entry in entries.items()}
@@ -48,96 +100,22 @@ def file_given(
     return source
 
 
-def emit_answers(answers: Mapping[str, Sequence[Prediction]], num_rows: int, top_k: int | None = None) -> None:
-    """One line of JSON for each row and task, with the number of the row, counted from 1."""
-    for row in range(num_rows):
-        for column in answers.values():
-            emit({"row": row + 1, **as_json_object(column[row], top_k)})
+def check_inputs_of(entries: Mapping[str, Entry], texts: Sequence[Any]) -> None:
+    """Refuse texts that a task does not take, before the backbone is loaded.
 
-
-def show_answers(
-    out: Console, asked: Rows, answers: Mapping[str, Sequence[Prediction]], top_k: int | None = None
-) -> None:
-    """A table of all rows; on a terminal of the first ones."""
-    num_shown = min(len(asked), SHOWN_ROWS) if out.is_terminal else len(asked)
-    pairs = asked.pairs and asked.pairs[:num_shown]
-    out.print(result_tables.answers(asked.texts[:num_shown], answers, pairs, top_k))
-    if num_shown < len(asked):
-        out.print(f"… and {wording.counted(len(asked) - num_shown, 'more row')}. Write them all with --output FILE")
-
-
-def places(source: FileRows | None, num_rows: int) -> Callable[[int], str]:
-    """Where a row stands: ``in.csv:7``, or ``text 2 of 3`` of the command line."""
-    if source is None:
-        return lambda row: f"text {row + 1} of {num_rows}"
-    table = source.table
-    return lambda row: f"{table.file}:{table.lines[row]}"
-
-
-def check_drawable(file: str | None, kind: str) -> None:
-    """Refuse, before any work is done, a drawing that cannot be made."""
-    if file is None:
-        return
-    if kind != "classification":
-        raise DataError(f"a {kind} task has no confusion matrix", fix="Leave out --confusion")
-    from polytask.paper.figures import figure
-
-    check_folder(file)
-    figure(file, 1, 1)
-
-
-def answered(frozen: Backbone, adapters: Store, entry: Entry, rows: Rows) -> list[Target]:
-    """What an adapter answers, in the form that targets have."""
-    from polytask.inference.predict import MultiTask
-
-    with working(f"answering {wording.counted(len(rows), 'text')}"):
-        predictions = MultiTask(frozen, adapters).predict(texts_of(rows), str(entry), abstain=False)
-    return [target_of(prediction, entry.labels) for prediction in predictions]
-
-
-def check_taken(entries: Mapping[str, Entry], texts: Sequence[Any]) -> None:
-    """Refuse, before anything is loaded, texts that a task does not take."""
+    Raises:
+        DataError: single texts for a task of pairs, the reverse, or tasks of both kinds.
+    """
     from polytask.inference.inputs import check_inputs
 
     takes = {reference: entry.header.takes for reference, entry in entries.items()}
     known = {takes[reference] == "single" for reference in takes if takes[reference] is not None}
     if len(known) > 1:
-        single = ", ".join(reference for reference, of in takes.items() if of == "single")
-        paired = ", ".join(reference for reference, of in takes.items() if of not in (None, "single"))
+        single = ", ".join(reference for reference, kind in takes.items() if kind == "single")
+        paired = ", ".join(reference for reference, kind in takes.items() if kind not in (None, "single"))
         raise DataError(f"{single} takes single texts and {paired} takes pairs", fix="Ask them separately")
-    for reference, of in takes.items():
-        check_inputs(texts, [reference] * len(texts), [reference] * len(texts), [of] * len(texts))
-
-
-def tasks_asked(given: Sequence[str] | None, adapters: Store) -> list[str]:
-    """The tasks named, each once."""
-    if not given:
-        there = ", ".join(adapters.tasks()) or "none yet; train one with polytask train"
-        raise PolytaskError(f"no task is named. Name one with --task; the store has {there}")
-    return list(dict.fromkeys(given))
-
-
-def rows_given(
-    texts: Sequence[str] | None, pair: Sequence[str] | None, about_a_file: Sequence[str | None], on_error: str
-) -> Rows:
-    """The texts of the command line. Some may be empty, as rows of a file may; all of them only with ``null``."""
-    from polytask.data.task import Rows
-    from polytask.inference.inputs import check_texts, problem_of
-
-    if any(about_a_file):
-        raise DataError("--output, --text, --text-pair and --encoding are about a file", fix="Name it with --file FILE")
-    if not texts:
-        raise DataError("there is nothing to answer", fix="Give texts, or a file with --file FILE")
-    if pair and len(pair) != len(texts):
-        given = f"{wording.counted(len(texts), 'text')} and {wording.counted(len(pair), 'second text')}"
-        raise DataError(given, fix="Give one --pair for each text")
-    rows = Rows(texts, pair or None)
-    if on_error == "fail" and all(map(problem_of, texts_of(rows))):
-        check_texts(texts_of(rows))
-    if len(texts) == 1 and isfile(texts[0]):
-        again = f"polytask predict --file {shlex.quote(texts[0])}"
-        raise DataError(f"{texts[0]!r} is a file, not a text", fix=f"To answer its rows: {again}")
-    return rows
+    for reference, kind in takes.items():
+        check_inputs(texts, [reference] * len(texts), [reference] * len(texts), [kind] * len(texts))
 
 
 def texts_of(rows: Rows) -> list[Any]:
@@ -145,8 +123,17 @@ def texts_of(rows: Rows) -> list[Any]:
     return list(rows.texts) if rows.pairs is None else list(zip(rows.texts, rows.pairs))
 
 
+def predicted_targets(backbone: Backbone, adapters: Store, entry: Entry, rows: Rows) -> list[Target]:
+    """The answers of an adapter as targets: label indices, numbers or spans."""
+    from polytask.inference.predict import MultiTask
+
+    with spinner(f"answering {wording.counted(len(rows), 'text')}"):
+        predictions = MultiTask(backbone, adapters).predict(texts_of(rows), str(entry), abstain=False)
+    return [target_of(prediction, entry.labels) for prediction in predictions]
+
+
 def target_of(prediction: Prediction, labels: Sequence[str]) -> Target:
-    """A prediction in the form that targets have."""
+    """A prediction as a target."""
     if prediction.answer is not None:
         return (Answer(prediction.answer, prediction.start or 0),)
     if prediction.score is not None:
@@ -154,3 +141,29 @@ def target_of(prediction: Prediction, labels: Sequence[str]) -> Target:
     if prediction.labels is not None:
         return tuple(labels.index(label) for label in prediction.labels)
     return labels.index(prediction.label or "")
+
+
+def row_names(source: FileRows | None, num_rows: int) -> Callable[[int], str]:
+    """A function that names a row: ``in.csv:7``, or ``text 2 of 3`` for texts of the command line."""
+    if source is None:
+        return lambda row: f"text {row + 1} of {num_rows}"
+    table = source.table
+    return lambda row: f"{table.file}:{table.lines[row]}"
+
+
+def print_answers_json(answers: Mapping[str, Sequence[Prediction]], num_rows: int, top_k: int | None = None) -> None:
+    """Print one line of JSON for each row and task; rows are numbered from 1."""
+    for row in range(num_rows):
+        for column in answers.values():
+            print_json({"row": row + 1, **as_json_object(column[row], top_k)})
+
+
+def show_answers(
+    out: Console, rows: Rows, answers: Mapping[str, Sequence[Prediction]], top_k: int | None = None
+) -> None:
+    """Print a table of all rows; on a terminal, of the first ones."""
+    num_shown = min(len(rows), SHOWN_ROWS) if out.is_terminal else len(rows)
+    pairs = rows.pairs and rows.pairs[:num_shown]
+    out.print(result_tables.answers(rows.texts[:num_shown], answers, pairs, top_k))
+    if num_shown < len(rows):
+        out.print(f"… and {wording.counted(len(rows) - num_shown, 'more row')}. Write them all with --output FILE")

@@ -1,4 +1,4 @@
-"""``polytask bench``: how fast it is on this machine, beside what one has."""
+"""``polytask bench``: measure the speed of this machine, beside plain transformers and other libraries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,8 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from polytask.cli import console, options, wording
-from polytask.cli.options import INTERRUPTED, app, emit, examples, loaded, refused
+from polytask.cli.option_groups import BackboneOptions
+from polytask.cli.options import INTERRUPTED, app, error_exit, examples, print_json
 from polytask.errors import RecipeError, UnknownName
 
 if TYPE_CHECKING:
@@ -25,37 +26,56 @@ if TYPE_CHECKING:
     from polytask.bench.answering import Answered
     from polytask.bench.training import Trained
 
-FOR_ANSWERING = 0.15
-"""The share of the time that answering takes; it has far less to do."""
+ANSWERING_SHARE = 0.15
+"""Share of the time for measuring answers, which take far less than training."""
 
-READING = (
-    "A ratio says how many times as fast Polytask is: the tokens of the texts in a second, without padding. fp32 with "
-    "batches as they come is how the others train unless told otherwise; autocast with rows grouped by length is "
-    "their best. Dropout is on, the weights and texts are the same, and all take turns; a tenth more or less is noise."
+EXPLANATION = (
+    "A ratio says how many times as fast Polytask is, in tokens of text per second without padding. fp32 with batches "
+    "as they come is the default of the other libraries; autocast with rows grouped by length is their best setting. "
+    "Dropout is on, weights and texts are the same, and the libraries take turns. A tenth more or less is noise."
 )
+
+
+@dataclass
+class Measurements:
+    """What was measured so far.
+
+    Attributes:
+        trained: rates of training.
+        answered: rates of answering.
+        missing: libraries that were not measured, with the reason.
+        is_whole: whether nothing was interrupted.
+    """
+
+    trained: list[Trained] = field(default_factory=list)
+    answered: list[Answered] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    is_whole: bool = True
+
+    def add(self, rates: Sequence[Trained | Answered]) -> None:
+        """Add the rates of one part."""
+        from polytask.bench.training import Trained
+
+        for rate in rates:
+            if isinstance(rate, Trained):
+                self.trained.append(rate)
+            else:
+                self.answered.append(rate)
 
 
 @app.command(epilog=examples("polytask bench", "polytask bench --backbone bert-base-uncased --seconds 600 --json"))
 def bench(
-    backbone: options.BackboneName = "minilm",
+    model: BackboneOptions,
     texts: Annotated[
-        str, typer.Option("--texts", help="Whose lengths the texts have: sst2 (short), mrpc, newsgroups (long).")
+        str, typer.Option("--texts", help="Lengths of the texts: sst2 (short), mrpc, newsgroups (long).")
     ] = "sst2,newsgroups",
-    seconds: Annotated[
-        float, typer.Option("--seconds", help="How long it may take; the more, the less noise.")
-    ] = 120.0,
-    threads: Annotated[int | None, typer.Option("--threads", help="Of the CPU; all cores unless given.")] = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
+    seconds: Annotated[float, typer.Option("--seconds", help="Duration; the longer, the less noise.")] = 120.0,
+    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads (default: all cores).")] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure training and answering on this machine, beside plain transformers and what else is installed."""
+    """Measure training and answering on this machine, beside plain transformers and other installed libraries."""
     started = time.perf_counter()
-    with options.working("loading torch and transformers"):
-        import torch
-
-        from polytask.bench.answering import Answered
-        from polytask.bench.training import Trained
+    with options.spinner("loading torch and transformers"):
         from polytask.bench.workload import TEXTS
         from polytask.training.result import environment
 
@@ -63,106 +83,117 @@ def bench(
     for kind in kinds:
         if kind not in TEXTS:
             raise UnknownName("kind of texts", kind, TEXTS)
-    if threads is not None and not 1 <= threads <= 4 * (os.cpu_count() or 1):
-        raise RecipeError(f"--threads {threads}: this machine has {os.cpu_count()} cores")
-    if threads is not None:
-        torch.set_num_threads(threads)
-    frozen = loaded(backbone, device, dtype)
-    trained: list[Trained] = []
-    answered: list[Answered] = []
-    missing: dict[str, str] = {}
-    is_whole = True
+    set_threads(threads)
+    backbone = model.load()
+    found = Measurements()
     try:
-        with moving(seconds, started) as told, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of other libraries, about themselves
+        with bench_progress(seconds, started) as tell, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # other libraries warn about themselves
             left = seconds - (time.perf_counter() - started)
-            for part in measured(frozen, kinds, left, missing, told):
-                trained += [rate for rate in part if isinstance(rate, Trained)]
-                answered += [rate for rate in part if isinstance(rate, Answered)]
+            for rates in measured(backbone, kinds, left, found.missing, tell):
+                found.add(rates)
     except KeyboardInterrupt:
-        if not trained:
+        if not found.trained:
             raise
-        is_whole = False
-    where = environment(frozen.device, frozen.dtype)
-    where["versions"] |= versions({rate.library for rate in trained} - {"polytask"})
+        found.is_whole = False
+    where = environment(backbone.device, backbone.dtype)
+    where["versions"] |= versions({rate.library for rate in found.trained} - {"polytask"})
     if as_json:
-        emit(
-            {
-                "backbone": frozen.name,
-                "environment": where,
-                "seconds": round(time.perf_counter() - started, 1),
-                "training": [{**asdict(rate), "ours_over_this": ratios(rate, trained)} for rate in trained],
-                "answering": [{**asdict(rate), "mixed_over_this": over(rate, answered)} for rate in answered],
-                "not_measured": missing,
-                "is_whole": is_whole,
-            }
-        )
-        end(is_whole)
+        print_json(to_json(found, backbone, where, time.perf_counter() - started))
+    else:
+        show(found, machine_in_words(backbone, where, time.perf_counter() - started))
+    if not found.is_whole:
+        raise error_exit("interrupted: only these parts were measured", INTERRUPTED)
+
+
+def set_threads(threads: int | None) -> None:
+    """Set the number of CPU threads.
+
+    Raises:
+        RecipeError: it is far from the number of cores.
+    """
+    import torch
+
+    if threads is None:
         return
-    out = console.terminal()
-    for kind in dict.fromkeys(rate.texts for rate in trained):
-        out.print(training_table(kind, trained))
-    if answered:
-        out.print(answering_table(list(dict.fromkeys(rate.texts for rate in answered)), answered))
-    out.print(READING, style="dim")
-    for library, reason in missing.items():
-        out.print(f"{library} was not measured: {reason}.", style="dim")
-    out.print(described(frozen, where, time.perf_counter() - started), style="dim")
-    end(is_whole)
-
-
-def end(is_whole: bool) -> None:
-    """Say that there would have been more."""
-    if not is_whole:
-        raise refused("interrupted: these are the parts that were over", INTERRUPTED)
+    if not 1 <= threads <= 4 * (os.cpu_count() or 1):
+        raise RecipeError(f"--threads {threads}: this machine has {os.cpu_count()} cores")
+    torch.set_num_threads(threads)
 
 
 def measured(
-    backbone: Backbone, kinds: Sequence[str], seconds: float, missing: dict[str, str], told: Callable[[str], None]
+    backbone: Backbone, kinds: Sequence[str], seconds: float, missing: dict[str, str], tell: Callable[[str], None]
 ) -> Iterator[Sequence[Trained | Answered]]:
-    """A part after the other, in about so many seconds; long texts get more than short ones.
+    """Measure one part after another, in about ``seconds``; long texts get more time than short ones.
 
-    On a machine that is busy or slow each part takes what one round of it takes. What cannot be measured goes into
-    ``missing``.
+    On a busy or slow machine a part takes as long as one round of it takes. Libraries that cannot be measured are added
+    to ``missing`` with the reason.
     """
     from polytask.bench.answering import answering_rates
     from polytask.bench.training import Others, training_rates
     from polytask.bench.workload import TEXTS
 
     started = time.perf_counter()
-    told("loading the others")
+    tell("loading the other libraries")
     others = Others(backbone)
     missing |= others.missing
     left = seconds - (time.perf_counter() - started)
     means = {kind: sum(TEXTS[kind].vigintiles) for kind in kinds}
     shares = {kind: 0.5 * (1 / len(kinds) + mean / sum(means.values())) for kind, mean in means.items()}
     for kind in kinds:
-        own = left * (1 - FOR_ANSWERING) * shares[kind]
-        yield training_rates(backbone, others, kind, own, partial(told, f"training, {kind}"))
+        own = left * (1 - ANSWERING_SHARE) * shares[kind]
+        yield training_rates(backbone, others, kind, own, partial(tell, f"training, {kind}"))
     for kind in kinds:
-        own = left * FOR_ANSWERING * shares[kind]
-        yield answering_rates(backbone, kind, own, partial(told, f"answering, {kind}"))
+        own = left * ANSWERING_SHARE * shares[kind]
+        yield answering_rates(backbone, kind, own, partial(tell, f"answering, {kind}"))
+
+
+def to_json(found: Measurements, backbone: Backbone, where: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """What ``bench --json`` prints."""
+    trained, answered = found.trained, found.answered
+    return {
+        "backbone": backbone.name,
+        "environment": where,
+        "seconds": round(seconds, 1),
+        "training": [{**asdict(rate), "ours_over_this": ratios(rate, trained)} for rate in trained],
+        "answering": [{**asdict(rate), "mixed_over_this": mixed_ratio(rate, answered)} for rate in answered],
+        "not_measured": found.missing,
+        "is_whole": found.is_whole,
+    }
+
+
+def show(found: Measurements, machine: str) -> None:
+    """Print the tables, how to read them, and the machine."""
+    out = console.terminal()
+    for kind in dict.fromkeys(rate.texts for rate in found.trained):
+        out.print(training_table(kind, found.trained))
+    if found.answered:
+        out.print(answering_table(list(dict.fromkeys(rate.texts for rate in found.answered)), found.answered))
+    out.print(EXPLANATION, style="dim")
+    for library, reason in found.missing.items():
+        out.print(f"{library} was not measured: {reason}.", style="dim")
+    out.print(machine, style="dim")
 
 
 def ratios(rate: Trained, trained: Sequence[Trained]) -> dict[str, float]:
-    """Our rates over this one, by what we train."""
+    """Our rate over this one, for each thing that we train."""
     ours = [one for one in trained if (one.library, one.texts) == ("polytask", rate.texts)]
     return {one.trains: one.tokens_per_s / rate.tokens_per_s for one in ours}
 
 
-def over(rate: Answered, answered: Sequence[Answered]) -> float:
+def mixed_ratio(rate: Answered, answered: Sequence[Answered]) -> float:
     """The rate of the mixed batch over this one."""
     (mixed,) = (one for one in answered if (one.route, one.texts) == ("mixed", rate.texts))
     return mixed.texts_per_s / rate.texts_per_s
 
 
 def training_table(kind: str, trained: Sequence[Trained]) -> Table:
-    """One line a contender with its rate, and how ours compare."""
+    """One line per library and setting, with its rate and ours over it."""
     from polytask.bench.workload import TEXTS
 
     numbers = ("padding", "tokens/s", "Houlsby is", "LoRA is")
     mean = sum(TEXTS[kind].vigintiles) / len(TEXTS[kind].vigintiles)
-    title = f"Training with texts as long as those of {short(kind)}: {mean:.0f} tokens"
+    title = f"Training with texts as long as those of {kind_in_words(kind)}: {mean:.0f} tokens"
     table = console.grid("library", "trains", "precision", *numbers, right=numbers, title=title)
     for rate in trained:
         if rate.texts == kind:
@@ -174,36 +205,36 @@ def training_table(kind: str, trained: Sequence[Trained]) -> Table:
 
 
 def answering_table(kinds: Sequence[str], answered: Sequence[Answered]) -> Table:
-    """One line a route."""
+    """One line per way of answering the texts of several tasks."""
     from polytask.bench.answering import NUM_TASKS, ROUTES
 
-    heads = [f"{name}\n{what}" for name in map(short, kinds) for what in ("texts/s", "mixed is")]
+    heads = [f"{name}\n{what}" for name in map(kind_in_words, kinds) for what in ("texts/s", "mixed is")]
     table = console.grid(f"answering {NUM_TASKS} texts of as many tasks", *heads, right=heads)
     for route, words in ROUTES.items():
         cells: list[str] = []
         for kind in kinds:
             (rate,) = (one for one in answered if (one.route, one.texts) == (route, kind))
-            cells += [f"{rate.texts_per_s:,.0f}", "" if route == "mixed" else f"{over(rate, answered):.2f}×"]
+            cells += [f"{rate.texts_per_s:,.0f}", "" if route == "mixed" else f"{mixed_ratio(rate, answered):.2f}×"]
         table.add_row(words, *cells, style="bold" if route == "mixed" else "")
     return table
 
 
-def short(kind: str) -> str:
-    """``SST-2``: a kind of text in a column's head."""
+def kind_in_words(kind: str) -> str:
+    """The name of the dataset whose text lengths are used: ``SST-2``."""
     from polytask.bench.workload import TEXTS
 
     return TEXTS[kind].data.replace("_", " ")
 
 
 def versions(libraries: set[str]) -> dict[str, str]:
-    """Of these libraries."""
+    """The installed version of each library."""
     from importlib.metadata import version
 
     return {library: version(library) for library in sorted(libraries)}
 
 
-def described(backbone: Backbone, where: Mapping[str, Any], seconds: float) -> str:
-    """Hardware and versions."""
+def machine_in_words(backbone: Backbone, where: Mapping[str, Any], seconds: float) -> str:
+    """Backbone, hardware, versions and duration in one line."""
     numbers = where["versions"]
     named = ", ".join(f"{name} {numbers[name]}" for name in numbers if name not in ("tokenizers", "safetensors"))
     cores = f"{wording.counted(where['threads'], 'thread')} of {where['cores']} cores"
@@ -212,8 +243,8 @@ def described(backbone: Backbone, where: Mapping[str, Any], seconds: float) -> s
 
 
 @contextmanager
-def moving(seconds: float, started: float) -> Iterator[Callable[[str], None]]:
-    """A bar of the time there is; in a log, a line a part."""
+def bench_progress(seconds: float, started: float) -> Iterator[Callable[[str], None]]:
+    """A function that shows what is being measured: a progress bar on a terminal, one line per part in a log."""
     out = console.terminal(stderr=True)
     if not out.is_terminal:
         seen: set[str] = set()

@@ -1,7 +1,7 @@
-"""An adapter's card: what it is, where it comes from, how good it is and how sure that is.
+"""An adapter's card: its data, recipe, origin, and scores with confidence intervals.
 
-Unusual here: the panel on the screen and the Markdown for a hub's page are made of the same facts. ``recipe`` and
-``result`` of a header are free JSON, possibly from a stranger, so nothing in them is relied on to be there.
+The panel on the terminal and the Markdown model card show the same facts. ``recipe`` and ``result`` of a header are
+free JSON and may come from anyone, so every value in them is checked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def facts(entry: Entry) -> list[tuple[str, str]]:
-    """What there is to know, by name."""
+    """The facts about an adapter as names and values."""
     header, result, recipe = entry.header, entry.header.result, entry.header.recipe
     train, where = _object(result.get("train")), _object(result.get("environment"))
     settings = ", ".join(f"{key} {value}" for key, value in header.method.settings().items() if value is not None)
@@ -59,13 +59,13 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
 
 
 def label_counts(entry: Entry) -> dict[str, int | None]:
-    """Training rows of each label, None where the header does not tell."""
+    """Number of training rows per label; None if the header has no count."""
     counts = _object(entry.header.result.get("label_counts"))
     return {label: counts[label] if isinstance(counts.get(label), int) else None for label in entry.labels}
 
 
 def markdown(entry: Entry) -> str:
-    """A model card: YAML that a hub reads, and Markdown that people read."""
+    """The model card: YAML front matter for the hub, then Markdown."""
     header = entry.header
     labels = [f"| {_escaped(label)} | {'' if rows is None else rows} |" for label, rows in label_counts(entry).items()]
     parts = [
@@ -77,7 +77,7 @@ def markdown(entry: Entry) -> str:
         "",
         f"An adapter of {_escaped(shown_name(header.backbone.name))} for a {header.head.kind} task, trained "
         "with Polytask. It holds what the task adds to the frozen transformer and works with that transformer only, "
-        "which it knows by its fingerprint.",
+        "whose fingerprint it checks.",
         "",
         "## Use",
         "",
@@ -104,7 +104,7 @@ def markdown(entry: Entry) -> str:
 
 
 def shown_name(backbone: str) -> str:
-    """A backbone's name without the folders of the machine that it was trained on."""
+    """A backbone's name without local folders."""
     path = Path(backbone)
     return path.name if path.is_absolute() or backbone.startswith((".", "~")) else backbone
 
@@ -120,7 +120,7 @@ def _front(entry: Entry) -> dict[str, Any]:
 
 
 def _hub_id(name: str) -> str | None:
-    """The hub's name of a backbone; None for a folder."""
+    """The hub id of a backbone; None for a folder."""
     from polytask.backbones.checkpoint import ALIASES
 
     if name in ALIASES:
@@ -148,13 +148,13 @@ def _score(given: Any) -> str:
 
 
 def _majority(entry: Entry) -> str:
-    """``accuracy 0.6000, the commonest label of the training rows ('ham') for every row``."""
+    """``accuracy 0.6000, the most frequent label of the training rows ('ham') for every row``."""
     value, counts = entry.header.result.get("majority"), label_counts(entry)
     if not _is_number(value):
         return ""
     label = max(counts, key=lambda label: counts[label] or 0) if counts and all(counts.values()) else None
     named = "" if label is None else f" ({label!r})"
-    return f"{entry.header.metric} {value:.4f}, the commonest label of the training rows{named} for every row"
+    return f"{entry.header.metric} {value:.4f}, the most frequent label of the training rows{named} for every row"
 
 
 def _object(given: Any) -> Mapping[str, Any]:
@@ -170,5 +170,5 @@ def _is_number(given: Any) -> bool:
 
 
 def _escaped(text: str) -> str:
-    """One line that Markdown takes for plain text, in a table too."""
+    """The text on one line, escaped for Markdown, also within a table."""
     return re.sub(r"([\\`*_{}\[\]#|])", r"\\\1", html.escape(printable(" ".join(text.split())), quote=False))

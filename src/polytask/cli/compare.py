@@ -1,4 +1,4 @@
-"""``polytask compare``: whether one adapter answers better than another, or only by chance."""
+"""``polytask compare``: test whether one adapter answers better than another."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytask.cli import console, options, result_tables
-from polytask.cli.answers import answered
+from polytask.cli.answers import predicted_targets
 from polytask.cli.input_rows import rows_to_score
-from polytask.cli.options import app, emit, examples, loaded
+from polytask.cli.option_groups import ColumnOptions
+from polytask.cli.options import app, examples, load_backbone, print_json
 from polytask.cli.verdicts import verdict
 from polytask.errors import RecipeError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from polytask.adapters.store import Entry
-    from polytask.backbones.backbone import Backbone
-    from polytask.data.task import Target
+    from polytask.adapters.store import Entry, Store
+    from polytask.data.task import Rows, Target
+    from polytask.evaluation.significance import Difference
 
 
 @app.command(
@@ -31,22 +32,18 @@ if TYPE_CHECKING:
 )
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="An adapter: sentiment, sentiment@2, sentiment@best.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another one with the same labels.")],
-    file: Annotated[str, typer.Argument(help="Rows with labels that neither was trained on.")],
-    metric: Annotated[str | None, typer.Option(help="The one that A was trained by unless given.")] = None,
-    text: options.TextColumn = None,
-    text_pair: options.PairColumn = None,
-    label: options.LabelColumn = None,
-    drop_empty: options.DropEmpty = False,
-    encoding: options.Encoding = None,
+    second: Annotated[str, typer.Argument(metavar="B", help="Another adapter with the same labels.")],
+    file: Annotated[str, typer.Argument(help="Texts with labels that neither adapter was trained on.")],
+    input_columns: ColumnOptions,
+    metric: Annotated[str | None, typer.Option(help="Metric (default: the one that A was trained by).")] = None,
     store: options.StoreFolder = "adapters",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Let two adapters answer the same rows, and say whether their difference is more than chance.
+    """Score two adapters on the same rows and test whether the difference is statistically significant.
 
-    The rows are drawn anew 1,000 times, the same for both (a paired bootstrap).
+    The test is a paired bootstrap over 1,000 resamples of the rows.
     """
     from polytask.adapters.store import Store
     from polytask.data.metric_names import check_metric
@@ -58,47 +55,68 @@ def compare(
     check_comparable(*entries)
     head, name = entries[0].header.head, metric or entries[0].metric
     check_metric(name, head.kind)
-    columns = {"text": text, "text_pair": text_pair, "label": label}
-    rows = rows_to_score(entries, file, columns, drop_empty=drop_empty, encoding=encoding)
+    rows = rows_to_score(entries, file, input_columns)
     assert rows.targets is not None, "labelled rows have targets"
-    frozen: dict[str, Backbone] = {}
-    answers = []
-    for entry in entries:
-        of = entry.header.backbone.name
-        frozen[of] = frozen.get(of) or loaded(of, device, dtype)
-        answers.append(in_order_of(head.labels, entry.labels, answered(frozen[of], adapters, entry, rows)))
-    shared = (name, head.kind, rows.targets)
-    of_labels = len(head.labels)
-    scores = [score(*shared, column, num_labels=of_labels) for column in answers]
-    intervals = [bootstrap_interval(*shared, column, num_labels=of_labels) for column in answers]
-    found = paired_test(*shared, *answers, num_labels=of_labels)
+    answers = answers_of_both(adapters, entries, rows, device, dtype)
+    shared, num_labels = (name, head.kind, rows.targets), len(head.labels)
+    scores = [score(*shared, column, num_labels=num_labels) for column in answers]
+    intervals = [bootstrap_interval(*shared, column, num_labels=num_labels) for column in answers]
+    found = paired_test(*shared, *answers, num_labels=num_labels)
     if as_json:
         sides = [
-            {"adapter": str(entry), "score": value, "interval": surely}
-            for entry, value, surely in zip(entries, scores, intervals)
+            {"adapter": str(entry), "score": value, "interval": interval}
+            for entry, value, interval in zip(entries, scores, intervals)
         ]
         whole = {"metric": name, "rows": len(rows), "a": sides[0], "b": sides[1], "difference": found.difference}
         rest = {"p_value": found.p_value, "answered_differently": found.num_apart}
-        emit({**whole, "interval": [found.low, found.high], **rest, "is_more_than_chance": found.is_more_than_chance})
+        interval = [found.low, found.high]
+        print_json({**whole, "interval": interval, **rest, "is_more_than_chance": found.is_more_than_chance})
         return
-    facts: list[tuple[str, RenderableType]] = [
-        (str(entry), result_tables.scored(name, value, len(rows), surely))
-        for entry, value, surely in zip(entries, scores, intervals)
+    scored = [result_tables.scored(name, value, len(rows), near) for value, near in zip(scores, intervals)]
+    show_comparison(entries, scored, found, name, Path(file).name, len(rows))
+
+
+def answers_of_both(
+    adapters: Store, entries: Sequence[Entry], rows: Rows, device: str, dtype: str
+) -> list[list[Target]]:
+    """The answers of both adapters, as indices into the labels of the first."""
+    backbones = {
+        name: load_backbone(name, device, dtype)
+        for name in dict.fromkeys(entry.header.backbone.name for entry in entries)
+    }
+    labels = entries[0].labels
+    return [
+        in_order_of(
+            labels, entry.labels, predicted_targets(backbones[entry.header.backbone.name], adapters, entry, rows)
+        )
+        for entry in entries
     ]
+
+
+def show_comparison(
+    entries: Sequence[Entry],
+    scored: Sequence[RenderableType],
+    found: Difference,
+    metric: str,
+    file: str,
+    num_rows: int,
+) -> None:
+    """Print both scores, their difference with its interval, and the verdict."""
+    facts: list[tuple[str, RenderableType]] = [(str(entry), value) for entry, value in zip(entries, scored)]
     facts.append(("difference", f"{found.difference:+.3f}  ({found.low:+.3f} to {found.high:+.3f})"))
     out = console.terminal()
-    out.print(console.panel(f"{entries[0]} and {entries[1]} on {Path(file).name}", facts))
-    out.print(verdict(str(entries[0]), str(entries[1]), name, found, len(rows)))
+    out.print(console.panel(f"{entries[0]} and {entries[1]} on {file}", facts))
+    out.print(verdict(str(entries[0]), str(entries[1]), metric, found, num_rows))
 
 
 def check_comparable(first: Entry, second: Entry) -> None:
-    """Refuse two adapters that do not answer the same question."""
+    """Refuse to compare an adapter with itself, or adapters of different kinds or labels."""
     if (first.task, first.version) == (second.task, second.version):
         raise RecipeError(f"{first} is compared with itself. Name another adapter, or another version of it")
     one, other = first.header.head, second.header.head
     if one.kind != other.kind:
         raise RecipeError(
-            f"{first} is of the kind {one.kind}, and {second} of the kind {other.kind}: they do not compare"
+            f"{first} is of the kind {one.kind} and {second} of the kind {other.kind}, so they cannot be compared"
         )
     if set(one.labels) != set(other.labels):
         odd = ", ".join(map(repr, sorted(set(one.labels) ^ set(other.labels))[:5]))
@@ -106,7 +124,7 @@ def check_comparable(first: Entry, second: Entry) -> None:
 
 
 def in_order_of(labels: Sequence[str], own: Sequence[str], answers: Sequence[Target]) -> list[Target]:
-    """Answers as indices into ``labels``, which are ``own`` in another order."""
+    """Answers as indices into ``labels``; ``own`` are the same labels in the order of the adapter."""
     if tuple(labels) == tuple(own):
         return list(answers)
     at = [labels.index(label) for label in own]

@@ -1,7 +1,4 @@
-"""What a person sees: progress, panels, tables. Progress and remarks go to stderr, answers to stdout.
-
-On a terminal a bar moves; in a log each epoch is one line.
-"""
+"""The terminal: width, encoding, notes, errors, panels and tables."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
-from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -21,21 +17,15 @@ from rich.text import Text
 
 from polytask.errors import printable
 
-if TYPE_CHECKING:
-    pass
-
 WIDTH = 100
-MOST_COLUMNS = 10
-MOST = sys.maxsize
-LONGEST_MAJORITY = 24
-TOGETHER = {"grouped": ", its adapter computed in one product with other runs'"}
-"""What a training says of its ``routing`` where it did not run on its own."""
+"""Characters per line at most."""
 
 
 def encode(stream: TextIOWrapper) -> None:
-    """Let a stream take every character: a terminal shows a question mark for what it cannot, a file loses nothing.
+    """Let a stream accept every character.
 
-    Where the locale is C, files and pipes get UTF-8, unless ``PYTHONIOENCODING`` says what they are to get.
+    A terminal shows a question mark for a character that it does not have; files and pipes get an escape, or UTF-8 if
+    the locale is C. ``PYTHONIOENCODING`` overrides this.
     """
     if stream.isatty() or os.environ.get("PYTHONIOENCODING"):
         stream.reconfigure(errors="replace")
@@ -46,36 +36,36 @@ def encode(stream: TextIOWrapper) -> None:
 
 
 def broken_pipe() -> SystemExit:
-    """The exit of a program whose reader has gone, as of ``yes | head -1``: silent, with 128 + SIGPIPE."""
+    """The silent exit after the reader of stdout has gone, as in ``yes | head -1``: code 128 + SIGPIPE."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    with suppress(OSError, ValueError):  # tests have streams that are no files
+    with suppress(OSError, ValueError):  # in tests stdout may not be a file
         os.dup2(nowhere, sys.stdout.fileno())
     return SystemExit(141)
 
 
 class Terminal(Console):
-    """A console that leaves it to ``main`` what becomes of a closed pipe."""
+    """A console that leaves the handling of a closed pipe to ``main``."""
 
     def on_broken_pipe(self) -> None:
-        """See ``broken_pipe``."""
+        """Raise the exit of ``broken_pipe``."""
         raise broken_pipe()
 
 
 def terminal(*, stderr: bool = False) -> Console:
-    """A console no wider than is pleasant to read; text is never taken for markup."""
+    """A console of at most ``WIDTH`` characters; text is never interpreted as markup."""
     console = Terminal(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     return console
 
 
 def notes(console: Console, remarks: Sequence[str]) -> None:
-    """Remarks that a person should know of and that stop nothing."""
+    """Print remarks that do not stop the verb."""
     for remark in remarks:
         console.print(Text.assemble(("note ", "yellow"), printable(remark)))
 
 
-def refusal(console: Console, message: str) -> None:
-    """One clear red line."""
+def error(console: Console, message: str) -> None:
+    """Print an error as one red line."""
     console.print(Text.assemble(("error ", "bold red"), (printable(message), "red")), soft_wrap=True)
 
 
@@ -92,12 +82,12 @@ def panel(title: str, rows: Sequence[tuple[str, RenderableType]]) -> Panel:
 
 
 def hint(console: Console, command: str) -> None:
-    """The command to try next, never broken into two lines."""
+    """Print the command to try next, on one line."""
     console.print(Text.assemble(("  next  ", "dim"), (command, "bold cyan")), soft_wrap=True)
 
 
 def grid(*columns: str, right: Sequence[str] = (), title: str | None = None) -> Table:
-    """An empty table in the style of all of them; the columns named in ``right`` hold numbers."""
+    """An empty table in the common style; the columns named in ``right`` are right-aligned."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", title=title, title_justify="left", pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")

@@ -1,4 +1,4 @@
-"""``polytask convert``."""
+"""``polytask convert``: write a checkpoint in another format as a backbone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from polytask.cli import console, options
-from polytask.cli.options import app, emit, examples
+from polytask.cli.options import app, examples, print_json
 
 
 @app.command(
@@ -18,14 +18,14 @@ from polytask.cli.options import app, emit, examples
 )
 def convert(
     source: Annotated[str, typer.Argument(metavar="FOLDER_OR_ID", help="A folder, a hub id or a .gguf file.")],
-    out: Annotated[str, typer.Argument(metavar="OUT", help="The folder to write. It must not exist, or be empty.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Folder to write; it must be new or empty.")],
     as_json: options.AsJson = False,
 ) -> None:
-    """Write a checkpoint in another format as a backbone: safetensors and a fast tokenizer."""
+    """Convert a checkpoint in another format to a backbone: safetensors and a fast tokenizer."""
     from polytask.backbones.convert import convert as converted
 
     folder = converted(source, out)
     if as_json:
-        emit({"folder": str(folder)})
+        print_json({"folder": str(folder)})
     else:
         console.terminal().print(f"wrote {folder}. Use it with --backbone {folder}", soft_wrap=True)

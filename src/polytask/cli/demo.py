@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from polytask.cli import console, options
 from polytask.cli.options import app, examples
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command(epilog=examples("polytask demo", "polytask demo --store somewhere/else"))
@@ -18,9 +15,9 @@ def demo(
     store: options.StoreFolder = "demo-adapters",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
-    seed: Annotated[int, typer.Option(help="Draws the rows and starts the weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of the rows and the initial weights.")] = 0,
 ) -> None:
-    """Train three real tasks on one frozen backbone, and see that none changes another. Takes a few minutes."""
-    from polytask.cli.demo_run import run
+    """Train three real tasks on one frozen backbone and check that none changes another. Takes a few minutes."""
+    from polytask.cli.demo_run import run_demo
 
-    run(console.terminal(), console.terminal(stderr=True), store=store, device=device, dtype=dtype, seed=seed)
+    run_demo(console.terminal(), console.terminal(stderr=True), store=store, device=device, dtype=dtype, seed=seed)

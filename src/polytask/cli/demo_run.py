@@ -1,7 +1,6 @@
-"""Three tasks, one after the other, on one frozen backbone: their scores, their cost, and that none changes another.
+"""The demo: trains three tasks on one frozen backbone and checks that none changes another.
 
-Nothing here is rehearsed: every number is measured in the run that prints it, on texts that no adapter was trained
-or chosen on.
+Every number is measured in the run that prints it, on texts that were used neither for training nor for selection.
 """
 
 from __future__ import annotations
@@ -29,7 +28,8 @@ from polytask.training.loop import train
 from polytask.training.recipe import Recipe
 from polytask.training.result import Result, Score
 
-NUM_WATCHED = 100
+NUM_COMPARED = 100
+"""Held-out texts whose answers are compared before and after the other tasks are trained."""
 
 SENTENCES = (
     "Chip maker's shares jump 12% on a stronger profit forecast",
@@ -42,8 +42,8 @@ SENTENCES = (
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A task of the demo with what came of it and what it is held against."""
+class TrainedTask:
+    """A task of the demo with its result and its baselines."""
 
     about: str
     task: Task
@@ -54,15 +54,15 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Memory:
+class Snapshot:
     """What must not change: the bytes of an adapter's file, and its answers to the bit."""
 
     sha256: str
     answers: Sequence[Prediction]
 
     @classmethod
-    def of(cls, entry: Entry, backbone: Backbone, store: Store, texts: Sequence[str]) -> Memory:
-        """Read the file, and ask a new ``MultiTask`` with every adapter of the store on the backbone."""
+    def of(cls, entry: Entry, backbone: Backbone, store: Store, texts: Sequence[str]) -> Snapshot:
+        """Hash the file, and answer ``texts`` with a new ``MultiTask`` that has loaded every adapter of the store."""
         together = MultiTask(backbone, store)
         for name in store.tasks():
             together.load(name)
@@ -70,7 +70,7 @@ class Memory:
         return cls(sha256, together.predict(list(texts), str(entry)))
 
 
-def run(
+def run_demo(
     out: Console,
     err: Console,
     *,
@@ -81,25 +81,35 @@ def run(
     corpora: Sequence[Corpus] = CORPORA,
     sizes: Sizes | None = None,
 ) -> None:
-    """The whole demo. Adapters are put into ``store`` as new versions; run again, it adds further ones.
+    """Run the demo. Adapters are put into ``store`` as new versions; each run adds one of each task.
+
+    Args:
+        out: the console for results.
+        err: the console for progress.
+        store: the folder of the adapters.
+        device: as in ``load_backbone``.
+        dtype: as in ``load_backbone``.
+        seed: of the rows, the initial weights and the training.
+        corpora: the tasks; the first one is checked for changes.
+        sizes: the number of rows of each split.
 
     Raises:
         DataError: a corpus is not installed.
-        BackboneError: the packaged backbone is not to be had.
+        BackboneError: the packaged backbone cannot be loaded.
     """
     tasks = [(corpus, read_corpus(corpus, sizes, seed=seed)) for corpus in corpora]
     backbone = load_backbone("minilm", device=device, dtype=dtype)
     adapters = Store(store)
     out.print(introduction(backbone, corpora, store))
-    first = learned(backbone, *tasks[0], adapters, err, seed)
+    first = train_task(backbone, *tasks[0], adapters, err, seed)
     out.print(one_line(first))
-    watched = _test(first.task).texts[:NUM_WATCHED]
-    before = Memory.of(first.entry, backbone, adapters, watched)
+    texts = _test(first.task).texts[:NUM_COMPARED]
+    before = Snapshot.of(first.entry, backbone, adapters, texts)
     trained = [first]
     for corpus, task in tasks[1:]:
-        trained.append(learned(backbone, corpus, task, adapters, err, seed))
+        trained.append(train_task(backbone, corpus, task, adapters, err, seed))
         out.print(one_line(trained[-1]))
-    after = Memory.of(first.entry, backbone, adapters, watched)
+    after = Snapshot.of(first.entry, backbone, adapters, texts)
     out.print(scores(trained))
     out.print(unchanged(trained, before, after))
     assert before == after, f"{first.entry} has changed"
@@ -109,19 +119,19 @@ def run(
     console.hint(out, f"polytask serve --store {store}   # the same adapters behind HTTP, with a page")
 
 
-def learned(backbone: Backbone, corpus: Corpus, task: Task, adapters: Store, err: Console, seed: int) -> Trained:
-    """Train one task, store its adapter and score what it is held against."""
+def train_task(backbone: Backbone, corpus: Corpus, task: Task, adapters: Store, err: Console, seed: int) -> TrainedTask:
+    """Train one task, store its adapter and score its baselines."""
     recipe = Recipe(Houlsby(size=64), epochs=corpus.epochs, max_length=corpus.max_length, seed=seed)
     with live_progress.watching(err) as progress:
         adapter, result = train(backbone, task, recipe, progress=progress)
     entry = adapters.put(adapter)
     majority = majority_score(task, _test(task))
     assert majority is not None, "a task of one label a row"
-    return Trained(corpus.about, task, entry, result, majority, tfidf_score(task, _test(task)))
+    return TrainedTask(corpus.about, task, entry, result, majority, tfidf_score(task, _test(task)))
 
 
 def introduction(backbone: Backbone, corpora: Sequence[Corpus], store: str) -> Text:
-    """What is about to happen."""
+    """What the demo is about to do."""
     kind = str(backbone.dtype).removeprefix("torch.")
     return Text.assemble(
         ("One frozen backbone, three tasks\n\n", "bold"),
@@ -132,8 +142,8 @@ def introduction(backbone: Backbone, corpora: Sequence[Corpus], store: str) -> T
     )
 
 
-def one_line(done: Trained) -> Text:
-    """What has just come of a task."""
+def one_line(done: TrainedTask) -> Text:
+    """The score of a task that was just trained."""
     test = _scored(done.result)
     seconds = wording.seconds_in_words(done.result.train["seconds"])
     return Text.assemble(
@@ -143,8 +153,8 @@ def one_line(done: Trained) -> Text:
     )
 
 
-def scores(trained: Sequence[Trained]) -> Table:
-    """The table of the demo."""
+def scores(trained: Sequence[TrainedTask]) -> Table:
+    """One line per task with its scores, its baselines and its cost."""
     numbers = ("classes", "train\n+ test", "adapter", "majority\nclass", "TF-IDF\n+ LR", "trained", "file", "time")
     table = console.grid("task", *numbers, right=numbers)
     for done in trained:
@@ -168,14 +178,14 @@ def scores(trained: Sequence[Trained]) -> Table:
     return table
 
 
-def unchanged(trained: Sequence[Trained], before: Memory, after: Memory) -> Text:
-    """Whether the first task's file and answers are what they were before the others came."""
+def unchanged(trained: Sequence[TrainedTask], before: Snapshot, after: Snapshot) -> Text:
+    """Whether the first task's file and answers are the same as before the other tasks were trained."""
     first, *others = trained
     yes, no = ("yes", "bold green"), ("NO", "bold red")
     same_answers = before.answers == after.answers
     bits = f"the probabilities of {len(before.answers)} held-out texts, bit for bit: "
     return Text.assemble(
-        (f"\nIs {first.entry} what it was before {' and '.join(str(done.entry) for done in others)}? ", "bold"),
+        (f"\nIs {first.entry} the same as before {' and '.join(str(done.entry) for done in others)}? ", "bold"),
         yes if before == after else no,
         f"\n  its file     sha256 {before.sha256[:16]}… before, {after.sha256[:16]}… now",
         f"\n  its answers  {bits}",
@@ -183,8 +193,8 @@ def unchanged(trained: Sequence[Trained], before: Memory, after: Memory) -> Text
     )
 
 
-def classified(backbone: Backbone, adapters: Store, trained: Sequence[Trained]) -> Table:
-    """Some sentences, answered by all tasks."""
+def classified(backbone: Backbone, adapters: Store, trained: Sequence[TrainedTask]) -> Table:
+    """Some sentences, answered by every task."""
     together = MultiTask(backbone, adapters)
     names = {done.task.name: str(done.entry) for done in trained}
     answers = {name: together.predict(SENTENCES, entry) for name, entry in names.items()}

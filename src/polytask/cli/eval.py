@@ -1,4 +1,4 @@
-"""``polytask eval``: score adapters on a labelled file."""
+"""``polytask eval``: score an adapter on texts with labels."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytask.cli import console, options, result_tables
+from polytask.cli.answers import predicted_targets
 from polytask.cli.input_rows import rows_to_score
-from polytask.cli.options import app, emit, examples, loaded
+from polytask.cli.option_groups import ColumnOptions
+from polytask.cli.options import app, examples, load_backbone, print_json
+from polytask.cli.output import check_folder
+from polytask.errors import DataError
 
 if TYPE_CHECKING:
     from polytask.adapters.header import Header
     from polytask.data.task import Target
     from polytask.evaluation.baselines import Majority
-from polytask.cli.answers import answered, check_drawable
 
 
 @app.command(
@@ -27,25 +30,20 @@ from polytask.cli.answers import answered, check_drawable
     ),
 )
 def evaluate(
-    file: Annotated[str, typer.Argument(help="Rows with labels.")],
+    file: Annotated[str, typer.Argument(help="Texts with labels.")],
     task: Annotated[str, typer.Option(help="The adapter: sentiment, sentiment@2, sentiment@best.")],
-    metric: Annotated[str | None, typer.Option(help="The one it was trained by unless given.")] = None,
+    input_columns: ColumnOptions,
+    metric: Annotated[str | None, typer.Option(help="Metric (default: the one of the training).")] = None,
     confusion: Annotated[
-        str | None,
-        typer.Option(metavar="FILE.png", help="Draw which label is taken for which; needs polytask\\[paper]."),
+        str | None, typer.Option(metavar="FILE.png", help="Draw the confusion matrix; needs polytask\\[paper].")
     ] = None,
-    text: options.TextColumn = None,
-    text_pair: options.PairColumn = None,
-    label: options.LabelColumn = None,
-    drop_empty: options.DropEmpty = False,
-    encoding: options.Encoding = None,
     store: options.StoreFolder = "adapters",
     backbone: options.OfBackbone = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Score a task's adapter on a file of texts with labels: as a whole, label by label, and what it confuses."""
+    """Score an adapter on texts with labels: overall, per label, and which labels it confuses."""
     from polytask.adapters.store import Store
     from polytask.data.metric_names import check_metric
     from polytask.evaluation.metrics import all_scores, distinct
@@ -57,15 +55,14 @@ def evaluate(
     head, name = entry.header.head, metric or entry.metric
     check_metric(name, head.kind)
     check_drawable(confusion, head.kind)
-    columns = {"text": text, "text_pair": text_pair, "label": label}
-    rows = rows_to_score([entry], file, columns, drop_empty=drop_empty, encoding=encoding)
+    rows = rows_to_score([entry], file, input_columns)
     assert rows.targets is not None, "labelled rows have targets"
-    frozen = loaded(backbone or entry.header.backbone.name, device, dtype)
-    given = answered(frozen, adapters, entry, rows)
-    of_labels = len(head.labels)
-    metrics = distinct(all_scores(head.kind, rows.targets, given, num_labels=of_labels), head.kind, of_labels, name)
-    surely = bootstrap_interval(name, head.kind, rows.targets, given, num_labels=of_labels)
-    by_label = report(head.kind, head.labels, rows.targets, given)
+    frozen = load_backbone(backbone or entry.header.backbone.name, device, dtype)
+    answers = predicted_targets(frozen, adapters, entry, rows)
+    num_labels = len(head.labels)
+    metrics = distinct(all_scores(head.kind, rows.targets, answers, num_labels=num_labels), head.kind, num_labels, name)
+    interval = bootstrap_interval(name, head.kind, rows.targets, answers, num_labels=num_labels)
+    by_label = report(head.kind, head.labels, rows.targets, answers)
     if confusion is not None and by_label is not None and by_label.confusion is not None:
         from polytask.paper.figures import draw_confusion
 
@@ -73,21 +70,37 @@ def evaluate(
     if as_json:
         whole = {"task": entry.task, "metric": name, "score": metrics[name], "rows": len(rows), "metrics": metrics}
         parts = {"classes": None, "confusion": None} if by_label is None else by_label.to_json()
-        emit({**whole, "interval": surely, **parts})
+        print_json({**whole, "interval": interval, **parts})
         return
     out = console.terminal()
     if by_label is not None:
         out.print(result_tables.by_label(by_label))
         if by_label.confusion is not None:
             out.print(result_tables.confused(head.labels, by_label.confusion))
-    majority = commonest_score(entry.header, name, rows.targets)
-    out.print(result_tables.evaluated(entry, file, len(rows), name, metrics, surely, majority))
+    majority = majority_of_training(entry.header, name, rows.targets)
+    out.print(result_tables.evaluated(entry, file, len(rows), name, metrics, interval, majority))
     if confusion is not None:
         out.print(f"the confusion matrix is drawn in {confusion}")
 
 
-def commonest_score(header: Header, metric: str, targets: Sequence[Target]) -> Majority | None:
-    """The metric where every row is given the label that was commonest in training; None where there is no such."""
+def check_drawable(file: str | None, kind: str) -> None:
+    """Refuse a confusion matrix that cannot be drawn, before any work is done.
+
+    Raises:
+        DataError: the kind of task has none, its folder does not exist, or its format is unknown.
+    """
+    if file is None:
+        return
+    if kind != "classification":
+        raise DataError(f"a {kind} task has no confusion matrix", fix="Leave out --confusion")
+    from polytask.paper.figures import figure
+
+    check_folder(file)
+    figure(file, 1, 1)
+
+
+def majority_of_training(header: Header, metric: str, targets: Sequence[Target]) -> Majority | None:
+    """The score of giving every row the most frequent label of the training rows; None if the header has no counts."""
     from polytask.evaluation.baselines import Majority
     from polytask.evaluation.metrics import score
 
@@ -95,7 +108,7 @@ def commonest_score(header: Header, metric: str, targets: Sequence[Target]) -> M
     labels = header.head.labels
     if header.head.kind != "classification" or set(counts) != set(labels):
         return None
-    commonest = labels.index(max(labels, key=lambda label: counts[label]))
-    answers = [commonest] * len(targets)
+    most_frequent = labels.index(max(labels, key=lambda label: counts[label]))
+    answers = [most_frequent] * len(targets)
     value = score(metric, header.head.kind, targets, answers, num_labels=len(labels))
-    return Majority(labels[commonest], value)
+    return Majority(labels[most_frequent], value)

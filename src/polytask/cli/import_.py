@@ -1,4 +1,4 @@
-"""``polytask import``: an adapter of peft or adapter-hub into the store."""
+"""``polytask import``: put an adapter of peft or adapter-hub into a store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from polytask.cli import console, options
-from polytask.cli.options import app, emit, examples, working
+from polytask.cli.options import app, examples, print_json, spinner
 
 if TYPE_CHECKING:
     from polytask.data.task import Kind
@@ -21,27 +21,23 @@ if TYPE_CHECKING:
     ),
 )
 def import_(
-    source: Annotated[str, typer.Argument(help="A folder of peft or adapter-hub, or OWNER/NAME on the hub.")],
-    task: Annotated[str, typer.Option(help="What the task is called here.")],
+    source: Annotated[str, typer.Argument(help="A folder saved by peft or adapters, or OWNER/NAME on the hub.")],
+    task: Annotated[str, typer.Option(help="Name of the task.")],
     labels: Annotated[
-        str | None, typer.Option(metavar="A,B,…", help="Names of the labels, in the order of the head's outputs.")
+        str | None, typer.Option(metavar="A,B,…", help="Label names, in the order of the head's outputs.")
     ] = None,
     kind: Annotated[str | None, typer.Option(help="classification, multilabel or regression.")] = None,
-    max_length: Annotated[
-        int | None, typer.Option(help="Tokens of a text; as many as the backbone takes unless given.")
-    ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="What it was trained on: a hub id or a folder; what the files name unless given.")
-    ] = None,
+    max_length: Annotated[int | None, typer.Option(help="Maximum tokens of a text (default: the backbone's).")] = None,
+    backbone: Annotated[str | None, typer.Option(help="A hub id or a folder (default: what the files name).")] = None,
     store: options.StoreFolder = "adapters",
     as_json: options.AsJson = False,
 ) -> None:
-    """Import an adapter that peft or adapter-hub's adapters saved; it then answers like any other."""
+    """Import an adapter that was saved by peft or adapters. It then works like any other adapter."""
     from polytask.adapters.store import Store
     from polytask.interchange.importing import import_adapter
 
     names = None if labels is None else [label.strip() for label in labels.split(",")]
-    with working(f"importing {source}"):
+    with spinner(f"importing {source}"):
         adapter = import_adapter(
             source,
             task,
@@ -56,7 +52,8 @@ def import_(
     header = entry.header
     if as_json:
         own = {"task": entry.task, "version": entry.version, "path": entry.path}
-        emit({**own, "method": header.to_object()["method"], "labels": list(entry.labels), "pooling": header.pooling})
+        shape = {"labels": list(entry.labels), "pooling": header.pooling}
+        print_json({**own, "method": header.to_object()["method"], **shape})
         return
     labelled = f" over {', '.join(entry.labels)}" if entry.labels else ""
     console.terminal().print(

@@ -1,42 +1,18 @@
-"""The rows that a verb is given: to train on, from a file or the hub; to answer, by the columns of the training."""
+"""Reads the rows of a file for adapters, by the columns that they were trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from polytask.cli import console
 from polytask.errors import DataError
 
 if TYPE_CHECKING:
     from polytask.adapters.store import Entry
+    from polytask.cli.option_groups import ColumnOptions
     from polytask.data.table import Table
-    from polytask.data.task import Rows, Task
-
-
-def task_given(
-    file: str | None, hub: str | None, validation: str | None, test: str | None, encoding: str | None, **asked: Any
-) -> Task:
-    """The task in a file or a data set of the hub; what is noted about it goes to stderr.
-
-    Raises:
-        DataError: not one source is named, or its data cannot be used.
-    """
-    from polytask.data.hub import read_hub
-    from polytask.data.read import read_task
-
-    if (file is None) == (hub is None):
-        raise DataError("name one thing to train on: a file, or a data set with --hub owner/name:configuration")
-    if hub is not None and (validation or test):
-        raise DataError("--validation and --test name files", fix="A data set of the hub has its own splits")
-    if hub is not None and encoding:
-        raise DataError("--encoding is about files", fix="Leave it out with --hub")
-    if hub is not None:
-        data = read_hub(hub, **asked)
-    else:
-        data = read_task(file or "", validation=validation, test=test, encoding=encoding, **asked)
-    console.notes(console.terminal(stderr=True), data.notes)
-    return data
+    from polytask.data.task import Rows
 
 
 def columns_of(
@@ -44,42 +20,47 @@ def columns_of(
 ) -> dict[str, str | None]:
     """The columns to read: those named, else those that the adapters were trained on, else None for the usual names.
 
-    ``labels`` is ``label=…`` where labels are needed. Where adapters remember different columns, none is taken. That a
-    column of the training is not there is told on stderr.
+    The columns of the training are used only if all adapters were trained on the same; a note on stderr says if the
+    file lacks one.
+
+    Args:
+        entries: the adapters.
+        table: the file.
+        text: the column of texts, if it was named.
+        text_pair: the column of second texts, if it was named.
+        labels: ``label=…`` if labels are needed.
     """
     chosen, remarks = _chosen(entries, table, text=text, text_pair=text_pair, **labels)
     console.notes(console.terminal(stderr=True), remarks)
     return chosen
 
 
-def rows_to_score(
-    entries: Sequence[Entry],
-    file: str,
-    columns: Mapping[str, str | None],
-    *,
-    drop_empty: bool,
-    encoding: str | None,
-) -> Rows:
-    """Labelled rows of a file for adapters with the same labels; ``columns`` are those named, or None.
+def rows_to_score(entries: Sequence[Entry], file: str, given: ColumnOptions) -> Rows:
+    """The labelled rows of a file, for adapters with the same labels.
+
+    Args:
+        entries: the adapters.
+        file: the file.
+        given: the columns that were named, and how to read the file.
 
     Raises:
-        DataError: the file has not what the adapters take, or a label that is none of theirs.
+        DataError: the file has no texts or pairs as the adapters need them, or an unknown label.
     """
     from polytask.data.read import rows_for, table_of
 
     head = entries[0].header.head
-    table = table_of(file, head.kind, encoding=encoding)
-    chosen, remarks = _chosen(entries, table, **columns)
+    table = table_of(file, head.kind, encoding=given.encoding)
+    chosen, remarks = _chosen(entries, table, **given.columns)
     check_inputs_in(table, entries, chosen)
     console.notes(console.terminal(stderr=True), remarks)
-    return rows_for(head.labels, head.kind, table, **chosen, drop_empty=drop_empty)
+    return rows_for(head.labels, head.kind, table, **chosen, drop_empty=given.drop_empty)
 
 
 def check_inputs_in(table: Table, entries: Sequence[Entry], columns: Mapping[str, str | None]) -> None:
-    """Refuse a file of single texts for a task of pairs, and the reverse, before its labels are looked at.
+    """Refuse single texts for a task of pairs, and the reverse.
 
     Raises:
-        DataError: with the option that is missing.
+        DataError: with the option that would help.
     """
     from polytask.data.read import roles_in
 
@@ -91,18 +72,18 @@ def check_inputs_in(table: Table, entries: Sequence[Entry], columns: Mapping[str
         if roles.pair is not None:
             names = f"{table.header[roles.text]!r} with {table.header[roles.pair]!r}"
             fix = "Name one column of texts with --text"
-            raise DataError(f"{entry} answers single texts, and {names} is a pair", file=table.file, fix=fix)
-        own = _remembered(entry)
+            raise DataError(f"{entry} takes single texts, and {names} is a pair", file=table.file, fix=fix)
+        own = _trained_columns(entry)
         trained_on = f", as {own['text_pair']!r} in training" if own.get("text_pair") else ""
-        problem = f"{entry} answers pairs of texts, and there is no second text beside {table.header[roles.text]!r}"
+        problem = f"{entry} takes pairs of texts, and there is no second text beside {table.header[roles.text]!r}"
         raise DataError(problem, file=table.file, fix=f"Name its column with --text-pair{trained_on}")
 
 
 def _chosen(
     entries: Sequence[Entry], table: Table, *, text: str | None, text_pair: str | None, **labels: str | None
 ) -> tuple[dict[str, str | None], list[str]]:
-    """See ``columns_of``; with what is to be told."""
-    of = [_remembered(entry) for entry in entries]
+    """The columns of ``columns_of``, and notes."""
+    of = [_trained_columns(entry) for entry in entries]
     texts = {name: _common([columns.get(name) for columns in of]) for name in ("text", "text_pair")}
     chosen: dict[str, str | None] = {"text": text, "text_pair": text_pair, **labels}
     missing: list[str] = []
@@ -123,8 +104,8 @@ def _chosen(
     return chosen, [f"{table.file} has no {names}, which {entries[0]} was trained on, so {found}"]
 
 
-def _remembered(entry: Entry) -> dict[str, str | None]:
-    """The columns in an adapter's header, which may be a stranger's."""
+def _trained_columns(entry: Entry) -> dict[str, str | None]:
+    """The columns in an adapter's header. The header may come from anyone, so their types are checked."""
     columns = entry.header.result.get("columns")
     if not isinstance(columns, Mapping) or not isinstance(columns.get("text"), str):
         return {}
@@ -132,10 +113,10 @@ def _remembered(entry: Entry) -> dict[str, str | None]:
 
 
 def _common(names: Sequence[str | None]) -> str | None:
-    """The name that all have."""
+    """The name, if all are the same."""
     return names[0] if len(set(names)) == 1 else None
 
 
 def _has(table: Table, name: str) -> bool:
-    """Whether the table has this column, in capital or small letters, as ``find_roles`` looks for it."""
+    """Whether the table has this column; as in ``find_roles``, case does not matter if it is unique."""
     return name in table.header or [there.lower() for there in table.header].count(name.strip().lower()) == 1

@@ -1,4 +1,4 @@
-"""``polytask inspect``."""
+"""``polytask inspect``: show the sites and trained parameters of a method on a backbone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from polytask.cli import console, options, wording
 from polytask.cli.method_options import method_of
-from polytask.cli.options import app, emit, examples
+from polytask.cli.options import app, examples, print_json
 from polytask.errors import PolytaskError
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ def inspect(
     backbone: Annotated[str | None, typer.Argument(help="A hub id, a folder, or minilm.", show_default=False)] = None,
     config: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER_OR_JSON", help="Count from a config.json: no weights, no network."),
+        typer.Option(metavar="FOLDER_OR_JSON", help="Count from a config.json, without weights or network."),
     ] = None,
     method: options.MethodName = "houlsby",
     size: options.Size = None,
     setting: options.Settings = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show where a method acts in a backbone, layer by layer, and what it trains."""
+    """Show which parts of a backbone a method changes, layer by layer, and how many parameters it trains."""
     chosen = method_of(method, size, setting)
     if (backbone is None) == (config is None):
         raise PolytaskError("name one thing to inspect: a backbone, or --config FOLDER_OR_JSON")
@@ -46,20 +46,20 @@ def inspect(
 
     model, architecture = empty_backbone(backbone or "") if config is None else empty_model(config)
     name = backbone or config or ""
-    sites = counted(model, architecture, chosen)
+    sites = trained_by_site(model, architecture, chosen)
     trained, total = sum(sites.values()), sum(p.numel() for p in model.parameters())
     parameters = {"trained": trained, "backbone": total, "percent": 100 * trained / total}
     size_bytes = FLOAT32_BYTES * trained
     if as_json:
         listed = [{"site": site, "parameters": number} for site, number in sites.items()]
-        emit({"sites": listed, "parameters": parameters, "bytes": size_bytes})
+        print_json({"sites": listed, "parameters": parameters, "bytes": size_bytes})
         return
     kind = str(getattr(model.config, "model_type", ""))
-    console.terminal().print(inspected(name, kind, chosen, sites, parameters, size_bytes))
+    console.terminal().print(layer_table(name, kind, chosen, sites, parameters, size_bytes))
 
 
-def counted(model: Any, architecture: Architecture, method: Method) -> dict[str, int]:
-    """Trained parameters by site, or by the backbone's own parameters where copies of those are trained."""
+def trained_by_site(model: Any, architecture: Architecture, method: Method) -> dict[str, int]:
+    """Number of trained parameters by site; for full and top-n fine-tuning, by parameter of the backbone."""
     from polytask.adapters.attach import deltas_for, replaced_parameters
     from polytask.methods import Replacement
 
@@ -70,10 +70,10 @@ def counted(model: Any, architecture: Architecture, method: Method) -> dict[str,
     return {place: sum(p.numel() for p in delta.parameters()) for place, delta in deltas.items()}
 
 
-def inspected(
+def layer_table(
     name: str, kind: str, method: Method, sites: Mapping[str, int], parameters: Mapping[str, Any], size_bytes: int
 ) -> RenderableType:
-    """Where a method acts, one line a layer, and what that amounts to."""
+    """One line per layer with its sites, and the totals."""
     by_layer: dict[str, list[tuple[str, int]]] = {}
     for site, number in sites.items():
         layer, what = _layer_and_rest(site)
@@ -96,7 +96,7 @@ def inspected(
 
 
 def _layer_and_rest(site: str) -> tuple[str, str]:
-    """``layer 3`` and ``attn_out`` of ``layer.3.attn_out``; the same of a backbone's own parameter names."""
+    """``layer 3`` and ``attn_out`` for ``layer.3.attn_out``; also for the backbone's parameter names."""
     parts = site.split(".")
     number = next((at for at, part in enumerate(parts) if part.isdigit()), None)
     if number is None:

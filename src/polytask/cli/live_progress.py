@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-if TYPE_CHECKING:
-    from polytask.training.events import Event
 from polytask.cli.wording import seconds_in_words
 
-SILENCE_S = 15.0
-"""About so often the log of a training says which step it is at."""
+if TYPE_CHECKING:
+    from polytask.training.events import Event
+
+LOG_INTERVAL_S = 15.0
+"""Seconds between two lines about the current step in a log."""
 
 
-class Watch:
+class TrainingProgress:
     """Shows the events of a training run as they come."""
 
     def __init__(self, console: Console, bar: Progress | None) -> None:
         self.console, self.bar = console, bar
         self.metric = ""
         self.row: Any = None
-        self.told = time.monotonic()
+        self.logged_at = time.monotonic()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -38,8 +39,8 @@ class Watch:
                 line = f"{event.job}: epoch {event.epoch} of {event.num_epochs}, validation {self.metric}{best}"
                 self.console.print(line, style="dim")
         elif isinstance(event, Step) and self.bar is None:
-            if time.monotonic() - self.told >= SILENCE_S:
-                self.told = time.monotonic()
+            if time.monotonic() - self.logged_at >= LOG_INTERVAL_S:
+                self.logged_at = time.monotonic()
                 left = event.seconds / event.step * (event.num_steps - event.step)
                 where = f"step {event.step:,} of {event.num_steps:,}, epoch {event.epoch} of {event.num_epochs}"
                 line = f"{event.job}: {where}, loss {event.loss:.3f}, about {seconds_in_words(left)} left"
@@ -57,10 +58,10 @@ class Watch:
 
 
 @contextmanager
-def watching(console: Console) -> Iterator[Watch]:
-    """A ``progress`` for ``train``: loss, metric, tokens a second and the time that is left."""
+def watching(console: Console) -> Iterator[TrainingProgress]:
+    """A ``progress`` for ``train``: loss, metric, tokens per second and remaining time."""
     if not console.is_terminal:
-        yield Watch(console, None)
+        yield TrainingProgress(console, None)
         return
     columns = (
         TextColumn("{task.description}", style="bold"),
@@ -70,4 +71,4 @@ def watching(console: Console) -> Iterator[Watch]:
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        yield Watch(console, bar)
+        yield TrainingProgress(console, bar)

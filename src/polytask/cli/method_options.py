@@ -1,4 +1,4 @@
-"""A method from ``--method``, ``--size`` and ``--set``: every setting that was given is one that the method has."""
+"""Builds a method from ``--method``, ``--size`` and ``--set``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def method_of(name: str, size: int | None, given: Sequence[str] | None) -> Method:
-    """The method called ``name`` with the settings given, each of the type that its default has.
+    """The method ``name`` with the given settings, each converted to the type of its default.
 
     Raises:
         UnknownName: there is no such method, or it has no such setting.
@@ -44,7 +44,7 @@ def _assignment(text: str) -> tuple[str, str]:
 
 
 def _value(name: str, text: str, default: Any) -> Any:
-    """What ``text`` says, in the type of ``default``. Where that is None (``layers``): ``3``, or ``[0,1,2]``."""
+    """``text`` converted to the type of ``default``; if that is None (``layers``), a number or a list in JSON."""
     if isinstance(default, str):
         return text
     if isinstance(default, tuple):

@@ -1,4 +1,4 @@
-"""What the verbs share: the app, the options that mean the same everywhere, how refusals end, how JSON is printed."""
+"""The command-line app, the options that mean the same for every verb, error exits and JSON output."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import typer
 
 from polytask import __version__
 from polytask.cli import console, usage
+from polytask.cli.flatten import flattened
 from polytask.errors import PolytaskError
 
 if TYPE_CHECKING:
     from polytask.backbones.backbone import Backbone
 
-OURS, THEIRS, INTERRUPTED = 1, 2, 130
-
+USER_ERROR, INTERRUPTED = 2, 130
+"""Exit codes."""
 
 ORDER = (
     *("train", "sweep", "eval", "predict", "compare", "promote", "rollback"),
@@ -26,19 +27,20 @@ ORDER = (
     *("serve", "import", "export", "push", "pull", "convert"),
     *("inspect", "bench", "paper", "demo"),
 )
-GIVEN = "polytask.given"
+ARGUMENTS = "polytask.arguments"
+"""The key of ``context.meta`` under which the arguments of the command line are kept."""
 
 
 class Verbs(usage.Verbs):
-    """Verbs whose refusals are one red line and an exit code, without a traceback."""
+    """Verbs that report an error as one red line and an exit code, without a traceback."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """In the order in which a person needs them."""
+        """The verbs in the order of ``ORDER``."""
         return sorted(super().list_commands(ctx), key=ORDER.index)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Keep the command line as it was given, so that a verb can say how to go on with it."""
-        ctx.meta[GIVEN] = list(args)
+        """Keep the arguments, so that a verb can print the command that continues it."""
+        ctx.meta[ARGUMENTS] = list(args)
         with usage_errors_as_one_line():
             return super().parse_args(ctx, args)
 
@@ -50,52 +52,52 @@ class Verbs(usage.Verbs):
         except BrokenPipeError:  # typer would exit with 1
             raise console.broken_pipe() from None
         except PolytaskError as error:
-            raise refused(str(error), THEIRS) from None
+            raise error_exit(str(error), USER_ERROR) from None
         except OSError as error:
-            raise refused(f"{error.filename or 'the system'}: {error.strerror or error}", THEIRS) from None
+            raise error_exit(f"{error.filename or 'the system'}: {error.strerror or error}", USER_ERROR) from None
         except MemoryError as error:
-            raise refused(out_of_memory(error), THEIRS) from None
+            raise error_exit(out_of_memory(error), USER_ERROR) from None
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            raise refused(out_of_memory(error), THEIRS) from None
+            raise error_exit(out_of_memory(error), USER_ERROR) from None
         except KeyboardInterrupt:
-            raise refused("interrupted", INTERRUPTED) from None
+            raise error_exit("interrupted", INTERRUPTED) from None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch could not have the memory that it asked for."""
-    said = str(error)
-    return "can't allocate memory" in said or "not enough memory" in said or "out of memory" in said
+    """Whether torch failed to allocate memory."""
+    message = str(error)
+    return "can't allocate memory" in message or "not enough memory" in message or "out of memory" in message
 
 
 def out_of_memory(error: BaseException) -> str:
-    """One line on memory that cannot be had."""
+    """The message of an allocation that failed, in one line."""
     reason = (str(error).strip() or "no memory is left").splitlines()[0]
     return f"out of memory: {reason}. Try a smaller --size, --batch-size or --max-length"
 
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
-"""What typer raises for an option that is not known, or whose value is not of its type."""
+"""What typer raises for an unknown option or a value of the wrong type."""
 
 
 @contextmanager
 def usage_errors_as_one_line() -> Iterator[None]:
-    """A usage error as one red line, in the form of all other refusals."""
+    """Report a usage error as one red line, like all other errors."""
     try:
         yield
     except UsageError as error:
         if not (problem := error.format_message()):  # type: ignore[attr-defined]
             raise  # no verb was given, and the help is shown
-        at = getattr(error, "ctx", None)
-        command = at.command_path if at is not None else "polytask"
-        said = problem[:1].lower() + problem[1:] + ("" if problem[-1] in ".?" else ".")
-        raise refused(f"{said} What there is: {command} --help", THEIRS) from None
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "polytask"
+        message = problem[:1].lower() + problem[1:] + ("" if problem[-1] in ".?" else ".")
+        raise error_exit(f"{message} For all options: {command} --help", USER_ERROR) from None
 
 
-def refused(message: str, code: int) -> typer.Exit:
-    """Print one red line; the exit to raise."""
-    console.refusal(console.terminal(stderr=True), message)
+def error_exit(message: str, code: int) -> typer.Exit:
+    """Print the message as one red line; the returned exit is to be raised."""
+    console.error(console.terminal(stderr=True), message)
     return typer.Exit(code)
 
 
@@ -103,11 +105,17 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Typer(typer.Typer):
-    """An app whose verbs have our help."""
+    """An app whose verbs print our help and may take option groups."""
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:
-        """As ``typer.Typer.command``."""
-        return super().command(name, **{"cls": usage.Verb, **settings})
+        """As ``typer.Typer.command``; parameters that are dataclasses become one option for each field."""
+        register = super().command(name, **{"cls": usage.Verb, **settings})
+
+        def registered(verb: Function) -> Function:
+            register(flattened(verb))
+            return verb
+
+        return registered
 
 
 app = Typer(
@@ -123,35 +131,38 @@ app = Typer(
 
 @app.callback(invoke_without_command=True)
 def polytask(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    """Many tasks on one frozen pretrained transformer: each adds one small adapter, and none changes another."""
+    """Many tasks on one frozen pretrained transformer. Each task adds one small adapter and changes no other task."""
     if version:
         typer.echo(f"polytask {__version__}")
         raise typer.Exit
 
 
-StoreFolder = Annotated[str, typer.Option("--store", metavar="DIR", help="The folder of adapters.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs, and nothing else, on stdout.")]
+StoreFolder = Annotated[str, typer.Option("--store", metavar="DIR", help="Folder of the adapters.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 SourceFile = Annotated[
     str | None,
     typer.Argument(
-        help="Rows to train on: CSV, TSV, JSON lines (also .gz) or Parquet; for spans, SQuAD's JSON too.",
+        help="Training data: CSV, TSV, JSON lines (also .gz) or Parquet; for spans also SQuAD's JSON.",
         show_default=False,
     ),
 ]
 HubName = Annotated[
     str | None,
-    typer.Option("--hub", metavar="NAME[:CONFIGURATION]", help="A data set of the Hugging Face hub instead."),
+    typer.Option("--hub", metavar="NAME[:CONFIGURATION]", help="Train on a dataset of the Hugging Face hub instead."),
 ]
-TaskName = Annotated[str | None, typer.Option("--task", help="The task's name; the file's name unless given.")]
-BackboneName = Annotated[str, typer.Option("--backbone", help="A hub id, a folder, or minilm.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", help="Rows a step.")]
-MaxLength = Annotated[int, typer.Option("--max-length", help="Tokens of a text.")]
+TaskName = Annotated[str | None, typer.Option("--task", help="Name of the task (default: the name of the file).")]
+BackboneName = Annotated[
+    str, typer.Option("--backbone", help="The pretrained transformer: a hub id, a folder, or minilm.")
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Rows per step.")]
+MaxLength = Annotated[int, typer.Option("--max-length", help="Maximum number of tokens of a text.")]
 LongTexts = Annotated[
-    str, typer.Option("--long", help="What is longer: truncate cuts it off, split averages over windows of it.")
+    str,
+    typer.Option("--long", help="What to do with longer texts: truncate them, or split them into windows and average."),
 ]
 Stride = Annotated[
     int | None,
-    typer.Option("--stride", help="Of spans: tokens that two windows of a context share; a third unless given."),
+    typer.Option("--stride", help="For spans: tokens that two windows of a context share (default: a third)."),
 ]
 Precision = Annotated[
     float | None,
@@ -163,35 +174,46 @@ F1 = Annotated[bool, typer.Option("--f1", help="Of several labels: the best F1 o
 PerLabel = Annotated[bool, typer.Option("--per-label", help="A threshold for each label, not one for all.")]
 KeepPrefix = Annotated[
     bool,
-    typer.Option(help="With --set layers=2: run the layers below without dropout, and only once for each text."),
+    typer.Option(help="With --set layers=2: run the layers below without dropout, and only once per text."),
 ]
 ClassWeights = Annotated[
-    str | None, typer.Option("--class-weights", help="'balanced' for labels of unequal frequency.")
+    str | None, typer.Option("--class-weights", help="'balanced' weighs rare labels more than frequent ones.")
 ]
 Patience = Annotated[
-    int | None, typer.Option("--patience", help="Stop after so many epochs without a better validation score.")
+    int | None, typer.Option("--patience", help="Stop after this many epochs without a better validation score.")
 ]
 ValidationFile = Annotated[
-    str | None, typer.Option("--validation", metavar="FILE", help="Unless given, a tenth is held out.")
+    str | None,
+    typer.Option("--validation", metavar="FILE", help="Validation data (default: a tenth of the training data)."),
 ]
-TaskKind = Annotated[str | None, typer.Option("--kind", help="classification, multilabel, regression or span.")]
+TestFile = Annotated[
+    str | None, typer.Option("--test", metavar="FILE", help="Test data, scored once at the end; it selects nothing.")
+]
+TaskKind = Annotated[
+    str | None,
+    typer.Option("--kind", help="classification, multilabel, regression or span (default: from the labels)."),
+]
 TaskMetric = Annotated[
     str | None, typer.Option("--metric", help="accuracy, f1, matthews, micro_f1, pearson, span_f1, …")
 ]
 Positive = Annotated[
     str | None,
-    typer.Option("--positive", metavar="LABEL", help="Of two labels the one f1 is about; the second unless given."),
+    typer.Option("--positive", metavar="LABEL", help="With two labels: the positive one of f1 (default: the second)."),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, … or auto.")]
-Dtype = Annotated[str, typer.Option(help="Of the frozen weights: float32, bfloat16, or auto for the faster one here.")]
+Dtype = Annotated[
+    str, typer.Option(help="Type of the frozen weights: float32, bfloat16, or auto for the faster one here.")
+]
 TextColumn = Annotated[str | None, typer.Option("--text", metavar="COLUMN", help="The column of texts.")]
 PairColumn = Annotated[str | None, typer.Option("--text-pair", metavar="COLUMN", help="The column of second texts.")]
 LabelColumn = Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="The column of labels.")]
 DropEmpty = Annotated[bool, typer.Option("--drop-empty", help="Leave out rows without a text or label.")]
-Encoding = Annotated[str | None, typer.Option("--encoding", help="Of text files, such as cp1252; UTF-8 unless given.")]
+Encoding = Annotated[
+    str | None, typer.Option("--encoding", help="Encoding of text files, such as cp1252 (default: UTF-8).")
+]
 OfBackbone = Annotated[
     str | None,
-    typer.Option("--backbone", help="Where the backbone is, if no longer where the adapter was trained on it."),
+    typer.Option("--backbone", help="Where the backbone is, if it was moved since the adapter was trained."),
 ]
 MethodName = Annotated[
     str,
@@ -201,7 +223,7 @@ MethodName = Annotated[
         help="houlsby, pfeiffer, parallel, lora, ia3, bitfit, layernorm, or the baselines full and top.",
     ),
 ]
-Size = Annotated[int | None, typer.Option("--size", help="The bottleneck's size (64 unless given).")]
+Size = Annotated[int | None, typer.Option("--size", help="Size of the bottleneck (default: 64).")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -213,19 +235,19 @@ Settings = Annotated[
 
 
 def examples(*lines: str) -> str:
-    """What stands at the end of a help, one example a line."""
+    """The epilog of a help: one example per line."""
     return "\n\n".join(f"[dim]$[/dim] [cyan]{line}[/cyan]" for line in lines)
 
 
-def emit(value: object) -> None:
-    """One line of JSON on stdout, with escapes where that is not UTF-8."""
+def print_json(value: object) -> None:
+    """Print one line of JSON on stdout, with escapes if stdout is not UTF-8."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     typer.echo(json.dumps(value, ensure_ascii=not is_utf8, allow_nan=False))
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
-    """A sign of life on a terminal while something takes a while."""
+def spinner(what: str) -> Iterator[None]:
+    """Show what is being done while it lasts, if stderr is a terminal."""
     out = console.terminal(stderr=True)
     if not out.is_terminal:
         yield
@@ -234,9 +256,9 @@ def working(what: str) -> Iterator[None]:
         yield
 
 
-def loaded(name: str, device: str, dtype: str) -> Backbone:
-    """The backbone of this name, with a sign of life while it loads."""
-    with working(f"loading {name}"):
-        from polytask.backbones.loading import load_backbone
+def load_backbone(name: str, device: str, dtype: str) -> Backbone:
+    """Load a backbone, with a spinner."""
+    with spinner(f"loading {name}"):
+        from polytask.backbones import loading
 
-        return load_backbone(name, device=device, dtype=dtype)
+        return loading.load_backbone(name, device=device, dtype=dtype)

@@ -1,4 +1,4 @@
-"""The file that ``polytask predict --output`` writes: the columns of the input, and those of each task's answers."""
+"""Writes the file of ``polytask predict --output``: the columns of the input, and columns with each task's answers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from polytask.inference.prediction import Prediction
 
 ENDINGS = {"span": ("", "_prob", "_start", "_end")}
-"""What the names of the columns that ``--output`` adds end in, by kind of task; of all others a label's two."""
+"""Endings of the added columns by kind of task; other kinds have ``""`` and ``_prob``."""
 
-INSTEAD = "_answer"
-"""What the columns of a task get after its name where that alone would be read as a column of the input."""
+RENAMED = "_answer"
+"""Ending of a task's columns where its name alone would be read as a column of the input."""
 
 
 def check_folder(file: str | None) -> None:
-    """Refuse, before any work is done, a file in a folder that is not there.
+    """Refuse a file in a folder that does not exist, before any work is done.
 
     Raises:
         DataError: with the command that makes the folder.
@@ -37,10 +37,10 @@ def check_folder(file: str | None) -> None:
 
 
 def check_output(file: str, output: str | None, source: FileRows, kinds: Mapping[str, Kind]) -> None:
-    """Refuse, before any work is done, an output that cannot be written without losing something.
+    """Refuse an output that would overwrite something, before any work is done.
 
     Raises:
-        DataError: with what would be right.
+        DataError: it is the input file, or has two columns of one name, or cannot be written.
     """
     from polytask.data.tables import check_writable
 
@@ -49,35 +49,35 @@ def check_output(file: str, output: str | None, source: FileRows, kinds: Mapping
     check_writable(output)
     check_folder(output)
     if Path(output).resolve() == Path(file).resolve():
-        raise DataError("the output would take the place of the input", file=output, fix="Give it another name")
+        raise DataError("the output would overwrite the input", file=output, fix="Give it another name")
     names = names_added(source, kinds)
     added = [f"{names[task]}{ending}" for task, kind in kinds.items() for ending in ENDINGS.get(kind, ("", "_prob"))]
     for name in added:
         if name in source.table.header:
-            fix = "Rename it there: a column of this name is to be added"
-            raise DataError("there is such a column already", file=file, column=name, fix=fix)
+            fix = "Rename that column: a column of this name is added"
+            raise DataError("the file already has this column", file=file, column=name, fix=fix)
         if added.count(name) > 1:
-            fix = "Ask the tasks one after the other, into files of their own"
+            fix = "Run predict once for each task, with an output of its own"
             raise DataError("two tasks would write this column", file=output, column=name, fix=fix)
 
 
 def names_added(source: FileRows, kinds: Mapping[str, Kind]) -> dict[str, str]:
-    """What the column of each task's answers is called: as the task, or ``stars_answer``.
+    """The column name of each task's answers: the task's name, or ``stars_answer`` if that would be ambiguous.
 
-    A column ``stars`` beside a column ``rating`` would leave open which of them holds the labels when the file is read
-    again. The columns of the input mean afterwards what they meant before.
+    A column ``stars`` beside a column ``rating`` would make it unclear which one holds the labels when the file is read
+    again. The columns of the input keep their meaning.
     """
     spans = [kind for kind in kinds.values() if kind == "span"]
     before = _roles(source.table.header, *spans[:1])
     names = {}
     for task in kinds:
         after = _roles((*source.table.header, task), *spans[:1])
-        names[task] = task if _is_same(before, after) else f"{task}{INSTEAD}"
+        names[task] = task if _is_same(before, after) else f"{task}{RENAMED}"
     return names
 
 
 def _roles(header: Sequence[str], kind: Kind | None = None) -> Roles | None:
-    """Which columns are read where none is named; None where that is not clear."""
+    """The columns that are read if none is named; None if that is not clear."""
     from polytask.data.read import roles_in
     from polytask.data.table import Table
 
@@ -88,14 +88,14 @@ def _roles(header: Sequence[str], kind: Kind | None = None) -> Roles | None:
 
 
 def _is_same(before: Roles | None, after: Roles | None) -> bool:
-    """Whether the columns that had a role before have it still."""
+    """Whether the columns that had a role before still have it."""
     if before is None or after is None:
         return before is after
     return (before.text, before.pair) == (after.text, after.pair) and before.label in (None, after.label)
 
 
-def renamed(names: Mapping[str, str]) -> list[str]:
-    """Which answers stand in a column that is not called as their task, and why."""
+def renaming_notes(names: Mapping[str, str]) -> list[str]:
+    """A note for each task whose answers are in a column with another name, with the reason."""
     return [
         f"the answers of {task} are in the column {name!r}: {task!r} would be read as a column of the input"
         for task, name in names.items()
@@ -106,7 +106,7 @@ def renamed(names: Mapping[str, str]) -> list[str]:
 def write(
     output: str, source: FileRows, answers: Mapping[str, Sequence[Prediction]], entries: Mapping[str, Entry]
 ) -> None:
-    """Write the file's own columns and those of each task, and say what a reader of the file should know."""
+    """Write the columns of the input and of each task's answers, and print notes about the columns."""
     from polytask.data.tables import write_table
 
     names = names_added(source, {task: entry.header.head.kind for task, entry in entries.items()})
@@ -117,11 +117,11 @@ def write(
             columns.append(cells)
     classes = {**source.table.classes, **{names[task]: entry.labels for task, entry in entries.items() if entry.labels}}
     write_table(output, header, [[*row, *cells] for row, *cells in zip(source.table.rows, *columns)], classes)
-    console.notes(console.terminal(stderr=True), [*renamed(names), *formulas(output, entries.values())])
+    console.notes(console.terminal(stderr=True), [*renaming_notes(names), *formula_notes(output, entries.values())])
 
 
-def formulas(output: str, entries: Iterable[Entry]) -> list[str]:
-    """Labels that a spreadsheet would take for formulas; they are written as they are, to be read again."""
+def formula_notes(output: str, entries: Iterable[Entry]) -> list[str]:
+    """A note if a spreadsheet would read labels as formulas; they are written unchanged, to be read again."""
     from polytask.data.csv import FORMULAS
     from polytask.data.labels import is_number
 
@@ -130,14 +130,15 @@ def formulas(output: str, entries: Iterable[Entry]) -> list[str]:
     if not odd or not output.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
         return []
     return [
-        f"a spreadsheet takes labels such as {wording.shortened(odd[0], 40)!r} for formulas; .jsonl and .parquet do not"
+        f"spreadsheets read labels such as {wording.shortened(odd[0], 40)!r} as formulas; .jsonl and .parquet are safe"
     ]
 
 
 def cells_of(name: str, predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
-    """``name`` and ``name_prob``: the label and its probability; for several labels, a list of each; or a number.
+    """The columns of one task's answers, by name.
 
-    Of a span also ``name_start`` and ``name_end``, in characters of its context.
+    ``name`` is the label, a list of labels, a number or the text of a span. ``name_prob`` is its probability, or a list
+    of them. Spans also have ``name_start`` and ``name_end``, in characters of the context.
     """
     answered = [prediction for prediction in predictions if prediction.error is None]
     if len(answered) < len(predictions):
@@ -147,7 +148,7 @@ def cells_of(name: str, predictions: Sequence[Prediction]) -> dict[str, list[Any
         cells = [(p.answer, round(p.score or 0.0, 6), p.start, p.end) for p in predictions]
         return {f"{name}{ending}": list(column) for ending, column in zip(ENDINGS["span"], zip(*cells))}
     if predictions[0].score is not None:
-        return {name: [shortest(prediction.score or 0.0) for prediction in predictions]}
+        return {name: [shortest_float(prediction.score or 0.0) for prediction in predictions]}
     if predictions[0].labels is not None:
         labels = [list(prediction.labels or ()) for prediction in predictions]
         probs = [[round((p.probs or {})[label], 4) for label in own] for p, own in zip(predictions, labels)]
@@ -156,14 +157,14 @@ def cells_of(name: str, predictions: Sequence[Prediction]) -> dict[str, list[Any
     return {name: [p.label for p in predictions], f"{name}_prob": [round(prob, 6) for prob in likeliest]}
 
 
-def shortest(score: float) -> float:
-    """The shortest number that is the same in float32, the precision in which heads answer."""
+def shortest_float(score: float) -> float:
+    """The shortest decimal number with the same float32 value; heads compute in float32."""
     import numpy as np
 
     return float(str(np.float32(score)))
 
 
 def with_gaps(cells: Sequence[Any], predictions: Sequence[Prediction]) -> list[Any]:
-    """A column with an empty cell where a row has no answer."""
+    """The column with an empty cell for each row that has no answer."""
     given = iter(cells)
     return [next(given) if prediction.error is None else None for prediction in predictions]

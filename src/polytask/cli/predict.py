@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from polytask.cli import console, options, streams, wording
-from polytask.cli.options import THEIRS, app, examples, loaded, refused, working
+from polytask.cli.options import USER_ERROR, app, error_exit, examples, load_backbone, spinner
 from polytask.cli.output import write
 from polytask.cli.remote import Server
 from polytask.cli.top_k import check_top_k
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from polytask.adapters.store import Entry, Store
     from polytask.inference.prediction import Prediction
 from polytask.cli.answers import (
-    MOST_NAMED,
-    check_taken,
-    emit_answers,
-    file_given,
-    places,
-    rows_given,
+    MAX_NAMED,
+    check_inputs_of,
+    print_answers_json,
+    row_names,
+    rows_from_arguments,
+    rows_from_file,
     show_answers,
-    tasks_asked,
+    tasks_from,
     texts_of,
 )
 
@@ -88,7 +88,7 @@ def predict(
     if on_error not in ("fail", "null"):
         raise UnknownName("way of --on-error", on_error, ("fail", "null"))
     adapters: Any = Store(store) if url is None else Server(url)
-    tasks = tasks_asked(task, adapters)
+    tasks = tasks_from(task, adapters)
     entries = {reference: adapters.entry(reference) for reference in tasks}
     check_top_k(top_k, output, entries)
 
@@ -116,24 +116,24 @@ def predict(
         return
     source = None
     if file is None:
-        asked = rows_given(texts, pair, [output, text, text_pair, encoding], on_error)
+        asked = rows_from_arguments(texts, pair, [output, text, text_pair, encoding], on_error)
     else:
         if texts or pair:
             raise DataError("texts and a file are given", fix="Answer the one or the other")
         columns = {"text": text, "text_pair": text_pair}
-        source = file_given(file, output, entries, columns, drop_empty=drop_empty, encoding=encoding)
+        source = rows_from_file(file, output, entries, columns, drop_empty=drop_empty, encoding=encoding)
         asked = source.rows
     given = texts_of(asked)
-    check_taken(entries, given)
+    check_inputs_of(entries, given)
     predict_task = predictor()
-    with working(f"answering {wording.counted(len(asked), 'text')}"):
+    with spinner(f"answering {wording.counted(len(asked), 'text')}"):
         answers = {reference: predict_task(given, reference) for reference in tasks}
-    missing = missing_texts(places(source, len(asked)), next(iter(answers.values())))
+    missing = missing_texts(row_names(source, len(asked)), next(iter(answers.values())))
     console.notes(console.terminal(stderr=True), missing)
     if source is not None and output is not None:
         write(output, source, answers, entries)
     if as_json:
-        emit_answers(answers, len(asked), top_k)
+        print_answers_json(answers, len(asked), top_k)
     elif output is not None:
         console.terminal().print(f"{wording.counted(len(asked), 'row')} written to {output}")
     else:
@@ -147,16 +147,16 @@ def _predict_here(
     """A function that answers texts with an adapter of the store, on a backbone that is loaded now."""
     from polytask.inference.predict import MultiTask
 
-    together = MultiTask(loaded(backbone or entry.header.backbone.name, device, dtype), adapters)
+    together = MultiTask(load_backbone(backbone or entry.header.backbone.name, device, dtype), adapters)
     return lambda texts, reference: together.predict(texts, reference, on_error="null", **how)
 
 
 def missing_texts(place: Callable[[int], str], predictions: Sequence[Prediction]) -> list[str]:
     """Which rows have no answer, and why: the first of them by their places."""
     lines = [f"{place(row)}: {own.error}" for row, own in enumerate(predictions) if own.error]
-    more = len(lines) - MOST_NAMED
+    more = len(lines) - MAX_NAMED
     return [
-        *lines[:MOST_NAMED],
+        *lines[:MAX_NAMED],
         *([f"… and {wording.counted(more, 'more row')} without an answer"] if more > 0 else []),
     ]
 
@@ -164,4 +164,6 @@ def missing_texts(place: Callable[[int], str], predictions: Sequence[Prediction]
 def end_with(missing: Sequence[str], on_error: str) -> None:
     """Exit with 2 where rows have no answer, unless that was expected."""
     if missing and on_error == "fail":
-        raise refused("some rows have no answer; theirs are empty. To take that as it is: --on-error null", THEIRS)
+        raise error_exit(
+            "some rows have no answer; theirs are empty. To take that as it is: --on-error null", USER_ERROR
+        )

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytask.cli import console, options, result_tables
-from polytask.cli.answers import answered
+from polytask.cli.answers import predicted_targets
 from polytask.cli.compare import check_comparable, in_order_of
 from polytask.cli.input_rows import rows_to_score
-from polytask.cli.options import THEIRS, app, emit, examples, loaded, refused
+from polytask.cli.option_groups import ColumnOptions
+from polytask.cli.options import USER_ERROR, app, error_exit, examples, load_backbone, print_json
 from polytask.errors import NoSuchAdapter, UnknownName
 from polytask.evaluation.gate import Gate, Verdict
 
@@ -80,11 +81,11 @@ def promote(
             "version": entry.version,
             "before": None if before is None else before.version,
         }
-        emit({**named, **said, "is_allowed": is_allowed, "moved": is_allowed and not dry_run})
+        print_json({**named, **said, "is_allowed": is_allowed, "moved": is_allowed and not dry_run})
     else:
         show(entry, to, before, verdict, is_dry=dry_run)
     if not is_allowed:
-        raise refused(f"{entry.task}@{to} stays {before}: {verdict.why if verdict else ''}", THEIRS)
+        raise error_exit(f"{entry.task}@{to} stays {before}: {verdict.why if verdict else ''}", USER_ERROR)
 
 
 def pointed_to(adapters: Store, task: str, alias: str) -> Entry | None:
@@ -111,12 +112,12 @@ def judged(
     check_comparable(before, entry)
     head, name = before.header.head, metric or entry.metric
     check_metric(name, head.kind)
-    rows = rows_to_score([before, entry], file, columns, drop_empty=False, encoding=None)
+    rows = rows_to_score([before, entry], file, ColumnOptions(columns["text"], columns["text_pair"], columns["label"]))
     assert rows.targets is not None, "labelled rows have targets"
     answers: list[list[Target]] = []
     for own in (before, entry):
-        frozen = loaded(own.header.backbone.name, *where)
-        answers.append(in_order_of(head.labels, own.labels, answered(frozen, adapters, own, rows)))
+        frozen = load_backbone(own.header.backbone.name, *where)
+        answers.append(in_order_of(head.labels, own.labels, predicted_targets(frozen, adapters, own, rows)))
     return gate.judge(name, head.kind, rows.targets, *answers, num_labels=len(head.labels))
 
 

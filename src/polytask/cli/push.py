@@ -1,4 +1,4 @@
-"""``polytask push``: an adapter to the Hugging Face hub."""
+"""``polytask push``: upload an adapter to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from polytask.cli import console, options, wording
-from polytask.cli.options import app, emit, examples, working
+from polytask.cli.options import app, examples, print_json, spinner
 
 
 @app.command(
@@ -15,24 +15,26 @@ from polytask.cli.options import app, emit, examples, working
 )
 def push(
     task: Annotated[str, typer.Argument(help="The adapter: sentiment, sentiment@2, sentiment@best.")],
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Made if it is not there.")],
-    public: Annotated[bool, typer.Option("--public", help="Let everybody read it; private unless given.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and send nothing.")] = False,
+    repository: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME", help="Repository on the hub; created if it does not exist.")
+    ],
+    public: Annotated[bool, typer.Option("--public", help="Make the repository public (default: private).")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, upload nothing.")] = False,
     store: options.StoreFolder = "adapters",
     as_json: options.AsJson = False,
 ) -> None:
-    """Push an adapter with its card to the Hugging Face hub. The token is that of hf auth login or HF_TOKEN."""
+    """Upload an adapter with its card to the Hugging Face hub. The token comes from hf auth login or HF_TOKEN."""
     from polytask.adapters.store import Store
     from polytask.cli.card import markdown
     from polytask.interchange.hub import push as push_
 
     adapters = Store(store)
     entry = adapters.entry(task)
-    with working(f"pushing {entry}"):
+    with spinner(f"pushing {entry}"):
         done = push_(adapters, str(entry), repository, card=markdown(entry), private=not public, dry_run=dry_run)
     if as_json:
         own = {"repository": done.repository, "files": done.files, "private": done.private}
-        emit({**own, "commit": done.commit, "dry_run": dry_run})
+        print_json({**own, "commit": done.commit, "dry_run": dry_run})
         return
     files = ", ".join(f"{name} ({wording.bytes_in_words(size)})" for name, size in done.files.items())
     who = "private" if done.private else "public"

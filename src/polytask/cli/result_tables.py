@@ -1,7 +1,8 @@
-"""Results as tables and panels on a terminal."""
+"""Results as tables and panels on the terminal."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -10,16 +11,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from polytask.adapters.store import Entry
-    from polytask.evaluation.baselines import Majority
-    from polytask.evaluation.per_label import Report
-    from polytask.inference.prediction import Prediction
-    from polytask.training.result import Result
-from polytask.cli.console import LONGEST_MAJORITY, MOST, MOST_COLUMNS, TOGETHER, WIDTH, grid, panel
+from polytask.cli.console import WIDTH, grid, panel
 from polytask.cli.top_k import likeliest
 from polytask.cli.wording import (
-    SHORTEST_TEXT,
     bytes_in_words,
     counted,
     method_in_words,
@@ -28,7 +22,21 @@ from polytask.cli.wording import (
     shortened,
 )
 
-LONGEST_ANSWER = 48
+if TYPE_CHECKING:
+    from polytask.adapters.store import Entry
+    from polytask.backbones.backbone import Backbone
+    from polytask.evaluation.baselines import Majority
+    from polytask.evaluation.per_label import Report
+    from polytask.inference.prediction import Prediction
+    from polytask.training.estimate import Estimate
+    from polytask.training.result import Result
+
+MIN_TEXT_WIDTH, MAX_ANSWER_WIDTH, MAX_MAJORITY_WIDTH = 24, 48, 24
+MAX_COLUMNS = 10
+"""Labels up to which a confusion matrix is shown; with more, the most frequent mistakes are listed."""
+UNLIMITED = sys.maxsize
+ROUTING = {"grouped": ", trained in one product with other runs"}
+"""What is said of a training whose ``routing`` is not that of a single run."""
 
 
 def answer_in_words(prediction: Prediction, top_k: int | None = None) -> Text:
@@ -37,20 +45,20 @@ def answer_in_words(prediction: Prediction, top_k: int | None = None) -> Text:
         return Text(f"({prediction.error})", style="yellow")
     if top_k is not None:
         ranked = likeliest(prediction, top_k).items()
-        return Text(", ").join(_with_share(shortened(label, LONGEST_ANSWER), share) for label, share in ranked)
+        return Text(", ").join(_with_share(shortened(label, MAX_ANSWER_WIDTH), share) for label, share in ranked)
     if prediction.answer is not None:
-        return _with_share(shortened(prediction.answer, LONGEST_ANSWER) or "(none)", prediction.score or 0.0)
+        return _with_share(shortened(prediction.answer, MAX_ANSWER_WIDTH) or "(none)", prediction.score or 0.0)
     if prediction.score is not None:
         return Text(f"{prediction.score:.3f}")
     if prediction.labels is not None:
         shares = prediction.probs or {}
-        shown = [_with_share(shortened(label, LONGEST_ANSWER), shares[label]) for label in prediction.labels]
+        shown = [_with_share(shortened(label, MAX_ANSWER_WIDTH), shares[label]) for label in prediction.labels]
         return Text(", ").join(shown) if shown else Text("(none)")
     if prediction.label is None:
         best, share = max((prediction.probs or {}).items(), key=lambda pair: pair[1])
-        return Text.assemble("(abstained: ", _with_share(shortened(best, LONGEST_ANSWER), share), ")")
+        return Text.assemble("(abstained: ", _with_share(shortened(best, MAX_ANSWER_WIDTH), share), ")")
     share = (prediction.probs or {})[prediction.label]
-    return _with_share(shortened(prediction.label, LONGEST_ANSWER), share)
+    return _with_share(shortened(prediction.label, MAX_ANSWER_WIDTH), share)
 
 
 def _with_share(answer: str, share: float) -> Text:
@@ -64,13 +72,13 @@ def answers(
     pairs: Sequence[str] | None = None,
     top_k: int | None = None,
 ) -> Table:
-    """One line a text or pair of texts, one column a task; the texts are cut to what room the answers leave."""
+    """One line per text or pair of texts, one column per task; texts are shortened to fit."""
     columns = [[answer_in_words(prediction, top_k) for prediction in column] for column in by_task.values()]
     widths = [
         max(len(name), *(cell.cell_len for cell in column[: len(texts)])) for name, column in zip(by_task, columns)
     ]
     given = {"text": texts} if pairs is None else {"text": texts, "second text": pairs}
-    room = max((WIDTH - sum(width + 3 for width in widths)) // len(given) - 2, SHORTEST_TEXT)
+    room = max((WIDTH - sum(width + 3 for width in widths)) // len(given) - 2, MIN_TEXT_WIDTH)
     table = grid(*given, *by_task)
     for row in range(len(texts)):
         shown = (Text(shortened(column[row], room)) for column in given.values())
@@ -80,7 +88,7 @@ def answers(
 
 def entries(found: Sequence[Entry]) -> Table:
     """The adapters of a store."""
-    table = grid("adapter", "labels", "method", "score", "backbone", "size", "made", right=("size",))
+    table = grid("adapter", "labels", "method", "score", "backbone", "size", "created", right=("size",))
     for entry in found:
         header = entry.header
         shown = header.head.kind if not entry.labels else f"{len(entry.labels)}: {', '.join(entry.labels)}"
@@ -97,26 +105,26 @@ def entries(found: Sequence[Entry]) -> Table:
     return table
 
 
-def trained(entry: Entry, result: Result, majority: Majority | None, max_length: int = MOST) -> RenderableType:
-    """What came of a training run: the score beside what it must be held against, its cost, and where it is.
+def trained(entry: Entry, result: Result, majority: Majority | None, max_length: int = UNLIMITED) -> RenderableType:
+    """The result of a training run: its scores beside the majority class, its cost, and the file of the adapter.
 
-    ``max_length`` is what the backbone reads of a text.
+    Args:
+        entry: the adapter in the store.
+        result: the result of the training.
+        majority: the score of the majority class.
+        max_length: the most tokens that the backbone reads of a text.
     """
-    of, train = result.parameters, result.train
+    train = result.train
     called = metric_in_words(result.validation.metric, entry.labels)
-    padded = "" if "padding" not in train else f", {train['padding']:.0%} padding{TOGETHER.get(train['routing'], '')}"
+    padded = "" if "padding" not in train else f", {train['padding']:.0%} padding{ROUTING.get(train['routing'], '')}"
     rows: list[tuple[str, RenderableType]] = []
     if result.test is not None:
         rows.append(("test", scored(**{**asdict(result.test), "metric": called}, majority=majority)))
     versus = majority if result.test is None else None
     rows += [
         ("validation", scored(**{**asdict(result.validation), "metric": called}, majority=versus)),
-        ("kept", f"epoch {result.best_epoch} of {train['epochs']}"),
-        (
-            "trained",
-            f"{of['trained']:,} parameters and a head of {of['head']:,}: "
-            f"{of['percent']:.2f}% of the backbone's {of['backbone']:,}",
-        ),
+        ("best", f"epoch {result.best_epoch} of {train['epochs']}"),
+        ("trained", trained_parameters(result.parameters)),
         (
             "time",
             f"{seconds_in_words(train['seconds'])}, {train['epochs']} × {counted(train['rows'], 'text')}, "
@@ -129,6 +137,38 @@ def trained(entry: Entry, result: Result, majority: Majority | None, max_length:
     return panel(f"{name} ({result.environment['dtype']}, {result.environment['device']})", rows)
 
 
+def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
+    """The estimated cost of a training run."""
+    parameters, memory, recipe = cost.parameters, cost.memory_bytes, cost.recipe
+    windows = "" if cost.texts == cost.rows else f" in {counted(cost.texts, 'window')}"
+    memory_text = Text(
+        f"{bytes_in_words(memory['total'])}: {bytes_in_words(memory['backbone'])} backbone, "
+        f"{bytes_in_words(memory['training'])} trained, {bytes_in_words(memory['step'])} the largest step",
+        style="yellow" if memory["total"] - memory["backbone"] > memory["free"] else "",
+    )
+    rows: list[tuple[str, RenderableType]] = [
+        ("rows", f"{cost.rows:,} for training{windows}, {cost.validation_rows:,} for validation"),
+        ("tokens", f"{cost.tokens_an_epoch:,} per epoch, {cost.tokens:,} in total"),
+        ("truncated", truncated(cost.truncated, cost.rows, recipe, backbone.max_length)),
+        ("steps", f"{cost.steps:,}: {counted(cost.epochs, 'epoch')} in batches of at most {recipe['batch_size']}"),
+        ("trained", trained_parameters(parameters)),
+        ("memory", memory_text),
+        ("free now", bytes_in_words(memory["free"])),
+        ("time", f"about {seconds_in_words(cost.seconds)}, at the speed of a few steps timed now"),
+    ]
+    dtype = str(backbone.dtype).removeprefix("torch.")
+    name = f"{task} · {method_in_words(recipe['method'])} on {backbone.name} ({dtype}, {backbone.device})"
+    return panel(name, [*rows, ("adapter", "none: nothing was trained or written")])
+
+
+def trained_parameters(parameters: Mapping[str, Any]) -> str:
+    """``605,184 parameters and a head of 770: 2.68% of the backbone's 22,565,376``."""
+    return (
+        f"{parameters['trained']:,} parameters and a head of {parameters['head']:,}: "
+        f"{parameters['percent']:.2f}% of the backbone's {parameters['backbone']:,}"
+    )
+
+
 def scored(
     metric: str,
     score: float,
@@ -138,31 +178,27 @@ def scored(
 ) -> Text:
     """``accuracy 0.912  (0.883 to 0.940; majority class of the training rows ('ham'): 0.504) on 400 texts``.
 
-    The range is the score's 95% interval.
+    The range is the 95% confidence interval of the score.
     """
     beside = [] if interval is None else [f"{interval[0]:.3f} to {interval[1]:.3f}"]
     if majority is not None:
-        label = shortened(majority.label, LONGEST_MAJORITY)
+        label = shortened(majority.label, MAX_MAJORITY_WIDTH)
         beside.append(f"majority class of the training rows ({label!r}): {majority.score:.3f}")
     versus = f"  ({'; '.join(beside)})" if beside else ""
     return Text.assemble(f"{metric} ", (f"{score:.3f}", "bold green"), (f"{versus} on {counted(rows, 'text')}", "dim"))
 
 
-def truncated(num_truncated: int, num_rows: int, recipe: Mapping[str, Any], most: int = MOST) -> Text:
-    """How many texts lost their end; ``most`` is what the backbone reads."""
-    max_length, is_span = min(recipe["max_length"], most), recipe["stride"] is not None
+def truncated(num_truncated: int, num_rows: int, recipe: Mapping[str, Any], text_limit: int = UNLIMITED) -> Text:
+    """How many texts were truncated; ``text_limit`` is the most tokens that the backbone reads."""
+    max_length, is_span = min(recipe["max_length"], text_limit), recipe["stride"] is not None
     if is_span and num_truncated:
-        return Text(
-            f"{num_truncated:,} of {counted(num_rows, 'question')} lost their end; contexts are read in windows"
-        )
+        return Text(f"{num_truncated:,} of {counted(num_rows, 'question')} truncated; contexts are read in windows")
     if is_span or recipe["long"] == "split":
-        return Text(f"none: what is longer than {max_length} tokens is read in windows")
+        return Text(f"none: texts of more than {max_length} tokens are read in windows")
     if not num_truncated:
         return Text(f"none of {counted(num_rows, 'text')} is longer than {max_length} tokens")
     share = num_truncated / num_rows
-    text = (
-        f"{num_truncated:,} of {counted(num_rows, 'text')} ({share:.0%}) lost what they have beyond {max_length} tokens"
-    )
+    text = f"{num_truncated:,} of {counted(num_rows, 'text')} ({share:.0%}) cut off at {max_length} tokens"
     return Text(text, style="yellow" if share >= 0.1 else "")
 
 
@@ -183,7 +219,7 @@ def evaluated(
 
 
 def by_label(report: Report) -> Table:
-    """Which labels are found and which are missed, in the order of ``confused``."""
+    """Precision, recall and F1 of each label, in the order of ``confused``."""
     table = grid("label", *_OF_LABELS, right=_OF_LABELS)
     for label in report.labels:
         shares = (f"{share:.3f}" for share in (label.precision, label.recall, label.f1))
@@ -195,9 +231,9 @@ _OF_LABELS = ("precision", "recall", "F1", "rows")
 
 
 def confused(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> Table:
-    """Which label is taken for which: a matrix, or of many labels the commonest mistakes."""
+    """The confusion matrix, or the most frequent mistakes if there are many labels."""
     names = [shortened(label, 16) for label in labels]
-    if len(labels) > MOST_COLUMNS:
+    if len(labels) > MAX_COLUMNS:
         mistakes = [
             (count, right, given)
             for right, row in zip(names, confusion)
@@ -205,7 +241,7 @@ def confused(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> Table
             if count and given != right
         ]
         table = grid("true label", "answered instead", "rows", right=("rows",))
-        for count, right, given in sorted(mistakes, key=lambda mistake: -mistake[0])[:MOST_COLUMNS]:
+        for count, right, given in sorted(mistakes, key=lambda mistake: -mistake[0])[:MAX_COLUMNS]:
             table.add_row(Text(right), Text(given), f"{count:,}")
         return table
     table = grid("true label, by answer:")

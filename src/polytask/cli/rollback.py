@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from polytask.cli import console, options
-from polytask.cli.options import app, emit, examples
+from polytask.cli.options import app, examples, print_json
 
 
 @app.command(epilog=examples("polytask rollback spam", "polytask rollback spam --alias canary"))
@@ -23,6 +23,6 @@ def rollback(
 
     back, left = rolled_back(Store(store), task, alias)
     if as_json:
-        emit({"task": task, "alias": alias, "version": back, "before": left})
+        print_json({"task": task, "alias": alias, "version": back, "before": left})
         return
     console.terminal().print(f"{task}@{alias} is {task}@{back} again, no longer {task}@{left}")

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from polytask.cli import options
-from polytask.cli.options import app, emit, examples, loaded
+from polytask.cli.options import app, examples, load_backbone, print_json
 from polytask.errors import PolytaskError, UnknownName
 
-NEEDED = ("fastapi", "uvicorn", "prometheus_client", "pydantic")
+REQUIRED = ("fastapi", "uvicorn", "prometheus_client", "pydantic")
 
 
 @app.command(
@@ -81,7 +81,7 @@ def serve(
 
     New versions in the store are picked up while it runs. Without keys it listens on this machine only.
     """
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
     if missing:
         raise PolytaskError(f'this needs {missing[0]}, which is not installed: pip install "polytask[serve]"')
     from polytask.serving.auth import VARIABLE, read_keys
@@ -93,10 +93,10 @@ def serve(
 
     if new_key is not None:
         key, line = made_key(new_key)
-        emit({"key": key, "line": line})
+        print_json({"key": key, "line": line})
         return
     if on not in ("here", "ray"):
-        raise UnknownName("place for --on", on, ("here", "ray"))
+        raise UnknownName("value of --on", on, ("here", "ray"))
     known = read_keys(keys, os.environ.get(VARIABLE))
     check_host(host, known)
     limits = Limits(
@@ -124,7 +124,7 @@ def serve(
             on_start=lambda: typer.echo(message, err=True),
         )
         return
-    frozen = loaded(name, device, dtype)
+    frozen = load_backbone(name, device, dtype)
     run(Service(frozen, store, limits, max_length), known, host=host, port=port, with_texts=log_texts)
 
 

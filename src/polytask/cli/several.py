@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from polytask.cli import console, wording
-from polytask.cli.options import INTERRUPTED, THEIRS, emit, refused
+from polytask.cli.options import INTERRUPTED, USER_ERROR, error_exit, print_json
 from polytask.cli.side_by_side import side_by_side
 from polytask.errors import DataError, PolytaskError
 
@@ -96,7 +96,7 @@ def train_files(
         with side_by_side(err, labels, metrics.pop() if len(metrics) == 1 else "score") as progress:
             outcomes = train_many(load(), [(task, recipe) for task in tasks], progress=progress)
     except KeyboardInterrupt:
-        raise refused("interrupted; nothing was kept", INTERRUPTED) from None
+        raise error_exit("interrupted; nothing was kept", INTERRUPTED) from None
     errors = {name: str(outcome) for name, outcome in outcomes.items() if isinstance(outcome, PolytaskError)}
     trained = {name: outcome for name, outcome in outcomes.items() if not isinstance(outcome, PolytaskError)}
     stored = [(store.put(adapter), adapter, result) for adapter, result in trained.values()]
@@ -105,7 +105,7 @@ def train_files(
     else:
         console.terminal().print(results_table([(entry, result) for entry, _, result in stored], tasks))
     if errors:
-        raise refused("; ".join(errors.values()), THEIRS)
+        raise error_exit("; ".join(errors.values()), USER_ERROR)
 
 
 def check_names(names: Sequence[str], files: Sequence[str]) -> None:
@@ -122,12 +122,12 @@ def check_names(names: Sequence[str], files: Sequence[str]) -> None:
 
 def show_json(stored: Sequence[tuple[Entry, Any, Result]], errors: Mapping[str, str]) -> None:
     """A line for each task: what ``train --json`` prints, or its error."""
-    from polytask.cli.train import summary
+    from polytask.cli.train import run_to_json
 
     for entry, adapter, result in stored:
-        emit(summary(entry, adapter, result))
+        print_json(run_to_json(entry, adapter, result))
     for task, error in errors.items():
-        emit({"task": task, "error": error})
+        print_json({"task": task, "error": error})
 
 
 def results_table(stored: Sequence[tuple[Entry, Result]], tasks: Sequence[Task]) -> Table:

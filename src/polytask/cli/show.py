@@ -1,4 +1,4 @@
-"""``polytask show``: an adapter's card."""
+"""``polytask show``: print an adapter's card."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import typer
 from rich.text import Text
 
 from polytask.cli import console, options, wording
-from polytask.cli.options import app, emit, examples
+from polytask.cli.options import app, examples, print_json
 from polytask.errors import PolytaskError
 
 
 @app.command(epilog=examples("polytask show sentiment", "polytask show sentiment@best --card > README.md"))
 def show(
     name: Annotated[str, typer.Argument(help="An adapter: sentiment, sentiment@2, sentiment@best.")],
-    as_card: Annotated[bool, typer.Option("--card", help="Print Markdown for a hub's page.")] = False,
+    as_card: Annotated[bool, typer.Option("--card", help="Print the card as Markdown, for a model page.")] = False,
     store: options.StoreFolder = "adapters",
     as_json: options.AsJson = False,
 ) -> None:
@@ -31,7 +31,7 @@ def show(
         return
     if as_json:
         own = {"task": entry.task, "version": entry.version, "aliases": list(entry.aliases)}
-        emit({**own, "path": entry.path, "bytes": entry.size_bytes, **entry.header.to_object()})
+        print_json({**own, "path": entry.path, "bytes": entry.size_bytes, **entry.header.to_object()})
         return
     out = console.terminal()
     if entry.labels:

@@ -1,4 +1,4 @@
-"""Many runs side by side: on a terminal a table that is redrawn, in a log one line a run."""
+"""The progress of many runs: a live table on a terminal, one line per finished run in a log."""
 
 from __future__ import annotations
 
@@ -18,42 +18,45 @@ if TYPE_CHECKING:
     from polytask.training.sweep_result import Kept
     from polytask.training.tune import Left
 
-AROUND = 8
-"""Lines of a terminal that are not for runs."""
+OTHER_LINES = 8
+"""Lines of the terminal that are not for runs."""
 
 STYLES = {"waiting": "dim", "training": "cyan", "done": "green", "stopped": "dim", "diverged": "red"}
 
 
 @dataclass
 class Line:
-    """What is known of a run."""
+    """The progress of one run."""
 
     label: str
     state: str = "waiting"
     epoch: str = ""
     loss: float | None = None
     score: float | None = None
-    is_told: bool = False
+    is_logged: bool = False
 
     @property
-    def is_open(self) -> bool:
-        """Whether there is more to come."""
+    def is_running(self) -> bool:
+        """Whether the run has not ended."""
         return self.state in ("waiting", "training")
 
 
 class SideBySide:
-    """The state of every run, brought up to date by their events.
+    """The progress of all runs, updated by their events.
 
-    ``labels`` are what people call them, by the names of their jobs.
+    Args:
+        out: the terminal or log.
+        labels: the label of each run, by the name of its job.
+        metric: the metric on the validation rows.
     """
 
     def __init__(self, out: Console, labels: Mapping[str, str], metric: str) -> None:
         self.console, self.metric = out, metric
         self.lines = {job: Line(label) for job, label in labels.items()}
-        self.num_told = 0
+        self.num_logged = 0
 
     def __call__(self, event: Event | Kept | Left) -> None:
-        """Take note of an event."""
+        """Update the progress with an event."""
         from polytask.training.events import Evaluated, Failed, Step
         from polytask.training.sweep_result import Kept
 
@@ -67,37 +70,39 @@ class SideBySide:
         elif isinstance(event, Failed):
             line.state = "diverged"
         elif isinstance(event, Kept):
-            line.is_told |= line.state == "waiting"  # a sweep before this one ran it
+            line.is_logged |= line.state == "waiting"  # an earlier sweep ran it
             line.state, line.score = "done" if event.run.result else "diverged", event.run.score
             if event.run.result:
                 line.epoch = f"{event.run.result.train['epochs']}/{event.run.recipe.epochs}"
         else:
             line.state, line.epoch = "stopped", f"{event.epochs}/{event.num_epochs}"
-        if not self.console.is_terminal and not line.is_open and not line.is_told:
-            self.tell(line)
-            self.num_told += 1
+        if not self.console.is_terminal and not line.is_running and not line.is_logged:
+            self.log(line)
+            self.num_logged += 1
 
     def close(self) -> None:
-        """Say of a log how many lines there was no need for."""
-        before = sum(not line.is_open for line in self.lines.values()) - self.num_told
-        if before:
-            self.console.print(f"{wording.counted(before, 'run')} of {len(self.lines)} there already", style="dim")
+        """Log how many runs had ended before."""
+        finished_before = sum(not line.is_running for line in self.lines.values()) - self.num_logged
+        if finished_before:
+            self.console.print(
+                f"{wording.counted(finished_before, 'run')} of {len(self.lines)} were finished before", style="dim"
+            )
 
-    def tell(self, line: Line) -> None:
-        """One line of a log."""
-        line.is_told = True
+    def log(self, line: Line) -> None:
+        """Log that a run has ended, in one line."""
+        line.is_logged = True
         scored = "" if line.score is None else f", validation {self.metric} {line.score:.3f}"
         passes = f" after epoch {line.epoch.replace('/', ' of ')}" if line.epoch else ""
-        num_over = sum(not other.is_open for other in self.lines.values())
-        done = f" ({num_over} of {len(self.lines)})"
+        num_ended = sum(not other.is_running for other in self.lines.values())
+        done = f" ({num_ended} of {len(self.lines)})"
         self.console.print(f"{line.label}: {line.state}{passes}{scored}{done}", style="dim", soft_wrap=True)
 
     def __rich__(self) -> RenderableType:
-        """All runs; on a low screen those that are not over, and a line about the rest."""
+        """A table of all runs, or of the running ones if there are too many lines; and a line with the totals."""
         shown = list(self.lines.values())
-        room = max(4, self.console.height - AROUND)
+        room = max(4, self.console.height - OTHER_LINES)
         if len(shown) > room:
-            shown = [line for line in shown if line.is_open][:room]
+            shown = [line for line in shown if line.is_running][:room]
         best = max((line.score for line in self.lines.values() if line.score is not None), default=None)
         table = console.grid("setting", "epoch", "loss", f"best {self.metric}", "", right=("epoch", "loss"))
         for line in shown:
@@ -109,15 +114,15 @@ class SideBySide:
                 Text(score, style="bold green" if line.score == best else ""),
                 Text(line.state, style=STYLES[line.state]),
             )
-        num_over = sum(not line.is_open for line in self.lines.values())
-        table.caption = f"{num_over} of {len(self.lines)} done" + ("" if best is None else f", the best {best:.3f}")
+        num_ended = sum(not line.is_running for line in self.lines.values())
+        table.caption = f"{num_ended} of {len(self.lines)} done" + ("" if best is None else f", the best {best:.3f}")
         table.caption_justify = "left"
         return table
 
 
 @contextmanager
 def side_by_side(out: Console, labels: Mapping[str, str], metric: str) -> Iterator[SideBySide]:
-    """A ``progress`` for ``sweep`` and ``tune``."""
+    """A ``progress`` for ``sweep`` and ``tune`` that shows all runs."""
     shown = SideBySide(out, labels, metric)
     if not out.is_terminal:
         yield shown

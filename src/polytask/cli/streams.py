@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from polytask.cli import console, wording
-from polytask.cli.answers import MOST_NAMED, check_taken, texts_of
+from polytask.cli.answers import MAX_NAMED, check_inputs_of, texts_of
 from polytask.cli.input_rows import check_inputs_in, columns_of
-from polytask.cli.options import emit
+from polytask.cli.options import print_json
 from polytask.cli.output import check_folder
 from polytask.cli.top_k import as_json_object
 from polytask.errors import DataError
@@ -49,7 +49,7 @@ class Missing:
     def add(self, place: str, reason: str) -> None:
         """Note a row."""
         self.count += 1
-        if len(self.lines) < MOST_NAMED:
+        if len(self.lines) < MAX_NAMED:
             self.lines.append(f"{place}: {reason}")
 
     def remarks(self) -> list[str]:
@@ -60,7 +60,7 @@ class Missing:
 
 
 def is_streamed(file: str | None, texts: list[str] | None, output: str | None, *, as_json: bool) -> bool:
-    """Whether rows are answered as they come: of a pipe, of lines of text, and of a file whose answers are JSON."""
+    """Whether rows are answered as they come: from a pipe, from lines of text, or from a file with answers as JSON."""
     from polytask.data.row_stream import TEXT_LINES, can_stream
 
     if file is None:
@@ -105,7 +105,7 @@ def answer_stream(
             texts = texts_of(read_rows(table, **chosen, kind=kind, keep_empty=True).rows)
             rows = [row for row, text in enumerate(texts) if not drop_empty or problem_of(text) is None]
             asked = [texts[row] for row in rows]
-            check_taken(entries, asked)
+            check_inputs_of(entries, asked)
             predict = predict or load()
             answers = {task: predict(asked, task) for task in entries}
             for at, row in enumerate(rows):
@@ -192,7 +192,7 @@ def lines_out(output: str | None) -> Iterator[Write]:
     from polytask.files import whole_file
 
     if output is None:
-        yield emit
+        yield print_json
         return
     with whole_file(output) as part, part.open("w", encoding="utf-8", newline="\n") as lines:
         yield lambda value: print(json.dumps(value, ensure_ascii=False, allow_nan=False), file=lines)

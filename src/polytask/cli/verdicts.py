@@ -1,4 +1,4 @@
-"""Every sentence that ``train`` and ``compare`` make from scores, in one place where a test holds each to the truth."""
+"""The sentences that ``train`` and ``compare`` print about scores; a test checks each of them at the edges."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 NO_NUMBER = "this score is not a number, so it says nothing"
 NO_BETTER = (
-    "this is no better than giving every text the commonest label of the training rows. Train longer (--epochs), let "
-    "it look for settings (--tune), or weigh rare labels (--class-weights balanced)"
+    "this is no better than giving every text the most frequent label of the training rows. Train longer (--epochs), "
+    "search for better settings (--tune), or weigh rare labels more (--class-weights balanced)"
 )
 PERHAPS_NO_BETTER = (
-    "giving every text the commonest label of the training rows scores {majority:.3f}, which is within the interval of "
-    "this score: on {rows} it may be no better"
+    "giving every text the most frequent label of the training rows scores {majority:.3f}, which is within the "
+    "confidence interval of this score: on {rows} the adapter may be no better"
 )
 
 
 def beside_majority(reported: Score, majority: float | None) -> list[str]:
-    """What to say of a score that is no better than the commonest label's, or not surely better."""
+    """The note on a score that is not better, or not significantly better, than that of the majority class."""
     if not math.isfinite(reported.score):
         return [NO_NUMBER]
     if majority is None:
@@ -36,10 +36,10 @@ def beside_majority(reported: Score, majority: float | None) -> list[str]:
 
 
 def verdict(first: str, second: str, metric: str, found: Difference, num_rows: int) -> str:
-    """What a comparison of two adapters comes to."""
+    """The result of a comparison, in a sentence or two."""
     texts = wording.counted(num_rows, "text")
     if not math.isfinite(found.difference):
-        return f"A score of {first} or {second} is not a number, so nothing compares."
+        return f"A score of {first} or {second} is not a number, so they cannot be compared."
     if not found.num_apart:
         return f"{first} and {second} give the same answer to {'each of ' if num_rows > 1 else ''}{texts}."
     differently = f"They answer {found.num_apart:,} of {texts} differently."
@@ -51,18 +51,18 @@ def verdict(first: str, second: str, metric: str, found: Difference, num_rows: i
         return f"{better} is better than {worse} by {margin}. That is more than chance ({_p(found)}). {differently}"
     return (
         f"The difference between {first} and {second} is not more than chance ({_p(found)}): "
-        f"other texts of this kind might turn it round. {differently}"
+        f"with other texts the other adapter might be better. {differently}"
     )
 
 
 def _points(difference: float) -> str:
-    """``0.012``; never ``0.000`` for a difference that there is."""
+    """``0.012``; never ``0.000`` for a difference that is not zero."""
     size = abs(difference)
     return f"{size:.3f}" if size >= 0.0005 else f"{size:.1g}"
 
 
 def _p(found: Difference) -> str:
-    """``p = 0.012``, on the right side of 0.05 as it is printed too."""
+    """``p = 0.012``, with enough digits that 0.0499 is not printed as 0.050."""
     if found.p_value < 0.001:
         return "p < 0.001"
     digits = 2 if found.p_value >= 0.1 else 3

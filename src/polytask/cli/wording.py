@@ -1,16 +1,11 @@
-"""Numbers, sizes and times in words."""
+"""Numbers, sizes, times, methods and metrics as short texts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from polytask.errors import printable
-
-if TYPE_CHECKING:
-    pass
-
-SHORTEST_TEXT = 24
 
 
 def bytes_in_words(size_bytes: float) -> str:
@@ -43,12 +38,12 @@ def shortened(text: str, longest: int) -> str:
 
 
 def method_in_words(method: Mapping[str, Any]) -> str:
-    """``houlsby, size 64``: the name and the first setting; the others where the adapter is inspected."""
+    """``houlsby, size 64``: the name and its size, rank or number of layers."""
     name, *settings = method.items()
     shown = [f"{key} {value}" for key, value in settings if key in ("size", "rank", "n")]
     return ", ".join([str(name[1]), *shown])
 
 
 def metric_in_words(metric: str, labels: Sequence[str]) -> str:
-    """``f1 of 'spam'`` where a metric looks at one of two labels; else its name."""
+    """``f1 of 'spam'`` for f1 with two labels, which scores the positive one; otherwise the metric's name."""
     return f"f1 of {shortened(labels[1], 24)!r}" if metric == "f1" and len(labels) == 2 else metric

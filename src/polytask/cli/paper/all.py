@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
 
 import typer
 
 from polytask.cli import console, options
-from polytask.cli.options import GIVEN, emit, examples
-from polytask.cli.paper import arguments, plan, requests, run
-from polytask.cli.paper.arguments import app
+from polytask.cli.options import ARGUMENTS, examples, print_json
+from polytask.cli.paper.arguments import DryRun, EditionOptions, LaunchOptions, Page, app
+from polytask.cli.paper.exhibits import show_report, write_exhibits
+from polytask.cli.paper.plan import show_plan
+from polytask.cli.paper.requests import request_from
+from polytask.cli.paper.run import run_in_words, run_request
 from polytask.paper.figures import check_drawing
-
-if TYPE_CHECKING:
-    pass
-from polytask.cli.paper.exhibits import Page, reported, say_report
 
 
 @app.command(
@@ -29,44 +27,25 @@ from polytask.cli.paper.exhibits import Page, reported, say_report
 )
 def everything(
     context: typer.Context,
-    edition: arguments.EditionName = "cpu",
-    backbone: arguments.BackboneName = "minilm",
-    data: arguments.Data = None,
-    out: arguments.Results = "results",
-    exhibits: arguments.Exhibits = None,
-    tasks: arguments.Tasks = None,
-    budget: arguments.Budget = None,
-    max_rows: arguments.MaxRows = None,
-    epochs: arguments.Epochs = None,
-    seeds: arguments.Seeds = None,
-    on: arguments.Launcher = "local",
-    address: arguments.Address = None,
-    workers: arguments.Workers = None,
-    gpus: arguments.Gpus = None,
-    cpus: arguments.Cpus = None,
-    keep_adapters: arguments.Keep = "best",
+    given: EditionOptions,
+    launch: LaunchOptions,
     html: Page = None,
-    dry_run: arguments.DryRun = False,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
+    dry_run: DryRun = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Run what the results lack, then write every table and figure: run and report in one."""
-    asked = requests.Asked(
-        edition, backbone, data, out, exhibits, tasks, budget, max_rows, epochs, seeds, device, dtype
-    )
-    how = requests.How(on, address, workers, gpus, cpus, keep_adapters).checked()
-    request = requests.requested(asked)
+    """Run the trials that have no result yet, then write every table and figure: run and report in one."""
+    launch.check()
+    request = request_from(given)
     if dry_run:
-        plan.planned(request, budget, as_json)
+        show_plan(request, given.budget, as_json)
         return
     check_drawing()
-    told = run.ran(request, asked, how, context.meta[GIVEN])
+    done = run_request(request, given.budget, launch, context.meta[ARGUMENTS])
     name = request.edition.name
-    again = shlex.join(["polytask", "paper", "report", "--edition", name, "--out", out])
-    drawn = reported(name, out, request.backbone.name, html, again)
+    command = shlex.join(["polytask", "paper", "report", "--edition", name, "--out", given.out])
+    written = write_exhibits(name, given.out, request.backbone.name, html, command)
     if as_json:
-        emit({**told, **drawn})
+        print_json({**done, **written})
         return
-    console.terminal().print(run.run_in_words(told), soft_wrap=True)
-    say_report(drawn)
+    console.terminal().print(run_in_words(done), soft_wrap=True)
+    show_report(written)

@@ -1,25 +1,25 @@
-"""``polytask paper``: the app of its verbs, and the options that they share."""
+"""The app of ``polytask paper`` and the options that its verbs share."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import typer
 
 from polytask.cli import options
 from polytask.cli.usage import Verbs
-
-if TYPE_CHECKING:
-    pass
+from polytask.errors import PolytaskError, UnknownName
 
 ORDER = ("plan", "run", "show", "report", "all", "rerun", "submit")
+ADAPTERS_KEPT, LAUNCHERS = ("best", "all", "none"), ("local", "ray")
 
 
 class PaperVerbs(Verbs):
-    """In the order in which a reproduction goes."""
+    """The verbs, listed in the order of a reproduction."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """As in ``ORDER``."""
+        """The verbs in the order of ``ORDER``."""
         return list(ORDER)
 
 
@@ -30,38 +30,102 @@ app = options.Typer(
     help="Reproduce Houlsby et al. (2019): run its trials, draw its tables and figures.",
 )
 
-EditionName = Annotated[str, typer.Option("--edition", help="paper: the grids as printed; cpu: capped for two cores.")]
+EditionName = Annotated[
+    str, typer.Option("--edition", help="paper: the grids as printed; cpu: reduced for two cores; claim.")
+]
 BackboneName = Annotated[str, typer.Option("--backbone", help="A hub id, a folder, or minilm.")]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="DIR", help="Holds glue/, text17/, squad/ as published; from the hub unless given."),
+    typer.Option("--data", metavar="DIR", help="Folder with glue/, text17/, squad/ as published (default: the hub)."),
 ]
-Results = Annotated[str, typer.Option("--out", metavar="DIR", help="Holds the results, a folder for each edition.")]
-Exhibits = Annotated[
-    str | None,
-    typer.Option(
-        "--exhibits",
-        metavar="NAMES",
-        help="Of table1,table2,tradeoff,squad,ablation,init,lr,extensions; all unless given.",
-    ),
+Results = Annotated[
+    str, typer.Option("--out", metavar="DIR", help="Folder of the results, with one folder per edition.")
 ]
-Tasks = Annotated[
-    str | None, typer.Option("--tasks", metavar="NAMES", help="Such as CoLA,RTE,sms_spam; all unless given.")
+
+
+@dataclass(frozen=True)
+class EditionOptions:
+    """What to run: an edition, the part of it that is asked for, its data and its backbone."""
+
+    edition: EditionName = "cpu"
+    backbone: BackboneName = "minilm"
+    data: Data = None
+    out: Results = "results"
+    exhibits: Annotated[
+        str | None,
+        typer.Option(
+            "--exhibits",
+            metavar="NAMES",
+            help="Of table1,table2,tradeoff,squad,ablation,init,lr,extensions (default: all).",
+        ),
+    ] = None
+    tasks: Annotated[
+        str | None, typer.Option("--tasks", metavar="NAMES", help="Such as CoLA,RTE,sms_spam (default: all).")
+    ] = None
+    budget: Annotated[
+        float | None,
+        typer.Option("--budget", metavar="HOURS", help="Reduce the edition to fit, equally for all methods."),
+    ] = None
+    max_rows: Annotated[
+        int | None, typer.Option("--max-rows", help="Maximum rows of each split; makes an edition of its own.")
+    ] = None
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="Epochs of every trial; makes an edition of its own.")
+    ] = None
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", help="Seeds of every setting; makes an edition of its own.")
+    ] = None
+    device: options.Device = "auto"
+    dtype: options.Dtype = "auto"
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """Where and how to run the trials."""
+
+    on: Annotated[str, typer.Option("--on", help="local or ray.")] = "local"
+    address: Annotated[
+        str | None,
+        typer.Option(help="Address of a Ray cluster: auto, ray://host:10001 (default: start one here)."),
+    ] = None
+    workers: Annotated[
+        int | None, typer.Option(help="With --on local: number of processes (default: one per GPU, else one).")
+    ] = None
+    gpus: Annotated[
+        float | None, typer.Option(help="With --on ray: GPUs of each pack of trials (default: 1 if there are any).")
+    ] = None
+    cpus: Annotated[
+        float | None, typer.Option(help="With --on ray: CPUs of each pack (default: its share of a machine).")
+    ] = None
+    keep_adapters: Annotated[
+        str, typer.Option(metavar="WHICH", help="Adapters to keep: best of each task and method, all, or none.")
+    ] = "best"
+
+    def check(self) -> None:
+        """Refuse options that do not go together.
+
+        Raises:
+            UnknownName: there is no such launcher or choice of adapters.
+            PolytaskError: an option belongs to another launcher.
+        """
+        if self.keep_adapters not in ADAPTERS_KEPT:
+            raise UnknownName("choice of --keep-adapters", self.keep_adapters, ADAPTERS_KEPT)
+        if self.on not in LAUNCHERS:
+            raise UnknownName("launcher", self.on, LAUNCHERS)
+        if self.on == "local" and (self.address, self.gpus, self.cpus) != (None, None, None):
+            raise PolytaskError("--address, --gpus and --cpus are for --on ray")
+        if self.on == "ray" and self.workers is not None:
+            raise PolytaskError(
+                "--workers is for --on local. With Ray, --gpus and --cpus of each pack say how many run"
+            )
+
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only plan, as paper plan does. Trains nothing.")]
+ReportEdition = Annotated[str, typer.Option("--edition", metavar="NAME", help="Which of the folders under --out.")]
+ReportResults = Annotated[str, typer.Option("--out", metavar="DIR", help="Folder of the results.")]
+ReportBackbone = Annotated[
+    str | None, typer.Option("--backbone", metavar="NAME", help="Which backbone, if there are results of several.")
 ]
-Budget = Annotated[
-    float | None, typer.Option("--budget", metavar="HOURS", help="Cut what does not fit, alike for all methods.")
+Page = Annotated[
+    str | None, typer.Option("--html", metavar="FILE", help="The page (default: index.html beside the exhibits).")
 ]
-MaxRows = Annotated[
-    int | None, typer.Option("--max-rows", help="Another cap on the rows of each split: an edition of its own.")
-]
-Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of every trial: an edition of its own.")]
-Seeds = Annotated[int | None, typer.Option("--seeds", help="Seeds of every setting: an edition of its own.")]
-Launcher = Annotated[str, typer.Option("--on", help="local or ray.")]
-Address = Annotated[
-    str | None, typer.Option(help="Of a Ray cluster: auto, ray://host:10001. One is started here unless given.")
-]
-Workers = Annotated[int | None, typer.Option(help="Processes side by side (local): one a GPU, or one, unless given.")]
-Gpus = Annotated[float | None, typer.Option(help="GPUs of each pack (ray): 1 where there are any, unless given.")]
-Cpus = Annotated[float | None, typer.Option(help="CPUs of each pack (ray): its share of a machine unless given.")]
-Keep = Annotated[str, typer.Option(metavar="WHICH", help="best of each task and method, all, or none.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="As paper plan: train nothing.")]

@@ -1,43 +1,38 @@
-"""``polytask paper show``, ``report`` and ``all``: the paper's tables and figures from what was run."""
+"""Reads the results of an edition and writes its tables and figures, for ``show``, ``report`` and ``all``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from polytask.cli import console
-from polytask.cli.options import working
+from polytask.cli.options import spinner
 from polytask.errors import DataError
 
 if TYPE_CHECKING:
     from polytask.paper.ledger import Entry, Ledger
 
-FORMATS = ("rich", "markdown", "latex", "csv", "json")
-WIDE = 160
-"""Characters of a line where the output is no terminal: these tables are wide."""
 
-Edition = Annotated[str, typer.Option("--edition", metavar="NAME", help="Which of the folders under --out.")]
-Out = Annotated[str, typer.Option("--out", metavar="DIR", help="Where the results are.")]
-OfBackbone = Annotated[
-    str | None, typer.Option("--backbone", metavar="NAME", help="Where the results are of several backbones.")
-]
+def write_exhibits(edition: str, out: str, backbone: str | None, html: str | None, command: str) -> dict[str, Any]:
+    """Write all exhibits and the page.
 
-Page = Annotated[
-    str | None, typer.Option("--html", metavar="FILE", help="The page; index.html beside the exhibits unless given.")
-]
+    Args:
+        edition: the folder under ``out``.
+        out: the folder of the results.
+        backbone: which backbone, if there are results of several.
+        html: the page; None for ``index.html`` beside the exhibits.
+        command: the command that writes the page again, which is printed on it.
 
-
-def reported(edition: str, out: str, backbone: str | None, html: str | None, command: str) -> dict[str, Any]:
-    """Write all exhibits and the page; what was written. ``command`` stands on the page: it draws it again."""
+    Returns:
+        What was written and what was left out, as ``paper report --json`` prints it.
+    """
     from polytask.paper.report import Background, write_report
 
-    ledger, entries = read(out, edition)
+    ledger, entries = read_results(out, edition)
     folder = ledger.folder / "exhibits"
     background = Background.of(ledger)
-    with working("drawing"):
+    with spinner("drawing"):
         written = write_report(
             entries, folder, edition=edition, html=html, backbone=backbone, background=background, command=command
         )
@@ -50,32 +45,32 @@ def reported(edition: str, out: str, backbone: str | None, html: str | None, com
     }
 
 
-def say_report(told: dict[str, Any]) -> None:
-    """Where the exhibits are, and which have nothing to show."""
+def show_report(written: dict[str, Any]) -> None:
+    """Print where the exhibits are, and which have nothing to show."""
     console.notes(
-        console.terminal(stderr=True), [f"{name} is left out: {why}" for name, why in told["left_out"].items()]
+        console.terminal(stderr=True), [f"{name} is left out: {why}" for name, why in written["left_out"].items()]
     )
-    console.terminal().print(f"{len(told['files'])} files in {told['exhibits_folder']}", soft_wrap=True)
-    console.terminal().print(f"the page: {told['html']}", soft_wrap=True)
+    console.terminal().print(f"{len(written['files'])} files in {written['exhibits_folder']}", soft_wrap=True)
+    console.terminal().print(f"the page: {written['html']}", soft_wrap=True)
 
 
-def read(out: str, edition: str) -> tuple[Ledger, Sequence[Entry]]:
-    """The entries of an edition.
+def read_results(out: str, edition: str) -> tuple[Ledger, Sequence[Entry]]:
+    """The results of an edition.
 
     Raises:
-        DataError: there are none, or a file is not an entry.
+        DataError: there are none, or a file is not a result.
     """
     from polytask.paper.ledger import Ledger
 
     ledger = Ledger(out, edition)
-    with working("reading the results"):
+    with spinner("reading the results"):
         entries = list(ledger.entries())
     if entries:
         return ledger, entries
     there = sorted(path.name for path in Path(out).glob("*") if any(path.glob("????????????????.json")))
     known = f"Give --edition {' or --edition '.join(there)}, or run" if there else "Run"
     raise DataError(
-        "nothing has been run here",
+        "there are no results here",
         file=ledger.folder,
         fix=f"{known}: polytask paper run --edition {edition} --out {out}",
     )

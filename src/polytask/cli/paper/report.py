@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
 
 import typer
 
 from polytask.cli import options
-from polytask.cli.options import GIVEN, emit, examples
-from polytask.cli.paper.arguments import app
-
-if TYPE_CHECKING:
-    pass
-from polytask.cli.paper.exhibits import Edition, OfBackbone, Out, Page, reported, say_report
+from polytask.cli.options import ARGUMENTS, examples, print_json
+from polytask.cli.paper.arguments import Page, ReportBackbone, ReportEdition, ReportResults, app
+from polytask.cli.paper.exhibits import show_report, write_exhibits
 
 
 @app.command(
@@ -24,19 +20,19 @@ from polytask.cli.paper.exhibits import Edition, OfBackbone, Out, Page, reported
 )
 def report(
     context: typer.Context,
-    edition: Edition = "cpu",
-    out: Out = "results",
-    backbone: OfBackbone = None,
+    edition: ReportEdition = "cpu",
+    out: ReportResults = "results",
+    backbone: ReportBackbone = None,
     html: Page = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write every table and figure, and one page with all of them, from what was run. Nothing is trained.
+    """Write every table and figure, and one page with all of them, from the results. Nothing is trained.
 
-    Tables as Markdown, LaTeX and CSV and figures as PNG and SVG go to OUT/EDITION/exhibits. The page stands alone: it
-    can be sent by mail or put on any server.
+    Tables are written as Markdown, LaTeX and CSV, figures as PNG and SVG, to OUT/EDITION/exhibits. The page is one
+    file that needs no other.
     """
-    told = reported(edition, out, backbone, html, shlex.join(["polytask", *context.meta[GIVEN]]))
+    written = write_exhibits(edition, out, backbone, html, shlex.join(["polytask", *context.meta[ARGUMENTS]]))
     if as_json:
-        emit(told)
+        print_json(written)
     else:
-        say_report(told)
+        show_report(written)

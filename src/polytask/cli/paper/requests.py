@@ -1,4 +1,4 @@
-"""``polytask paper``, the paper by one command: the options of its verbs, and those that run or plan trials."""
+"""Turns the options of ``polytask paper`` into trials, a budget, a launcher and devices."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from polytask.cli import console, wording
-from polytask.cli.options import loaded, working
-from polytask.errors import DataError, PolytaskError, UnknownName
+from polytask.cli.options import load_backbone, spinner
+from polytask.cli.paper.arguments import EditionOptions, LaunchOptions
+from polytask.errors import DataError, PolytaskError
 
 if TYPE_CHECKING:
     from polytask.backbones.backbone import Backbone
@@ -20,62 +21,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The options that say what is to be run."""
-
-    edition: str
-    backbone: str
-    data: str | None
-    out: str
-    exhibits: str | None
-    tasks: str | None
-    budget: float | None
-    max_rows: int | None
-    epochs: int | None
-    seeds: int | None
-    device: str
-    dtype: str
-
-
-@dataclass(frozen=True)
-class How:
-    """The options that say where and by whom."""
-
-    on: str
-    address: str | None
-    workers: int | None
-    gpus: float | None
-    cpus: float | None
-    keep_adapters: str
-
-    def checked(self) -> How:
-        """The same, if its options go together.
-
-        Raises:
-            UnknownName: there is no such launcher or choice of adapters.
-            PolytaskError: an option is another launcher's.
-        """
-        if self.keep_adapters not in KEPT:
-            raise UnknownName("choice of --keep-adapters", self.keep_adapters, KEPT)
-        if self.on not in LAUNCHERS:
-            raise UnknownName("launcher", self.on, LAUNCHERS)
-        if self.on == "local" and (self.address, self.gpus, self.cpus) != (None, None, None):
-            raise PolytaskError("--address, --gpus and --cpus are for --on ray")
-        if self.on == "ray" and self.workers is not None:
-            raise PolytaskError(
-                "--workers is for --on local. With Ray, --gpus and --cpus of each pack say how many run"
-            )
-        return self
-
-
-KEPT, LAUNCHERS = ("best", "all", "none"), ("local", "ray")
-
-
-@dataclass(frozen=True)
 class Request:
-    """What is to be run, read from the options.
+    """What is to be run.
 
-    ``edition`` is whole, ``asked`` what of it was asked for and is there, ``absent`` the tasks that are not.
+    Attributes:
+        edition: the whole edition.
+        asked: the part of it that was asked for and whose data are there.
+        place: folders, device and dtype of the run.
+        backbone: the loaded backbone.
+        ledger: the results so far.
+        trials: the trials of ``asked``, by key.
+        absent: tasks that were asked for and whose data are not there.
     """
 
     edition: Edition
@@ -87,62 +43,74 @@ class Request:
     absent: tuple[str, ...]
 
     def costs(self) -> Costs:
-        """Of trials, on the backbone as it is here."""
+        """The costs of trials on this backbone and machine."""
         from polytask.paper.cost import Costs
 
         return Costs(self.backbone, self.place.data, self.place.jobs)
 
 
-def requested(asked_for: Asked) -> Request:
-    """The options as what they ask for; every task is read once, for its digest."""
+def request_from(given: EditionOptions) -> Request:
+    """Find the trials that are asked for. Every task is read once, for its digest.
+
+    Raises:
+        UnknownName: there is no such edition, exhibit or task.
+        DataError: the data of a task that was named are not there.
+    """
     from polytask.paper.edition import all_trials
     from polytask.paper.editions import edition_named
     from polytask.paper.ledger import Ledger
     from polytask.paper.run import JOBS, Place, keyed
     from polytask.paper.suites import available
 
-    data, backbone, out = asked_for.data, asked_for.backbone, asked_for.out
-    limits = {name: getattr(asked_for, name) for name in ("max_rows", "epochs", "seeds")}
-    whole = edition_named(asked_for.edition).limited(**limits)
-    asked = whole.restricted(_names(asked_for.exhibits), _names(asked_for.tasks))
+    data, backbone, out = given.data, given.backbone, given.out
+    whole = edition_named(given.edition).limited(max_rows=given.max_rows, epochs=given.epochs, seeds=given.seeds)
+    asked = whole.restricted(_names(given.exhibits), _names(given.tasks))
     there = available(data)
     absent = tuple(dict.fromkeys(task for p in asked.plans for task in p.tasks if task not in there))
-    if asked_for.tasks is not None and absent:
+    if given.tasks is not None and absent:
         raise DataError(f"not there: {', '.join(absent)}", file=data, fix=f"There are: {', '.join(sorted(there))}")
     ledger = Ledger(out, whole.name)
-    frozen = loaded(backbone, *settled(ledger, backbone, asked_for.device, asked_for.dtype))
+    frozen = load_backbone(backbone, *device_and_dtype(ledger, backbone, given.device, given.dtype))
     plans = [replace(p, tasks=tuple(task for task in p.tasks if task in there)) for p in asked.plans]
     asked = replace(asked, plans=tuple(p for p in plans if p.tasks)).on(frozen.num_layers)
     kind = frozen.device.type
     place = Place(out, backbone, data, str(frozen.device), str(frozen.dtype).removeprefix("torch."), JOBS.get(kind, 8))
-    with working("reading the tasks"):
+    with spinner("reading the tasks"):
         trials = keyed(all_trials(asked), frozen, data)
     return Request(whole.on(frozen.num_layers), asked, place, frozen, ledger, trials, absent)
 
 
-def settled(ledger: Ledger, backbone: str, device: str, dtype: str) -> tuple[str, str]:
-    """Device and dtype; ``auto`` is the dtype that the results on this backbone and device were made with, if any."""
+def device_and_dtype(ledger: Ledger, backbone: str, device: str, dtype: str) -> tuple[str, str]:
+    """Device and dtype; ``auto`` is the dtype of earlier results on this backbone and device, if there are any."""
     if dtype != "auto":
         return device, dtype
     import torch
 
     kind = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
     for entry in ledger.entries():
-        of = entry.environment
-        if entry.backbone["name"] == backbone and str(of["device"]).startswith(kind.partition(":")[0]):
-            return device, str(of["dtype"])
+        environment = entry.environment
+        if entry.backbone["name"] == backbone and str(environment["device"]).startswith(kind.partition(":")[0]):
+            return device, str(environment["dtype"])
     return device, dtype
 
 
-def within(request: Request, budget: float | None) -> tuple[Request, list[str]]:
-    """What of a request fits a budget in hours, and what was cut."""
+def fit_budget(request: Request, budget: float | None) -> tuple[Request, list[str]]:
+    """Reduce a request to a budget.
+
+    Args:
+        request: what is to be run.
+        budget: hours; None for no limit.
+
+    Returns:
+        The reduced request, and a line for each thing that was cut.
+    """
     from polytask.paper.cost import fitted
     from polytask.paper.edition import all_trials, cut_in_words, identity
     from polytask.paper.run import missing
 
     if budget is None:
         return request, []
-    with working("timing some steps of every method"):
+    with spinner("timing a few steps of every method"):
         costs = request.costs()
         left = missing(request.trials, request.ledger)
         seconds = {identity(trial): costs.seconds(trial) for trial in left.values()}
@@ -157,16 +125,24 @@ def within(request: Request, budget: float | None) -> tuple[Request, list[str]]:
 
 
 def hardware(request: Request) -> str:
-    """What the trials would run on."""
+    """The name of the hardware on which the trials would run."""
     from polytask.training.result import environment
 
     return str(environment(request.backbone.device, request.backbone.dtype)["hardware"])
 
 
-def shares(
+def group_costs(
     request: Request, groups: Iterable[Iterable[Trial]], *, costs: Costs, left: Mapping[str, Trial], factor: float
 ) -> Iterator[dict[str, Any]]:
-    """What each group of trials has to run of what is ``left``, those aside that an earlier one has."""
+    """The cost of each group of trials. A trial that is in several groups is counted in the first.
+
+    Args:
+        request: what is to be run.
+        groups: the trials of each exhibit or part.
+        costs: measured costs of trials.
+        left: the trials that are not done, by key.
+        factor: how many times as long finished trials took as was estimated.
+    """
     from polytask.paper.edition import identity
 
     key_of = {identity(trial): key for key, trial in request.trials.items()}
@@ -188,8 +164,8 @@ def shares(
         counted |= set(keys)
 
 
-def say_what(out: Any, request: Request, cut: list[str]) -> None:
-    """Caps, cuts and what is not there."""
+def show_scope(out: Any, request: Request, cut: list[str]) -> None:
+    """Print the edition with its limits, and notes on what was cut, what is absent and earlier results."""
     where = "on the hub" if request.place.data is None else f"in {request.place.data}"
     place = request.place
     out.print(
@@ -200,27 +176,25 @@ def say_what(out: Any, request: Request, cut: list[str]) -> None:
     remarks = [f"cut to fit the budget: {line}" for line in cut]
     made = {str(request.ledger.read(key).environment["dtype"]) for key in request.trials if key in request.ledger}
     if other := sorted(made - {place.dtype}):
-        remarks.append(
-            f"entries made in {' and '.join(other)} are there and are taken as they are, not run in {place.dtype}"
-        )
+        remarks.append(f"earlier results in {' and '.join(other)} are used; they are not run again in {place.dtype}")
     if request.absent:
         remarks.append(f"not {where}, and left out: {', '.join(request.absent)}")
     console.notes(out, remarks)
 
 
-def launcher(how: How, devices: tuple[str, ...]) -> Callable[..., Iterator[dict[str, Any]]]:
-    """``local`` or ``ray`` with its options."""
-    if how.on == "ray":
+def launcher_of(launch: LaunchOptions, devices: tuple[str, ...]) -> Callable[..., Iterator[dict[str, Any]]]:
+    """The launcher, with its options."""
+    if launch.on == "ray":
         from polytask.launch import ray
 
-        return partial(ray.run_packs, address=how.address, gpus=how.gpus, cpus=how.cpus)
+        return partial(ray.run_packs, address=launch.address, gpus=launch.gpus, cpus=launch.cpus)
     from polytask.launch import local
 
     return partial(local.run_packs, devices=devices)
 
 
 def devices_of(device: str, workers: int | None) -> tuple[str, ...]:
-    """A device for each process: every GPU once, or as many as there are workers.
+    """The device of each process: every GPU once, or as many as there are workers.
 
     Raises:
         PolytaskError: there is no worker.

@@ -1,42 +1,20 @@
-"""``polytask paper run``: run the trials that the results lack."""
+"""``polytask paper run``: run the trials that have no result yet."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from polytask.cli import console, options
-from polytask.cli.options import GIVEN, INTERRUPTED, emit, examples, refused
+from polytask.cli.options import ARGUMENTS, INTERRUPTED, error_exit, examples, print_json
+from polytask.cli.paper.arguments import DryRun, EditionOptions, LaunchOptions, app
+from polytask.cli.paper.plan import show_plan
+from polytask.cli.paper.requests import Request, devices_of, fit_budget, launcher_of, request_from, show_scope
 from polytask.cli.paper.trials import following
-
-if TYPE_CHECKING:
-    pass
-from polytask.cli.paper.arguments import (
-    Address,
-    BackboneName,
-    Budget,
-    Cpus,
-    Data,
-    DryRun,
-    EditionName,
-    Epochs,
-    Exhibits,
-    Gpus,
-    Keep,
-    Launcher,
-    MaxRows,
-    Results,
-    Seeds,
-    Tasks,
-    Workers,
-    app,
-)
-from polytask.cli.paper.plan import planned
-from polytask.cli.paper.requests import Asked, How, Request, devices_of, launcher, requested, say_what, within
 
 
 @app.command(
@@ -48,53 +26,48 @@ from polytask.cli.paper.requests import Asked, How, Request, devices_of, launche
 )
 def run(
     context: typer.Context,
-    edition: EditionName = "cpu",
-    backbone: BackboneName = "minilm",
-    data: Data = None,
-    out: Results = "results",
-    exhibits: Exhibits = None,
-    tasks: Tasks = None,
-    budget: Budget = None,
-    max_rows: MaxRows = None,
-    epochs: Epochs = None,
-    seeds: Seeds = None,
-    on: Launcher = "local",
-    address: Address = None,
-    workers: Workers = None,
-    gpus: Gpus = None,
-    cpus: Cpus = None,
-    keep_adapters: Keep = "best",
+    given: EditionOptions,
+    launch: LaunchOptions,
     dry_run: DryRun = False,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Run the trials that the results lack. Every one is kept as it ends; the same command again goes on."""
-    asked = Asked(edition, backbone, data, out, exhibits, tasks, budget, max_rows, epochs, seeds, device, dtype)
-    how = How(on, address, workers, gpus, cpus, keep_adapters).checked()
+    """Run the trials that have no result yet. Each is saved when it ends; repeat the command to continue."""
+    launch.check()
     if dry_run:
-        planned(requested(asked), budget, as_json)
+        show_plan(request_from(given), given.budget, as_json)
         return
-    told = ran(requested(asked), asked, how, context.meta[GIVEN])
+    done = run_request(request_from(given), given.budget, launch, context.meta[ARGUMENTS])
     if as_json:
-        emit(told)
+        print_json(done)
     else:
-        console.terminal().print(run_in_words(told), soft_wrap=True)
+        console.terminal().print(run_in_words(done), soft_wrap=True)
 
 
-def ran(request: Request, asked: Asked, how: How, given: Sequence[str]) -> dict[str, Any]:
-    """Run what a request lacks, with its progress on stderr; what came of it. ``given`` is the command line."""
+def run_request(
+    request: Request, budget: float | None, launch: LaunchOptions, arguments: Sequence[str]
+) -> dict[str, Any]:
+    """Run the trials that have no result yet, with progress on stderr.
+
+    Args:
+        request: what is to be run.
+        budget: hours; None for no limit.
+        launch: where and how to run.
+        arguments: the command line, which is printed after an interrupt.
+
+    Returns:
+        Counts of trials, as ``paper run --json`` prints them.
+    """
     from polytask.paper.run import missing
     from polytask.paper.run import run as run_trials
 
-    request, cut = within(request, asked.budget)
-    devices = devices_of(str(request.backbone.device), how.workers)
-    share = 1 / len(devices) if how.on == "local" else 1.0
-    place = replace(request.place, adapters=how.keep_adapters, share=share)
+    request, cut = fit_budget(request, budget)
+    devices = devices_of(str(request.backbone.device), launch.workers)
+    share = 1 / len(devices) if launch.on == "local" else 1.0
+    place = replace(request.place, adapters=launch.keep_adapters, share=share)
     err = console.terminal(stderr=True)
-    say_what(err, request, cut)
+    show_scope(err, request, cut)
     todo = missing(request.trials, request.ledger)
-    messages = run_trials(request.edition, request.trials, place, launcher(how, devices), cut)
+    messages = run_trials(request.edition, request.trials, place, launcher_of(launch, devices), cut)
     try:
         with following(err, request.trials, todo) as seen:
             for message in messages:
@@ -102,8 +75,8 @@ def ran(request: Request, asked: Asked, how: How, given: Sequence[str]) -> dict[
     except KeyboardInterrupt:
         messages.close()  # type: ignore[attr-defined]
         left = len(missing(request.trials, request.ledger))
-        again = shlex.join(["polytask", *given])
-        raise refused(f"interrupted with {left} trials to go. To go on from here: {again}", INTERRUPTED) from None
+        command = shlex.join(["polytask", *arguments])
+        raise error_exit(f"interrupted with {left} trials to go. To continue: {command}", INTERRUPTED) from None
     return {
         "edition": request.edition.name,
         "folder": str(request.ledger.folder),
@@ -112,14 +85,14 @@ def ran(request: Request, asked: Asked, how: How, given: Sequence[str]) -> dict[
         "absent": list(request.absent),
         "trials": len(request.trials),
         "there": len(request.trials) - len(todo),
-        "run": seen.num_over,
+        "run": seen.num_finished,
         "diverged": seen.num_diverged,
         "elsewhere": len(seen.elsewhere - {key for key in request.trials if key in request.ledger}),
     }
 
 
-def run_in_words(told: Mapping[str, Any]) -> str:
-    """``12 trials run, 3 of them diverged, 4 were there: results/cpu``."""
-    diverged = f", {told['diverged']} of them diverged" if told["diverged"] else ""
-    elsewhere = f", {told['elsewhere']} are run by another process" if told["elsewhere"] else ""
-    return f"{told['run']} trials run{diverged}, {told['there']} were there{elsewhere}: {told['folder']}"
+def run_in_words(done: Mapping[str, Any]) -> str:
+    """``12 trials run, 3 of them diverged, 4 were done before: results/cpu``."""
+    diverged = f", {done['diverged']} of them diverged" if done["diverged"] else ""
+    elsewhere = f", {done['elsewhere']} are run by another process" if done["elsewhere"] else ""
+    return f"{done['run']} trials run{diverged}, {done['there']} were done before{elsewhere}: {done['folder']}"

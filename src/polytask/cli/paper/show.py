@@ -1,4 +1,4 @@
-"""``polytask paper show``: one table or figure."""
+"""``polytask paper show``: print tables, and the numbers of figures."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytask.cli import console
-from polytask.cli.options import emit, examples
-from polytask.cli.paper.arguments import app
+from polytask.cli.options import examples, print_json
+from polytask.cli.paper.arguments import ReportBackbone, ReportEdition, ReportResults, app
+from polytask.cli.paper.exhibits import read_results
 from polytask.errors import RecipeError, UnknownName
 
 if TYPE_CHECKING:
     from polytask.paper.report import Shown
-from polytask.cli.paper.exhibits import FORMATS, WIDE, Edition, OfBackbone, Out, read
+
+FORMATS = ("rich", "markdown", "latex", "csv", "json")
+WIDE = 160
+"""Characters per line where stdout is not a terminal: these tables are wide."""
 
 
 @app.command(
@@ -28,16 +32,16 @@ def show(
         list[str] | None,
         typer.Argument(
             metavar="[EXHIBIT]...",
-            help="table1, table2, tradeoff, tradeoff-tasks, squad, ablation, init, lr, extensions; all unless given.",
+            help="table1, table2, tradeoff, tradeoff-tasks, squad, ablation, init, lr, extensions (default: all).",
             show_default=False,
         ),
     ] = None,
-    edition: Edition = "cpu",
-    out: Out = "results",
-    backbone: OfBackbone = None,
+    edition: ReportEdition = "cpu",
+    out: ReportResults = "results",
+    backbone: ReportBackbone = None,
     form: Annotated[str, typer.Option("--format", metavar="NAME", help=f"{', '.join(FORMATS)}.")] = "rich",
 ) -> None:
-    """Print tables, and the numbers of figures, from what was run. Nothing is trained."""
+    """Print tables, and the numbers of figures, from the results. Nothing is trained."""
     from polytask.paper.exhibits import EXHIBITS
     from polytask.paper.report import Background, shown
     from polytask.paper.selection import NothingToShow, of_one_backbone, on_one_data
@@ -49,7 +53,7 @@ def show(
             raise UnknownName("exhibit", name, EXHIBITS)
     if form == "csv" and len(names or EXHIBITS) > 1:
         raise RecipeError("--format csv prints one table. Name one exhibit: polytask paper show table1 --format csv")
-    ledger, entries = read(out, edition)
+    ledger, entries = read_results(out, edition)
     kept, remarks = on_one_data(of_one_backbone(entries, backbone))
     background = Background.of(ledger)
     found = [shown(EXHIBITS[name], kept, background) for name in names or EXHIBITS]
@@ -63,7 +67,7 @@ def show(
 
 
 def _print(one: Shown, form: str) -> None:
-    """One exhibit in one of the formats."""
+    """Print one exhibit in one of the formats."""
     assert one.table is not None
     if form == "rich":
         out = console.terminal()
@@ -75,7 +79,9 @@ def _print(one: Shown, form: str) -> None:
         out.print()
     elif form == "json":
         about = {"exhibit": one.exhibit.name, "title": one.exhibit.title, "reading": one.reading}
-        emit({**about, "missing": list(one.missing), "marks": list(one.marks), "rows": one.exhibit.rows(one.entries)})
+        print_json(
+            {**about, "missing": list(one.missing), "marks": list(one.marks), "rows": one.exhibit.rows(one.entries)}
+        )
     else:
         text = {"markdown": one.table.markdown, "latex": one.table.latex, "csv": one.table.csv}[form]()
         typer.echo(text, nl=form != "csv")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from polytask.cli import console, options
-from polytask.cli.options import emit, examples, loaded, working
-from polytask.errors import DataError
-
-if TYPE_CHECKING:
-    pass
+from polytask.cli.options import examples, load_backbone, print_json, spinner
 from polytask.cli.paper.arguments import BackboneName, Data, EditionName, Results, app
-from polytask.cli.paper.requests import settled
+from polytask.cli.paper.requests import device_and_dtype
+from polytask.errors import DataError
 
 
 @app.command(epilog=examples("polytask paper submit --data DIR --out results --to submission"))
@@ -22,26 +19,24 @@ def submit(
     backbone: BackboneName = "minilm",
     data: Data = None,
     out: Results = "results",
-    to: Annotated[
-        str, typer.Option("--to", metavar="DIR", help="Where the server's files are written.")
-    ] = "submission",
+    to: Annotated[str, typer.Option("--to", metavar="DIR", help="Folder for the files to submit.")] = "submission",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Answer GLUE's test rows with the best adapters kept, in the form that the GLUE server takes."""
+    """Predict GLUE's test rows with the best adapters kept, in the format of the GLUE server."""
     from polytask.paper.ledger import Ledger
     from polytask.paper.submission import submit as write
 
     if data is None:
         raise DataError("the test rows are read from a folder", fix="Give --data DIR, which holds glue/")
     ledger = Ledger(out, edition)
-    frozen = loaded(backbone, *settled(ledger, backbone, device, dtype))
-    with working("answering GLUE's test rows"):
+    frozen = load_backbone(backbone, *device_and_dtype(ledger, backbone, device, dtype))
+    with spinner("predicting GLUE's test rows"):
         written, missing = write(frozen, ledger, data, to)
     if as_json:
-        emit({"folder": to, "written": written, "missing": missing})
+        print_json({"folder": to, "written": written, "missing": missing})
         return
-    said = f"{len(written)} tasks written to {to}" if written else "nothing was written"
-    console.terminal().print(f"{said}: {', '.join(written)}" if written else said, soft_wrap=True)
+    said = f"{len(written)} tasks written to {to}: {', '.join(written)}" if written else "nothing was written"
+    console.terminal().print(said, soft_wrap=True)
     console.notes(console.terminal(stderr=True), [f"{name} is missing: {why}" for name, why in missing.items()])

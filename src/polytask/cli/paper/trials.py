@@ -1,4 +1,4 @@
-"""Trials on a screen: the table of a plan, and the progress of a run."""
+"""Trials on the terminal: tables of a plan and of a rerun, and the progress of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from polytask.paper.ledger import Trial
     from polytask.training.result import Score
 
-MOST_LINES = 8
+MAX_RUNNING = 8
+"""Running trials that are shown at once."""
 
 
 def trial_in_words(trial: Trial) -> str:
@@ -38,7 +39,7 @@ def trial_in_words(trial: Trial) -> str:
 
 
 def plan_table(rows: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> Table:
-    """One line an exhibit; what two exhibits share stands in the first."""
+    """One line per exhibit; a trial that two exhibits share is counted in the first."""
     names = ("trials", "done", "shared", "to run", "tokens", "time")
     table = console.grid("exhibit", "tasks ×\nsettings\n× seeds", *names, right=names)
     table.padding = (0, 1, 0, 0)
@@ -51,7 +52,7 @@ def plan_table(rows: Sequence[Mapping[str, Any]], total: Mapping[str, Any]) -> T
 
 
 def part_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """One line a part; what two parts share stands in the first."""
+    """One line per part; a trial that two parts share is counted in the first."""
     names = ("trials", "done", "to run", "tokens", "time")
     table = console.grid("part", *names, right=names)
     for row in rows:
@@ -59,8 +60,8 @@ def part_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def again_table(splits: Mapping[str, tuple[Score | None, Score | None]]) -> Table:
-    """The scores of an entry beside those of its trial run again."""
+def rerun_table(splits: Mapping[str, tuple[Score | None, Score | None]]) -> Table:
+    """The scores of a trial beside those of its rerun."""
     names = ("in the results", "run again", "difference")
     table = console.grid("", "metric", *names, right=names)
     for split, (before, now) in splits.items():
@@ -79,7 +80,7 @@ def _cost(row: Mapping[str, Any]) -> list[str]:
 
 
 def range_in_words(middle_s: float, low_s: float, high_s: float) -> str:
-    """``2.1 h (1.8 to 2.5)``: in one unit, short enough to stay on one line of a table."""
+    """``2.1 h (1.8 to 2.5)``: one unit, short enough for one line of a table."""
     unit, of = next(((unit, of) for unit, of in (("h", 3600), ("min", 60)) if high_s >= 2 * of), ("s", 1))
     middle, low, high = (
         f"{value / of:.1f}" if high_s < 10 * of else f"{value / of:,.0f}" for value in (middle_s, low_s, high_s)
@@ -87,11 +88,11 @@ def range_in_words(middle_s: float, low_s: float, high_s: float) -> str:
     return f"{middle} {unit}" if low == high else f"{middle} {unit} ({low} to {high})"
 
 
-class Following:
-    """The trials of a run, brought up to date by its messages.
+class TrialProgress:
+    """The progress of a run, updated by its messages.
 
-    The time that is left follows from the epochs that are over and those to come, weighed by rows and method: a guess
-    that gets better as the run goes on.
+    The remaining time is estimated from the finished and the remaining epochs, weighted by rows and method; the
+    estimate improves as the run goes on.
     """
 
     def __init__(self, out: Console, trials: Mapping[str, Trial], todo: Mapping[str, Trial]) -> None:
@@ -100,17 +101,17 @@ class Following:
         self.shares: dict[str, float] = {}
         self.epochs: dict[str, str] = {}
         self.elsewhere: set[str] = set()
-        self.over: dict[str, str] = {}
+        self.finished: dict[str, str] = {}
         self.num_diverged = 0
         self.started = time.monotonic()
 
     @property
-    def num_over(self) -> int:
-        """Trials that ended here."""
-        return len(self.over)
+    def num_finished(self) -> int:
+        """Number of trials that ended in this run."""
+        return len(self.finished)
 
     def __call__(self, message: Mapping[str, Any]) -> None:
-        """Take note of a message."""
+        """Update the progress with a message of the run."""
         what, key = message["what"], message.get("key", "")
         if what == "started":
             self.shares.update(dict.fromkeys(message["keys"], 0.0))
@@ -123,16 +124,16 @@ class Following:
             self.console.print(Text.assemble(("note ", "yellow"), message["text"]))
         elif what == "entry":
             self.shares.pop(key, None)
-            self.over[key] = said = _outcome(message["entry"])
+            self.finished[key] = outcome = _outcome(message["entry"])
             self.num_diverged += message["entry"]["failure"] is not None
             if not self.console.is_terminal:
-                left = f", about {self.left_in_words()} left" if self.num_over < len(self.todo) else ""
-                line = f"{trial_in_words(self.trials[key])}: {said} ({self.num_over} of {len(self.todo)}{left})"
+                left = f", about {self.left_in_words()} left" if self.num_finished < len(self.todo) else ""
+                line = f"{trial_in_words(self.trials[key])}: {outcome} ({self.num_finished} of {len(self.todo)}{left})"
                 self.console.print(line, style="dim", soft_wrap=True)
 
     def left_in_words(self) -> str:
-        """The time that is left at the speed so far."""
-        done = sum(self.weights[key] for key in self.over if key in self.weights)
+        """The remaining time at the speed so far."""
+        done = sum(self.weights[key] for key in self.finished if key in self.weights)
         done += sum(self.weights.get(key, 0.0) * share for key, share in self.shares.items())
         there = sum(weight for key, weight in self.weights.items() if key not in self.elsewhere)
         if not done:
@@ -140,29 +141,31 @@ class Following:
         return wording.seconds_in_words((time.monotonic() - self.started) * max(there - done, 0.0) / done)
 
     def __rich__(self) -> RenderableType:
-        """A bar over all trials, those under way, and the last ones that are over."""
+        """A progress bar over all trials, the last finished trials and the running ones."""
         bar = Table.grid(padding=(0, 2))
-        count = f"{self.num_over}/{len(self.todo)} trials"
+        count = f"{self.num_finished}/{len(self.todo)} trials"
         diverged = f"{self.num_diverged} diverged" if self.num_diverged else ""
         passed = wording.seconds_in_words(time.monotonic() - self.started)
-        shown = ProgressBar(total=max(len(self.todo), 1), completed=self.num_over + sum(self.shares.values()), width=30)
+        shown = ProgressBar(
+            total=max(len(self.todo), 1), completed=self.num_finished + sum(self.shares.values()), width=30
+        )
         bar.add_row(shown, count, f"{passed} so far", f"about {self.left_in_words()} left", Text(diverged, style="red"))
         table = Table.grid(padding=(0, 2))
-        room = max(3, min(MOST_LINES, self.console.height - 6))
-        for key in list(self.over)[-2:]:
-            table.add_row(Text(trial_in_words(self.trials[key]), style="dim"), Text(self.over[key], style="green"))
-        under_way = [key for key in self.shares if key in self.epochs] or list(self.shares)
-        for key in under_way[:room]:
+        room = max(3, min(MAX_RUNNING, self.console.height - 6))
+        for key in list(self.finished)[-2:]:
+            table.add_row(Text(trial_in_words(self.trials[key]), style="dim"), Text(self.finished[key], style="green"))
+        running = [key for key in self.shares if key in self.epochs] or list(self.shares)
+        for key in running[:room]:
             table.add_row(Text(trial_in_words(self.trials[key])), Text(self.epochs.get(key, "starting"), style="cyan"))
-        more = len(self.shares) - min(len(under_way), room)
-        last = Text(f"and {more} more under way" if more > 0 else "", style="dim")
+        more = len(self.shares) - min(len(running), room)
+        last = Text(f"and {more} more running" if more > 0 else "", style="dim")
         return Group(bar, table, last)
 
 
 @contextmanager
-def following(out: Console, trials: Mapping[str, Trial], todo: Mapping[str, Trial]) -> Iterator[Following]:
-    """Shows the messages of a run as they come: live on a terminal, in a log one line a trial that is over."""
-    seen = Following(out, trials, todo)
+def following(out: Console, trials: Mapping[str, Trial], todo: Mapping[str, Trial]) -> Iterator[TrialProgress]:
+    """Show the progress of a run: live on a terminal, one line per finished trial in a log."""
+    seen = TrialProgress(out, trials, todo)
     if not out.is_terminal:
         yield seen
         return
@@ -179,7 +182,7 @@ def _outcome(entry: Mapping[str, Any]) -> str:
 
 
 def _weight(trial: Trial) -> float:
-    """How long a trial takes beside others, roughly."""
+    """The duration of a trial relative to others, roughly."""
     if not trial.has_backbone:
         return 1.0
     factor = {"full": 1.5}.get(trial.method["name"], 1.0)

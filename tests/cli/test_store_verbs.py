@@ -1,4 +1,4 @@
-"""Knowing what a run will cost, what came of it, how sure that is, and what a store holds: on the command line."""
+"""Verbs about adapters and stores: eval, compare, show, verify, gc, alias; dry runs, resuming and columns of train."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def store(folder: Path, backbone: Path, reviews: Path, test_rows: Path) -> Path:
 # -- eval -------------------------------------------------------------------------------------------------------------
 
 
-def test_eval_looks_at_each_label_and_at_what_is_taken_for_what(store: Path, test_rows: Path) -> None:
+def test_eval_prints_scores_per_label_and_the_confusion_matrix(store: Path, test_rows: Path) -> None:
     printed = json.loads(succeeded("eval", test_rows, "--task", "mood@1", "--store", store, "--json"))
     low, high = printed["interval"]
     assert low <= printed["score"] <= high
@@ -126,7 +126,7 @@ def test_compare_refuses_other_labels_and_kinds(store: Path, test_rows: Path, ba
 # -- show -------------------------------------------------------------------------------------------------------------
 
 
-def test_show_tells_where_an_adapter_comes_from_and_how_good_it_is(store: Path) -> None:
+def test_show_prints_origin_and_scores(store: Path) -> None:
     shown = succeeded("show", "mood", "--store", store)
     entry = Store(store).entry("mood")
     result = entry.header.result
@@ -171,7 +171,7 @@ def test_a_card_is_made_of_any_sound_header(tmp_path: Path) -> None:
 # -- verify, gc, alias ------------------------------------------------------------------------------------------------
 
 
-def test_verify_is_silent_on_a_sound_store_and_exits_with_2_on_damage(store: Path, tmp_path: Path) -> None:
+def test_verify_exits_with_2_on_damage_only(store: Path, tmp_path: Path) -> None:
     own = Path(shutil.copytree(store, tmp_path / "own"))
     assert "3 adapters" in succeeded("verify", "--store", own)
     assert json.loads(succeeded("verify", "--store", own, "--json")) == []
@@ -210,7 +210,7 @@ def test_gc_removes_what_killed_writers_left_checkpoints_parts_included(store: P
 
 def test_an_alias_points_to_a_version_until_it_is_forgotten(store: Path, test_rows: Path, tmp_path: Path) -> None:
     own = Path(shutil.copytree(store, tmp_path / "own"))
-    assert "mood@prod is mood@1 from now on" in succeeded("alias", "mood@1", "prod", "--store", own)
+    assert "mood@prod now means mood@1" in succeeded("alias", "mood@1", "prod", "--store", own)
     assert json.loads(succeeded("show", "mood@prod", "--store", own, "--json"))["version"] == 1
     moved = json.loads(succeeded("alias", "mood@best", "prod", "--store", own, "--json"))
     assert moved == {"task": "mood", "alias": "prod", "version": 2}
@@ -223,13 +223,13 @@ def test_an_alias_points_to_a_version_until_it_is_forgotten(store: Path, test_ro
 # -- train ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_dry_run_says_what_it_would_cost_and_writes_nothing(reviews: Path, backbone: Path, tmp_path: Path) -> None:
+def test_a_dry_run_estimates_the_cost_and_writes_nothing(reviews: Path, backbone: Path, tmp_path: Path) -> None:
     asked = ("train", reviews, "--task", "mood", "--backbone", backbone, "--store", tmp_path / "s", *QUICK, "--dry-run")
     printed = json.loads(succeeded(*asked, "--epochs", 3, "--json"))
     assert (printed["task"], printed["epochs"], printed["steps"]) == ("mood", 3, 3 * -(-printed["rows"] // 8))
     assert printed["memory_bytes"]["total"] > printed["memory_bytes"]["backbone"]
     shown = succeeded(*asked)
-    for words in ("nothing was trained", "10 epochs", "free now", "% of the backbone's", "at the speed of"):
+    for words in ("nothing was trained", "10 epochs", "free now", "% of the backbone's", "at the speed of a few steps"):
         assert words in shown
     assert not (tmp_path / "s").exists()
 
@@ -244,9 +244,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     return process
 
 
-def test_an_interrupted_run_says_how_to_go_on_and_goes_on_to_the_same_adapter(
-    reviews: Path, backbone: Path, tmp_path: Path
-) -> None:
+def test_an_interrupted_run_is_resumed_to_the_same_adapter(reviews: Path, backbone: Path, tmp_path: Path) -> None:
     def asked(store: str) -> list[str]:
         given = ("--task", "mood", "--backbone", backbone, "--store", tmp_path / store, *QUICK, "--epochs", 20)
         return [str(part) for part in ("train", reviews, *given)]
@@ -255,7 +253,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on_to_the_same_adapter(
     process.send_signal(signal.SIGINT)
     printed, said = process.communicate()
     assert (process.returncode, printed) == (130, "")
-    command = said.split("To go on from here: polytask ")[1].splitlines()[0]
+    command = said.split("To continue: polytask ")[1].splitlines()[0]
     assert shlex.split(command) == [*asked("cut"), "--resume"]
     kept = tmp_path / "cut" / TRAINING / "mood.ckpt"
     assert kept.exists()
@@ -265,13 +263,13 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on_to_the_same_adapter(
     assert kept.read_bytes() == content
     whole = json.loads(succeeded(*asked("whole"), "--json"))
     result = polytask(*shlex.split(command), "--json")
-    assert re.search(r"note goes on at step \d+ of 100 of 'mood'\n", result.stderr), result.stderr
+    assert re.search(r"note resumed 'mood' at step \d+ of 100\n", result.stderr), result.stderr
     resumed = json.loads(result.stdout)
     assert resumed["adapter"]["tensor_digest"] == whole["adapter"]["tensor_digest"]
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["mood"]
 
 
-def test_a_second_run_of_a_task_is_refused_while_the_first_is_at_work(
+def test_a_second_run_of_a_task_is_refused_while_the_first_is_running(
     reviews: Path, backbone: Path, tmp_path: Path
 ) -> None:
     asked = ("train", reviews, "--task", "mood", "--backbone", backbone, "--store", tmp_path / "store", *QUICK)
@@ -309,7 +307,7 @@ def test_the_columns_of_the_training_are_remembered(backbone: Path, tmp_path: Pa
     assert "has no columns 'message', 'kind', which mood@2 was trained on" in " ".join(usual.stderr.split())
 
 
-def test_without_resume_an_interrupted_run_is_set_aside_and_said(reviews: Path, backbone: Path, tmp_path: Path) -> None:
+def test_without_resume_an_old_checkpoint_is_kept_aside(reviews: Path, backbone: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shared = ("--task", "mood", "--backbone", backbone, "--store", store, "--epochs", 1, *QUICK)
     kept = store / TRAINING / "mood.ckpt"
@@ -322,16 +320,16 @@ def test_without_resume_an_interrupted_run_is_set_aside_and_said(reviews: Path, 
     assert [path.name for path in store.iterdir()] == ["mood"]
 
 
-def test_a_file_that_is_something_else_is_not_written_over(reviews: Path, backbone: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_not_overwritten(reviews: Path, backbone: Path, tmp_path: Path) -> None:
     before = reviews.read_bytes()
     asked = ("--backbone", backbone, "--store", tmp_path / "s", "--checkpoint", reviews)
     result = polytask("train", reviews, *asked)
     assert result.exit_code == 2
-    assert "is not a checkpoint that can be read, so it is not written over" in result.stderr
+    assert "exists and is not a checkpoint, so it is not overwritten" in result.stderr
     assert reviews.read_bytes() == before
 
 
-def test_to_resume_what_never_began_is_to_begin(reviews: Path, backbone: Path, tmp_path: Path) -> None:
+def test_resume_without_a_checkpoint_starts_a_run(reviews: Path, backbone: Path, tmp_path: Path) -> None:
     shared = ("--task", "mood", "--backbone", backbone, "--store", tmp_path / "store", "--epochs", 1, *QUICK)
     result = polytask("train", reviews, *shared, "--resume")
     assert result.exit_code == 0
@@ -370,7 +368,7 @@ def test_patience_class_weights_windows_and_a_log(reviews: Path, backbone: Path,
     [
         ((), "name one thing to train on"),
         (("rows.csv", "--hub", "a/b"), "name one thing to train on"),
-        (("--hub", "a/b", "--test", "test.csv"), "A data set of the hub has its own splits"),
+        (("--hub", "a/b", "--test", "test.csv"), "A dataset of the hub has its own splits"),
         (("rows.csv", "--long", "halve"), "long='halve' is out of range. Give 'truncate' or 'split'"),
         (("rows.csv", "--patience", "0"), "patience=0 is out of range"),
     ],

@@ -1,4 +1,4 @@
-"""The command line says what is the case, in words that need no explanation, and gives its readers all of it."""
+"""Output that can be read back, closed pipes, and the layout of help and tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.console import Console
 
 from polytask.adapters.store import Store
 from polytask.cli import result_tables
-from polytask.cli.output import cells_of, check_output, names_added, shortest
+from polytask.cli.output import cells_of, check_output, names_added, shortest_float
 from polytask.cli.paper.trials import plan_table, range_in_words
 from polytask.data.read import read_rows, read_task
 from polytask.data.tables import read_table, write_table
@@ -61,7 +61,7 @@ def test_eval_says_whose_majority_it_compares_with(folder: Path) -> None:
     other = table(folder / "other.csv", [("a", "spam")] * 3 + [("b", "ham")])
     said = unboxed(succeeded("eval", other, "--task", "mail", "--store", folder / "store"))
     assert "majority class of the training rows ('ham'): 0.250) on 4 texts" in said
-    assert "the commonest label of the training rows ('ham')" in unboxed(
+    assert "the most frequent label of the training rows ('ham')" in unboxed(
         succeeded("show", "mail", "--store", folder / "store")
     )
 
@@ -82,13 +82,13 @@ def test_both_texts_of_a_pair_are_shown(folder: Path) -> None:
     assert re.search(r"it rains +it is wet +(yes|no) \d+%", shown)
 
 
-def test_eval_says_first_what_a_task_takes(folder: Path) -> None:
+def test_eval_refuses_single_texts_for_pairs_and_the_reverse(folder: Path) -> None:
     where = ("--store", folder / "store")
     said = refused("eval", folder / "mail.csv", "--task", "nli", *where)
-    assert "nli@1 answers pairs of texts, and there is no second text beside 'text'" in said
+    assert "nli@1 takes pairs of texts, and there is no second text beside 'text'" in said
     assert "--text-pair, as 'hypothesis' in training" in said
     said = refused("eval", folder / "nli.csv", "--task", "mail", *where)
-    assert "mail@1 answers single texts, and 'premise' with 'hypothesis' is a pair" in said
+    assert "mail@1 takes single texts, and 'premise' with 'hypothesis' is a pair" in said
 
 
 def test_an_adapter_is_not_compared_with_itself(folder: Path) -> None:
@@ -154,7 +154,7 @@ def test_columns_mean_the_same_when_an_output_is_read_again(
     assert source.labels is None or again.labels == source.labels
 
 
-def test_a_renamed_column_is_said(folder: Path, tmp_path: Path, tiny_bert_folder: Path) -> None:
+def test_a_note_names_a_renamed_column(folder: Path, tmp_path: Path, tiny_bert_folder: Path) -> None:
     rows = table(tmp_path / "rows.csv", [("a", "1"), ("b", "2")] * 6, ("text", "rating"))
     where = ("--store", tmp_path / "store")
     succeeded("train", rows, "--task", "stars", "--backbone", tiny_bert_folder, "--epochs", 1, *where)
@@ -176,10 +176,10 @@ def test_scores_are_written_as_short_as_float32_is_exact() -> None:
     """A head answers in float32. Of the 17 digits of the float64 that holds such a number 8 say something."""
     numbers = np.random.default_rng(0).normal(size=1000).astype(np.float32)
     for number in map(float, [*numbers, 0.1, 1e-30, 3e30, -0.0, 2.8373208045959473]):
-        written = shortest(number)
+        written = shortest_float(number)
         assert np.float32(written) == np.float32(number)
         assert len(f"{written!r}".strip("-").replace(".", "").partition("e")[0].lstrip("0")) <= 10
-    assert shortest(2.8373208045959473) == 2.8373208
+    assert shortest_float(2.8373208045959473) == 2.8373208
     assert cells_of("stars", [Prediction("stars", score=2.8373208045959473)]) == {"stars": [2.8373208]}
 
 
@@ -191,7 +191,7 @@ def test_labels_that_are_read_as_truth_are_said_once(tmp_path: Path) -> None:
     assert not any("in all formats" in note for note in read_task(plain).notes)
 
 
-def test_a_sweep_says_what_it_would_cost_and_does_nothing(folder: Path, tmp_path: Path, tiny_bert_folder: Path) -> None:
+def test_a_dry_run_of_a_sweep_writes_nothing(folder: Path, tmp_path: Path, tiny_bert_folder: Path) -> None:
     shared = ("--task", "mail", "--backbone", tiny_bert_folder, "--store", tmp_path / "s", "--results", tmp_path / "r")
     asked = ("--lr", "1e-3,3e-3", "--size", "2,100000", "--seeds", 2, "--epochs", 2, "--dry-run")
     told = json.loads(succeeded("sweep", folder / "mail.csv", *shared, *asked, "--json"))
@@ -237,7 +237,7 @@ def run_into_a_closed_pipe(*arguments: object) -> tuple[int, str]:
         ("predict", "a", "--task", "mail", "--json"),
     ],
 )
-def test_a_reader_that_leaves_ends_a_verb_in_silence(folder: Path, arguments: tuple[str, ...]) -> None:
+def test_a_closed_pipe_ends_a_verb_silently(folder: Path, arguments: tuple[str, ...]) -> None:
     where = () if arguments[-1] in ("--help", "--version") else ("--store", folder / "store")
     assert run_into_a_closed_pipe(*arguments, *where) == (141, "")
 

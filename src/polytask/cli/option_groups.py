@@ -1,0 +1,183 @@
+"""Groups of options that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from polytask.cli import console, options
+from polytask.cli.method_options import method_of
+from polytask.cli.several import SourceFiles
+from polytask.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from polytask.backbones.backbone import Backbone
+    from polytask.data.task import Task
+    from polytask.evaluation.thresholds import Goal
+    from polytask.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class BackboneOptions:
+    """The backbone to load, and where."""
+
+    backbone: options.BackboneName = "minilm"
+    device: options.Device = "auto"
+    dtype: options.Dtype = "auto"
+
+    def load(self) -> Backbone:
+        """Load the backbone."""
+        return options.load_backbone(self.backbone, self.device, self.dtype)
+
+    def resuming(self, setting: Mapping[str, Any] | None) -> BackboneOptions:
+        """The same options for a run that is resumed: ``auto`` is the dtype that the run began with."""
+        if self.dtype != "auto" or not setting:
+            return self
+        return replace(self, dtype=str(setting.get("dtype", self.dtype)))
+
+
+@dataclass(frozen=True)
+class ColumnOptions:
+    """The columns of a file with texts and labels, and how to read them."""
+
+    text: options.TextColumn = None
+    text_pair: options.PairColumn = None
+    label: options.LabelColumn = None
+    drop_empty: options.DropEmpty = False
+    encoding: options.Encoding = None
+
+    @property
+    def columns(self) -> dict[str, str | None]:
+        """The name of each column; None where it was not given."""
+        return {"text": self.text, "text_pair": self.text_pair, "label": self.label}
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """The data to train on, without the files of training rows."""
+
+    hub: options.HubName = None
+    task: options.TaskName = None
+    validation: options.ValidationFile = None
+    test: options.TestFile = None
+    text: options.TextColumn = None
+    text_pair: options.PairColumn = None
+    label: options.LabelColumn = None
+    kind: options.TaskKind = None
+    metric: options.TaskMetric = None
+    positive: options.Positive = None
+    drop_empty: options.DropEmpty = False
+    encoding: options.Encoding = None
+
+    def read_from(self, file: str | None, seed: int) -> Task:
+        """Read the task from a file or the hub, and print remarks about its data on stderr.
+
+        Args:
+            file: the training rows; None with ``hub``.
+            seed: draws the validation rows where none are given.
+
+        Raises:
+            DataError: neither or both of file and hub are given, or the data cannot be used.
+        """
+        from polytask.data.hub import read_hub
+        from polytask.data.read import read_task
+
+        self._check(file)
+        names = ("text", "text_pair", "label", "kind", "metric", "positive", "drop_empty")
+        shared: dict[str, Any] = {"name": self.task, "seed": seed, **{name: getattr(self, name) for name in names}}
+        if self.hub is not None:
+            task = read_hub(self.hub, **shared)
+        else:
+            files: dict[str, Any] = {"validation": self.validation, "test": self.test, "encoding": self.encoding}
+            task = read_task(file or "", **files, **shared)
+        console.notes(console.terminal(stderr=True), task.notes)
+        return task
+
+    def _check(self, file: str | None) -> None:
+        if (file is None) == (self.hub is None):
+            raise DataError("name one thing to train on: a file, or a dataset with --hub owner/name:configuration")
+        if self.hub is not None and (self.validation or self.test):
+            raise DataError("--validation and --test name files", fix="A dataset of the hub has its own splits")
+        if self.hub is not None and self.encoding:
+            raise DataError("--encoding is for files only", fix="Leave it out with --hub")
+
+
+@dataclass(frozen=True)
+class DataOptions(TaskOptions):
+    """The data to train one task on."""
+
+    file: options.SourceFile = None
+
+    def read(self, seed: int) -> Task:
+        """The task; arguments and errors are those of ``read_from``."""
+        return self.read_from(self.file, seed)
+
+
+@dataclass(frozen=True)
+class ManyFilesOptions(TaskOptions):
+    """The data to train one task on, or several tasks, one from each file."""
+
+    files: SourceFiles = None
+
+
+@dataclass(frozen=True)
+class GoalOptions:
+    """What the thresholds of a classifier must hold."""
+
+    precision: options.Precision = None
+    recall: options.Recall = None
+    coverage: options.Coverage = None
+    f1: options.F1 = False
+    per_label: options.PerLabel = False
+
+    def goal(self) -> Goal | None:
+        """The goal; None if no option is given.
+
+        Raises:
+            RecipeError: more than one is given, or ``--per-label`` alone.
+        """
+        from polytask.evaluation.thresholds import Goal
+
+        shares: dict[Any, float | None] = {
+            "precision": self.precision,
+            "recall": self.recall,
+            "coverage": self.coverage,
+        }
+        goals = [Goal(aim, share, self.per_label) for aim, share in shares.items() if share is not None]
+        goals += [Goal("f1", None, True)] if self.f1 else []
+        if len(goals) > 1:
+            raise RecipeError("thresholds hold one thing. Give one of --precision, --recall, --coverage and --f1")
+        if self.per_label and not goals:
+            raise RecipeError("--per-label is about thresholds. Give --precision, --recall or --coverage with it")
+        return goals[0] if goals else None
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """How to train."""
+
+    method: options.MethodName = "houlsby"
+    setting: options.Settings = None
+    batch_size: options.BatchSize = 32
+    max_length: options.MaxLength = 256
+    long: options.LongTexts = "truncate"
+    stride: options.Stride = None
+    class_weights: options.ClassWeights = None
+    keep_prefix: options.KeepPrefix = True
+    patience: options.Patience = None
+
+    def recipe(
+        self, *, seed: int, size: int | None = None, lr: float | None = None, epochs: int | None = None
+    ) -> Recipe:
+        """The recipe with these settings.
+
+        Raises:
+            UnknownName: there is no such method, or it has no such setting.
+            RecipeError: a value is out of range.
+        """
+        from polytask.training.recipe import Recipe
+
+        names = ("batch_size", "max_length", "long", "stride", "class_weights", "keep_prefix", "patience")
+        settings: dict[str, Any] = {name: getattr(self, name) for name in names}
+        return Recipe(method_of(self.method, size, self.setting), lr=lr, epochs=epochs, seed=seed, **settings)

@@ -1,0 +1,212 @@
+"""Train or tune an adapter and put it in a store; an interrupted run can be resumed.
+
+While a run lasts, its checkpoint is in the store's ``.training`` folder and is locked against other processes. The
+checkpoint of an earlier interrupted run is kept aside until the new run has ended.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polytask.adapters.adapter import Adapter
+from polytask.adapters.store import TRAINING, Entry, Store
+from polytask.backbones.backbone import Backbone
+from polytask.data.task import Task
+from polytask.errors import CheckpointError, NoSuchAdapter, PolytaskWarning
+from polytask.evaluation.thresholds import Goal
+from polytask.file_lock import exclusive_run
+from polytask.training.checkpoint import Checkpoint
+from polytask.training.events import Progress
+from polytask.training.job import Job
+from polytask.training.loop import train
+from polytask.training.recipe import Recipe
+from polytask.training.result import Result
+from polytask.training.tune import Progress as TuneProgress
+from polytask.training.tune import Tuned, tune
+
+Notify = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A trained adapter that is in a store.
+
+    Attributes:
+        entry: its version in the store.
+        adapter: the adapter.
+        result: scores, cost and environment of the training.
+        tuned: the settings that were compared; None where the recipe was given.
+    """
+
+    entry: Entry
+    adapter: Adapter
+    result: Result
+    tuned: Tuned | None = None
+
+
+def train_to_store(
+    backbone: Backbone,
+    task: Task,
+    recipe: Recipe,
+    store: str | Path,
+    *,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    goal: Goal | None = None,
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+) -> StoredRun:
+    """Train an adapter as ``train`` does and put it in a store as a new version.
+
+    Args:
+        backbone: a frozen backbone.
+        task: rows to train on and to validate with.
+        recipe: how to train.
+        store: the store's folder, or its address for fsspec.
+        checkpoint: a file for the state of the run (default: ``.training/TASK.ckpt`` in the store).
+        resume: continue the run in ``checkpoint``, if there is one. A run whose adapter is stored already is not
+            stored a second time.
+        goal: what the thresholds of a classifier must hold.
+        progress: called with each ``Step``, ``Evaluated`` and ``Failed``.
+        notify: called with each remark about the checkpoint (default: a ``PolytaskWarning``).
+
+    Raises:
+        CheckpointError: the checkpoint belongs to another run or is not a checkpoint, or another process is training
+            with it.
+        RecipeError: a setting does not suit the task, or the training diverged.
+        KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
+    """
+    with _checkpointed(task, store, checkpoint, resume, notify) as kept:
+        adapter, result = train(backbone, task, recipe, progress=progress, checkpoint=kept, resume=resume, goal=goal)
+        entry = _put(Store(store), adapter, resume)
+    return StoredRun(entry, adapter, result)
+
+
+def tune_to_store(
+    backbone: Backbone,
+    task: Task,
+    base: Recipe,
+    store: str | Path,
+    *,
+    size: Sequence[int] = (),
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    progress: TuneProgress | None = None,
+    notify: Notify | None = None,
+) -> StoredRun:
+    """Find learning rate and size as ``tune`` does and put the best adapter in a store as a new version.
+
+    Args:
+        base: all other settings; a learning rate in it is kept.
+        size: the sizes to try (default: those of ``tune``).
+        progress: called with each ``Step``, ``Evaluated``, ``Failed`` and ``Left``.
+
+    The other arguments, and what is raised, are as in ``train_to_store``.
+    """
+    with _checkpointed(task, store, checkpoint, resume, notify) as kept:
+        tuned = tune(backbone, task, base, size=size, progress=progress, checkpoint=kept, resume=resume)
+        entry = _put(Store(store), tuned.adapter, resume)
+    return StoredRun(entry, tuned.adapter, tuned.result, tuned)
+
+
+def checkpoint_path(store: str | Path, task: str) -> Path:
+    """The default checkpoint of a task: in the store, or in the working directory if the store is not on a disk."""
+    return Path("" if "://" in str(store) else store, TRAINING, f"{task}.ckpt")
+
+
+def interrupted_setting(path: str | Path) -> dict[str, Any] | None:
+    """The setting of an interrupted run (``dtype``, ``device``, ``backbone``, …); None if there is no checkpoint.
+
+    Raises:
+        CheckpointError: the file is not a checkpoint.
+    """
+    header = Checkpoint(path).header()
+    return None if header is None else dict(header.get("setting", {}))
+
+
+def check_replaceable(path: str | Path) -> None:
+    """Refuse to overwrite a file that is not a checkpoint.
+
+    Raises:
+        CheckpointError: the file exists and is something else.
+    """
+    try:
+        Checkpoint(path).header()
+    except CheckpointError:
+        raise CheckpointError(
+            f"{path} exists and is not a checkpoint, so it is not overwritten. Give --checkpoint another name"
+        ) from None
+
+
+def stored_version(store: Store, adapter: Adapter) -> Entry | None:
+    """The newest version with this adapter's recipe and tensors; None if it was not stored before."""
+    task = adapter.header.task
+    same_recipe = (entry for entry in _versions(store, task) if entry.header.recipe == adapter.header.recipe)
+    return next((e for e in same_recipe if store.get(str(e)).tensor_digest == adapter.tensor_digest), None)
+
+
+def put_once(store: Store, adapter: Adapter) -> Entry:
+    """The version with this adapter's digest, or a new one if there is none."""
+    entries = _versions(store, adapter.header.task)
+    return next((entry for entry in entries if entry.digest == adapter.header.digest), None) or store.put(adapter)
+
+
+def _versions(store: Store, task: str) -> Iterator[Entry]:
+    """All versions of a task, the newest first."""
+    with suppress(NoSuchAdapter):
+        for version in reversed(store.versions(task)):
+            yield store.entry(f"{task}@{version}")
+
+
+def _put(store: Store, adapter: Adapter, resume: bool) -> Entry:
+    """Store the adapter, unless a resumed run was killed after it had stored it."""
+    return (stored_version(store, adapter) if resume else None) or store.put(adapter)
+
+
+@contextmanager
+def _checkpointed(
+    task: Task, store: str | Path, path: str | Path | None, resume: bool, notify: Notify | None
+) -> Iterator[Checkpoint]:
+    """A locked checkpoint for one run; removed when the run has ended, kept when it was interrupted."""
+    tell = notify or _warn
+    if path is not None and not resume:
+        check_replaceable(path)
+    file = checkpoint_path(store, task.name) if path is None else Path(path)
+    checkpoint = Checkpoint(file, resumed=lambda jobs: tell(_resumed_at(jobs)))
+    with exclusive_run(file, f"training {task.name!r} with {file}", "give this one a --checkpoint of its own"):
+        if resume and not file.exists():
+            tell(f"there is no checkpoint {file}; the training starts from the beginning")
+        elif not resume and file.exists():
+            file.replace(_former(file))
+            tell(
+                "an interrupted run of this task was found. Pass --resume to continue it. Until this new run ends, "
+                f"its checkpoint is kept as {_former(file)}"
+            )
+        yield checkpoint
+        checkpoint.remove()
+        _former(file).unlink(missing_ok=True)
+    if file.parent.name == TRAINING:
+        with suppress(OSError):  # the folder holds the checkpoint of another run
+            file.parent.rmdir()
+
+
+def _former(checkpoint: Path) -> Path:
+    """The name under which an earlier checkpoint is kept aside."""
+    return checkpoint.with_name(f"{checkpoint.name}.old")
+
+
+def _resumed_at(jobs: Sequence[Job]) -> str:
+    """``resumed 'spam' at step 120 of 900``."""
+    if len(jobs) == 1:
+        return f"resumed {jobs[0].name!r} at step {jobs[0].step:,} of {jobs[0].num_steps:,}"
+    furthest = max(job.step for job in jobs)
+    return f"resumed {len(jobs)} settings, the furthest at step {furthest:,} of {jobs[0].num_steps:,}"
+
+
+def _warn(remark: str) -> None:
+    warnings.warn(remark, PolytaskWarning, stacklevel=2)
