@@ -68,7 +68,7 @@ def test_an_exhibit_that_is_asked_for_and_cannot_be_shown_is_an_error(results: s
 
 def test_an_edition_that_was_not_run_names_those_that_were(results: str) -> None:
     said = " ".join(ran("show", "--edition", "paper", "--out", results, code=2).split())
-    assert "nothing has been run here. Give --edition cpu, or run: polytask paper run --edition paper" in said
+    assert "there are no results here. Give --edition cpu, or run: polytask paper run --edition paper" in said
 
 
 def test_the_report_is_written_beside_the_results(results: str, tmp_path: Path) -> None:

@@ -47,11 +47,11 @@ def test_train_tells_the_f1_of_held_out_articles(trained: dict[str, Any]) -> Non
 def test_train_and_show_print_the_span_settings(folder: Path, squad: Path, store: Path, tiny_bert_folder: Path) -> None:
     shared = ("--task", "other", "--kind", "span", "--backbone", tiny_bert_folder, "--epochs", 1, "--max-length", 32)
     printed = succeeded("train", squad, *shared, "--stride", 5, "--dtype", "float32", "--store", folder / "other")
-    assert "what is longer than 32 tokens is read in windows" in printed
+    assert "texts of more than 32 tokens are read in windows" in printed
     assert '--pair "its second text"' in printed
     assert "qa, span" in succeeded("show", "qa", "--store", store)
     assert "stride 5" in succeeded("show", "other", "--store", folder / "other")
-    assert "20 to train on, 5 to validate with" in succeeded(
+    assert "20 for training, 5 for validation" in succeeded(
         "train", squad, *shared, "--stride", 5, "--dry-run", "--dtype", "float32", "--store", folder / "other"
     )
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from polytask.adapters.store import Store
 from polytask.cli import demo_run
 from polytask.data.task import Rows, Task
-from polytask.demo.corpora import CORPORA, Corpus, Sizes, place_of, read_corpus
+from polytask.demo.corpora import CORPORA, Corpus, Sizes, path_of, read_corpus
 from polytask.errors import DataError
 from polytask.evaluation.baselines import majority_score, tfidf_score
 from polytask.inference.prediction import Prediction
@@ -35,7 +35,7 @@ def beginning(text: str) -> str:
 def corpus(request: pytest.FixtureRequest) -> Corpus:
     found: Corpus = request.param
     try:
-        place_of(found)
+        path_of(found)
     except DataError as error:
         pytest.skip(str(error))
     return found
@@ -99,7 +99,7 @@ def test_a_corpus_that_is_not_installed_is_refused_with_what_to_install() -> Non
 
 
 def test_a_corpus_that_is_too_small_is_refused(corpus: Corpus) -> None:
-    with pytest.raises(DataError, match="1,000,000 are wanted"):
+    with pytest.raises(DataError, match="1,000,000 are needed"):
         read_corpus(corpus, Sizes(train=1_000_000, validation=0, test=0))
 
 
@@ -129,7 +129,7 @@ def test_the_demo_runs_twice_into_one_store(tmp_path: Path) -> None:
         assert said in first
     assert all(sentence[:20] in first for sentence in demo_run.SENTENCES)
     files = {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
-    assert "Is topic@2 what it was" in printed(dtype="float32")
+    assert "Is topic@2 the same as" in printed(dtype="float32")
     assert {path: path.read_bytes() for path in files} == files
     tensors = [Store(tmp_path).get(f"review@{version}").tensor_digest for version in (1, 2)]
     assert tensors[0] == tensors[1]

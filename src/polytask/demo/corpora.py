@@ -1,6 +1,7 @@
-"""Three real corpora that installable packages carry, as tasks. Their files are read; nothing of theirs is imported.
+"""Three real corpora from installable packages, as tasks.
 
-What the packages' own code would do at import (print, download, load tens of megabytes) never runs here.
+Only the data files of the packages are read. Their code, which would print, download or load tens of megabytes at
+import, never runs.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pathlib import Path
 from polytask.data.task import Rows, Task
 from polytask.errors import DataError
 
-FEWEST_CHARACTERS = 3
-NUM_TELLING_WORDS = 8
+MIN_CHARACTERS = 3
+NUM_COMPARED_WORDS = 8
+"""Texts with the same first words are duplicates."""
 
 Labelled = tuple[str, str]
 """A text and its label's name."""
@@ -26,7 +28,7 @@ Labelled = tuple[str, str]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many rows of a corpus are used, so that the demo ends in minutes."""
+    """Number of rows per split, small enough for a demo of minutes."""
 
     train: int = 1400
     validation: int = 200
@@ -34,16 +36,22 @@ class Sizes:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Rows of all splits."""
         return self.train + self.validation + self.test
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A packaged corpus: the task it makes, where its files are, and how they become labelled texts.
+    """A packaged corpus and how to read it.
 
-    ``package`` is the importable name, ``path`` a file or folder inside it. ``epochs`` and ``max_length`` (tokens of
-    a text) are what a demo of minutes has time for.
+    Attributes:
+        task: the name of the task.
+        about: a short description.
+        package: the importable name of the package.
+        path: a file or folder inside the package.
+        read: yields the labelled texts of the file or folder.
+        epochs: number of epochs in the demo.
+        max_length: tokens of a text.
     """
 
     task: str
@@ -62,7 +70,7 @@ def _topic_folders(folder: Path) -> Iterator[Labelled]:
 
 
 def _tweets(file: Path) -> Iterator[Labelled]:
-    """Columns ``sentiment``, ``confidence``, ``text``. What is not UTF-8 is what earlier decodings broke: left out."""
+    """Columns ``sentiment``, ``confidence``, ``text``. Bytes that are not UTF-8 are dropped."""
     with file.open(encoding="utf-8", errors="ignore", newline="") as lines:
         for row in csv.DictReader(lines):
             yield row["text"], row["sentiment"]
@@ -83,8 +91,8 @@ CORPORA = (
 )
 
 
-def place_of(corpus: Corpus) -> Path:
-    """Where the corpus is installed, found without importing its package.
+def path_of(corpus: Corpus) -> Path:
+    """The path of the installed corpus, found without importing its package.
 
     Raises:
         DataError: it is not installed.
@@ -98,21 +106,24 @@ def place_of(corpus: Corpus) -> Path:
 
 
 def read_corpus(corpus: Corpus, sizes: Sizes | None = None, *, seed: int = 0) -> Task:
-    """A task of so many rows, drawn with ``seed``; every split has the labels in about their overall shares.
+    """The corpus as a task, with rows drawn by ``seed`` and stratified splits.
 
-    No text of one split stands in another: of texts that begin alike but for case, numbers, punctuation, links and
-    who is addressed (tweets are often repeated, articles printed twice), the first is taken.
+    Duplicates are removed, so no text is in two splits: of texts that begin with the same words, apart from case,
+    numbers, punctuation, links and user names, the first is taken.
+
+    Raises:
+        DataError: the corpus is not installed, or has too few rows.
     """
     first: dict[Hashable, Labelled] = {}
-    for text, label in corpus.read(place_of(corpus)):
+    for text, label in corpus.read(path_of(corpus)):
         text = " ".join(text.split())
-        if len(text) >= FEWEST_CHARACTERS:
-            first.setdefault(_essence(text), (text, label))
+        if len(text) >= MIN_CHARACTERS:
+            first.setdefault(_first_words(text), (text, label))
     rows, sizes = list(first.values()), sizes or Sizes()
     if len(rows) < sizes.total:
-        raise DataError(f"{corpus.about}: {len(rows):,} different texts are there and {sizes.total:,} are wanted")
+        raise DataError(f"{corpus.about}: {len(rows):,} different texts, but {sizes.total:,} are needed")
     labels = tuple(sorted({label for _, label in rows}))
-    order = _spread([label for _, label in rows], seed)[: sizes.total]
+    order = _stratified_order([label for _, label in rows], seed)[: sizes.total]
 
     def split(start: int, stop: int) -> Rows:
         taken = [rows[row] for row in order[start:stop]]
@@ -129,14 +140,14 @@ def read_corpus(corpus: Corpus, sizes: Sizes | None = None, *, seed: int = 0) ->
     )
 
 
-def _essence(text: str) -> str:
-    """What makes two texts the same to a reader: their first words, in letters only."""
-    told = re.sub(r"https?://\S+|@\w+|\brt\b", " ", text.lower())
-    return " ".join(re.findall("[a-z]+", told)[:NUM_TELLING_WORDS])
+def _first_words(text: str) -> str:
+    """The first words of a text, in lower-case letters only, to detect duplicates."""
+    cleaned = re.sub(r"https?://\S+|@\w+|\brt\b", " ", text.lower())
+    return " ".join(re.findall("[a-z]+", cleaned)[:NUM_COMPARED_WORDS])
 
 
-def _spread(labels: Sequence[str], seed: int) -> list[int]:
-    """All rows in a seeded order of which every stretch has the labels in about their overall shares."""
+def _stratified_order(labels: Sequence[str], seed: int) -> list[int]:
+    """All rows in a seeded order in which every stretch has about the overall shares of the labels."""
     rows_of: dict[str, list[int]] = defaultdict(list)
     for row, label in enumerate(labels):
         rows_of[label].append(row)
