@@ -88,7 +88,7 @@ class Store:
             )
         task = plain_name(adapter.header.task, error=StoreError)
         if alias is not None:
-            _check_alias(alias)
+            check_alias(alias)
         with self._write_errors(), self._files.stage(task, adapter) as publish, self._files.lock(task):
             aliases = self._aliases(task) if alias is not None else {}
             version = self._publish_next(task, publish)
@@ -135,7 +135,7 @@ class Store:
             StoreError: ``alias`` is not a valid name.
             NoSuchAdapter: there is no such adapter.
         """
-        _check_alias(alias)
+        check_alias(alias)
         task, _ = self._resolve(name)
         with self._write_errors(), self._files.lock(task):
             self._write_aliases(task, {**self._aliases(task), alias: self._resolve(name)[1]})
@@ -146,7 +146,7 @@ class Store:
         Raises:
             NoSuchAdapter: there is no such alias.
         """
-        task, alias = _split_reference(name)
+        task, alias = split_reference(name)
         self.versions(task)
         with self._write_errors(), self._files.lock(task):
             aliases = self._aliases(task)
@@ -161,7 +161,7 @@ class Store:
             NoSuchAdapter: there is no such adapter.
             StoreError: an alias points to the version.
         """
-        task, selector = _split_reference(name)
+        task, selector = split_reference(name)
         self._resolve(name)
         with self._write_errors(), self._files.lock(task):
             if selector is None:
@@ -238,7 +238,7 @@ class Store:
 
     def _resolve(self, name: str) -> tuple[str, int]:
         """Task and version of ``spam``, ``spam@3``, ``spam@best`` or ``spam@prod``."""
-        task, selector = _split_reference(name)
+        task, selector = split_reference(name)
         versions = self.versions(task)
         if selector is None or selector == LATEST:
             return task, versions[-1]
@@ -284,7 +284,7 @@ class Store:
         except FileNotFoundError:
             return {}
         try:
-            return _parsed_aliases(content)
+            return parsed_aliases(content)
         except (PolytaskError, UnicodeDecodeError) as error:
             raise StoreError(
                 f"{self._files.path(task, ALIASES)} is damaged: {error}. Repair it, or remove it with its aliases"
@@ -339,27 +339,6 @@ class Store:
             yield
         except OSError as error:
             raise StoreError(f"{self._files.path()} cannot be written: {error.strerror or error}") from error
-
-
-def _split_reference(name: str) -> tuple[str, str | None]:
-    """Task and version or alias: ``("spam", "3")`` of ``spam@3``, ``("spam", None)`` of ``spam``."""
-    task, at, selector = name.partition("@")
-    plain_name(task, error=StoreError)
-    return task, plain_name(selector, "a version or an alias", StoreError) if at else None
-
-
-def _check_alias(alias: str) -> str:
-    plain_name(alias, "an alias", StoreError)
-    if alias.isdigit() or alias in (BEST, LATEST):
-        raise StoreError(f"{alias!r} cannot be an alias: numbers, {BEST!r} and {LATEST!r} have a meaning of their own")
-    return alias
-
-
-def _parsed_aliases(content: bytes) -> dict[str, int]:
-    given = parsed_json(content.decode(), "it")
-    if not isinstance(given, dict) or not all(type(version) is int for version in given.values()):
-        raise StoreError("it is not a JSON object that maps aliases to versions")
-    return {_check_alias(alias): version for alias, version in given.items()}
 
 
 def _numbers_in(pattern: re.Pattern[str], names: Names) -> Numbers:
