@@ -26,12 +26,14 @@ from collections.abc import Iterator, Mapping
 from polytask.adapters.adapter import Adapter, Identity, errors_naming, read_header
 from polytask.adapters.entry import Entry as Entry
 from polytask.adapters.entry import Problem as Problem
-from polytask.adapters.header import Header, canonical, parsed_json, plain_name
+from polytask.adapters.header import Header, canonical, plain_name
+from polytask.adapters.references import BEST as BEST
+from polytask.adapters.references import LATEST as LATEST
+from polytask.adapters.references import check_alias, parsed_aliases, split_reference
 from polytask.adapters.storage import LOCK, PART, Publish, storage_at
 from polytask.data.notebook import html_table
 from polytask.errors import AdapterError, NoSuchAdapter, PolytaskError, StoreError
 
-BEST, LATEST = "best", "latest"
 ALIASES, PROMOTIONS = "aliases.json", "promotions.json"
 TRAINING = ".training"
 MAX_ALIASES_BYTES = 1 << 20
