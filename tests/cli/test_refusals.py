@@ -482,8 +482,10 @@ def test_the_command_line_answers_every_other_row_and_keeps_their_places(
 
 
 def test_a_table_in_memory_is_refused_with_what_to_do() -> None:
-    with pytest.raises(DataError, match=r"a dict was given\. Write it to a file"):
-        read_task({"text": ["a"]})  # type: ignore[arg-type]
+    with pytest.raises(
+        DataError, match=r"a task made of a dict needs a name\. Give it one: read_task\(data, \"spam\"\)"
+    ):
+        read_task({"text": ["a"]})
 
 
 def test_a_size_for_lora_points_to_its_rank() -> None:

@@ -137,7 +137,7 @@ def test_an_empty_line_has_an_empty_answer(store: Path) -> None:
 def test_nothing_on_standard_input_is_refused(store: Path) -> None:
     result = predict(store, given="")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "there is nothing to answer" in result.stderr
+    assert "there are no texts" in result.stderr
 
 
 def test_lines_are_written_to_a_file_of_json_lines_only(store: Path, tmp_path: Path) -> None:

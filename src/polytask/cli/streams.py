@@ -94,7 +94,7 @@ def answer_stream(
     tables, share = opened(file, encoding)
     first = next(tables, None)
     if first is None:
-        raise DataError("there is nothing to answer", fix="Give texts, or a file with --file FILE")
+        raise DataError("there are no texts", fix="Give texts, or a file with --file FILE")
     kind: Any = "span" if any(entry.header.head.kind == "span" for entry in entries.values()) else None
     chosen: dict[str, Any] = {**columns_of(list(entries.values()), first, **columns)}
     check_inputs_in(first, list(entries.values()), chosen)

@@ -25,7 +25,7 @@ def read_parquet(file: str, content: bytes) -> Table:
         columns, classes = arrow_columns(table)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).split("\n")[0]
-        raise DataError(f"the file is not sound Parquet ({reason})", file=file, fix="Write or copy it again") from None
+        raise DataError(f"the file is not valid Parquet ({reason})", file=file, fix="Write or copy it again") from None
     rows = list(zip(*columns.values()))
     return Table(file, tuple(table.column_names), rows, range(1, len(rows) + 1), classes)
 
