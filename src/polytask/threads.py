@@ -33,6 +33,14 @@ def limit_spinning(environment: MutableMapping[str, str] = os.environ) -> bool:
     return True
 
 
+def limit_threads() -> None:
+    """Let torch use no more threads than this process may use processors, unless OMP_NUM_THREADS says how many."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > num_processors():
+        torch.set_num_threads(num_processors())
+
+
 def num_processors(root: Path = Path("/sys/fs/cgroup")) -> int:
     """The processors that this process may use: its affinity, and the quota of its container (cgroup 1 and 2)."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,7 +14,8 @@ import torch
 
 from polytask import errors
 from polytask.adapters.adapter import Adapter
-from polytask.adapters.header import canonical, plain_name
+from polytask.adapters.canonical_json import canonical
+from polytask.adapters.header import plain_name
 from polytask.architectures import ARCHITECTURES, locate
 from polytask.backbones.loading import load_backbone
 from polytask.errors import AdapterError

@@ -28,7 +28,8 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from polytask.adapters.header import MAX_HEADER_BYTES, Header, Inputs, canonical, now, parsed_json, plain_name
+from polytask.adapters.canonical_json import canonical, parsed_json
+from polytask.adapters.header import MAX_HEADER_BYTES, Header, Inputs, now, plain_name
 from polytask.adapters.layout import check_layout
 from polytask.architectures import HeadLayer, Pooling
 from polytask.data.task import Kind

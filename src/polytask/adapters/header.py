@@ -30,7 +30,6 @@ Optional fields; a header with one of them has ``format`` 2::
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -39,6 +38,7 @@ from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
+from polytask.adapters.canonical_json import canonical, parsed_json
 from polytask.architectures import HEAD_ACTIVATIONS, POOLINGS, HeadLayer, Pooling
 from polytask.data.task import KINDS, Kind, num_outputs
 from polytask.errors import AdapterError, PolytaskError, nearest
@@ -247,45 +247,9 @@ def plain_name(name: object, what: str = "a task's name", error: type[PolytaskEr
     return name
 
 
-def canonical(value: object) -> bytes:
-    """The canonical JSON of ``value``: sorted keys, no spaces, UTF-8.
-
-    Raises:
-        AdapterError: ``value`` holds something that JSON cannot, such as NaN.
-    """
-    try:
-        text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise AdapterError(f"this cannot be written as JSON: {error}") from error
-
-
-def parsed_json(text: str | bytes, what: str) -> Any:
-    """Parse JSON strictly; ``what`` names it in messages.
-
-    Raises:
-        AdapterError: it is not JSON, nests too deeply, has a key twice, or holds NaN or an infinity.
-    """
-    try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_finite)
-    except (ValueError, RecursionError) as error:
-        raise AdapterError(f"{what} is not valid JSON: {error}") from error
-
-
 def now() -> str:
     """The current time in UTC, in the format of ``created``."""
     return datetime.now(timezone.utc).strftime(_CREATED)
-
-
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("it has a key twice")
-    return found
-
-
-def _finite(constant: str) -> Any:
-    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _closed(

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from polytask.adapters.header import canonical, now, parsed_json
+from polytask.adapters.canonical_json import canonical, parsed_json
+from polytask.adapters.header import now
 from polytask.adapters.store import ALIASES, PROMOTIONS, Store
 from polytask.errors import PolytaskError, StoreError
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from polytask.adapters.header import parsed_json, plain_name
+from polytask.adapters.canonical_json import parsed_json
+from polytask.adapters.header import plain_name
 from polytask.errors import StoreError
 
 BEST, LATEST = "best", "latest"

@@ -24,9 +24,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 from polytask.adapters.adapter import Adapter, Identity, errors_naming, read_header
+from polytask.adapters.canonical_json import canonical
 from polytask.adapters.entry import Entry as Entry
 from polytask.adapters.entry import Problem as Problem
-from polytask.adapters.header import Header, canonical, plain_name
+from polytask.adapters.header import Header, plain_name
 from polytask.adapters.references import BEST as BEST
 from polytask.adapters.references import LATEST as LATEST
 from polytask.adapters.references import check_alias, parsed_aliases, split_reference

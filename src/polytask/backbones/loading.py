@@ -34,6 +34,7 @@ from polytask.backbones.passage import wrap_layers
 from polytask.backbones.precision import dtype_named
 from polytask.dropout import key_dropouts
 from polytask.errors import BackboneError, UnknownName
+from polytask.threads import limit_threads
 
 
 def load_backbone(
@@ -65,6 +66,7 @@ def load_backbone(
     warn_of_assumed(source, config)
     wanted = pooling or declared_pooling(source) or row.pooling_of(config)
     where = _device(device)
+    limit_threads()
     model = _load_model(source, config, row, wanted)
     if wanted == "pooler" and getattr(model, "pooler", None) is None:
         if pooling == "pooler":

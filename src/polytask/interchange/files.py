@@ -22,7 +22,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from polytask.adapters.adapter import MAX_FILE_BYTES, MAX_TENSORS
-from polytask.adapters.header import parsed_json
+from polytask.adapters.canonical_json import parsed_json
 from polytask.errors import AdapterError, WriteError
 
 MAX_JSON_BYTES = 16 << 20
