@@ -178,4 +178,4 @@ def test_the_command_line_exports_and_says_what_int8_costs(tmp_path: Path) -> No
     said = json.loads(succeeded("export", "task", out, *given, "--int8", "--test", rows, "--json"))
     assert set(said["scores"]) == {"fp32", "int8"}
     assert "int8 needs labelled rows" in refused("export", "task", out, *given, "--int8")
-    assert "are about --to onnx" in refused("export", "task", tmp_path / "x", "--to", "peft", "--int8")
+    assert "are for --to onnx" in refused("export", "task", tmp_path / "x", "--to", "peft", "--int8")

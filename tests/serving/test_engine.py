@@ -65,13 +65,13 @@ def test_one_text_for_many_tasks_is_cut_into_tokens_once(engine: Engine, monkeyp
 
 def test_what_tasks_on_one_text_share_is_computed_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     entered = []
-    below = engine.backbone.encoder.below
+    below = engine.backbone.encoder.prefix_states
 
     def counted(ids: Any, *rest: Any, **options: Any) -> Any:
         entered.append(len(ids))
         return below(ids, *rest, **options)
 
-    monkeypatch.setattr(engine.backbone.encoder, "below", counted)
+    monkeypatch.setattr(engine.backbone.encoder, "prefix_states", counted)
     rows = engine.tokenize("a great plot", ["top@1", "topmost@1", "top@1"])
     answers = engine.answer(rows)
     assert entered == [1]

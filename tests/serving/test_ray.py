@@ -30,7 +30,7 @@ HAS_SERVE = all(importlib.util.find_spec(name) for name in on_ray.NEEDED)
 
 def test_what_does_not_fit_is_refused_before_anything_waits_for_it() -> None:
     on_ray.check_cpus(4.0, 4, 1.0)
-    with pytest.raises(PolytaskError, match="8 replicas of 1 CPUs do not fit: the Ray cluster has 4 CPUs"):
+    with pytest.raises(PolytaskError, match="8 replicas with 1 CPUs each do not fit: the Ray cluster has 4 CPUs"):
         on_ray.check_cpus(4.0, 8, 1.0)
 
 

@@ -306,4 +306,4 @@ def test_what_serve_cannot_do_is_one_line(filled: Path, tmp_path: Path, served: 
     key = polytask("serve", "--new-key", "infer,metrics")
     assert key.exit_code == 0
     assert "infer,metrics " in key.stdout
-    assert "scopes of" in refused("serve", "--new-key", "root")
+    assert "expected SCOPES SHA256" in refused("serve", "--new-key", "root")

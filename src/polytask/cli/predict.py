@@ -96,7 +96,7 @@ def predict(
         if url is not None:
             if uncalibrated or threshold is not None:
                 raise DataError("--uncalibrated and --threshold are for adapters of a store", fix="Leave out --url")
-            return cast(Callable[[Sequence[Any], str], list[Prediction]], adapters.predict)
+            return cast("Callable[[Sequence[Any], str], list[Prediction]]", adapters.predict)
         how = {"calibrated": not uncalibrated, "threshold": threshold}
         return _predict_here(adapters, entries[tasks[0]], backbone, device, dtype, how)
 

@@ -97,7 +97,7 @@ def check_texts(texts: Sequence[Text]) -> None:
         if len(texts) > 1:
             problem = re.sub("^the ((second )?text)", rf"\1 {number} of {len(texts)}", problem)
         if "is empty" in problem:
-            raise DataError(f"{problem}, and there is nothing to answer", fix="Give it, or leave it out")
+            raise DataError(f"{problem}, and there is nothing to answer", fix="Fill it in, or leave it out")
         raise DataError(problem, fix="Decode it with the encoding that it has")
 
 

@@ -205,7 +205,7 @@ class MultiTask:
             texts = with_pairs(texts, pairs)
         tasks = [task] * len(texts) if isinstance(task, str) else list(task)
         if len(tasks) != len(texts):
-            raise RouteError(f"{len(texts)} texts and {len(tasks)} tasks: give one task, or one a text")
+            raise RouteError(f"there are {len(texts)} texts and {len(tasks)} tasks: give one task, or one a text")
         problems = {row: problem for row, text in enumerate(texts) if (problem := problem_of(text)) is not None}
         if problems and on_error == "raise":
             check_texts(texts)
