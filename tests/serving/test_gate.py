@@ -299,7 +299,7 @@ def test_a_client_that_does_not_read_its_responses_is_disconnected(impatient: Se
     with connected(impatient, receive_buffer=2048) as connection:
         connection.sendall(large * 100)  # some 10 MB of responses, more than the buffers of the system hold
         port = connection.getsockname()[1]
-        assert port in clients_of(impatient)
+        eventually(lambda: port in clients_of(impatient), "the connection was accepted")
         eventually(lambda: port not in clients_of(impatient), "the connection was closed")
     assert impatient.classify(model="mood", input="a").status_code == 200
 

@@ -57,7 +57,7 @@ def load_backbone(
         UnknownName: there is no such dtype or pooling.
     """
     if not isinstance(name, str | Path) or not str(name).strip():
-        raise BackboneError(f"give a backbone as a hub id or a folder, not as {type(name).__name__} {name!r}")
+        raise BackboneError(f"a backbone is named by a hub id or a folder, not by {type(name).__name__} {name!r}")
     if pooling is not None and pooling not in POOLINGS:
         raise UnknownName("pooling", pooling, POOLINGS)
     source = checkpoint_source(str(name))
