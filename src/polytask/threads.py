@@ -1,8 +1,8 @@
 """Threads on a CPU: as many as there are processors to use, and waiting threads that soon give way.
 
 OpenMP threads that wait for the next product spin. Alone on a machine that saves the time to wake up; beside other work
-it takes the processor from the process that would use it: two trainings at once on two cores took five times as long as
-one after the other (``benchmarks/beside.py``). libgomp, which torch uses on Linux, reads how long to spin from the
+it takes the processor from the process that would use it, and two trainings at once take longer than one after the other
+(``benchmarks/beside.py`` measures it). libgomp, which torch uses on Linux, reads how long to spin from the
 environment when it is loaded, so it has to be set before torch is imported.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 SPIN_COUNT = 2000
-"""Turns that a waiting thread spins before it sleeps, about 0.05 ms; libgomp's own default is 300,000."""
+"""Turns that a waiting thread spins before it sleeps; libgomp's own default is 300,000."""
 
 _SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _QUOTAS = (("cpu.max", None), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))

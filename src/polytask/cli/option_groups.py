@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from polytask.cli import console, options
 from polytask.cli.method_options import method_of
-from polytask.cli.several import SourceFiles
 from polytask.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class ColumnOptions:
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """The data to train on, without the files of training rows."""
+    """The data to train on, but for the files of training rows, which each verb takes itself."""
 
     hub: options.HubName = None
     task: options.TaskName = None
@@ -70,7 +69,7 @@ class TaskOptions:
     drop_empty: options.DropEmpty = False
     encoding: options.Encoding = None
 
-    def read_from(self, file: str | None, seed: int) -> Task:
+    def read(self, file: str | None, seed: int) -> Task:
         """Read the task from a file or the hub, and print remarks about its data on stderr.
 
         Args:
@@ -101,24 +100,6 @@ class TaskOptions:
             raise DataError("--validation and --test name files", fix="A dataset of the hub has its own splits")
         if self.hub is not None and self.encoding:
             raise DataError("--encoding is for files only", fix="Leave it out with --hub")
-
-
-@dataclass(frozen=True)
-class DataOptions(TaskOptions):
-    """The data to train one task on."""
-
-    file: options.SourceFile = None
-
-    def read(self, seed: int) -> Task:
-        """The task; arguments and errors are those of ``read_from``."""
-        return self.read_from(self.file, seed)
-
-
-@dataclass(frozen=True)
-class ManyFilesOptions(TaskOptions):
-    """The data to train one task on, or several tasks, one from each file."""
-
-    files: SourceFiles = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import typer
 
 from polytask.cli import console, options, result_tables, wording
 from polytask.cli.config import ConfigFile, PrintConfig, print_resolved
-from polytask.cli.option_groups import BackboneOptions, DataOptions, RecipeOptions
+from polytask.cli.option_groups import BackboneOptions, RecipeOptions, TaskOptions
 from polytask.cli.options import ARGUMENTS, INTERRUPTED, app, error_exit, examples, print_json, spinner
 from polytask.cli.output import check_folder
 from polytask.cli.side_by_side import side_by_side
@@ -40,7 +40,9 @@ N = TypeVar("N", int, float)
 )
 def sweep(
     context: typer.Context,
-    data: DataOptions,
+    *,
+    file: options.SourceFile = None,
+    data: TaskOptions,
     model: BackboneOptions,
     training: RecipeOptions,
     lr: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Learning rates: 3e-4,1e-3,3e-3.")] = None,
@@ -88,7 +90,7 @@ def sweep(
     )
     check_drawable(figure, recipes)
     adapters = Store(store)
-    task = data.read(seed)
+    task = data.read(file, seed)
     folder = results or str(Path("sweeps", task.name))
     backbone = model.resuming(started_with(folder)).load()
     recipes = settled(backbone, task, recipes)

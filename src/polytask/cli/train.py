@@ -12,7 +12,7 @@ import typer
 
 from polytask.cli import console, live_progress, options, result_tables, several
 from polytask.cli.config import ConfigFile, PrintConfig, print_resolved
-from polytask.cli.option_groups import BackboneOptions, GoalOptions, ManyFilesOptions, RecipeOptions
+from polytask.cli.option_groups import BackboneOptions, GoalOptions, RecipeOptions, TaskOptions
 from polytask.cli.options import ARGUMENTS, INTERRUPTED, app, error_exit, examples, print_json, spinner
 from polytask.cli.side_by_side import side_by_side
 from polytask.cli.verdicts import beside_majority
@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 )
 def train(
     context: typer.Context,
-    data: ManyFilesOptions,
+    *,
+    files: several.SourceFiles = None,
+    data: TaskOptions,
     model: BackboneOptions,
     training: RecipeOptions,
     thresholds: GoalOptions,
@@ -86,8 +88,8 @@ def train(
     recipe = training.recipe(size=size, lr=lr, epochs=epochs, seed=seed)
     adapters = Store(store)  # an address that cannot be used is an error before any work is done
     goal = thresholds.goal()
-    files = several.files_in(data.files)
-    if len(files) > 1:
+    sources = several.files_in(files)
+    if len(sources) > 1:
         of_one: dict[str, object] = {
             "--task": data.task,
             "--hub": data.hub,
@@ -96,13 +98,11 @@ def train(
         }
         of_one |= {"--tune": tune, "--resume": resume, "--checkpoint": checkpoint, "--dry-run": dry_run, "--log": log}
         several.check_about_all({**of_one, "--precision, --recall, --coverage or --f1": goal})
-        several.train_files(
-            files, recipe, adapters, model.load, lambda file: data.read_from(file, seed), as_json=as_json
-        )
+        several.train_files(sources, recipe, adapters, model.load, lambda file: data.read(file, seed), as_json=as_json)
         return
     if tune:
         check_single_run_options(log, dry_run, goal)
-    task = data.read_from(next(iter(files), None), seed)
+    task = data.read(next(iter(sources), None), seed)
     path = Path(checkpoint or checkpoint_path(store, task.name))
     if dry_run:
         show_estimate(model.load(), task, recipe, as_json)

@@ -142,6 +142,9 @@ class MultiTask:
         *,
         pairs: None = None,
         on_error: Literal["raise", "null"] = "raise",
+        calibrated: bool = True,
+        abstain: bool = True,
+        threshold: float | None = None,
     ) -> Iterator[Prediction]: ...
 
     @overload
