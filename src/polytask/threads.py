@@ -1,8 +1,8 @@
 """Threads on a CPU: as many as there are processors to use, and waiting threads that soon give way.
 
 OpenMP threads that wait for the next product spin. Alone on a machine that saves the time to wake up; beside other work
-it takes the processor from the process that would use it, and two trainings at once take longer than one after the other
-(``benchmarks/beside.py`` measures it). libgomp, which torch uses on Linux, reads how long to spin from the
+it takes the processor from the process that would use it, and two trainings at once take longer than one after the
+other (``benchmarks/beside.py`` measures it). libgomp, which torch uses on Linux, reads how long to spin from the
 environment when it is loaded, so it has to be set before torch is imported.
 """
 
