@@ -12,10 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 from polytask.adapters.header import Header
 from polytask.architectures import ARCHITECTURES, LIKE_BERT, Architecture
@@ -124,21 +122,11 @@ def _shapes_at(method: DeltaMethod, place: Place, width: Callable[[str], int], r
     """The shapes of the parameters of a delta at ``place``."""
     into, out = map(width, row.widths.get(place.site, ("hidden", "hidden")))
     try:
-        with torch.device("meta"), _ForceMetaDevice():
+        with torch.device("meta"):
             delta = method.delta(replace(place, width_in=into, width_out=out))
     except (TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:
         raise AdapterError(f"the settings of the method {method.name!r} cannot be built: {error}") from error
     return {name: tuple(parameter.shape) for name, parameter in delta.named_parameters()}
-
-
-class _ForceMetaDevice(TorchFunctionMode):
-    """Puts all new tensors on the meta device, even if the code names another one, as ``skip_init`` does."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if "device" in kwargs:
-            kwargs["device"] = "meta"
-        return func(*args, **kwargs)
 
 
 def _replacement_shapes(header: Header, method: Replacement, given: Mapping[str, Shape]) -> dict[str, Shape]:

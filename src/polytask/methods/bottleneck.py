@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polytask.errors import RecipeError, UnknownName
-from polytask.methods.delta import NORMS, Delta, DeltaMethod, Place, affine, power_of_two, truncated_normal_
+from polytask.methods.delta import (
+    NORMS,
+    Delta,
+    DeltaMethod,
+    EmptyLinear,
+    Place,
+    affine,
+    power_of_two,
+    truncated_normal_,
+)
 from polytask.methods.scaling import tuned_norm
 from polytask.serialization import ADDED
 
@@ -31,8 +40,8 @@ class Bottleneck(Delta):
 
     def __init__(self, width_in: int, width_out: int, size: int, activation: str, init_std: float) -> None:
         super().__init__()
-        self.down = nn.utils.skip_init(nn.Linear, width_in, size, device=torch.get_default_device())
-        self.up = nn.utils.skip_init(nn.Linear, size, width_out, device=torch.get_default_device())
+        self.down = EmptyLinear(width_in, size)
+        self.up = EmptyLinear(size, width_out)
         self.activation, self.init_std = activation, init_std
 
     def bottleneck(self, h: Tensor) -> Tensor:

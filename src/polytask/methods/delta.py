@@ -241,6 +241,13 @@ def power_of_two(size: int) -> int:
     return 1 << (size - 1).bit_length()
 
 
+class EmptyLinear(nn.Linear):
+    """A linear layer that ``Delta.start`` or a file fills; making it draws no random numbers."""
+
+    def reset_parameters(self) -> None:
+        """Leave the memory as it comes."""
+
+
 def truncated_normal_(weight: Tensor, std: float, generator: torch.Generator) -> None:
     """Fill ``weight`` from a normal distribution with ``std``, truncated at two standard deviations, as in the paper.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from polytask.errors import RecipeError, UnknownName
-from polytask.methods.delta import FFN_GATE, LINEARS, Delta, DeltaMethod, Place, affine, power_of_two
+from polytask.methods.delta import FFN_GATE, LINEARS, Delta, DeltaMethod, EmptyLinear, Place, affine, power_of_two
 
 
 class LowRank(Delta):
@@ -20,8 +20,8 @@ class LowRank(Delta):
 
     def __init__(self, width_in: int, width_out: int, rank: int, scale: float, dropout: float) -> None:
         super().__init__()
-        self.down = nn.utils.skip_init(nn.Linear, width_in, rank, bias=False, device=torch.get_default_device())
-        self.up = nn.utils.skip_init(nn.Linear, rank, width_out, bias=False, device=torch.get_default_device())
+        self.down = EmptyLinear(width_in, rank, bias=False)
+        self.up = EmptyLinear(rank, width_out, bias=False)
         self.scale, self.dropout = scale, dropout
 
     def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
