@@ -1,4 +1,4 @@
-"""Measures how time and memory grow: with adapters loaded, versions in a store, rows answered, rows read, and backbones.
+"""Measures how time and memory grow: adapters loaded, versions in a store, rows answered and read, and backbones.
 
 Each line is a fresh process, so that no part finds the memory of another. ``an_item`` is the time of one item: if cost
 is linear it is the same in all lines of a part. ``exponent`` is the slope of log(time) over log(count) from the line
