@@ -28,7 +28,7 @@ from polytask.backbones.checkpoint import (
 )
 from polytask.backbones.checks import check_fits, warn_of_assumed, warn_of_unused
 from polytask.backbones.fast import attention
-from polytask.backbones.fast.layer import use_fast_layers
+from polytask.backbones.fast.kinds import use_fast_layers
 from polytask.backbones.fingerprint import fingerprint_of, tokenizer_fingerprint
 from polytask.backbones.passage import wrap_layers
 from polytask.backbones.precision import dtype_named
