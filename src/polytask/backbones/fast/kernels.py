@@ -129,9 +129,10 @@ class HeadLayout:
     @property
     def visible(self) -> Tensor | None:
         """The mask for torch's attention, True where a token may attend, or the bias; None if nothing is hidden."""
-        if self.score_bias is not None:
-            return self.score_bias.unflatten(0, (-1, self.num_heads))
-        return self.packing.attention_mask(self.window)
+        if self.score_bias is None:
+            return self.packing.attention_mask(self.window)
+        bias: Tensor = self.score_bias.unflatten(0, (-1, self.num_heads))
+        return bias
 
 
 class ProjectQKV(torch.autograd.Function):

@@ -1,9 +1,9 @@
 """Fast layers: a faster forward pass on a CPU for the layers of some architectures.
 
-A fast layer (``post_norm``, ``gated``) computes what Hugging Face's layer computes, but on packed texts without padding,
-and with the kernels of ``kernels``, which need less memory and fewer operations. Hugging Face's layer runs instead if
-the weights train, on a GPU (which has fused kernels), with deltas inside the feed-forward sub-layer, and in a user's own
-model. Tests check that both give the same results.
+A fast layer (``post_norm``, ``gated``) computes what Hugging Face's layer computes, but on packed texts without
+padding, and with the kernels of ``kernels``, which need less memory and fewer operations. Hugging Face's layer runs
+instead if the weights train, on a GPU (which has fused kernels), with deltas inside the feed-forward sub-layer, and in
+a user's own model. Tests check that both give the same results.
 
 ``N`` is the number of packed tokens of the batch (``packing``).
 """

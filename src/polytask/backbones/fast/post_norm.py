@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
@@ -36,7 +37,8 @@ class PostNormLayer(FastLayer):
         self.norms = {site: self._written(site) for site in ("attn_norm", "ffn_norm")}
         config: Any = model.config
         self.num_heads = int(config.num_attention_heads)
-        self.position_bias = self.row.position_bias and attrgetter(self.row.position_bias)(model)
+        path = self.row.position_bias
+        self.position_bias: Callable[[Tensor], Tensor] | None = None if path is None else attrgetter(path)(model)
 
     def _read(self, site: str) -> Any:
         """The module whose input a site reads."""
