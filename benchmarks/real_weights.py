@@ -72,7 +72,9 @@ class Sizes:
 
 
 def _first(rows: Rows, most: int) -> Rows:
-    return rows.take(range(min(most, len(rows))))
+    """The first rows, without the space that ends SST-2's texts: it would be the token that decoders are pooled at."""
+    taken = rows.take(range(min(most, len(rows))))
+    return replace(taken, texts=[text.strip() for text in taken.texts])
 
 
 TASKS: dict[str, Callable[[Path], Task]] = {
@@ -154,23 +156,26 @@ Wanted = tuple[str, str, int]
 
 
 def runs(args: argparse.Namespace) -> None:
-    """All runs of a model that have no file yet; the adapters of a seed train together, other methods alone."""
+    """All runs of a model that have no file yet; adapters train together, other methods alone."""
     backbone = pt.load_backbone(assembled(args.model, args.packages, args.models), device="cpu", dtype=args.dtype)
     sizes = Sizes(args.rows, *args.held_out)
     tasks = {name: sizes.cut(TASKS[name](args.data)) for name in args.tasks.split(",")}
-    for seed in map(int, args.seeds.split(",")):
-        wanted = [(name, label, seed) for name in tasks for label in args.methods.split(",")]
-        wanted = [run for run in wanted if not file_of(args, run).exists() and (run[1] != PROBE or seed == 0)]
-        fused = [run for run in wanted if isinstance(METHODS.get(run[1]), DeltaMethod)]
-        for together in [[run] for run in wanted if run not in fused] + [fused] * bool(fused):
-            for run, found in results_of(args, backbone, tasks, together):
-                write_text(file_of(args, run), json.dumps(found, indent=1) + "\n")
-                print(f"{file_of(args, run).stem}: test {found['test']['score']:.4f}", flush=True)
+    seeds, labels = [int(seed) for seed in args.seeds.split(",")], args.methods.split(",")
+    wanted = [
+        (name, label, seed) for seed in seeds for name in tasks for label in labels if label != PROBE or seed == 0
+    ]
+    wanted = [run for run in wanted if not file_of(args, run).exists()]
+    fused = [run for run in wanted if isinstance(METHODS.get(run[1]), DeltaMethod)]
+    for together in [[run] for run in wanted if run not in fused] + [fused] * bool(fused):
+        for run, found in results_of(args, backbone, tasks, together):
+            write_text(file_of(args, run), json.dumps(found, indent=1) + "\n")
+            print(f"{file_of(args, run).stem}: test {found['test']['score']:.4f}", flush=True)
 
 
 def file_of(args: argparse.Namespace, run: Wanted) -> Path:
-    """The file of a run's result."""
-    return args.out / f"{args.model}-{run[0]}-{run[1]}-{run[2]}.json"
+    """The file of a run's result; its name has the learning rate, unless that is the method's own."""
+    rate = "" if args.lr is None or run[1] == PROBE else f"-lr{args.lr:g}"
+    return args.out / f"{args.model}-{run[0]}-{run[1]}{rate}-{run[2]}.json"
 
 
 def results_of(

@@ -104,7 +104,7 @@ ODD: dict[str, dict[str, Any]] = {
 SHAPES: dict[str, dict[str, dict[str, Any]]] = {
     "tiny": {name: {} for name in COPIED},
     "longer": {name: LONGER | OTHER.get(name, {}) for name in COPIED},
-    "odd": {name: LONGER | settings for name, settings in ODD.items()},
+    "odd": {name: LONGER | ODD.get(name, {}) for name in COPIED},
 }
 
 
