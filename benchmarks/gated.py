@@ -1,10 +1,11 @@
-"""Compares ModernBERT's fast layers with transformers' own: a Houlsby training step and a batch of answers.
+"""Compares fast layers with transformers' own and with transformers + peft: a training step and a batch of answers.
 
-Random weights of a shape (``--hidden``, ``--layers``), bf16, texts of unequal lengths; both take turns. With peft
-installed (``benchmarks/peers``) transformers has its LoRA; without it, gradients go through all of its layers as they
-would with adapters, and only the head is trained.
+Random weights of a shape (``--hidden``, ``--layers``) for each architecture, bf16, texts of unequal lengths; all take
+turns. ``transformers`` trains its head with gradients through all layers, as adapters would need; ``peft`` is its LoRA
+on the same linears. Without peft that column is left out.
 
-    python benchmarks/gated.py --threads 2
+    pip install --no-deps --target PEERS peft accelerate
+    PYTHONPATH=PEERS python benchmarks/gated.py --threads 2
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ import argparse
 import importlib.util
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, ModernBertConfig, ModernBertModel
+from transformers import CONFIG_MAPPING, AutoModel, AutoModelForSequenceClassification
 
 from contenders import results_folder, write_csv
 from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter
 from polytask.backbones.backbone import Backbone
+from polytask.backbones.checkpoint import quiet_transformers
 from polytask.backbones.loading import load_backbone
 from polytask.bench.interleave import alternated
 from polytask.dropout import DropoutKey
@@ -31,20 +34,43 @@ from polytask.methods import Houlsby, LoRA, Method
 from polytask.routing.route import Route
 
 VOCABULARY = 30_522
+Way = dict[str, Callable[[], None]]
+"""A training step (``train``) and a batch of answers (``answer``)."""
 
 
-def saved(folder: Path, hidden: int, layers: int, tokenizer: Any) -> Path:
-    """A random ModernBERT of this shape."""
-    special = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
-    config = ModernBertConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=hidden,
-        intermediate_size=3 * hidden // 2,
-        num_hidden_layers=layers,
-        num_attention_heads=hidden // 64,
-        **special,
-    )
-    ModernBertModel(config).save_pretrained(folder)
+@dataclass(frozen=True)
+class Shape:
+    """How an architecture names its sizes, and the linears that LoRA adapts.
+
+    Attributes:
+        targets: their names in transformers.
+        linears: their sites.
+        names: the configuration fields of hidden size, layers, heads and feed-forward width.
+        middle: the feed-forward width over the hidden size.
+        settings: further fields.
+    """
+
+    targets: tuple[str, ...]
+    linears: tuple[str, ...] = ("query", "value")
+    names: tuple[str, ...] = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    middle: float = 4
+    settings: dict[str, int] = field(default_factory=dict)
+
+
+_SPECIAL = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
+SHAPES = {
+    "modernbert": Shape(("Wqkv",), ("query", "key", "value"), middle=1.5, settings=_SPECIAL),
+    "mpnet": Shape(("attn.q", "attn.v"), settings={"max_position_embeddings": 514}),
+    "distilbert": Shape(("q_lin", "v_lin"), names=("dim", "n_layers", "n_heads", "hidden_dim")),
+}
+
+
+def saved(folder: Path, architecture: str, hidden: int, layers: int, tokenizer: Any) -> Path:
+    """A random model of this shape."""
+    shape = SHAPES[architecture]
+    sizes = dict(zip(shape.names, (hidden, layers, hidden // 64, int(shape.middle * hidden)), strict=True))
+    config = CONFIG_MAPPING[architecture](vocab_size=VOCABULARY, **sizes, **shape.settings)
+    AutoModel.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -57,7 +83,7 @@ def batch_of(num_rows: int, longest: int) -> tuple[Tensor, Tensor]:
     return torch.randint(5, VOCABULARY, mask.shape, generator=generator) * mask, mask
 
 
-def ours(backbone: Backbone, method: Method, ids: Tensor, mask: Tensor) -> dict[str, Callable[[], None]]:
+def ours(backbone: Backbone, method: Method, ids: Tensor, mask: Tensor) -> Way:
     """A step and answers of one adapter on a backbone."""
     live = LoadedAdapter(backbone, method, "classification", ("a", "b"), key=(0,))
     attached = Attached.of(backbone)
@@ -78,16 +104,17 @@ def ours(backbone: Backbone, method: Method, ids: Tensor, mask: Tensor) -> dict[
     return {"train": step, "answer": answer}
 
 
-def theirs(folder: Path, ids: Tensor, mask: Tensor) -> dict[str, Callable[[], None]]:
-    """Transformers' classifier with peft's LoRA where it is installed, else with its head alone trained."""
-    model: Any = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.bfloat16)
-    if importlib.util.find_spec("peft") is not None:
-        from peft import LoraConfig, get_peft_model
-
-        model = get_peft_model(model, LoraConfig(r=8, target_modules=["Wqkv"], modules_to_save=["classifier"]))
-    else:
+def theirs(folder: Path, targets: tuple[str, ...] | None, ids: Tensor, mask: Tensor) -> Way:
+    """Transformers' classifier with peft's LoRA on ``targets``, or without it and with its head alone trained."""
+    with quiet_transformers():
+        model: Any = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.bfloat16)
+    if targets is None:
         model.base_model.requires_grad_(False)
         model.enable_input_require_grads()
+    else:
+        from peft import LoraConfig, get_peft_model
+
+        model = get_peft_model(model, LoraConfig(r=8, target_modules=list(targets), modules_to_save=["classifier"]))
 
     def step() -> None:
         model.train()
@@ -101,39 +128,56 @@ def theirs(folder: Path, ids: Tensor, mask: Tensor) -> dict[str, Callable[[], No
     return {"train": step, "answer": answer}
 
 
+def compared(architecture: str, args: argparse.Namespace, tokenizer: Any) -> list[dict[str, Any]]:
+    """The CSV rows of an architecture."""
+    shape, (ids, mask) = SHAPES[architecture], batch_of(args.rows, args.longest)
+
+    def backbone() -> Backbone:
+        return load_backbone(folder, device="cpu", dtype="bfloat16")
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = saved(Path(name), architecture, args.hidden, args.layers, tokenizer)
+        ways = {
+            "houlsby": ours(backbone(), Houlsby(size=64), ids, mask),
+            "lora": ours(backbone(), LoRA(rank=8, linears=shape.linears), ids, mask),
+            "transformers": theirs(folder, None, ids, mask),
+        }
+        if importlib.util.find_spec("peft") is not None:
+            ways["peft"] = theirs(folder, shape.targets, ids, mask)
+        return [row for what in ("train", "answer") for row in timed(architecture, what, ways, args.rounds)]
+
+
+def timed(architecture: str, what: str, ways: dict[str, Way], rounds: int) -> list[dict[str, Any]]:
+    """Milliseconds of each, in turns, and how many times as long transformers and peft take."""
+    taken = alternated({name: way[what] for name, way in ways.items()}, rounds)
+    rows = []
+    for name, seconds in taken.items():
+        over = {
+            f"{peer}_over_it": round(taken[peer] / seconds, 2) for peer in ("transformers", "peft") if peer in taken
+        }
+        rows.append({"architecture": architecture, "what": what, "way": name, "ms": round(seconds * 1e3, 2), **over})
+        print("  ".join(f"{value:>12}" for value in rows[-1].values()), flush=True)
+    return rows
+
+
 def main() -> None:
+    """Compare each architecture, and write ``gated.csv``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--architectures", default=",".join(SHAPES), help=f"of {', '.join(SHAPES)}")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--hidden", type=int, default=384)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--longest", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--tokenizer", default="minilm", help="A backbone whose tokenizer is saved beside the weights.")
-    parser.add_argument("--out", type=Path, help="The folder of results; nothing is written without it.")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    tokenizer = load_backbone(given.tokenizer, device="cpu", dtype="float32").tokenizer
-    ids, mask = batch_of(given.rows, given.longest)
-    with tempfile.TemporaryDirectory() as name:
-        folder = saved(Path(name), given.hidden, given.layers, tokenizer)
-        backbone = load_backbone(folder, device="cpu", dtype="bfloat16")
-        ways = {
-            "houlsby": ours(backbone, Houlsby(size=64), ids, mask),
-            "lora": ours(load_backbone(folder, device="cpu", dtype="bfloat16"), LoRA(rank=8), ids, mask),
-            "transformers": theirs(folder, ids, mask),
-        }
-        rows = [row for what in ("train", "answer") for row in timed(what, ways, given.rounds)]
-    if given.out is not None:
-        write_csv(results_folder(given.out, "cpu", given.threads) / "gated.csv", rows)
-
-
-def timed(what: str, ways: dict[str, dict[str, Callable[[], None]]], rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds of both, in turns, and their ratio."""
-    taken = alternated({name: way[what] for name, way in ways.items()}, rounds)
-    for name, seconds in taken.items():
-        print(f"{what:7} {name:13} {seconds * 1e3:8.1f} ms  x{taken['transformers'] / seconds:.2f}")
-    return [{"what": what, "way": name, "ms": round(seconds * 1e3, 2)} for name, seconds in taken.items()]
+    parser.add_argument("--tokenizer", default="minilm", help="a backbone whose tokenizer is saved beside the weights")
+    parser.add_argument("--out", type=Path, help="the folder of results; without it nothing is written")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    tokenizer = load_backbone(args.tokenizer, device="cpu", dtype="float32").tokenizer
+    rows = [row for architecture in args.architectures.split(",") for row in compared(architecture, args, tokenizer)]
+    if args.out is not None:
+        write_csv(results_folder(args.out, "cpu", args.threads) / "gated.csv", rows)
 
 
 if __name__ == "__main__":

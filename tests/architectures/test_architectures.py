@@ -16,7 +16,7 @@ from polytask.adapters.adapter import Adapter
 from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter, num_trained
 from polytask.adapters.store import Store
-from polytask.architectures import ARCHITECTURES, Fused, architecture_of, locate
+from polytask.architectures import ARCHITECTURES, Fused, HeadLayer, architecture_of, locate
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.entry_point import EntryPoint
 from polytask.backbones.loading import empty_backbone, empty_model, load_backbone
@@ -40,6 +40,8 @@ _DENSE_OUT = _DENSE | {"weight": "classifier.out_proj.weight", "bias": "classifi
 _POOLER = {"0.weight": "pooler.dense.weight", "0.bias": "pooler.dense.bias", **HEAD}
 _SCORE = {"weight": "score.weight"}
 COPIED: dict[str, Mapping[str, str]] = {
+    "mpnet": _DENSE_OUT,
+    "distilbert": {"0.weight": "pre_classifier.weight", "0.bias": "pre_classifier.bias", **HEAD},
     "camembert": _DENSE_OUT,
     "ernie": HEAD,
     "roformer": _DENSE_OUT,
@@ -55,10 +57,20 @@ COPIED: dict[str, Mapping[str, str]] = {
 }
 POOLED = {"nomic_bert": "pooler", "jina_embeddings_v3": "cls"}
 """The pooling of transformers' classifiers where it differs from that of the architecture's checkpoints."""
+DENSE = HeadLayer("dense", bias=True)
+CLASSIFIERS = {
+    "mpnet": (DENSE, HeadLayer("tanh")),
+    "distilbert": (DENSE, HeadLayer("relu")),
+    "jina_embeddings_v3": (DENSE, HeadLayer("tanh")),
+}
+"""The layers of transformers' classifiers where a task's head is one linear here."""
 
 LONGER = {"num_hidden_layers": 3, "num_attention_heads": 2}
+OTHER = {"eurobert": {"classifier_pooling": "bos"}, "distilbert": {"n_layers": 3, "n_heads": 2}}
 GROUPED = {"num_key_value_heads": 1, "head_dim": 16}
 ODD: dict[str, dict[str, Any]] = {
+    "mpnet": {"pad_token_id": 1, "max_position_embeddings": 200, "hidden_act": "gelu_new"},
+    "distilbert": {"n_layers": 3, "n_heads": 2, "sinusoidal_pos_embds": True},
     "camembert": {"pad_token_id": 3},
     "ernie": {"use_task_id": False, "type_vocab_size": 3},
     "roformer": {"rotary_value": True, "embedding_size": 32},
@@ -91,8 +103,8 @@ ODD: dict[str, dict[str, Any]] = {
 }
 SHAPES: dict[str, dict[str, dict[str, Any]]] = {
     "tiny": {name: {} for name in COPIED},
-    "longer": {name: {**LONGER, "classifier_pooling": "bos"} if name == "eurobert" else LONGER for name in COPIED},
-    "odd": {name: LONGER | settings for name, settings in ODD.items()},
+    "longer": {name: LONGER | OTHER.get(name, {}) for name in COPIED},
+    "odd": {name: LONGER | ODD.get(name, {}) for name in COPIED},
 }
 
 
@@ -137,9 +149,7 @@ def pair_of(folder: Path, architecture: str, **changes: Any) -> Pair:
     tiny_tokenizer().save_pretrained(folder)
     pooling: Any = POOLED.get(architecture)
     backbone = load_backbone(folder, device="cpu", dtype="float32", pooling=pooling)
-    layers = backbone.head_layers
-    if architecture == "jina_embeddings_v3":  # its classifier has a dense layer, and its checkpoints are no classifiers
-        layers = ARCHITECTURES["camembert"].head(backbone.config)
+    layers = CLASSIFIERS.get(architecture, backbone.head_layers)
     head = head_for("classification", 3, backbone.hidden, layers)
     state = {name: torch.zeros_like(value) for name, value in head.state_dict().items()}
     of_theirs = theirs.state_dict()
@@ -154,7 +164,7 @@ def _odd_name(name: str) -> str:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("architecture", NEW_CONFIGS)
+@pytest.mark.parametrize("architecture", COPIED)
 def test_hidden_states_gradients_and_answers_are_those_of_transformers(
     architecture: str, shape: str, tmp_path: Path
 ) -> None:
@@ -204,7 +214,7 @@ def test_a_tokenizer_that_pads_on_the_left_changes_nothing(architecture: str, tm
     torch.testing.assert_close(vectors[0], vectors[1], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("architecture", NEW_CONFIGS)
+@pytest.mark.parametrize("architecture", COPIED)
 def test_a_partial_pass_can_start_and_stop_at_each_layer(architecture: str, folder_of: Any) -> None:
     backbone = load_backbone(folder_of(architecture), device="cpu", dtype="float32")
     ids, mask = torch.randint(5, 70, (3, 9)), torch.ones(3, 9, dtype=torch.long)

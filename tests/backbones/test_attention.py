@@ -47,6 +47,17 @@ def test_a_mask_of_pairs_of_tokens_is_respected(dtype: torch.dtype) -> None:
     torch.testing.assert_close(ours, F.scaled_dot_product_attention(q, k, v, seen), atol=0.02, rtol=0.02)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_bias_on_scores_is_added_and_hides_padding(dtype: torch.dtype) -> None:
+    q, k, v = (torch.randn(2, 3, 9, 8).to(dtype) for _ in range(3))
+    bias = torch.randn(2, 3, 9, 9).to(dtype)
+    bias[..., 7:] = torch.finfo(dtype).min
+    ours = padded_sdpa(q, k, v, bias, 8**-0.5)
+    expected = torch.softmax(q.float() @ k.float().mT * 8**-0.5 + bias.float(), -1)
+    assert (expected[..., 7:] == 0).all()
+    torch.testing.assert_close(ours.float(), expected @ v.float(), atol=0.02, rtol=0.02)
+
+
 def most_moved(backbone: Backbone, method: str) -> float:
     """The greatest difference of a probability between a text alone and the same text among sixty."""
     live = LoadedAdapter(backbone, METHODS[method](), "classification", ("a", "b"), key=("task",))

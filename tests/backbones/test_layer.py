@@ -14,6 +14,7 @@ from torch import Tensor
 from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter, encode_batch
 from polytask.backbones.backbone import Backbone
+from polytask.backbones.entry_point import EntryPoint
 from polytask.backbones.fast.kernels import HAS_PREPACKED, PrepackedLinear
 from polytask.backbones.fast.layer import FAST_ARCHITECTURES, FastLayer, fast_layer_of
 from polytask.backbones.loading import load_backbone
@@ -102,7 +103,7 @@ def test_a_gated_layer_is_that_of_transformers_with_narrow_windows_and_biases(
         torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.parametrize("architecture", ["bert", "modernbert"])
+@pytest.mark.parametrize("architecture", ["bert", "mpnet", "distilbert", "modernbert"])
 def test_each_kind_of_fast_layer_is_used(
     architecture: str, folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +116,21 @@ def test_each_kind_of_fast_layer_is_used(
     case.gradients("abab")
     case.answers("ab-b")
     assert taken == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("architecture", ["bert", "mpnet", "distilbert"])
+def test_a_text_can_enter_a_post_norm_layer_after_its_attention(
+    architecture: str, folder_of: Callable[[str], Path]
+) -> None:
+    case = Case(folder_of(architecture), "houlsby")
+    encoder, batch, entry = case.backbone.encoder, case.batch, EntryPoint(1, is_after_attention=True)
+    with torch.no_grad():
+        whole = encoder(batch.ids, batch.mask, batch.types)[0]
+        for keep_padding in (False, True):
+            states = encoder.prefix_states(batch.ids, batch.mask, batch.types, entry, keep_padding=keep_padding)
+            assert states.shape[-1] == 2 * case.backbone.hidden
+            entered = encoder(batch.ids, batch.mask, batch.types, states, entry)[0]
+            torch.testing.assert_close(entered, whole, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("method", ["full", "top"])

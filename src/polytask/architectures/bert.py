@@ -81,7 +81,12 @@ BERT_FAMILY = {
     "roberta": Architecture(_LAYERS, _NORM, BERT_SITES, fields=BERT_FIELDS, first_position=None, packs="post-norm"),
     "xlm-roberta": Architecture(_LAYERS, _NORM, BERT_SITES, fields=BERT_FIELDS, first_position=None, packs="post-norm"),
     "distilbert": Architecture(
-        "transformer.layer", _NORM, _DISTILBERT_SITES, has_pooler=False, fields=_DISTILBERT_FIELDS
+        "transformer.layer",
+        _NORM,
+        _DISTILBERT_SITES,
+        has_pooler=False,
+        fields=_DISTILBERT_FIELDS,
+        packs="post-norm",
     ),
     "electra": Architecture(
         _LAYERS, _NORM, BERT_SITES, has_pooler=False, fields=(*BERT_FIELDS, "embedding_size"), packs="post-norm"
@@ -94,6 +99,8 @@ BERT_FAMILY = {
         first_position=2,
         attention=False,
         returns_tuple=True,
+        packs="post-norm",
+        position_bias="encoder.compute_position_bias",
     ),
     "camembert": Architecture(
         _LAYERS, _NORM, BERT_SITES, fields=BERT_FIELDS, head=tanh_head, first_position=None, packs="post-norm"

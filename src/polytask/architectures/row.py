@@ -103,7 +103,9 @@ class Architecture:
             if the module has no ``nn.Dropout``.
         returns_tuple: whether a layer returns a tuple, hidden states first.
         shares_layers: whether several layers share one set of weights.
-        packs: the name of the fast layer class in ``backbones.fast.layer.FAST``; None if there is none.
+        packs: the name of the fast layer class in ``backbones.fast.kinds.FAST``; None if there is none.
+        position_bias: the path of the method that computes a bias on attention scores from distances, as T5's; None for
+            none. It is called with hidden states ``[1, T, …]`` and returns ``[1, H, T, T]``.
         prepare: a function that changes a model once after loading, so that deltas can act on single rows.
     """
 
@@ -128,6 +130,7 @@ class Architecture:
     returns_tuple: bool = False
     shares_layers: bool = False
     packs: str | None = None
+    position_bias: str | None = None
     prepare: Callable[[nn.Module], None] | None = None
 
     def pooling_of(self, config: Any) -> Pooling:
@@ -136,6 +139,10 @@ class Architecture:
             return self.pooling
         name, meanings = self.pooling_field
         return meanings.get(str(getattr(config, name, None)), self.pooling)
+
+    def first_position_of(self, config: Any) -> int:
+        """The position of a text's first token: 0, or one after that of padding (RoBERTa's family and MPNet)."""
+        return int(config.pad_token_id) + 1 if self.first_position is None else self.first_position
 
     def places(self, depth: int) -> list[Place]:
         """Every place of a backbone with ``depth`` layers, with widths and biases unknown."""

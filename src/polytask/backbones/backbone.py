@@ -112,9 +112,4 @@ class Backbone:
     def max_length(self) -> int:
         """The maximum number of tokens of a text, special tokens included."""
         positions = int(self.config.max_position_embeddings)
-        return min(positions - first_position(self.config, self.row), 1 << 20)
-
-
-def first_position(config: Any, row: Architecture) -> int:
-    """The position of a text's first token: 0, or one after that of padding (RoBERTa's family)."""
-    return int(config.pad_token_id) + 1 if row.first_position is None else row.first_position
+        return min(positions - self.row.first_position_of(self.config), 1 << 20)

@@ -10,7 +10,6 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from polytask.architectures import Architecture
-from polytask.backbones.backbone import first_position
 from polytask.errors import BackboneError, PolytaskWarning
 
 HEADS = (
@@ -60,7 +59,7 @@ def check_fits(source: str, tokenizer: Any, model: nn.Module, row: Architecture)
             f"config.json of {source} has no pad_token_id, behind which this architecture's positions are counted. "
             "Set it to the id of the padding token"
         )
-    positions, first = config.max_position_embeddings, first_position(config, row)
+    positions, first = config.max_position_embeddings, row.first_position_of(config)
     if positions - first < 3:
         raise BackboneError(
             f"{source} has {positions} positions, and a text's first token is at {first}: there is no room for a text. "

@@ -17,12 +17,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 from transformers.utils import quantization_config
 
 from polytask.backbones.checkpoint import checkpoint_source, find_file, quiet_transformers
 from polytask.backbones.loading import load_backbone
+from polytask.backbones.tokenizer import load_tokenizer
 from polytask.errors import BackboneError, WriteError
+from polytask.files import whole_file
 
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -74,8 +76,13 @@ def _write(source: str, folder: Path) -> None:
     model = str(inner) if (inner / "config.json").is_file() else source
     _copy(model, "config.json", folder)
     _copy_pooling(source, folder)
-    _save_tokenizer(folder, model)
-    save_file(dict(_tensors(model)), folder / "model.safetensors", metadata={"format": "pt"})
+    load_tokenizer(model).save_pretrained(folder)
+    _save(dict(_tensors(model)), folder)
+
+
+def _save(tensors: dict[str, Tensor], folder: Path) -> None:
+    with whole_file(folder / "model.safetensors") as part:
+        save_file(tensors, part, metadata={"format": "pt"})
 
 
 def _copy(source: str, name: str, folder: Path) -> None:
@@ -97,24 +104,6 @@ def _copy_pooling(source: str, folder: Path) -> None:
     for module in moved:
         if str(module.get("type", "")).endswith("Pooling"):
             _copy(source, f"{module['path']}/config.json", folder)
-
-
-def _save_tokenizer(folder: Path, source: str, **settings: Any) -> None:
-    """Save the tokenizer as a fast ``tokenizer.json``, converted from a slow tokenizer's files if need be."""
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **settings)
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BackboneError(
-            f"the tokenizer of {source} cannot be converted to a fast one: {reason}. For sentencepiece files: "
-            "pip install sentencepiece protobuf"
-        ) from error
-    if not tokenizer.is_fast:
-        raise BackboneError(
-            f"transformers has no fast version of the tokenizer of {source}, a {type(tokenizer).__name__}"
-        )
-    tokenizer.save_pretrained(folder)
 
 
 def _tensors(source: str) -> Iterator[tuple[str, Tensor]]:
@@ -169,5 +158,5 @@ def _write_gguf(file: Path, folder: Path) -> None:
     config = {k: v for k, v in model.config.to_dict().items() if k not in ("quantization_config", "_name_or_path")}
     (folder / "config.json").write_text(json.dumps(config, indent=2, default=str), encoding="utf-8")
     state = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    _save_tokenizer(folder, str(file.parent), gguf_file=file.name)
+    _save(state, folder)
+    load_tokenizer(str(file.parent), gguf_file=file.name).save_pretrained(folder)

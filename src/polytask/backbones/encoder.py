@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from polytask.architectures import Architecture, Pooling
 from polytask.backbones.entry_point import FIRST, EntryPoint
 from polytask.backbones.fast.attention import always_masked
-from polytask.backbones.fast.layer import Attached, FastLayer, fast_layer, fast_layer_of, packed_sites
+from polytask.backbones.fast.layer import PROBS, Attached, FastLayer, fast_layer, fast_layer_of, packed_sites
 from polytask.backbones.passage import PartialPass, run_partially
 from polytask.dropout import KeyedDropoutSource
 from polytask.errors import RouteError
@@ -37,6 +36,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.model, self.layers, self.pooling, self.takes_types = model, row.layers, pooling, takes_types
         self.final_norm, self.dropout_source = row.final_norm, dropout_source
+        self.first_position = row.first_position_of(model.config)
 
     def forward(
         self, ids: Tensor, mask: Tensor, types: Tensor | None, states: Tensor | None = None, entry: EntryPoint = FIRST
@@ -87,7 +87,7 @@ class Encoder(nn.Module):
     def undropped_site(self, entry: EntryPoint) -> str | None:
         """The dropout site that is skipped in training with this entry: the attention probabilities of its layer."""
         fast = self._layer_entered_after_attention(entry)
-        return None if fast is None else str(fast.drops[0].site)
+        return None if fast is None else str(fast.drops[PROBS].site)
 
     def _layer_entered_after_attention(self, entry: EntryPoint) -> FastLayer | None:
         """The layer that is entered after its attention; None if the entry is before a layer."""
@@ -147,15 +147,18 @@ class Encoder(nn.Module):
 
     def _embed_packed(self, ids: Tensor, types: Tensor | None, packing: Packing, embeds_positions: bool) -> Tensor:
         """The input of the first layer, packed, ``[N, 1, D]``."""
-        embeddings: Any = self.model.embeddings
         if not embeds_positions:
             return self._embed(packing.pack_ids(ids), types if types is None else packing.pack_ids(types))
-        if hasattr(embeddings, "create_position_ids_from_input_ids"):  # RoBERTa's, where padding has a position
-            positions = embeddings.create_position_ids_from_input_ids(ids, embeddings.padding_idx)
-        else:
-            positions = torch.arange(ids.shape[1]).expand_as(ids)
         types = None if types is None else packing.pack_ids(types)
-        return self._embed(packing.pack_ids(ids), types, position_ids=packing.pack_ids(positions))
+        return self._embed(packing.pack_ids(ids), types, position_ids=packing.pack_ids(self._positions(ids)))
+
+    def _positions(self, ids: Tensor) -> Tensor:
+        """The position of each token, ``[B, T]``; in RoBERTa's family and MPNet a padding token has one of its own."""
+        if self.first_position == 0:
+            return torch.arange(ids.shape[1]).expand_as(ids)
+        padding = self.first_position - 1
+        is_token = (ids != padding).long()
+        return is_token.cumsum(1) * is_token + padding
 
     def _run_padded(
         self, ids: Tensor, mask: Tensor, types: Tensor | None, partial: PartialPass, keep_padding: bool

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedConfig
+from transformers import AutoModel, PreTrainedConfig
 
 from polytask.architectures import POOLINGS, Architecture, Pooling, architecture_of
 from polytask.backbones.backbone import Backbone
@@ -28,10 +28,11 @@ from polytask.backbones.checkpoint import (
 )
 from polytask.backbones.checks import check_fits, warn_of_assumed, warn_of_unused
 from polytask.backbones.fast import attention
-from polytask.backbones.fast.layer import use_fast_layers
+from polytask.backbones.fast.kinds import use_fast_layers
 from polytask.backbones.fingerprint import fingerprint_of, tokenizer_fingerprint
 from polytask.backbones.passage import wrap_layers
 from polytask.backbones.precision import dtype_named
+from polytask.backbones.tokenizer import load_tokenizer
 from polytask.dropout import key_dropouts
 from polytask.errors import BackboneError, UnknownName
 from polytask.threads import limit_threads
@@ -72,7 +73,7 @@ def load_backbone(
         if pooling == "pooler":
             raise BackboneError(f"{name} has no pretrained pooler. Choose pooling 'cls' or 'mean'")
         wanted = "cls"
-    tokenizer = _load_tokenizer(source)
+    tokenizer = load_tokenizer(source)
     check_fits(source, tokenizer, model, row)
     fingerprint = fingerprint_of(model, row)
     prepare(model, row)
@@ -175,29 +176,3 @@ def _load_model(source: str, config: PreTrainedConfig, row: Architecture, poolin
         lacking = ", ".join(sorted(missing)[:3]) or str(report["mismatched_keys"])
         raise BackboneError(f"the checkpoint of {source} lacks tensors of its own architecture: {lacking}, …")
     return model  # type: ignore[no-any-return]
-
-
-_SAVE_TOKENIZER = "Save the model's tokenizer beside it: tokenizer.save_pretrained(folder)"
-
-
-def _load_tokenizer(source: str) -> Any:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:
-        raise loading_error(source, error, "tokenizer") from error
-    files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
-    if Path(source).is_dir() and not any((Path(source) / file).is_file() for file in files):
-        raise BackboneError(
-            f"{source} has no tokenizer: none of {', '.join(sorted(files))} is there. {_SAVE_TOKENIZER}"
-        )
-    if not tokenizer.is_fast:
-        raise BackboneError(f"{source} has no tokenizer.json. Make one: polytask convert {source} OUT")
-    special = {str(token) for token in (*tokenizer.added_tokens_decoder.values(), *tokenizer.all_special_tokens)}
-    if (
-        len(set(tokenizer.get_vocab()) - special) <= 1
-    ):  # transformers creates an empty one if a file is missing or empty
-        raise BackboneError(
-            f"the tokenizer of {source} knows no words, only {len(tokenizer)} special tokens: of "
-            f"{', '.join(sorted(files))} none is there, or what is there is empty. {_SAVE_TOKENIZER}"
-        )
-    return tokenizer

@@ -91,7 +91,7 @@ def padded_sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, 
 
     Args:
         query, key, value: ``[B, H, T, D/H]``.
-        mask: as in ``attention``, or ``[B, 1, 1, T]``.
+        mask: as in ``attention``, or ``[B, 1, 1, T]``, or what is added to scores, ``[B, H, T, T]``.
         scaling: the factor on the scores.
 
     Returns:
@@ -101,7 +101,9 @@ def padded_sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, 
     if more and key.dtype == torch.bfloat16 and key.device.type == "cpu":
         if mask is None:
             mask = torch.ones(1, 1, 1, key.shape[-2], dtype=torch.bool)
-        key, value, mask = F.pad(key, (0, 0, 0, more)), F.pad(value, (0, 0, 0, more)), F.pad(mask, (0, more))
+        hidden = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
+        key, value = F.pad(key, (0, 0, 0, more)), F.pad(value, (0, 0, 0, more))
+        mask = F.pad(mask, (0, more), value=hidden)
     return F.scaled_dot_product_attention(query, key, value, mask, scale=scaling)
 
 

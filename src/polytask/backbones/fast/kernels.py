@@ -101,12 +101,15 @@ class HeadLayout:
         packing: the positions of the tokens.
         rotation: cosines and sines, ``[T, D/H]`` each, with equal halves (RoPE, arXiv:2104.09864); None for none.
         window: the greatest distance at which two tokens attend to each other; None for any.
+        score_bias: what is added to scores, ``[BH, T, T]``, with the least number of its type where a token may not
+            attend; None for what the packing hides.
     """
 
     num_heads: int
     packing: Packing
     rotation: tuple[Tensor, Tensor] | None = None
     window: int | None = None
+    score_bias: Tensor | None = None
 
     def rotated(self, x: Tensor, back: bool = False) -> Tensor:
         """Queries or keys ``[…, T, D/H]`` rotated by their positions; with ``back`` the inverse rotation."""
@@ -118,13 +121,18 @@ class HeadLayout:
         return torch.addcmul(x * cos, half, sin)
 
     def bias(self, dtype: torch.dtype) -> Tensor | None:
-        """What is added to scores, ``[BH, T, T]``."""
+        """What is added to scores, ``[BH, T, T]``; None if nothing is."""
+        if self.score_bias is not None:
+            return self.score_bias
         return self.packing.attention_bias(self.num_heads, dtype, self.window)
 
     @property
     def visible(self) -> Tensor | None:
-        """The mask for torch's attention, True where a token may attend; None if nothing is hidden."""
-        return self.packing.attention_mask(self.window)
+        """The mask for torch's attention, True where a token may attend, or the bias; None if nothing is hidden."""
+        if self.score_bias is None:
+            return self.packing.attention_mask(self.window)
+        bias: Tensor = self.score_bias.unflatten(0, (-1, self.num_heads))
+        return bias
 
 
 class ProjectQKV(torch.autograd.Function):
