@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter, encode_batch
 from polytask.backbones.backbone import Backbone
+from polytask.backbones.entry_point import EntryPoint
 from polytask.backbones.fast import int8
 from polytask.backbones.fast.int8 import LEVELS, ZERO_POINT, Int8Linear, Int8Weight, quantized_rows
 from polytask.backbones.loading import load_backbone
@@ -19,6 +20,7 @@ from polytask.data.batches import Batch, collate
 from polytask.data.encoding import encode
 from polytask.data.task import Rows, Task
 from polytask.errors import BackboneError
+from polytask.inference.prefix import _setting
 from polytask.methods import METHODS, DeltaMethod, FullFineTuning
 from polytask.routing.route import Route
 from polytask.training.job import Job
@@ -62,7 +64,8 @@ def test_quantized_rows_are_within_half_a_step(dtype: torch.dtype) -> None:
     x = x.to(dtype)
     numbers, scales = quantized_rows(x)
     assert numbers.dtype == torch.uint8
-    assert int(numbers.min()) >= ZERO_POINT - LEVELS - 1 and int(numbers.max()) <= ZERO_POINT + LEVELS + 1
+    assert int(numbers.min()) >= ZERO_POINT - LEVELS - 1
+    assert int(numbers.max()) <= ZERO_POINT + LEVELS + 1
     again = (numbers.double() - ZERO_POINT) * scales.double()
     step = scales.double() * (0.5 if dtype == torch.float32 else 1.0)  # bf16 rounds the quotient, too
     assert bool(((again - x.double()).abs() <= step * 1.01).all())
@@ -71,7 +74,8 @@ def test_quantized_rows_are_within_half_a_step(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", TYPES)
 def test_a_row_of_zeros_stays_one(dtype: torch.dtype) -> None:
     numbers, scales = quantized_rows(torch.zeros(2, 8, dtype=dtype))
-    assert bool((numbers == ZERO_POINT).all()) and bool(torch.isfinite(scales).all())
+    assert bool((numbers == ZERO_POINT).all())
+    assert bool(torch.isfinite(scales).all())
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -102,7 +106,8 @@ def test_not_a_number_stays_visible() -> None:
     x = torch.zeros(2, 32)
     x[0, 3] = torch.nan
     out = Int8Weight(torch.randn(16, 32), None)(x)
-    assert bool(out[0].isnan().all()) and not bool(out[1].isnan().any())
+    assert bool(out[0].isnan().all())
+    assert not bool(out[1].isnan().any())
 
 
 @pytest.mark.parametrize("architecture", ["bert", "modernbert", "mpnet", "albert", "qwen3"])
@@ -113,7 +118,8 @@ def test_every_kind_of_layer_answers_in_int8(architecture: str, folder_of: Calla
     layers = small.model.get_submodule(small.row.layers)
     kinds = {type(module) for module in layers.modules() if isinstance(module, nn.Linear)}
     assert kinds == {Int8Linear}
-    assert small.precision == "int8" and small.fingerprint == whole.fingerprint
+    assert small.precision == "int8"
+    assert small.fingerprint == whole.fingerprint
     assert 0 < error(vectors(small, TEXTS), vectors(whole, TEXTS)) < 0.1
 
 
@@ -157,7 +163,7 @@ def test_a_changed_weight_is_quantised_again() -> None:
 
 @pytest.mark.parametrize("method", ["houlsby", "lora"])
 def test_training_is_refused(method: str, bert: Backbone, tiny_task: Task) -> None:
-    with pytest.raises(BackboneError, match="only answers.*--dtype auto"):
+    with pytest.raises(BackboneError, match=r"only answers.*--dtype auto"):
         Job(bert, tiny_task, Recipe(method=METHODS[method]()))
     with pytest.raises(BackboneError, match="only answers"):
         Job(bert, tiny_task, Recipe(method=FullFineTuning()))
@@ -182,9 +188,7 @@ def test_what_is_missing_is_one_clear_line(folder_of: Callable[[str], Path], mon
 
 
 def test_cached_states_of_int8_are_its_own(bert: Backbone, tiny_backbone: Backbone) -> None:
-    from polytask.backbones.entry_point import EntryPoint
-    from polytask.inference.prefix import _setting
-
     whole = load_backbone(tiny_backbone.name, device="cpu", dtype=bert.dtype, pooling="mean")
-    assert whole.dtype == bert.dtype and whole.fingerprint == bert.fingerprint
+    assert whole.dtype == bert.dtype
+    assert whole.fingerprint == bert.fingerprint
     assert _setting(whole, EntryPoint(1)) != _setting(bert, EntryPoint(1))
