@@ -35,6 +35,7 @@ from polytask.backbones.passage import wrap_layers
 from polytask.backbones.precision import INT8, dtype_named
 from polytask.dropout import key_dropouts
 from polytask.errors import BackboneError, UnknownName
+from polytask.memory import keep_some_freed_memory
 from polytask.threads import limit_threads
 
 
@@ -84,6 +85,7 @@ def load_backbone(
     _move(model.requires_grad_(False).eval(), where, dtype_named("auto" if is_int8 else dtype, where))
     if is_int8:
         use_int8(model.get_submodule(row.layers))
+        keep_some_freed_memory()  # new memory for the tensors beside an int8 product takes a quarter of its time
     backbone = Backbone(
         str(name), model, tokenizer, config.model_type, wanted, fingerprint, tokenizer_fingerprint(tokenizer)
     )

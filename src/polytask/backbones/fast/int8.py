@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from polytask.errors import BackboneError
 
-onednn = torch.ops.onednn
+aten, onednn = torch.ops.aten, torch.ops.onednn
 ZERO_POINT = 128
 LEVELS = 126
 """The magnitude that a row's largest number gets: one less than fits, because its scale is rounded, too."""
@@ -80,7 +79,7 @@ class Int8Weight:
             *(1.0, 0, x.dtype, "none", [], ""),
         )
         out = torch.addcmul(self.bias, product, row_scales, out=product)
-        return out if gelu is None else F.gelu(out, approximate=gelu)
+        return out if gelu is None else aten.gelu_(out, approximate=gelu)  # type: ignore[no-any-return]
 
 
 class Int8Linear(nn.Linear):
