@@ -140,7 +140,7 @@ def memory(device: str = "cpu") -> dict[str, int]:
 def versions() -> dict[str, str]:
     """The installed versions of the packages that matter."""
     found = {}
-    for name in ("torch", "transformers", "adapters", "peft", "polytask"):
+    for name in ("torch", "transformers", "adapters", "peft", "onnxruntime", "polytask"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

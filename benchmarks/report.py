@@ -187,6 +187,33 @@ EXHIBITS = {
             "looped over stacked": "looped_over_stacked",
         },
     ),
+    "int8": Exhibit(
+        "int8.csv",
+        "python benchmarks/int8.py",
+        "MiniLM, texts as short as SST-2's sorted by length and texts of 256 tokens. `one` is one Houlsby-64 adapter "
+        "for all rows, `mixed` 26 of them in a batch, `bare` the encoder alone; `× ONNX int8` is the rate over that of "
+        "ONNX Runtime in int8 with the same (for `mixed`, with one adapter).",
+        {
+            "texts": "texts",
+            "contender": "contender",
+            "texts/s": "texts_per_s",
+            "× ONNX int8": "over_onnxruntime_int8",
+            "rounds": "rounds",
+        },
+    ),
+    "int8-quality": Exhibit(
+        "int8-quality.csv",
+        "python benchmarks/int8.py --data DIR",
+        "One adapter a task, scored on the same rows; agreement is the share of the labels of fp32, in per cent.",
+        {
+            "task": "task",
+            "rows": "rows",
+            "contender": "contender",
+            "metric": "metric",
+            "score": "score",
+            "agreement": "agreement",
+        },
+    ),
     "long-text": Exhibit(
         "long-text.csv",
         "python benchmarks/long_text.py",

@@ -85,10 +85,23 @@ def _change_holders(change: int) -> None:
         before, _holders = _holders, _holders + change
         if _libc is None or (before > 0) == (_holders > 0):
             return
-        _libc.mallopt(MMAP_THRESHOLD, 32 * MIB)
-        _libc.mallopt(TRIM_THRESHOLD, 2**31 - 1 if _holders else 64 * MIB)
+        _keep(2**31 - 1 if _holders else 64 * MIB)
         if not _holders:
             _libc.malloc_trim(0)
+
+
+def keep_some_freed_memory() -> None:
+    """From now on keep up to 64 MiB of freed memory in the process: what passes over some texts need again."""
+    with _lock:
+        if not _holders:
+            _keep(64 * MIB)
+
+
+def _keep(num_bytes: int) -> None:
+    """Keep so much freed memory at the end of the heap, and take no block of up to 32 MiB from elsewhere."""
+    if _libc is not None:
+        _libc.mallopt(MMAP_THRESHOLD, 32 * MIB)
+        _libc.mallopt(TRIM_THRESHOLD, num_bytes)
 
 
 def _glibc() -> Any:

@@ -12,8 +12,11 @@ from torch import nn
 
 from polytask.architectures import Architecture, HeadLayer, Pooling, architecture_of
 from polytask.backbones.encoder import Encoder
+from polytask.backbones.fast.int8 import NO_TRAINING, Int8Linear
+from polytask.backbones.precision import INT8
 from polytask.backbones.prefix_cache import PrefixCache
 from polytask.dropout import KeyedDropoutSource
+from polytask.errors import BackboneError
 from polytask.fair_lock import FairLock
 
 
@@ -56,8 +59,7 @@ class Backbone:
     def __repr__(self) -> str:
         """``<Backbone 'minilm': bert, 6 layers of 384, 22,565,376 parameters, float32 on cpu, pooling mean>``."""
         size = f"{self.num_layers} layers of {self.hidden}, {self.num_parameters:,} parameters"
-        dtype = str(self.dtype).removeprefix("torch.")
-        where = f"{dtype} on {self.device}, pooling {self.pooling}"
+        where = f"{self.precision} on {self.device}, pooling {self.pooling}"
         return f"<Backbone {self.name!r}: {self.architecture}, {size}, {where}>"
 
     @contextmanager
@@ -67,6 +69,15 @@ class Backbone:
             if self.model.training != training:
                 self.model.train(training)
             yield
+
+    def check_trainable(self) -> None:
+        """Check that adapters can be trained on this backbone.
+
+        Raises:
+            BackboneError: its products run in int8, which has no gradients.
+        """
+        if self.precision == INT8:
+            raise BackboneError(NO_TRAINING)
 
     @property
     def row(self) -> Architecture:
@@ -102,6 +113,12 @@ class Backbone:
     def dtype(self) -> torch.dtype:
         """The type of the frozen weights."""
         return next(self.model.parameters()).dtype
+
+    @property
+    def precision(self) -> str:
+        """What the frozen products run in: ``int8``, or the type of the weights."""
+        is_int8 = any(isinstance(module, Int8Linear) for module in self.model.modules())
+        return INT8 if is_int8 else str(self.dtype).removeprefix("torch.")
 
     @property
     def device(self) -> torch.device:

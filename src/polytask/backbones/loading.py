@@ -28,13 +28,15 @@ from polytask.backbones.checkpoint import (
 )
 from polytask.backbones.checks import check_fits, warn_of_assumed, warn_of_unused
 from polytask.backbones.fast import attention
+from polytask.backbones.fast.int8 import check_int8, use_int8
 from polytask.backbones.fast.kinds import use_fast_layers
 from polytask.backbones.fingerprint import fingerprint_of, tokenizer_fingerprint
 from polytask.backbones.passage import wrap_layers
-from polytask.backbones.precision import dtype_named
+from polytask.backbones.precision import INT8, dtype_named
 from polytask.backbones.tokenizer import load_tokenizer
 from polytask.dropout import key_dropouts
 from polytask.errors import BackboneError, UnknownName
+from polytask.memory import keep_some_freed_memory
 from polytask.threads import limit_threads
 
 
@@ -50,7 +52,8 @@ def load_backbone(
     Args:
         name: a hub id, a local folder, or ``minilm`` (the packaged all-MiniLM-L6-v2 when it is installed).
         device: ``cpu``, ``cuda``, …, or ``auto`` for a GPU when there is one.
-        dtype: ``float32``, ``bfloat16`` or torch's own, or ``auto`` for the faster one on this machine (measured).
+        dtype: ``float32``, ``bfloat16`` or torch's own, or ``auto`` for the faster one on this machine (measured);
+            ``int8`` to answer with the layers' linears in int8 and all else as with ``auto``.
         pooling: ``pooler``, ``cls``, ``mean`` or ``last`` (default: as the checkpoint says).
 
     Raises:
@@ -67,6 +70,9 @@ def load_backbone(
     warn_of_assumed(source, config)
     wanted = pooling or declared_pooling(source) or row.pooling_of(config)
     where = _device(device)
+    is_int8 = str(dtype).removeprefix("torch.") == INT8
+    if is_int8:
+        check_int8(where)
     limit_threads()
     model = _load_model(source, config, row, wanted)
     if wanted == "pooler" and getattr(model, "pooler", None) is None:
@@ -77,7 +83,10 @@ def load_backbone(
     check_fits(source, tokenizer, model, row)
     fingerprint = fingerprint_of(model, row)
     prepare(model, row)
-    _move(model.requires_grad_(False).eval(), where, dtype_named(dtype, where))
+    _move(model.requires_grad_(False).eval(), where, dtype_named("auto" if is_int8 else dtype, where))
+    if is_int8:
+        use_int8(model.get_submodule(row.layers))
+        keep_some_freed_memory()  # new memory for the tensors beside an int8 product takes a quarter of its time
     backbone = Backbone(
         str(name), model, tokenizer, config.model_type, wanted, fingerprint, tokenizer_fingerprint(tokenizer)
     )

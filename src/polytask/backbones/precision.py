@@ -10,6 +10,8 @@ import torch
 from polytask.errors import UnknownName
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+INT8 = "int8"
+"""Not a type of the weights: what their products run in (``fast.int8``)."""
 TRIES = 6
 
 
@@ -49,5 +51,5 @@ def dtype_named(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     if name == "auto":
         return fastest_dtype(device)
     if name not in DTYPES:
-        raise UnknownName("dtype", name, ("auto", *DTYPES))
+        raise UnknownName("dtype", name, ("auto", *DTYPES, INT8))
     return DTYPES[name]

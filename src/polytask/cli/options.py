@@ -202,7 +202,8 @@ Positive = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, … or auto.")]
 Dtype = Annotated[
-    str, typer.Option(help="Type of the frozen weights: float32, bfloat16, or auto for the faster one here.")
+    str,
+    typer.Option(help="Type of the frozen weights: float32, bfloat16, auto for the faster one here; int8 to answer."),
 ]
 TextColumn = Annotated[str | None, typer.Option("--text", metavar="COLUMN", help="The column of texts.")]
 PairColumn = Annotated[str | None, typer.Option("--text-pair", metavar="COLUMN", help="The column of second texts.")]

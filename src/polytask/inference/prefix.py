@@ -93,7 +93,7 @@ def _setting(backbone: Backbone, entry: EntryPoint) -> bytes:
     """Everything but its tokens that the bits of a text's states depend on."""
     threads = torch.get_num_threads() if backbone.device.type == "cpu" else 0
     where = (backbone.device.type, threads, torch.__version__)
-    return repr((backbone.fingerprint, *entry, str(backbone.dtype), *where)).encode()
+    return repr((backbone.fingerprint, *entry, f"torch.{backbone.precision}", *where)).encode()
 
 
 def _token_bytes(text: Text) -> tuple[bytes, bytes]:

@@ -65,6 +65,7 @@ class Job:
         ):
             if not isinstance(value, kind):
                 raise error(f"{type(value).__name__} {value!r:.60} is not a {kind.__name__}{_MADE_BY.get(kind, '')}")
+        backbone.check_trainable()
         check_memory(backbone, recipe.method)
         self.name = name or task.name
         self.encodings = encodings or Encodings(backbone.tokenizer)

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polytask.backbones.fast.int8 import NO_TRAINING, Int8Linear, Int8Weight, is_frozen, version_of
+from polytask.errors import BackboneError
 from polytask.packing import Packing
 
 aten, mkldnn = torch.ops.aten, torch.ops.mkldnn
@@ -28,21 +30,19 @@ class PrepackedLinear:
 
     An ordinary product converts the weight to that layout each time, which takes longer than the product for a short
     batch (benchmarks/products.py). Without that layout in torch, and for types other than bf16, this is an ordinary
-    product.
+    product. Linears that run in int8 (``int8``) run in int8 here, too.
     """
 
     def __init__(self, *linears: nn.Linear) -> None:
         self.linears = linears
         self._made_from: object = None
-        self._prepared: tuple[Tensor, Tensor | None, Tensor | None] | None = None
+        self._prepared: tuple[Tensor, Tensor | None, Tensor | Int8Weight | None] | None = None
         self._packed_transpose: Tensor | None = None
 
     @property
     def is_frozen(self) -> bool:
         """Whether no weight trains, and none is a temporary copy of a task that replaces parameters."""
-        weights = [linear.weight for linear in self.linears]
-        is_own = all(isinstance(weight, nn.Parameter) and not weight.is_inference() for weight in weights)
-        return is_own and not any(weight.requires_grad for weight in weights)
+        return all(map(is_frozen, self.linears))
 
     @property
     def device(self) -> torch.device:
@@ -52,6 +52,8 @@ class PrepackedLinear:
     def __call__(self, x: Tensor, gelu: str | None = None) -> Tensor:
         """``[N, I]`` to ``[N, O]``, followed by a GELU of this kind if given."""
         weight, bias, packed = self._weights()
+        if isinstance(packed, Int8Weight):
+            return packed(x, gelu)
         if packed is not None:
             then = ("none", "") if gelu is None else ("gelu", gelu)
             return mkldnn._linear_pointwise(x, packed, bias, then[0], [], then[1])  # type: ignore[no-any-return]
@@ -61,6 +63,8 @@ class PrepackedLinear:
     def input_gradient(self, grad: Tensor, onto: Tensor | None = None) -> Tensor:
         """The gradient of the input, ``[N, O]`` to ``[N, I]``, added to ``onto`` if given."""
         weight, _, packed = self._weights()
+        if isinstance(packed, Int8Weight):
+            raise BackboneError(NO_TRAINING)
         if packed is None:
             return torch.mm(grad, weight) if onto is None else torch.addmm(onto, grad, weight)
         if self._packed_transpose is None:
@@ -69,18 +73,23 @@ class PrepackedLinear:
             return mkldnn._linear_pointwise(grad, self._packed_transpose, None, "none", [], "")  # type: ignore[no-any-return]
         return mkldnn._linear_pointwise.binary(grad, onto, self._packed_transpose, None, "add")  # type: ignore[no-any-return]
 
-    def _weights(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def _weights(self) -> tuple[Tensor, Tensor | None, Tensor | Int8Weight | None]:
         """Weight, bias and the weight in the matrix unit's layout; prepared again when a weight has changed."""
-        made_from = [(linear.weight.data_ptr(), linear.weight._version, linear.weight.dtype) for linear in self.linears]
+        made_from = [version_of(linear.weight) for linear in self.linears]
         if self._prepared is None or self._made_from != made_from:
             weight = _concatenated([linear.weight.detach() for linear in self.linears])
             biases = [linear.bias.detach() for linear in self.linears if linear.bias is not None]
             bias = _concatenated(biases) if biases else None
-            can = HAS_PREPACKED and weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
-            self._prepared = weight, bias, mkldnn._reorder_linear_weight(weight) if can else None
+            self._prepared = weight, bias, self._packed(weight, bias)
             self._packed_transpose = None
             self._made_from = made_from
         return self._prepared
+
+    def _packed(self, weight: Tensor, bias: Tensor | None) -> Tensor | Int8Weight | None:
+        if all(isinstance(linear, Int8Linear) for linear in self.linears):
+            return Int8Weight(weight, bias)
+        can = HAS_PREPACKED and weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
+        return mkldnn._reorder_linear_weight(weight) if can else None
 
 
 def _concatenated(parts: list[Tensor]) -> Tensor:
