@@ -27,6 +27,7 @@ from polytask.dropout import keyed_generator
 from polytask.errors import AdapterError
 from polytask.evaluation.decision import Decision, decision_of
 from polytask.evaluation.heads import RegressionHead, head_for
+from polytask.methods import Probe
 from polytask.methods.delta import DeltaMethod, Method, Replacement
 
 COPIES = "backbone"
@@ -51,7 +52,8 @@ class LoadedAdapter:
         self.method, self.kind, self.labels = method, kind, tuple(labels)
         self.takes: Inputs | None = None
         self.decision = Decision(kind, self.labels)
-        layers = backbone.head_layers if prediction_head is None else prediction_head
+        own_head = () if isinstance(method, Probe) else backbone.head_layers
+        layers = own_head if prediction_head is None else prediction_head
         self.head = head_for(kind, len(labels), backbone.hidden, layers).to(backbone.device)
         with backbone.lock:  # while a replacement answers, the model holds its parameters, not the backbone's
             self.deltas = deltas_for(backbone.model, backbone.row, method, key=key) if _has_deltas(method) else {}
@@ -129,7 +131,8 @@ def num_trained(backbone: Backbone, method: Method) -> int:
     if isinstance(method, Replacement):
         own = dict(backbone.model.named_parameters())
         return sum(own[name].numel() for name in replaced_parameters(backbone.model, backbone.row, method))
-    assert isinstance(method, DeltaMethod)
+    if not isinstance(method, DeltaMethod):
+        return 0
     places = [found.place for found in locate(backbone.model, backbone.row)]
     own_places = [place for place in places if method.acts_at(place, backbone.num_layers)]
     check_has_places(method, own_places, backbone.architecture)

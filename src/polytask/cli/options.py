@@ -177,7 +177,11 @@ KeepPrefix = Annotated[
     typer.Option(help="With --set layers=2: run the layers below without dropout, and only once per text."),
 ]
 ClassWeights = Annotated[
-    str | None, typer.Option("--class-weights", help="'balanced' weighs rare labels more than frequent ones.")
+    str | None,
+    typer.Option(
+        "--class-weights",
+        help="For rare labels: 'balanced' weighs them more, 'logit-adjusted' allows for how frequent each label is.",
+    ),
 ]
 Patience = Annotated[
     int | None, typer.Option("--patience", help="Stop after this many epochs without a better validation score.")
@@ -220,7 +224,7 @@ MethodName = Annotated[
     typer.Option(
         "--method",
         metavar="NAME",
-        help="houlsby, pfeiffer, parallel, lora, ia3, bitfit, layernorm, or the baselines full and top.",
+        help="houlsby, pfeiffer, parallel, lora, ia3, bitfit, layernorm, probe, or the baselines full and top.",
     ),
 ]
 Size = Annotated[int | None, typer.Option("--size", help="Size of the bottleneck (default: 64).")]

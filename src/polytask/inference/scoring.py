@@ -92,7 +92,6 @@ def _score_batch(
         batch = with_cached_prefix(backbone, batch, parts, entry, attached)
     else:
         batch = with_shared_prefix(backbone, batch, entry, attached)
-    replacement = batch_adapters[0].copies
-    with attached.routed(Route.of(None if replacement else name_of[text] for text in texts)):
+    with attached.routed(Route.of(name_of[text] if adapters[name_of[text]].deltas else None for text in texts)):
         hidden, pooled = encode_batch(backbone, batch, batch_adapters[0])
     return answers([adapter.head for adapter in batch_adapters], hidden, pooled)

@@ -13,7 +13,7 @@ from polytask.data.task import Task
 from polytask.evaluation.baselines import majority_score
 from polytask.evaluation.decision import Decision
 from polytask.evaluation.thresholds import Goal
-from polytask.methods import described
+from polytask.methods import Probe, described
 from polytask.training.calibrate import chosen, fitted, held, measured
 from polytask.training.job import Job
 from polytask.training.recipe import Recipe
@@ -87,20 +87,20 @@ def adapter_of(
         "calibration",
         "thresholds",
     )
-    values = result.to_json()
+    values, method = result.to_json(), Recipe.from_json(result.recipe).method
     return Adapter.create(
         tensors,
         task=task.name,
         kind=task.kind,
         labels=task.labels,
-        method=Recipe.from_json(result.recipe).method,
+        method=method,
         backbone=backbone,
         metric=task.metric,
         score=result.validation.score,
         recipe=result.recipe,
         versions=versions(),
         inputs=inputs_of(task),
-        prediction_head=() if task.kind == "span" else backbone.head_layers,
+        prediction_head=() if task.kind == "span" or isinstance(method, Probe) else backbone.head_layers,
         result={name: values[name] for name in shown if name in values},
         decides=decides,
     )

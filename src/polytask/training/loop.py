@@ -30,6 +30,7 @@ from polytask.training.events import Evaluated, Event, Failed, Progress, Step
 from polytask.training.finish import finished
 from polytask.training.interrupt import deferred_interrupt
 from polytask.training.job import Job, attached_to
+from polytask.training.probe import fit_jobs
 from polytask.training.recipe import Recipe
 from polytask.training.result import Result
 from polytask.training.scoring import validate
@@ -120,6 +121,7 @@ def run_jobs(
     each event all jobs are between two steps, so a checkpoint may be written.
     """
     with keep_freed_memory(), attached_to(backbone, jobs) as attached, backbone.prefixes.in_use():
+        yield from fit_jobs(backbone, attached, list(jobs))
         while active := jobs_within_budget(jobs, budget_tokens):
             for together in split_groups(forward_groups(active), backbone.device):
                 yield from _step_and_validate(backbone, attached, together)
@@ -217,7 +219,7 @@ def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tupl
     batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device)
     firsts = list(itertools.accumulate((len(rows) for _, rows in taken), initial=0))
     keys = tuple(job.dropout_key(first, rows) for first, (job, rows) in zip(firsts, taken))
-    route = Route.of(None if job.live.copies else job.name for job, rows in taken for _ in rows)
+    route = Route.of(job.name if job.live.deltas else None for job, rows in taken for _ in rows)
     undropped_site = backbone.encoder.undropped_site(jobs[0].entry)
     with backbone.one_pass(training=True):
         batch = with_cached_prefix(backbone, batch, parts, jobs[0].entry, attached)

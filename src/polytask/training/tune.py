@@ -19,6 +19,7 @@ from polytask.backbones.backbone import Backbone
 from polytask.data.encoding import Encodings
 from polytask.data.task import Task
 from polytask.errors import RecipeError
+from polytask.methods import Probe
 from polytask.training.checkpoint import Checkpoint
 from polytask.training.events import Event
 from polytask.training.finish import finished
@@ -163,6 +164,8 @@ def recipes_to_try(
     base: Recipe, num_rows: int, *, lr: Sequence[float] = (), size: Sequence[int] = ()
 ) -> dict[str, Recipe]:
     """The recipes to try, named by what varies: ``lr 1e-3, size 64``."""
+    if isinstance(base.method, Probe):
+        raise RecipeError("a probe chooses its regularisation itself and has nothing to tune. Train it without --tune")
     own = LEARNING_RATES[base.method.name]
     rates = (base.lr,) if base.lr is not None else tuple(float(f"{own * factor:.2g}") for factor in LR_FACTORS)
     full = size_of(base.method)
