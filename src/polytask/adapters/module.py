@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from polytask.adapters.adapter import Adapter
+from polytask.adapters.adapter import NONE, Adapter
 from polytask.adapters.attach import (
     check_has_places,
     deltas_for,
@@ -52,6 +52,7 @@ class LoadedAdapter:
         self.method, self.kind, self.labels = method, kind, tuple(labels)
         self.takes: Inputs | None = None
         self.decision = Decision(kind, self.labels)
+        self.none_tensors: dict[str, Tensor] = {}
         own_head = () if isinstance(method, Probe) else backbone.head_layers
         layers = own_head if prediction_head is None else prediction_head
         self.head = head_for(kind, len(labels), backbone.hidden, layers).to(backbone.device)
@@ -83,7 +84,9 @@ class LoadedAdapter:
         own = (header.head.kind, header.head.labels)
         live = cls(backbone, adapter.method, *own, key=None, prediction_head=header.prediction_layers)
         live.takes, live.decision = header.takes, decision_of(*own, header.decides)
-        live.load(adapter.tensors)
+        live.load({name: tensor for name, tensor in adapter.tensors.items() if not name.startswith(NONE)})
+        own_none = {name: tensor for name, tensor in adapter.tensors.items() if name.startswith(NONE)}
+        live.none_tensors = {name: tensor.to(backbone.device) for name, tensor in own_none.items()}
         return live.frozen(backbone.dtype)
 
     @property
@@ -103,6 +106,11 @@ class LoadedAdapter:
         for parameter in (*matrices, *self.copies.values()):
             parameter.data = parameter.data.to(dtype or parameter.dtype)
         return self
+
+    def familiarity(self, vectors: Tensor) -> Tensor:
+        """How familiar texts are to a detector of none of these, ``[B]`` on the CPU, from pooled vectors ``[B, D]``."""
+        assert self.decision.none is not None, "the adapter has a detector"
+        return self.decision.none.familiarity(vectors, self.head(vectors), self.none_tensors).float().cpu()
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Set the parameters to a file's tensors.
