@@ -1,8 +1,8 @@
 """Few rows a class: a probe, adapters, full fine-tuning and setfit on six real tasks.
 
-Of each task a number of training rows a class is drawn with a seed; the score is accuracy and macro-F1 on the same test
-rows for all. No row is held out: the last epoch is scored. One JSON file for each task, method, number of rows and seed;
-what is there is not run again, so that an interrupted benchmark goes on where it stopped.
+Of each task a number of training rows a class is drawn with a seed; the score is accuracy and macro-F1 on the same
+test rows for all. No row is held out: the last epoch is scored. One JSON file for each task, method, number of rows and
+seed; what is there is not run again, so that an interrupted benchmark goes on where it stopped.
 
     python benchmarks/few_shot.py results/few_shot --data DIR [--methods probe,houlsby] [--rows 8,16] [--seeds 5]
     python benchmarks/few_shot.py results/few_shot --table
@@ -75,7 +75,7 @@ def few(task: Task, rows_a_class: int, seed: int) -> Task:
     assert task.test is not None, "the tasks have test rows"
     tested = random.Random(task.name).sample(range(len(task.test)), min(TEST_ROWS, len(task.test)))
     train = task.train.take(chosen)
-    return replace(task, train=train, validation=train, test=task.test.take(sorted(tested)))
+    return replace(task, train=train, validation=train.take(range(2)), test=task.test.take(sorted(tested)))
 
 
 def answers(backbone: Backbone, task: Task, recipe: Recipe) -> list[Any]:
@@ -86,7 +86,9 @@ def answers(backbone: Backbone, task: Task, recipe: Recipe) -> list[Any]:
         pass
     encoded = encode(backbone.tokenizer, task.test, *job.cut)
     with attached_to(backbone, [job]) as attached:
-        return predictions_of(backbone, attached, job.live, job.name, encoded)
+        return predictions_of(
+            backbone, attached, job.live, job.name, encoded, keep_prefix=isinstance(recipe.method, Probe)
+        )
 
 
 def setfit_answers(python: str, task: Task, seed: int) -> list[Any]:

@@ -197,23 +197,16 @@ class Adapter:
 
         Their probabilities are those of this adapter. Of several labels, one holds from ``Calibration.cuts`` on.
         """
-        plain = self.without_none()
-        header = plain.header
+        header = self.header
         own = decision_of(header.head.kind, header.head.labels, header.decides).calibration
+        tensors = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(NONE)}
+        given = replace(header, calibration=None, none=None).to_object()
         if own is None:
-            return plain
+            return self if header.none is None else self._with_digest(given, tensors)
         scale, shift = (torch.tensor(part, dtype=torch.float64) for part in own.affine(header.head.num_outputs))
         weight, bias = (self.tensors[f"head.{name}"].double() for name in ("weight", "bias"))
         head = {"head.weight": weight * scale[:, None], "head.bias": bias * scale + shift}
-        given = replace(header, calibration=None).to_object()
-        return self._with_digest(given, {**plain.tensors, **{name: tensor.float() for name, tensor in head.items()}})
-
-    def without_none(self) -> Adapter:
-        """The same without its detector of none of these."""
-        if self.header.none is None:
-            return self
-        tensors = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(NONE)}
-        return self._with_digest(replace(self.header, none=None).to_object(), tensors)
+        return self._with_digest(given, {**tensors, **{name: tensor.float() for name, tensor in head.items()}})
 
     def fits(self, backbone: Identity) -> None:
         """Refuse a backbone other than the one that this adapter was trained on.

@@ -30,8 +30,8 @@ class Decided:
     """What is decided of one row, by the indices of labels.
 
     ``label`` (classification) and ``labels`` (several) are what holds; ``probs`` are calibrated; ``score`` and its
-    ``interval`` are those of a regression. With ``abstained`` there is no label: none is sure enough, or, with ``none``,
-    the text is unlike those of all labels.
+    ``interval`` are those of a regression. With ``abstained`` there is no label: none is sure enough, or, with
+    ``none``, the text is unlike those of all labels.
     """
 
     label: int | None = None

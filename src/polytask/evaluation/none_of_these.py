@@ -15,7 +15,7 @@ from torch import Tensor
 
 from polytask.data.task import Kind, Rows, Task
 from polytask.errors import AdapterError, DataError, RecipeError
-from polytask.evaluation.detectors import DETECTORS
+from polytask.evaluation.detectors import DETECTORS, Tensors
 
 FALSE_ALARM = 0.05
 
@@ -76,7 +76,7 @@ def _parted(rows: Rows, index: int) -> tuple[Rows, Rows]:
     """The rows without a label, their targets as if it did not exist; and those with it."""
     targets = list(rows.targets or ())
     rest = rows.take([row for row, target in enumerate(targets) if target != index])
-    moved = [int(target) - (int(target) > index) for target in rest.targets or ()]  # type: ignore[arg-type]
+    moved = [int(target) - (int(target) > index) for target in rest.targets or ()]
     taken = rows.take([row for row, target in enumerate(targets) if target == index])
     return replace(rest, targets=moved if rows.targets is not None else None), replace(taken, targets=None)
 

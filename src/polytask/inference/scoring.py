@@ -95,9 +95,8 @@ def _score_batch(
         batch = with_shared_prefix(backbone, batch, entry, attached)
     with attached.routed(Route.of(name_of[text] if adapters[name_of[text]].deltas else None for text in texts)):
         hidden, pooled = encode_batch(backbone, batch, batch_adapters[0])
-    return _with_familiarity(
-        batch_adapters, answers([adapter.head for adapter in batch_adapters], hidden, pooled), pooled
-    )
+    scores = answers([adapter.head for adapter in batch_adapters], hidden, pooled)
+    return _with_familiarity(batch_adapters, scores, pooled)
 
 
 def _with_familiarity(adapters: Sequence[LoadedAdapter], scores: list[Tensor], pooled: Tensor) -> list[Tensor]:

@@ -21,11 +21,13 @@ from polytask.backbones.backbone import Backbone
 from polytask.backbones.entry_point import EntryPoint
 from polytask.data.batches import collate
 from polytask.data.task import Task
+from polytask.evaluation.none_of_these import DetectNone
 from polytask.evaluation.thresholds import Goal
 from polytask.inference.prefix import with_cached_prefix
 from polytask.memory import keep_freed_memory
 from polytask.routing.route import Route
 from polytask.training.checkpoint import Checkpoint
+from polytask.training.decide import Wanted
 from polytask.training.events import Evaluated, Event, Failed, Progress, Step
 from polytask.training.finish import finished
 from polytask.training.interrupt import deferred_interrupt
@@ -49,6 +51,8 @@ def train(
     checkpoint: str | Path | Checkpoint | None = None,
     resume: bool = False,
     goal: Goal | None = None,
+    none: DetectNone | None = None,
+    probe: bool = False,
 ) -> tuple[Adapter, Result]:
     """Train one adapter and keep its best epoch.
 
@@ -62,6 +66,8 @@ def train(
         checkpoint: a file that keeps the state of the run while it lasts, to go on from when it is interrupted.
         resume: go on from ``checkpoint`` if it is there; to the same tensors as without the interruption.
         goal: what the adapter's thresholds are to hold; without one it answers every text.
+        none: how to detect texts of none of the labels; without it every text has one of them.
+        probe: also score a probe (``methods.Probe``) on the same rows, for comparison; it takes seconds.
 
     Returns:
         The adapter, ready for a store, and the result: scores, seconds, parameters and versions.
@@ -71,13 +77,12 @@ def train(
         CheckpointError: the checkpoint belongs to another recipe, other data or another backbone.
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
-    if goal is not None:
-        goal.check(task.kind)
+    task, wanted = Wanted(goal, none, probe).prepared(task)
     job = Job(backbone, task, recipe or Recipe())
     train_jobs(backbone, [job], progress=progress, checkpoint=checkpoint, resume=resume)
     if job.failure is not None:
         raise job.failure
-    return finished(backbone, job, goal=goal)
+    return finished(backbone, job, wanted=wanted)
 
 
 def train_jobs(
