@@ -57,7 +57,7 @@ RECIPES = {
     "lora": Recipe(LoRA()),
     "full": Recipe(FullFineTuning()),
 }
-MAX_LENGTH, TEST_ROWS = 64, 300
+MAX_LENGTH, TEST_ROWS = 48, 200
 SETFIT = Path(__file__).parent / "peers" / "with_setfit.py"
 
 

@@ -45,7 +45,7 @@ LEFT_OUT = {
 """How many classes are left out of each task."""
 RECIPES = {"houlsby": Recipe(Houlsby(64, layers=2), epochs=4), "probe": Recipe(Probe())}
 """Adapters in the top two layers only, so that the benchmark runs in minutes."""
-MAX_LENGTH, TRAIN_ROWS, TEST_ROWS, FAR_ROWS = 48, 500, 250, 150
+MAX_LENGTH, TRAIN_ROWS, TEST_ROWS, FAR_ROWS = 40, 300, 150, 80
 NONE = "(none)"
 
 
@@ -63,7 +63,7 @@ def parted(task: Task, seed: int) -> tuple[Task, DetectNone, list[str]]:
     whole = replace(task, labels=labels, **{n: merged(getattr(task, n)) for n in ("train", "validation", "test")})
     rest, none = DetectNone(label=NONE).taken_out_of(whole)
     train = rest.train.take(range(min(TRAIN_ROWS, len(rest.train))))
-    validation = rest.validation.take(range(min(100, len(rest.validation))))
+    validation = rest.validation.take(range(min(60, len(rest.validation))))
     rest = replace(rest, train=train, validation=validation)
     return rest, none, [task.labels[label] for label in sorted(left_out)]
 
