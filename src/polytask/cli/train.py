@@ -16,7 +16,7 @@ from polytask.cli.config import ConfigFile, PrintConfig, print_resolved
 from polytask.cli.option_groups import BackboneOptions, GoalOptions, RecipeOptions, TaskOptions
 from polytask.cli.options import ARGUMENTS, INTERRUPTED, app, error_exit, examples, print_json, spinner
 from polytask.cli.side_by_side import side_by_side
-from polytask.cli.verdicts import beside_majority, beside_probe
+from polytask.cli.verdicts import beside_majority, beside_probe, rare_labels
 from polytask.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -220,6 +220,7 @@ def show_run(run: StoredRun, task: Task, backbone: Backbone, store: str) -> None
     reported = run.result.test or run.result.validation
     remarks = beside_majority(reported, None if majority is None else majority.score)
     remarks += beside_probe(reported, run.result.probe, run.result.label_counts)
+    remarks += rare_labels(run.result.label_counts)
     console.notes(console.terminal(stderr=True), remarks)
     fitted = (run.result.calibration, run.result.thresholds, run.result.none)
     console.notes(console.terminal(stderr=True), [note for own in fitted for note in (own or {}).get("notes", ())])

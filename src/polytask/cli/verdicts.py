@@ -27,6 +27,11 @@ PROBE_NO_WORSE = (
     "(--epochs) or with --tune"
 )
 FEW_ROWS_PROBE = "{rows} a label are few: a probe scores {probe:.3f} on the same rows. Try --method probe"
+RARE_LABELS = (
+    "labels with under {most} training rows: {labels}. Expect most of their texts to be answered with another label, "
+    "and no score of them that means much. Add rows, join labels, or try --class-weights logit-adjusted"
+)
+RARE_ROWS = 10
 FEW_ROWS = 16
 """Rows a label up to which a probe is usually better (docs/production.md)."""
 
@@ -53,6 +58,16 @@ def beside_probe(reported: Score, probe: Mapping[str, Any] | None, label_counts:
     if few <= FEW_ROWS:
         return [*said, FEW_ROWS_PROBE.format(probe=probe["score"], rows=wording.counted(few, "row"))]
     return [*said, PROBE_NO_WORSE.format(probe=probe["score"])]
+
+
+def rare_labels(label_counts: Mapping[str, int]) -> list[str]:
+    """The note on labels with so few training rows that little can be expected of them."""
+    rare = {label: count for label, count in label_counts.items() if 0 < count < RARE_ROWS}
+    if not rare or len(rare) == len(label_counts):
+        return []
+    shown = ", ".join(f"{wording.shortened(label, 24)!r} ({count})" for label, count in list(rare.items())[:5])
+    more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""
+    return [RARE_LABELS.format(labels=shown + more, most=RARE_ROWS)]
 
 
 def verdict(first: str, second: str, metric: str, found: Difference, num_rows: int) -> str:
