@@ -51,7 +51,7 @@ def fit_job(backbone: Backbone, job: Job) -> None:
     vectors = vectors_of(backbone, texts)
     targets = list(job.targets)
     if isinstance(head, RegressionHead):  # the head works on standardised targets
-        targets = [(float(target) - head.centre) / head.spread for target in targets]  # type: ignore[arg-type]
+        targets = [(float(target) - head.centre) / head.spread for target in targets]
     fit = fit_probe(job.task.kind, vectors.numpy(), targets, len(head.bias), texts.owners, job.recipe.class_weights)
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(fit.weight))
