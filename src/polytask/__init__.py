@@ -78,6 +78,7 @@ _MODULE_OF = {
     "LoRA": "polytask.methods",
     "Parallel": "polytask.methods",
     "Pfeiffer": "polytask.methods",
+    "Probe": "polytask.methods",
     "LayerNormOnly": "polytask.methods",
     "Method": "polytask.methods",
     "TopLayers": "polytask.methods",

@@ -75,3 +75,45 @@ def test_a_worse_version_is_refused_a_better_one_promoted_and_rolled_back(
     assert [(own["version"], own["moved"]) for own in promotions(store, "mood")] == [(1, True), (2, False), (3, True)]
     assert polytask(capsys, "rollback", "mood", "--store", folder / "store")[0] == 0
     assert store.entry("mood@prod").version == 1
+
+
+def test_a_probe_and_none_of_these(folder: Path, tiny_bert_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, store = folder / "odd.csv", folder / "store"
+    odd = "".join(f"{text},oos\n" for text in ("market share price", "see you at five", "call now") * 8)
+    rows.write_text((folder / "rows.csv").read_text() + odd)
+    how = ("--backbone", tiny_bert_folder, "--validation", rows, "--test", rows, "--store", store, "--json")
+    how = ("train", rows, "--task", "mood", "--method", "probe", *how)
+    code, out, _ = polytask(capsys, *how, "--none-of-these", 0.1, "--none-label", "oos")
+    said = json.loads(out)
+    assert (code, said["method"], said["parameters"]["trained"]) == (0, "probe", 0)
+    assert said["none"]["found"][0] > 0.5
+    assert said["probe"] is None
+    assert Store(store).entry("mood").labels == ("bad", "good")
+    _, out, _ = polytask(capsys, "predict", "market share price", "--task", "mood", "--store", store, "--json")
+    assert (json.loads(out)["label"], json.loads(out)["reason"]) == (None, "none of these")
+    code, out, _ = polytask(capsys, *how, "--dry-run")
+    assert (code, json.loads(out)["parameters"]["trained"], json.loads(out)["epochs"]) == (0, 0, 1)
+    code, _, err = polytask(capsys, *how, "--lr", 1e-3)
+    assert (code, "Leave out --lr and --epochs" in " ".join(err.split())) == (2, True)
+    code, _, err = polytask(capsys, *how, "--none-label", "odd")
+    assert (code, "no row has the label 'odd'" in " ".join(err.split())) == (2, True)
+
+
+def test_several_files_a_sweep_and_a_search_take_goals(
+    folder: Path, tiny_bert_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, store = folder / "rows.csv", folder / "store"
+    (folder / "other.csv").write_text(rows.read_text())
+    how = ("--backbone", tiny_bert_folder, "--epochs", 1, "--store", store, "--json", "--coverage", 0.3)
+    code, out, _ = polytask(capsys, "train", rows, folder / "other.csv", "--size", 4, *how)
+    assert code == 0
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [own["thresholds"]["goal"] for own in lines] == ["coverage", "coverage"]
+    assert all("score" in own["probe"] for own in lines)
+    code, out, _ = polytask(capsys, "train", rows, "--tune", "--lr", 1e-3, *how, "--no-probe")
+    assert (code, json.loads(out)["thresholds"]["goal"], json.loads(out)["probe"]) == (0, "coverage", None)
+    where = ("--results", folder / "sweep", "--seeds", 1, "--size", "2,4")
+    code, out, _ = polytask(capsys, "sweep", rows, *where, *how, "--none-of-these", 0.2)
+    best = json.loads(out)["best"]
+    assert (code, best["thresholds"]["goal"], best["none"]["false_alarm"]) == (0, "coverage", 0.2)
+    assert Store(store).entry("rows").header.thresholds is not None

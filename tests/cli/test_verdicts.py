@@ -9,7 +9,15 @@ from dataclasses import replace
 
 import pytest
 
-from polytask.cli.verdicts import NO_BETTER, NO_NUMBER, PERHAPS_NO_BETTER, beside_majority, verdict
+from polytask.cli.verdicts import (
+    NO_BETTER,
+    NO_NUMBER,
+    PERHAPS_NO_BETTER,
+    beside_majority,
+    beside_probe,
+    rare_labels,
+    verdict,
+)
 from polytask.evaluation.significance import Difference, paired_test
 from polytask.paper.exhibits import EXHIBITS
 from polytask.paper.ledger import Entry
@@ -138,3 +146,26 @@ def test_scores_that_are_no_numbers_are_not_compared(exhibit: object) -> None:
 def test_a_distance_that_is_no_number_is_no_distance() -> None:
     assert apart(NAN, "full fine-tuning") == "not to be compared with full fine-tuning"
     assert apart(-0.04, "x") == apart(0.04, "x") == "level with x"
+
+
+@pytest.mark.parametrize(
+    ("probe", "counts", "said"),
+    [
+        (None, {"a": 8, "b": 8}, ""),
+        ({"score": 0.79}, {"a": 8, "b": 8}, ""),
+        ({"score": 0.8}, {"a": 8, "b": 8}, "8 rows a label are few"),
+        ({"score": 0.9}, {"a": 17, "b": 900, "c": 17}, "a probe, which takes seconds to fit, scores 0.900"),
+        ({"note": "no probe was fitted"}, {"a": 8, "b": 8}, "no probe was fitted"),
+        ({"score": 0.9}, {}, "a probe, which takes seconds to fit"),
+    ],
+)
+def test_a_probe_that_is_as_good_is_said(probe: dict[str, object] | None, counts: dict[str, int], said: str) -> None:
+    assert "".join(beside_probe(Score("accuracy", 0.8, 100), probe, counts)).startswith(said)
+    assert bool(beside_probe(Score("accuracy", 0.8, 100), probe, counts)) == bool(said)
+
+
+def test_labels_with_few_rows_are_named_unless_all_have_few() -> None:
+    assert rare_labels({"a": 10, "b": 300, "c": 0}) == []
+    assert rare_labels({"a": 9, "b": 3}) == []
+    (said,) = rare_labels({"a": 9, "b": 300, "c": 2})
+    assert "'a' (9), 'c' (2)" in said

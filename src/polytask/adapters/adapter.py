@@ -45,6 +45,8 @@ MAX_DIMENSIONS = 8
 
 _KEY = "polytask"
 _FLOAT32_BYTES = 4
+NONE = "none."
+"""How the names of the tensors begin that detect none of these."""
 
 
 class Identity(Protocol):
@@ -191,19 +193,20 @@ class Adapter:
         return self._with_digest({**self.header.to_object(), "task": plain_name(task)}, self.tensors)
 
     def folded(self) -> Adapter:
-        """The same with its calibration in the head, for runtimes that know a head only.
+        """The same with its calibration in the head and without ``none``, for runtimes that know a head only.
 
         Their probabilities are those of this adapter. Of several labels, one holds from ``Calibration.cuts`` on.
         """
         header = self.header
         own = decision_of(header.head.kind, header.head.labels, header.decides).calibration
+        tensors = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(NONE)}
+        given = replace(header, calibration=None, none=None).to_object()
         if own is None:
-            return self
+            return self if header.none is None else self._with_digest(given, tensors)
         scale, shift = (torch.tensor(part, dtype=torch.float64) for part in own.affine(header.head.num_outputs))
         weight, bias = (self.tensors[f"head.{name}"].double() for name in ("weight", "bias"))
         head = {"head.weight": weight * scale[:, None], "head.bias": bias * scale + shift}
-        given = replace(header, calibration=None).to_object()
-        return self._with_digest(given, {**self.tensors, **{name: tensor.float() for name, tensor in head.items()}})
+        return self._with_digest(given, {**tensors, **{name: tensor.float() for name, tensor in head.items()}})
 
     def fits(self, backbone: Identity) -> None:
         """Refuse a backbone other than the one that this adapter was trained on.

@@ -25,6 +25,7 @@ from polytask.backbones.fast.layer import AFTER_ATTENTION_SITES, fast_layer, reg
 from polytask.dropout import KeyedDropoutSource, keyed_generator
 from polytask.errors import BackboneError, RecipeError, RouteError, UnknownName
 from polytask.fair_lock import FairLock
+from polytask.methods import Probe
 from polytask.methods.delta import Delta, DeltaMethod, Method, Place, Replacement
 from polytask.methods.finetune import TopLayers
 from polytask.routing.apply import apply_deltas
@@ -196,7 +197,8 @@ def deltas_for(
         RecipeError: the method trains the backbone's own parameters, or finds nothing to train.
     """
     if not isinstance(method, DeltaMethod):
-        raise RecipeError(f"{method.name!r} trains the backbone's own parameters and has nothing to attach")
+        what = "trains a head only" if isinstance(method, Probe) else "trains the backbone's own parameters"
+        raise RecipeError(f"{method.name!r} {what} and has nothing to attach")
     num_layers = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
     method.chosen_layers(num_layers)
     device = next(model.parameters()).device

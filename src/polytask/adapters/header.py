@@ -25,7 +25,7 @@ Optional fields; a header with one of them has ``format`` 2::
     prediction_head  the layers below the head's last, with tensors named "head.<n>.…":
                      [{"layer": "dense", "bias": true}, {"layer": "gelu"}, {"layer": "norm", "bias": false, …}]
     source           {"format", "name", "revision", "sha256"}: the file of another library that this was read from
-    calibration, thresholds  how a row's scores become its answer: evaluation/decision.py
+    calibration, thresholds, none  how a row's scores become its answer: evaluation/decision.py
 """
 
 from __future__ import annotations
@@ -140,6 +140,7 @@ class Header:
     source: Mapping[str, str] | None = field(default=None, metadata=ADDED)
     calibration: Mapping[str, Any] | None = field(default=None, metadata=ADDED)
     thresholds: Mapping[str, Any] | None = field(default=None, metadata=ADDED)
+    none: Mapping[str, Any] | None = field(default=None, metadata=ADDED)
 
     @property
     def prediction_layers(self) -> tuple[HeadLayer, ...]:

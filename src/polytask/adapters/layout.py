@@ -4,7 +4,8 @@ No shape is written down here. A delta is built for each site as in training, bu
 its parameters are those that the file must have. A new method needs no change here.
 
 Names are ``layer.<i>.<site>.<parameter>``, ``embed_norm.<parameter>``, ``head.<parameter>``, ``head.<n>.<parameter>``
-for the layers of a prediction head, and ``backbone.<the parameter's name>`` for methods that replace parameters.
+for the layers of a prediction head, ``none.<name>`` for a detector of none of these, and ``backbone.<the parameter's
+name>`` for methods that replace parameters.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from polytask.adapters.header import Header
 from polytask.architectures import ARCHITECTURES, LIKE_BERT, Architecture
 from polytask.errors import AdapterError, RecipeError
+from polytask.evaluation.none_of_these import none_from_json
 from polytask.methods import DeltaMethod, Place, Replacement
 from polytask.methods.delta import EMBED_NORM, FINAL_NORM, NORMS, SITES
 
@@ -29,7 +31,7 @@ _UNKNOWN_WIDTH = 999_983
 
 _PARAMETER = r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*"
 _TENSOR_NAME = re.compile(
-    rf"(?:head(?:\.[0-9]{{1,2}})?|{EMBED_NORM}|{FINAL_NORM}|backbone|layer\.(?P<layer>0|[1-9][0-9]{{0,5}})\.(?P<site>[a-z_]+))\.{_PARAMETER}"
+    rf"(?:none|head(?:\.[0-9]{{1,2}})?|{EMBED_NORM}|{FINAL_NORM}|backbone|layer\.(?P<layer>0|[1-9][0-9]{{0,5}})\.(?P<site>[a-z_]+))\.{_PARAMETER}"
 )
 _LAYER_NUMBER = re.compile(r"(?:^|\.)([0-9]{1,6})(?:\.|$)")
 
@@ -47,11 +49,10 @@ def check_layout(header: Header, shapes: Mapping[str, Shape]) -> None:
     Raises:
         AdapterError: a tensor is missing, has an unknown name or the wrong shape.
     """
-    expected = _head_shapes(header)
+    expected = _head_shapes(header) | _none_shapes(header)
     if isinstance(header.method, DeltaMethod):
         expected |= _delta_shapes(header, header.method, shapes)
-    else:
-        assert isinstance(header.method, Replacement)
+    elif isinstance(header.method, Replacement):
         expected |= _replacement_shapes(header, header.method, shapes)
     for name in shapes:
         if name not in expected:
@@ -72,6 +73,13 @@ def _head_shapes(header: Header) -> dict[str, Shape]:
         expected |= {f"head.{number}.weight": weight} if weight else {}
         expected |= {f"head.{number}.bias": (hidden,)} if layer.bias else {}
     return expected
+
+
+def _none_shapes(header: Header) -> dict[str, Shape]:
+    """Name and shape of every tensor of the detector of none of these."""
+    if header.none is None:
+        return {}
+    return none_from_json(header.none, header.head.kind).shapes(header.head.num_outputs, header.backbone.hidden)
 
 
 def _architecture(header: Header) -> Architecture:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from polytask.adapters.adapter import Adapter
+from polytask.adapters.adapter import NONE, Adapter
 from polytask.adapters.attach import (
     check_has_places,
     deltas_for,
@@ -27,6 +27,7 @@ from polytask.dropout import keyed_generator
 from polytask.errors import AdapterError
 from polytask.evaluation.decision import Decision, decision_of
 from polytask.evaluation.heads import RegressionHead, head_for
+from polytask.methods import Probe
 from polytask.methods.delta import DeltaMethod, Method, Replacement
 
 COPIES = "backbone"
@@ -51,7 +52,9 @@ class LoadedAdapter:
         self.method, self.kind, self.labels = method, kind, tuple(labels)
         self.takes: Inputs | None = None
         self.decision = Decision(kind, self.labels)
-        layers = backbone.head_layers if prediction_head is None else prediction_head
+        self.none_tensors: dict[str, Tensor] = {}
+        own_head = () if isinstance(method, Probe) else backbone.head_layers
+        layers = own_head if prediction_head is None else prediction_head
         self.head = head_for(kind, len(labels), backbone.hidden, layers).to(backbone.device)
         with backbone.lock:  # while a replacement answers, the model holds its parameters, not the backbone's
             self.deltas = deltas_for(backbone.model, backbone.row, method, key=key) if _has_deltas(method) else {}
@@ -81,7 +84,9 @@ class LoadedAdapter:
         own = (header.head.kind, header.head.labels)
         live = cls(backbone, adapter.method, *own, key=None, prediction_head=header.prediction_layers)
         live.takes, live.decision = header.takes, decision_of(*own, header.decides)
-        live.load(adapter.tensors)
+        live.load({name: tensor for name, tensor in adapter.tensors.items() if not name.startswith(NONE)})
+        own_none = {name: tensor for name, tensor in adapter.tensors.items() if name.startswith(NONE)}
+        live.none_tensors = {name: tensor.to(backbone.device) for name, tensor in own_none.items()}
         return live.frozen(backbone.dtype)
 
     @property
@@ -101,6 +106,11 @@ class LoadedAdapter:
         for parameter in (*matrices, *self.copies.values()):
             parameter.data = parameter.data.to(dtype or parameter.dtype)
         return self
+
+    def familiarity(self, vectors: Tensor) -> Tensor:
+        """How familiar texts are to a detector of none of these, ``[B]`` on the CPU, from pooled vectors ``[B, D]``."""
+        assert self.decision.none is not None, "the adapter has a detector"
+        return self.decision.none.familiarity(vectors, self.head(vectors), self.none_tensors).float().cpu()
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Set the parameters to a file's tensors.
@@ -129,7 +139,8 @@ def num_trained(backbone: Backbone, method: Method) -> int:
     if isinstance(method, Replacement):
         own = dict(backbone.model.named_parameters())
         return sum(own[name].numel() for name in replaced_parameters(backbone.model, backbone.row, method))
-    assert isinstance(method, DeltaMethod)
+    if not isinstance(method, DeltaMethod):
+        return 0
     places = [found.place for found in locate(backbone.model, backbone.row)]
     own_places = [place for place in places if method.acts_at(place, backbone.num_layers)]
     check_has_places(method, own_places, backbone.architecture)

@@ -34,6 +34,7 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
         ("task", f"{header.task}, {header.head.kind}"),
         *((f"{part} score", score) for part in ("test", "validation") if (score := _score(result.get(part)))),
         ("score", "" if result.get("validation") else f"{header.metric} {header.score:.4f}"),
+        ("probe", _score(result.get("probe"))),
         ("majority class", _majority(entry)),
         *calibration_facts(header),
         ("method", f"{header.method.name} ({settings})"),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from polytask.backbones.backbone import Backbone
     from polytask.data.task import Task
     from polytask.evaluation.thresholds import Goal
+    from polytask.training.decide import Wanted
     from polytask.training.recipe import Recipe
 
 
@@ -104,13 +105,29 @@ class TaskOptions:
 
 @dataclass(frozen=True)
 class GoalOptions:
-    """What the thresholds of a classifier must hold."""
+    """What the thresholds of a classifier must hold, which texts have none of its labels, and what it is beside."""
 
     precision: options.Precision = None
     recall: options.Recall = None
     coverage: options.Coverage = None
     f1: options.F1 = False
     per_label: options.PerLabel = False
+    none_of_these: options.NoneRate = None
+    none_label: options.NoneLabel = None
+    probe: options.BesideProbe = True
+
+    def wanted(self) -> Wanted:
+        """All of it.
+
+        Raises:
+            RecipeError: an option is out of range, or does not go with another.
+        """
+        from polytask.evaluation.none_of_these import FALSE_ALARM, DetectNone
+        from polytask.training.decide import Wanted
+
+        is_asked = self.none_of_these is not None or self.none_label is not None
+        rate = FALSE_ALARM if self.none_of_these is None else self.none_of_these
+        return Wanted(self.goal(), DetectNone(rate, self.none_label) if is_asked else None, self.probe)
 
     def goal(self) -> Goal | None:
         """The goal; None if no option is given.
@@ -159,6 +176,8 @@ class RecipeOptions:
         """
         from polytask.training.recipe import Recipe
 
+        if self.method == "probe" and (lr is not None or epochs is not None):
+            raise RecipeError("a probe is fitted in one pass, without a learning rate. Leave out --lr and --epochs")
         names = ("batch_size", "max_length", "long", "stride", "class_weights", "keep_prefix", "patience")
         settings: dict[str, Any] = {name: getattr(self, name) for name in names}
         return Recipe(method_of(self.method, size, self.setting), lr=lr, epochs=epochs, seed=seed, **settings)

@@ -171,13 +171,32 @@ Precision = Annotated[
 Recall = Annotated[float | None, typer.Option(help="Abstain below where so many rows are still answered right.")]
 Coverage = Annotated[float | None, typer.Option(help="Abstain below where so many rows are still answered.")]
 F1 = Annotated[bool, typer.Option("--f1", help="Of several labels: the best F1 of each, in place of 0.5.")]
+NoneRate = Annotated[
+    float | None,
+    typer.Option(
+        "--none-of-these",
+        metavar="RATE",
+        help="No label for texts unlike those of all labels; such a share of right texts may be hit: 0.05.",
+    ),
+]
+NoneLabel = Annotated[
+    str | None,
+    typer.Option("--none-label", metavar="LABEL", help="A label of the file that means none of the others."),
+]
+BesideProbe = Annotated[
+    bool, typer.Option("--probe/--no-probe", help="Score a probe beside the adapter (up to 5,000 training rows).")
+]
 PerLabel = Annotated[bool, typer.Option("--per-label", help="A threshold for each label, not one for all.")]
 KeepPrefix = Annotated[
     bool,
     typer.Option(help="With --set layers=2: run the layers below without dropout, and only once per text."),
 ]
 ClassWeights = Annotated[
-    str | None, typer.Option("--class-weights", help="'balanced' weighs rare labels more than frequent ones.")
+    str | None,
+    typer.Option(
+        "--class-weights",
+        help="For rare labels: 'balanced' weighs them more, 'logit-adjusted' allows for how frequent each label is.",
+    ),
 ]
 Patience = Annotated[
     int | None, typer.Option("--patience", help="Stop after this many epochs without a better validation score.")
@@ -221,7 +240,7 @@ MethodName = Annotated[
     typer.Option(
         "--method",
         metavar="NAME",
-        help="houlsby, pfeiffer, parallel, lora, ia3, bitfit, layernorm, or the baselines full and top.",
+        help="houlsby, pfeiffer, parallel, lora, ia3, bitfit, layernorm, probe, or the baselines full and top.",
     ),
 ]
 Size = Annotated[int | None, typer.Option("--size", help="Size of the bottleneck (default: 64).")]

@@ -55,6 +55,8 @@ def answer_in_words(prediction: Prediction, top_k: int | None = None) -> Text:
         shown = [_with_share(shortened(label, MAX_ANSWER_WIDTH), shares[label]) for label in prediction.labels]
         return Text(", ").join(shown) if shown else Text("(none)")
     if prediction.label is None:
+        if prediction.none:
+            return Text("(none of these)")
         best, share = max((prediction.probs or {}).items(), key=lambda pair: pair[1])
         return Text.assemble("(abstained: ", _with_share(shortened(best, MAX_ANSWER_WIDTH), share), ")")
     share = (prediction.probs or {})[prediction.label]
@@ -121,6 +123,8 @@ def trained(entry: Entry, result: Result, majority: Majority | None, max_length:
     if result.test is not None:
         rows.append(("test", scored(**{**asdict(result.test), "metric": called}, majority=majority)))
     versus = majority if result.test is None else None
+    if "score" in (result.probe or {}):
+        rows.append(("probe", probed(result.probe or {}, called)))
     rows += [
         ("validation", scored(**{**asdict(result.validation), "metric": called}, majority=versus)),
         ("best", f"epoch {result.best_epoch} of {train['epochs']}"),
@@ -135,6 +139,11 @@ def trained(entry: Entry, result: Result, majority: Majority | None, max_length:
     ]
     name = f"{entry} · {method_in_words(result.method)} on {entry.header.backbone.name}"
     return panel(f"{name} ({result.environment['dtype']}, {result.environment['device']})", rows)
+
+
+def probed(probe: Mapping[str, Any], called: str) -> str:
+    """``accuracy 0.912 on the same rows, fitted in 2.3 s``."""
+    return f"{called} {probe['score']:.3f} on the same rows, fitted in {seconds_in_words(probe['seconds'])}"
 
 
 def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:

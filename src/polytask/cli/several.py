@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from polytask.adapters.store import Entry, Store
     from polytask.backbones.backbone import Backbone
     from polytask.data.task import Task
+    from polytask.training.decide import Wanted
     from polytask.training.recipe import Recipe
     from polytask.training.result import Result
 
@@ -77,6 +78,7 @@ def train_files(
     store: Store,
     load: Callable[[], Backbone],
     read: Callable[[str], Task],
+    wanted: Wanted,
     *,
     as_json: bool,
 ) -> None:
@@ -94,7 +96,7 @@ def train_files(
     labels = {task.name: task.name for task in tasks}
     try:
         with side_by_side(err, labels, metrics.pop() if len(metrics) == 1 else "score") as progress:
-            outcomes = train_many(load(), [(task, recipe) for task in tasks], progress=progress)
+            outcomes = train_many(load(), [(task, recipe) for task in tasks], progress=progress, **vars(wanted))
     except KeyboardInterrupt:
         raise error_exit("interrupted; nothing was kept", INTERRUPTED) from None
     errors = {name: str(outcome) for name, outcome in outcomes.items() if isinstance(outcome, PolytaskError)}
@@ -135,7 +137,9 @@ def results_table(stored: Sequence[tuple[Entry, Result]], tasks: Sequence[Task])
     from polytask.evaluation.baselines import majority
 
     rows = {task.name: task for task in tasks}
-    table = console.grid("adapter", "kind", "rows", "score", "majority", "size", right=("rows", "majority", "size"))
+    table = console.grid(
+        "adapter", "kind", "rows", "score", "probe", "majority", "size", right=("rows", "probe", "majority", "size")
+    )
     for entry, result in stored:
         task = rows[entry.task]
         least = majority(task, task.validation)
@@ -144,6 +148,7 @@ def results_table(stored: Sequence[tuple[Entry, Result]], tasks: Sequence[Task])
             task.kind if not task.labels else wording.counted(len(task.labels), "label"),
             f"{len(task.train):,}",
             f"{entry.metric} {result.validation.score:.3f}",
+            "" if "score" not in (result.probe or {}) else f"{(result.probe or {})['score']:.3f}",
             "" if least is None else f"{least.score:.3f}",
             wording.bytes_in_words(entry.size_bytes),
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from polytask.cli import console, options, result_tables, wording
 from polytask.cli.config import ConfigFile, PrintConfig, print_resolved
-from polytask.cli.option_groups import BackboneOptions, RecipeOptions, TaskOptions
+from polytask.cli.option_groups import BackboneOptions, GoalOptions, RecipeOptions, TaskOptions
 from polytask.cli.options import ARGUMENTS, INTERRUPTED, app, error_exit, examples, print_json, spinner
 from polytask.cli.output import check_folder
 from polytask.cli.side_by_side import side_by_side
@@ -45,6 +45,7 @@ def sweep(
     data: TaskOptions,
     model: BackboneOptions,
     training: RecipeOptions,
+    thresholds: GoalOptions,
     lr: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Learning rates: 3e-4,1e-3,3e-3.")] = None,
     size: Annotated[str | None, typer.Option(metavar="NUMBERS", help="The method's sizes or ranks: 8,64.")] = None,
     epochs: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Numbers of epochs: 3,20.")] = None,
@@ -90,7 +91,7 @@ def sweep(
     )
     check_drawable(figure, recipes)
     adapters = Store(store)
-    task = data.read(file, seed)
+    task, wanted = thresholds.wanted().prepared(data.read(file, seed))
     folder = results or str(Path("sweeps", task.name))
     backbone = model.resuming(started_with(folder)).load()
     recipes = settled(backbone, task, recipes)
@@ -99,7 +100,8 @@ def sweep(
         return
     try:
         with side_by_side(console.terminal(stderr=True), labelled(recipes), task.metric) as progress:
-            swept = run_sweep(backbone, task, recipes, folder=folder, progress=progress, budget_tokens=budget_tokens)
+            how: dict[str, Any] = {"folder": folder, "budget_tokens": budget_tokens, **vars(wanted)}
+            swept = run_sweep(backbone, task, recipes, progress=progress, **how)
     except KeyboardInterrupt:
         command = shlex.join(["polytask", *context.meta[ARGUMENTS]])
         raise error_exit(f"interrupted. To continue: {command}", INTERRUPTED) from None

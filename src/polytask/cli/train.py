@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ from polytask.cli.config import ConfigFile, PrintConfig, print_resolved
 from polytask.cli.option_groups import BackboneOptions, GoalOptions, RecipeOptions, TaskOptions
 from polytask.cli.options import ARGUMENTS, INTERRUPTED, app, error_exit, examples, print_json, spinner
 from polytask.cli.side_by_side import side_by_side
-from polytask.cli.verdicts import beside_majority
+from polytask.cli.verdicts import beside_majority, beside_probe, rare_labels
 from polytask.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from polytask.adapters.store import Entry
     from polytask.backbones.backbone import Backbone
     from polytask.data.task import Task
-    from polytask.evaluation.thresholds import Goal
     from polytask.training.events import Event, Progress
     from polytask.training.recipe import Recipe
     from polytask.training.result import Result
@@ -87,7 +87,7 @@ def train(
 
     recipe = training.recipe(size=size, lr=lr, epochs=epochs, seed=seed)
     adapters = Store(store)  # an address that cannot be used is an error before any work is done
-    goal = thresholds.goal()
+    wanted = thresholds.wanted()
     sources = several.files_in(files)
     if len(sources) > 1:
         of_one: dict[str, object] = {
@@ -97,12 +97,13 @@ def train(
             "--test": data.test,
         }
         of_one |= {"--tune": tune, "--resume": resume, "--checkpoint": checkpoint, "--dry-run": dry_run, "--log": log}
-        several.check_about_all({**of_one, "--precision, --recall, --coverage or --f1": goal})
-        several.train_files(sources, recipe, adapters, model.load, lambda file: data.read(file, seed), as_json=as_json)
+        several.check_about_all(of_one)
+        read = partial(data.read, seed=seed)
+        several.train_files(sources, recipe, adapters, model.load, read, wanted, as_json=as_json)
         return
     if tune:
-        check_single_run_options(log, dry_run, goal)
-    task = data.read(next(iter(sources), None), seed)
+        check_single_run_options(log, dry_run)
+    task, wanted = wanted.prepared(data.read(next(iter(sources), None), seed))
     path = Path(checkpoint or checkpoint_path(store, task.name))
     if dry_run:
         show_estimate(model.load(), task, recipe, as_json)
@@ -114,11 +115,11 @@ def train(
     backbone = model.load()
     try:
         sizes = () if size is None else (size,)
-        where: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume}
+        where: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume, **vars(wanted)}
         run = (
             tuned_run(backbone, task, recipe, store, sizes, **where)
             if tune
-            else single_run(backbone, task, recipe, store, log, goal=goal, **where)
+            else single_run(backbone, task, recipe, store, log, **where)
         )
     except KeyboardInterrupt:
         raise error_exit(how_to_resume(path, context.meta[ARGUMENTS]), INTERRUPTED) from None
@@ -182,9 +183,9 @@ def logged_progress(out: Console, log: str | None) -> Iterator[Progress]:
             yield both
 
 
-def check_single_run_options(log: str | None, dry_run: bool, goal: Goal | None) -> None:
+def check_single_run_options(log: str | None, dry_run: bool) -> None:
     """Refuse ``--tune`` together with options that are for one run."""
-    for option, given in (("--log", log), ("--dry-run", dry_run), (f"--{goal and goal.aim}", goal)):
+    for option, given in (("--log", log), ("--dry-run", dry_run)):
         if given:
             raise RecipeError(f"{option} is for one run, and --tune makes several. Leave one of them out")
 
@@ -218,8 +219,10 @@ def show_run(run: StoredRun, task: Task, backbone: Backbone, store: str) -> None
     out.print(result_tables.trained(run.entry, run.result, majority, backbone.max_length))
     reported = run.result.test or run.result.validation
     remarks = beside_majority(reported, None if majority is None else majority.score)
+    remarks += beside_probe(reported, run.result.probe, run.result.label_counts)
+    remarks += rare_labels(run.result.label_counts)
     console.notes(console.terminal(stderr=True), remarks)
-    fitted = (run.result.calibration, run.result.thresholds)
+    fitted = (run.result.calibration, run.result.thresholds, run.result.none)
     console.notes(console.terminal(stderr=True), [note for own in fitted for note in (own or {}).get("notes", ())])
     where = "" if store == "adapters" else f" --store {shlex.quote(store)}"
     second = "" if task.train.pairs is None else ' --pair "its second text"'
@@ -251,4 +254,6 @@ def run_to_json(entry: Entry, adapter: Adapter, result: Result) -> dict[str, Any
         "test": scores["test"],
         "calibration": result.calibration,
         "thresholds": result.thresholds,
+        "none": result.none,
+        "probe": result.probe,
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from polytask.cli import wording
 
@@ -21,6 +22,19 @@ PERHAPS_NO_BETTER = (
     "confidence interval of this score: on {rows} the adapter may be no better"
 )
 
+PROBE_NO_WORSE = (
+    "a probe, which takes seconds to fit, scores {probe:.3f} on the same rows: try --method probe, or train longer "
+    "(--epochs) or with --tune"
+)
+FEW_ROWS_PROBE = "{rows} a label are few: a probe scores {probe:.3f} on the same rows. Try --method probe"
+RARE_LABELS = (
+    "labels with under {most} training rows: {labels}. Expect most of their texts to be answered with another label, "
+    "and no score of them that means much. Add rows, join labels, or try --class-weights logit-adjusted"
+)
+RARE_ROWS = 10
+FEW_ROWS = 16
+"""Rows a label up to which a probe is usually better (docs/production.md)."""
+
 
 def beside_majority(reported: Score, majority: float | None) -> list[str]:
     """The note on a score that is not better, or not significantly better, than that of the majority class."""
@@ -33,6 +47,27 @@ def beside_majority(reported: Score, majority: float | None) -> list[str]:
     if reported.interval is None or not reported.interval[0] <= majority:
         return []
     return [PERHAPS_NO_BETTER.format(majority=majority, rows=wording.counted(reported.rows, "row"))]
+
+
+def beside_probe(reported: Score, probe: Mapping[str, Any] | None, label_counts: Mapping[str, int]) -> list[str]:
+    """The notes on a probe that scores as well, and on labels with so few rows that one usually does."""
+    said = [str(probe["note"])] if probe is not None and "note" in probe else []
+    few = sorted(label_counts.values())[len(label_counts) // 2] if label_counts else FEW_ROWS + 1
+    if probe is None or not probe.get("score", -math.inf) >= reported.score:
+        return said
+    if few <= FEW_ROWS:
+        return [*said, FEW_ROWS_PROBE.format(probe=probe["score"], rows=wording.counted(few, "row"))]
+    return [*said, PROBE_NO_WORSE.format(probe=probe["score"])]
+
+
+def rare_labels(label_counts: Mapping[str, int]) -> list[str]:
+    """The note on labels with so few training rows that little can be expected of them."""
+    rare = {label: count for label, count in label_counts.items() if 0 < count < RARE_ROWS}
+    if not rare or len(rare) == len(label_counts):
+        return []
+    shown = ", ".join(f"{wording.shortened(label, 24)!r} ({count})" for label, count in list(rare.items())[:5])
+    more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""
+    return [RARE_LABELS.format(labels=shown + more, most=RARE_ROWS)]
 
 
 def verdict(first: str, second: str, metric: str, found: Difference, num_rows: int) -> str:

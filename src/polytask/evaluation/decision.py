@@ -5,6 +5,8 @@ The labels are decided on the scores as the head gave them; what is shown is cal
     calibration  {"kind", its values, "rows"}: from scores to probabilities (``polytask.evaluation.calibration``)
     thresholds   {"goal", "target", "values", "rows"}: from which probability on an answer stands
                  (``polytask.evaluation.thresholds``)
+    none         {"score", "threshold", "false_alarm", "rows"}: which texts have none of the labels
+                 (``polytask.evaluation.none_of_these``)
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from typing import Any
 from polytask.data.task import Kind
 from polytask.errors import RouteError
 from polytask.evaluation.calibration import Calibration, Conformal, calibration_from_json
+from polytask.evaluation.none_of_these import NoneOfThese, none_from_json
 from polytask.evaluation.thresholds import Thresholds, thresholds_from_json
 
-FIELDS: dict[str, tuple[type, ...]] = {"calibration": (dict,), "thresholds": (dict,)}
+FIELDS: dict[str, tuple[type, ...]] = {"calibration": (dict,), "thresholds": (dict,), "none": (dict,)}
 """The fields of a header that are about decisions, all of them optional, and their types."""
 
 
@@ -27,7 +30,8 @@ class Decided:
     """What is decided of one row, by the indices of labels.
 
     ``label`` (classification) and ``labels`` (several) are what holds; ``probs`` are calibrated; ``score`` and its
-    ``interval`` are those of a regression. With ``abstained`` no label is sure enough, and ``label`` is None.
+    ``interval`` are those of a regression. With ``abstained`` there is no label: none is sure enough, or, with
+    ``none``, the text is unlike those of all labels.
     """
 
     label: int | None = None
@@ -36,6 +40,7 @@ class Decided:
     score: float | None = None
     interval: tuple[float, float] | None = None
     abstained: bool = False
+    none: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Decision:
     labels: tuple[str, ...]
     calibration: Calibration | None = None
     thresholds: Thresholds | None = None
+    none: NoneOfThese | None = None
     is_raw: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -58,7 +64,7 @@ class Decision:
         Args:
             calibrated: whether the probabilities that are shown are.
             abstain: whether a classification may.
-            threshold: for all labels, in place of its own.
+            threshold: for all labels, in place of its own, and of its detector of none of these.
 
         Raises:
             RouteError: a threshold for what has no labels, or one that is no probability.
@@ -68,16 +74,23 @@ class Decision:
             if self.kind not in ("classification", "multilabel") or not 0 <= threshold <= 1:
                 raise RouteError(f"threshold={threshold!r} is out of place: it is a probability, for tasks with labels")
             own = Thresholds("precision", None, (threshold,) * len(self.labels), 1)
-        return replace(self, is_raw=not calibrated, thresholds=own)
+        none = self.none if abstain and threshold is None else None
+        return replace(self, is_raw=not calibrated, thresholds=own, none=none)
 
     def of(self, scores: Sequence[float]) -> Decided:
-        """What is decided of a row with the scores ``[K]``, or ``[1]`` of a regression."""
+        """What is decided of a row with the scores ``[K]``, or ``[1]`` of a regression.
+
+        Of an adapter that detects none of these, they are ``[K + 1]``; the last is how familiar the text is.
+        """
+        scores, familiarity = (scores[: len(self.labels)], scores[len(self.labels) :]) if self.labels else (scores, ())
         if self.kind == "regression":
             return Decided(score=scores[0], interval=self._interval(scores[0]))
         probs = scores if self.calibration is None else self.calibration.probabilities(scores)
         shown = scores if self.is_raw else probs
         if self.kind == "multilabel":
             return Decided(labels=tuple(k for k in range(len(scores)) if self._holds(k, scores, probs)), probs=shown)
+        if self.none is not None and familiarity and familiarity[0] < self.none.threshold:
+            return Decided(probs=shown, abstained=True, none=True)
         label = max(range(len(scores)), key=scores.__getitem__)
         if self.thresholds is not None and not self.thresholds.stands(label, probs[label]):
             return Decided(probs=shown, abstained=True)
@@ -98,10 +111,11 @@ def decision_of(kind: Kind, labels: Sequence[str], given: Mapping[str, Any]) -> 
     Raises:
         AdapterError: a field does not fit the head.
     """
-    calibration, thresholds = given.get("calibration"), given.get("thresholds")
+    calibration, thresholds, none = (given.get(name) for name in FIELDS)
     return Decision(
         kind,
         tuple(labels),
         None if calibration is None else calibration_from_json(calibration, kind, len(labels)),
         None if thresholds is None else thresholds_from_json(thresholds, kind, len(labels)),
+        None if none is None else none_from_json(none, kind),
     )

@@ -124,8 +124,8 @@ class ClassificationHead(Head):
         return outputs.softmax(dim=-1)
 
     def prediction(self, scores: Tensor) -> int:
-        """Return the index of the most probable label."""
-        return int(scores.argmax())
+        """Return the index of the most probable label. What stands after the labels' scores is not read."""
+        return int(scores[: len(self.bias)].argmax())
 
 
 class MultilabelHead(Head):

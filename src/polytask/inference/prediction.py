@@ -9,6 +9,8 @@ from typing import Any
 from polytask.errors import PolytaskError
 from polytask.evaluation.decision import Decision
 
+NONE_OF_THESE = "none of these"
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -20,6 +22,7 @@ class Prediction:
     ``score`` its probability among the best spans; or ``score`` is the number that regression answers with, and
     ``interval`` holds the truth in nine of ten rows like those that it was validated on.
     ``abstained`` says that no label is sure enough for the adapter's thresholds: ``label`` is None, ``probs`` stay.
+    With ``none`` the text is unlike the texts of all labels: none of these.
     """
 
     task: str
@@ -29,6 +32,7 @@ class Prediction:
     score: float | None = None
     interval: tuple[float, float] | None = None
     abstained: bool = False
+    none: bool = False
     answer: str | None = None
     start: int | None = None
     end: int | None = None
@@ -39,7 +43,8 @@ class Prediction:
         if self.error is not None:
             return {"task": self.task, "label": None, "error": self.error}
         if self.abstained:
-            return {"task": self.task, "label": None, "abstained": True, "probs": self.probs}
+            why = {"none": True, "reason": NONE_OF_THESE} if self.none else {}
+            return {"task": self.task, "label": None, "abstained": True, **why, "probs": self.probs}
         fields = ("label", "labels", "probs", "answer", "start", "end", "score", "interval")
         return {"task": self.task, **{k: v for k in fields if (v := getattr(self, k)) is not None}}
 
@@ -59,4 +64,5 @@ class Prediction:
             score=of.score,
             interval=of.interval,
             abstained=of.abstained,
+            none=of.none,
         )

@@ -47,7 +47,8 @@ def scores_of(
 
     Returns:
         One entry per row, in fp32 on the CPU: probabilities ``[K]`` or a value ``[1]``, the mean over the row's
-        windows; for spans, the best ones.
+        windows; for spans, the best ones. Of an adapter that detects none of these ``[K + 1]``, the last being how
+        familiar the text is.
     """
     scores: list[Tensor] = [torch.empty(0)] * len(encoded)
     lengths, name_of = encoded.lengths, encoded.for_each(names)
@@ -92,7 +93,20 @@ def _score_batch(
         batch = with_cached_prefix(backbone, batch, parts, entry, attached)
     else:
         batch = with_shared_prefix(backbone, batch, entry, attached)
-    replacement = batch_adapters[0].copies
-    with attached.routed(Route.of(None if replacement else name_of[text] for text in texts)):
+    with attached.routed(Route.of(name_of[text] if adapters[name_of[text]].deltas else None for text in texts)):
         hidden, pooled = encode_batch(backbone, batch, batch_adapters[0])
-    return answers([adapter.head for adapter in batch_adapters], hidden, pooled)
+    scores = answers([adapter.head for adapter in batch_adapters], hidden, pooled)
+    return _with_familiarity(batch_adapters, scores, pooled)
+
+
+def _with_familiarity(adapters: Sequence[LoadedAdapter], scores: list[Tensor], pooled: Tensor) -> list[Tensor]:
+    """The scores, with the familiarity of texts of adapters that detect none of these behind them."""
+    rows: dict[LoadedAdapter, list[int]] = {}
+    for row, adapter in enumerate(adapters):
+        if adapter.decision.none is not None:
+            rows.setdefault(adapter, []).append(row)
+    for adapter, own in rows.items():
+        familiarity = adapter.familiarity(pooled[torch.tensor(own, device=pooled.device)])
+        for row, value in zip(own, familiarity, strict=True):
+            scores[row] = torch.cat([scores[row], value[None]])
+    return scores

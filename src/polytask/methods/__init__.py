@@ -13,11 +13,12 @@ from polytask.methods.bottleneck import Houlsby, Parallel, Pfeiffer
 from polytask.methods.delta import Delta, DeltaMethod, Method, Place, Replacement
 from polytask.methods.finetune import FullFineTuning, TopLayers
 from polytask.methods.lora import LoRA
+from polytask.methods.probe import Probe
 from polytask.methods.scaling import IA3, BitFit, LayerNormOnly
 
 METHODS: dict[str, type[Method]] = {
     method.name: method
-    for method in (Houlsby, Pfeiffer, Parallel, LoRA, IA3, BitFit, LayerNormOnly, FullFineTuning, TopLayers)
+    for method in (Houlsby, Pfeiffer, Parallel, LoRA, IA3, BitFit, LayerNormOnly, Probe, FullFineTuning, TopLayers)
 }
 
 
@@ -64,6 +65,7 @@ __all__ = [
     "Parallel",
     "Pfeiffer",
     "Place",
+    "Probe",
     "Replacement",
     "TopLayers",
     "described",

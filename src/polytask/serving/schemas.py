@@ -92,6 +92,8 @@ class ClassifyItem(Open):
     score: float | None = None
     interval: list[float] | None = None
     abstained: bool | None = None
+    none: bool | None = None
+    reason: str | None = None
     answer: str | None = None
     start: int | None = None
     end: int | None = None

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from polytask.adapters.adapter import Adapter
+from polytask.adapters.module import LoadedAdapter
 from polytask.backbones.backbone import Backbone
 from polytask.data.task import Task
 from polytask.evaluation.baselines import majority_score
-from polytask.evaluation.decision import Decision
-from polytask.evaluation.thresholds import Goal
-from polytask.methods import described
-from polytask.training.calibrate import chosen, fitted, held, measured
+from polytask.methods import Probe, described
+from polytask.training.calibrate import fitted, measured
+from polytask.training.decide import NOTHING, Wanted, decided
 from polytask.training.job import Job
+from polytask.training.probe import beside
 from polytask.training.recipe import Recipe
 from polytask.training.result import Result, environment, label_counts, versions
 from polytask.training.scoring import inputs_of, score_with_interval, scores_on, test_scores
 
 
 def finished(
-    backbone: Backbone, job: Job, *, with_test: bool = True, goal: Goal | None = None
+    backbone: Backbone, job: Job, *, with_test: bool = True, wanted: Wanted = NOTHING
 ) -> tuple[Adapter, Result]:
-    """A trained job's adapter and result; the test rows are scored here, once. Thresholds are set where a goal is."""
+    """A trained job's adapter and result; the test rows are scored here, once."""
     task, live = job.task, job.live
     on_validation = scores_on(backbone, job, job.validation)
     on_test = test_scores(backbone, job) if with_test else None
     found = fitted(task, on_validation)
-    cuts = chosen(task, goal, on_validation, found.calibration)
-    decision = Decision(task.kind, task.labels, found.calibration, cuts.thresholds)
     result = Result(
         task=task.name,
         method=described(job.recipe.method),
@@ -61,9 +61,10 @@ def finished(
         environment=environment(backbone.device, backbone.dtype),
         columns=task.columns,
         calibration=measured(task, found, on_validation, on_test),
-        thresholds=held(task, goal, cuts, decision, on_test),
+        probe=beside(backbone, job) if wanted.probe else None,
     )
-    return adapter_of(backbone, live.tensors(), task, result, decision.to_json()), result
+    own = decided(backbone, job, result, found.calibration, on_validation, on_test, wanted)
+    return adapter_of(backbone, {**live.tensors(), **own.tensors}, task, own.result, own.fields), own.result
 
 
 def adapter_of(
@@ -86,21 +87,36 @@ def adapter_of(
         "columns",
         "calibration",
         "thresholds",
+        "none",
+        "probe",
     )
-    values = result.to_json()
+    values, method = result.to_json(), Recipe.from_json(result.recipe).method
     return Adapter.create(
         tensors,
         task=task.name,
         kind=task.kind,
         labels=task.labels,
-        method=Recipe.from_json(result.recipe).method,
+        method=method,
         backbone=backbone,
         metric=task.metric,
         score=result.validation.score,
         recipe=result.recipe,
         versions=versions(),
         inputs=inputs_of(task),
-        prediction_head=() if task.kind == "span" else backbone.head_layers,
+        prediction_head=() if task.kind == "span" or isinstance(method, Probe) else backbone.head_layers,
         result={name: values[name] for name in shown if name in values},
         decides=decides,
     )
+
+
+def decided_later(
+    backbone: Backbone, task: Task, adapter: Adapter, result: Result, wanted: Wanted
+) -> tuple[Adapter, Result]:
+    """A trained adapter with what is wanted, and its result."""
+    job = Job(backbone, task, Recipe.from_json(result.recipe))
+    job.live = LoadedAdapter.from_adapter(backbone, adapter)
+    on_test = None if result.test is None else test_scores(backbone, job)
+    calibration = job.live.decision.calibration
+    found = decided(backbone, job, result, calibration, scores_on(backbone, job, job.validation), on_test, wanted)
+    own = replace(found.result, probe=beside(backbone, job)) if wanted.probe else found.result
+    return adapter_of(backbone, {**adapter.tensors, **found.tensors}, task, own, found.fields), own

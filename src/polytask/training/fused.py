@@ -17,8 +17,11 @@ from polytask.backbones.backbone import Backbone
 from polytask.data.encoding import Encodings
 from polytask.data.task import Task
 from polytask.errors import RecipeError
+from polytask.evaluation.none_of_these import DetectNone
+from polytask.evaluation.thresholds import Goal
 from polytask.memory import free_bytes
 from polytask.training.checkpoint import Checkpoint
+from polytask.training.decide import Wanted
 from polytask.training.events import Progress
 from polytask.training.finish import finished
 from polytask.training.job import Job, attached_to
@@ -39,6 +42,9 @@ def train_many(
     checkpoint: str | Path | Checkpoint | None = None,
     resume: bool = False,
     budget_tokens: int | None = None,
+    goal: Goal | None = None,
+    none: DetectNone | None = None,
+    probe: bool = False,
 ) -> dict[str, Outcome]:
     """Train many adapters at once.
 
@@ -50,6 +56,7 @@ def train_many(
         resume: continue from ``checkpoint``, if it exists.
         budget_tokens: the most tokens of a step, all jobs together. Jobs that do not fit wait until one finishes.
             None: as many as fit into half of the free memory, which is measured.
+        goal, none, probe: as in ``train``, for every job.
 
     Returns:
         By name, in the order given, the adapter and its result, or the error of a job that diverged.
@@ -61,12 +68,15 @@ def train_many(
     """
     named = dict(jobs) if isinstance(jobs, Mapping) else _named_as_tasks(jobs)
     encodings = Encodings(backbone.tokenizer)
-    made = [Job(backbone, task, recipe, name, encodings) for name, (task, recipe) in named.items()]
+    made, wanted = [], {}
+    for name, (task, recipe) in named.items():
+        own, wanted[name] = Wanted(goal, none, probe).prepared(task)
+        made.append(Job(backbone, own, recipe, name, encodings))
     if budget_tokens is None:
         budget_tokens = measured_budget(backbone, made)
     options = {"progress": progress, "checkpoint": checkpoint, "resume": resume, "budget_tokens": budget_tokens}
     train_jobs(backbone, made, **options)  # type: ignore[arg-type]
-    return {job.name: finished(backbone, job) if job.failure is None else job.failure for job in made}
+    return {job.name: job.failure or finished(backbone, job, wanted=wanted[job.name]) for job in made}
 
 
 def measured_budget(backbone: Backbone, jobs: Sequence[Job]) -> int:

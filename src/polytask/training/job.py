@@ -82,7 +82,9 @@ class Job:
         self.targets = self.live.head.training_targets(self.train, _targets(task.train))
         if isinstance(self.live.head, RegressionHead):
             self.live.head.standardise(self.targets)
-        self.weights = class_weights(task) if self.recipe.class_weights else None
+        weighting = self.recipe.class_weights
+        self.weights = class_weights(task) if weighting == "balanced" else None
+        self.log_priors = log_priors(task).to(backbone.device) if weighting == "logit-adjusted" else None
         self.optimizer = FlatAdam(
             dict(self.live.tree.named_parameters()),
             weight_decay=self.recipe.weight_decay,
@@ -171,7 +173,10 @@ class Job:
             vectors = vectors * mask
         head = self.live.head
         picked = [self.targets[row] for row in rows]
-        losses = head.losses(head(vectors), head.targets(picked, vectors.device))
+        outputs = head(vectors)
+        if self.log_priors is not None:
+            outputs = outputs + self.log_priors.to(outputs.dtype)
+        losses = head.losses(outputs, head.targets(picked, vectors.device))
         if self.weights is None:
             return losses.mean()
         weights = torch.tensor([self.weights[target] for target in picked], device=vectors.device)
@@ -294,11 +299,24 @@ def warn_of_unknown_tokens(ids: Sequence[Sequence[int]], tokenizer: Any) -> None
 
 def class_weights(task: Task) -> list[float]:
     """A weight per class, proportional to the inverse of its frequency, with a mean of one over the training rows."""
+    counts = _class_counts(task)
+    return [sum(counts) / (len(counts) * count) if count else 0.0 for count in counts]
+
+
+def log_priors(task: Task) -> Tensor:
+    """The logarithm of each class's share of the training rows, ``[K]``; a class without rows counts as one with one.
+
+    Added to the logits in training, it makes the head answer as if all classes were equally frequent.
+    """
+    counts = torch.tensor(_class_counts(task), dtype=torch.float64).clamp(min=1)
+    return (counts / counts.sum()).log()
+
+
+def _class_counts(task: Task) -> list[int]:
     if task.kind != "classification":
         raise RecipeError(f"class weights are for classification; this task is {task.kind}")
     targets = _targets(task.train)
-    counts = [targets.count(label) for label in range(len(task.labels))]
-    return [len(targets) / (len(counts) * count) if count else 0.0 for count in counts]
+    return [targets.count(label) for label in range(len(task.labels))]
 
 
 def _targets(rows: Rows) -> Sequence[Target]:

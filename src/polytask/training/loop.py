@@ -21,15 +21,18 @@ from polytask.backbones.backbone import Backbone
 from polytask.backbones.entry_point import EntryPoint
 from polytask.data.batches import collate
 from polytask.data.task import Task
+from polytask.evaluation.none_of_these import DetectNone
 from polytask.evaluation.thresholds import Goal
 from polytask.inference.prefix import with_cached_prefix
 from polytask.memory import keep_freed_memory
 from polytask.routing.route import Route
 from polytask.training.checkpoint import Checkpoint
+from polytask.training.decide import Wanted
 from polytask.training.events import Evaluated, Event, Failed, Progress, Step
 from polytask.training.finish import finished
 from polytask.training.interrupt import deferred_interrupt
 from polytask.training.job import Job, attached_to
+from polytask.training.probe import fit_jobs
 from polytask.training.recipe import Recipe
 from polytask.training.result import Result
 from polytask.training.scoring import validate
@@ -48,6 +51,8 @@ def train(
     checkpoint: str | Path | Checkpoint | None = None,
     resume: bool = False,
     goal: Goal | None = None,
+    none: DetectNone | None = None,
+    probe: bool = False,
 ) -> tuple[Adapter, Result]:
     """Train one adapter and keep its best epoch.
 
@@ -61,6 +66,8 @@ def train(
         checkpoint: a file that keeps the state of the run while it lasts, to go on from when it is interrupted.
         resume: go on from ``checkpoint`` if it is there; to the same tensors as without the interruption.
         goal: what the adapter's thresholds are to hold; without one it answers every text.
+        none: how to detect texts of none of the labels; without it every text has one of them.
+        probe: also score a probe (``methods.Probe``) on the same rows, for comparison; it takes seconds.
 
     Returns:
         The adapter, ready for a store, and the result: scores, seconds, parameters and versions.
@@ -70,13 +77,12 @@ def train(
         CheckpointError: the checkpoint belongs to another recipe, other data or another backbone.
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
-    if goal is not None:
-        goal.check(task.kind)
+    task, wanted = Wanted(goal, none, probe).prepared(task)
     job = Job(backbone, task, recipe or Recipe())
     train_jobs(backbone, [job], progress=progress, checkpoint=checkpoint, resume=resume)
     if job.failure is not None:
         raise job.failure
-    return finished(backbone, job, goal=goal)
+    return finished(backbone, job, wanted=wanted)
 
 
 def train_jobs(
@@ -120,6 +126,7 @@ def run_jobs(
     each event all jobs are between two steps, so a checkpoint may be written.
     """
     with keep_freed_memory(), attached_to(backbone, jobs) as attached, backbone.prefixes.in_use():
+        yield from fit_jobs(backbone, attached, list(jobs))
         while active := jobs_within_budget(jobs, budget_tokens):
             for together in split_groups(forward_groups(active), backbone.device):
                 yield from _step_and_validate(backbone, attached, together)
@@ -217,7 +224,7 @@ def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tupl
     batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device)
     firsts = list(itertools.accumulate((len(rows) for _, rows in taken), initial=0))
     keys = tuple(job.dropout_key(first, rows) for first, (job, rows) in zip(firsts, taken))
-    route = Route.of(None if job.live.copies else job.name for job, rows in taken for _ in rows)
+    route = Route.of(job.name if job.live.deltas else None for job, rows in taken for _ in rows)
     undropped_site = backbone.encoder.undropped_site(jobs[0].entry)
     with backbone.one_pass(training=True):
         batch = with_cached_prefix(backbone, batch, parts, jobs[0].entry, attached)

@@ -13,7 +13,7 @@ from typing import Any
 from polytask.data.encoding import Long, usual_stride
 from polytask.data.task import Kind
 from polytask.errors import RecipeError
-from polytask.methods import Houlsby, Method, described, method_described
+from polytask.methods import Houlsby, Method, Probe, described, method_described
 from polytask.serialization import checked, to_json
 
 LEARNING_RATES = {
@@ -29,6 +29,7 @@ LEARNING_RATES = {
 }
 """The default learning rates, chosen on data that no reported result uses; see docs/recipes.md."""
 
+CLASS_WEIGHTS = ("balanced", "logit-adjusted")
 MIN_STEPS, MAX_EPOCHS, MIN_EPOCHS = 1500, 10, 3
 
 
@@ -58,7 +59,9 @@ class Recipe:
         keep_prefix: run the layers below the lowest trained one without dropout, and compute their output once per
             text (``polytask.inference.prefix``). If nothing is trained in the attention of the lowest trained layer,
             that is included. Has no effect if there are no layers below.
-        class_weights: ``balanced`` weights each class by the inverse of its frequency.
+        class_weights: ``balanced`` weights each class by the inverse of its frequency. ``logit-adjusted`` adds the
+            logarithm of each class's share of the training rows to its logit in training (arXiv:2007.07314), so that
+            answers do not favour frequent classes.
         patience: stop after this many epochs without a better validation score. None: never.
     """
 
@@ -97,7 +100,7 @@ class Recipe:
             "bias_correction": isinstance(self.bias_correction, bool),
             "head_dropout": _is_number(self.head_dropout) and 0 <= self.head_dropout < 1,
             "keep_prefix": isinstance(self.keep_prefix, bool),
-            "class_weights": self.class_weights in (None, "balanced"),
+            "class_weights": self.class_weights in (None, *CLASS_WEIGHTS),
             "patience": self.patience is None or _is_whole(self.patience, 1),
         }
         for name, is_right in checks.items():
@@ -125,6 +128,8 @@ class Recipe:
         Raises:
             RecipeError: a setting does not apply to tasks of this kind.
         """
+        if isinstance(self.method, Probe) and kind == "span":
+            raise RecipeError("a probe answers from one vector of a text, so it cannot find spans. Choose a method")
         if kind != "span":
             if self.stride is not None:
                 raise RecipeError(f"stride={self.stride} is for spans; this task is {kind}. Leave it out")
@@ -137,7 +142,12 @@ class Recipe:
         return replace(self, stride=usual_stride(max_length) if self.stride is None else self.stride)
 
     def resolved(self, num_rows: int) -> Recipe:
-        """The same recipe with ``lr`` and ``epochs`` chosen, for a task of ``num_rows`` training rows."""
+        """The same recipe with ``lr`` and ``epochs`` chosen, for a task of ``num_rows`` training rows.
+
+        A probe is fitted in one pass: it has no learning rate, and both are as if they were not given.
+        """
+        if isinstance(self.method, Probe):
+            return replace(self, lr=None, epochs=1)
         steps_an_epoch = -(-num_rows // self.batch_size)
         epochs = max(MIN_EPOCHS, min(MAX_EPOCHS, -(-MIN_STEPS // steps_an_epoch)))
         lr = LEARNING_RATES[self.method.name] if self.lr is None else self.lr
@@ -190,6 +200,6 @@ _RANGES = {
     "epsilon": "Give a positive number",
     "head_dropout": "Give a rate from 0 and below 1",
     "keep_prefix": "Give True or False",
-    "class_weights": "Give 'balanced' or nothing",
+    "class_weights": "Give 'balanced', 'logit-adjusted' or nothing",
     "patience": "Give a whole number of epochs from 1",
 }

@@ -61,6 +61,8 @@ class Result:
         calibration: how far the probabilities can be believed, before and after they were calibrated
             (``polytask.training.calibrate.measured``); None where nothing is to be said.
         thresholds: what the adapter's thresholds hold (``polytask.training.calibrate.held``); None without a goal.
+        none: what the detector of none of these holds (``polytask.training.none``); None where none was asked for.
+        probe: the score of a probe on the same rows (``polytask.training.probe.beside``); None if not asked for.
         columns: where the task was read from a table, the names of its columns, as in ``Task``.
     """
 
@@ -81,6 +83,8 @@ class Result:
     columns: dict[str, str | None] | None = None
     calibration: dict[str, Any] | None = field(default=None, metadata=ADDED)
     thresholds: dict[str, Any] | None = field(default=None, metadata=ADDED)
+    none: dict[str, Any] | None = field(default=None, metadata=ADDED)
+    probe: dict[str, Any] | None = field(default=None, metadata=ADDED)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values (see ``polytask.serialization``)."""

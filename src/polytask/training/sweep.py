@@ -25,12 +25,15 @@ from polytask.data.encoding import Encodings
 from polytask.data.task import Task
 from polytask.errors import AdapterError, RecipeError
 from polytask.evaluation.calibration_fit import Fitted
+from polytask.evaluation.none_of_these import DetectNone
+from polytask.evaluation.thresholds import Goal
 from polytask.file_lock import exclusive_run
 from polytask.methods import Replacement
 from polytask.training.calibrate import measured
 from polytask.training.checkpoint import Checkpoint, run_setting
+from polytask.training.decide import NOTHING, Wanted
 from polytask.training.events import Evaluated, Failed
-from polytask.training.finish import adapter_of, finished
+from polytask.training.finish import adapter_of, decided_later, finished
 from polytask.training.fused import measured_budget
 from polytask.training.interrupt import deferred_interrupt
 from polytask.training.job import Job
@@ -50,6 +53,9 @@ def sweep(
     progress: Progress | None = None,
     budget_tokens: int | None = None,
     test: Literal["best", "all"] = "best",
+    goal: Goal | None = None,
+    none: DetectNone | None = None,
+    probe: bool = False,
 ) -> Sweep:
     """Train one task with many recipes, each exactly as ``train`` would.
 
@@ -67,6 +73,7 @@ def sweep(
             ``train_many``.
         test: which runs are scored on the test rows: the ``best`` by validation, or ``all``. Test scores are stored
             with the results and choose nothing.
+        goal, none, probe: as in ``train``, for the adapter of the best run; the folder's files are as without them.
 
     Returns:
         All runs, including those found in ``folder``, and the adapter of the best one.
@@ -79,6 +86,7 @@ def sweep(
     """
     if test not in ("best", "all"):
         raise RecipeError(f"test={test!r} is out of range. Give 'best' or 'all'")
+    task, wanted = Wanted(goal, none, probe).prepared(task)
     asked = _distinct(settled(backbone, task, recipes))
     report: Progress = progress or (lambda event: None)
     encodings = Encodings(backbone.tokenizer)
@@ -102,6 +110,12 @@ def sweep(
             runs[run.key] = _with_test_score(backbone, task, run, results, encodings)
         adapter = results.adapter(best[0].key) if best else None
         ordered = by_setting([runs[key] for key in asked])
+    if adapter is None or best[0].result is None or wanted == NOTHING:
+        return Sweep(task.metric, ordered, adapter)
+    run = runs[best[0].key]
+    assert run.result is not None, "the best run has a result"
+    adapter, result = decided_later(backbone, task, adapter, run.result, wanted)
+    ordered = by_setting([replace(run, result=result) if key == run.key else runs[key] for key in asked])
     return Sweep(task.metric, ordered, adapter)
 
 

@@ -18,6 +18,7 @@ from polytask.adapters.store import TRAINING, Entry, Store
 from polytask.backbones.backbone import Backbone
 from polytask.data.task import Task
 from polytask.errors import CheckpointError, NoSuchAdapter, PolytaskWarning
+from polytask.evaluation.none_of_these import DetectNone
 from polytask.evaluation.thresholds import Goal
 from polytask.file_lock import exclusive_run
 from polytask.training.checkpoint import Checkpoint
@@ -58,6 +59,8 @@ def train_to_store(
     checkpoint: str | Path | None = None,
     resume: bool = False,
     goal: Goal | None = None,
+    none: DetectNone | None = None,
+    probe: bool = False,
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> StoredRun:
@@ -71,7 +74,7 @@ def train_to_store(
         checkpoint: a file for the state of the run (default: ``.training/TASK.ckpt`` in the store).
         resume: continue the run in ``checkpoint``, if there is one. A run whose adapter is stored already is not
             stored a second time.
-        goal: what the thresholds of a classifier must hold.
+        goal, none, probe: as in ``train``.
         progress: called with each ``Step``, ``Evaluated`` and ``Failed``.
         notify: called with each remark about the checkpoint (default: a ``PolytaskWarning``).
 
@@ -82,7 +85,8 @@ def train_to_store(
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
     with _checkpointed(task, store, checkpoint, resume, notify) as kept:
-        adapter, result = train(backbone, task, recipe, progress=progress, checkpoint=kept, resume=resume, goal=goal)
+        how: dict[str, Any] = {"goal": goal, "none": none, "probe": probe}
+        adapter, result = train(backbone, task, recipe, progress=progress, checkpoint=kept, resume=resume, **how)
         entry = _put(Store(store), adapter, resume)
     return StoredRun(entry, adapter, result)
 
@@ -96,6 +100,9 @@ def tune_to_store(
     size: Sequence[int] = (),
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    goal: Goal | None = None,
+    none: DetectNone | None = None,
+    probe: bool = False,
     progress: TuneProgress | None = None,
     notify: Notify | None = None,
 ) -> StoredRun:
@@ -109,7 +116,8 @@ def tune_to_store(
     The other arguments, and what is raised, are as in ``train_to_store``.
     """
     with _checkpointed(task, store, checkpoint, resume, notify) as kept:
-        tuned = tune(backbone, task, base, size=size, progress=progress, checkpoint=kept, resume=resume)
+        how: dict[str, Any] = {"goal": goal, "none": none, "probe": probe}
+        tuned = tune(backbone, task, base, size=size, progress=progress, checkpoint=kept, resume=resume, **how)
         entry = _put(Store(store), tuned.adapter, resume)
     return StoredRun(entry, tuned.adapter, tuned.result, tuned)
 

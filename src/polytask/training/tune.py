@@ -19,7 +19,11 @@ from polytask.backbones.backbone import Backbone
 from polytask.data.encoding import Encodings
 from polytask.data.task import Task
 from polytask.errors import RecipeError
+from polytask.evaluation.none_of_these import DetectNone
+from polytask.evaluation.thresholds import Goal
+from polytask.methods import Probe
 from polytask.training.checkpoint import Checkpoint
+from polytask.training.decide import Wanted
 from polytask.training.events import Event
 from polytask.training.finish import finished
 from polytask.training.fused import measured_budget
@@ -107,6 +111,9 @@ def tune(
     checkpoint: str | Path | Checkpoint | None = None,
     resume: bool = False,
     budget_tokens: int | None = None,
+    goal: Goal | None = None,
+    none: DetectNone | None = None,
+    probe: bool = False,
 ) -> Tuned:
     """Find a learning rate and a size for a task, and train with them, at the cost of a few ordinary runs.
 
@@ -121,12 +128,14 @@ def tune(
         resume: continue from ``checkpoint``, if it exists.
         budget_tokens: the most tokens of a step, all settings together. Settings that do not fit wait. None: measured,
             as in ``train_many``.
+        goal, none, probe: as in ``train``, for the setting that is chosen.
 
     Raises:
         RecipeError: the method has no size to vary, a value is out of range or given twice, or all settings diverged.
         CheckpointError: the checkpoint belongs to another run.
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
+    task, wanted = Wanted(goal, none, probe).prepared(task)
     recipes = recipes_to_try(base or Recipe(), len(task.train), lr=lr, size=size)
     encodings = Encodings(backbone.tokenizer)
     jobs = [TuneJob(backbone, task, recipe, name, encodings) for name, recipe in recipes.items()]
@@ -154,7 +163,7 @@ def tune(
         train_to(alive, num_epochs)
     winner = max(alive, key=lambda job: job.rank(num_epochs))
     winner.restore_best()
-    adapter, result = finished(backbone, winner)
+    adapter, result = finished(backbone, winner, wanted=wanted)
     trials = _trials(jobs, winner)
     return Tuned(winner.recipe, adapter, result, _why(trials, result, num_epochs), trials)
 
@@ -163,6 +172,8 @@ def recipes_to_try(
     base: Recipe, num_rows: int, *, lr: Sequence[float] = (), size: Sequence[int] = ()
 ) -> dict[str, Recipe]:
     """The recipes to try, named by what varies: ``lr 1e-3, size 64``."""
+    if isinstance(base.method, Probe):
+        raise RecipeError("a probe chooses its regularisation itself and has nothing to tune. Train it without --tune")
     own = LEARNING_RATES[base.method.name]
     rates = (base.lr,) if base.lr is not None else tuple(float(f"{own * factor:.2g}") for factor in LR_FACTORS)
     full = size_of(base.method)

@@ -1,0 +1,159 @@
+"""None of these: which texts belong to none of a classifier's labels, found without examples of such texts.
+
+A text whose familiarity (``polytask.evaluation.detectors``) is below a threshold gets no label. The threshold lets a
+share ``false_alarm`` of the validation rows be called unfamiliar (their order statistic, so that no more than this
+share of new rows like them is, on average).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from polytask.data.task import Kind, Rows, Task
+from polytask.errors import AdapterError, DataError, RecipeError
+from polytask.evaluation.detectors import DETECTORS, Tensors
+
+FALSE_ALARM = 0.05
+
+
+@dataclass(frozen=True)
+class DetectNone:
+    """What is asked for: a share of false alarms, and the label of examples, if there are some.
+
+    Attributes:
+        false_alarm: the share of texts with a right label that may be called none of these.
+        label: a label of the task that means none of the others. Its rows choose the detector and train nothing else.
+        examples: these rows, by split; set by ``taken_out_of``.
+
+    Raises:
+        RecipeError: the share is none.
+    """
+
+    false_alarm: float = FALSE_ALARM
+    label: str | None = None
+    examples: Mapping[str, Rows] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.false_alarm < 1:
+            wrong = f"false_alarm={self.false_alarm!r} is out of range"
+            raise RecipeError(f"{wrong}. Give the share of right texts that may get no label, such as 0.05")
+
+    def check(self, kind: Kind) -> None:
+        """Refuse a task without one label for each row.
+
+        Raises:
+            RecipeError: with what would be right.
+        """
+        if kind != "classification":
+            raise RecipeError(f"'none of these' is for classification; this task is {kind}")
+
+    def taken_out_of(self, task: Task) -> tuple[Task, DetectNone]:
+        """The task without the rows of ``label``, and the same request with these rows.
+
+        Raises:
+            DataError: the task has no such label.
+        """
+        self.check(task.kind)
+        if self.label is None or self.examples:
+            return task, self
+        if self.label not in task.labels:
+            known = ", ".join(task.labels[:10])
+            raise DataError(f"no row has the label {self.label!r} of 'none of these'", fix=f"There are: {known}")
+        index = task.labels.index(self.label)
+        splits = {"train": task.train, "validation": task.validation, "test": task.test}
+        parts = {name: _parted(rows, index) for name, rows in splits.items() if rows is not None}
+        kept: dict[str, Any] = {name: rest for name, (rest, _) in parts.items()}
+        labels = tuple(label for label in task.labels if label != self.label)
+        examples = {name: taken for name, (_, taken) in parts.items() if len(taken)}
+        return replace(task, labels=labels, **kept), replace(self, examples=examples)
+
+
+def _parted(rows: Rows, index: int) -> tuple[Rows, Rows]:
+    """The rows without a label, their targets as if it did not exist; and those with it."""
+    targets = list(rows.targets or ())
+    rest = rows.take([row for row, target in enumerate(targets) if target != index])
+    moved = [int(target) - (int(target) > index) for target in rest.targets or ()]
+    taken = rows.take([row for row, target in enumerate(targets) if target == index])
+    return replace(rest, targets=moved if rows.targets is not None else None), replace(taken, targets=None)
+
+
+@dataclass(frozen=True)
+class NoneOfThese:
+    """The header's field ``none``: a detector, and the familiarity from which on a text gets a label.
+
+    ``rows`` validation rows chose the threshold for a share ``false_alarm``.
+    """
+
+    score: str
+    threshold: float
+    false_alarm: float
+    rows: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As the header has it."""
+        return asdict(self)
+
+    def shapes(self, num_labels: int, hidden: int) -> dict[str, tuple[int, ...]]:
+        """The shapes of its tensors in the file, by their names there."""
+        own = DETECTORS[self.score].shapes(num_labels, hidden)
+        return {f"none.{name}": shape for name, shape in own.items()}
+
+    def familiarity(self, vectors: Tensor, logits: Tensor, tensors: Tensors) -> Tensor:
+        """How familiar texts are, ``[B]``.
+
+        Args:
+            vectors: pooled vectors, ``[B, D]``.
+            logits: of the head, ``[B, K]``.
+            tensors: those of ``shapes``, by their names in the file.
+        """
+        own = {name.removeprefix("none."): tensor for name, tensor in tensors.items()}
+        return DETECTORS[self.score].familiarity(vectors.float(), logits, own)
+
+
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "score": (str,),
+    "threshold": (float, int),
+    "false_alarm": (float,),
+    "rows": (int,),
+}
+
+
+def none_from_json(given: Mapping[str, Any], kind: Kind) -> NoneOfThese:
+    """The field of a header.
+
+    Raises:
+        AdapterError: it is not one, or the head has no single labels.
+    """
+    if set(given) != set(_FIELDS) or any(type(given[name]) not in types for name, types in _FIELDS.items()):
+        raise AdapterError(f"'none' has the fields {', '.join(_FIELDS)}, each of its type; it has others")
+    if kind != "classification" or given["score"] not in DETECTORS:
+        raise AdapterError(f"'none' is {given['score']!r:.60} of a {kind} head; it can be {', '.join(DETECTORS)}")
+    if not 0 < given["false_alarm"] < 1 or given["rows"] < 1 or not abs(given["threshold"]) <= 1e30:
+        raise AdapterError("'none' holds a share, a number of rows or a threshold that is out of range")
+    return NoneOfThese(given["score"], float(given["threshold"]), given["false_alarm"], given["rows"])
+
+
+def threshold_of(familiarity: Sequence[float], false_alarm: float) -> float | None:
+    """The familiarity below which at most this share of new rows like these lies; None if they are too few to say.
+
+    It is the ``⌊(n + 1) · false_alarm⌋``-th smallest.
+    """
+    rank = int((len(familiarity) + 1) * false_alarm + 1e-9)
+    return sorted(familiarity)[rank - 1] if rank else None
+
+
+def auroc(familiar: Sequence[float], unfamiliar: Sequence[float]) -> float:
+    """The share of pairs of which the familiar one has the larger number; ties count half."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score([1] * len(familiar) + [0] * len(unfamiliar), [*familiar, *unfamiliar]))
+
+
+def false_positives(familiar: Sequence[float], unfamiliar: Sequence[float], found: float = 0.95) -> float:
+    """The share of unfamiliar texts that get a label where a share ``found`` of the familiar ones does (FPR at 95%)."""
+    cut = sorted(familiar)[int((1 - found) * len(familiar))]
+    return sum(value >= cut for value in unfamiliar) / len(unfamiliar)

@@ -1,0 +1,39 @@
+"""The pooled vectors of texts: what heads are applied to."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from polytask.adapters.attach import Attached
+from polytask.adapters.module import LoadedAdapter, encode_batch
+from polytask.backbones.backbone import Backbone
+from polytask.data.batches import budget_batches, collate
+from polytask.data.encoding import Encoded
+from polytask.inference.scoring import BATCH_TOKENS
+from polytask.routing.route import Route
+
+
+@torch.inference_mode()
+def vectors_of(
+    backbone: Backbone, encoded: Encoded, adapter: tuple[Attached, str, LoadedAdapter] | None = None
+) -> Tensor:
+    """The pooled vector of each text, or window of a text, ``[N, D]`` in fp32 on the CPU.
+
+    Args:
+        backbone: a frozen backbone.
+        encoded: the texts.
+        adapter: one whose vectors these are, and the name under which it is attached; None for the bare backbone.
+    """
+    vectors = torch.empty(len(encoded), backbone.hidden)
+    for texts in budget_batches(encoded.lengths, BATCH_TOKENS):
+        batch = collate([(encoded, texts)], backbone.tokenizer.pad_token_id or 0, backbone.device)
+        with backbone.one_pass(training=False):
+            if adapter is None:
+                _, pooled = encode_batch(backbone, batch)
+            else:
+                attached, name, live = adapter
+                with attached.routed(Route.of(name if live.deltas else None for _ in texts)):
+                    _, pooled = encode_batch(backbone, batch, live)
+        vectors[torch.tensor(texts)] = pooled.float().cpu()
+    return vectors

@@ -1,0 +1,90 @@
+"""Jobs whose method is ``Probe``: one pass over the training rows and a fit, in place of steps."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polytask.adapters.attach import Attached
+from polytask.backbones.backbone import Backbone
+from polytask.errors import PolytaskWarning
+from polytask.evaluation.heads import RegressionHead
+from polytask.evaluation.linear_probe import fit_probe
+from polytask.inference.vectors import vectors_of
+from polytask.methods import Probe
+from polytask.serialization import to_json
+from polytask.training.events import Evaluated
+from polytask.training.job import Job
+from polytask.training.recipe import Recipe
+from polytask.training.scoring import score_with_interval, scores_on, validate
+
+MOST_ROWS = 5000
+"""Training rows up to which a probe is scored beside every other method: one pass over them, and a fit."""
+
+
+def is_probe(job: Job) -> bool:
+    """Whether a job is fitted here."""
+    return isinstance(job.recipe.method, Probe)
+
+
+def fit_jobs(backbone: Backbone, attached: Attached, jobs: list[Job]) -> Iterator[Evaluated]:
+    """Fit and score the jobs among these that are probes; they are done then."""
+    for job in jobs:
+        if not is_probe(job) or job.is_done:
+            continue
+        started = time.perf_counter()
+        fit_job(backbone, job)
+        score = validate(backbone, attached, job)
+        job.seconds += time.perf_counter() - started
+        if job.record(score):
+            yield Evaluated(job.name, job.epoch, job.num_epochs, job.task.metric, score, True)
+
+
+def fit_job(backbone: Backbone, job: Job) -> None:
+    """Fit the head of a job on the pooled vectors of its training rows."""
+    head, texts = job.live.head, job.train
+    vectors = vectors_of(backbone, texts)
+    targets = list(job.targets)
+    if isinstance(head, RegressionHead):  # the head works on standardised targets
+        targets = [(float(target) - head.centre) / head.spread for target in targets]
+    fit = fit_probe(job.task.kind, vectors.numpy(), targets, len(head.bias), texts.owners, job.recipe.class_weights)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(fit.weight))
+        head.bias.copy_(torch.from_numpy(fit.bias))
+        job.loss_sum = job.steps_an_epoch * float(_loss(job, vectors))
+    job.step, job.num_tokens = job.num_steps, sum(texts.lengths)
+
+
+def _loss(job: Job, vectors: Tensor) -> Tensor:
+    head = job.live.head
+    outputs = head(vectors.to(head.weight.device))
+    return head.losses(outputs, head.targets(job.targets, outputs.device)).mean()
+
+
+def beside(backbone: Backbone, job: Job) -> dict[str, Any] | None:
+    """The score of a probe on the rows that a trained job was scored on.
+
+    Returns:
+        A ``Score`` as JSON values with the ``seconds`` it took; a ``note`` in place of it if that would take long; None
+        of a task that a probe cannot do, and of a probe.
+    """
+    task = job.task
+    if task.kind == "span" or is_probe(job):
+        return None
+    if len(task.train) > MOST_ROWS:
+        return {"note": f"no probe was fitted: {len(task.train):,} training rows are more than {MOST_ROWS:,}"}
+    started = time.perf_counter()
+    recipe = Recipe(Probe(), max_length=job.recipe.max_length, long=job.recipe.long, keep_prefix=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PolytaskWarning)  # they were given of the job itself
+        probe = Job(backbone, task, recipe, job.name, job.encodings)
+    fit_job(backbone, probe)
+    rows = task.test if task.test is not None and task.test.targets is not None else task.validation
+    scores = scores_on(backbone, probe, job.encodings.of(rows, *probe.cut))
+    found = to_json(score_with_interval(probe, rows, scores))
+    return {**found, "seconds": time.perf_counter() - started}
