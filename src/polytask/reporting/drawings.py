@@ -1,0 +1,243 @@
+"""The pictures of the report, drawn with matplotlib as SVGs in the page's colours, light or dark.
+
+Texts stay texts, so that the browser's fonts draw scripts that matplotlib's font lacks. Cells and points of which
+there may be thousands are embedded as a bitmap.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from polytask.paper.figures import (
+    COLOURS,
+    INK,
+    MAX_NUMBERED,
+    MUTED,
+    RULE,
+    colour_bar,
+    figure,
+    heat_map,
+    label_axes,
+    plain,
+)
+from polytask.paper.page import inline_svg
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = (COLOURS[name] for name in ("adapters", "top", "layernorm", "full", "tfidf"))
+CYCLE = (BLUE, ORANGE, GREEN, PURPLE, "#c2457f", "#1f9aa8", "#8f7a1c", "#6b7a90")
+WIDTH, HEIGHT = 5.6, 3.7
+"""Of a usual picture, in inches."""
+CELL = 0.185
+"""The width of a cell of a large confusion matrix, in inches."""
+MAX_VECTOR_POINTS = 300
+"""With more points a scatter plot is a bitmap."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A named score with its interval; ``low`` and ``high`` are the score itself if there is none."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A named line through points."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+def draw_intervals(name: str, rows: Sequence[Interval], metric: str, *, colours: Sequence[str] = (BLUE,)) -> str:
+    """Scores as points with their intervals, the first on top."""
+    drawn, axes = _axes(name, WIDTH, 1.0 + 0.42 * len(rows))
+    for at, row in enumerate(rows):
+        colour = colours[min(at, len(colours) - 1)]
+        axes.plot([row.low, row.high], [at, at], color=colour, linewidth=2.4, solid_capstyle="round", alpha=0.75)
+        axes.plot([row.value], [at], "o", color=colour, markersize=7)
+        axes.annotate(f"{row.value:.3f}", (row.value, at), (0, 8), textcoords="offset points", ha="center", **_SMALL)
+    axes.set_yticks(range(len(rows)), [plain(row.name, 34) for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.75)
+    axes.margins(x=0.12)
+    label_axes(axes, x=metric)
+    axes.grid(axis="y", visible=False)
+    return _svg(drawn, name)
+
+
+def draw_confusion(name: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    """Shades are shares of a true label's rows; up to 25 labels, cells have numbers."""
+    import numpy as np
+
+    table = np.asarray(counts, dtype=np.float64)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    shares[table == 0] = np.nan  # clear, on a light page and on a dark one
+    is_large = len(labels) > MAX_NUMBERED
+    names = [plain(label, 26 if is_large else 22) for label in labels]
+    longest = max(map(len, names)) * (0.062 if is_large else 0.08)
+    side = len(labels) * (CELL if is_large else max(0.46, 2.2 / len(labels)))
+    drawn = figure(f"{name}.svg", side + longest + 1.5, side + longest * (1.0 if is_large else 0.75) + 0.9)
+    axes = drawn.subplots()
+    texts = None if is_large else [[f"{count:,}" if count else "" for count in row] for row in counts]
+    look: dict[str, Any] = {"cmap": "Blues", "vmin": -0.15, "vmax": 1, "rasterized": is_large}
+    shades = heat_map(axes, shares, texts, names=(names, names), fontsize=9, edge="none", **look)
+    turned = {"rotation": 90} if is_large else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(names)), names, **turned)
+    axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color=RULE, linewidth=0.5)
+    axes.tick_params(which="both", length=0, labelsize=8 if is_large else 9, labelcolor=MUTED)
+    axes.set_aspect("equal")
+    label_axes(axes, x="predicted", y="true")
+    bar = {
+        "shrink": 0.5 if is_large else 0.8,
+        "format": lambda share, _: f"{share:.0%}",
+        "ticks": (0, 0.25, 0.5, 0.75, 1),
+    }
+    colour_bar(drawn, axes, shades, "share of the true label’s rows", **bar)
+    drawn.axes[-1].set_ylim(0, 1)
+    return _svg(drawn, name)
+
+
+def draw_reliability(name: str, sides: Sequence[tuple[str, Sequence[tuple[int, float, float]]]]) -> str:
+    """The share that is right against the probability, of bins ``(rows, probability, right)``; areas show rows."""
+    import numpy as np
+
+    drawn, axes = _axes(name, WIDTH, 4.2)
+    axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1)
+    for (title, bins), colour in zip(sides, (GREY, BLUE) if len(sides) > 1 else (BLUE,)):
+        rows, probability, right = (np.array(column) for column in zip(*bins))
+        axes.plot(probability, right, color=colour, linewidth=1.4, alpha=0.9)
+        sizes = 14 + 240 * rows / rows.sum()
+        axes.scatter(probability, right, s=sizes, color=colour, alpha=0.75, linewidth=0, label=title, zorder=3)
+    _unit_square(axes)
+    label_axes(axes, x="probability", y="share that is right")
+    _legend(axes, loc="upper left")
+    return _svg(drawn, name)
+
+
+def draw_curves(name: str, curves: Sequence[Curve], x: str, y: str) -> str:
+    """Lines in the unit square, such as precision against recall."""
+    drawn, axes = _axes(name, WIDTH, 4.2)
+    for curve, colour in zip(curves, CYCLE):
+        axes.plot(curve.x, curve.y, color=colour, linewidth=1.6, label=plain(curve.name, 34), drawstyle="steps-post")
+    _unit_square(axes)
+    label_axes(axes, x=x, y=y)
+    _legend(axes, loc="lower left")
+    return _svg(drawn, name)
+
+
+def draw_coverage(
+    name: str, coverage: Sequence[float], score: Sequence[float], band: tuple[Sequence[float], Sequence[float]], y: str,
+    mark: tuple[float, float] | None = None,
+) -> str:  # fmt: skip
+    """The score of the surest answers against their share, with its band; ``mark`` is where the adapter abstains."""
+    drawn, axes = _axes(name, WIDTH, 4.2)
+    axes.fill_between(coverage, *band, color=BLUE, alpha=0.18, linewidth=0)
+    axes.plot(coverage, score, color=BLUE, linewidth=1.8)
+    if mark is not None:
+        axes.plot(*mark, "o", color=ORANGE, markersize=8, label="the adapter’s own threshold")
+        _legend(axes, loc="lower left")
+    axes.set_xlim(0, 1.01)
+    low = min(band[0][len(band[0]) // 20 :] or band[0])
+    axes.set_ylim(max(0.0, min(low, min(score)) - 0.03), 1.01)
+    _as_shares(axes, "x")
+    label_axes(axes, x="share of the rows that is answered", y=y)
+    return _svg(drawn, name)
+
+
+def draw_frequency(name: str, labels: Sequence[str], counts: Sequence[int], scores: Sequence[float], x: str) -> str:
+    """The F1 of each label against its number of rows; the lowest are named."""
+    drawn, axes = _axes(name, WIDTH, HEIGHT)
+    axes.scatter(counts, scores, s=34, color=BLUE, alpha=0.75, linewidth=0)
+    if min(counts) > 0 and max(counts) > 8 * min(counts):
+        axes.set_xscale("log")
+    named = sorted(range(len(labels)), key=scores.__getitem__)[: 6 if len(labels) > 12 else len(labels)]
+    middle = sorted(counts)[len(counts) // 2]
+    for at in named:
+        left = counts[at] <= middle
+        place = {"xytext": (6 if left else -6, -9), "textcoords": "offset points", "ha": "left" if left else "right"}
+        axes.annotate(plain(labels[at], 22), (counts[at], scores[at]), **place, **_SMALL)
+    axes.set_ylim(-0.05, 1.05)
+    axes.margins(x=0.12)
+    label_axes(axes, x=x, y="F1")
+    return _svg(drawn, name)
+
+
+def draw_scatter(name: str, truth: Sequence[float], predicted: Sequence[float], radius: float | None) -> str:
+    """Predicted against true numbers, with the band of the interval."""
+    drawn, axes = _axes(name, WIDTH, 4.6)
+    low, high = min(*truth, *predicted), max(*truth, *predicted)
+    ends = [low, high]
+    if radius is not None:
+        under, over = [end - radius for end in ends], [end + radius for end in ends]
+        axes.fill_between(ends, under, over, color=GREEN, alpha=0.15, linewidth=0, label="within the interval")
+        _legend(axes, loc="upper left")
+    axes.plot(ends, ends, "--", color=MUTED, linewidth=1)
+    is_large = len(truth) > MAX_VECTOR_POINTS
+    look = {"s": 14, "color": BLUE, "linewidth": 0, "alpha": max(0.15, min(0.7, 150 / len(truth)))}
+    axes.scatter(truth, predicted, rasterized=is_large, **look)
+    label_axes(axes, x="true", y="predicted")
+    return _svg(drawn, name)
+
+
+def draw_histogram(name: str, values: Sequence[float], x: str) -> str:
+    """How often values occur, with a line at zero."""
+    drawn, axes = _axes(name, WIDTH, 4.6)
+    axes.hist(values, bins=min(40, max(8, len(values) // 8)), color=BLUE, alpha=0.8)
+    axes.axvline(0, color=MUTED, linewidth=1, linestyle="--")
+    label_axes(axes, x=x, y="rows")
+    return _svg(drawn, name)
+
+
+_SMALL = {"fontsize": 8.5, "color": INK}
+
+
+def _axes(name: str, width: float, height: float) -> tuple[Any, Any]:
+    drawn = figure(f"{name}.svg", width, height)
+    axes = drawn.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(RULE)
+    axes.tick_params(which="both", color=RULE, labelcolor=MUTED, labelsize=9)
+    axes.grid(color=RULE, linewidth=0.6, alpha=0.7)
+    axes.set_axisbelow(True)
+    return drawn, axes
+
+
+def _unit_square(axes: Any) -> None:
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.04)
+    _as_shares(axes, "x")
+
+
+def _as_shares(axes: Any, which: str) -> None:
+    getattr(axes, f"{which}axis").set_major_formatter(lambda share, _: f"{share:.0%}")
+
+
+def _legend(axes: Any, **place: Any) -> None:
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, **place)
+
+
+def _svg(drawn: Any, name: str) -> str:
+    """The figure as an SVG to be put into the page."""
+    from matplotlib import rc_context
+
+    written = BytesIO()
+    with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # matplotlib warns about characters that its font lacks
+        drawn.savefig(written, format="svg", dpi=150, transparent=True, metadata={"Date": None})
+    svg = inline_svg(written.getvalue().decode("utf-8"))
+    return re.sub(r'<g id="[^"]*">', "<g>", svg)
