@@ -49,11 +49,10 @@ def calibration_section(answered: Answered) -> Section:
     bins = [(name, [(b.rows, b.probability, b.right) for b in own.bins]) for name, own in sides]
     rows = [(name, *(ranged(e.value, e.low, e.high) for e in (own.ece, own.brier))) for name, own in sides]
     whose = "the likeliest label" if answered.kind == "classification" else "every label of every row"
-    gap = percent(after.ece.value)
     return Section(
         "calibration",
         "Calibration",
-        f"Probabilities are {gap} off on average. On the dashed line they would be right as often as they say.",
+        f"Probabilities are {100 * after.ece.value:.1f} points off on average. On the dashed line they would be exact.",
         (Tile(f"{after.ece.value:.3f}", "expected calibration error", sides[-1][0]),),
         (Picture(draw_reliability("reliability", bins), f"Probability of {whose}; areas show the number of answers"),),
         (Table(("", "expected calibration error", "Brier score"), rows, (1, 2)),),
@@ -78,7 +77,10 @@ def coverage_section(answered: Answered) -> Section:
     svg = draw_coverage("coverage", found.coverage, found.score, (found.low, found.high), f"{y} of these", mark)
     shares = [share for share in (1.0, 0.9, 0.75, 0.5, 0.25) if share * len(answered) >= 1]
     points = [_point_at(found, share) for share in shares]
-    rows = [(percent(found.coverage[at]), ranged(found.score[at], found.low[at], found.high[at]), f"{found.least[at]:.3f}") for at in points]  # fmt: skip
+    scores = [ranged(found.score[at], found.low[at], found.high[at]) for at in points]
+    rows = [
+        (percent(found.coverage[at]), score, f"{found.least[at]:.3f}") for at, score in zip(points, scores, strict=True)
+    ]
     half = _point_at(found, 0.5)
     return Section(
         "coverage",

@@ -9,7 +9,7 @@ from polytask.evaluation.per_label import report
 from polytask.reporting.answered import Answered
 from polytask.reporting.drawings import draw_confusion
 from polytask.reporting.page import Picture, Section, Table
-from polytask.reporting.wording import named, percent
+from polytask.reporting.wording import counted, named, percent
 
 MAX_PAIRS = 20
 MIN_LABELS_SORTED = 8
@@ -41,11 +41,18 @@ def confusion_section(answered: Answered) -> Section:
     return Section(
         "confusion",
         "Confusions",
-        "" if pairs else "No row was answered with another label than its own.",
+        _lead(pairs),
         pictures=(Picture(draw_confusion("confusion", [labels[at] for at in order], matrix), caption, is_wide=True),),
         tables=(Table(("true label", "answered", "rows", "of the label"), rows, (2, 3), "Most confused"),),
         data={"labels": labels, "matrix": counts, "most_confused": [asdict(own) for own in pairs]},
     )
+
+
+def _lead(pairs: Sequence[Pair]) -> str:
+    if not pairs:
+        return "No row was answered with another label than its own."
+    first = pairs[0]
+    return f"Most often {named(first.true)} is answered {named(first.predicted)}: {counted(first.rows, 'row')}."
 
 
 def confused_pairs(labels: Sequence[str], counts: Sequence[Sequence[int]], most: int = MAX_PAIRS) -> list[Pair]:

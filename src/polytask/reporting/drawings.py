@@ -37,10 +37,13 @@ BLUE, ORANGE, GREEN, PURPLE, GREY = (COLOURS[name] for name in ("adapters", "top
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, "#c2457f", "#1f9aa8", "#8f7a1c", "#6b7a90")
 WIDTH, HEIGHT = 5.6, 3.7
 """Of a usual picture, in inches."""
-CELL = 0.185
-"""The width of a cell of a large confusion matrix, in inches."""
+PAGE_WIDTH, CELL, SMALLEST_CELL = 10.4, 0.185, 0.1
+"""The width of the page, and those of a cell of a confusion matrix that is too large for numbers, in inches."""
 MAX_VECTOR_POINTS = 300
 """With more points a scatter plot is a bitmap."""
+
+MAX_NAMED, MIN_GAP = 8, 0.06
+"""Points with a name, and how far apart their scores are at least."""
 
 
 @dataclass(frozen=True)
@@ -86,30 +89,34 @@ def draw_confusion(name: str, labels: Sequence[str], counts: Sequence[Sequence[i
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     shares[table == 0] = np.nan  # clear, on a light page and on a dark one
     is_large = len(labels) > MAX_NUMBERED
-    names = [plain(label, 26 if is_large else 22) for label in labels]
-    longest = max(map(len, names)) * (0.062 if is_large else 0.08)
-    side = len(labels) * (CELL if is_large else max(0.46, 2.2 / len(labels)))
-    drawn = figure(f"{name}.svg", side + longest + 1.5, side + longest * (1.0 if is_large else 0.75) + 0.9)
+    names = [plain(label, 24) for label in labels]
+    cell = _cell_size(len(labels)) if is_large else max(0.46, 2.2 / len(labels))
+    fontsize = min(8.0, 58 * cell) if is_large else 9.0
+    margin = max(map(len, names)) * fontsize * 0.0078 + 0.35
+    side = len(labels) * cell
+    drawn = figure(f"{name}.svg", side + margin + 0.2, side + margin * (1 if is_large else 0.75) + 0.8)
     axes = drawn.subplots()
     texts = None if is_large else [[f"{count:,}" if count else "" for count in row] for row in counts]
     look: dict[str, Any] = {"cmap": "Blues", "vmin": -0.15, "vmax": 1, "rasterized": is_large}
     shades = heat_map(axes, shares, texts, names=(names, names), fontsize=9, edge="none", **look)
     turned = {"rotation": 90} if is_large else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(range(len(names)), names, **turned)
-    axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(np.arange(len(names) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color=RULE, linewidth=0.5)
-    axes.tick_params(which="both", length=0, labelsize=8 if is_large else 9, labelcolor=MUTED)
+    axes.tick_params(which="both", length=0, labelsize=fontsize, labelcolor=MUTED)
     axes.set_aspect("equal")
     label_axes(axes, x="predicted", y="true")
-    bar = {
-        "shrink": 0.5 if is_large else 0.8,
-        "format": lambda share, _: f"{share:.0%}",
-        "ticks": (0, 0.25, 0.5, 0.75, 1),
-    }
-    colour_bar(drawn, axes, shades, "share of the true label’s rows", **bar)
-    drawn.axes[-1].set_ylim(0, 1)
+    bar = {"location": "top", "aspect": 30, "shrink": min(1, 3 / side), "anchor": (0.0, 0.5)}
+    ticks = (0, 0.25, 0.5, 0.75, 1)
+    colour_bar(drawn, axes, shades, "share of the true label’s rows", format=_percent, ticks=ticks, **bar)
+    drawn.axes[-1].set_xlim(0, 1)
     return _svg(drawn, name)
+
+
+def _cell_size(num_labels: int) -> float:
+    """The width of a cell with which a large matrix fits the page, if it can."""
+    return min(CELL, max(SMALLEST_CELL, (PAGE_WIDTH - 1.7) / num_labels))
 
 
 def draw_reliability(name: str, sides: Sequence[tuple[str, Sequence[tuple[int, float, float]]]]) -> str:
@@ -154,7 +161,7 @@ def draw_coverage(
     axes.set_xlim(0, 1.01)
     low = min(band[0][len(band[0]) // 20 :] or band[0])
     axes.set_ylim(max(0.0, min(low, min(score)) - 0.03), 1.01)
-    _as_shares(axes, "x")
+    axes.xaxis.set_major_formatter(_percent)
     label_axes(axes, x="share of the rows that is answered", y=y)
     return _svg(drawn, name)
 
@@ -165,9 +172,8 @@ def draw_frequency(name: str, labels: Sequence[str], counts: Sequence[int], scor
     axes.scatter(counts, scores, s=34, color=BLUE, alpha=0.75, linewidth=0)
     if min(counts) > 0 and max(counts) > 8 * min(counts):
         axes.set_xscale("log")
-    named = sorted(range(len(labels)), key=scores.__getitem__)[: 6 if len(labels) > 12 else len(labels)]
     middle = sorted(counts)[len(counts) // 2]
-    for at in named:
+    for at in _apart(scores, MAX_NAMED):
         left = counts[at] <= middle
         place = {"xytext": (6 if left else -6, -9), "textcoords": "offset points", "ha": "left" if left else "right"}
         axes.annotate(plain(labels[at], 22), (counts[at], scores[at]), **place, **_SMALL)
@@ -203,6 +209,15 @@ def draw_histogram(name: str, values: Sequence[float], x: str) -> str:
     return _svg(drawn, name)
 
 
+def _apart(scores: Sequence[float], most: int) -> list[int]:
+    """The lowest scores, without those that are so close to one before that their names would overlap."""
+    kept: list[int] = []
+    for at in sorted(range(len(scores)), key=scores.__getitem__):
+        if len(kept) < most and all(abs(scores[at] - scores[other]) > MIN_GAP for other in kept):
+            kept.append(at)
+    return kept
+
+
 _SMALL = {"fontsize": 8.5, "color": INK}
 
 
@@ -220,11 +235,12 @@ def _axes(name: str, width: float, height: float) -> tuple[Any, Any]:
 def _unit_square(axes: Any) -> None:
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.04)
-    _as_shares(axes, "x")
+    axes.xaxis.set_major_formatter(_percent)
+    axes.yaxis.set_major_formatter(_percent)
 
 
-def _as_shares(axes: Any, which: str) -> None:
-    getattr(axes, f"{which}axis").set_major_formatter(lambda share, _: f"{share:.0%}")
+def _percent(share: float, _: object) -> str:
+    return f"{share:.0%}"
 
 
 def _legend(axes: Any, **place: Any) -> None:

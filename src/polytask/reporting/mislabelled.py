@@ -11,8 +11,8 @@ from polytask.reporting.wording import counted, cut, named, percent
 
 MAX_ROWS = 25
 CAUTION = (
-    "Confident learning (Northcutt et al. 2021), with the adapter as the judge: an adapter that is often wrong suspects "
-    "rows that are right. Read them before you change them."
+    "Confident learning (Northcutt et al. 2021), with the adapter as the judge: an adapter that is often wrong "
+    "suspects rows that are right. Read them before you change them."
 )
 
 

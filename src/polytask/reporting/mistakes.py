@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from polytask.reporting.wording import counted, cut, listed, named
 from polytask.suites import squad
 
 MAX_MISTAKES = 12
+MAX_ALIKE = 3
+"""The most mistakes that take the same label for the same other one."""
 MAX_WORDS_IN_JSON = 10
 CHUNK_MISTAKES = 3
 """Texts whose words are left out in one call."""
@@ -38,6 +41,7 @@ class Mistake:
         facts: what is said of it, with a class of the page.
         value: the number that is larger the more an answer tends to this mistake.
         data: what the JSON says of it.
+        kind: mistakes of one kind are alike; None if there are no kinds.
     """
 
     row: int
@@ -45,13 +49,14 @@ class Mistake:
     facts: tuple[Fact, ...]
     value: Callable[[Prediction], float]
     data: dict[str, Any]
+    kind: object = None
 
 
 def mistake_section(answered: Answered) -> Section:
     """The surest mistakes; of numbers, the largest errors."""
     find = {"classification": wrong_labels, "multilabel": wrong_sets, "regression": large_errors}[answered.kind]
     found = sorted(find(answered), key=lambda mistake: -mistake.size)
-    shown = found[:MAX_MISTAKES]
+    shown = varied(found)[:MAX_MISTAKES]
     effects = _effects(answered, shown)
     cards = [_card(answered, mistake, own) for mistake, own in zip(shown, effects, strict=True)]
     data = [
@@ -73,6 +78,16 @@ def mistake_section(answered: Answered) -> Section:
     )
 
 
+def varied(found: Sequence[Mistake]) -> list[Mistake]:
+    """The mistakes without those that have ``MAX_ALIKE`` of their kind before them."""
+    seen: Counter[object] = Counter()
+    kept = []
+    for mistake in found:
+        seen[mistake.kind] += 1
+        kept += [mistake] if mistake.kind is None or seen[mistake.kind] <= MAX_ALIKE else []
+    return kept
+
+
 def wrong_labels(answered: Answered) -> Iterator[Mistake]:
     """Rows of a classification that were answered with another label."""
     for row, (given, true) in enumerate(zip(answered.predictions, answered.targets, strict=True)):
@@ -85,7 +100,7 @@ def wrong_labels(answered: Answered) -> Iterator[Mistake]:
             ("label", f"{named(right, 32)} {of_right:.1%}", "good"),
         )
         data = {"label": right, "answered": label, "probability": sure, "probability_of_label": of_right}
-        yield Mistake(row, sure, facts, _log_odds(label), data)
+        yield Mistake(row, sure, facts, _log_odds(label), data, (given, true))
 
 
 def wrong_sets(answered: Answered) -> Iterator[Mistake]:
@@ -102,7 +117,9 @@ def wrong_sets(answered: Answered) -> Iterator[Mistake]:
         names = listed([named(answered.labels[index], 32) for index in sorted(true)], 5) or "none"
         data = {"labels": [answered.labels[index] for index in sorted(true)], "label": label}
         data |= {"was_given": is_extra, "probability": sure}
-        yield Mistake(row, off[worst], (said, ("labels", names, "good")), _log_odds(label, 1 if is_extra else -1), data)
+        yield Mistake(
+            row, off[worst], (said, ("labels", names, "good")), _log_odds(label, 1 if is_extra else -1), data, worst
+        )
 
 
 def large_errors(answered: Answered) -> Iterator[Mistake]:
