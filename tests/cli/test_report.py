@@ -28,7 +28,7 @@ def test_a_report_is_written_and_its_figures_are_printed(
     folder: Path, tiny_bert_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone = load_backbone(tiny_bert_folder, device="cpu", dtype="float32", pooling="mean")
-    monkeypatch.setattr("polytask.cli.report.load_backbone", lambda *_: backbone)  # pooling is no option of the verb
+    monkeypatch.setattr("polytask.backbones.loading.load_backbone", lambda *_, **__: backbone)  # it pools by the mean
     rows, out = folder / "rows.csv", folder / "page.html"
     code, printed, said = polytask(
         capsys, "report", "mood", rows, "--train", rows, "--store", folder / "store", "--out", out, "--json"

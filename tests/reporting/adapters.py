@@ -41,9 +41,8 @@ def random_adapter(
     method = Houlsby(2)
     live = LoadedAdapter(backbone, method, kind, names, key=(0, task))
     generator = torch.Generator().manual_seed(sum(map(ord, task)))
-    scale = {True: 2.0, False: 0.2}
     tensors = {
-        name: tensor + scale[name == "head.weight"] * torch.randn(tensor.shape, generator=generator)
+        name: tensor + (2.0 if name == "head.weight" else 0.2) * torch.randn(tensor.shape, generator=generator)
         for name, tensor in live.tensors().items()
     }
     own = {"task": task, "kind": kind, "labels": names, "metric": METRICS[kind], "score": 0.5}

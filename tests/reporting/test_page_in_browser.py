@@ -7,38 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from polytask.adapters.store import Store
-from polytask.backbones.backbone import Backbone
-from polytask.data.task import Rows
-from polytask.reporting.report import report
-from tests.reporting.adapters import random_adapter, rows_of
-from tests.reporting.test_report import HOSTILE
+from tests.reporting.conftest import HOSTILE, NUM_LABELS
 from tests.serving import browser as browsers
 from tests.serving.browser import Browser
 
 PROGRAM = browsers.found()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium is installed (apt-get install chromium)")
-NUM_LABELS = 77
 
 
 @pytest.fixture(scope="module")
-def page(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report with 77 labels, the first of which are hostile, as are the first texts."""
-    folder = tmp_path_factory.mktemp("browser")
-    labels = [*HOSTILE, *(f"the label number {number}" for number in range(len(HOSTILE), NUM_LABELS))]
-    store = Store(folder / "adapters")
-    store.put(random_adapter(backbone, "many", labels=labels))
-    rows = rows_of("classification", NUM_LABELS, 2 * NUM_LABELS)
-    texts = [*HOSTILE, *rows.texts[len(HOSTILE) :]]
-    report(backbone, store, "many", Rows(texts, targets=rows.targets), folder / "report.html", name=HOSTILE[0])
-    return folder / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser(page: Path) -> Iterator[Browser]:
+def browser(hostile_page: Path) -> Iterator[Browser]:
     assert PROGRAM is not None
-    with Browser(PROGRAM, page.parent / "profile") as browser:
-        browser.open(page.as_uri())
+    with Browser(PROGRAM, hostile_page.parent / "profile") as browser:
+        browser.open(hostile_page.as_uri())
         yield browser
 
 

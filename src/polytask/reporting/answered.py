@@ -101,13 +101,13 @@ class Answered:
     @property
     def label_counts(self) -> dict[str, Any] | None:
         """The number of training rows with each label; None if it is not known."""
+        if not self.labels:
+            return None
         if self.train is not None and self.train.targets is not None:
             return dict(zip(self.labels, count_labels(self.train.targets, len(self.labels))))
         counts = self.entry.header.result.get("label_counts")
-        if not self.labels or not isinstance(counts, Mapping):
-            return None
-        own = {label: counts.get(label) for label in self.labels}
-        return own if all(isinstance(count, int) for count in own.values()) else None
+        own = {label: counts.get(label) for label in self.labels} if isinstance(counts, Mapping) else {}
+        return own if own and all(isinstance(count, int) for count in own.values()) else None
 
 
 def count_labels(targets: Sequence[Target], num_labels: int) -> list[int]:

@@ -16,7 +16,7 @@ from polytask.data.batches import budget_batches, collate
 from polytask.data.encoding import encode
 from polytask.data.task import Kind, Rows, Target
 from polytask.evaluation.metrics import indicators
-from polytask.reporting.answered import Answered, Progress, no_progress
+from polytask.reporting.answered import Answered, Progress, count_labels, no_progress
 from polytask.reporting.wording import named
 
 if TYPE_CHECKING:
@@ -60,24 +60,23 @@ def baselines(answered: Answered, seed: int = 0) -> tuple[list[Baseline], list[s
 
 def constant_baseline(answered: Answered) -> Baseline:
     """The same answer for every row: the majority class, the labels that most rows have, or the mean number."""
-    source = "the training rows" if answered.label_counts is not None else "these rows"
     if answered.kind == "regression":
-        known = answered.train.targets if answered.train is not None else None
-        mean = fmean(known or answered.targets)
-        where = "these rows" if known is None else "the training rows"
-        return Baseline("mean", [mean] * len(answered), f"the mean of {where}, {mean:.3g}")
+        return _mean_baseline(answered)
     counts = answered.label_counts
-    own = (
-        list(counts.values())
-        if counts is not None
-        else [int(n) for n in indicators(answered.targets, len(answered.labels)).sum(axis=0, dtype=int)]
-    )
+    own = count_labels(answered.targets, len(answered.labels)) if counts is None else list(counts.values())
     most = max(range(len(own)), key=own.__getitem__)
-    answer: Target = most if answered.kind == "classification" else (most,)
+    source = "these rows" if counts is None else "the training rows"
     about = f"{named(answered.labels[most])} for every row, the most frequent label of {source}"
-    return Baseline(
-        "majority class" if answered.kind == "classification" else "commonest label", [answer] * len(answered), about
-    )
+    if answered.kind == "classification":
+        return Baseline("majority class", [most] * len(answered), about)
+    return Baseline("commonest label", [(most,)] * len(answered), about)
+
+
+def _mean_baseline(answered: Answered) -> Baseline:
+    known = None if answered.train is None else answered.train.targets
+    mean = fmean(answered.targets if known is None else known)
+    about = f"{mean:.3g} for every row, the mean of {'these' if known is None else 'the training'} rows"
+    return Baseline("mean", [mean] * len(answered), about)
 
 
 def probe_baseline(answered: Answered, train: Rows, seed: int = 0) -> Baseline:

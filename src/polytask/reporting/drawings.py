@@ -204,6 +204,7 @@ def draw_histogram(name: str, values: Sequence[float], x: str) -> str:
     """How often values occur, with a line at zero."""
     drawn, axes = _axes(name, WIDTH, 4.6)
     axes.hist(values, bins=min(40, max(8, len(values) // 8)), color=BLUE, alpha=0.8)
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.axvline(0, color=MUTED, linewidth=1, linestyle="--")
     label_axes(axes, x=x, y="rows")
     return _svg(drawn, name)

@@ -41,6 +41,7 @@ def duplicate_section(answered: Answered) -> Section:
     """Duplicates among these rows and, if the training rows are known, of training rows."""
     within = repeated(answered.rows)
     repeats = f"{counted(len(within), 'row')} {'repeats' if len(within) == 1 else 'repeat'} an earlier one."
+    repeats = repeats if within else "No row repeats an earlier one."
     table = _table(answered, within, answered.rows, "row", "Among these rows")
     data: dict[str, Any] = {"among_these": summary(within), "in_training": None}
     if answered.train is None:
@@ -49,8 +50,9 @@ def duplicate_section(answered: Answered) -> Section:
     value = score_without(answered, across)
     words = metric_in_words(answered.metric, answered.labels)
     said = f"without them the {words} is {value:.3f}" if value is not None and across else ""
-    known = f"{counted(len(across), 'row')} ({percent(len(across) / len(answered))})"
-    lead = f"{known} {'is' if len(across) == 1 else 'are'} also in the training rows{said and '; '}{said}. {repeats}"
+    known = f"{counted(len(across), 'row')} ({percent(len(across) / len(answered))})" if across else "No row"
+    verb = "are" if len(across) > 1 else "is"
+    lead = f"{known} {verb} also in the training rows{said and '; '}{said}. {repeats}"
     return Section(
         "duplicates",
         "Duplicates",
