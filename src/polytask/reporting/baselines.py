@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -139,4 +140,6 @@ def _classes(known: Array, targets: Any, asked: Array) -> Any:
 
     if len(set(np.asarray(targets).tolist())) == 1:
         return np.full(len(asked), targets[0])
-    return LogisticRegression(C=STRENGTH, max_iter=500).fit(known, targets).predict(asked)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The number of unique classes")  # many labels with few rows are fine
+        return LogisticRegression(C=STRENGTH, max_iter=500).fit(known, targets).predict(asked)

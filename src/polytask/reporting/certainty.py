@@ -67,6 +67,7 @@ def _json(own: Reliability) -> dict[str, Any]:
 def coverage_section(answered: Answered) -> Section:
     """The accuracy of the surest answers; of spans, the share that match exactly."""
     right, sure, y = rightness(answered)
+    what = "score" if answered.kind == "span" else "probability"
     found = coverage_curve(right, sure)
     measured = None
     mark = None
@@ -90,11 +91,11 @@ def coverage_section(answered: Answered) -> Section:
             Tile(
                 f"{found.score[half]:.3f}",
                 f"{y} of the surer half",
-                f"from a probability of {found.least[half]:.2f} on",
+                f"from a {what} of {found.least[half]:.2f} on",
             ),
         ),
         (Picture(svg, "The surest answers first, with 95% intervals (Wilson)"),),
-        (Table(("answered", y, "from probability"), rows, (0, 1, 2)),),
+        (Table(("answered", y, f"from {what}"), rows, (0, 1, 2)),),
         data={
             "points": [list(point) for point in zip(found.coverage, found.score, found.least)],
             "thresholds": measured,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from polytask.evaluation.reliability import share
 from polytask.paper.figures import (
     COLOURS,
     INK,
@@ -42,6 +43,8 @@ PAGE_WIDTH, CELL, SMALLEST_CELL = 10.4, 0.185, 0.1
 MAX_VECTOR_POINTS = 300
 """With more points a scatter plot is a bitmap."""
 
+MIN_SPAN = 0.1
+"""An axis of scores spans at least this much, so that equal scores are no magnified noise."""
 MAX_NAMED, MIN_GAP = 8, 0.06
 """Points with a name, and how far apart their scores are at least."""
 
@@ -75,7 +78,9 @@ def draw_intervals(name: str, rows: Sequence[Interval], metric: str, *, colours:
         axes.annotate(f"{row.value:.3f}", (row.value, at), (0, 8), textcoords="offset points", ha="center", **_SMALL)
     axes.set_yticks(range(len(rows)), [plain(row.name, 34) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.75)
-    axes.margins(x=0.12)
+    low, high = min(row.low for row in rows), max(row.high for row in rows)
+    room = max(0.12 * (high - low), MIN_SPAN - (high - low), 0.0)
+    axes.set_xlim(low - room, high + room)
     label_axes(axes, x=metric)
     axes.grid(axis="y", visible=False)
     return _svg(drawn, name)
@@ -120,14 +125,21 @@ def _cell_size(num_labels: int) -> float:
 
 
 def draw_reliability(name: str, sides: Sequence[tuple[str, Sequence[tuple[int, float, float]]]]) -> str:
-    """The share that is right against the probability, of bins ``(rows, probability, right)``; areas show rows."""
+    """The share that is right, with its interval (Wilson), against the probability, of bins; areas show rows.
+
+    Args:
+        name: of the picture.
+        sides: titles, each with bins ``(rows, probability, right)``; the last is in colour.
+    """
     import numpy as np
 
     drawn, axes = _axes(name, WIDTH, 4.2)
     axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=1)
     for (title, bins), colour in zip(sides, (GREY, BLUE) if len(sides) > 1 else (BLUE,)):
         rows, probability, right = (np.array(column) for column in zip(*bins))
-        axes.plot(probability, right, color=colour, linewidth=1.4, alpha=0.9)
+        axes.plot(probability, right, color=colour, linewidth=1, alpha=0.5)
+        ends = [share(round(count * part), int(count)) or [0.0] * 3 for count, part in zip(rows, right)]
+        axes.vlines(probability, [own[1] for own in ends], [own[2] for own in ends], color=colour, alpha=0.35)
         sizes = 14 + 240 * rows / rows.sum()
         axes.scatter(probability, right, s=sizes, color=colour, alpha=0.75, linewidth=0, label=title, zorder=3)
     _unit_square(axes)
@@ -138,12 +150,12 @@ def draw_reliability(name: str, sides: Sequence[tuple[str, Sequence[tuple[int, f
 
 def draw_curves(name: str, curves: Sequence[Curve], x: str, y: str) -> str:
     """Lines in the unit square, such as precision against recall."""
-    drawn, axes = _axes(name, WIDTH, 4.2)
+    drawn, axes = _axes(name, WIDTH, 4.6)
     for curve, colour in zip(curves, CYCLE):
         axes.plot(curve.x, curve.y, color=colour, linewidth=1.6, label=plain(curve.name, 34), drawstyle="steps-post")
     _unit_square(axes)
     label_axes(axes, x=x, y=y)
-    _legend(axes, loc="lower left")
+    drawn.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5, labelcolor=INK)
     return _svg(drawn, name)
 
 

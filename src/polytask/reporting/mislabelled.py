@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from polytask.evaluation.confident_learning import LabelErrors, find_label_errors
 from polytask.reporting.answered import Answered
+from polytask.reporting.label_scores import average_precisions
 from polytask.reporting.page import Section, Table, Tile
 from polytask.reporting.wording import counted, cut, named, percent
 
@@ -14,6 +16,10 @@ CAUTION = (
     "Confident learning (Northcutt et al. 2021), with the adapter as the judge: an adapter that is often wrong "
     "suspects rows that are right. Read them before you change them."
 )
+
+
+MIN_AVERAGE_PRECISION = 0.5
+"""Of several labels, those that the adapter ranks worse are not judged: it would doubt every row that has them."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +40,14 @@ class Doubt:
 
 def mislabelled_section(answered: Answered) -> Section:
     """Suspect rows, those with the clearest contradiction first."""
-    find = single_label_errors if answered.kind == "classification" else several_label_errors
-    found, share = find(answered)
+    remarks = [CAUTION]
+    if answered.kind == "classification":
+        found, share = single_label_errors(answered)
+    else:
+        judged = judged_labels(answered)
+        found, share = several_label_errors(answered, judged)
+        left_out = len(answered.labels) - len(judged)
+        remarks += [f"{counted(left_out, 'label')} left out, which the adapter does not tell well."] if left_out else []
     clearest = found[:MAX_ROWS]
     num_rows = len({own.row for own in found})
     lead = f"{counted(num_rows, 'row')} of {len(answered):,} clearly {'contradicts' if num_rows == 1 else 'contradict'}"
@@ -46,12 +58,12 @@ def mislabelled_section(answered: Answered) -> Section:
         f"{lead} the label." if found else "No row clearly contradicts its label.",
         (tile,),
         tables=(_table(answered, clearest),),
-        remarks=(CAUTION,) if found else (),
+        remarks=tuple(remarks),
         data={"rows": num_rows, "estimated_share": share, "clearest": [asdict(own) for own in clearest]},
     )
 
 
-def single_label_errors(answered: Answered) -> tuple[list[Doubt], float]:
+def single_label_errors(answered: Answered) -> tuple[list[Doubt], float | None]:
     """Doubts about a classification, and the estimated share of wrong labels."""
     errors = find_label_errors(answered.probs, answered.targets)
     names, probs = answered.labels, answered.probs
@@ -62,17 +74,24 @@ def single_label_errors(answered: Answered) -> tuple[list[Doubt], float]:
     return found, errors.share
 
 
-def several_label_errors(answered: Answered) -> tuple[list[Doubt], float]:
-    """Doubts about each of several labels by itself, and the mean estimated share of wrong decisions."""
+def judged_labels(answered: Answered) -> list[int]:
+    """The labels with an average precision of at least ``MIN_AVERAGE_PRECISION``."""
+    ranked = average_precisions(answered)
+    return [at for at, label in enumerate(answered.labels) if (ranked[label] or 0.0) >= MIN_AVERAGE_PRECISION]
+
+
+def several_label_errors(answered: Answered, judged: Sequence[int]) -> tuple[list[Doubt], float | None]:
+    """Doubts about each of these labels by itself, and the mean estimated share of wrong decisions."""
     found, shares = [], []
-    for at, label in enumerate(answered.labels):
+    for at in judged:
+        label = answered.labels[at]
         errors = _errors_of_label(answered, at)
         shares.append(errors.share)
         names = (f"not {label}", label)
         for own in errors.suspects:
             probs = (1 - answered.probs[own.row][at], answered.probs[own.row][at])
             found.append(Doubt(own.row + 1, names[own.given], probs[own.given], names[own.likely], probs[own.likely]))
-    return sorted(found, key=lambda own: -own.margin), sum(shares) / len(shares)
+    return sorted(found, key=lambda own: -own.margin), (sum(shares) / len(shares) if shares else None)
 
 
 def _errors_of_label(answered: Answered, label: int) -> LabelErrors:
