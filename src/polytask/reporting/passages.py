@@ -12,6 +12,8 @@ from polytask.reporting.wording import MAX_TEXT
 
 MIN_WEIGHT = 0.15
 """Words of less weight, as a share of the strongest word's, are not marked."""
+MAX_WORD = 24
+"""A part of a text begins and ends at a space, if there is one within so many characters."""
 Marked = tuple[int, int, str, float]
 """Start, end, mark and weight of a part of a text; parts do not overlap."""
 
@@ -29,9 +31,9 @@ def weighed_passage(text: str, effects: Sequence[Effect], strongest: float) -> t
 
 def span_passages(context: str, answer: tuple[int, int], correct: tuple[int, int]) -> tuple[tuple[Piece, ...], ...]:
     """The part of a context with an answer and the correct one, or a part for each if they are far apart."""
-    starts = sorted({answer[0], correct[0]})
-    if starts[-1] - starts[0] < MAX_TEXT // 2:
-        starts = starts[:1]
+    first, last = sorted((answer, correct))
+    _, end = _window(context, first[0], MAX_TEXT)
+    starts = [first[0]] if last[1] <= end else [first[0], last[0]]
     return tuple(passage(context, _marked_spans(answer, correct), start) for start in starts)
 
 
@@ -56,7 +58,7 @@ def passage(text: str, parts: Sequence[Marked], middle: int = 0, longest: int = 
         middle: a position that is shown.
         longest: in characters.
     """
-    begin, end = _window(len(text), middle, longest)
+    begin, end = _window(text, middle, longest)
     pieces = [Piece("… ")] if begin else []
     at = begin
     for start, stop, mark, weight in parts:
@@ -70,11 +72,17 @@ def passage(text: str, parts: Sequence[Marked], middle: int = 0, longest: int = 
     return tuple(piece for piece in pieces if piece.text)
 
 
-def _window(length: int, middle: int, longest: int) -> tuple[int, int]:
-    if length <= longest or middle < longest * 2 // 3:
-        return 0, min(length, longest)
-    begin = max(0, min(middle - longest // 3, length - longest))
-    return begin, min(length, begin + longest)
+def _window(text: str, middle: int, longest: int) -> tuple[int, int]:
+    """The start and end of the part that is shown, at spaces if there are any near."""
+    if len(text) <= longest:
+        return 0, len(text)
+    begin = 0 if middle < longest * 2 // 3 else max(0, min(middle - longest // 3, len(text) - longest))
+    end = min(len(text), begin + longest)
+    if begin and (space := text.find(" ", begin, begin + MAX_WORD)) >= 0:
+        begin = space + 1
+    if end < len(text) and (space := text.rfind(" ", end - MAX_WORD, end)) >= 0:
+        end = space
+    return begin, end
 
 
 def _shown(text: str) -> str:
