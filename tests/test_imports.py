@@ -27,7 +27,7 @@ ONLY_IN = {
     "ray": "launch serving",
     "fastapi": "serving",
     "uvicorn": "serving",
-    "matplotlib": "paper",
+    "matplotlib": "paper reporting",
     "typer": "cli",
     "onnx": "interchange",
 }

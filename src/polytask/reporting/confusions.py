@@ -52,7 +52,9 @@ def _lead(pairs: Sequence[Pair]) -> str:
     if not pairs:
         return "No row was answered with another label than its own."
     first = pairs[0]
-    return f"Most often {named(first.true)} is answered {named(first.predicted)}: {counted(first.rows, 'row')}."
+    return (
+        f"The most frequent: {named(first.true)} is answered as {named(first.predicted)}, {counted(first.rows, 'row')}."
+    )
 
 
 def confused_pairs(labels: Sequence[str], counts: Sequence[Sequence[int]], most: int = MAX_PAIRS) -> list[Pair]:

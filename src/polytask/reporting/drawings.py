@@ -81,6 +81,7 @@ def draw_intervals(name: str, rows: Sequence[Interval], metric: str, *, colours:
     low, high = min(row.low for row in rows), max(row.high for row in rows)
     room = max(0.12 * (high - low), MIN_SPAN - (high - low), 0.0)
     axes.set_xlim(low - room, high + room)
+    axes.locator_params(axis="x", nbins=6)
     label_axes(axes, x=metric)
     axes.grid(axis="y", visible=False)
     return _svg(drawn, name)
@@ -184,6 +185,7 @@ def draw_frequency(name: str, labels: Sequence[str], counts: Sequence[int], scor
     axes.scatter(counts, scores, s=34, color=BLUE, alpha=0.75, linewidth=0)
     if min(counts) > 0 and max(counts) > 8 * min(counts):
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
     middle = sorted(counts)[len(counts) // 2]
     for at in _apart(scores, MAX_NAMED):
         left = counts[at] <= middle

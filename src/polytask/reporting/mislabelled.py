@@ -50,12 +50,13 @@ def mislabelled_section(answered: Answered) -> Section:
         remarks += [f"{counted(left_out, 'label')} left out, which the adapter does not tell well."] if left_out else []
     clearest = found[:MAX_ROWS]
     num_rows = len({own.row for own in found})
-    lead = f"{counted(num_rows, 'row')} of {len(answered):,} clearly {'contradicts' if num_rows == 1 else 'contradict'}"
+    contradicts = "contradicts its label" if num_rows == 1 else "contradict their labels"
+    lead = f"{counted(num_rows, 'row')} of {len(answered):,} clearly {contradicts}."
     tile = Tile(f"{num_rows:,}", "rows look mislabelled", f"{percent(num_rows / len(answered))} of the rows")
     return Section(
         "mislabelled",
         "Labels that look wrong",
-        f"{lead} the label." if found else "No row clearly contradicts its label.",
+        lead if found else "No row clearly contradicts its label.",
         (tile,),
         tables=(_table(answered, clearest),),
         remarks=tuple(remarks),
