@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from polytask.data.read import read_task as read_task
     from polytask.data.task import Rows as Rows, Task as Task
     from polytask.training.grid import grid as grid
+    from polytask.reporting.report import Report as Report, report as report
     from polytask.routing.route import Route as Route
     from polytask.training.fused import train_many as train_many
     from polytask.training.loop import train as train
@@ -93,6 +94,8 @@ _MODULE_OF = {
     "grid": "polytask.training.grid",
     "train": "polytask.training.loop",
     "train_many": "polytask.training.fused",
+    "Report": "polytask.reporting.report",
+    "report": "polytask.reporting.report",
     "Route": "polytask.routing.route",
     "Recipe": "polytask.training.recipe",
     "Result": "polytask.training.result",

@@ -29,6 +29,7 @@ from polytask.cli.promote import promote
 from polytask.cli.pull import pull
 from polytask.cli.push import push
 from polytask.cli.remove import remove
+from polytask.cli.report import report
 from polytask.cli.rollback import rollback
 from polytask.cli.serve import serve
 from polytask.cli.show import show
@@ -58,6 +59,7 @@ __all__ = [
     "pull",
     "push",
     "remove",
+    "report",
     "rollback",
     "serve",
     "show",

@@ -22,7 +22,7 @@ USER_ERROR, INTERRUPTED = 2, 130
 """Exit codes."""
 
 ORDER = (
-    *("train", "sweep", "eval", "predict", "compare", "promote", "rollback"),
+    *("train", "sweep", "eval", "predict", "compare", "report", "promote", "rollback"),
     *("tasks", "show", "alias", "remove", "verify", "gc"),
     *("serve", "import", "export", "push", "pull", "convert"),
     *("inspect", "bench", "paper", "demo"),
