@@ -41,8 +41,9 @@ def random_adapter(
     method: Method | None = None,
     seed: int = 0,
     recipe: Mapping[str, Any] | None = None,
+    decides: Mapping[str, Mapping[str, Any] | None] | None = None,
 ) -> Adapter:
-    """An untrained adapter whose parameters were moved at random, so that it answers in its own way."""
+    """An untrained adapter with random parameters; ``decides`` has its calibration and thresholds."""
     import torch
 
     kind_, labels, metric = KINDS[kind]
@@ -60,6 +61,7 @@ def random_adapter(
         backbone=backbone,
         recipe={"seed": seed, "max_length": 32, **(recipe or {})},
         inputs=takes,
+        decides=decides,
         **own,
     )
 
