@@ -87,7 +87,8 @@ class Process:
 
     def __init__(self, store: Path, log: Path, *options: str, **environment: str) -> None:
         command = [sys.executable, "-c", "from polytask.cli import main; main()", "serve", "--store", str(store)]
-        where = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", **environment}
+        paths = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        where = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **environment}
         self.log = log
         with log.open("wb") as stream:
             self.process = subprocess.Popen(
