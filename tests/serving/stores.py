@@ -67,7 +67,7 @@ def random_adapter(
 
 
 def fill(store: Store, backbone: Backbone, names: Sequence[str] = tuple(SERVED)) -> Store:
-    """A store with these of the tasks above."""
+    """Put these tasks of ``SERVED`` into a store."""
     for name in names:
         kind, method = SERVED[name]
         store.put(random_adapter(backbone, name, kind, method))
@@ -93,7 +93,7 @@ def with_labels(adapter: Adapter, labels: Sequence[str]) -> Adapter:
 
 
 class _Identity:
-    """What a header says of its backbone, as a backbone would."""
+    """The identity of a backbone, from an adapter's header."""
 
     def __init__(self, header: object) -> None:
         of = header.backbone  # type: ignore[attr-defined]
