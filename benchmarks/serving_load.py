@@ -10,9 +10,26 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+FAILED = 0
+"""In place of a status: the connection failed."""
+
+
+class Request(NamedTuple):
+    """A POST request for ``rows`` rows (texts times tasks)."""
+
+    url: str
+    path: str
+    body: bytes
+    rows: int
+
+
+def request(url: str, path: str, body: Any, rows: int) -> Request:
+    """A request with a JSON body."""
+    return Request(url, path, json.dumps(body).encode(), rows)
 
 
 @dataclass
@@ -25,114 +42,131 @@ class Load:
     latencies: list[float] = field(default_factory=list)
 
     def quantile(self, share: float) -> float:
-        """A latency that this share of the answers stayed below."""
+        """The latency that this share of the answers stayed below."""
         ordered = sorted(self.latencies)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 
-    def to_json(self) -> dict[str, Any]:
-        """For a file of results."""
+    @property
+    def requests_per_s(self) -> float:
+        """Answered requests per second."""
+        return len(self.latencies) / self.seconds
+
+    def to_row(self) -> dict[str, Any]:
+        """The columns of a CSV file."""
+        other = sum(count for status, count in self.statuses.items() if status not in (200, 429))
         return {
             "rows_per_s": round(self.rows / self.seconds, 1),
-            "requests_per_s": round(len(self.latencies) / self.seconds, 1),
+            "requests_per_s": round(self.requests_per_s, 1),
             "p50_ms": round(1000 * self.quantile(0.5), 1),
             "p99_ms": round(1000 * self.quantile(0.99), 1),
-            "statuses": {str(status): count for status, count in sorted(self.statuses.items())},
+            "answered": self.statuses[200],
+            "status_429": self.statuses[429],
+            "failed": other,
         }
 
 
-class Connection:
-    """One persistent HTTP/1.1 connection."""
+class Connections:
+    """Persistent HTTP/1.1 connections of one client, one for each server."""
 
-    def __init__(self, url: str) -> None:
-        self.host, _, port = url.removeprefix("http://").rstrip("/").partition(":")
-        self.port = int(port)
-        self.reader: asyncio.StreamReader | None = None
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
 
-    async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """Status and body of a response."""
-        if self.reader is None:
-            self.reader, self.writer = await asyncio.open_connection(self.host, self.port)
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        self.writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        answer = await self.reader.readuntil(b"\r\n\r\n")
+    async def send(self, request: Request, load: Load, since: float) -> None:
+        """Send a request, wait for the response, and add it to ``load``."""
+        try:
+            status = await self._post(request)
+        except (OSError, EOFError):
+            self._open.pop(request.url, None)
+            status = FAILED
+        load.statuses[status] += 1
+        if status == 200:
+            load.latencies.append(time.perf_counter() - since)
+            load.rows += request.rows
+
+    async def _post(self, request: Request) -> int:
+        if request.url not in self._open:
+            host, _, port = request.url.removeprefix("http://").rstrip("/").partition(":")
+            self._open[request.url] = await asyncio.open_connection(host, int(port))
+        reader, writer = self._open[request.url]
+        head = f"POST {request.path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        writer.write(f"{head}Content-Length: {len(request.body)}\r\n\r\n".encode() + request.body)
+        answer = await reader.readuntil(b"\r\n\r\n")
         lines = answer.decode("latin-1").lower().split("\r\n")
         headers = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
-        content = await self.reader.readexactly(int(headers.get("content-length", 0)))
+        await reader.readexactly(int(headers.get("content-length", 0)))
         if headers.get("connection") == "close":
-            self.writer.close()
-            self.reader = None
-        return int(lines[0].split()[1]), content
+            self.close(request.url)
+        return int(lines[0].split()[1])
+
+    def close(self, *urls: str) -> None:
+        """Close the connections to these servers; to all of them without arguments."""
+        for url in urls or tuple(self._open):
+            self._open.pop(url)[1].close()
 
 
-Request = tuple[str, bytes, int]
-"""Path, body, and how many rows it asks."""
-
-
-def request(path: str, body: Any, rows: int) -> Request:
-    """Send one request and return the response."""
-    return path, json.dumps(body).encode(), rows
-
-
-async def _timed(connection: Connection, asked: Request, load: Load, since: float) -> None:
-    path, body, rows = asked
-    status, _ = await connection.post(path, body)
-    load.statuses[status] += 1
-    if status == 200:
-        load.latencies.append(time.perf_counter() - since)
-        load.rows += rows
-
-
-def closed_loop(url: str, requests: Sequence[Request], clients: int, seconds: float) -> Load:
+def closed_loop(requests: Sequence[Request], clients: int, seconds: float) -> Load:
     """A fixed number of clients, each sending its next request when it has its answer."""
 
     async def client(number: int, load: Load, until: float) -> None:
-        connection, at = Connection(url), number
+        connections, at = Connections(), number
         while time.perf_counter() < until:
-            await _timed(connection, requests[at % len(requests)], load, time.perf_counter())
+            await connections.send(requests[at % len(requests)], load, time.perf_counter())
             at += clients
+        connections.close()
 
-    async def run() -> Load:
-        load, start = Load(), time.perf_counter()
-        await asyncio.gather(*(client(number, load, start + seconds) for number in range(clients)))
-        load.seconds = time.perf_counter() - start
-        return load
+    async def run(load: Load) -> None:
+        until = time.perf_counter() + seconds
+        await asyncio.gather(*(client(number, load, until) for number in range(clients)))
 
-    return asyncio.run(run())
+    return _timed(run)
 
 
-def open_loop(url: str, requests: Sequence[Request], rate: float, seconds: float) -> Load:
-    """A fixed rate of requests, at times that do not depend on the answers."""
+def open_loop(requests: Sequence[Request], rate: float, seconds: float) -> Load:
+    """A fixed rate of requests per second, at times that do not depend on the answers."""
 
-    async def run() -> Load:
-        load, start, free = Load(), time.perf_counter(), list[Connection]()
+    async def run(load: Load) -> None:
+        start, free, made = time.perf_counter(), list[Connections](), list[Connections]()
 
         async def one(number: int) -> None:
             due = start + number / rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            connection = free.pop() if free else Connection(url)
-            await _timed(connection, requests[number % len(requests)], load, due)
-            free.append(connection)
+            if not free:
+                free.append(Connections())
+                made.append(free[-1])
+            connections = free.pop()
+            await connections.send(requests[number % len(requests)], load, due)
+            free.append(connections)
 
-        await asyncio.gather(*(one(number) for number in range(int(rate * seconds))))
-        load.seconds = time.perf_counter() - start
-        return load
+        await asyncio.gather(*(one(number) for number in range(max(1, int(rate * seconds)))))
+        for connections in made:
+            connections.close()
 
-    return asyncio.run(run())
+    return _timed(run)
 
 
-def at_once(url: str, requests: Sequence[Request], times: int) -> Load:
-    """Send all requests together and wait for all, repeatedly; a latency is that of the last answer."""
+def at_once(requests: Sequence[Request], times: int) -> Load:
+    """Send all requests together and wait for all answers, repeatedly; a latency is that of the last answer."""
 
-    async def run() -> Load:
-        load, start = Load(), time.perf_counter()
-        connections = [Connection(url) for _ in requests]
+    async def run(load: Load) -> None:
+        clients = [Connections() for _ in requests]
         for _ in range(times):
             own, since = Load(), time.perf_counter()
-            await asyncio.gather(*(_timed(c, r, own, since) for c, r in zip(connections, requests)))
+            await asyncio.gather(*(client.send(one, own, since) for client, one in zip(clients, requests)))
             load.statuses += own.statuses
             load.latencies.append(time.perf_counter() - since)
             load.rows += own.rows
+        for client in clients:
+            client.close()
+
+    return _timed(run)
+
+
+def _timed(run: Any) -> Load:
+    async def timed() -> Load:
+        load, start = Load(), time.perf_counter()
+        work: Coroutine[Any, Any, None] = run(load)
+        await work
         load.seconds = time.perf_counter() - start
         return load
 
-    return asyncio.run(run())
+    return asyncio.run(timed())

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools pipe: nothing has to be installed beside it."""
+"""A headless Chromium, driven over its DevTools pipe without further packages."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 def found() -> str | None:
-    """Where a browser is."""
+    """The path of an installed browser."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Browser:
-    """One tab. ``offline`` keeps it from every host but this machine."""
+    """One tab, which can reach no host but this machine."""
 
     def __init__(self, program: str, profile: Path, *, dark: bool = False) -> None:
         from_browser, to_us = os.pipe()
@@ -70,7 +70,7 @@ class Browser:
         self._out.close()
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
-        """A command of the DevTools protocol, and its result."""
+        """Run a command of the DevTools protocol and return its result."""
         number = next(self._numbers)
         message = {"id": number, "method": method, "params": params}
         if self._session:
@@ -103,7 +103,7 @@ class Browser:
         return result["result"].get("value")
 
     def wait(self, script: str) -> Any:
-        """The first truth of an expression."""
+        """Wait until an expression is true, and return its value."""
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
             if value := self.run(script):
@@ -112,7 +112,7 @@ class Browser:
         raise AssertionError(f"never true: {script}")
 
     def type(self, text: str) -> None:
-        """Type into what has the focus."""
+        """Type into the focused element."""
         self.send("Input.insertText", text=text)
 
     def press(self, key: str, *, ctrl: bool = False) -> None:
@@ -124,12 +124,12 @@ class Browser:
         self.send("Input.dispatchKeyEvent", type="keyUp", **own)
 
     def screenshot(self, path: Path) -> None:
-        """A picture of the page."""
+        """Save a picture of the page."""
         data = self.send("Page.captureScreenshot", captureBeyondViewport=True)["data"]
         path.write_bytes(base64.b64decode(data))
 
     def problems(self) -> list[str]:
-        """What the console shows as wrong."""
+        """Errors in the console and failed requests."""
         self.run("1")
         return [
             json.dumps(event["params"])

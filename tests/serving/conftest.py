@@ -1,4 +1,4 @@
-"""A tiny backbone, a store with adapters of every method and head, and a server over it, made once."""
+"""Session fixtures: a tiny backbone, a store with adapters of every method and head, and a server over it."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def backbone(backbone_folder: Path) -> Backbone:
-    """It, shared by all that only answer."""
+    """The tiny backbone, shared by tests that do not train."""
     return load_backbone(backbone_folder, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="session")
 def filled(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a store; not to be written to."""
+    """The folder of a store with an adapter of every method and head. Read-only."""
     folder = tmp_path_factory.mktemp("filled") / "adapters"
     fill(Store(folder), backbone)
     return folder
@@ -42,18 +42,18 @@ def filled(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture
 def folder(filled: Path, tmp_path: Path) -> Path:
-    """A copy of it that a test may change."""
+    """A copy of ``filled`` that a test may change."""
     return Path(shutil.copytree(filled, tmp_path / "adapters"))
 
 
 @pytest.fixture(scope="session")
 def served(backbone: Backbone, filled: Path) -> Iterator[Served]:
-    """A server over it, for tests that only ask."""
+    """A server over ``filled``, for tests that change nothing."""
     with serving(backbone, filled) as served:
         yield served
 
 
 @pytest.fixture(scope="session")
 def library(backbone: Backbone, filled: Path) -> MultiTask:
-    """What a server's answers are compared with."""
+    """The library over ``filled``, to compare answers with."""
     return MultiTask(backbone, Store(filled))

@@ -1,4 +1,4 @@
-"""Real servers for tests: in a thread of this process, or in a process of their own."""
+"""Servers for tests, in a thread of this process or in their own process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATIENCE_S = 120.0
 
 
 class Served:
-    """A server that runs, its service, and a connection to it."""
+    """A running server with its service and an HTTP client."""
 
     def __init__(self, url: str, server: DrainingServer, key: str | None) -> None:
         self.url, self.server, self.service = url, server, server.service
@@ -45,7 +45,7 @@ class Served:
         return self.post("/v1/classify", body)
 
     def metric(self, name: str, **labels: str) -> float:
-        """A metric's value; 0 where there is none."""
+        """The value of a metric; 0 if it does not exist."""
         value = self.service.metrics.registry.get_sample_value(name, labels)
         return 0.0 if value is None else value
 
@@ -83,11 +83,12 @@ def serving(
 
 
 class Process:
-    """``polytask serve`` in a process of its own."""
+    """``polytask serve`` in its own process."""
 
     def __init__(self, store: Path, log: Path, *options: str, **environment: str) -> None:
         command = [sys.executable, "-c", "from polytask.cli import main; main()", "serve", "--store", str(store)]
-        where = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", **environment}
+        paths = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        where = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **environment}
         self.log = log
         with log.open("wb") as stream:
             self.process = subprocess.Popen(
@@ -127,7 +128,7 @@ class Process:
 
 
 def eventually(check: Any, what: str = "") -> Any:
-    """The first truth that ``check`` gives."""
+    """Wait until ``check`` returns something true, and return it."""
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         if found := check():

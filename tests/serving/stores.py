@@ -41,8 +41,9 @@ def random_adapter(
     method: Method | None = None,
     seed: int = 0,
     recipe: Mapping[str, Any] | None = None,
+    decides: Mapping[str, Mapping[str, Any] | None] | None = None,
 ) -> Adapter:
-    """An untrained adapter whose parameters were moved at random, so that it answers in its own way."""
+    """An untrained adapter with random parameters; ``decides`` has its calibration and thresholds."""
     import torch
 
     kind_, labels, metric = KINDS[kind]
@@ -60,12 +61,13 @@ def random_adapter(
         backbone=backbone,
         recipe={"seed": seed, "max_length": 32, **(recipe or {})},
         inputs=takes,
+        decides=decides,
         **own,
     )
 
 
 def fill(store: Store, backbone: Backbone, names: Sequence[str] = tuple(SERVED)) -> Store:
-    """A store with these of the tasks above."""
+    """Put these tasks of ``SERVED`` into a store."""
     for name in names:
         kind, method = SERVED[name]
         store.put(random_adapter(backbone, name, kind, method))
@@ -91,7 +93,7 @@ def with_labels(adapter: Adapter, labels: Sequence[str]) -> Adapter:
 
 
 class _Identity:
-    """What a header says of its backbone, as a backbone would."""
+    """The identity of a backbone, from an adapter's header."""
 
     def __init__(self, header: object) -> None:
         of = header.backbone  # type: ignore[attr-defined]

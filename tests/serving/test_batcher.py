@@ -1,4 +1,4 @@
-"""Batches: their sizes, their order, and that everybody gets an answer or an error."""
+"""The batcher: size and order of batches, failures, deadlines, back-pressure."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def row(name: str, num_tokens: int = 4) -> Row:
 
 
 def echo(rows: Sequence[Row]) -> list[Any]:
-    """Answers with the row's name; a row named ``bad`` makes the whole batch fail, as an engine would."""
+    """Answers each row with its name; a row named ``bad`` fails the whole batch."""
     if any(row.name == "bad" for row in rows):
         raise RuntimeError("a poisoned row")
     return [Prediction(row.name) for row in rows]
 
 
 class Recorded:
-    """Computes, and remembers the batches; waits at ``gate`` first."""
+    """Records the batches it computes; waits for ``gate`` first."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -57,7 +57,7 @@ def run(compute: Any, work: Any, **limits: Any) -> Any:
     return asyncio.run(whole())
 
 
-def test_only_the_poisoned_row_fails() -> None:
+def test_only_the_failing_row_of_a_batch_fails() -> None:
     names = [f"t{n}" for n in range(13)] + ["bad"] + [f"u{n}" for n in range(9)]
     answers = compute_bisecting(echo, [row(name) for name in names])
     for name, answer in zip(names, answers, strict=True):
@@ -68,14 +68,14 @@ def test_only_the_poisoned_row_fails() -> None:
             assert answer.task == name
 
 
-def test_an_engine_that_loses_answers_gives_errors_instead() -> None:
+def test_rows_whose_answers_are_missing_get_errors() -> None:
     answers = compute_bisecting(lambda rows: [Prediction("one")], [row("a"), row("b"), row("c")])
     assert [type(answer) for answer in answers] == [Prediction] * 3
     answers = compute_bisecting(lambda rows: [], [row("a"), row("b")])
     assert all(isinstance(answer, RuntimeError) and "0 answers" in str(answer) for answer in answers)
 
 
-def test_batches_keep_to_the_budget_and_to_the_order_of_arrival() -> None:
+def test_batches_respect_the_token_budget_and_the_order_of_arrival() -> None:
     engine = Recorded()
     engine.gate.clear()
 
@@ -90,7 +90,7 @@ def test_batches_keep_to_the_budget_and_to_the_order_of_arrival() -> None:
     assert max(map(len, engine.batches)) == 3
 
 
-def test_one_text_for_many_tasks_stays_in_one_batch() -> None:
+def test_the_rows_of_one_text_share_a_batch() -> None:
     engine = Recorded()
 
     async def work(batcher: Batcher) -> None:
@@ -101,7 +101,7 @@ def test_one_text_for_many_tasks_stays_in_one_batch() -> None:
     assert engine.batches == [[f"{n}a", f"{n}b", f"{n}c"] for n in range(4)]
 
 
-def test_an_item_beyond_the_budget_is_a_batch_of_its_own() -> None:
+def test_an_item_larger_than_the_budget_gets_its_own_batch() -> None:
     engine = Recorded()
 
     async def work(batcher: Batcher) -> None:
@@ -112,7 +112,7 @@ def test_an_item_beyond_the_budget_is_a_batch_of_its_own() -> None:
     assert engine.batches == [["small"], ["large"], ["s2"]]
 
 
-def test_what_arrives_together_is_computed_together() -> None:
+def test_items_that_arrive_together_share_a_batch() -> None:
     engine = Recorded()
 
     async def work(batcher: Batcher) -> None:
@@ -125,7 +125,7 @@ def test_what_arrives_together_is_computed_together() -> None:
     assert len(engine.batches) == 1
 
 
-def test_nothing_is_computed_for_a_client_that_has_gone_or_a_deadline_that_has_passed() -> None:
+def test_cancelled_and_expired_items_are_not_computed() -> None:
     engine = Recorded()
     engine.gate.clear()
 
@@ -145,7 +145,7 @@ def test_nothing_is_computed_for_a_client_that_has_gone_or_a_deadline_that_has_p
     assert engine.batches == [["first"], ["kept"]]
 
 
-def test_what_is_accepted_is_bounded_and_says_when_to_come_back() -> None:
+def test_the_queue_is_bounded_and_refusals_have_a_retry_time() -> None:
     async def work(batcher: Batcher) -> None:
         batcher.reserve(500, 30)  # an idle server takes what is larger than its queue
         with pytest.raises(Fault) as caught:
@@ -165,7 +165,7 @@ def test_what_is_accepted_is_bounded_and_says_when_to_come_back() -> None:
     run(Recorded(), work, queue_tokens=200)
 
 
-def test_everybody_is_answered_when_the_engine_dies_and_when_the_server_stops() -> None:
+def test_every_item_is_resolved_when_the_engine_fails_or_the_batcher_stops() -> None:
     class Dying(BaseException):
         pass
 

@@ -1,4 +1,4 @@
-"""The clients answer as the library does, and come again when they are told to."""
+"""The clients give the answers of the library, and retry as the server asks."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def near(one: Prediction, other: Prediction) -> bool:
 
 
 @pytest.mark.parametrize("task", SERVED)
-def test_predictions_are_the_librarys(served: Served, library: MultiTask, task: str) -> None:
+def test_the_client_gives_the_predictions_of_the_library(served: Served, library: MultiTask, task: str) -> None:
     texts: list[Any] = [(text, CONTEXT) for text in TEXTS[:4]] if task == "qa" else list(TEXTS)
     with Client(served.url) as client:
         given = client.predict(texts, task)
     assert all(map(near, given, library.predict(texts, task)))
 
 
-def test_a_task_for_each_text_and_several_tasks_for_one(served: Served, library: MultiTask) -> None:
+def test_a_task_for_each_text_and_several_tasks_for_one_text(served: Served, library: MultiTask) -> None:
     tasks = ["mood", "stars", "mood", "own", "several", "topic"]
     expected = library.predict(TEXTS[:6], tasks)
 
@@ -68,7 +68,7 @@ def test_a_task_for_each_text_and_several_tasks_for_one(served: Served, library:
         assert client.predict(["", "a film"], "mood", on_error="null")[0].error == "the text is empty"
 
 
-def test_refusals_are_polytask_errors_with_the_servers_words(served: Served) -> None:
+def test_error_responses_raise_server_errors_with_the_message(served: Served) -> None:
     with Client(served.url) as client:
         with pytest.raises(ServerError, match=r"no adapter called 'moood'\. Did you mean 'mood'\?") as caught:
             client.predict(["a"], "moood")
@@ -79,7 +79,7 @@ def test_refusals_are_polytask_errors_with_the_servers_words(served: Served) -> 
 
 
 class Busy(BaseHTTPRequestHandler):
-    """Answers with what is next in ``plan``: a status and a Retry-After."""
+    """Answers with the next status and Retry-After in ``plan``."""
 
     plan: list[tuple[int, str | None]]
 
@@ -114,7 +114,7 @@ def busy() -> Iterator[str]:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long clients waited, without waiting."""
+    """Records the waits of clients instead of waiting."""
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -127,7 +127,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return waited
 
 
-def test_a_client_waits_as_long_as_it_is_told(busy: str, waits: list[float]) -> None:
+def test_clients_wait_as_long_as_retry_after_says(busy: str, waits: list[float]) -> None:
     Busy.plan = [(429, "7"), (503, "3"), (200, None)]
     with Client(busy) as client:
         assert client.predict(["a"], "mood")[0].label == "good"
@@ -142,7 +142,7 @@ def test_a_client_waits_as_long_as_it_is_told(busy: str, waits: list[float]) -> 
     assert waits == [7.0, 3.0, 2.0]
 
 
-def test_a_client_comes_again_after_a_broken_connection_and_gives_up_in_the_end(busy: str, waits: list[float]) -> None:
+def test_clients_retry_broken_connections_and_give_up_after_the_last_retry(busy: str, waits: list[float]) -> None:
     Busy.plan = [(0, None), (200, None)]
     with Client(busy) as client:
         assert client.predict(["a"], "mood")[0].label == "good"
@@ -159,7 +159,7 @@ def test_a_client_comes_again_after_a_broken_connection_and_gives_up_in_the_end(
         client.predict(["a"], "mood")
 
 
-def test_predict_asks_a_server(served: Served, library: MultiTask) -> None:
+def test_predict_by_url(served: Served, library: MultiTask) -> None:
     asked = ("predict", "--url", served.url, "--task", "mood", "--task", "stars", "good film", "bad", "--json")
     lines = [json.loads(line) for line in succeeded(*asked).splitlines()]
     assert [line["task"] for line in lines] == ["mood", "stars"] * 2
@@ -173,9 +173,7 @@ def test_predict_asks_a_server(served: Served, library: MultiTask) -> None:
     assert "the server" not in refused("predict", "--url", served.url, "--task", "qa", "a")
 
 
-def test_predict_answers_the_rows_of_a_file_by_a_server_as_by_the_store(
-    served: Served, filled: Path, tmp_path: Path
-) -> None:
+def test_predict_of_a_file_by_url_equals_predict_by_the_store(served: Served, filled: Path, tmp_path: Path) -> None:
     file, ours, theirs = tmp_path / "in.csv", tmp_path / "ours.csv", tmp_path / "theirs.csv"
     file.write_text("id,text\n" + "".join(f"{n},{TEXTS[n % len(TEXTS)]}\n" for n in range(40)) + "40,\n")
     tasks = ("--task", "mood", "--task", "several", "--task", "stars@1", "--file", file, "--on-error", "null")
@@ -192,7 +190,7 @@ def test_predict_answers_the_rows_of_a_file_by_a_server_as_by_the_store(
     assert (failed.exit_code, "no answer" in failed.output) == (2, True)
 
 
-def test_many_texts_are_sent_in_several_requests(served: Served, library: MultiTask, tmp_path: Path) -> None:
+def test_long_lists_are_sent_in_several_requests(served: Served, library: MultiTask, tmp_path: Path) -> None:
     texts = [TEXTS[n % len(TEXTS)] for n in range(2 * client_module.MAX_ROWS + 3)]
     assert [len(rows) for _, rows in client_module.chunks_of(texts, "mood")] == [256, 256, 3]
     assert [len(rows) for _, rows in client_module.chunks_of(["a" * 40_000] * 3 + [("b", "c")], "mood")] == [1, 1, 2]
@@ -208,7 +206,7 @@ def test_many_texts_are_sent_in_several_requests(served: Served, library: MultiT
         assert all(map(near, client.predict(texts, "mood"), expected))
 
 
-def test_the_client_imports_no_torch() -> None:
+def test_the_client_does_not_import_torch() -> None:
     code = (
         "import sys, polytask as pt; pt.Client('http://127.0.0.1:9').close(); pt.Prediction('a'); print(*sys.modules)"
     )

@@ -1,4 +1,4 @@
-"""Foreign dialects: their shapes, with an answer for every kind of head."""
+"""The vLLM, TEI and Open Inference dialects: response shapes for every kind of head."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def asked_of(task: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("task", SERVED)
-def test_vllm_has_probs_as_a_list_in_the_order_of_the_labels(served: Served, library: MultiTask, task: str) -> None:
+def test_vllm_probs_are_a_list_in_the_order_of_the_labels(served: Served, library: MultiTask, task: str) -> None:
     content = served.post("/classify", {"model": task, "input": asked_of(task), "user": "x"}).raise_for_status().json()
     assert (content["object"], content["model"]) == ("list", f"{task}@1")
     for number, item in enumerate(content["data"]):
@@ -34,7 +34,7 @@ def test_vllm_has_probs_as_a_list_in_the_order_of_the_labels(served: Served, lib
             assert item["label"] == own["label"]
 
 
-def test_tei_answers_a_text_a_pair_and_a_batch(served: Served) -> None:
+def test_tei_accepts_a_text_a_pair_and_a_batch(served: Served) -> None:
     single = served.post("/adapters/mood/predict", {"inputs": "good film"}).raise_for_status().json()
     assert [set(score) for score in single] == [{"label", "score"}] * 2
     assert single[0]["score"] >= single[1]["score"]
@@ -50,7 +50,7 @@ def test_tei_answers_a_text_a_pair_and_a_batch(served: Served) -> None:
 
 
 @pytest.mark.parametrize("task", SERVED)
-def test_oip_tensors_have_the_shapes_that_the_metadata_promises(served: Served, task: str) -> None:
+def test_oip_outputs_have_the_shapes_of_the_metadata(served: Served, task: str) -> None:
     metadata = served.get(f"/v2/models/{task}").raise_for_status().json()
     names = [tensor["name"] for tensor in metadata["inputs"]]
     columns = {"text": TEXTS, "text_pair": [CONTEXT] * 2}
@@ -73,7 +73,7 @@ def test_oip_tensors_have_the_shapes_that_the_metadata_promises(served: Served, 
         assert [CONTEXT[a:b] for a, b in zip(outputs["start"], outputs["end"])] == outputs["answer"]
 
 
-def test_oip_knows_servers_versions_and_the_repository(served: Served) -> None:
+def test_oip_health_versions_and_repository_routes(served: Served) -> None:
     assert served.get("/v2").json()["name"] == "polytask"
     assert served.get("/v2/health/live").json() == {"live": True}
     assert served.get("/v2/health/ready").json() == {"ready": True}
@@ -97,5 +97,5 @@ def test_oip_knows_servers_versions_and_the_repository(served: Served) -> None:
         [],
     ],
 )
-def test_oip_refuses_tensors_that_do_not_fit(served: Served, inputs: Any) -> None:
+def test_oip_refuses_invalid_tensors(served: Served, inputs: Any) -> None:
     assert served.post("/v2/models/mood/infer", {"inputs": inputs}).status_code == 422

@@ -1,4 +1,4 @@
-"""Mixed rows get the answers of the library; a text is tokenized once; a row that is not finite fails alone."""
+"""The engine: equal to the library in mixed batches, shared tokenization and layers, rows that are not finite."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ def near(one: Prediction, other: Prediction) -> bool:
     return same and all(a == pytest.approx(b, abs=1e-5) for a, b in pairs)
 
 
-def test_rows_of_every_method_and_head_get_the_librarys_answers(
-    engine: Engine, backbone: Backbone, filled: Path
-) -> None:
+def test_a_mixed_batch_gives_the_answers_of_the_library(engine: Engine, backbone: Backbone, filled: Path) -> None:
     library, draw = MultiTask(backbone, Store(filled)), random.Random(3)
     asked: list[tuple[Any, str]] = [(draw.choice(TEXTS), draw.choice(SINGLE)) for _ in range(60)]
     asked += [((question, CONTEXT), "qa@1") for question in TEXTS[:5]]
@@ -49,7 +47,7 @@ def test_rows_of_every_method_and_head_get_the_librarys_answers(
         assert near(answer, library.predict([text], name)[0])
 
 
-def test_one_text_for_many_tasks_is_cut_into_tokens_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_for_several_tasks_is_tokenized_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     whole = engine_module.encode
 
@@ -63,7 +61,7 @@ def test_one_text_for_many_tasks_is_cut_into_tokens_once(engine: Engine, monkeyp
     assert len({id(row.encoded) for row in rows}) == 1
 
 
-def test_what_tasks_on_one_text_share_is_computed_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_below_all_adapters_are_computed_once_per_text(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     entered = []
     below = engine.backbone.encoder.prefix_states
 
@@ -78,7 +76,7 @@ def test_what_tasks_on_one_text_share_is_computed_once(engine: Engine, monkeypat
     assert answers[0] == answers[2]
 
 
-def test_a_row_that_is_not_a_number_fails_and_its_neighbours_do_not(engine: Engine) -> None:
+def test_a_row_with_nan_fails_alone(engine: Engine) -> None:
     rows = [engine.tokenize("good film", [name])[0] for name in ("mood@1", "topic@1", "stars@1")]
     with torch.no_grad():
         engine.adapters["topic@1"].head.bias.fill_(float("nan"))
@@ -89,7 +87,7 @@ def test_a_row_that_is_not_a_number_fails_and_its_neighbours_do_not(engine: Engi
     engine.unload("topic@1")
 
 
-def test_the_probe_is_a_real_forward_pass(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_health_probe_runs_a_forward_pass(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.probe()
     nan = lambda *args: (torch.zeros(1, 1, 32), torch.full((1, 32), float("nan")))  # noqa: E731
     monkeypatch.setattr(engine_module, "encode_batch", nan)

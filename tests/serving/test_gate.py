@@ -1,4 +1,4 @@
-"""Who may ask what: keys, scopes, hosts; and bodies that are too large, too slow or no JSON."""
+"""The gate: keys, scopes and hosts, and bodies that are too large, too slow or malformed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from polytask.errors import PolytaskError
 from polytask.serving.api.access import ERRORS
 from polytask.serving.app import ROUTERS
 from polytask.serving.auth import SCOPES, Keys, new_key, read_keys
+from polytask.serving.dialect_schemas import InferRequest, TeiRequest, VllmRequest
 from polytask.serving.gate import PUBLIC
 from polytask.serving.run import check_host
-from polytask.serving.schemas import ClassifyRequest, InferRequest, TeiRequest, TrafficRequest, VllmRequest
+from polytask.serving.schemas import ClassifyRequest, TrafficRequest
 from tests.serving.servers import Served, eventually, serving
 
 KEYS = {scope: f"key-that-may-{scope}" for scope in SCOPES}
@@ -73,7 +74,7 @@ def test_every_route_needs_its_scope_when_keys_are_set(guarded: Served, route: A
     assert allowed.status_code not in (401, 403)
 
 
-def test_the_routes_walked_are_all_there_are(guarded: Served) -> None:
+def test_the_openapi_document_has_all_routes_and_errors(guarded: Served) -> None:
     document = guarded.get("/openapi.json", headers=bearer(KEYS["infer"])).json()
     walked = {route.path for route in ROUTES if route.include_in_schema}
     assert set(document["paths"]) == walked
@@ -87,7 +88,7 @@ def test_the_routes_walked_are_all_there_are(guarded: Served) -> None:
     ["//v1/models", "/v1/models/", "/V1/models", "/v1//models", "/./v1/models", "/ready/../v1/models", "/v1/models%00",
      "/%76%31/models", "/v1%2Fmodels", "/ready/", "/static/../v1/models", "/static/%2e%2e/v1/models", "/;/v1/models"],
 )  # fmt: skip
-def test_no_other_way_of_writing_a_path_leads_around_the_key(guarded: Served, path: str) -> None:
+def test_other_spellings_of_a_path_do_not_bypass_the_key(guarded: Served, path: str) -> None:
     assert raw_status(guarded, f"GET {path} HTTP/1.1") == 401
 
 
@@ -105,23 +106,23 @@ def test_no_other_way_of_writing_a_path_leads_around_the_key(guarded: Served, pa
         {"Cookie": f"key={KEYS['infer']}"},
     ],
 )
-def test_only_one_sound_key_opens(guarded: Served, headers: dict[str, str]) -> None:
+def test_malformed_and_duplicate_credentials_are_refused(guarded: Served, headers: dict[str, str]) -> None:
     response = guarded.get("/v1/models", headers=headers)
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
 
 
-def test_both_headers_are_taken(guarded: Served) -> None:
+def test_a_key_is_accepted_in_either_header_but_not_in_the_url(guarded: Served) -> None:
     assert guarded.get("/v1/models", headers={"X-API-Key": KEYS["infer"]}).status_code == 200
     assert guarded.get("/v1/models", headers={"authorization": f"bearer {KEYS['infer']}"}).status_code == 200
     assert guarded.http.request("GET", f"/v1/models?key={KEYS['infer']}").status_code == 401
 
 
-def test_a_body_is_not_read_for_a_stranger(guarded: Served) -> None:
+def test_the_body_of_a_request_without_a_key_is_not_read(guarded: Served) -> None:
     assert raw_status(guarded, "POST /v1/classify HTTP/1.1", "Content-Length: 1000000") == 401
 
 
-def test_keys_are_read_from_a_file_of_hashes_and_a_variable(tmp_path: Path) -> None:
+def test_keys_are_read_from_a_file_and_an_environment_variable(tmp_path: Path) -> None:
     key, line = new_key("infer,manage")
     file = tmp_path / "keys"
     file.write_text(f"# keys\n\n{line} deploy\n")
@@ -134,7 +135,7 @@ def test_keys_are_read_from_a_file_of_hashes_and_a_variable(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("line", ["infer", "root abc", "infer short", f"infer,, {'0' * 64}", f"infer {'0' * 64} a b"])
-def test_lines_that_are_not_understood_are_refused_without_repeating_them(line: str, tmp_path: Path) -> None:
+def test_invalid_key_lines_are_refused_without_repeating_them(line: str, tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text(line + "\n")
     with pytest.raises(PolytaskError, match="line 1") as caught:
@@ -143,7 +144,7 @@ def test_lines_that_are_not_understood_are_refused_without_repeating_them(line: 
     assert "short" not in str(caught.value)
 
 
-def test_without_keys_the_server_stays_on_this_machine(served: Served) -> None:
+def test_without_keys_only_loopback_hosts_and_origins_are_allowed(served: Served) -> None:
     for host in ("0.0.0.0", "::", "192.168.0.1", "example.org"):
         with pytest.raises(PolytaskError, match="without keys"):
             check_host(host, Keys())
@@ -162,13 +163,13 @@ def test_without_keys_the_server_stays_on_this_machine(served: Served) -> None:
 
 @pytest.fixture(scope="module")
 def impatient(backbone: Backbone, filled: Path) -> Iterator[Served]:
-    """A server that waits for heads, bodies and readers for a moment only."""
+    """A server with short timeouts for heads, bodies and readers."""
     with serving(backbone, filled, body_s=0.5, send_s=0.5) as served:
         yield served
 
 
 def raw(served: Served, *lines: str, body: bytes = b"", more: bool = False) -> bytes:
-    """What the server sends back to these bytes."""
+    """The bytes that the server sends back."""
     host, port = served.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         head = "\r\n".join([lines[0], "Host: localhost", "Connection: close", *lines[1:]])
@@ -208,16 +209,16 @@ def posted(served: Served, body: bytes, *headers: str) -> int:
     ],
     ids=lambda body: repr(body[:24]),
 )
-def test_a_body_that_is_not_sound_is_422(served: Served, body: bytes) -> None:
+def test_a_malformed_body_is_422(served: Served, body: bytes) -> None:
     assert posted(served, body) == 422
 
 
-def test_a_text_may_hold_any_character(served: Served) -> None:
+def test_texts_may_have_any_character(served: Served) -> None:
     for text in ("\u0000", "a\u202eb", "\U0001f600 good", "é", "\r\n good", "\u2028"):
         assert posted(served, json.dumps({"model": "mood", "input": text}).encode()) in (200, 422), repr(text)
 
 
-def test_bodies_beyond_the_limit_are_413_announced_or_not(backbone: Backbone, filled: Path) -> None:
+def test_bodies_over_the_limit_are_413_with_and_without_content_length(backbone: Backbone, filled: Path) -> None:
     with serving(backbone, filled, body_bytes=1000) as served:
         small = {"model": "mood", "input": "a"}
         assert served.post("/v1/classify", small).status_code == 200
@@ -228,7 +229,7 @@ def test_bodies_beyond_the_limit_are_413_announced_or_not(backbone: Backbone, fi
         assert served.get("/ready").status_code == 200
 
 
-def test_slow_clients_are_let_go_and_others_served(backbone: Backbone, filled: Path) -> None:
+def test_slow_clients_are_disconnected(backbone: Backbone, filled: Path) -> None:
     with serving(backbone, filled, body_s=0.3) as served:
         slow = ("Content-Type: application/json", "Content-Length: 100")
         assert raw_status(served, "POST /v1/classify HTTP/1.1", *slow, body=b'{"model"') == 408
@@ -251,7 +252,7 @@ def test_slow_clients_are_let_go_and_others_served(backbone: Backbone, filled: P
     ],
     ids=lambda lines: lines[-1][:30],
 )
-def test_malformed_heads_are_refused_or_harmless(impatient: Served, lines: tuple[str, ...]) -> None:
+def test_malformed_heads_cause_no_server_error(impatient: Served, lines: tuple[str, ...]) -> None:
     received = raw(impatient, *lines)
     assert not received or int(received.split(b" ")[1]) in (200, 400, 404, 408, 414, 422, 431), received[:200]
     assert impatient.get("/ready").status_code == 200
@@ -263,7 +264,7 @@ def num_requests(served: Served) -> float:
     return sum(sample.value for metric in metrics for sample in metric.samples if sample.name.endswith("_total"))
 
 
-def test_a_client_that_hangs_up_leaves_nothing_behind(served: Served) -> None:
+def test_a_disconnected_client_leaves_nothing_in_the_queue(served: Served) -> None:
     host, port = served.url.removeprefix("http://").split(":")
     body = json.dumps({"model": "mood", "input": ["a film"] * 200}).encode()
     lines = ("POST /v1/classify HTTP/1.1", "Host: localhost", "Content-Type: application/json")
@@ -294,7 +295,7 @@ def request_bytes(body: object) -> bytes:
     return "\r\n".join([*lines, f"Content-Length: {len(content)}", "", ""]).encode() + content
 
 
-def test_a_client_that_does_not_read_its_responses_is_disconnected(impatient: Served) -> None:
+def test_a_client_that_does_not_read_responses_is_disconnected(impatient: Served) -> None:
     large = request_bytes({"models": ["mood", "topic", "several"], "input": ["a"] * 300})
     with connected(impatient, receive_buffer=2048) as connection:
         connection.sendall(large * 100)  # some 10 MB of responses, more than the buffers of the system hold
@@ -323,7 +324,7 @@ def test_pipelined_requests_are_answered_in_order(impatient: Served) -> None:
     assert [json.loads(found) for found in probs] == [pytest.approx(alone[text], abs=1e-5) for text in texts]
 
 
-def test_a_half_closed_connection_is_a_client_that_is_gone(impatient: Served) -> None:
+def test_a_half_closed_connection_counts_as_disconnected(impatient: Served) -> None:
     with connected(impatient) as connection:
         connection.sendall(request_bytes({"model": "mood", "input": "a"}))
         connection.shutdown(socket.SHUT_WR)
@@ -356,13 +357,13 @@ TENSOR = {"name": "text", "shape": [1], "datatype": "BYTES"}
         (TrafficRequest, {"shares": {str(n): 2 for n in range(1, 100_000)}}),
     ],
 )
-def test_a_body_with_many_errors_is_refused_after_a_few(model: type[BaseModel], body: Any) -> None:
+def test_validation_stops_after_a_few_errors(model: type[BaseModel], body: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         model.model_validate(body)
     assert caught.value.error_count() <= 256, "pydantic makes an object for each error"
 
 
-def test_content_of_another_type_is_422(served: Served) -> None:
+def test_other_content_types_are_422(served: Served) -> None:
     with httpx2.Client(base_url=served.url) as http:
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "image/png"):
             response = http.post(

@@ -1,4 +1,4 @@
-"""The native API answers as the library does, for every method and head, and says what it did."""
+"""The native API: answers equal to the library for every method and head, headers, errors, models, metrics."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def near(one: Any, other: Any) -> bool:
 
 
 def of_item(item: dict[str, Any]) -> dict[str, Any]:
-    """What the library says, out of an item."""
+    """The fields of an item that come from the library."""
     return {name: value for name, value in item.items() if name not in ("index", "num_classes")}
 
 
 @pytest.mark.parametrize("task", SERVED)
-def test_items_are_the_librarys_predictions(served: Served, library: MultiTask, task: str) -> None:
+def test_items_equal_the_predictions_of_the_library(served: Served, library: MultiTask, task: str) -> None:
     texts: list[Any] = [[text, CONTEXT] for text in TEXTS[:4]] if task == "qa" else list(TEXTS)
     content = served.classify(model=task, input=texts).raise_for_status().json()
     expected = library.predict([tuple(t) if isinstance(t, list) else t for t in texts], task)
@@ -39,7 +39,7 @@ def test_items_are_the_librarys_predictions(served: Served, library: MultiTask, 
     assert content["usage"]["total_tokens"] > 0
 
 
-def test_several_tasks_answer_each_text_in_their_order(served: Served, library: MultiTask) -> None:
+def test_several_tasks_answer_each_text_in_the_requested_order(served: Served, library: MultiTask) -> None:
     tasks = ["stars", "mood", "own", "several", "top", "topmost"]
     content = served.classify(models=tasks, input=list(TEXTS[:3])).raise_for_status().json()
     assert [(item["index"], item["task"]) for item in content["data"]] == [(n, t) for n in range(3) for t in tasks]
@@ -49,7 +49,7 @@ def test_several_tasks_answer_each_text_in_their_order(served: Served, library: 
     assert content["model"].split(",") == [f"{task}@1" for task in tasks]
 
 
-def test_headers_name_the_request_the_versions_and_the_times(served: Served) -> None:
+def test_response_headers_have_request_id_versions_and_times(served: Served) -> None:
     response = served.post(
         "/v1/classify", {"models": ["mood", "topic"], "input": "a film"}, headers={"X-Request-Id": "abc-1"}
     )
@@ -83,7 +83,7 @@ def test_headers_name_the_request_the_versions_and_the_times(served: Served) -> 
         ({"model": "mood", "input": "a" * 300_000}, 200, None, None),
     ],
 )
-def test_what_cannot_be_answered_is_refused_with_one_body(
+def test_invalid_requests_get_the_common_error_body(
     served: Served, body: Any, status: int, code: str | None, param: str | None
 ) -> None:
     response = served.post("/v1/classify", body)
@@ -99,13 +99,13 @@ def test_what_cannot_be_answered_is_refused_with_one_body(
         assert error["param"] == param
 
 
-def test_a_row_without_an_answer_is_an_error_in_its_place_where_that_was_asked(served: Served) -> None:
+def test_on_error_null_puts_the_error_in_place_of_the_answer(served: Served) -> None:
     content = served.classify(model="mood", input=["a film", "", "bad"], on_error="null").raise_for_status().json()
     assert [item["label"] is None for item in content["data"]] == [False, True, False]
     assert content["data"][1]["error"] == "the text is empty"
 
 
-def test_models_say_what_there_is_without_paths(served: Served, library: MultiTask) -> None:
+def test_models_are_described_without_paths(served: Served, library: MultiTask) -> None:
     content = served.get("/v1/models").raise_for_status().json()
     assert [model["task"] for model in content["data"]] == sorted(SERVED)
     of = {model["task"]: model for model in content["data"]}
@@ -142,8 +142,8 @@ def test_health_readiness_stats_and_metrics(served: Served) -> None:
         assert name in text, name
 
 
-def test_what_names_are_made_up_adds_no_metric(served: Served) -> None:
-    for n in range(20):
+def test_unknown_names_add_no_metric_labels(served: Served) -> None:
+    for n in range(5):
         served.classify(model=f"made-up-{n}", input="a")
         served.get(f"/made-up-{n}")
     text = served.get("/metrics").text

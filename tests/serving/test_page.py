@@ -1,4 +1,4 @@
-"""The page in a real browser: it answers, it works without a network and without a mouse, and it escapes everything."""
+"""The page in a headless browser: answers, keyboard use, escaping, keys, colour schemes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
         yield browser
 
 
-def test_a_text_is_classified_with_the_keyboard_alone(browser: Browser, served: Served) -> None:
+def test_a_text_is_classified_using_only_the_keyboard(browser: Browser, served: Served) -> None:
     browser.open(served.url)
     browser.wait("document.querySelectorAll('.chip').length === 9")
     assert browser.run("document.activeElement.id") == "text"
@@ -47,7 +47,7 @@ def test_a_text_is_classified_with_the_keyboard_alone(browser: Browser, served: 
     assert browser.problems() == []
 
 
-def test_the_list_of_adapters_and_the_throughput_are_shown(browser: Browser, served: Served) -> None:
+def test_the_page_shows_adapters_and_throughput(browser: Browser, served: Served) -> None:
     browser.open(served.url)
     browser.wait("document.querySelectorAll('#adapters tr').length === 9")
     row = browser.run("document.querySelector('#adapters tr').innerText").split("\t")
@@ -57,7 +57,7 @@ def test_the_list_of_adapters_and_the_throughput_are_shown(browser: Browser, ser
     browser.wait("Number(document.getElementById('rows').textContent) > 0")
 
 
-def test_a_question_shows_the_field_for_its_context(browser: Browser, served: Served) -> None:
+def test_a_question_task_shows_the_field_for_the_context(browser: Browser, served: Served) -> None:
     browser.open(served.url)
     browser.wait("document.querySelectorAll('.chip').length === 9")
     browser.run("document.getElementById('none').click(); document.querySelector('.chip input[value=qa]').click()")
@@ -69,7 +69,27 @@ def test_a_question_shows_the_field_for_its_context(browser: Browser, served: Se
     assert browser.run("document.querySelector('.said').textContent") in "the team won the match"
 
 
-def test_whatever_an_adapter_says_is_shown_as_text(browser: Browser, backbone: Backbone, tmp_path: Path) -> None:
+def test_abstained_answers_and_intervals_are_shown(browser: Browser, backbone: Backbone, tmp_path: Path) -> None:
+    store = Store(tmp_path / "decided")
+    thresholds = {"goal": "precision", "target": 0.9, "values": [0.999, 0.999], "rows": 60}
+    store.put(random_adapter(backbone, "mood", decides={"thresholds": thresholds}))
+    interval = {"kind": "conformal", "level": 0.9, "radius": 0.75, "rows": 60}
+    store.put(random_adapter(backbone, "stars", "regression", decides={"calibration": interval}))
+    with serving(backbone, tmp_path / "decided") as served:
+        browser.open(served.url)
+        browser.wait("document.querySelectorAll('.chip').length === 2")
+        browser.type("a film")
+        browser.press("Enter", ctrl=True)
+        browser.wait(f"{SHOWN} === 2")
+        mood, stars = browser.run("[...document.querySelectorAll('.answer')].map((node) => node.innerText)")
+        score = served.classify(model="stars", input="a film").json()["data"][0]["score"]
+    assert "no label" in mood
+    assert "is below its threshold of 100%" in mood
+    assert f"{score:.3f}" in stars
+    assert f"90% interval {score - 0.75:.3f} to {score + 0.75:.3f}" in stars
+
+
+def test_strings_of_an_adapter_are_escaped(browser: Browser, backbone: Backbone, tmp_path: Path) -> None:
     adapter = random_adapter(backbone, "mood")
     Store(tmp_path / "hostile").put(with_labels(adapter, [HOSTILE, "<script>document.title='hacked'</script>"]))
     with serving(backbone, tmp_path / "hostile") as served:
@@ -98,7 +118,7 @@ def test_a_server_with_keys_asks_for_one(browser: Browser, backbone: Backbone, f
 
 
 @pytest.mark.parametrize("is_dark", [False, True])
-def test_it_is_light_and_dark(tmp_path: Path, served: Served, is_dark: bool) -> None:
+def test_the_page_follows_the_colour_scheme(tmp_path: Path, served: Served, is_dark: bool) -> None:
     assert PROGRAM is not None
     with Browser(PROGRAM, tmp_path / "profile", dark=is_dark) as browser:
         browser.open(served.url)

@@ -1,4 +1,4 @@
-"""Adapters come and go within a budget of bytes, are read once, and never leave under a request."""
+"""Residency: loading and eviction of adapters within a memory budget."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def residency_of(backbone: Backbone, store: Store, num_adapters: float) -> Resid
     return Residency(engine, int(size * num_adapters))
 
 
-def test_the_least_recently_used_leaves_and_comes_back_on_demand(backbone: Backbone, six: Counting) -> None:
+def test_the_least_recently_used_adapter_is_evicted_and_reloaded_on_demand(backbone: Backbone, six: Counting) -> None:
     residency = residency_of(backbone, six, 3)
     for name in (*NAMES[:3], NAMES[0], NAMES[3]):
         asyncio.run(residency.hold(name))
@@ -60,7 +60,7 @@ def test_the_least_recently_used_leaves_and_comes_back_on_demand(backbone: Backb
     assert residency.engine.attached.names == set(residency.names())
 
 
-def test_what_is_held_stays_and_leaves_afterwards(backbone: Backbone, six: Counting) -> None:
+def test_adapters_in_use_are_evicted_only_after_release(backbone: Backbone, six: Counting) -> None:
     residency = residency_of(backbone, six, 2)
     for name in NAMES[:4]:
         asyncio.run(residency.hold(name))
@@ -76,7 +76,7 @@ def test_what_is_held_stays_and_leaves_afterwards(backbone: Backbone, six: Count
     assert set(residency.engine.adapters) == set(residency.names())
 
 
-def test_an_adapter_is_read_once_however_many_ask(backbone: Backbone, six: Counting) -> None:
+def test_concurrent_requests_share_one_load(backbone: Backbone, six: Counting) -> None:
     residency = residency_of(backbone, six, 6)
 
     async def ask() -> None:
@@ -86,7 +86,7 @@ def test_an_adapter_is_read_once_however_many_ask(backbone: Backbone, six: Count
     assert sorted(six.reads) == NAMES
 
 
-def test_a_load_that_fails_fails_for_all_who_wait_and_can_be_tried_again(backbone: Backbone, six: Counting) -> None:
+def test_a_failed_load_fails_for_all_waiters_and_can_be_repeated(backbone: Backbone, six: Counting) -> None:
     residency = residency_of(backbone, six, 6)
     told: list[tuple[str, bool]] = []
     residency.on_load = lambda name, error: told.append((name, error is None))
@@ -103,7 +103,7 @@ def test_a_load_that_fails_fails_for_all_who_wait_and_can_be_tried_again(backbon
     assert told == [("t1@1", False), ("t1@1", True)]
 
 
-def test_a_version_that_was_replaced_in_its_place_is_refused(backbone: Backbone, tmp_path: Path) -> None:
+def test_a_version_overwritten_in_place_is_refused(backbone: Backbone, tmp_path: Path) -> None:
     store = WatchedStore(tmp_path / "store")
     entry = store.put(random_adapter(backbone, "mood"))
     store.digests["mood@1"] = entry.digest
@@ -113,23 +113,27 @@ def test_a_version_that_was_replaced_in_its_place_is_refused(backbone: Backbone,
         store.get("mood@1")
 
 
-def test_a_thousand_adapters_answer_within_a_budget_for_a_hundred(backbone: Backbone, tmp_path: Path) -> None:
+def test_a_thousand_adapters_are_served_within_a_budget_for_a_hundred(backbone: Backbone, tmp_path: Path) -> None:
     store = Counting(tmp_path / "thousand")
     store.reads = []
     made = {n: random_adapter(backbone, f"t{n}", method=IA3(), seed=n) for n in (0, 1, 2)}
     for n in range(1000):  # as ``put`` would, without its locks and syncs
         (tmp_path / "thousand" / f"t{n}").mkdir(parents=True)
-        made[n % 3].renamed(f"t{n}").save(tmp_path / "thousand" / f"t{n}" / "1.safetensors")
+        (tmp_path / "thousand" / f"t{n}" / "1.safetensors").write_bytes(made[n % 3].renamed(f"t{n}").to_bytes())
     residency = residency_of(backbone, store, 100)
     engine = residency.engine
     library = MultiTask(backbone, Store(tmp_path / "thousand"))
     expected = [library.predict([TEXTS[0]], f"t{n}")[0].probs for n in (0, 1, 2)]
-    for n in [*range(1000), *range(0, 1000, 97)]:
-        asyncio.run(residency.hold(f"t{n}@1"))
-        if n % 37 == 0:
-            (answer,) = engine.answer(engine.tokenize(TEXTS[0], [f"t{n}@1"]))
-            assert answer.probs == pytest.approx(expected[n % 3], abs=1e-5)  # type: ignore[union-attr]
-        residency.release(f"t{n}@1")
+
+    async def use_all() -> None:
+        for n in [*range(1000), *range(0, 1000, 97)]:
+            await residency.hold(f"t{n}@1")
+            if n % 37 == 0:
+                (answer,) = engine.answer(engine.tokenize(TEXTS[0], [f"t{n}@1"]))
+                assert answer.probs == pytest.approx(expected[n % 3], abs=1e-5)  # type: ignore[union-attr]
+            residency.release(f"t{n}@1")
+
+    asyncio.run(use_all())
     assert len(residency) <= 100
     assert residency.num_bytes <= residency.memory_bytes
     assert len(engine.attached.names) == len(residency)

@@ -19,7 +19,7 @@ from tests.serving.servers import eventually, serving
 from tests.serving.stores import random_adapter
 
 
-def test_a_request_that_has_more_tokens_than_its_length_suggests_is_413(backbone: Backbone, folder: Path) -> None:
+def test_a_request_with_more_tokens_than_estimated_is_413(backbone: Backbone, folder: Path) -> None:
     Store(folder).put(random_adapter(backbone, "split", recipe={"max_length": 32, "long": "split"}))
     with serving(backbone, folder, queue_tokens=400) as served:
         assert served.classify(model="split", input="a film " * 40).status_code == 200
@@ -52,7 +52,7 @@ def test_a_slow_load_ends_at_the_deadline(backbone: Backbone, filled: Path, monk
         assert served.service.num_in_flight == served.service.batcher.reserved_tokens == 0
 
 
-def test_probes_at_the_same_time_share_a_forward_pass(
+def test_concurrent_health_probes_share_a_forward_pass(
     backbone: Backbone, filled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []

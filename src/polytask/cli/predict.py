@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -93,11 +94,9 @@ def predict(
     check_top_k(top_k, output, entries)
 
     def predictor() -> Callable[[Sequence[Any], str], list[Prediction]]:
+        how: dict[str, Any] = {"calibrated": not uncalibrated, "threshold": threshold}
         if url is not None:
-            if uncalibrated or threshold is not None:
-                raise DataError("--uncalibrated and --threshold are for adapters of a store", fix="Leave out --url")
-            return cast("Callable[[Sequence[Any], str], list[Prediction]]", adapters.predict)
-        how = {"calibrated": not uncalibrated, "threshold": threshold}
+            return partial(adapters.predict, **how)
         return _predict_here(adapters, entries[tasks[0]], backbone, device, dtype, how)
 
     if streams.is_streamed(file, texts, output, as_json=as_json):

@@ -84,10 +84,12 @@ class Server:
         header = ServedHeader(ServedHead(found["kind"]), found["takes"])
         return ServedEntry(found["id"], tuple(found["labels"]), header)
 
-    def predict(self, texts: Sequence[Any], reference: str) -> list[Prediction]:
+    def predict(
+        self, texts: Sequence[Any], reference: str, *, calibrated: bool = True, threshold: float | None = None
+    ) -> list[Prediction]:
         """As ``MultiTask.predict`` with ``on_error="null"``.
 
         Raises:
             PolytaskError: the server cannot be reached, or answers with an error.
         """
-        return self.client.predict(texts, reference, on_error="null")
+        return self.client.predict(texts, reference, on_error="null", calibrated=calibrated, threshold=threshold)

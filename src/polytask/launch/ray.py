@@ -18,6 +18,7 @@ from polytask.errors import PolytaskError
 from polytask.launch.local import Message, Pack, Work, with_picklable_errors
 
 CONNECT_TIMEOUT_S = 10
+START_ATTEMPTS = 2
 
 
 def run_packs(
@@ -43,7 +44,7 @@ def run_packs(
         PolytaskError: Ray is not installed, the cluster cannot be started or reached, or no machine has the resources
             that a pack needs.
     """
-    with _cluster(address, num_cpus) as ray:
+    with cluster(address, num_cpus) as ray:
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         resources = _pack_resources(machines, gpus, cpus)
         max_running = sum(_num_packs_on(machine, resources) for machine in machines)
@@ -73,22 +74,23 @@ def run_packs(
 
 
 @contextmanager
-def _cluster(address: str | None, num_cpus: int | None) -> Iterator[Any]:
-    """The ``ray`` module, connected within the block; a connection that was there before stays."""
+def cluster(address: str | None, num_cpus: int | None = None) -> Iterator[Any]:
+    """The ``ray`` module, connected within the block; a connection that was there before stays.
+
+    Raises:
+        PolytaskError: as ``run_packs``.
+    """
     try:
         import ray
     except ImportError:
         raise PolytaskError('this needs Ray, which is not installed: pip install "polytask[ray]"') from None
-    options: dict[str, Any] = {"include_dashboard": False, "num_cpus": num_cpus} if address is None else {}
     was_initialized = ray.is_initialized()
     if not was_initialized:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        try:
-            _check_reachable(address)
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-        except Exception as error:  # Ray raises a bare Exception when its node does not start in time
-            what = "a Ray cluster cannot be started here" if address is None else f"Ray cannot connect to {address}"
-            raise PolytaskError(f"{what}: {_first_line(error)}") from None
+        if address is None:
+            _start(ray, num_cpus)
+        else:
+            _connect(ray, address)
     try:
         yield ray
     finally:
@@ -96,9 +98,29 @@ def _cluster(address: str | None, num_cpus: int | None) -> Iterator[Any]:
             ray.shutdown()
 
 
-def _check_reachable(address: str | None) -> None:
+def _start(ray: Any, num_cpus: int | None) -> None:
+    """Start a cluster here. Ray gives its node 30 s, which a start on a busy machine may exceed: try again once."""
+    for attempts_left in reversed(range(START_ATTEMPTS)):
+        try:
+            ray.init(num_cpus=num_cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            return
+        except Exception as error:  # a bare Exception if the node does not start in time
+            ray.shutdown()
+            if not attempts_left:
+                raise PolytaskError(f"a Ray cluster cannot be started here: {_first_line(error)}") from None
+
+
+def _connect(ray: Any, address: str) -> None:
+    try:
+        _check_reachable(address)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # Ray has no common base class for what can fail here
+        raise PolytaskError(f"Ray cannot connect to {address}: {_first_line(error)}") from None
+
+
+def _check_reachable(address: str) -> None:
     """Raise OSError if nothing listens at ``host:port``; Ray would try for minutes and then end this process."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
         socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
 

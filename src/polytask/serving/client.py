@@ -81,10 +81,18 @@ class _BaseClient:
         )
 
 
-def request_of(texts: Texts, tasks: Sequence[str], on_error: OnError) -> dict[str, Any]:
+def options_of(on_error: OnError, calibrated: bool, threshold: float | None) -> dict[str, Any]:
+    """The fields of a request that say how to answer; those that have their default are left out."""
+    given = {"calibrated": calibrated, "threshold": threshold}
+    defaults = {"calibrated": True, "threshold": None}
+    changed = {name: value for name, value in given.items() if value != defaults[name]}
+    return {"on_error": "null" if on_error == "null" else "fail", **changed}
+
+
+def request_of(texts: Texts, tasks: Sequence[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a request that runs all tasks on each text."""
     given = [list(text) if isinstance(text, tuple) else text for text in texts]
-    return {"models": list(tasks), "input": given, "on_error": "null" if on_error == "null" else "fail"}
+    return {"models": list(tasks), "input": given, **options}
 
 
 def prediction_of(item: Mapping[str, Any]) -> Prediction:
@@ -142,25 +150,47 @@ class Client(_BaseClient):
         """Close the connections."""
         self._http.close()
 
-    def predict(self, texts: Texts, task: str | Sequence[str], *, on_error: OnError = "raise") -> list[Prediction]:
+    def predict(
+        self,
+        texts: Texts,
+        task: str | Sequence[str],
+        *,
+        on_error: OnError = "raise",
+        calibrated: bool = True,
+        threshold: float | None = None,
+    ) -> list[Prediction]:
         """As ``MultiTask.predict``: one prediction for each text, in order.
+
+        Args:
+            calibrated: whether probabilities are calibrated and regressions have an interval.
+            threshold: the probability from which a label is given, instead of the adapters' own thresholds.
 
         Raises:
             ServerError: the server cannot be reached, or answers with an error.
         """
+        options = options_of(on_error, calibrated, threshold)
         answers: dict[int, Prediction] = {}
         for name, rows in chunks_of(texts, task):
-            content = self.post("/v1/classify", request_of([texts[row] for row in rows], [name], on_error))
+            content = self.post("/v1/classify", request_of([texts[row] for row in rows], [name], options))
             answers |= zip(rows, map(prediction_of, content["data"]), strict=True)
         return [answers[row] for row in range(len(texts))]
 
-    def predict_all(self, text: Text, tasks: Sequence[str], *, on_error: OnError = "raise") -> dict[str, Prediction]:
-        """Run several tasks on one text; each task's prediction.
+    def predict_all(
+        self,
+        text: Text,
+        tasks: Sequence[str],
+        *,
+        on_error: OnError = "raise",
+        calibrated: bool = True,
+        threshold: float | None = None,
+    ) -> dict[str, Prediction]:
+        """Run several tasks on one text; each task's prediction. Arguments as of ``predict``.
 
         Raises:
             ServerError: as ``predict``.
         """
-        content = self.post("/v1/classify", request_of([text], tasks, on_error))
+        options = options_of(on_error, calibrated, threshold)
+        content = self.post("/v1/classify", request_of([text], tasks, options))
         return dict(zip(dict.fromkeys(tasks), map(prediction_of, content["data"]), strict=True))
 
     def models(self) -> list[dict[str, Any]]:
@@ -217,14 +247,21 @@ class AsyncClient(_BaseClient):
         await self._http.aclose()
 
     async def predict(
-        self, texts: Texts, task: str | Sequence[str], *, on_error: OnError = "raise"
+        self,
+        texts: Texts,
+        task: str | Sequence[str],
+        *,
+        on_error: OnError = "raise",
+        calibrated: bool = True,
+        threshold: float | None = None,
     ) -> list[Prediction]:
         """As ``Client.predict``; the requests of one call are sent concurrently, ``MAX_CONCURRENT`` at a time."""
+        options = options_of(on_error, calibrated, threshold)
         chunks, slots = list(chunks_of(texts, task)), asyncio.Semaphore(MAX_CONCURRENT)
 
         async def send(name: str, rows: Sequence[int]) -> Any:
             async with slots:
-                return await self.post("/v1/classify", request_of([texts[row] for row in rows], [name], on_error))
+                return await self.post("/v1/classify", request_of([texts[row] for row in rows], [name], options))
 
         contents = await asyncio.gather(*(send(name, rows) for name, rows in chunks))
         answers: dict[int, Prediction] = {}
@@ -233,10 +270,17 @@ class AsyncClient(_BaseClient):
         return [answers[row] for row in range(len(texts))]
 
     async def predict_all(
-        self, text: Text, tasks: Sequence[str], *, on_error: OnError = "raise"
+        self,
+        text: Text,
+        tasks: Sequence[str],
+        *,
+        on_error: OnError = "raise",
+        calibrated: bool = True,
+        threshold: float | None = None,
     ) -> dict[str, Prediction]:
         """As ``Client.predict_all``."""
-        content = await self.post("/v1/classify", request_of([text], tasks, on_error))
+        options = options_of(on_error, calibrated, threshold)
+        content = await self.post("/v1/classify", request_of([text], tasks, options))
         return dict(zip(dict.fromkeys(tasks), map(prediction_of, content["data"]), strict=True))
 
     async def models(self) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from polytask.data.batches import collate
 from polytask.data.encoding import Cut, Encoded, encode, joined
 from polytask.data.task import Rows
 from polytask.errors import PolytaskError
+from polytask.evaluation.decision import Decision
 from polytask.inference.inputs import Text
 from polytask.inference.predict import MultiTask
 from polytask.inference.prediction import Prediction
@@ -28,11 +29,31 @@ PROBE_TEXT, PROBE_TOKENS = "Is anybody there?", 32
 
 
 @dataclass(frozen=True)
+class DecisionOptions:
+    """How a request wants scores to become answers; as the parameters of ``MultiTask.predict``."""
+
+    calibrated: bool = True
+    threshold: float | None = None
+
+    def apply(self, decision: Decision) -> Decision:
+        """An adapter's decision with these options.
+
+        Raises:
+            RouteError: a threshold for a task without labels, or one that is not a probability.
+        """
+        return decision.asked(calibrated=self.calibrated, threshold=self.threshold)
+
+
+DEFAULT_OPTIONS = DecisionOptions()
+
+
+@dataclass(frozen=True)
 class Row:
     """A tokenized text, or its windows, for one adapter."""
 
     encoded: Encoded
     name: str
+    options: DecisionOptions = DEFAULT_OPTIONS
 
     @property
     def num_tokens(self) -> int:
@@ -59,7 +80,7 @@ class Engine(MultiTask):
         """Memory that a loaded adapter takes."""
         return sum(parameter.nbytes for parameter in self._adapter(name).tree.parameters())
 
-    def tokenize(self, text: Text, names: Sequence[str]) -> list[Row]:
+    def tokenize(self, text: Text, names: Sequence[str], options: DecisionOptions = DEFAULT_OPTIONS) -> list[Row]:
         """A row of the text for each adapter; adapters with the same tokenizer settings share the tokens."""
         is_pair = isinstance(text, tuple | list)
         rows = Rows([text[0]], [text[1]]) if is_pair else Rows([str(text)])
@@ -68,7 +89,7 @@ class Engine(MultiTask):
             cut = self._cuts[name]
             if cut not in cuts:
                 cuts[cut] = encode(self.backbone.tokenizer, rows, *cut)
-        return [Row(cuts[self._cuts[name]], name) for name in names]
+        return [Row(cuts[self._cuts[name]], name, options) for name in names]
 
     def answer(self, rows: Sequence[Row]) -> list[Prediction | Exception]:
         """One prediction for each row; an error in place of one that is not finite.
@@ -81,7 +102,7 @@ class Engine(MultiTask):
             adapters = {name: self._adapter(name) for name in dict.fromkeys(names)}
             encoded = joined([(row.encoded, [at]) for at, row in enumerate(rows)])
             scores = scores_of(self.backbone, self.attached, adapters, encoded, names, self.batch_tokens)
-        return [_prediction(name, adapters[name], row) for name, row in zip(names, scores, strict=True)]
+        return [_prediction(row, adapters[row.name], own) for row, own in zip(rows, scores, strict=True)]
 
     @torch.inference_mode()
     def probe(self) -> None:
@@ -98,12 +119,12 @@ class Engine(MultiTask):
             raise RuntimeError("the backbone's output is not finite")
 
 
-def _prediction(name: str, live: LoadedAdapter, scores: object) -> Prediction | Exception:
+def _prediction(row: Row, live: LoadedAdapter, scores: object) -> Prediction | Exception:
     try:
-        prediction = Prediction.of(name.partition("@")[0], live.decision, scores)
+        prediction = Prediction.of(row.name.partition("@")[0], row.options.apply(live.decision), scores)
     except PolytaskError as error:
         return RuntimeError(str(error))
-    return prediction if is_finite(prediction) else RuntimeError(f"the output of {name} is not finite")
+    return prediction if is_finite(prediction) else RuntimeError(f"the output of {row.name} is not finite")
 
 
 def is_finite(prediction: Prediction) -> bool:

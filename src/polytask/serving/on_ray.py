@@ -7,6 +7,7 @@ and an adapter takes only a few megabytes.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import signal
 import threading
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any
 
 from polytask.backbones.loading import load_backbone
 from polytask.errors import PolytaskError
-from polytask.launch.ray import _cluster as cluster
+from polytask.launch.ray import cluster
 from polytask.serving.app import create_app
 from polytask.serving.auth import Keys
 from polytask.serving.limits import Limits
@@ -44,7 +45,27 @@ class Replica:
         configure()
         backbone = load_backbone(self.backbone, device=self.device, dtype=self.dtype)
         service = Service(backbone, self.store, self.limits, self.max_length)
-        return create_app(service, self.keys, with_texts=self.with_texts)
+        app = create_app(service, self.keys, with_texts=self.with_texts)
+        app.add_middleware(WithoutRequestId)
+        return app
+
+
+class WithoutRequestId:
+    """Drops ``x-request-id`` from responses: Ray's proxy passes an id to the replica and adds the header itself."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """An ASGI application."""
+
+        async def send_without(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                headers = [(name, value) for name, value in message["headers"] if name.lower() != b"x-request-id"]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self.app(scope, receive, send_without)
 
 
 def serve(
@@ -70,14 +91,14 @@ def serve(
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise PolytaskError(f'this needs {missing[0]}, which is not installed: pip install "polytask[ray-serve]"')
-    stopped = until or stopped_by_signal()
-    with cluster(address, None) as ray:
+    with cluster(address) as ray:
         check_cpus(ray.cluster_resources().get("CPU", 0.0), num_replicas, num_cpus)
         from ray import serve as ray_serve
 
         def application() -> Any:
             return replica.application()
 
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         ray_serve.start(http_options={"host": host, "port": port}, logging_config={"log_level": "ERROR"})
         deployment = ray_serve.deployment(
             name=NAME,
@@ -88,6 +109,7 @@ def serve(
         )(ray_serve.ingress(application)())
         try:
             ray_serve.run(deployment.bind(), name=NAME, route_prefix="/")
+            stopped = until or stopped_by_signal()  # not earlier: Ray sets a handler that aborts the process
             on_start()
             stopped.wait()
         finally:

@@ -19,9 +19,10 @@ from typing import Any
 
 from polytask.adapters.store import Entry
 from polytask.backbones.backbone import Backbone
-from polytask.errors import AdapterError, DataError, NoSuchAdapter
-from polytask.inference.inputs import Text, check_inputs, problem_of
+from polytask.errors import AdapterError, NoSuchAdapter
+from polytask.inference.inputs import problem_of
 from polytask.inference.prediction import Prediction
+from polytask.serving.admission import Query, check_num_rows, check_num_tokens, check_queries, estimate_tokens
 from polytask.serving.batcher import Answer, Batcher, Item
 from polytask.serving.catalog import Catalog
 from polytask.serving.engine import Engine, Row
@@ -33,22 +34,8 @@ from polytask.serving.watched import WatchedStore
 
 log = logging.getLogger(__name__)
 
-CHARACTERS_PER_TOKEN = 3
-"""For the estimate of a request's tokens before it is tokenized."""
 PROBE_TIMEOUT_S, PROBE_CACHE_S = 20.0, 1.0
 MAX_LOAD_ATTEMPTS = 20
-
-
-@dataclass(frozen=True)
-class Query:
-    """A text, and the tasks to run on it.
-
-    ``param`` is the place of the text in the request, for error messages.
-    """
-
-    text: Text
-    references: tuple[str, ...]
-    param: str = "input"
 
 
 @dataclass(frozen=True)
@@ -217,10 +204,7 @@ class Service:
         if self.is_draining or not self.is_ready:
             state = "shutting down" if self.is_draining else "starting"
             raise Fault("draining", f"the server is {state}", retry_after_s=1)
-        num_rows, limit = sum(len(query.references) for query in queries), self.limits.request_rows
-        if num_rows > limit:
-            problem = f"the request has {num_rows:,} rows (texts times tasks); the limit is {limit:,}"
-            raise Fault("too_large", f"{problem}. Send several requests", param="input")
+        check_num_rows(queries, self.limits)
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -235,7 +219,11 @@ class Service:
     ) -> QueryResult:
         deadline = time.monotonic() + timeout_s
         references = list(dict.fromkeys(reference for query in queries for reference in query.references))
-        estimate = self._estimate(queries, {reference: self.catalog.resolve(reference) for reference in references})
+        resolved = {reference: self.catalog.resolve(reference) for reference in references}
+        check_queries(queries, resolved)
+        max_tokens = {reference: self.engine.max_tokens(entry) for reference, entry in resolved.items()}
+        estimate = estimate_tokens(queries, max_tokens)
+        check_num_tokens(estimate, self.limits)
         with self._reserved(estimate, timeout_s):
             async with self._held(references) as entries:
                 valid = [query for at, query in enumerate(queries) if at not in problems]
@@ -243,7 +231,7 @@ class Service:
                 rows = await self._tokenized(valid, entries)
                 tokenization_s = time.monotonic() - start
                 num_tokens = sum(row.num_tokens for own in rows for row in own)
-                self._check_size(num_tokens)
+                check_num_tokens(num_tokens, self.limits)
                 with self._reserved(max(0, num_tokens - estimate), timeout_s, held=estimate):
                     items = [self.batcher.put(own, deadline) for own in rows]
                     answers = await self._answers_of(items)
@@ -253,40 +241,6 @@ class Service:
         queue_s, inference_s = (max((getattr(i, of) for i in items), default=0.0) for of in ("queue_s", "inference_s"))
         self._observe(given, tokenization_s, queue_s)
         return QueryResult(given, list(entries.values()), num_tokens, tokenization_s, queue_s, inference_s)
-
-    def _estimate(self, queries: Sequence[Query], entries: dict[str, Entry]) -> int:
-        """Tokens of a request, estimated from the length of its texts.
-
-        Raises:
-            Fault: more than the queue holds, or a text that a task does not take.
-        """
-        limits = {reference: self.engine.max_tokens(entry) for reference, entry in entries.items()}
-        total = 0
-        for query in queries:
-            texts = query.text if isinstance(query.text, tuple) else (query.text,)
-            length = sum(len(str(text)) for text in texts)
-            for reference in query.references:
-                self._check_takes(query, reference, entries[reference])
-                total += min(length // CHARACTERS_PER_TOKEN + 8, limits[reference] or length)
-        self._check_size(total)
-        return total
-
-    def _check_size(self, num_tokens: int) -> None:
-        limit = self.limits.queue_tokens
-        if num_tokens > limit:
-            problem = f"the request has about {num_tokens:,} tokens; the limit is {limit:,}"
-            raise Fault("too_large", f"{problem}. Send several requests", param="input")
-
-    def _check_takes(self, query: Query, reference: str, entry: Entry) -> None:
-        takes = entry.header.takes
-        if takes is None or isinstance(query.text, tuple) == (takes != "single"):
-            return
-        try:
-            check_inputs([query.text], [reference], [str(entry)], [takes])
-        except DataError as error:
-            problem = str(error).partition(". ")[0]
-            fix = "Send a text" if takes == "single" else "Send pairs: [[text, second text], …]"
-            raise Fault("malformed", f"{problem}. {fix}", param=query.param) from None
 
     @contextlib.contextmanager
     def _reserved(self, num_tokens: int, timeout_s: float, held: int = 0) -> Iterator[None]:
@@ -323,13 +277,13 @@ class Service:
         raise Fault("adapter_refused", f"no version of {reference} can be loaded", param="model")
 
     async def _tokenized(self, queries: Sequence[Query], entries: dict[str, Entry]) -> list[list[Row]]:
-        texts = [query.text for query in queries]
         names = [[str(entries[reference]) for reference in query.references] for query in queries]
-        tokenize = partial(self._tokenize, texts, names)
+        tokenize = partial(self._tokenize, queries, names)
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, tokenize)
 
-    def _tokenize(self, texts: Sequence[Text], names: Sequence[Sequence[str]]) -> list[list[Row]]:
-        return [self.engine.tokenize(text, own) for text, own in zip(texts, names, strict=True)]
+    def _tokenize(self, queries: Sequence[Query], names: Sequence[Sequence[str]]) -> list[list[Row]]:
+        tokenize = self.engine.tokenize
+        return [tokenize(query.text, own, query.options) for query, own in zip(queries, names, strict=True)]
 
     async def _answers_of(self, items: Sequence[Item]) -> list[Sequence[Answer]]:
         """The answers of all items. If this is cancelled or one item fails, the others leave the queue."""

@@ -10,11 +10,13 @@ from fastapi import APIRouter, Depends, Request, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 
+from polytask.serving.admission import Query
 from polytask.serving.auth import Scope
+from polytask.serving.engine import DecisionOptions
 from polytask.serving.faults import Fault
 from polytask.serving.gate import CONTEXT, Context
 from polytask.serving.schemas import ErrorBody
-from polytask.serving.service import Query, QueryResult, Service
+from polytask.serving.service import QueryResult, Service
 
 T = TypeVar("T")
 
@@ -60,6 +62,17 @@ def service_of(request: Request) -> Service:
     """The application's service."""
     service: Service = request.app.state.service
     return service
+
+
+def queries_of(
+    given: str | Sequence[str | Sequence[str]], references: Sequence[str], options: DecisionOptions
+) -> list[Query]:
+    """The queries of a field ``input``: a text, or a list of texts and pairs."""
+    texts: Sequence[Any] = [given] if isinstance(given, str) else given
+    return [
+        Query(text if isinstance(text, str) else tuple(text), tuple(references), f"input.{at}", options)
+        for at, text in enumerate(texts)
+    ]
 
 
 async def run_queries(request: Request, queries: Sequence[Query], **options: Any) -> QueryResult:

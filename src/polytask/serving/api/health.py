@@ -6,8 +6,9 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from polytask.serving.api.access import as_json, ok, router, service_of
+from polytask.serving.dialect_schemas import Live, Ready
 from polytask.serving.faults import Fault
-from polytask.serving.schemas import Live, Ready, Status
+from polytask.serving.schemas import Status
 
 routes = router(None, "health")
 metric_routes = router("metrics", "metrics")

@@ -10,11 +10,12 @@ from fastapi.responses import JSONResponse
 
 from polytask.adapters.store import Entry
 from polytask.inference.prediction import Prediction
-from polytask.serving.api.access import as_json, ok, router, run_queries, service_of
+from polytask.serving.api.access import as_json, ok, queries_of, router, run_queries, service_of
+from polytask.serving.engine import DecisionOptions
 from polytask.serving.faults import Fault, fault_of
 from polytask.serving.gate import CONTEXT
 from polytask.serving.schemas import ClassifyRequest, ClassifyResponse, Models, Stats
-from polytask.serving.service import Query, Service, VersionAnswer
+from polytask.serving.service import Service, VersionAnswer
 
 routes = router("infer", "native")
 
@@ -25,11 +26,8 @@ async def classify(request: Request, body: ClassifyRequest) -> JSONResponse:
     if (body.model is None) == (body.models is None):
         raise Fault("malformed", "give exactly one of model and models", param="model")
     references = tuple(dict.fromkeys([body.model] if body.model is not None else body.models or ()))
-    given = [body.input] if isinstance(body.input, str) else body.input
-    queries = [
-        Query(tuple(text) if isinstance(text, list) else text, references, f"input.{at}")  # type: ignore[arg-type]
-        for at, text in enumerate(given)
-    ]
+    options = DecisionOptions(body.calibrated, body.threshold)
+    queries = queries_of(body.input, references, options)
     found = await run_queries(request, queries, timeout_s=body.timeout_s, partial=body.on_error == "null")
     data = [item(at, one) for at, row in enumerate(found.rows) for one in row]
     return as_json(
@@ -80,6 +78,8 @@ def model(service: Service, entry: Entry, latest: int) -> dict[str, Any]:
         "kind": header.head.kind,
         "takes": header.takes,
         "labels": list(entry.labels),
+        "calibration": header.calibration,
+        "thresholds": header.thresholds,
         "method": header.to_object()["method"],
         "metric": entry.metric,
         "score": entry.score,

@@ -1,4 +1,8 @@
-"""The Open Inference Protocol, version 2 (KServe, Triton): a task is a model, texts are BYTES tensors."""
+"""The Open Inference Protocol, version 2 (KServe, Triton): a task is a model, texts are BYTES tensors.
+
+The request's ``parameters`` may have ``threshold`` and ``calibrated``. Where an adapter abstains, ``abstained`` is true
+and ``label`` is empty. A calibrated regression has a tensor ``interval`` of shape ``[n, 2]``.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +14,21 @@ from fastapi.responses import JSONResponse
 from polytask import __version__
 from polytask.adapters.store import Entry
 from polytask.inference.prediction import Prediction
+from polytask.serving.admission import Query
 from polytask.serving.api.access import as_json, ok, router, run_queries, service_of
 from polytask.serving.api.manage import load, unload
-from polytask.serving.faults import Fault
-from polytask.serving.schemas import (
+from polytask.serving.dialect_schemas import (
     IndexEntry,
     IndexRequest,
     InferRequest,
     InferResponse,
-    Managed,
     ModelMetadata,
     ModelReady,
-    Reference,
     ServerMetadata,
-    Task,
 )
-from polytask.serving.service import Query
+from polytask.serving.engine import DecisionOptions
+from polytask.serving.faults import Fault
+from polytask.serving.schemas import Managed, Reference, Task
 
 routes = router("infer", "Open Inference Protocol")
 manage_routes = router("manage", "Open Inference Protocol")
@@ -68,8 +71,8 @@ async def version_ready(request: Request, name: Name, version: Version) -> JSONR
 @routes.post("/v2/models/{name}/infer", responses=ok(InferResponse))
 async def infer(request: Request, body: InferRequest, name: Name) -> JSONResponse:
     """Run a task on a tensor of texts."""
-    texts = texts_of(body)
-    found = await run_queries(request, [Query(text, (name,), "inputs") for text in texts])
+    options = DecisionOptions(body.parameters.calibrated, body.parameters.threshold)
+    found = await run_queries(request, [Query(text, (name,), "inputs", options) for text in texts_of(body)])
     entry = found.entries[0]
     predictions = [row[0].answer for row in found.rows]
     outputs = tensors_of(entry, predictions)
@@ -148,7 +151,9 @@ def tensors_of(entry: Entry, answers: list[Any]) -> list[dict[str, Any]]:
     assert all(isinstance(answer, Prediction) for answer in answers), "errors are raised before"
     n, kind, k = len(answers), entry.header.head.kind, len(entry.labels)
     if kind == "regression":
-        return [tensor("score", SCORE, [n], [a.score for a in answers])]
+        bounds = [bound for a in answers for bound in a.interval or ()]
+        intervals = [tensor("interval", SCORE, [n, 2], bounds)] if bounds else []
+        return [tensor("score", SCORE, [n], [a.score for a in answers]), *intervals]
     if kind == "span":
         own = [tensor("answer", BYTES, [n], [a.answer for a in answers])]
         own += [tensor(name, SPAN, [n], [getattr(a, name) for a in answers]) for name in ("start", "end")]
@@ -156,7 +161,8 @@ def tensors_of(entry: Entry, answers: list[Any]) -> list[dict[str, Any]]:
     probs = tensor("probs", PROBS, [n, k], [prob for a in answers for prob in a.probs.values()])
     if kind == "multilabel":
         return [tensor("holds", "BOOL", [n, k], [label in a.labels for a in answers for label in entry.labels]), probs]
-    return [tensor("label", BYTES, [n], [a.label or "" for a in answers]), probs]
+    label = tensor("label", BYTES, [n], [a.label or "" for a in answers])
+    return [label, probs, tensor("abstained", "BOOL", [n], [a.abstained for a in answers])]
 
 
 def tensor(name: str, datatype: str, shape: list[int], data: list[Any]) -> dict[str, Any]:
@@ -168,7 +174,9 @@ def metadata_of(request: Request, entry: Entry) -> dict[str, Any]:
     """Inputs and outputs of a version; -1 stands for any number of texts."""
     versions = [str(e.version) for e in service_of(request).catalog.entries() if e.task == entry.task]
     inputs = ["text"] if entry.header.takes in (None, "single") else ["text", "text_pair"]
-    empty = Prediction(entry.task, label="", labels=(), probs=dict.fromkeys(entry.labels, 0.0), answer="")
+    interval = (0.0, 0.0) if entry.header.calibration else None
+    probs = dict.fromkeys(entry.labels, 0.0)
+    empty = Prediction(entry.task, label="", labels=(), probs=probs, answer="", interval=interval)
     outputs = [{**t, "shape": [-1, *t["shape"][1:]]} for t in tensors_of(entry, [empty])]
     return {
         "name": entry.task,

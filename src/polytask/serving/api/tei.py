@@ -12,10 +12,12 @@ from fastapi import Path, Request
 from fastapi.responses import JSONResponse
 
 from polytask.inference.prediction import Prediction
+from polytask.serving.admission import Query
 from polytask.serving.api.access import as_json, ok, router, run_queries, service_of
+from polytask.serving.dialect_schemas import TeiModelRequest, TeiRequest, TeiScore
+from polytask.serving.engine import DecisionOptions
 from polytask.serving.faults import Fault
-from polytask.serving.schemas import Reference, TeiModelRequest, TeiRequest, TeiScore
-from polytask.serving.service import Query
+from polytask.serving.schemas import Reference
 
 routes = router("infer", "Text Embeddings Inference")
 Answers = list[TeiScore] | list[list[TeiScore]]
@@ -40,7 +42,9 @@ async def predict_with(request: Request, body: TeiRequest, name: Annotated[Refer
 
 async def _predict(request: Request, body: TeiRequest, name: str) -> JSONResponse:
     batch = [single] if (single := text_of(body.inputs)) is not None else list(map(text_of, body.inputs))
-    found = await run_queries(request, [Query(text, (name,), f"inputs.{at}") for at, text in enumerate(batch)])
+    options = DecisionOptions(body.calibrated)
+    queries = [Query(text, (name,), f"inputs.{at}", options) for at, text in enumerate(batch)]
+    found = await run_queries(request, queries)
     scores = [ranked(row[0].answer) for row in found.rows]
     return as_json(scores if single is None else scores[0])
 

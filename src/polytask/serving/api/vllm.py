@@ -1,8 +1,9 @@
 """vLLM's ``POST /classify``: ``probs`` is a list in the order of the labels.
 
-Kinds of tasks that vLLM does not have use the same shape: regression has its value as the only entry of ``probs``;
-multi-label tasks have the most likely assigned label as ``label`` (null if there is none) and all assigned labels in
-``labels``; question answering has the text of the span as ``label``, with ``start`` and ``end`` beside it.
+Kinds of tasks that vLLM does not have use the same shape: regression has its value as the only entry of ``probs``, and
+its ``interval`` if it is calibrated; multi-label tasks have the most likely assigned label as ``label`` (null if there
+is none) and all assigned labels in ``labels``; question answering has the text of the span as ``label``, with ``start``
+and ``end`` beside it. An answer below its threshold has the label null, and ``abstained``.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from polytask.inference.prediction import Prediction
-from polytask.serving.api.access import as_json, ok, router, run_queries
+from polytask.serving.api.access import as_json, ok, queries_of, router, run_queries
+from polytask.serving.dialect_schemas import VllmRequest, VllmResponse
+from polytask.serving.engine import DecisionOptions
 from polytask.serving.gate import CONTEXT
-from polytask.serving.schemas import VllmRequest, VllmResponse
-from polytask.serving.service import Query, VersionAnswer
+from polytask.serving.service import VersionAnswer
 
 routes = router("infer", "vLLM")
 
@@ -25,12 +27,8 @@ routes = router("infer", "vLLM")
 @routes.post("/classify", responses=ok(VllmResponse))
 async def classify(request: Request, body: VllmRequest) -> JSONResponse:
     """Classify texts with one task."""
-    given = [body.input] if isinstance(body.input, str) else body.input
-    queries = [
-        Query(tuple(text) if isinstance(text, list) else text, (body.model,), f"input.{at}")  # type: ignore[arg-type]
-        for at, text in enumerate(given)
-    ]
-    found = await run_queries(request, queries)
+    options = DecisionOptions(body.calibrated, body.threshold)
+    found = await run_queries(request, queries_of(body.input, (body.model,), options))
     usage = {"prompt_tokens": found.num_tokens, "total_tokens": found.num_tokens, "completion_tokens": 0}
     return as_json(
         {
@@ -52,6 +50,10 @@ def item(index: int, given: VersionAnswer) -> dict[str, Any]:
     own["num_classes"] = len(numbers_of(answer))
     if answer.labels is not None:
         own["labels"] = list(answer.labels)
+    if answer.abstained:
+        own["abstained"] = True
+    if answer.interval is not None:
+        own["interval"] = list(answer.interval)
     if answer.answer is not None:
         own |= {"start": answer.start, "end": answer.end}
     return own

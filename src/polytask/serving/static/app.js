@@ -28,6 +28,7 @@ async function asked(path, body) {
 }
 
 const inBytes = (n) => n >= 1e9 ? `${(n / 1e9).toFixed(1)} GB` : n >= 1e6 ? `${(n / 1e6).toFixed(1)} MB` : `${Math.round(n / 1e3)} kB`;
+const rounded = (n) => n.toFixed(3);
 const percent = (p) => `${(100 * p).toFixed(p > 0.0995 || p === 0 ? 0 : 1)}%`;
 const latest = () => models.filter((model) => model.is_latest);
 const isPaired = (model) => model.takes === "pair" || model.takes === "question+context";
@@ -107,6 +108,27 @@ function bar(label, prob, holds) {
   return [name, track, made("b", percent(prob))];
 }
 
+function answerOf(item) {
+  if (item.abstained) return "no label";
+  if (item.labels) return item.labels.join(", ") || "none";
+  if (item.answer === undefined && item.score !== undefined) return rounded(item.score);
+  return item.answer ?? item.label ?? "no answer";
+}
+
+const modelOf = (version) => models.find((model) => model.id === version);
+
+function belowThreshold(version, [label, prob]) {
+  const model = modelOf(version);
+  const threshold = model && model.thresholds ? model.thresholds.values[model.labels.indexOf(label)] : undefined;
+  if (threshold === null) return `the adapter never answers ${label}`;
+  return `${label} is likeliest, but ${percent(prob)} is below its threshold${threshold === undefined ? "" : ` of ${percent(threshold)}`}`;
+}
+
+function intervalLevel(version) {
+  const model = modelOf(version);
+  return model && model.calibration ? percent(model.calibration.level) : "prediction";
+}
+
 function card(item, version) {
   const node = made("article", undefined, "answer");
   const title = made("h3");
@@ -117,16 +139,18 @@ function card(item, version) {
     return node;
   }
   const holding = new Set(item.labels || (item.label ? [item.label] : []));
-  const said = item.answer ?? item.label ?? (item.labels ? item.labels.join(", ") || "none" : item.score === undefined ? "no answer" : item.score.toFixed(3));
-  node.append(made("p", said, "said"));
+  node.append(made("p", answerOf(item), "said", ...(item.abstained ? ["abstained"] : [])));
   if (item.probs) {
     const ranked = Object.entries(item.probs).sort((one, other) => other[1] - one[1]);
     const bars = made("div", undefined, "bars");
     bars.append(...ranked.slice(0, MOST_BARS).flatMap(([label, prob]) => bar(label, prob, holding.has(label))));
     node.append(bars);
     if (ranked.length > MOST_BARS) node.append(made("p", `and ${ranked.length - MOST_BARS} more labels`, "more"));
+    if (item.abstained) node.append(made("p", belowThreshold(version, ranked[0]), "more"));
+  } else if (item.interval !== undefined) {
+    node.append(made("p", `${intervalLevel(version)} interval ${item.interval.map(rounded).join(" to ")}`, "more"));
   } else if (item.answer !== undefined) {
-    node.append(made("p", `characters ${item.start} to ${item.end}, score ${item.score.toFixed(3)}`, "more"));
+    node.append(made("p", `characters ${item.start} to ${item.end}, score ${rounded(item.score)}`, "more"));
   }
   return node;
 }
