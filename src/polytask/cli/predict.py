@@ -41,7 +41,9 @@ from polytask.cli.answers import (
 )
 def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to answer.", show_default=False)] = None,
-    task: Annotated[list[str] | None, typer.Option(help="One or more: --task sentiment --task spam@2.")] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="One or more: --task sentiment --task spam@2 --task hub:OWNER/NAME.")
+    ] = None,
     pair: Annotated[list[str] | None, typer.Option(help="The second text of each text, in their order.")] = None,
     file: Annotated[
         str | None,
