@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from polytask.cli import console, options, result_tables, wording
 from polytask.cli.config import ConfigFile, PrintConfig, print_resolved
+from polytask.cli.launch_options import LaunchOptions
 from polytask.cli.option_groups import BackboneOptions, RecipeOptions, TaskOptions
 from polytask.cli.options import ARGUMENTS, INTERRUPTED, app, error_exit, examples, print_json, spinner
 from polytask.cli.output import check_folder
@@ -36,6 +38,7 @@ N = TypeVar("N", int, float)
     epilog=examples(
         "polytask sweep reviews.csv --task sentiment --lr 3e-4,1e-3,3e-3 --size 8,64 --seeds 3",
         "polytask sweep reviews.csv --task sentiment --method lora --size 4,8,16 --figure lora.png",
+        "polytask sweep reviews.csv --task sentiment --lr 3e-4,1e-3 --seeds 8 --on ray --address auto",
     )
 )
 def sweep(
@@ -45,6 +48,7 @@ def sweep(
     data: TaskOptions,
     model: BackboneOptions,
     training: RecipeOptions,
+    launch: LaunchOptions,
     lr: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Learning rates: 3e-4,1e-3,3e-3.")] = None,
     size: Annotated[str | None, typer.Option(metavar="NUMBERS", help="The method's sizes or ranks: 8,64.")] = None,
     epochs: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Numbers of epochs: 3,20.")] = None,
@@ -89,6 +93,7 @@ def sweep(
         seeds=seeds,
     )
     check_drawable(figure, recipes)
+    launch.check()
     adapters = Store(store)
     task = data.read(file, seed)
     folder = results or str(Path("sweeps", task.name))
@@ -99,7 +104,10 @@ def sweep(
         return
     try:
         with side_by_side(console.terminal(stderr=True), labelled(recipes), task.metric) as progress:
-            swept = run_sweep(backbone, task, recipes, folder=folder, progress=progress, budget_tokens=budget_tokens)
+            how: dict[str, Any] = {"folder": folder, "progress": progress, "budget_tokens": budget_tokens}
+            if launch.is_remote:
+                how["train"] = partial(launch.train, backbone, budget_tokens=budget_tokens, with_test=False)
+            swept = run_sweep(backbone, task, recipes, **how)
     except KeyboardInterrupt:
         command = shlex.join(["polytask", *context.meta[ARGUMENTS]])
         raise error_exit(f"interrupted. To continue: {command}", INTERRUPTED) from None
