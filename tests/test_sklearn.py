@@ -18,9 +18,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import accuracy_score, f1_score
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_val_score
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -208,3 +210,64 @@ def test_texts_come_in_any_table_or_column(averaging: Path, fitted: AdapterClass
     expected = fitted.predict_proba(TEXTS)
     for held in (frame, frame[["sentence"]], frame["sentence"], pa.array(TEXTS), pa.table({"text": TEXTS})):
         np.testing.assert_array_equal(fitted.predict_proba(held), expected)
+
+
+# -- several labels a text --------------------------------------------------------------------------------------------
+
+SETS = ([["good", "short"]] * len(GOOD) + [["bad"]] * (len(BAD) - 1) + [[]]) * 3
+MATRIX = np.array([[int(name in own) for name in ("bad", "good", "short")] for own in SETS])
+
+
+@pytest.fixture(scope="module")
+def several(averaging: Path) -> AdapterClassifier:
+    return classifier(averaging).fit(TEXTS, MATRIX)
+
+
+def test_an_indicator_matrix_is_answered_by_one(several: AdapterClassifier) -> None:
+    answers, probs = several.predict(TEXTS), several.predict_proba(TEXTS)
+    assert several.multilabel_
+    assert several.classes_.tolist() == [0, 1, 2]
+    assert answers.shape == probs.shape == MATRIX.shape
+    assert set(np.unique(answers)) <= {0, 1}
+    assert ((probs >= 0) & (probs <= 1)).all()
+    assert f1_score(MATRIX, answers, average="micro") > 0.7
+    assert several.score(TEXTS, MATRIX) == accuracy_score(MATRIX, answers)
+    assert several.predict([]).shape == several.predict_proba([]).shape == (0, 3)
+    assert several.adapter_.header.head.kind == "multilabel"
+
+
+def test_lists_of_labels_frames_and_sparse_matrices_are_the_same_task(averaging: Path) -> None:
+    frame = pd.DataFrame(MATRIX, columns=["bad", "good", "short"])
+    numbers, names = (csr_matrix(MATRIX), MATRIX.tolist(), MATRIX), (SETS, pd.Series(SETS), frame)
+    for forms, classes in ((numbers, [0, 1, 2]), (names, list(frame))):
+        fits = [classifier(averaging, epochs=1).fit(TEXTS, y) for y in forms]
+        assert len({own.adapter_.tensor_digest for own in fits}) == 1
+        assert all(own.multilabel_ and own.classes_.tolist() == classes for own in fits)
+        assert len({own.score(TEXTS, y) for own, y in zip(fits, forms)}) == 1
+    with pytest.raises(PolytaskError, match="y has the label 'long'"):
+        fits[0].score(TEXTS[:1], [["long"]])
+    assert fits[0].score(TEXTS, frame[["short", "good", "bad"]]) == fits[0].score(TEXTS, frame)
+
+
+def test_several_labels_clone_pickle_and_search(averaging: Path, several: AdapterClassifier) -> None:
+    again = pickle.loads(pickle.dumps(several))
+    np.testing.assert_array_equal(again.predict(TEXTS), several.predict(TEXTS))
+    assert not hasattr(clone(several), "classes_")
+    given = {"lr": [1e-3, 1e-2]}
+    plain = GridSearchCV(classifier(averaging, epochs=2), given, cv=KFold(2), scoring="f1_micro").fit(TEXTS, MATRIX)
+    fused = AdapterGridSearchCV(classifier(averaging, epochs=2), given, cv=KFold(2), scoring="f1_micro")
+    fused.fit(TEXTS, MATRIX)
+    np.testing.assert_allclose(plain.cv_results_["mean_test_score"], fused.cv_results_["mean_test_score"], atol=1e-6)
+    assert plain.predict(TEXTS).shape == MATRIX.shape
+    own = AdapterGridSearchCV(classifier(averaging, epochs=1), given, cv=KFold(2)).fit(TEXTS, SETS)
+    assert own.best_estimator_.multilabel_
+
+
+def test_targets_that_are_neither_classes_nor_labels_are_refused(averaging: Path) -> None:
+    for y, message in (
+        ([[]] * len(TEXTS), "no row has a label"),
+        ([["a"], [1]] * (len(TEXTS) // 2), "labels of several types"),
+        (np.full((len(TEXTS), 2), 7), "y has 2 dimensions"),
+    ):
+        with pytest.raises(PolytaskError, match=message):
+            classifier(averaging).fit(TEXTS, y)

@@ -29,10 +29,12 @@ from polytask.adapters.module import LoadedAdapter
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.data.encoding import encode
+from polytask.data.label_sets import indicator, label_sets
 from polytask.data.metric_names import default_metric
 from polytask.data.splits import hold_out
 from polytask.data.task import Kind, Rows, Task
 from polytask.errors import DataError, PolytaskError, UnknownName
+from polytask.evaluation.decision import Decided
 from polytask.inference.inputs import check_texts, texts_in
 from polytask.inference.scoring import scores_of
 from polytask.methods import METHODS, Method
@@ -146,10 +148,11 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         """The task and the recipe that ``fit`` trains."""
         texts, targets = rows_of(X), self.targets_of(y)
         rows = Rows(texts.texts, texts.pairs, targets)
-        labels, metric = self.label_names(y), default_metric(self.kind)
-        kept, held_out = hold_out(rows, self.kind, share=self.validation_share, seed=self.seed)
+        kind, labels = self.kind_of(y), self.label_names(y)
+        kept, held_out = hold_out(rows, kind, share=self.validation_share, seed=self.seed)
         own = rows.take(kept)
-        return Task(TASK_NAME, self.kind, labels, metric, own, rows.take(held_out) if held_out else own), self.recipe()
+        validation = rows.take(held_out) if held_out else own
+        return Task(TASK_NAME, kind, labels, default_metric(kind), own, validation), self.recipe()
 
     def recipe(self) -> Recipe:
         """The settings as a recipe."""
@@ -174,11 +177,22 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     def scores(self, X: Any) -> np.ndarray:
         """Calibrated probabilities ``[B, K]`` or values ``[B, 1]``."""
+        outputs = max(len(self.label_names_), 1)
+        found = [[own.score] if own.probs is None else own.probs for own in self.decided(X)]
+        return np.asarray(found, dtype=np.float64).reshape(-1, outputs)
+
+    @property
+    def label_names_(self) -> tuple[str, ...]:
+        """The label names of the adapter."""
+        check_is_fitted(self)
+        return self.adapter_.header.head.labels
+
+    def decided(self, X: Any) -> list[Decided]:
+        """What the adapter decides of each text."""
         check_is_fitted(self)
         rows, recipe = rows_of(X), self.adapter_.header.recipe
-        outputs = max(len(self.adapter_.header.head.labels), 1)
         if not len(rows):
-            return np.zeros((0, outputs))
+            return []
         frozen = self.backbone_
         live = LoadedAdapter.from_adapter(frozen, self.adapter_)
         attached = Attached.of(frozen)
@@ -191,8 +205,7 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         finally:
             if live.deltas:
                 attached.remove(TASK_NAME)
-        decided = [live.decision.of(score.tolist()) for score in found]
-        return np.asarray([[own.score] if own.probs is None else own.probs for own in decided], dtype=np.float64)
+        return [live.decision.of(score.tolist()) for score in found]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -200,6 +213,10 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         tags.input_tags.string = True
         tags.target_tags.required = True
         return tags
+
+    def kind_of(self, y: Any) -> Kind:
+        """The kind of task that these targets make."""
+        return self.kind
 
     @abstractmethod
     def targets_of(self, y: Any) -> Sequence[Any]:
@@ -216,27 +233,44 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
 class AdapterClassifier(ClassifierMixin, AdapterEstimator):  # type: ignore[misc]
     """A classifier for texts, or pairs of texts: an adapter on a frozen transformer.
 
-    ``y`` holds a class for each text, of any sortable type; ``classes_`` has the sorted classes.
+    ``y`` holds a class for each text, of any sortable type; ``classes_`` has the sorted classes. Or it holds any number
+    of labels for each text, and ``multilabel_`` is True: an indicator matrix ``[B, K]`` of zeros and ones (``classes_``
+    has the numbers of its columns, or the names of a DataFrame's), or a list of labels for each text. Splitters and
+    metrics of scikit-learn itself take matrices only.
     """
 
     kind = "classification"
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most likely class of each text, ``[B]``."""
-        indices = self.scores(X).argmax(axis=1)
-        return np.asarray(self.classes_[indices])
+        """The most likely class of each text, ``[B]``; of several labels the indicator matrix ``[B, K]``."""
+        check_is_fitted(self)
+        if self.multilabel_:
+            return indicator([own.labels or () for own in self.decided(X)], len(self.classes_))
+        return np.asarray(self.classes_[self.scores(X).argmax(axis=1)])
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """The probability of each class in the order of ``classes_``, ``[B, K]``; rows sum to one."""
+        """The probability of each class, ``[B, K]``; rows sum to one, but not those of several labels."""
         probs = self.scores(X)
-        return np.asarray(probs / probs.sum(axis=1, keepdims=True))
+        return probs if self.multilabel_ else np.asarray(probs / probs.sum(axis=1, keepdims=True))
 
-    def targets_of(self, y: Any) -> Sequence[int]:
-        """The index of each row's class.
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The accuracy; of several labels the share of texts for which all are right, as in scikit-learn."""
+        check_is_fitted(self)
+        own = label_sets(y) if self.multilabel_ else None
+        return float(super().score(X, y if own is None else own.in_order_of(self.classes_), sample_weight))
+
+    def kind_of(self, y: Any) -> Kind:
+        """``multilabel`` for an indicator matrix or lists of labels."""
+        return "classification" if label_sets(y) is None else "multilabel"
+
+    def targets_of(self, y: Any) -> Sequence[Any]:
+        """The index of each row's class, or the indices of its labels.
 
         Raises:
             DataError: there are fewer than two classes.
         """
+        if (several := label_sets(y)) is not None:
+            return several.rows
         classes, indices = np.unique(_column(y), return_inverse=True)
         if len(classes) < 2:
             raise DataError(f"y has {len(classes)} class", fix="A classifier needs at least two")
@@ -244,11 +278,21 @@ class AdapterClassifier(ClassifierMixin, AdapterEstimator):  # type: ignore[misc
 
     def label_names(self, y: Any) -> tuple[str, ...]:
         """The classes as strings."""
-        return tuple(str(label) for label in np.unique(_column(y)))
+        return tuple(str(label) for label in _classes(y))
 
     def learn_targets(self, y: Any) -> None:
-        """Store the classes in their original type."""
-        self.classes_ = np.unique(_column(y))
+        """Store the classes in their original type, and whether a text has several."""
+        self.classes_, self.multilabel_ = _classes(y), label_sets(y) is not None
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+def _classes(y: Any) -> np.ndarray:
+    several = label_sets(y)
+    return np.unique(_column(y)) if several is None else several.classes
 
 
 class AdapterRegressor(RegressorMixin, AdapterEstimator):  # type: ignore[misc]

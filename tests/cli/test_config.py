@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,7 +111,7 @@ def test_several_files_are_tasks_trained_at_once_each_as_it_is_alone(
 def test_what_is_about_one_task_is_refused_for_several(tables: Path, tmp_path: Path) -> None:
     mood, tone = tables / "mood.csv", tables / "tone.csv"
     assert "--task is about one task" in polytask("train", mood, tone, "--task", "x").stderr
-    assert "--resume is about one task" in polytask("train", tables, "--resume").stderr
+    assert "--tune is about one task" in polytask("train", tables, "--tune").stderr
     other = tmp_path / "mood.csv"
     other.write_bytes(mood.read_bytes())
     assert "make tasks of one name, 'mood'" in polytask("train", mood, other).stderr
@@ -115,3 +119,48 @@ def test_what_is_about_one_task_is_refused_for_several(tables: Path, tmp_path: P
     assert "test.csv looks like a part of one task" in polytask("train", tables).stderr
     (tmp_path / "none").mkdir()
     assert "the folder has no file of rows" in polytask("train", tmp_path / "none").stderr
+
+
+KILLED = """
+import os, signal, sys
+from polytask.cli import main
+from polytask.training.checkpoint import Checkpoint
+
+write, count = Checkpoint.write, 0
+
+def write_and_die(self, *of):
+    global count
+    write(self, *of)
+    count += 1
+    if count == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Checkpoint.write_if_due = write_and_die
+main()
+"""
+
+
+def test_several_files_that_were_killed_are_resumed_to_the_same_adapters(
+    tables: Path, tmp_path: Path, tiny_bert_folder: Path
+) -> None:
+    shared = (tables, "--backbone", tiny_bert_folder, "--size", 4, "--epochs", 2, "--batch-size", 8, "--json")
+    dtype, whole, killed = ("--dtype", "float32"), tmp_path / "whole", tmp_path / "killed"
+    command = ["train", *shared, *dtype, "--store", killed]
+    done = subprocess.run([sys.executable, "-c", KILLED, *map(str, command)], capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    assert Store(killed).tasks() == []
+    shutil.copytree(killed, tmp_path / "changed")
+    resumed = polytask("train", *shared, "--store", killed, "--resume")  # in the precision that it began with
+    assert resumed.exit_code == 0, resumed.output
+    assert "resumed 2 jobs, the furthest at step 3" in resumed.stderr
+    assert polytask("train", *shared, *dtype, "--store", whole).exit_code == 0
+    for task in ("mood", "tone"):
+        assert Store(killed).get(task).tensor_digest == Store(whole).get(task).tensor_digest
+    assert not (killed / ".training").exists()
+    again = polytask("train", *shared, *dtype, "--store", killed, "--resume")
+    assert "there is no checkpoint" in again.stderr
+    assert Store(killed).versions("mood") == [1], "a run that is stored already is not stored again"
+    with (tables / "mood.csv").open("a", encoding="utf-8") as file:
+        file.write("it was a good plot,good\n")
+    changed = polytask("train", *shared, *dtype, "--store", tmp_path / "changed", "--resume")
+    assert "belongs to another run" in changed.stderr

@@ -8,6 +8,8 @@ import pytest
 from rich.console import Console
 
 from polytask.cli import console, result_tables, wording
+from polytask.cli.answers import show_answers
+from polytask.data.task import Rows
 from polytask.inference.prediction import Prediction
 from polytask.training.recipe import Recipe
 
@@ -58,7 +60,7 @@ def test_each_kind_of_answer_is_formatted() -> None:
         result_tables.answer_in_words(Prediction("a", labels=("x", "y"), probs={"x": 0.9, "y": 0.8})).plain
         == "x 90%, y 80%"
     )
-    assert result_tables.answer_in_words(Prediction("a", labels=(), probs={"x": 0.1})).plain == "(none)"
+    assert result_tables.answer_in_words(Prediction("a", labels=(), probs={"x": 0.1})).plain == "(none: x 10%)"
 
 
 def test_truncated_texts_are_counted() -> None:
@@ -68,3 +70,18 @@ def test_truncated_texts_are_counted() -> None:
     of_spans = {**recipe, "stride": 21}
     assert "none: texts of more than 64 tokens" in result_tables.truncated(0, 100, of_spans).plain
     assert "3 of 100 questions truncated" in result_tables.truncated(3, 100, of_spans).plain
+
+
+def test_many_rows_in_a_pipe_are_the_same_table() -> None:
+    texts = ["good film", "a wide 漢字 text", "long " * 40, "none"] * 300
+    own = [Prediction("a", label="x", probs={"x": 0.9}), Prediction("a", error="the text is empty")] * 600
+    wide = [Prediction("b", score=-1.25)] * 1200
+    shown = []
+    for count in (999, 1200):
+        out = Console(file=io.StringIO(), width=100)
+        show_answers(out, Rows(texts[:count]), {"a": own[:count], "b": wide[:count]})
+        shown.append([line.rstrip() for line in out.file.getvalue().splitlines()])  # type: ignore[attr-defined]
+    few, many = shown
+    assert len(many) == 1200 + 3
+    assert [line for line in few if line][2:] == many[3:1002]
+    assert next(line for line in few if line) == many[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import itertools
@@ -24,7 +25,7 @@ from polytask.cli.streams import arriving, bar
 from polytask.data import row_stream
 from polytask.data.row_stream import RowStream
 from polytask.data.tables import read_table, write_table
-from polytask.data.task import Task
+from polytask.data.task import Rows, Task
 from polytask.errors import DataError
 from polytask.methods import Houlsby
 from polytask.training.loop import train
@@ -34,11 +35,14 @@ from tests.conftest import BAD, GOOD
 TEXTS = [*GOOD, *BAD]
 
 
-@pytest.fixture
-def store(tiny_bert_folder: Path, tiny_task: Task, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def store(tiny_bert_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     backbone = load_backbone(tiny_bert_folder, device="cpu", dtype="float32")
-    Store(tmp_path / "store").put(train(backbone, tiny_task, Recipe(Houlsby(4), epochs=1, batch_size=8))[0])
-    return tmp_path / "store"
+    rows = Rows(TEXTS, targets=[1] * len(GOOD) + [0] * len(BAD))
+    task = Task("mood", "classification", ("bad", "good"), "accuracy", rows, rows)
+    folder = tmp_path_factory.mktemp("streams") / "store"
+    Store(folder).put(train(backbone, task, Recipe(Houlsby(4), epochs=1, batch_size=8))[0])
+    return folder
 
 
 def predict(store: Path, *arguments: object, given: str | bytes | None = None) -> Result:
@@ -140,12 +144,76 @@ def test_nothing_on_standard_input_is_refused(store: Path) -> None:
     assert "there are no texts" in result.stderr
 
 
-def test_lines_are_written_to_a_file_of_json_lines_only(store: Path, tmp_path: Path) -> None:
+def test_lines_are_written_to_a_file_by_its_ending(store: Path, tmp_path: Path) -> None:
     assert predict(store, "--file", "-", "--output", tmp_path / "out.jsonl", given="good film\n").stdout == ""
     assert json.loads((tmp_path / "out.jsonl").read_text())["row"] == 1
-    result = predict(store, "--file", "-", "--output", tmp_path / "out.csv", given="good film\n")
+    assert "1 row written" in predict(store, "--file", "-", "--output", tmp_path / "out.csv", given="a, b\n").stdout
+    assert read_table(tmp_path / "out.csv").header == ("text", "mood", "mood_prob")
+    result = predict(store, "--file", "-", "--output", tmp_path / "out.parquet", given="good film\n")
     assert result.exit_code == 2
-    assert "answered in JSON lines" in result.stderr
+    assert "JSON lines, CSV or TSV" in result.stderr
+    assert not (tmp_path / "out.parquet").exists()
+
+
+TABLE = [(str(n), text, 'a "note", or\ttwo') for n, text in enumerate(TEXTS)]
+
+
+def delimited(delimiter: str) -> str:
+    out = io.StringIO()
+    csv.writer(out, delimiter=delimiter).writerows([("id", "text", "more"), *TABLE])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(("format", "delimiter"), [("csv", ","), ("csv", ";"), ("tsv", "\t")])
+def test_rows_of_standard_input_are_answered_by_rows(
+    format: str, delimiter: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_stream, "CHUNK_ROWS", 5)
+    given = delimited(delimiter)
+    result = predict(store, "--file", "-", "--format", format, given=given)
+    assert result.exit_code == 0, result.output
+    path = tmp_path / f"in.{format}"
+    path.write_text(given, newline="")
+    whole = predict(store, "--file", path, "--output", tmp_path / "out.parquet")
+    assert whole.exit_code == 0, whole.output
+    (tmp_path / f"out.{format}").write_text(result.stdout, newline="")
+    piped, held = read_table(tmp_path / f"out.{format}"), read_table(tmp_path / "out.parquet")
+    assert piped.header == held.header == ("id", "text", "more", "mood", "mood_prob")
+    assert [row[:4] for row in piped.rows] == [list(row[:4]) for row in held.rows]
+    assert answers(predict(store, "--format", format, "--json", given=given)) == answers(
+        predict(store, "--json", *TEXTS)
+    )
+
+
+def test_a_csv_in_chunks_is_written_as_it_is_whole(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text(delimited(",") + "12,,empty\n", newline="")
+    outs = []
+    for rows in (1024, 5):
+        monkeypatch.setattr(row_stream, "CHUNK_ROWS", rows)
+        outs.append(tmp_path / f"{rows}.csv")
+        result = predict(store, "--file", path, "--output", outs[-1])
+        assert (result.exit_code, "13 rows written" in result.stdout) == (2, True)
+        assert "in.csv:14: the text is empty" in result.stderr
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+    assert outs[0].read_text().splitlines()[-1] == "12,,empty,,"
+    assert "overwrite the input" in predict(store, "--file", path, "--output", path).stderr
+
+
+def test_lines_of_json_are_read_from_standard_input(store: Path) -> None:
+    lines = "".join(json.dumps({"id": n, "text": text}) + "\n" for n, text in enumerate(TEXTS))
+    assert answers(predict(store, "--format", "jsonl", given=lines)) == answers(predict(store, "--json", *TEXTS))
+
+
+def test_a_format_that_does_not_fit_is_refused(store: Path, tmp_path: Path) -> None:
+    assert "no format of --format called 'xml'" in predict(store, "--format", "xml", given="a").stderr
+    assert "--format is for standard input" in predict(store, "--file", "in.csv", "--format", "csv").stderr
+    assert "already has this column" in predict(store, "--format", "csv", given="text,mood\na,b\n").stderr
+    assert "--top-k is for answers" in predict(store, "--format", "csv", "--top-k", 1, given="text\na\n").stderr
+    unclosed = predict(store, "--format", "csv", given='text,label\n"a,b\n')
+    assert (unclosed.exit_code, "<stdin>:2" in unclosed.stderr) == (2, True)
 
 
 def test_top_k_gives_the_likeliest_labels_first(store: Path) -> None:

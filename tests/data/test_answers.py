@@ -166,3 +166,19 @@ def test_squad_json_is_read_only_for_spans(tmp_path: Path) -> None:
     assert len(rows_for((), "span", path)) == 50
     with pytest.raises(DataError, match=r"'\.json' are not supported.*if it is SQuAD's, use --kind span"):
         read_task(path)
+
+
+def test_an_encoding_is_for_the_table_beside_squad_s_json(put: Put, tmp_path: Path) -> None:
+    table, squad = tmp_path / "train.csv", tmp_path / "dev.json"
+    context = "Rollo led the café."
+    table.write_bytes(f"question,context,answer\nWho?,{context},Rollo\nWhat?,{context},café\n".encode("cp1252"))
+    answers = [{"text": "café", "answer_start": 14}]
+    questions = [{"id": "1", "question": "What?", "answers": answers}]
+    articles = [{"title": "a", "paragraphs": [{"context": context, "qas": questions}]}]
+    squad.write_text(json.dumps({"version": "1.1", "data": articles}, ensure_ascii=False), encoding="utf-8")
+    task = read_task(table, "qa", validation=squad, kind="span", encoding="cp1252")
+    assert task.train.targets == [(Answer("Rollo", 0),), (Answer("café", 14),)]
+    assert task.validation.targets == [(Answer("café", 14),)]
+    assert read_task(squad, "qa", validation=table, kind="span", encoding="cp1252").validation.targets[1:] == [  # type: ignore[index]
+        (Answer("café", 14),)
+    ]

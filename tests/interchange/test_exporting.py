@@ -180,3 +180,41 @@ def test_the_python_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytes
         exec(code, names)
     assert set(names["search"].predict(TEXTS)) <= {"good", "bad"}
     assert (tmp_path / "trained" / "attached.safetensors").is_file()
+
+
+CUTS: list[tuple[Any, Any, Any, list[float | None] | None]] = [
+    ("multilabel", None, None, [0.5, 0.5, 0.5]),
+    ("multilabel", "calibrated", None, [0.5, 0.598688, 0.377541]),
+    ("multilabel", "calibrated", [0.2, None, 0.9], [0.2, None, 0.9]),
+    ("classification", None, [0.7, 0.7, 0.7], [0.7, 0.7, 0.7]),
+    ("classification", None, None, None),
+]
+
+
+@pytest.mark.parametrize(("kind", "calibrated", "thresholds", "cuts"), CUTS)
+def test_an_export_names_the_probability_from_which_a_label_holds(
+    kind: Any, calibrated: Any, thresholds: Any, cuts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = backbone_of("bert", "pooler")
+    plain = random_adapter(backbone, LoRA(4), kind, 3)
+    decides: dict[str, Any] = {}
+    if calibrated:
+        decides["calibration"] = {"kind": "platt", "slopes": [1.0, 0.8, 1.2], "offsets": [0.0, 0.4, -0.5], "rows": 50}
+    if thresholds:
+        decides["thresholds"] = {"goal": "precision", "target": 0.9, "values": thresholds, "rows": 50}
+    said = {**plain.header.to_object(), **decides, "format": 2}
+    adapter = plain._with_digest(said, plain.tensors) if decides else plain
+    for to in ("peft", "adapterhub", "merged"):
+        pt.export_adapter(adapter, tmp_path / to, to, **({"backbone": backbone} if to == "merged" else {}))
+        settings = json.loads((tmp_path / to / "polytask.json").read_text())
+        assert settings.get("holds_from") == (cuts and pytest.approx(cuts, abs=1e-6))
+        assert ("holds from" in (tmp_path / to / "README.md").read_text()) == (cuts is not None)
+    if kind == "multilabel":
+        monkeypatch.chdir(tmp_path / "merged")
+        names: dict[str, Any] = {}
+        exec(python_in(Path("README.md")), names)
+        store = pt.Store(tmp_path / "store")
+        store.put(adapter)
+        for row, own in zip(names["answer"](TEXTS).tolist(), pt.MultiTask(backbone, store).predict(TEXTS, "task")):
+            held = [f"label {k}" for k, prob in enumerate(row) if cuts[k] is not None and prob >= cuts[k]]
+            assert held == list(own.labels or ())

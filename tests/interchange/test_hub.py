@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from huggingface_hub import ModelCard, constants
 
 import polytask as pt
 from polytask.adapters.store import Store
+from polytask.backbones.backbone import Backbone
+from polytask.cli.serve import pull_missing
 from polytask.errors import AdapterError, StoreError
 from polytask.interchange import hub as hub_module
 from polytask.interchange.hub import pull, pulled, push
@@ -19,6 +22,7 @@ from tests.cli.test_cli import refused, succeeded
 from tests.interchange.cases import RECORDED
 from tests.interchange.standin import TOKEN, Hub, standin
 from tests.samples import created, same
+from tests.serving.servers import serving
 
 
 @pytest.fixture
@@ -129,3 +133,98 @@ def test_the_command_line_pushes_and_pulls(hub: Hub, store: Store, tmp_path: Pat
 
 def test_short_cards_name_no_folder_of_this_machine(store: Store) -> None:
     assert "/" not in hub_module.short_card(store.entry("spam")).replace("OWNER/NAME", "").replace("tiny", "")
+
+
+# -- hub:OWNER/NAME where a store's adapters are named ----------------------------------------------------------------
+
+
+def test_a_store_reads_adapters_on_the_hub_once(hub: Hub, store: Store) -> None:
+    first = store.push("spam@1", "owner/spam")
+    assert same(store.get("hub:owner/spam"), store.get("spam@1"))
+    entry = store.entry("hub:owner/spam")
+    assert (str(entry), entry.version, entry.task) == (f"hub:owner/spam@{first.commit}", 0, "spam")
+    store.push("spam@2", "owner/spam")
+    requests = len(hub.seen)
+    assert same(store.get("hub:owner/spam"), store.get("spam@1"))
+    assert len(hub.seen) == requests
+    assert same(Store("none").get("hub:owner/spam"), store.get("spam@2"))
+    assert same(Store("none").get(f"hub:owner/spam@{first.commit}"), store.get("spam@1"))
+
+
+def test_without_a_network_the_cache_answers(hub: Hub, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.push("spam@1", "owner/spam")
+    store.push("spam@2", "owner/other")
+    assert store.get("hub:owner/spam")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    requests = len(hub.seen)
+    assert same(Store("none").get("hub:owner/spam"), store.get("spam@1"))
+    with pytest.raises(AdapterError, match=r"owner/other is not in the cache.*HF_HUB_OFFLINE and HF_HOME"):
+        store.get("hub:owner/other")
+    assert len(hub.seen) == requests
+
+
+def test_names_on_the_hub_are_checked_and_what_would_change_them_is_refused(hub: Hub, store: Store) -> None:
+    for name in ("hub:", "hub:owner", "hub:a/b/c", "hub:owner/spam@"):
+        with pytest.raises(AdapterError, match="use OWNER/NAME"):
+            store.get(name)
+    for change in (store.remove, store.unalias, lambda name: store.alias(name, "prod")):
+        with pytest.raises(StoreError, match="is on the hub, not in the store"):
+            change("hub:owner/spam")
+    assert hub.seen == []
+
+
+def test_a_repository_of_another_library_says_what_reads_it(hub: Hub, store: Store) -> None:
+    hub.repositories["owner/lora"] = {"private": False, "commits": {}, "main": ""}
+    hub.commit("owner/lora", {"adapter_config.json": b"{}"})
+    with pytest.raises(AdapterError, match=r"has no adapter\.safetensors.*polytask import owner/lora"):
+        store.get("hub:owner/lora")
+    with pytest.raises(AdapterError, match="no such"):
+        store.get("hub:owner/lora@v9")
+
+
+def test_verbs_take_adapters_on_the_hub(hub: Hub, tiny_bert_folder: Path, tiny_task: pt.Task, tmp_path: Path) -> None:
+    backbone = pt.load_backbone(tiny_bert_folder, device="cpu", dtype="float32")
+    recipes = {
+        "one": (tiny_task, pt.Recipe(pt.Houlsby(4), epochs=1)),
+        "two": (tiny_task, pt.Recipe(pt.LoRA(2), epochs=1)),
+    }
+    own = Store(tmp_path / "own")
+    for name, outcome in pt.train_many(backbone, recipes).items():
+        own.put(outcome[0])  # type: ignore[index]
+        own.push("mood", f"owner/{name}")
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\ngood film,good\nbad plot,bad\n")
+    given = ("--store", tmp_path / "empty")
+    fp32 = ("--dtype", "float32", "--device", "cpu")
+    answer = json.loads(succeeded("predict", "good film", "--task", "hub:owner/one", *given, *fp32, "--json"))
+    (here,) = pt.MultiTask(backbone, own).predict(["good film"], "mood@1")
+    assert answer["task"] == "hub:owner/one"
+    assert answer["probs"] == pytest.approx(here.probs)
+    assert json.loads(succeeded("eval", rows, "--task", "hub:owner/one", *given, *fp32, "--json"))["rows"] == 2
+    compared = json.loads(succeeded("compare", "hub:owner/one", "hub:owner/two@main", rows, *given, *fp32, "--json"))
+    assert [compared[side]["adapter"].partition("@")[0] for side in "ab"] == ["hub:owner/one", "hub:owner/two"]
+    assert "itself" in refused("compare", "hub:owner/one", "hub:owner/one@main", rows, *given)
+    shown = json.loads(succeeded("show", "hub:owner/two", *given, "--json"))
+    assert (shown["task"], shown["version"]) == ("mood", None)
+    assert shown["origin"].startswith("hub:owner/two@")
+    assert 'store.pull("owner/two")' in succeeded("show", "hub:owner/two", "--card", *given)
+    succeeded("export", "hub:owner/two", tmp_path / "peft", "--to", "peft", *given)
+    assert (tmp_path / "peft" / "adapter_config.json").exists()
+    pull_missing(str(tmp_path / "served"), ["owner/one", "owner/one@main", "hub:owner/two"])
+    assert Store(tmp_path / "served").versions("mood") == [1, 2]
+
+
+def test_a_server_never_fetches_what_a_request_names(
+    hub: Hub, tiny_backbone: Backbone, tiny_task: pt.Task, tmp_path: Path
+) -> None:
+    own = Store(tmp_path / "own")
+    own.put(pt.train(tiny_backbone, tiny_task, pt.Recipe(pt.Houlsby(2), epochs=1))[0])
+    own.push("mood", "owner/mood")
+    requests = len(hub.seen)
+    with serving(tiny_backbone, tmp_path / "own") as served:
+        assert served.classify(model="mood", input="good film").status_code == 200
+        name = "hub:owner/mood"
+        assert served.classify(model=name, input="good film").status_code in (404, 422)
+        for path in ("/v1/adapters/{}/load", "/v2/repository/models/{}/load", "/v2/models/{}/infer"):
+            assert served.post(path.format(quote(name, safe="")), {}).status_code in (404, 422)
+    assert len(hub.seen) == requests

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from polytask.errors import PolytaskError
+from polytask.adapters.store import Store
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
+from polytask.data.task import Task
+from polytask.errors import BackboneError, PolytaskError, RecipeError
 from polytask.launch import local
 from polytask.launch import ray as on_ray
+from polytask.launch.training import train_in_packs
+from polytask.methods import FullFineTuning, Houlsby, LoRA
+from polytask.training.events import Evaluated
+from polytask.training.fused import train_many
+from polytask.training.grid import grid
+from polytask.training.recipe import Recipe
+from polytask.training.sweep import sweep
+from tests.cli.test_cli import ROWS, refused, succeeded, table
 from tests.packs import counted, ends, unknown
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
@@ -87,6 +102,100 @@ def test_an_error_of_polytask_keeps_its_type_and_message(launch: Launch) -> None
 @pytest.mark.parametrize("launch", LAUNCHERS, indirect=True)
 def test_no_packs_give_no_messages(launch: Launch) -> None:
     assert list(launch(iter([]), counted)) == []
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+TRAINING = [pytest.param("here", id="here"), pytest.param("ray", id="ray", marks=needs_ray)]
+
+
+@pytest.mark.parametrize("launch", TRAINING, indirect=True)
+def test_packs_give_the_tensors_of_train_many(launch: Launch, tiny_backbone: Backbone, tiny_task: Task) -> None:
+    recipe = Recipe(Houlsby(4), epochs=2, batch_size=8)
+    methods = {"a": Houlsby(4), "b": LoRA(2), "full": FullFineTuning(), "c": Houlsby(2)}
+    jobs = {name: (tiny_task, replace(recipe, method=method)) for name, method in methods.items()}
+    expected = {**train_many(tiny_backbone, {name: jobs[name] for name in "ab"})}
+    expected |= train_many(tiny_backbone, {"c": jobs["c"]}) | train_many(tiny_backbone, {"full": jobs["full"]})
+    events: list[Any] = []
+    found = dict(train_in_packs(launch, tiny_backbone, jobs, together=2, progress=events.append))
+    assert {name: own[0].tensor_digest for name, own in found.items()} == {  # type: ignore[index]
+        name: own[0].tensor_digest
+        for name, own in expected.items()  # type: ignore[index]
+    }
+    assert found["a"][0].header.backbone == expected["a"][0].header.backbone  # type: ignore[index]
+    assert sum(isinstance(event, Evaluated) for event in events) == 2 * len(jobs)
+
+
+@pytest.mark.parametrize("launch", TRAINING, indirect=True)
+def test_a_sweep_by_a_launcher_is_the_sweep_of_one_process(
+    launch: Launch, tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
+) -> None:
+    recipes = grid(Recipe(Houlsby(4), epochs=1, batch_size=8), lr=(1e-3, 1e-2), seeds=2)
+    train = partial(train_in_packs, launch, tiny_backbone, with_test=False)
+    remote = sweep(
+        tiny_backbone, tiny_task, recipes, folder=tmp_path, train=lambda jobs, report: train(jobs, progress=report)
+    )
+    local_sweep = sweep(tiny_backbone, tiny_task, recipes)
+    assert remote.best.tensor_digest == local_sweep.best.tensor_digest
+    assert [run.score for run in remote.runs] == [run.score for run in local_sweep.runs]
+
+    def nothing_is_left(*_: Any) -> Iterator[Any]:
+        raise AssertionError
+
+    again = sweep(
+        tiny_backbone, tiny_task, recipes[:2], folder=tmp_path, train=lambda jobs, _: iter(jobs and nothing_is_left())
+    )
+    assert len(again.runs) == 2
+
+
+def test_a_job_that_diverges_and_a_changed_backbone_are_told(
+    tiny_bert_folder: Path, tiny_task: Task, tmp_path: Path
+) -> None:
+    backbone = load_backbone(tiny_bert_folder, device="cpu", dtype="float32")
+    launch = partial(local.run_packs, devices=("cpu",))
+    jobs = {
+        "bad": (tiny_task, Recipe(Houlsby(4), lr=1e30, epochs=1)),
+        "good": (tiny_task, Recipe(Houlsby(4), epochs=1)),
+    }
+    found = dict(train_in_packs(launch, backbone, jobs))
+    assert isinstance(found["bad"], RecipeError)
+    assert not isinstance(found["good"], RecipeError)
+    backbone.fingerprint = "0" * 64
+    with pytest.raises(BackboneError, match="has other weights on the machine that trains"):
+        list(train_in_packs(launch, backbone, jobs))
+    with pytest.raises(RecipeError, match="0 jobs cannot train together"):
+        list(train_in_packs(launch, backbone, jobs, together=0))
+
+
+@needs_ray
+@pytest.mark.usefixtures("cluster")
+def test_train_and_sweep_on_ray_are_those_of_this_machine(tmp_path: Path, tiny_bert_folder: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    for name in ("mood", "tone"):
+        table(tmp_path / "tasks" / f"{name}.csv", ROWS * 3)
+    shared = ("--backbone", tiny_bert_folder, "--batch-size", 8, "--epochs", 1, "--dtype", "float32", "--json")
+    on_ray = ("--on", "ray", "--cpus", 1)
+    digests = []
+    for store, where in (("here", ()), ("ray", on_ray)):
+        said = succeeded("train", tmp_path / "tasks", *shared, "--size", 4, "--store", tmp_path / store, *where)
+        digests.append([json.loads(line)["adapter"]["tensor_digest"] for line in said.splitlines()])
+        results = ("--results", tmp_path / f"{store}-sweep", "--store", tmp_path / store)
+        mood = (tmp_path / "tasks" / "mood.csv", "--lr", "1e-3,1e-2", "--seeds", 1)
+        digests[-1] += [
+            json.loads(succeeded("sweep", *mood, *shared, *results, *where))["best"]["adapter"]["tensor_digest"]
+        ]
+    assert digests[0] == digests[1]
+    assert Store(tmp_path / "ray").versions("mood") == Store(tmp_path / "here").versions("mood")
+
+
+def test_options_of_a_cluster_are_for_a_cluster(tmp_path: Path) -> None:
+    mood = table(tmp_path / "mood.csv", ROWS)
+    tone = table(tmp_path / "tone.csv", ROWS)
+    assert "--address is for --on ray" in refused("train", mood, "--address", "auto")
+    assert "--together is for --on ray" in refused("sweep", mood, "--together", 4)
+    assert "no launcher called 'slurm'" in refused("train", mood, tone, "--on", "slurm")
+    assert "for several files, or for a sweep" in refused("train", mood, "--on", "ray")
+    assert "--resume is for --on local" in refused("train", mood, tone, "--on", "ray", "--resume")
 
 
 def test_a_process_that_dies_is_reported() -> None:

@@ -10,7 +10,10 @@ from polytask.methods import Method
 
 @dataclass(frozen=True)
 class Entry:
-    """One version of one task's adapter, as its header describes it."""
+    """One version of one task's adapter, as its header describes it.
+
+    An adapter on the hub has no version (0); its ``origin`` is ``hub:OWNER/NAME@COMMIT``.
+    """
 
     task: str
     version: int
@@ -18,9 +21,10 @@ class Entry:
     size_bytes: int
     aliases: tuple[str, ...]
     header: Header = field(repr=False)
+    origin: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
-        return f"{self.task}@{self.version}"
+        return self.origin or f"{self.task}@{self.version}"
 
     @property
     def digest(self) -> str:

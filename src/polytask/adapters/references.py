@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from polytask.adapters.canonical_json import parsed_json
 from polytask.adapters.header import plain_name
+from polytask.adapters.hub import is_on_hub
 from polytask.errors import StoreError
 
 BEST, LATEST = "best", "latest"
@@ -15,6 +16,8 @@ def split_reference(name: str) -> tuple[str, str | None]:
     Raises:
         StoreError: one of them is not a valid name.
     """
+    if is_on_hub(name):
+        raise StoreError(f"{name} is on the hub, not in the store. To change it here, pull it first: polytask pull")
     task, at, selector = name.partition("@")
     plain_name(task, error=StoreError)
     return task, plain_name(selector, "a version or an alias", StoreError) if at else None

@@ -9,8 +9,8 @@
     .training/          checkpoints of unfinished runs; not part of the store
 
 An adapter is named ``spam`` (the latest version), ``spam@3``, ``spam@best`` (the highest score among the versions with
-the latest one's metric) or ``spam@prod`` (an alias). ``storage.py`` lists the guarantees when several processes write,
-or one is killed.
+the latest one's metric) or ``spam@prod`` (an alias); ``get`` and ``entry`` also take ``hub:OWNER/NAME[@REVISION]``, an
+adapter on the Hugging Face hub. ``storage.py`` lists the guarantees when several processes write, or one is killed.
 
 There is no index that could get out of date: the files are read each time. ``list`` skips files that do not belong, and
 ``verify`` reports them.
@@ -28,6 +28,7 @@ from polytask.adapters.canonical_json import canonical
 from polytask.adapters.entry import Entry as Entry
 from polytask.adapters.entry import Problem as Problem
 from polytask.adapters.header import Header, plain_name
+from polytask.adapters.hub import Pushed, hub_entry, is_on_hub, upload
 from polytask.adapters.references import BEST as BEST
 from polytask.adapters.references import LATEST as LATEST
 from polytask.adapters.references import check_alias, parsed_aliases, split_reference
@@ -62,6 +63,7 @@ class Store:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self._files = storage_at(folder)
+        self._from_hub: dict[str, Entry] = {}
 
     def __repr__(self) -> str:
         return f"Store({self._files.path()!r})"
@@ -100,13 +102,13 @@ class Store:
             return self._entry(task, version)
 
     def get(self, name: str) -> Adapter:
-        """Read an adapter: ``spam``, ``spam@3``, ``spam@best``, ``spam@prod``.
+        """Read an adapter: ``spam``, ``spam@3``, ``spam@best``, ``spam@prod``, ``hub:OWNER/NAME``.
 
         Raises:
             NoSuchAdapter: there is no such adapter.
-            AdapterError: its file is damaged.
+            AdapterError: its file is damaged, or it cannot be had from the hub.
         """
-        return self._load(*self._resolve(name))
+        return Adapter.load(self._on_hub(name).path) if is_on_hub(name) else self._load(*self._resolve(name))
 
     def entry(self, name: str) -> Entry:
         """What the store knows about an adapter, without reading its tensors.
@@ -114,7 +116,28 @@ class Store:
         Raises:
             NoSuchAdapter, AdapterError: as for ``get``.
         """
-        return self._entry(*self._resolve(name))
+        return self._on_hub(name) if is_on_hub(name) else self._entry(*self._resolve(name))
+
+    def push(
+        self,
+        name: str,
+        repository: str,
+        *,
+        card: str | None = None,
+        private: bool = True,
+        dry_run: bool = False,
+        endpoint: str | None = None,
+    ) -> Pushed:
+        """Upload an adapter to the hub; arguments, result and errors are those of ``pt.push``."""
+        how = {"private": private, "dry_run": dry_run}
+        return upload(self.get(name), self.entry(name), repository, card=card, endpoint=endpoint, **how)
+
+    def pull(
+        self, repository: str, *, task: str | None = None, alias: str | None = None, endpoint: str | None = None
+    ) -> Entry:
+        """Download an adapter from the hub and store it; arguments and errors are those of ``pt.pull``."""
+        adapter = Adapter.load(hub_entry(repository, endpoint=endpoint).path)
+        return self.put(adapter if task is None else adapter.renamed(task), alias=alias)
 
     def tasks(self) -> Names:
         """The names of the tasks that have a version."""
@@ -252,6 +275,13 @@ class Store:
         if version not in versions:
             raise NoSuchAdapter(f"version of {task!r}", selector, [*map(str, versions), BEST, LATEST, *aliases])
         return task, version
+
+    def _on_hub(self, reference: str) -> Entry:
+        """The entry of an adapter on the hub; looked up once, so that answers do not change when a repository does."""
+        if reference not in self._from_hub:
+            entry = hub_entry(reference)
+            self._from_hub |= {reference: entry, str(entry): entry}
+        return self._from_hub[reference]
 
     def _best(self, task: str, versions: Numbers) -> int:
         entries = [self._entry(task, version) for version in versions]

@@ -28,6 +28,8 @@ MAX_NAMED = 5
 """Rows without an answer that are named."""
 SHOWN_ROWS = 20
 """Rows that are shown on a terminal."""
+MANY_ROWS = 1000
+"""From so many rows on a table in a pipe is written plainly."""
 
 
 def tasks_from(given: Sequence[str] | None, adapters: Store) -> list[str]:
@@ -164,6 +166,9 @@ def show_answers(
     """Print a table of all rows; on a terminal, of the first ones."""
     num_shown = min(len(rows), SHOWN_ROWS) if out.is_terminal else len(rows)
     pairs = rows.pairs and rows.pairs[:num_shown]
+    if num_shown >= MANY_ROWS:
+        out.file.writelines(f"{line}\n" for line in result_tables.plain_answers(rows.texts, answers, pairs, top_k))
+        return
     out.print(result_tables.answers(rows.texts[:num_shown], answers, pairs, top_k))
     if num_shown < len(rows):
         out.print(f"… and {wording.counted(len(rows) - num_shown, 'more row')}. Write them all with --output FILE")

@@ -65,9 +65,16 @@ def label_counts(entry: Entry) -> dict[str, int | None]:
     return {label: counts[label] if isinstance(counts.get(label), int) else None for label in entry.labels}
 
 
-def markdown(entry: Entry) -> str:
-    """The model card: YAML front matter for the hub, then Markdown."""
+def markdown(entry: Entry, repository: str | None = None) -> str:
+    """The model card: YAML front matter for the hub, then Markdown.
+
+    Args:
+        entry: the adapter.
+        repository: ``OWNER/NAME`` on the hub, if the card is for an adapter there.
+    """
     header = entry.header
+    file = f"pt.Adapter.load({json.dumps(f'{entry.version}.safetensors')})"
+    load = f"store.put({file})" if repository is None else f"store.pull({json.dumps(repository)})"
     labels = [f"| {_escaped(label)} | {'' if rows is None else rows} |" for label, rows in label_counts(entry).items()]
     parts = [
         "---",
@@ -86,7 +93,7 @@ def markdown(entry: Entry) -> str:
         "import polytask as pt",
         "",
         'store = pt.Store("adapters")',
-        f'store.put(pt.Adapter.load("{entry.version}.safetensors"))',
+        load,
         f"backbone = pt.load_backbone({json.dumps(_hub_id(header.backbone.name) or 'path/to/the/backbone')})",
         f'pt.MultiTask(backbone, store).predict(["a text"], task={json.dumps(entry.task)})',
         "```",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
 )
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="An adapter: sentiment, sentiment@2, sentiment@best.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="An adapter: sentiment, sentiment@2, hub:OWNER/NAME.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Another adapter with the same labels.")],
     file: Annotated[str, typer.Argument(help="Texts with labels that neither adapter was trained on.")],
     input_columns: ColumnOptions,
@@ -111,7 +111,7 @@ def show_comparison(
 
 def check_comparable(first: Entry, second: Entry) -> None:
     """Refuse to compare an adapter with itself, or adapters of different kinds or labels."""
-    if (first.task, first.version) == (second.task, second.version):
+    if str(first) == str(second):
         raise RecipeError(f"{first} is compared with itself. Name another adapter, or another version of it")
     one, other = first.header.head, second.header.head
     if one.kind != other.kind:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 )
 def evaluate(
     file: Annotated[str, typer.Argument(help="Texts with labels.")],
-    task: Annotated[str, typer.Option(help="The adapter: sentiment, sentiment@2, sentiment@best.")],
+    task: Annotated[str, typer.Option(help="The adapter: sentiment, sentiment@2, sentiment@best, hub:OWNER/NAME.")],
     input_columns: ColumnOptions,
     metric: Annotated[str | None, typer.Option(help="Metric (default: the one of the training).")] = None,
     confusion: Annotated[

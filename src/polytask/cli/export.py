@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
 )
 def export(
-    task: Annotated[str, typer.Argument(help="The adapter: sentiment, sentiment@2, sentiment@best.")],
+    task: Annotated[str, typer.Argument(help="The adapter: sentiment, sentiment@2, sentiment@best, hub:OWNER/NAME.")],
     target: Annotated[str, typer.Argument(metavar="TARGET", help="Folder to create; for onnx a file named ….onnx.")],
     to: Annotated[str, typer.Option(help="peft, adapterhub, merged (a plain checkpoint of transformers) or onnx.")],
     also: Annotated[

@@ -50,6 +50,15 @@ def check_output(file: str, output: str | None, source: FileRows, kinds: Mapping
     check_folder(output)
     if Path(output).resolve() == Path(file).resolve():
         raise DataError("the output would overwrite the input", file=output, fix="Give it another name")
+    check_added(file, output, source, kinds)
+
+
+def check_added(file: str, output: str, source: FileRows, kinds: Mapping[str, Kind]) -> None:
+    """Refuse columns of answers that the input has, or that two tasks have.
+
+    Raises:
+        DataError: with the column.
+    """
     names = names_added(source, kinds)
     added = [f"{names[task]}{ending}" for task, kind in kinds.items() for ending in ENDINGS.get(kind, ("", "_prob"))]
     for name in added:

@@ -12,6 +12,7 @@ from polytask.cli import console, options, streams, wording
 from polytask.cli.options import USER_ERROR, app, error_exit, examples, load_backbone, spinner
 from polytask.cli.output import write
 from polytask.cli.remote import Server
+from polytask.cli.stream_output import DELIMITERS
 from polytask.cli.top_k import check_top_k
 from polytask.errors import DataError, UnknownName
 
@@ -38,11 +39,14 @@ from polytask.cli.answers import (
         "polytask predict --url http://127.0.0.1:8000 --task spam --file in.csv",
         'polytask predict --task qa "Who led them?" --pair "Rollo led them, a Viking."',
         "cat texts.txt | polytask predict --task topic --top-k 3 > answers.jsonl",
+        "cat in.csv | polytask predict --task topic --format csv > out.csv",
     )
 )
 def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to answer.", show_default=False)] = None,
-    task: Annotated[list[str] | None, typer.Option(help="One or more: --task sentiment --task spam@2.")] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="One or more: --task sentiment --task spam@2 --task hub:OWNER/NAME.")
+    ] = None,
     pair: Annotated[list[str] | None, typer.Option(help="The second text of each text, in their order.")] = None,
     file: Annotated[
         str | None,
@@ -52,6 +56,13 @@ def predict(
     ] = None,
     output: Annotated[
         str | None, typer.Option(metavar="FILE", help="The file's columns and, for each task, TASK, TASK_prob, ….")
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="What standard input holds: txt (default), csv, tsv or jsonl. Rows of csv or tsv get rows.",
+        ),
     ] = None,
     text: options.TextColumn = None,
     text_pair: options.PairColumn = None,
@@ -88,10 +99,11 @@ def predict(
 
     if on_error not in ("fail", "null"):
         raise UnknownName("way of --on-error", on_error, ("fail", "null"))
+    streams.check_format(format, file)
     adapters: Any = Store(store) if url is None else Server(url)
     tasks = tasks_from(task, adapters)
     entries = {reference: adapters.entry(reference) for reference in tasks}
-    check_top_k(top_k, output, entries)
+    check_top_k(top_k, output or (format if format in DELIMITERS and not as_json else None), entries)
 
     def predictor() -> Callable[[Sequence[Any], str], list[Prediction]]:
         how: dict[str, Any] = {"calibrated": not uncalibrated, "threshold": threshold}
@@ -106,6 +118,8 @@ def predict(
             predictor,
             {"text": text, "text_pair": text_pair},
             output=output,
+            format=format,
+            as_json=as_json,
             drop_empty=drop_empty,
             encoding=encoding,
             top_k=top_k,

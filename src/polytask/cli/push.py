@@ -31,7 +31,9 @@ def push(
     adapters = Store(store)
     entry = adapters.entry(task)
     with spinner(f"pushing {entry}"):
-        done = push_(adapters, str(entry), repository, card=markdown(entry), private=not public, dry_run=dry_run)
+        done = push_(
+            adapters, str(entry), repository, card=markdown(entry, repository), private=not public, dry_run=dry_run
+        )
     if as_json:
         own = {"repository": done.repository, "files": done.files, "private": done.private}
         print_json({**own, "commit": done.commit, "dry_run": dry_run})

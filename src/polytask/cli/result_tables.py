@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -53,14 +54,17 @@ def answer_in_words(prediction: Prediction, top_k: int | None = None) -> Text:
     if prediction.labels is not None:
         shares = prediction.probs or {}
         shown = [_with_share(shortened(label, MAX_ANSWER_WIDTH), shares[label]) for label in prediction.labels]
-        return Text(", ").join(shown) if shown else Text("(none)")
+        return Text(", ").join(shown) if shown else _likeliest_as(prediction, "none")
     if prediction.label is None:
-        if prediction.none:
-            return Text("(none of these)")
-        best, share = max((prediction.probs or {}).items(), key=lambda pair: pair[1])
-        return Text.assemble("(abstained: ", _with_share(shortened(best, MAX_ANSWER_WIDTH), share), ")")
+        return Text("(none of these)") if prediction.none else _likeliest_as(prediction, "abstained")
     share = (prediction.probs or {})[prediction.label]
     return _with_share(shortened(prediction.label, MAX_ANSWER_WIDTH), share)
+
+
+def _likeliest_as(prediction: Prediction, what: str) -> Text:
+    """``(none: billing 31%)``: why there is no label, and the likeliest."""
+    best, share = max((prediction.probs or {}).items(), key=lambda pair: pair[1])
+    return Text.assemble(f"({what}: ", _with_share(shortened(best, MAX_ANSWER_WIDTH), share), ")")
 
 
 def _with_share(answer: str, share: float) -> Text:
@@ -75,17 +79,47 @@ def answers(
     top_k: int | None = None,
 ) -> Table:
     """One line per text or pair of texts, one column per task; texts are shortened to fit."""
-    columns = [[answer_in_words(prediction, top_k) for prediction in column] for column in by_task.values()]
-    widths = [
-        max(len(name), *(cell.cell_len for cell in column[: len(texts)])) for name, column in zip(by_task, columns)
+    cells = answer_cells(texts, by_task, pairs, top_k)
+    table = grid(*(name for name, _ in cells))
+    for row in zip(*(own for _, own in cells)):
+        table.add_row(*row)
+    return table
+
+
+def plain_answers(
+    texts: Sequence[str],
+    by_task: Mapping[str, Sequence[Prediction]],
+    pairs: Sequence[str] | None = None,
+    top_k: int | None = None,
+) -> Iterator[str]:
+    """The same table for a pipe, line by line: laying out a table of rich takes longer than answering its texts."""
+    columns = [[name, *(cell.plain for cell in own)] for name, own in answer_cells(texts, by_task, pairs, top_k)]
+    widths = [max(map(cell_len, column)) for column in columns]
+    header, *rows = zip(*columns)
+    yield ""
+    yield _padded(header, widths)
+    yield " " + "─" * (sum(widths) + 3 * len(widths) - 1)
+    yield from (_padded(row, widths) for row in rows)
+
+
+def _padded(row: Sequence[str], widths: Sequence[int]) -> str:
+    return " " + "   ".join(set_cell_size(cell, width) for cell, width in zip(row, widths)).rstrip()
+
+
+def answer_cells(
+    texts: Sequence[str],
+    by_task: Mapping[str, Sequence[Prediction]],
+    pairs: Sequence[str] | None,
+    top_k: int | None,
+) -> list[tuple[str, list[Text]]]:
+    """The columns of the texts, shortened to fit, and of each task's answers."""
+    columns = [
+        (name, [answer_in_words(own, top_k) for own in column[: len(texts)]]) for name, column in by_task.items()
     ]
+    widths = [max(len(name), *(cell.cell_len for cell in column)) for name, column in columns]
     given = {"text": texts} if pairs is None else {"text": texts, "second text": pairs}
     room = max((WIDTH - sum(width + 3 for width in widths)) // len(given) - 2, MIN_TEXT_WIDTH)
-    table = grid(*given, *by_task)
-    for row in range(len(texts)):
-        shown = (Text(shortened(column[row], room)) for column in given.values())
-        table.add_row(*shown, *(column[row] for column in columns))
-    return table
+    return [*((name, [Text(shortened(text, room)) for text in column]) for name, column in given.items()), *columns]
 
 
 def entries(found: Sequence[Entry]) -> Table:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from polytask.cli import options
-from polytask.cli.options import app, examples, load_backbone, print_json
+from polytask.cli.options import app, examples, load_backbone, print_json, spinner
 from polytask.errors import PolytaskError, UnknownName
 
 REQUIRED = ("fastapi", "uvicorn", "prometheus_client", "pydantic")
@@ -25,6 +26,13 @@ REQUIRED = ("fastapi", "uvicorn", "prometheus_client", "pydantic")
 )
 def serve(
     store: options.StoreFolder = "adapters",
+    pull: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OWNER/NAME",
+            help="Before serving, put this adapter of the Hugging Face hub in the store, unless it is there.",
+        ),
+    ] = None,
     backbone: options.OfBackbone = None,
     host: Annotated[str, typer.Option(help="Address to listen on; other than loopback only with keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one.")] = 8000,
@@ -99,6 +107,7 @@ def serve(
         raise UnknownName("value of --on", on, ("here", "ray"))
     known = read_keys(keys, os.environ.get(VARIABLE))
     check_host(host, known)
+    pull_missing(store, pull or ())
     limits = Limits(
         memory_bytes=int(memory * 1e9),
         batch_tokens=batch_tokens,
@@ -126,6 +135,18 @@ def serve(
         return
     frozen = load_backbone(name, device, dtype)
     run(Service(frozen, store, limits, max_length), known, host=host, port=port, with_texts=log_texts)
+
+
+def pull_missing(folder: str, repositories: Sequence[str]) -> None:
+    """Put adapters of the hub in the store; one whose digest is there already makes no new version."""
+    from polytask.adapters.store import Store
+    from polytask.interchange.hub import pulled
+    from polytask.training.to_store import put_once
+
+    for repository in repositories:
+        with spinner(f"pulling {repository}"):
+            entry = put_once(Store(folder), pulled(repository))
+        typer.echo(f"{entry} is {repository}", err=True)
 
 
 def backbone_of(folder: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from rich.text import Text
@@ -13,17 +13,23 @@ from rich.text import Text
 from polytask.cli import console, wording
 from polytask.cli.options import INTERRUPTED, USER_ERROR, error_exit, print_json
 from polytask.cli.side_by_side import side_by_side
-from polytask.errors import DataError, PolytaskError
+from polytask.errors import DataError, PolytaskError, RecipeError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from polytask.adapters.store import Entry, Store
+    from polytask.adapters.store import Entry
     from polytask.backbones.backbone import Backbone
+    from polytask.cli.launch_options import LaunchOptions
+    from polytask.cli.option_groups import BackboneOptions
     from polytask.data.task import Task
     from polytask.training.decide import Wanted
     from polytask.training.recipe import Recipe
     from polytask.training.result import Result
+    from polytask.training.to_store import StoredRun
+
+    Jobs: TypeAlias = Mapping[str, tuple[Task, Recipe]]
+    Runs: TypeAlias = Mapping[str, StoredRun | RecipeError]
 
 SourceFiles = Annotated[
     list[str] | None,
@@ -73,39 +79,82 @@ def check_about_all(options: Mapping[str, object]) -> None:
 
 
 def train_files(
-    files: Sequence[str],
+    tasks: Sequence[Task],
     recipe: Recipe,
-    store: Store,
-    load: Callable[[], Backbone],
-    read: Callable[[str], Task],
+    model: BackboneOptions,
+    store: str,
+    launch: LaunchOptions,
     wanted: Wanted,
     *,
+    checkpoint: str | None,
+    resume: bool,
     as_json: bool,
+    command: Sequence[str],
 ) -> None:
-    """Train a task of each file at once, put the adapters in the store, and print what came of them.
+    """Train the tasks at once, put the adapters in the store, and print what came of them.
+
+    Args:
+        command: the arguments of this run, to print how it is continued.
 
     Raises:
-        PolytaskError: a file cannot be used, or two make tasks of one name.
+        CheckpointError: the checkpoint belongs to another run.
     """
-    from polytask.training.fused import train_many
+    from polytask.cli.train import how_to_resume
+    from polytask.training.to_store import checkpoint_path, interrupted_setting
 
-    tasks = [read(file) for file in files]
-    check_names([task.name for task in tasks], files)
-    err = console.terminal(stderr=True)
+    path = Path(checkpoint or checkpoint_path(store, *(task.name for task in tasks)))
+    model = model.resuming(interrupted_setting(path)) if resume else model
+    jobs = {task.name: (task, recipe) for task in tasks}
     metrics = {task.metric for task in tasks}
-    labels = {task.name: task.name for task in tasks}
+    err = console.terminal(stderr=True)
     try:
-        with side_by_side(err, labels, metrics.pop() if len(metrics) == 1 else "score") as progress:
-            outcomes = train_many(load(), [(task, recipe) for task in tasks], progress=progress, **vars(wanted))
+        with side_by_side(err, {name: name for name in jobs}, metrics.pop() if len(metrics) == 1 else "score") as shown:
+            backbone = model.load()
+            runs = (
+                trained_remotely(launch, backbone, jobs, store, shown, wanted)
+                if launch.is_remote
+                else trained_here(backbone, jobs, store, shown, checkpoint=checkpoint, resume=resume, **vars(wanted))
+            )
     except KeyboardInterrupt:
-        raise error_exit("interrupted; nothing was kept", INTERRUPTED) from None
-    errors = {name: str(outcome) for name, outcome in outcomes.items() if isinstance(outcome, PolytaskError)}
-    trained = {name: outcome for name, outcome in outcomes.items() if not isinstance(outcome, PolytaskError)}
-    stored = [(store.put(adapter), adapter, result) for adapter, result in trained.values()]
+        advice = "interrupted; what was finished is in the store" if launch.is_remote else how_to_resume(path, command)
+        raise error_exit(advice, INTERRUPTED) from None
+    show_runs(runs, tasks, as_json=as_json)
+
+
+def trained_here(backbone: Backbone, jobs: Jobs, store: str, progress: Any, **how: Any) -> Runs:
+    """Train in one fused pass, with a checkpoint."""
+    from polytask.training.to_store import train_many_to_store
+
+    def notify(note: str) -> None:
+        console.notes(console.terminal(stderr=True), [note])
+
+    return train_many_to_store(backbone, jobs, store, progress=progress, notify=notify, **how)
+
+
+def trained_remotely(
+    launch: LaunchOptions, backbone: Backbone, jobs: Jobs, store: str, progress: Any, wanted: Wanted
+) -> Runs:
+    """Train on a cluster; each adapter is stored when it comes back."""
+    from polytask.adapters.store import Store
+    from polytask.training.to_store import StoredRun
+
+    runs: dict[str, StoredRun | RecipeError] = {}
+    for name, outcome in launch.train(backbone, jobs, progress, wanted=wanted):
+        if isinstance(outcome, RecipeError):
+            runs[name] = outcome
+        else:
+            runs[name] = StoredRun(Store(store).put(outcome[0]), *outcome)
+    return {name: runs[name] for name in jobs}
+
+
+def show_runs(runs: Runs, tasks: Sequence[Task], *, as_json: bool) -> None:
+    """Print the adapters that were stored, and exit with 2 if a task diverged."""
+    errors = {name: str(run) for name, run in runs.items() if isinstance(run, RecipeError)}
+    stored = [run for run in runs.values() if not isinstance(run, RecipeError)]
     if as_json:
-        show_json(stored, errors)
+        show_json([(run.entry, run.adapter, run.result) for run in stored], errors)
     else:
-        console.terminal().print(results_table([(entry, result) for entry, _, result in stored], tasks))
+        console.terminal().print(results_table([(run.entry, run.result) for run in stored], tasks))
     if errors:
         raise error_exit("; ".join(errors.values()), USER_ERROR)
 

@@ -14,7 +14,7 @@ from polytask.errors import PolytaskError
 
 @app.command(epilog=examples("polytask show sentiment", "polytask show sentiment@best --card > README.md"))
 def show(
-    name: Annotated[str, typer.Argument(help="An adapter: sentiment, sentiment@2, sentiment@best.")],
+    name: Annotated[str, typer.Argument(help="An adapter: sentiment, sentiment@2, sentiment@best, hub:OWNER/NAME.")],
     as_card: Annotated[bool, typer.Option("--card", help="Print the card as Markdown, for a model page.")] = False,
     store: options.StoreFolder = "adapters",
     as_json: options.AsJson = False,
@@ -27,10 +27,15 @@ def show(
         raise PolytaskError("--card prints Markdown and --json prints JSON: ask for one of them")
     entry = Store(store).entry(name)
     if as_card:
-        typer.echo(markdown(entry))
+        typer.echo(markdown(entry, entry.origin and entry.origin.removeprefix("hub:").partition("@")[0]))
         return
     if as_json:
-        own = {"task": entry.task, "version": entry.version, "aliases": list(entry.aliases)}
+        own = {
+            "task": entry.task,
+            "version": entry.version or None,
+            "origin": entry.origin,
+            "aliases": list(entry.aliases),
+        }
         print_json({**own, "path": entry.path, "bytes": entry.size_bytes, **entry.header.to_object()})
         return
     out = console.terminal()

@@ -1,4 +1,4 @@
-"""Rows answered as they come, one line of JSON each: standard input, text files, and files longer than memory.
+"""Rows answered as they come: standard input, text files, and files longer than memory.
 
 At most ``CHUNK_ROWS`` rows are held at a time. From a pipe whatever has come is answered at once, so that
 ``tail -f log.txt | polytask predict --task spam`` does not wait for more.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import os
 import queue
 import sys
@@ -24,19 +23,16 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from polytask.cli import console, wording
 from polytask.cli.answers import MAX_NAMED, check_inputs_of, texts_of
 from polytask.cli.input_rows import check_inputs_in, columns_of
-from polytask.cli.options import print_json
-from polytask.cli.output import check_folder
-from polytask.cli.top_k import as_json_object
-from polytask.errors import DataError
+from polytask.cli.stream_output import check_stream_output, is_delimited, told, written
+from polytask.errors import DataError, UnknownName
 
 if TYPE_CHECKING:
     from polytask.adapters.store import Entry
     from polytask.data.table import Table
     from polytask.inference.prediction import Prediction
 
-STDIN, JSON_LINES = "<stdin>", (".jsonl", ".ndjson")
+STDIN = "<stdin>"
 T = TypeVar("T")
-Write = Callable[[dict[str, Any]], None]
 
 
 @dataclass
@@ -60,13 +56,35 @@ class Missing:
 
 
 def is_streamed(file: str | None, texts: list[str] | None, output: str | None, *, as_json: bool) -> bool:
-    """Whether rows are answered as they come: from a pipe, from lines of text, or from a file with answers as JSON."""
+    """Whether rows are answered as they come.
+
+    They are from a pipe, from lines of text, from a file whose answers are printed as JSON, and from CSV to CSV or TSV.
+    """
     from polytask.data.row_stream import TEXT_LINES, can_stream
 
     if file is None:
         return not texts and sys.stdin is not None and not sys.stdin.isatty()
-    is_text = file == "-" or file.lower().endswith(TEXT_LINES)
-    return is_text or (as_json and output is None and can_stream(file))
+    name = file.lower()
+    if file == "-" or name.endswith(TEXT_LINES):
+        return True
+    if as_json:
+        return output is None and can_stream(file)
+    return output is not None and is_delimited(output) and name.endswith((".csv", ".csv.gz"))
+
+
+def check_format(format: str | None, file: str | None) -> None:
+    """Refuse a format for what has one.
+
+    Raises:
+        UnknownName: there is no such format.
+        DataError: it is not for standard input.
+    """
+    from polytask.data.row_stream import FORMATS
+
+    if format is not None and format not in FORMATS:
+        raise UnknownName("format of --format", format, FORMATS)
+    if format is not None and file not in (None, "-"):
+        raise DataError("--format is for standard input", fix="Leave it out; a file's name says its format")
 
 
 def answer_stream(
@@ -76,11 +94,13 @@ def answer_stream(
     columns: Mapping[str, str | None],
     *,
     output: str | None,
+    format: str | None,
+    as_json: bool,
     drop_empty: bool,
     encoding: str | None,
     top_k: int | None,
 ) -> list[str]:
-    """Print, or write to a file, a line of JSON for each row and task; what is to be said of rows without an answer.
+    """Print, or write to a file, the answers of each row; what is to be said of rows without an answer.
 
     ``load`` gives a function that answers texts with a task; it is called once there is a row that the tasks take.
 
@@ -90,47 +110,52 @@ def answer_stream(
     from polytask.data.read import read_rows
     from polytask.inference.inputs import problem_of
 
-    check_lines_out(output)
-    tables, share = opened(file, encoding)
+    check_stream_output(output)
+    tables, share = opened(file, encoding, format or "txt")
     first = next(tables, None)
     if first is None:
         raise DataError("there are no texts", fix="Give texts, or a file with --file FILE")
     kind: Any = "span" if any(entry.header.head.kind == "span" for entry in entries.values()) else None
     chosen: dict[str, Any] = {**columns_of(list(entries.values()), first, **columns)}
     check_inputs_in(first, list(entries.values()), chosen)
-    missing, number = Missing(), itertools.count(1)
-    with lines_out(output) as write, progress(output, share) as advance:
-        predict = None
+    missing, count, predict = Missing(), 0, None
+    how = read_rows(first, **chosen, kind=kind, keep_empty=True)
+    with (
+        written(output, None if as_json else format, entries, how, top_k) as write,
+        progress(output, share) as advance,
+    ):
         for table in itertools.chain([first], tables):
-            texts = texts_of(read_rows(table, **chosen, kind=kind, keep_empty=True).rows)
+            source = read_rows(table, **chosen, kind=kind, keep_empty=True)
+            texts = texts_of(source.rows)
             rows = [row for row, text in enumerate(texts) if not drop_empty or problem_of(text) is None]
             asked = [texts[row] for row in rows]
             check_inputs_of(entries, asked)
             predict = predict or load()
             answers = {task: predict(asked, task) for task in entries}
-            for at, row in enumerate(rows):
-                where = {"row": next(number)}
-                for column in answers.values():
-                    write({**where, **as_json_object(column[at], top_k)})
-                if (error := next(iter(answers.values()))[at].error) is not None:
-                    missing.add(f"{table.file}:{table.lines[row]}", error)
+            write(source, rows, answers)
+            for row, own in zip(rows, next(iter(answers.values()))):
+                if own.error is not None:
+                    missing.add(f"{table.file}:{table.lines[row]}", own.error)
+            count += len(rows)
             advance(len(rows))
+    if output is not None:
+        told(output, count)
     return missing.remarks()
 
 
 # -- in ---------------------------------------------------------------------------------------------------------------
 
 
-def opened(file: str | None, encoding: str | None) -> tuple[Iterator[Table], Callable[[], float | None]]:
+def opened(file: str | None, encoding: str | None, format: str) -> tuple[Iterator[Table], Callable[[], float | None]]:
     """The rows of a file, or of standard input, a chunk at a time; and what share was read, if known."""
-    from polytask.data.row_stream import CHUNK_ROWS, RowStream, checked, text_tables
+    from polytask.data.row_stream import CHUNK_ROWS, RowStream, checked, tables_of
 
     if file is not None and file != "-":
         rows = RowStream(file, encoding)
         return iter(rows), lambda: rows.share
     text = io.TextIOWrapper(standard_input(), encoding=encoding or "utf-8-sig", newline="")
-    lines = arriving(enumerate(checked(STDIN, text), start=1), CHUNK_ROWS)
-    return text_tables(STDIN, lines), lambda: None
+    lines = checked(STDIN, text)
+    return tables_of(format, STDIN, lines, lambda items: arriving(items, CHUNK_ROWS)), lambda: None
 
 
 def standard_input() -> Any:
@@ -172,30 +197,7 @@ def arriving(items: Iterable[T], most: int) -> Iterator[list[T]]:
         raise item
 
 
-# -- out --------------------------------------------------------------------------------------------------------------
-
-
-def check_lines_out(output: str | None) -> None:
-    """Refuse, before any work is done, a file that is no JSON lines.
-
-    Raises:
-        DataError: with a name that would do.
-    """
-    check_folder(output)
-    if output is not None and not output.lower().endswith(JSON_LINES):
-        raise DataError("lines of text are answered in JSON lines", file=output, fix="Name it answers.jsonl, say")
-
-
-@contextmanager
-def lines_out(output: str | None) -> Iterator[Write]:
-    """What writes a line of JSON to stdout at once, or to a file, which is there when all are."""
-    from polytask.files import whole_file
-
-    if output is None:
-        yield print_json
-        return
-    with whole_file(output) as part, part.open("w", encoding="utf-8", newline="\n") as lines:
-        yield lambda value: print(json.dumps(value, ensure_ascii=False, allow_nan=False), file=lines)
+# -- progress ---------------------------------------------------------------------------------------------------------
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -11,6 +12,7 @@ import typer
 
 from polytask.cli import console, options, result_tables, wording
 from polytask.cli.config import ConfigFile, PrintConfig, print_resolved
+from polytask.cli.launch_options import LaunchOptions
 from polytask.cli.option_groups import BackboneOptions, GoalOptions, RecipeOptions, TaskOptions
 from polytask.cli.options import ARGUMENTS, INTERRUPTED, app, error_exit, examples, print_json, spinner
 from polytask.cli.output import check_folder
@@ -36,6 +38,7 @@ N = TypeVar("N", int, float)
     epilog=examples(
         "polytask sweep reviews.csv --task sentiment --lr 3e-4,1e-3,3e-3 --size 8,64 --seeds 3",
         "polytask sweep reviews.csv --task sentiment --method lora --size 4,8,16 --figure lora.png",
+        "polytask sweep reviews.csv --task sentiment --lr 3e-4,1e-3 --seeds 8 --on ray --address auto",
     )
 )
 def sweep(
@@ -46,6 +49,7 @@ def sweep(
     model: BackboneOptions,
     training: RecipeOptions,
     thresholds: GoalOptions,
+    launch: LaunchOptions,
     lr: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Learning rates: 3e-4,1e-3,3e-3.")] = None,
     size: Annotated[str | None, typer.Option(metavar="NUMBERS", help="The method's sizes or ranks: 8,64.")] = None,
     epochs: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Numbers of epochs: 3,20.")] = None,
@@ -90,6 +94,7 @@ def sweep(
         seeds=seeds,
     )
     check_drawable(figure, recipes)
+    launch.check()
     adapters = Store(store)
     task, wanted = thresholds.wanted().prepared(data.read(file, seed))
     folder = results or str(Path("sweeps", task.name))
@@ -100,8 +105,10 @@ def sweep(
         return
     try:
         with side_by_side(console.terminal(stderr=True), labelled(recipes), task.metric) as progress:
-            how: dict[str, Any] = {"folder": folder, "budget_tokens": budget_tokens, **vars(wanted)}
-            swept = run_sweep(backbone, task, recipes, progress=progress, **how)
+            how: dict[str, Any] = {"folder": folder, "progress": progress, "budget_tokens": budget_tokens}
+            if launch.is_remote:
+                how["train"] = partial(launch.train, backbone, budget_tokens=budget_tokens, with_test=False)
+            swept = run_sweep(backbone, task, recipes, **how, **vars(wanted))
     except KeyboardInterrupt:
         command = shlex.join(["polytask", *context.meta[ARGUMENTS]])
         raise error_exit(f"interrupted. To continue: {command}", INTERRUPTED) from None

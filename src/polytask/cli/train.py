@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,11 +12,12 @@ import typer
 
 from polytask.cli import console, live_progress, options, result_tables, several
 from polytask.cli.config import ConfigFile, PrintConfig, print_resolved
+from polytask.cli.launch_options import LaunchOptions
 from polytask.cli.option_groups import BackboneOptions, GoalOptions, RecipeOptions, TaskOptions
 from polytask.cli.options import ARGUMENTS, INTERRUPTED, app, error_exit, examples, print_json, spinner
 from polytask.cli.side_by_side import side_by_side
 from polytask.cli.verdicts import beside_majority, beside_probe, rare_labels
-from polytask.errors import RecipeError
+from polytask.errors import PolytaskError, RecipeError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         "polytask train reviews.csv --task sentiment --resume",
         "polytask train questions.csv --task qa --kind span",
         "polytask train spam.csv topic.csv mood.csv",
+        "polytask train tasks/ --on ray --address auto",
         "polytask train --config train.yaml --lr 3e-4",
     )
 )
@@ -53,6 +54,7 @@ def train(
     model: BackboneOptions,
     training: RecipeOptions,
     thresholds: GoalOptions,
+    launch: LaunchOptions,
     size: options.Size = None,
     epochs: Annotated[int | None, typer.Option(help="Number of epochs (default: from the number of rows).")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate (default: the method's own).")] = None,
@@ -86,7 +88,8 @@ def train(
     from polytask.training.to_store import check_replaceable, checkpoint_path, interrupted_setting
 
     recipe = training.recipe(size=size, lr=lr, epochs=epochs, seed=seed)
-    adapters = Store(store)  # an address that cannot be used is an error before any work is done
+    Store(store)  # an address that cannot be used is an error before any work is done
+    launch.check()
     wanted = thresholds.wanted()
     sources = several.files_in(files)
     if len(sources) > 1:
@@ -96,11 +99,16 @@ def train(
             "--validation": data.validation,
             "--test": data.test,
         }
-        of_one |= {"--tune": tune, "--resume": resume, "--checkpoint": checkpoint, "--dry-run": dry_run, "--log": log}
+        of_one |= {"--tune": tune, "--dry-run": dry_run, "--log": log}
         several.check_about_all(of_one)
-        read = partial(data.read, seed=seed)
-        several.train_files(sources, recipe, adapters, model.load, read, wanted, as_json=as_json)
+        check_launch(launch, resume, checkpoint)
+        tasks = [data.read(source, seed) for source in sources]
+        several.check_names([task.name for task in tasks], sources)
+        where: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume, "command": context.meta[ARGUMENTS]}
+        several.train_files(tasks, recipe, model, store, launch, wanted, as_json=as_json, **where)
         return
+    if launch.is_remote:
+        raise PolytaskError("--on ray is for several files, or for a sweep: one adapter trains on one machine")
     if tune:
         check_single_run_options(log, dry_run)
     task, wanted = wanted.prepared(data.read(next(iter(sources), None), seed))
@@ -115,7 +123,7 @@ def train(
     backbone = model.load()
     try:
         sizes = () if size is None else (size,)
-        where: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume, **vars(wanted)}
+        where = {"checkpoint": checkpoint, "resume": resume, **vars(wanted)}
         run = (
             tuned_run(backbone, task, recipe, store, sizes, **where)
             if tune
@@ -188,6 +196,13 @@ def check_single_run_options(log: str | None, dry_run: bool) -> None:
     for option, given in (("--log", log), ("--dry-run", dry_run)):
         if given:
             raise RecipeError(f"{option} is for one run, and --tune makes several. Leave one of them out")
+
+
+def check_launch(launch: LaunchOptions, resume: bool, checkpoint: str | None) -> None:
+    """Refuse to resume on a cluster."""
+    if launch.is_remote and (resume or checkpoint):
+        option = "--resume" if resume else "--checkpoint"
+        raise PolytaskError(f"{option} is for --on local: on a cluster each adapter is stored when it is finished")
 
 
 def how_to_resume(checkpoint: Path, arguments: Sequence[str]) -> str:

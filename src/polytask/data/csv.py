@@ -128,14 +128,15 @@ def read_tsv(file: str, text: str) -> NumberedRows:
     return _require_equal_lengths(file, quoted)
 
 
-def format_delimited(header: Sequence[str], rows: Iterable[Sequence[Any]], delimiter: str) -> str:
+def format_delimited(header: Sequence[str] | None, rows: Iterable[Sequence[Any]], delimiter: str) -> str:
     """Format rows as CSV (``delimiter=","``) or TSV (``"\\t"``), for ``read_csv`` or ``read_tsv`` to read back.
 
-    ``None`` becomes an empty cell; lists and mappings are written as JSON.
+    ``None`` becomes an empty cell; lists and mappings are written as JSON. Without a header, only the rows.
     """
     out = io.StringIO(newline="")
     writer = csv.writer(_LineFeedWriter(out), delimiter=delimiter)
-    writer.writerow(header)
+    if header is not None:
+        writer.writerow(header)
     writer.writerows([_format_cell(cell) for cell in row] for row in rows)
     return out.getvalue()
 

@@ -29,7 +29,7 @@ from polytask.data.metric_names import check_metric, default_metric
 from polytask.data.source import Source
 from polytask.data.splits import hold_out, hold_out_groups
 from polytask.data.table import PathLike, Table
-from polytask.data.tables import JSON_SUFFIXES, read_table, stem
+from polytask.data.tables import JSON_SUFFIXES, encodings_of, read_table, stem
 from polytask.data.task import Kind, Rows, Task
 from polytask.errors import DataError, UnknownName
 
@@ -131,14 +131,11 @@ def read_task(
             fix = "Leave out validation= and test=, or give the training rows alone"
             raise DataError(f"a {type(data).__name__} has its own splits", fix=fix)
         return task_from_splits(_name(data, name), splits, called(data), asked)
-    train = table_of(data, kind, encoding=encoding)
-    return task_from_tables(
-        _name(data, name),
-        train,
-        None if validation is None else table_of(validation, kind, encoding=encoding),
-        None if test is None else table_of(test, kind, encoding=encoding),
-        asked,
-    )
+    files = (data, validation, test)
+    own = encodings_of(files, encoding)
+    train, *held = [None if rows is None else table_of(rows, kind, encoding=of) for rows, of in zip(files, own)]
+    assert train is not None, "there are training rows"
+    return task_from_tables(_name(data, name), train, held[0], held[1], asked)
 
 
 def _name(data: PathLike | Any, name: str | None) -> str:

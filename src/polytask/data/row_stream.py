@@ -12,7 +12,8 @@ import io
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Any, TextIO
+from functools import partial
+from typing import IO, Any, Protocol, TextIO, TypeVar
 
 from polytask.data.csv import CsvRows, delimiter_in
 from polytask.data.decoding import check_encoding
@@ -25,8 +26,20 @@ from polytask.errors import DataError
 CHUNK_ROWS = 1024
 TEXT_LINES = (".txt", ".txt.gz")
 """How the name of a file with one text a line ends."""
-Chunks = Iterable[list[tuple[int, str]]]
-"""Lines with their numbers, counted from 1."""
+FORMATS = ("txt", "csv", "tsv", "jsonl")
+"""What a stream without a name, such as standard input, may hold."""
+T = TypeVar("T")
+
+
+class Chunked(Protocol):
+    """Groups items as they come; a chunk is never empty."""
+
+    def __call__(self, items: Iterator[T], /) -> Iterable[list[T]]: ...
+
+
+def in_chunks(items: Iterator[T]) -> Iterable[list[T]]:
+    """``CHUNK_ROWS`` items at a time."""
+    return iter(lambda: list(itertools.islice(items, CHUNK_ROWS)), [])
 
 
 class RowStream:
@@ -65,12 +78,15 @@ class RowStream:
                 return
             content: Any = gzip.GzipFile(fileobj=self._raw) if self.file.lower().endswith(".gz") else self._raw
             with io.TextIOWrapper(content, encoding=self.encoding, newline="") as text:
-                yield from _READERS[_format_of(self.file)](self.file, checked(self.file, text))
+                yield from _READERS[_format_of(self.file)](self.file, checked(self.file, text), in_chunks)
 
 
 def can_stream(file: PathLike) -> bool:
     """Whether the rows of a file of this name can be read a chunk at a time."""
-    return os.fspath(file).lower().endswith((".parquet", *_READERS, *(f"{ending}.gz" for ending in _READERS)))
+    name = os.fspath(file).lower()
+    return name.endswith((".parquet", *_READERS, *(f"{ending}.gz" for ending in _READERS))) and not name.endswith(
+        _WHOLE
+    )
 
 
 def checked(file: str, text: TextIO) -> Iterator[str]:
@@ -93,26 +109,28 @@ def checked(file: str, text: TextIO) -> Iterator[str]:
         raise DataError(f"the file is damaged ({error})", file=file, line=number + 1) from None
 
 
-def text_tables(file: str, chunks: Chunks) -> Iterator[Table]:
+def tables_of(format: str, file: str, lines: Iterator[str], chunked: Chunked = in_chunks) -> Iterator[Table]:
+    """The rows of a stream of lines, a table for each chunk.
+
+    Args:
+        format: one of ``FORMATS``. A TSV is read with quotation marks, as spreadsheets write it.
+        file: the name of the stream, for errors.
+        lines: the lines, each with its end.
+        chunked: groups rows into chunks.
+    """
+    return _READERS[f".{format}"](file, lines, chunked)
+
+
+def _text_tables(file: str, lines: Iterator[str], chunked: Chunked) -> Iterator[Table]:
     """One text a line; an empty line is an empty text."""
-    for chunk in chunks:
+    for chunk in chunked(enumerate(lines, start=1)):
         rows = [[line.rstrip("\r\n")] for _, line in chunk]
         yield Table(file, ("text",), rows, [number for number, _ in chunk])
 
 
-def numbered(lines: Iterable[str]) -> Chunks:
-    """Lines with their numbers, in chunks."""
-    coming = enumerate(lines, start=1)
-    return iter(lambda: list(itertools.islice(coming, CHUNK_ROWS)), [])
-
-
-def _text_tables(file: str, lines: Iterator[str]) -> Iterator[Table]:
-    return text_tables(file, numbered(lines))
-
-
-def _json_tables(file: str, lines: Iterator[str]) -> Iterator[Table]:
+def _json_tables(file: str, lines: Iterator[str], chunked: Chunked) -> Iterator[Table]:
     header: tuple[str, ...] = ()
-    for chunk in numbered(lines):
+    for chunk in chunked(enumerate(lines, start=1)):
         objects = [(number, json_object(file, number, line)) for number, line in chunk if line.strip()]
         header = header or tuple(dict.fromkeys(key for _, item in objects for key in item))
         if objects:
@@ -120,15 +138,15 @@ def _json_tables(file: str, lines: Iterator[str]) -> Iterator[Table]:
             yield Table(file, header, rows, [number for number, _ in objects])
 
 
-def _csv_tables(file: str, lines: Iterator[str]) -> Iterator[Table]:
+def _csv_tables(file: str, lines: Iterator[str], chunked: Chunked, delimiter: str | None = None) -> Iterator[Table]:
     first: list[str] = []
     for line in lines:
         first.append(line)
         if line.strip() and "".join(first).count('"') % 2 == 0:
             break
-    rows = CsvRows(file, itertools.chain(first, lines), delimiter_in("".join(first)))
+    rows = CsvRows(file, itertools.chain(first, lines), delimiter or delimiter_in("".join(first)))
     header = tuple(name.strip() for name in next((row for row, _ in rows), []))
-    while chunk := list(itertools.islice(rows, CHUNK_ROWS)):
+    for chunk in chunked(rows):
         yield Table(file, header, [row for row, _ in chunk], [line for _, line in chunk])
 
 
@@ -148,12 +166,15 @@ def _parquet_tables(file: str, raw: IO[bytes]) -> Iterator[Table]:
         raise DataError(f"the file is not sound Parquet ({reason})", file=file, fix="Write or copy it again") from None
 
 
-_READERS: dict[str, Callable[[str, Iterator[str]], Iterator[Table]]] = {
+_READERS: dict[str, Callable[[str, Iterator[str], Chunked], Iterator[Table]]] = {
     ".txt": _text_tables,
     ".jsonl": _json_tables,
     ".ndjson": _json_tables,
     ".csv": _csv_tables,
+    ".tsv": partial(_csv_tables, delimiter="\t"),
 }
+_WHOLE = (".tsv", ".tsv.gz")
+"""Files whose quotation marks are understood from all of their rows."""
 
 
 def _format_of(file: str) -> Any:

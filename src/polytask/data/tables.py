@@ -104,6 +104,13 @@ _ADVICE = {
 }
 
 
+def encodings_of(files: Sequence[object], encoding: str | None) -> list[str | None]:
+    """The encoding to read each file in: SQuAD's JSON is UTF-8 beside files in another encoding."""
+    is_json = [isinstance(file, str | os.PathLike) and str(file).lower().endswith(JSON_SUFFIXES) for file in files]
+    is_mixed = any(file is not None and not json for file, json in zip(files, is_json))
+    return [None if json and is_mixed else encoding for json in is_json]
+
+
 def stem(path: PathLike) -> str:
     """Return the file's name without its folder and its supported suffix."""
     name = Path(path).name

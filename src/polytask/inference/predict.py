@@ -35,7 +35,7 @@ class MultiTask:
     """All adapters of a store on one backbone.
 
     Adapters are read from the store when they are first asked for and stay on the backbone. A task's name means its
-    latest version; ``spam@2`` and aliases work too.
+    latest version; ``spam@2``, aliases and ``hub:OWNER/NAME`` work too.
 
     Any thread may call any method at any time: forward passes on one backbone, of training too, take turns batch by
     batch. An adapter that is unloaded during a call answers that call to its end.
@@ -77,8 +77,7 @@ class MultiTask:
             self._leave(name)
 
     def _name(self, reference: str) -> str:
-        entry = self.store.entry(reference)
-        return f"{entry.task}@{entry.version}"
+        return str(self.store.entry(reference))
 
     @contextmanager
     def _used(self, references: Iterable[str]) -> Iterator[dict[str, str]]:

@@ -10,6 +10,7 @@ from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.errors import AdapterError, UnknownName
 from polytask.interchange.adapterhub_export import write_adapterhub
+from polytask.interchange.cuts import cuts_of, name_cuts
 from polytask.interchange.files import whole_folder
 from polytask.interchange.merged import write_merged
 from polytask.interchange.peft_export import write_peft
@@ -21,6 +22,9 @@ def export_adapter(
     adapter: Adapter, folder: str | Path, to: Format, *, backbone: Backbone | str | Path | None = None
 ) -> Path:
     """Write an adapter as files of another library, with a README that shows how to use them.
+
+    Scores are calibrated. Where a label holds from some probability on only, of several labels or by thresholds, the
+    README and ``polytask.json`` (``holds_from``) say from which.
 
     Args:
         adapter: a classification, multi-label or regression adapter.
@@ -40,12 +44,15 @@ def export_adapter(
         raise UnknownName("format", to, get_args(Format))
     if adapter.header.head.kind == "span":
         raise AdapterError("a question-answering adapter cannot be exported: only heads on a pooled text can")
+    cuts = cuts_of(adapter.header)
     adapter = adapter.folded()
     with whole_folder(folder) as part:
         if to == "merged":
             write_merged(adapter, _loaded(adapter, backbone), part)
         else:
             {"peft": write_peft, "adapterhub": write_adapterhub}[to](adapter, part)
+        if cuts is not None:
+            name_cuts(part, adapter.header, cuts)
     return Path(folder)
 
 

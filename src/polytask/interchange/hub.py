@@ -1,35 +1,19 @@
-"""Pushes adapters to the Hugging Face hub, with a model card, and downloads adapters and other libraries' files.
-
-A repository holds ``adapter.safetensors``, the same file as in a store, and ``README.md``, the card. The token is read
-from where the hub's own tools keep it (``HF_TOKEN``, ``hf auth login``).
-"""
+"""Pushes adapters to the Hugging Face hub, with a model card, and downloads adapters and other libraries' files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from polytask.adapters.adapter import Adapter
-from polytask.adapters.header import Header
-from polytask.adapters.store import Entry, Store
-from polytask.backbones.checkpoint import ALIASES
-from polytask.errors import AdapterError, StoreError
-
-FILE, CARD = "adapter.safetensors", "README.md"
-
-
-@dataclass(frozen=True)
-class Pushed:
-    """The result of a push: the sizes of the files in bytes, and the commit (None with ``dry_run``)."""
-
-    repository: str
-    files: dict[str, int]
-    private: bool
-    commit: str | None = None
-    url: str | None = None
+from polytask.adapters.entry import Entry
+from polytask.adapters.hub import CARD as CARD
+from polytask.adapters.hub import FILE as FILE
+from polytask.adapters.hub import Pushed as Pushed
+from polytask.adapters.hub import hub_entry, one_line_errors
+from polytask.adapters.hub import short_card as short_card
+from polytask.adapters.store import Store
+from polytask.errors import AdapterError
 
 
 def push(
@@ -57,24 +41,7 @@ def push(
         NoSuchAdapter: the store has none.
         StoreError: the hub refuses the upload or cannot be reached, or the repository is public.
     """
-    adapter, entry = store.get(name), store.entry(name)
-    contents = {FILE: adapter.to_bytes(), CARD: (card or short_card(entry)).encode()}
-    sizes = {file: len(content) for file, content in contents.items()}
-    _check_metadata(contents[CARD].decode())
-    if dry_run:
-        return Pushed(repository, sizes, private)
-    from huggingface_hub import CommitOperationAdd, HfApi
-
-    api = HfApi(endpoint=endpoint, library_name="polytask")
-    with _one_line_errors(repository, StoreError):
-        api.create_repo(repository, private=private, exist_ok=True)
-        if private and not api.model_info(repository).private:
-            raise StoreError(
-                f"{repository} exists and is public. Choose another repository, or allow this with --public"
-            )
-        operations = [CommitOperationAdd(file, content) for file, content in contents.items()]
-        done = api.create_commit(repository, operations, commit_message=f"{entry}, digest {entry.digest[:16]}")
-    return Pushed(repository, sizes, private, done.oid, str(done.repo_url))
+    return store.push(name, repository, card=card, private=private, dry_run=dry_run, endpoint=endpoint)
 
 
 def pull(
@@ -83,15 +50,16 @@ def pull(
     """Download an adapter from the hub into a store, as a new version.
 
     Args:
+        store: the store.
         repository: ``OWNER/NAME``, or ``OWNER/NAME@revision`` for a branch, tag or commit.
         task: the name of the task in the store; by default the one in the file.
         alias: as in ``Store.put``.
+        endpoint: URL of another hub.
 
     Raises:
         AdapterError: there is no such repository, or it does not hold a valid adapter.
     """
-    adapter = pulled(repository, endpoint=endpoint)
-    return store.put(adapter if task is None else adapter.renamed(task), alias=alias)
+    return store.pull(repository, task=task, alias=alias, endpoint=endpoint)
 
 
 def pulled(repository: str, *, endpoint: str | None = None) -> Adapter:
@@ -100,12 +68,7 @@ def pulled(repository: str, *, endpoint: str | None = None) -> Adapter:
     Raises:
         AdapterError: there is no such repository, or it does not hold a valid adapter.
     """
-    from huggingface_hub import hf_hub_download
-
-    name, _, revision = repository.removeprefix("hub:").partition("@")
-    with _one_line_errors(name, AdapterError):
-        path = hf_hub_download(name, FILE, revision=revision or None, endpoint=endpoint, library_name="polytask")
-    return Adapter.load(path)
+    return Adapter.load(hub_entry(repository, endpoint=endpoint).path)
 
 
 def fetched(repository: str, revision: str | None, wanted: Sequence[str]) -> tuple[Path, str]:
@@ -116,80 +79,6 @@ def fetched(repository: str, revision: str | None, wanted: Sequence[str]) -> tup
     """
     from huggingface_hub import snapshot_download
 
-    with _one_line_errors(repository, AdapterError):
+    with one_line_errors(repository, AdapterError):
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=list(wanted)))
     return folder, folder.name
-
-
-@contextmanager
-def _one_line_errors(repository: str, error: type[AdapterError] | type[StoreError]) -> Iterator[None]:
-    """Convert the errors of the hub's library to one-line errors."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-    from huggingface_hub.errors import LocalEntryNotFoundError as NotHere
-
-    try:
-        yield
-    except NotHere as cause:
-        raise error(
-            f"{repository} is not in the cache, and the hub cannot be reached. Check HF_HUB_OFFLINE and HF_HOME"
-        ) from cause
-    except HFValidationError as cause:
-        raise error(f"{repository!r} is not the name of a repository: use OWNER/NAME") from cause
-    except (HfHubHTTPError, OSError, ValueError) as cause:
-        if isinstance(cause, AdapterError | StoreError):
-            raise
-        status = getattr(getattr(cause, "response", None), "status_code", None)
-        advice = _ADVICE.get(status, "")
-        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0].rstrip(".:")
-        raise error(f"{repository}: the hub answered: {reason}{advice}") from cause
-
-
-_ADVICE: dict[int | None, str] = {
-    401: ". Log in with hf auth login, or set HF_TOKEN",
-    403: ". The token may not write there",
-    404: ". There is no such repository, or it is private and the token may not read it",
-}
-
-
-def _check_metadata(card: str) -> None:
-    """Check the YAML metadata of a card.
-
-    Raises:
-        StoreError: it is invalid.
-    """
-    from huggingface_hub import ModelCard
-
-    try:
-        ModelCard(card)
-    except Exception as error:
-        raise StoreError(f"the card's metadata is invalid: {str(error).splitlines()[0]}") from error
-
-
-def short_card(entry: Entry) -> str:
-    """A model card with the hub's metadata and an example of use."""
-    from huggingface_hub import ModelCardData
-
-    header = entry.header
-    data = ModelCardData(
-        library_name="polytask",
-        tags=["polytask", "adapter", header.method.name],
-        pipeline_tag="text-classification" if header.head.kind in ("classification", "multilabel") else None,
-        metrics=[header.metric],
-        **_base(header),
-    )
-    return (
-        f"---\n{data.to_yaml()}\n---\n\n# {entry.task}\n\n"
-        f"An adapter of {_shown(header.backbone.name)} for a {header.head.kind} task, trained with Polytask.\n\n"
-        f'```\npolytask pull OWNER/NAME\npolytask predict --task {entry.task} "a text"\n```\n'
-    )
-
-
-def _base(header: Header) -> dict[str, Any]:
-    """The metadata field for the backbone; empty if it is not on the hub."""
-    name = ALIASES[header.backbone.name][2] if header.backbone.name in ALIASES else header.backbone.name
-    return {"base_model": name} if name.count("/") == 1 and not Path(name).is_absolute() else {}
-
-
-def _shown(name: str) -> str:
-    """A backbone's name, without the folders of a local path."""
-    return Path(name).name if Path(name).is_absolute() else name

@@ -22,15 +22,16 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from polytask.adapters.adapter import Adapter
+from polytask.adapters.header import Header
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.data.task import Rows
 from polytask.errors import AdapterError, DataError
-from polytask.evaluation.calibration import calibration_from_json
 from polytask.evaluation.heads import head_for
 from polytask.evaluation.metrics import score
 from polytask.files import whole_file, write_text
 from polytask.interchange.beside import max_length
+from polytask.interchange.cuts import HOLDS_FROM, cuts_of
 from polytask.interchange.graph import Graph, ManyTasks, OneTask, check_not_empty
 
 EXTRA = "ONNX needs packages that are not installed: pip install 'polytask[onnx]'"
@@ -160,7 +161,7 @@ def _described(model: Any, adapters: Sequence[Adapter]) -> bytes:
             "backbone": adapter.header.backbone.name,
             "fingerprint": adapter.header.backbone.fingerprint,
             "digest": adapter.header.digest,
-            **({} if (cuts := _cuts(adapter)) is None else {"holds_from": cuts.tolist()}),
+            **({} if (cuts := cuts_of(adapter.header)) is None else {HOLDS_FROM: cuts}),
         }
         for adapter in adapters
     ]
@@ -205,19 +206,16 @@ def _scored(content: bytes, tokenizer: Tokenizer, adapter: Adapter, rows: Rows) 
     if kind == "span":
         raise DataError("question answering cannot be scored here", fix="Leave the rows out")
     head = head_for(kind, len(labels), header.backbone.hidden)
-    cuts = _cuts(adapter)
+    cuts = _margins(header)
     texts = list(rows.texts) if rows.pairs is None else list(zip(rows.texts, rows.pairs))
     given = [head.prediction(row if cuts is None else row - cuts + 0.5) for row in run(content, tokenizer, texts)]
     return score(header.metric, kind, rows.targets, given, num_labels=len(labels))
 
 
-def _cuts(adapter: Adapter) -> Tensor | None:
-    """Of several labels, the probability in the graph from which each holds; else None."""
-    head = adapter.header.head
-    if head.kind != "multilabel" or adapter.header.calibration is None:
-        return None
-    own = calibration_from_json(adapter.header.calibration, head.kind, len(head.labels))
-    return torch.tensor(own.cuts(len(head.labels)))
+def _margins(header: Header) -> Tensor | None:
+    """Of several labels, the probability in the graph from which each holds, above 1 where it never does."""
+    cuts = cuts_of(header) if header.head.kind == "multilabel" else None
+    return None if cuts is None else torch.tensor([2.0 if cut is None else cut for cut in cuts])
 
 
 def run(content: bytes | str, tokenizer: Tokenizer, texts: Sequence[Any], batch_size: int = 32) -> Iterator[Tensor]:

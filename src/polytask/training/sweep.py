@@ -12,7 +12,7 @@ A run that diverges is stored as a result, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ from polytask.training.checkpoint import Checkpoint, run_setting
 from polytask.training.decide import NOTHING, Wanted
 from polytask.training.events import Evaluated, Failed
 from polytask.training.finish import adapter_of, decided_later, finished
-from polytask.training.fused import measured_budget
+from polytask.training.fused import Outcome, measured_budget
 from polytask.training.interrupt import deferred_interrupt
 from polytask.training.job import Job
 from polytask.training.loop import run_jobs
@@ -42,6 +42,9 @@ from polytask.training.recipe import Recipe
 from polytask.training.scoring import score_with_interval, test_scores
 from polytask.training.sweep_files import CHECKPOINT, SweepFolder, check_same_sweep, checkpoint_header, identity_of
 from polytask.training.sweep_result import Kept, Progress, Run, Sweep, best_run_of, by_setting
+
+Train = Callable[[Mapping[str, tuple[Task, Recipe]], Progress], Iterator[tuple[str, Outcome]]]
+"""Trains jobs elsewhere: yields the name and the outcome of each as it comes."""
 
 
 def sweep(
@@ -56,6 +59,7 @@ def sweep(
     goal: Goal | None = None,
     none: DetectNone | None = None,
     probe: bool = False,
+    train: Train | None = None,
 ) -> Sweep:
     """Train one task with many recipes, each exactly as ``train`` would.
 
@@ -74,6 +78,8 @@ def sweep(
         test: which runs are scored on the test rows: the ``best`` by validation, or ``all``. Test scores are stored
             with the results and choose nothing.
         goal, none, probe: as in ``train``, for the adapter of the best run; the folder's files are as without them.
+        train: trains the runs elsewhere, such as on a cluster (``launch.training.train_in_packs`` without test scores).
+            Runs that it has not finished start over in the next sweep.
 
     Returns:
         All runs, including those found in ``folder``, and the adapter of the best one.
@@ -97,6 +103,9 @@ def sweep(
             report(Kept(key, run))
         missing = [recipe for key, recipe in asked.items() if key not in runs]
         checkpoint = None if folder is None else Checkpoint(Path(folder) / CHECKPOINT)
+        if train is not None:
+            runs |= {run.key: run for run in _trained_elsewhere(train, task, missing, results, report)}
+            missing = []
         for together in _training_groups(missing):
             jobs = [Job(backbone, task, recipe, recipe.key, encodings) for recipe in together]
             if checkpoint is not None:
@@ -154,6 +163,19 @@ def _training_groups(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
     together = [recipe for recipe in recipes if not isinstance(recipe.method, Replacement)]
     alone = [[recipe] for recipe in recipes if isinstance(recipe.method, Replacement)]
     return [together, *alone] if together else alone
+
+
+def _trained_elsewhere(
+    train: Train, task: Task, recipes: Sequence[Recipe], results: SweepFolder, report: Progress
+) -> Iterator[Run]:
+    """Each run is stored, reported and yielded when it comes back."""
+    asked = {recipe.key: (task, recipe) for recipe in recipes}
+    for key, outcome in train(asked, report):
+        recipe = asked[key][1]
+        run = Run(recipe, None, str(outcome)) if isinstance(outcome, RecipeError) else Run(recipe, outcome[1])
+        results.write(run, None if isinstance(outcome, RecipeError) else outcome[0])
+        report(Kept(key, run))
+        yield run
 
 
 def _train_and_save(

@@ -6,8 +6,9 @@ checkpoint of an earlier interrupted run is kept aside until the new run has end
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,13 @@ from polytask.adapters.adapter import Adapter
 from polytask.adapters.store import TRAINING, Entry, Store
 from polytask.backbones.backbone import Backbone
 from polytask.data.task import Task
-from polytask.errors import CheckpointError, NoSuchAdapter, PolytaskWarning
+from polytask.errors import CheckpointError, NoSuchAdapter, PolytaskWarning, RecipeError
 from polytask.evaluation.none_of_these import DetectNone
 from polytask.evaluation.thresholds import Goal
 from polytask.file_lock import exclusive_run
 from polytask.training.checkpoint import Checkpoint
 from polytask.training.events import Progress
+from polytask.training.fused import train_many
 from polytask.training.job import Job
 from polytask.training.loop import train
 from polytask.training.recipe import Recipe
@@ -84,7 +86,7 @@ def train_to_store(
         RecipeError: a setting does not suit the task, or the training diverged.
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
-    with _checkpointed(task, store, checkpoint, resume, notify) as kept:
+    with _checkpointed([task.name], store, checkpoint, resume, notify) as kept:
         how: dict[str, Any] = {"goal": goal, "none": none, "probe": probe}
         adapter, result = train(backbone, task, recipe, progress=progress, checkpoint=kept, resume=resume, **how)
         entry = _put(Store(store), adapter, resume)
@@ -115,16 +117,58 @@ def tune_to_store(
 
     The other arguments, and what is raised, are as in ``train_to_store``.
     """
-    with _checkpointed(task, store, checkpoint, resume, notify) as kept:
+    with _checkpointed([task.name], store, checkpoint, resume, notify) as kept:
         how: dict[str, Any] = {"goal": goal, "none": none, "probe": probe}
         tuned = tune(backbone, task, base, size=size, progress=progress, checkpoint=kept, resume=resume, **how)
         entry = _put(Store(store), tuned.adapter, resume)
     return StoredRun(entry, tuned.adapter, tuned.result, tuned)
 
 
-def checkpoint_path(store: str | Path, task: str) -> Path:
-    """The default checkpoint of a task: in the store, or in the working directory if the store is not on a disk."""
-    return Path("" if "://" in str(store) else store, TRAINING, f"{task}.ckpt")
+def train_many_to_store(
+    backbone: Backbone,
+    jobs: Mapping[str, tuple[Task, Recipe]],
+    store: str | Path,
+    *,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    goal: Goal | None = None,
+    none: DetectNone | None = None,
+    probe: bool = False,
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+) -> dict[str, StoredRun | RecipeError]:
+    """Train many adapters at once as ``train_many`` does and put each in a store as a new version.
+
+    Args:
+        jobs: tasks and recipes by name.
+        checkpoint: a file for the state of all jobs (default: in ``.training`` of the store, named by the jobs).
+
+    The other arguments, and what is raised, are as in ``train_to_store``.
+
+    Returns:
+        By name what is in the store, or the error of a job that diverged.
+    """
+    with _checkpointed(list(jobs), store, checkpoint, resume, notify) as kept:
+        how: dict[str, Any] = {"goal": goal, "none": none, "probe": probe}
+        outcomes = train_many(backbone, jobs, progress=progress, checkpoint=kept, resume=resume, **how)
+        adapters = Store(store)
+        return {
+            name: outcome
+            if isinstance(outcome, RecipeError)
+            else StoredRun(_put(adapters, outcome[0], resume), *outcome)
+            for name, outcome in outcomes.items()
+        }
+
+
+def checkpoint_path(store: str | Path, *tasks: str) -> Path:
+    """The default checkpoint of a run: in the store, or in the working directory if the store is not on a disk.
+
+    That of several tasks is named by the first of them, by how many more there are and by a hash of all.
+    """
+    name = tasks[0]
+    if len(tasks) > 1:
+        name += f"+{len(tasks) - 1}-{hashlib.sha256(' '.join(tasks).encode()).hexdigest()[:8]}"
+    return Path("" if "://" in str(store) else store, TRAINING, f"{name}.ckpt")
 
 
 def interrupted_setting(path: str | Path) -> dict[str, Any] | None:
@@ -178,21 +222,22 @@ def _put(store: Store, adapter: Adapter, resume: bool) -> Entry:
 
 @contextmanager
 def _checkpointed(
-    task: Task, store: str | Path, path: str | Path | None, resume: bool, notify: Notify | None
+    tasks: Sequence[str], store: str | Path, path: str | Path | None, resume: bool, notify: Notify | None
 ) -> Iterator[Checkpoint]:
     """A locked checkpoint for one run; removed when the run has ended, kept when it was interrupted."""
     tell = notify or _warn
     if path is not None and not resume:
         check_replaceable(path)
-    file = checkpoint_path(store, task.name) if path is None else Path(path)
+    file = checkpoint_path(store, *tasks) if path is None else Path(path)
     checkpoint = Checkpoint(file, resumed=lambda jobs: tell(_resumed_at(jobs)))
-    with exclusive_run(file, f"training {task.name!r} with {file}", "give this one a --checkpoint of its own"):
+    named = ", ".join(map(repr, tasks))
+    with exclusive_run(file, f"training {named} with {file}", "give this one a --checkpoint of its own"):
         if resume and not file.exists():
             tell(f"there is no checkpoint {file}; the training starts from the beginning")
         elif not resume and file.exists():
             file.replace(_former(file))
             tell(
-                "an interrupted run of this task was found. Pass --resume to continue it. Until this new run ends, "
+                f"an interrupted run of {named} was found. Pass --resume to continue it. Until this new run ends, "
                 f"its checkpoint is kept as {_former(file)}"
             )
         yield checkpoint
@@ -213,7 +258,8 @@ def _resumed_at(jobs: Sequence[Job]) -> str:
     if len(jobs) == 1:
         return f"resumed {jobs[0].name!r} at step {jobs[0].step:,} of {jobs[0].num_steps:,}"
     furthest = max(job.step for job in jobs)
-    return f"resumed {len(jobs)} settings, the furthest at step {furthest:,} of {jobs[0].num_steps:,}"
+    num_steps = max(job.num_steps for job in jobs)
+    return f"resumed {len(jobs)} jobs, the furthest at step {furthest:,} of {num_steps:,}"
 
 
 def _warn(remark: str) -> None:

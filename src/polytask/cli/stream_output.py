@@ -1,0 +1,135 @@
+"""Writes answers as they come: lines of JSON, or rows of CSV or TSV with the columns of the input."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from polytask.cli import console, wording
+from polytask.cli.options import print_json
+from polytask.cli.output import (
+    ENDINGS,
+    cells_of,
+    check_added,
+    check_folder,
+    check_output,
+    formula_notes,
+    names_added,
+    renaming_notes,
+)
+from polytask.cli.top_k import as_json_object
+from polytask.errors import DataError
+
+if TYPE_CHECKING:
+    from polytask.adapters.store import Entry
+    from polytask.data.read import FileRows
+    from polytask.inference.prediction import Prediction
+
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+JSON_LINES = (".jsonl", ".ndjson")
+Write = Callable[["FileRows", Sequence[int], Mapping[str, Sequence["Prediction"]]], None]
+"""Writes the answers of these rows of a chunk; ``answers`` has one for each of them."""
+
+
+def is_delimited(output: str) -> bool:
+    """Whether a file of this name holds rows of CSV or TSV."""
+    return output.lower().endswith(tuple(f".{ending}" for ending in DELIMITERS))
+
+
+def check_stream_output(output: str | None) -> None:
+    """Refuse, before any work is done, a file that cannot be written as answers come.
+
+    Raises:
+        DataError: with names that would do.
+    """
+    check_folder(output)
+    if output is not None and not is_delimited(output) and not output.lower().endswith(JSON_LINES):
+        fix = "Name it answers.jsonl, answers.csv or answers.tsv"
+        raise DataError("answers of a stream are written as JSON lines, CSV or TSV", file=output, fix=fix)
+
+
+@contextmanager
+def written(
+    output: str | None, format: str | None, entries: Mapping[str, Entry], first: FileRows, top_k: int | None
+) -> Iterator[Write]:
+    """What writes answers to a file, which is there when all are, or to stdout at once.
+
+    Args:
+        output: the file; its ending says how answers are written.
+        format: how they are written on stdout: ``csv``, ``tsv`` or, otherwise, JSON lines.
+        entries: the adapters.
+        first: the rows of the first chunk.
+        top_k: how many labels have their probability in a line of JSON.
+
+    Raises:
+        DataError: the rows have a column that would be added.
+    """
+    from polytask.files import whole_file
+
+    format = format if output is None else output.rpartition(".")[2].lower()
+    if output is None:
+        yield _rows(sys.stdout, format, output, entries, first) if format in DELIMITERS else _lines(print_json, top_k)
+        return
+    if is_delimited(output):
+        check_output(first.table.file, output, first, _kinds(entries))
+    with whole_file(output) as part, part.open("w", encoding="utf-8", newline="\n") as out:
+        if is_delimited(output):
+            yield _rows(out, format, output, entries, first)
+        else:
+            yield _lines(lambda value: print(json.dumps(value, ensure_ascii=False, allow_nan=False), file=out), top_k)
+
+
+def told(output: str, count: int) -> None:
+    """Say how many rows a file of rows has."""
+    if is_delimited(output):
+        console.terminal().print(f"{wording.counted(count, 'row')} written to {output}")
+
+
+def _lines(print_line: Callable[[dict[str, Any]], None], top_k: int | None) -> Write:
+    """A line of JSON for each row and task."""
+    number = itertools.count(1)
+
+    def write(source: FileRows, rows: Sequence[int], answers: Mapping[str, Sequence[Prediction]]) -> None:
+        for at in range(len(rows)):
+            where = {"row": next(number)}
+            for column in answers.values():
+                print_line({**where, **as_json_object(column[at], top_k)})
+
+    return write
+
+
+def _rows(out: TextIO, format: str | None, output: str | None, entries: Mapping[str, Entry], first: FileRows) -> Write:
+    """The columns of the input and of each task's answers; the header comes with the first rows."""
+    from polytask.data.csv import format_delimited
+
+    kinds = _kinds(entries)
+    if output is None:
+        check_added(first.table.file, first.table.file, first, kinds)
+    names = names_added(first, kinds)
+    added = {task: [f"{names[task]}{ending}" for ending in _endings(kind)] for task, kind in kinds.items()}
+    header: list[str] | None = [*first.table.header, *itertools.chain.from_iterable(added.values())]
+    remarks = [*renaming_notes(names), *formula_notes(output or f"stdout.{format}", entries.values())]
+    console.notes(console.terminal(stderr=True), remarks)
+
+    def write(source: FileRows, rows: Sequence[int], answers: Mapping[str, Sequence[Prediction]]) -> None:
+        nonlocal header
+        cells = {task: cells_of(names[task], column) for task, column in answers.items()} if rows else {}
+        columns = [cells[task].get(name, [None] * len(rows)) for task in cells for name in added[task]]
+        whole = [[*source.table.rows[row], *own] for row, *own in zip(rows, *columns)]
+        out.write(format_delimited(header, whole, DELIMITERS[format or "csv"]))
+        out.flush()
+        header = None
+
+    return write
+
+
+def _kinds(entries: Mapping[str, Entry]) -> dict[str, Any]:
+    return {task: entry.header.head.kind for task, entry in entries.items()}
+
+
+def _endings(kind: str) -> Sequence[str]:
+    return ("",) if kind == "regression" else ENDINGS.get(kind, ("", "_prob"))

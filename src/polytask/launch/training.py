@@ -1,0 +1,144 @@
+"""Trains jobs by a launcher: in packs that train in one fused pass each, wherever the launcher runs them.
+
+Rows and recipes travel in the packs and adapters come back in the messages, so the machines need neither the files of
+the data nor a shared folder; only Polytask, and the backbone under the same name. A pack gives the tensors that
+``train_many`` gives for the same jobs on the same kind of machine with equally many threads.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from functools import lru_cache
+from typing import Any
+
+from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
+from polytask.data.encoding import Encodings
+from polytask.data.task import Task
+from polytask.errors import BackboneError, RecipeError
+from polytask.launch.local import Message, Pack, Work
+from polytask.methods import Replacement
+from polytask.training.decide import NOTHING, Wanted
+from polytask.training.events import Progress, Step
+from polytask.training.finish import finished
+from polytask.training.fused import Outcome, measured_budget
+from polytask.training.job import Job
+from polytask.training.loop import run_jobs
+from polytask.training.recipe import Recipe
+
+Jobs = Mapping[str, tuple[Task, Recipe]]
+Launch = Callable[[Iterator[Pack], Work], Iterator[Message]]
+
+TOGETHER = 8
+"""The default number of jobs in a pack, as in the paper's runs."""
+STEP_INTERVAL_S = 0.2
+"""The least time between two messages on the steps of a job."""
+
+
+def train_in_packs(
+    launch: Launch,
+    backbone: Backbone,
+    jobs: Jobs,
+    *,
+    together: int = TOGETHER,
+    progress: Progress | None = None,
+    budget_tokens: int | None = None,
+    with_test: bool = True,
+    wanted: Wanted = NOTHING,
+) -> Iterator[tuple[str, Outcome]]:
+    """Train jobs by a launcher.
+
+    Args:
+        launch: ``run_packs`` of a launcher, with its options.
+        backbone: loaded here; the machines load one of the same name and precision, and it must be the same.
+        jobs: tasks and recipes by name.
+        together: how many jobs train in one pass. Those with private copies of the backbone train alone.
+        progress: called with each job's ``Step`` (at most five a second), ``Evaluated`` and ``Failed``.
+        budget_tokens: the most tokens of a step of a pack. None: as memory allows there, which is measured.
+        with_test: score the test rows.
+        wanted: what is decided for each adapter after its training.
+
+    Yields:
+        The name of a job and its outcome, as it comes.
+
+    Raises:
+        RecipeError: ``together`` is not a whole number from 1.
+        BackboneError: a machine has another backbone of this name.
+    """
+    if together < 1:
+        raise RecipeError(f"{together} jobs cannot train together. Give a whole number from 1")
+    report: Progress = progress or (lambda event: None)
+    shared = {
+        "backbone": _described(backbone),
+        "budget_tokens": budget_tokens,
+        "with_test": with_test,
+        "wanted": wanted,
+    }
+    for message in launch(({**shared, "jobs": pack} for pack in packs(jobs, together)), train_pack):
+        if message["what"] == "event":
+            report(message["event"])
+        else:
+            yield message["name"], message["outcome"]
+
+
+def packs(jobs: Jobs, together: int) -> Iterator[Jobs]:
+    """At most so many jobs a pack, in their order; each with a private copy of the backbone is a pack of its own."""
+    shared = [name for name, (_, recipe) in jobs.items() if not isinstance(recipe.method, Replacement)]
+    alone = [name for name in jobs if name not in set(shared)]
+    for start in range(0, len(shared), together):
+        yield {name: jobs[name] for name in shared[start : start + together]}
+    yield from ({name: jobs[name]} for name in alone)
+
+
+def train_pack(pack: Pack) -> Iterator[Message]:
+    """Train the jobs of a pack in one fused pass: the work of a launcher.
+
+    Args:
+        pack: ``jobs``, ``backbone``, ``device``, ``budget_tokens``, ``with_test``, ``wanted``.
+
+    Yields:
+        ``{"what": "event", "event"}`` and, for each job, ``{"what": "outcome", "name", "outcome"}``.
+    """
+    backbone = _backbone(device=pack["device"], **pack["backbone"])
+    encodings = Encodings(backbone.tokenizer)
+    jobs, wanted = [], {}
+    for name, (task, recipe) in pack["jobs"].items():
+        own, wanted[name] = pack["wanted"].prepared(task)
+        jobs.append(Job(backbone, own, recipe, name, encodings))
+    told: dict[str, float] = {}
+    with closing(
+        run_jobs(backbone, jobs, budget_tokens=pack["budget_tokens"] or measured_budget(backbone, jobs))
+    ) as run:
+        for event in run:
+            if isinstance(event, Step):
+                if time.monotonic() - told.get(event.job, 0.0) < STEP_INTERVAL_S:
+                    continue
+                told[event.job] = time.monotonic()
+            yield {"what": "event", "event": event}
+    for job in jobs:
+        job.restore_best()
+        outcome = job.failure or finished(backbone, job, with_test=pack["with_test"], wanted=wanted[job.name])
+        yield {"what": "outcome", "name": job.name, "outcome": outcome}
+
+
+def _described(backbone: Backbone) -> dict[str, Any]:
+    """What a machine needs to load the same backbone. A folder is given by its whole path."""
+    return {
+        "name": backbone.name,
+        "source": os.path.abspath(backbone.name) if os.path.isdir(backbone.name) else backbone.name,
+        "pooling": backbone.pooling,
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "fingerprint": backbone.fingerprint,
+    }
+
+
+@lru_cache(maxsize=1)
+def _backbone(name: str, source: str, pooling: Any, dtype: str, fingerprint: str, device: str) -> Backbone:
+    backbone = load_backbone(source, device=device, dtype=dtype, pooling=pooling)
+    if backbone.fingerprint != fingerprint:
+        raise BackboneError(f"{name} has other weights on the machine that trains than on the one that asked")
+    backbone.name = name
+    return backbone
