@@ -1,15 +1,38 @@
-"""Warnings that precede what an exhibit says: tasks on which nothing was learnt or nothing was measured."""
+"""What makes numbers mean little: tasks on which nothing was learnt, and tasks that a backbone saw before."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from polytask.paper.ledger import Entry
 from polytask.paper.wording import listed
 
 IDLE = 0.02
 """The most absolute Matthews correlation of a method that learnt nothing, on some hundred rows."""
+
+SEEN: Mapping[str, frozenset[str]] = {
+    # Its model card lists AllNLI (SNLI and MultiNLI), Quora Question Pairs and SQuAD 2.0 among the training data;
+    # QNLI is made of SQuAD's questions and paragraphs.
+    "all-MiniLM-L6-v2": frozenset({"MNLI-m", "MNLI-mm", "QQP", "QNLI", "squad"}),
+}
+"""The paper's tasks in a backbone's own training, by the last part of its name, as far as its authors say."""
+
+ALIASES = {"minilm": "all-MiniLM-L6-v2"}
+
+
+def backbone_in_words(entries: Sequence[Entry]) -> str:
+    """The backbone's name without its folders; ``no backbone`` if none was used."""
+    names = {str(entry.backbone["name"]) for entry in entries if entry.backbone["name"] is not None}
+    return listed(sorted(Path(name).name if Path(name).is_absolute() else name for name in names)) or "no backbone"
+
+
+def seen_by(entries: Sequence[Entry]) -> frozenset[str]:
+    """The tasks that the backbone of these entries saw; empty if nothing is known of it."""
+    names = {str(entry.backbone["name"]).rstrip("/").rpartition("/")[2] for entry in entries}
+    return frozenset().union(*(SEEN.get(ALIASES.get(name, name), frozenset()) for name in names))
 
 
 def is_idle(entries: Iterable[Entry]) -> bool:
@@ -30,15 +53,15 @@ def on_idle(titles: Sequence[str]) -> str:
 
 def caution(entries: Sequence[Entry]) -> str:
     """The warnings on a figure; empty if there are none."""
-    by_task: dict[str, list[Entry]] = {}
+    by_task: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         if entry.trial.has_backbone and entry.test is not None:
-            by_task.setdefault(entry.trial.task, []).append(entry)
-    odd = [task for task, own in by_task.items() if any(map(_is_not_finite, own))]
+            by_task[entry.trial.task].append(entry)
+    odd = [task for task, own in by_task.items() if not all(map(_is_finite, own))]
     said = [on_idle([task for task, own in by_task.items() if is_idle(own)])]
     said += [f"Scores on {listed(odd)} are not numbers: what is said of them means nothing."] if odd else []
     return " ".join(filter(None, said))
 
 
-def _is_not_finite(entry: Entry) -> bool:
-    return any(score is not None and not math.isfinite(score.score) for score in (entry.validation, entry.test))
+def _is_finite(entry: Entry) -> bool:
+    return all(math.isfinite(score.score) for score in (entry.validation, entry.test) if score)

@@ -9,7 +9,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from polytask.paper.contamination import seen_by
+from polytask.paper.caution import seen_by
 from polytask.paper.ledger import Entry, Suite
 from polytask.paper.published import Published
 from polytask.paper.selection import Choice, Estimate, NothingToShow, Setting, choose, settings, settings_of_task

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from polytask.paper.contamination import seen_by
+from polytask.paper.caution import seen_by
 from polytask.paper.exhibit import Entries, Exhibit, Rows
 from polytask.paper.figures import draw_panels, label_axes
 from polytask.paper.published import SQUAD_F1

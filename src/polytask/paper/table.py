@@ -189,6 +189,12 @@ def table_of_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     return Table(title, columns, (tuple(tuple(_as_cell(name, row[name]) for name in names) for row in rows),))
 
 
+def text_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of texts."""
+    columns = tuple(Column(heading, is_number=False) for heading in headings)
+    return Table(title, columns, (tuple(tuple(map(Cell, row)) for row in rows),))
+
+
 def as_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """CSV with line feeds. A text that a spreadsheet would read as a formula is preceded by an apostrophe."""
     out = io.StringIO()
