@@ -1,38 +1,16 @@
-"""What makes numbers mean little: tasks on which nothing was learnt, and tasks that a backbone saw before."""
+"""Warnings that precede what an exhibit says: tasks on which nothing was learnt or nothing was measured."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 from polytask.paper.ledger import Entry
 from polytask.paper.wording import listed
 
 IDLE = 0.02
 """The most absolute Matthews correlation of a method that learnt nothing, on some hundred rows."""
-
-SEEN: Mapping[str, frozenset[str]] = {
-    # Its model card lists AllNLI (SNLI and MultiNLI), Quora Question Pairs and SQuAD 2.0 among the training data;
-    # QNLI is made of SQuAD's questions and paragraphs.
-    "all-MiniLM-L6-v2": frozenset({"MNLI-m", "MNLI-mm", "QQP", "QNLI", "squad"}),
-}
-"""The paper's tasks in a backbone's own training, by the last part of its name, as far as its authors say."""
-
-ALIASES = {"minilm": "all-MiniLM-L6-v2"}
-
-
-def backbone_in_words(entries: Sequence[Entry]) -> str:
-    """The backbone's name without its folders; ``no backbone`` if none was used."""
-    names = {str(entry.backbone["name"]) for entry in entries if entry.backbone["name"] is not None}
-    return listed(sorted(Path(name).name if Path(name).is_absolute() else name for name in names)) or "no backbone"
-
-
-def seen_by(entries: Sequence[Entry]) -> frozenset[str]:
-    """The tasks that the backbone of these entries saw; empty if nothing is known of it."""
-    names = {str(entry.backbone["name"]).rstrip("/").rpartition("/")[2] for entry in entries}
-    return frozenset().union(*(SEEN.get(ALIASES.get(name, name), frozenset()) for name in names))
 
 
 def is_idle(entries: Iterable[Entry]) -> bool:

@@ -11,8 +11,8 @@ from typing import Any
 
 from polytask.errors import DataError
 from polytask.files import write_text
-from polytask.paper.caution import backbone_in_words, seen_by
 from polytask.paper.claims import ALL, CLAIMS, Claim, Evidence, Finding
+from polytask.paper.contamination import backbone_in_words, seen_by
 from polytask.paper.edition import Edition, in_parts
 from polytask.paper.edition import identity as identity_of
 from polytask.paper.ledger import Entry, Suite

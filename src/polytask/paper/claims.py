@@ -99,7 +99,7 @@ def at_most(limit: float, unit: str, measured: Callable[[Sequence[float]], float
 
     def judge(evidence: Evidence) -> Finding:
         found = evidence.comparison("full", ("glue",))
-        shares = [own.chosen[0].num_trained / own.chosen[0].num_backbone for own in found.differences]
+        shares = [own.chosen[0].num_trained / own.chosen[0].parameters["backbone"] for own in found.differences]
         if not shares or found.unfinished:
             return Finding(None, "", f"{len(shares)} of {found.num_tasks} tasks are finished")
         value = measured(shares)

@@ -9,7 +9,7 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-from polytask.paper.caution import seen_by
+from polytask.paper.contamination import seen_by
 from polytask.paper.ledger import Entry, Suite
 from polytask.paper.published import Published
 from polytask.paper.selection import Choice, Estimate, NothingToShow, Setting, choose, settings, settings_of_task
@@ -164,7 +164,7 @@ class Outcome:
     def trained_shares(self, contender: Contender) -> list[float]:
         """Per task, the parameters trained (head included) as a share of the backbone's; empty without a backbone."""
         chosen = [choice.setting for choice in self.choices(contender)]
-        return [setting.num_trained / num for setting in chosen if (num := setting.num_backbone)]
+        return [setting.num_trained / num for setting in chosen if (num := setting.parameters["backbone"])]
 
     def mean_trained(self, contender: Contender) -> float | None:
         """The mean share of the backbone's parameters that is trained per task."""
@@ -193,7 +193,7 @@ class Outcome:
             "size": setting.size if setting else None,
             "lr": setting.recipe.get("lr") if setting else None,
             "epochs": setting.recipe.get("epochs") if setting else None,
-            "trained": setting.num_trained if setting and setting.num_backbone else None,
+            "trained": setting.num_trained if setting and setting.parameters["backbone"] else None,
             "settings": choice.num_settings if choice else 0,
             "diverged": choice.num_diverged if choice else self.num_diverged(line, contender),
             "is_sample": line.name in self.samples,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from polytask.paper.caution import backbone_in_words, is_idle, on_idle
+from polytask.paper.caution import is_idle, on_idle
 from polytask.paper.comparison import Comparison, Contender, Line, Outcome
+from polytask.paper.contamination import backbone_in_words
 from polytask.paper.exhibit import Entries, Exhibit
 from polytask.paper.ledger import Entry
 from polytask.paper.table import MISSING, Cell, Column, Row, Table

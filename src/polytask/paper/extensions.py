@@ -46,7 +46,7 @@ def extension_rows(entries: Entries) -> Rows:
         if pairs:
             score, plain_score = (fmean(pair[side].score.percent.mean for pair in pairs) for side in (0, 1))
             row = {"variant": name, "size": size, "tasks": len(pairs), "score": score, "adapters": plain_score}
-            row |= {"difference": score - plain_score, "trained": pairs[0][0].setting.num_trained_below}
+            row |= {"difference": score - plain_score, "trained": pairs[0][0].setting.parameters["trained"]}
             row |= {"settings": max(pair[0].num_settings for pair in pairs)}
             rows.append({**row, "settings_of_adapters": max(pair[1].num_settings for pair in pairs)})
     if not rows:

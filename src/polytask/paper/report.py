@@ -13,8 +13,9 @@ from typing import Any
 
 from polytask.errors import DataError
 from polytask.files import write_text
-from polytask.paper.caution import backbone_in_words, caution, seen_by
+from polytask.paper.caution import caution
 from polytask.paper.claim_report import ClaimReport
+from polytask.paper.contamination import backbone_in_words, seen_by
 from polytask.paper.edition import Edition, of_exhibit, trials
 from polytask.paper.exhibit import Exhibit
 from polytask.paper.exhibits import EXHIBITS
