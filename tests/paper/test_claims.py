@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +17,9 @@ from polytask.paper.claim_report import BEGIN, END, ClaimReport, update_document
 from polytask.paper.claims import CLAIMS, Evidence
 from polytask.paper.edition import Edition, all_trials
 from polytask.paper.editions import edition_named
-from polytask.paper.ledger import Entry, Trial
+from polytask.paper.ledger import Entry, Ledger, Trial
 from polytask.paper.paired import PairedComparison, Pairing, bootstrap_interval
+from polytask.paper.report import Background
 from polytask.training.result import Score
 from tests.entries import BACKBONE, entry
 
@@ -151,3 +154,30 @@ def test_a_document_is_updated_between_its_markers_alone(tmp_path: Path) -> None
     (tmp_path / "bare.md").write_text("# Title\n")
     with pytest.raises(DataError, match=r"there is no place for the results.*Add the lines"):
         update_document(tmp_path / "bare.md", report)
+
+
+def test_the_difference_is_recomputed_from_the_files_of_the_ledger() -> None:
+    """The results of the edition ``claim`` in this repository, read as JSON and nothing else."""
+    ledger = Ledger(Path(__file__).parents[2] / "results", "claim")
+    edition = Background.of(ledger).edition
+    assert edition is not None
+    found = Evidence(edition, list(ledger.entries())).comparison("full")
+    files = [json.loads(path.read_text()) for path in sorted(ledger.folder.glob("*.json"))]
+    for own in found.differences:
+        scores = [_best_of(files, own.task, method, len(own.by_seed)) for method in ("houlsby", "full")]
+        assert own.mean == pytest.approx(100 * (np.mean(scores[0]) - np.mean(scores[1])))
+    assert found.mean == pytest.approx(np.mean([own.mean for own in found.differences]))
+
+
+def _best_of(files: list[dict[str, Any]], task: str, method: str, num_seeds: int) -> list[float]:
+    """The test scores of the learning rate with the best mean validation score, of the planned settings."""
+    planned = {"houlsby": {"size": 64, "init_std": 0.01}, "full": {}}[method]
+    rates = {"houlsby": (1e-3, 3e-4), "full": (1e-4, 3e-5)}[method]
+    by_rate: dict[float, list[dict[str, Any]]] = {rate: [] for rate in rates}
+    for file in files:
+        recipe = file["trial"]["recipe"]
+        is_planned = recipe["method"].items() >= {"name": method, **planned}.items() and recipe.get("lr") in rates
+        if is_planned and file["trial"]["task"] == task and recipe["seed"] < num_seeds:
+            by_rate[recipe["lr"]].append(file)
+    best = max(by_rate.values(), key=lambda own: np.mean([file["validation"]["score"] for file in own]))
+    return [np.mean([score["score"] for score in (file["test"], *file["also"].values())]) for file in best]

@@ -9,16 +9,13 @@ from polytask.paper.editions import edition_named
 from polytask.paper.pace import Pace
 
 
-def pace_of(kinds: str, tokens: int = 100, workers: int = 1) -> Pace:
+def pace_of(kinds: str, tokens: int = 100) -> Pace:
     """Trials ``0``, ``1``, …: ``h`` of adapters, ``f`` of full fine-tuning, ``w`` of TF-IDF."""
-    by_name = {trial.method["name"][0]: trial for trial in all_trials(edition_named("claim"))}
-    by_name["w"] = (
-        by_name["t"]
-        if by_name["t"].method["name"] == "tfidf"
-        else next(trial for trial in all_trials(edition_named("claim")) if not trial.has_backbone)
-    )
+    every = all_trials(edition_named("claim"))
+    name_of = {"h": "houlsby", "f": "full", "w": "tfidf"}
+    by_name = {kind: next(t for t in every if t.method["name"] == name) for kind, name in name_of.items()}
     trials = {str(at): by_name[kind] for at, kind in enumerate(kinds)}
-    return Pace({key: tokens * trial.has_backbone for key, trial in trials.items()}, trials, workers)
+    return Pace({key: tokens * trial.has_backbone for key, trial in trials.items()}, trials)
 
 
 def test_nothing_is_known_before_a_trial_has_finished() -> None:
@@ -40,8 +37,8 @@ def test_a_short_first_trial_does_not_shorten_a_long_run() -> None:
     assert pace.left_s({str(at): 1.0 for at in range(1, 10)}) == pytest.approx((450, 900, 1800))
 
 
-def test_workers_share_the_time_and_words_take_none() -> None:
-    pace = pace_of("hhw", workers=2)
+def test_packs_that_run_at_once_share_the_time_and_words_take_none() -> None:
+    pace = pace_of("hhw")
     pace.add("0", 10.0)
-    assert pace.left_s({"1": 1.0, "2": 1.0}) == pytest.approx((2.5, 5, 10))
+    assert pace.left_s({"1": 1.0, "2": 1.0}, num_packs=2) == pytest.approx((2.5, 5, 10))
     assert pace.left_s({"2": 1.0}) == (0, 0, 0)

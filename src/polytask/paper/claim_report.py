@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,12 +26,7 @@ from polytask.suites.text17 import TEXT17
 
 SAMPLE = "a sample of the official rows"
 SEEN = "the backbone saw texts of this task in its own training"
-SUITES: tuple[tuple[str, tuple[Suite, ...]], ...] = (
-    ("GLUE", ("glue",)),
-    ("17 further tasks", ("text17",)),
-    ("SQuAD", ("squad",)),
-    ("all tasks", ALL),
-)
+GROUPS: Mapping[str, tuple[Suite, ...]] = {"GLUE": ("glue",), "17 further tasks": ("text17",), "all tasks": ALL}
 BEGIN, END = "<!-- begin results of the edition {} -->", "<!-- end results -->"
 
 
@@ -98,7 +93,7 @@ class ClaimReport:
         return f"{_title(task)} ({ours} of {of_ours} trials of adapters, {theirs} of {of_theirs} of full fine-tuning)"
 
     def _means(self) -> Iterator[Row]:
-        for title, suites in SUITES:
+        for title, suites in GROUPS.items():
             found = self.evidence.comparison("full", suites)
             if len(found.differences) > 1:
                 ours, theirs = (

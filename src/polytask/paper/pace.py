@@ -24,12 +24,10 @@ class Pace:
     Attributes:
         tokens: that each trial trains on, by its key; 0 for TF-IDF, whose time is not counted.
         trials: by key.
-        workers: processes that run trials at the same time.
     """
 
     tokens: Mapping[str, int]
     trials: Mapping[str, Trial]
-    workers: int = 1
     _rates: dict[Kind, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, key: str, seconds: float) -> None:
@@ -43,23 +41,21 @@ class Pace:
             if entry.failure is None:
                 self.add(entry.key, entry.seconds)
 
-    def left_s(self, shares: Mapping[str, float]) -> tuple[float, float, float] | None:
+    def left_s(self, shares: Mapping[str, float], num_packs: int = 1) -> tuple[float, float, float] | None:
         """The lower end, the middle and the upper end of the seconds left; None before any trial has finished.
 
         Args:
             shares: how much of each trial is left, from 0 to 1, by its key.
+            num_packs: how many packs of trials run at the same time.
         """
         left: dict[Kind, float] = defaultdict(float)
         for key, share in shares.items():
-            left[_kind(self.trials[key])] += share * self.tokens.get(key, 0)
-        if not self._rates and any(left.values()):
+            if self.tokens.get(key):
+                left[_kind(self.trials[key])] += share * self.tokens[key]
+        if left and not self._rates:
             return None
-        quartiles = [self._quartiles(kind) for kind, num_tokens in left.items() if num_tokens]
-        needed = [num_tokens for num_tokens in left.values() if num_tokens]
-        low, middle, high = (
-            sum(rates[at] * num_tokens for rates, num_tokens in zip(quartiles, needed, strict=True)) / self.workers
-            for at in range(3)
-        )
+        paces = [(num_tokens / num_packs, self._quartiles(kind)) for kind, num_tokens in left.items()]
+        low, middle, high = (sum(num_tokens * rates[at] for num_tokens, rates in paces) for at in range(3))
         return low, middle, high
 
     def _quartiles(self, kind: Kind) -> list[float]:

@@ -7,7 +7,6 @@ a setting for each method, as everywhere, and test scores are compared with equa
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,7 @@ from scipy import stats
 
 from polytask.evaluation.significance import LEVEL, percentile_interval
 from polytask.paper.edition import Edition, identity, trials
-from polytask.paper.ledger import Entry, Suite, Trial
+from polytask.paper.ledger import Entry, Suite
 from polytask.paper.selection import Setting, choose, family, settings
 from polytask.paper.wording import number_of
 
@@ -71,49 +70,46 @@ class Pairing:
 
     def __init__(self, edition: Edition, entries: Iterable[Entry]) -> None:
         self.done = {identity(entry.trial): entry for entry in entries}
-        self.planned: dict[tuple[str, str], dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
         self.suites: dict[str, Suite] = {}
-        for plan in edition.plans:
-            for trial in trials(edition, plan.exhibit) if plan.exhibit in COMPARED else ():
-                self._plan(trial)
+        self._planned: dict[tuple[str, str], dict[int, list[str]]] = {}
+        compared = [plan.exhibit for plan in edition.plans if plan.exhibit in COMPARED]
+        for trial in (trial for exhibit in compared for trial in trials(edition, exhibit)):
+            self.suites[trial.task] = trial.suite
+            of_seed = self._planned.setdefault((trial.task, family(trial.method)), {})
+            of_seed.setdefault(trial.seed, []).append(identity(trial))
 
-    def _plan(self, trial: Trial) -> None:
-        self.planned[trial.task, family(trial.method)][trial.seed].append(identity(trial))
-        self.suites[trial.task] = trial.suite
+    def planned(self, task: str, method: str) -> dict[int, list[str]]:
+        """The trials of a method on a task, by their seeds; empty if there are none."""
+        return self._planned.get((task, method), {})
 
     def tasks(self, suites: Sequence[Suite], *methods: str) -> list[str]:
         """The tasks of these suites for which all these methods are planned."""
-        return [
-            task
-            for task, suite in self.suites.items()
-            if suite in suites and all((task, method) in self.planned for method in methods)
-        ]
+        own = [task for task, suite in self.suites.items() if suite in suites]
+        return [task for task in own if all(self.planned(task, method) for method in methods)]
 
     def finished_seeds(self, task: str, method: str) -> set[int]:
         """The seeds with which all settings of a method on a task have run."""
-        of_seed = self.planned[task, method]
+        of_seed = self.planned(task, method)
         return {seed for seed, names in of_seed.items() if all(name in self.done for name in names)}
 
     def progress(self, task: str, method: str) -> tuple[int, int]:
         """How many trials of a method on a task have run, and how many are planned."""
-        names = [name for own in self.planned[task, method].values() for name in own]
+        names = [name for own in self.planned(task, method).values() for name in own]
         return sum(name in self.done for name in names), len(names)
 
     def difference(self, task: str, ours: str, theirs: str) -> TaskDifference | None:
         """Two methods on a task; None if they have no finished seed in common, or all runs of one diverged."""
         seeds = self.finished_seeds(task, ours) & self.finished_seeds(task, theirs)
-        choices = [choose(self._settings(task, method, seeds)) for method in (ours, theirs)]
-        if not seeds or None in choices:
+        first, second = (choose(self._settings(task, method, seeds)) for method in (ours, theirs))
+        if first is None or second is None:
             return None
-        first, second = (choice.setting for choice in choices if choice)
-        one, other = (tuple(100 * _score(entry) for entry in setting.entries) for setting in (first, second))
-        return TaskDifference(
-            task, self.suites[task], one, other, len(self.planned[task, ours].keys()), (first, second)
-        )
+        chosen = (first.setting, second.setting)
+        one, other = (tuple(100 * _score(entry) for entry in setting.entries) for setting in chosen)
+        return TaskDifference(task, self.suites[task], one, other, len(self.planned(task, ours)), chosen)
 
     def _settings(self, task: str, method: str, seeds: set[int]) -> list[Setting]:
         """Of these seeds; in the order of the entries, so that equal validation scores are decided as in the tables."""
-        wanted = {name for seed, own in self.planned[task, method].items() if seed in seeds for name in own}
+        wanted = {name for seed, own in self.planned(task, method).items() if seed in seeds for name in own}
         return settings(entry for name, entry in self.done.items() if name in wanted)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -71,12 +71,10 @@ class Setting:
 
     @property
     def method(self) -> dict[str, Any]:
-        """Name and settings."""
         return dict(self.recipe["method"])
 
     @cached_property
     def family(self) -> str:
-        """One of ``FAMILIES``, or ``other``."""
         return family(self.method)
 
     @property
@@ -92,7 +90,6 @@ class Setting:
 
     @property
     def seeds(self) -> frozenset[int]:
-        """The seeds of its runs."""
         return frozenset(entry.trial.seed for entry in self.entries)
 
     @property
@@ -180,13 +177,6 @@ def choose(candidates: Sequence[Setting]) -> Choice | None:
     best = max(sound, key=lambda setting: setting.validation(shared or setting.seeds))
     num_runs = sum(len(setting.entries) for setting in candidates)
     return Choice(best, len(candidates), num_runs, sum(setting.num_diverged for setting in candidates))
-
-
-def settings_of_task(
-    found: Iterable[Setting], suite: Suite, task: str, fits: Callable[[Setting], bool]
-) -> list[Setting]:
-    """The settings of a task that fit."""
-    return [setting for setting in found if (setting.suite, setting.task) == (suite, task) and fits(setting)]
 
 
 def curve_point(setting: Setting, score: Estimate | None, mean: str) -> dict[str, Any]:

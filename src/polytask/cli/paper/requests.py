@@ -138,14 +138,14 @@ def entries_here(request: Request) -> list[Entry]:
     return [entry for entry in done if entry.environment["hardware"] == hardware(request)]
 
 
-def pace_of(request: Request, workers: int) -> Pace:
+def pace_of(request: Request) -> Pace:
     """The pace of the request's trials, from those that have already run on this hardware."""
     from polytask.paper.pace import Pace
 
     costs = request.costs()
     with spinner("counting tokens"):
         tokens = {key: costs.tokens(trial) for key, trial in request.trials.items()}
-    pace = Pace(tokens, request.trials, workers)
+    pace = Pace(tokens, request.trials)
     pace.add_entries(entries_here(request))
     return pace
 

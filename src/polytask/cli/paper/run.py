@@ -68,7 +68,7 @@ def run_request(
     show_scope(err, request, cut)
     todo = missing(request.trials, request.ledger)
     messages = run_trials(request.edition, request.trials, place, launcher_of(launch, devices), cut)
-    seen = TrialProgress(err, request.trials, todo, pace_of(request, len(devices) if launch.on == "local" else 1))
+    seen = TrialProgress(err, request.trials, todo, pace_of(request))
     try:
         with following(seen):
             for message in messages:

@@ -94,6 +94,7 @@ class TrialProgress:
 
     def __init__(self, out: Console, trials: Mapping[str, Trial], todo: Mapping[str, Trial], pace: Pace) -> None:
         self.console, self.trials, self.todo, self.pace = out, trials, todo, pace
+        self.packs: list[set[str]] = []
         self.shares: dict[str, float] = {}
         self.epochs: dict[str, str] = {}
         self.elsewhere: set[str] = set()
@@ -110,6 +111,7 @@ class TrialProgress:
         """Update the progress with a message of the run."""
         what, key = message["what"], message.get("key", "")
         if what == "started":
+            self.packs.append(set(message["keys"]))
             self.shares.update(dict.fromkeys(message["keys"], 0.0))
         elif what == "elsewhere":
             self.elsewhere.update(message["keys"])
@@ -133,7 +135,8 @@ class TrialProgress:
     def left_in_words(self) -> str:
         """The remaining time with its range, from the pace of the finished trials."""
         left = {key: 1 - self.shares.get(key, 0.0) for key in self.todo.keys() - self.finished.keys() - self.elsewhere}
-        needed = self.pace.left_s(left)
+        num_running = sum(not pack <= self.finished.keys() for pack in self.packs)
+        needed = self.pace.left_s(left, max(1, num_running))
         if needed is None:
             return "some time"
         low, middle, high = needed
