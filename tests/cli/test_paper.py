@@ -19,6 +19,7 @@ from polytask.cli.paper.trials import TrialProgress
 from polytask.paper.edition import all_trials
 from polytask.paper.editions import edition_named
 from polytask.paper.ledger import Ledger
+from polytask.paper.pace import Pace
 from polytask.suites.glue import GLUE
 from tests.cli.test_cli import SOURCE, polytask, refused, succeeded
 from tests.papers import write_data
@@ -84,7 +85,9 @@ def test_all_runs_what_is_missing_and_reports(place: Path) -> None:
     page = (ledger.folder / "exhibits" / "index.html").read_text()
     assert f"polytask paper report --edition {NAME} --out {place / 'results'}" in page
     said = succeeded("paper", "all", *where(place), *SOME, "--html", place / "page.html")
-    assert [line.split()[0] for line in said.splitlines()] == ["0", str(len(told["files"])), "the"]
+    assert said.startswith("0 trials run")
+    assert "Mean test score of adapters minus that of full fine-tuning" in said
+    assert [line.split()[0] for line in said.splitlines()[-2:]] == [str(len(told["files"])), "the"]
     assert (place / "page.html").stat().st_size > 10_000
 
 
@@ -205,9 +208,10 @@ def test_progress_shows_finished_and_running_trials() -> None:
     edition = edition_named("cpu").restricted(["table1"], ["CoLA"])
     trials = {f"k{at}": trial for at, trial in enumerate(all_trials(edition))}
     console = Console(file=io.StringIO(), force_terminal=True, width=120, height=30)
-    seen = TrialProgress(console, trials, trials)
+    pace = Pace(dict.fromkeys(trials, 1000), trials)
+    seen = TrialProgress(console, trials, trials, pace)
     score = {"metric": "matthews", "score": 0.5}
-    entry = {"failure": None, "validation": score, "test": {**score, "score": 0.25}}
+    entry = {"seconds": 60.0, "failure": None, "validation": score, "test": {**score, "score": 0.25}}
     seen({"what": "started", "keys": list(trials)})
     seen({"what": "step", "key": "k1", "step": 3, "num_steps": 10, "epoch": 2, "num_epochs": 5})
     seen({"what": "entry", "key": "k0", "entry": entry})
@@ -219,10 +223,10 @@ def test_progress_shows_finished_and_running_trials() -> None:
     assert "CoLA · houlsby, size 64 · lr 1e-3, 3 epochs, seed 0" in shown
     assert "validation matthews 0.500, test 0.250" in shown
     assert re.search(r"seed 1\s+epoch 2/5", shown)
-    assert re.search(r"about \d", shown)
+    assert "about 14 min (7 to 27) left" in shown, "13.7 trials of a minute each; one trial tells little"
 
 
 def test_the_progress_of_an_edition_without_anything_to_do_is_whole() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120, height=30)
-    console.print(TrialProgress(console, {}, {}))
+    console.print(TrialProgress(console, {}, {}, Pace({}, {})))
     assert "0/0 trials" in console.file.getvalue()  # type: ignore[attr-defined]

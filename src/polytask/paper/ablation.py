@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from polytask.paper.exhibit import Entries, Exhibit, Rows, grouped
 from polytask.paper.figures import RULE, colour_bar, figure, heat_map, label_axes, save
@@ -35,16 +37,21 @@ def _task_rows(found: Sequence[Setting]) -> Rows:
     if choice is None:
         return []
     measured = [entry.measured[ABLATION] for entry in choice.setting.entries if ABLATION in entry.measured]
-    num_layers = len(measured[0]["scores"])
-    rows = []
-    for first in range(num_layers):
-        for last in range(first, num_layers):
-            left = [(one["scores"][first][last], one["full"]) for one in measured]
-            change = fmean((score - full) / full if full else 0.0 for score, full in left)
-            row = {"task": choice.setting.task, "metric": measured[0]["metric"], "first": first, "last": last}
-            score = 100 * fmean(score for score, _ in left)
-            rows.append({**row, "score": score, "change": 100 * change, "seeds": len(left)})
-    return rows
+    scores_SLL = np.array([one["scores"] for one in measured], dtype=float)
+    full_S11 = np.array([one["full"] for one in measured])[:, None, None]
+    change_LL = np.divide(scores_SLL - full_S11, full_S11, out=0 * scores_SLL, where=full_S11 != 0).mean(axis=0)
+    about = {"task": choice.setting.task, "metric": measured[0]["metric"]}
+    means = {"score": 100 * scores_SLL.mean(axis=0), "change": 100 * change_LL}
+    return [
+        {
+            **about,
+            "first": i,
+            "last": j,
+            **{name: float(own[i, j]) for name, own in means.items()},
+            "seeds": len(measured),
+        }
+        for i, j in np.argwhere(np.triu(np.ones_like(change_LL))).tolist()
+    ]
 
 
 def draw_ablation(entries: Entries, path: str | Path) -> None:
@@ -61,16 +68,14 @@ def draw_ablation(entries: Entries, path: str | Path) -> None:
 
 
 def _draw_task(axes: Any, rows: Rows, worst: float) -> Any:
-    size = 1 + max(row["last"] for row in rows)
-    changes = [[float("nan")] * size for _ in range(size)]
-    texts = [[""] * size for _ in range(size)]
-    for row in rows:
-        changes[row["first"]][row["last"]] = min(row["change"], 0.0)
-        texts[row["first"]][row["last"]] = f"{round(row['change'])}".replace("-", "−")
-    names = [str(layer) for layer in range(size)]
-    framed = [(layer, layer) for layer in range(size)]
+    changes = pd.DataFrame(rows).pivot(index="first", columns="last", values="change")
+    texts = changes.map(lambda change: "" if np.isnan(change) else f"{round(change)}".replace("-", "−"))
+    names = [str(layer) for layer in changes.index]
+    framed = [(layer, layer) for layer in changes.index]
     look: dict[str, Any] = {"cmap": "Blues_r", "vmin": worst, "vmax": 0, "fontsize": 7.5, "edge": RULE}
-    shades = heat_map(axes, changes, texts, names=(names, names), framed=framed, **look)
+    shades = heat_map(
+        axes, changes.clip(upper=0).to_numpy(), texts.to_numpy().tolist(), names=(names, names), framed=framed, **look
+    )
     axes.set_aspect("equal")
     label_axes(axes, f"{rows[0]['task']}, {rows[0]['metric']}", "last layer removed", "first layer removed")
     return shades

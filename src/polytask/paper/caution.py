@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from polytask.paper.ledger import Entry
@@ -30,15 +31,15 @@ def on_idle(titles: Sequence[str]) -> str:
 
 def caution(entries: Sequence[Entry]) -> str:
     """The warnings on a figure; empty if there are none."""
-    by_task: dict[str, list[Entry]] = {}
+    by_task: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         if entry.trial.has_backbone and entry.test is not None:
-            by_task.setdefault(entry.trial.task, []).append(entry)
-    odd = [task for task, own in by_task.items() if any(map(_is_not_finite, own))]
+            by_task[entry.trial.task].append(entry)
+    odd = [task for task, own in by_task.items() if not all(map(_is_finite, own))]
     said = [on_idle([task for task, own in by_task.items() if is_idle(own)])]
     said += [f"Scores on {listed(odd)} are not numbers: what is said of them means nothing."] if odd else []
     return " ".join(filter(None, said))
 
 
-def _is_not_finite(entry: Entry) -> bool:
-    return any(score is not None and not math.isfinite(score.score) for score in (entry.validation, entry.test))
+def _is_finite(entry: Entry) -> bool:
+    return all(math.isfinite(score.score) for score in (entry.validation, entry.test) if score)

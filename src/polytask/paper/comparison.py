@@ -12,7 +12,7 @@ from typing import Any
 from polytask.paper.contamination import seen_by
 from polytask.paper.ledger import Entry, Suite
 from polytask.paper.published import Published
-from polytask.paper.selection import Choice, Estimate, NothingToShow, Setting, choose, settings, settings_of_task
+from polytask.paper.selection import Choice, Estimate, NothingToShow, Setting, choose, settings
 from polytask.paper.wording import listed
 
 
@@ -97,8 +97,8 @@ class Outcome:
         self.comparison, self.lines, self.entries = comparison, comparison.lines, entries
         self.found = [setting for setting in settings(entries) if setting.suite in suites]
         self.chosen: dict[tuple[str, str], Choice | None] = {
-            (task, contender.name): choose(settings_of_task(self.found, suite, task, contender.fits))
-            for task, suite in comparison.tasks.items()
+            (task, contender.name): choose(self.competing(task, contender))
+            for task in comparison.tasks
             for contender in comparison.contenders
         }
         if not any(self.chosen.values()):
@@ -110,13 +110,13 @@ class Outcome:
         """What validation chose, one per task."""
         return [choice for task in self.comparison.tasks if (choice := self.chosen[task, contender.name])]
 
-    def competing(self, line: Line, contender: Contender) -> list[Setting]:
+    def competing(self, task: str, contender: Contender) -> list[Setting]:
         """The settings of a task that validation chose from."""
-        return settings_of_task(self.found, line.suite, line.task, contender.fits)
+        return [setting for setting in self.found if setting.task == task and contender.fits(setting)]
 
     def num_diverged(self, line: Line, contender: Contender) -> int:
         """How many runs of a contender on a task diverged."""
-        return sum(setting.num_diverged for setting in self.competing(line, contender))
+        return sum(setting.num_diverged for setting in self.competing(line.task, contender))
 
     def score(self, line: Line, contender: Contender) -> Estimate | None:
         """The test score of the setting that validation chose."""
@@ -164,17 +164,12 @@ class Outcome:
     def trained_shares(self, contender: Contender) -> list[float]:
         """Per task, the parameters trained (head included) as a share of the backbone's; empty without a backbone."""
         chosen = [choice.setting for choice in self.choices(contender)]
-        return [setting.num_trained / num for setting in chosen if (num := setting.num_backbone)]
+        return [setting.num_trained / num for setting in chosen if (num := setting.parameters["backbone"])]
 
-    def mean_trained(self, contender: Contender) -> float | None:
-        """The mean share of the backbone's parameters that is trained per task."""
+    def parameters(self, contender: Contender) -> tuple[float, float] | None:
+        """The mean share of the backbone that is trained per task, and all parameters needed as a multiple of one."""
         shares = self.trained_shares(contender)
-        return fmean(shares) if shares else None
-
-    def total(self, contender: Contender) -> float | None:
-        """All parameters needed to solve the tasks, as a multiple of one backbone."""
-        shares = self.trained_shares(contender)
-        return sum(shares) + (not contender.is_whole) if shares else None
+        return (fmean(shares), sum(shares) + (not contender.is_whole)) if shares else None
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per line and contender: scores in per cent, and how they were chosen."""
@@ -182,20 +177,21 @@ class Outcome:
 
     def _row(self, line: Line, contender: Contender) -> dict[str, Any]:
         choice, score = self.chosen[line.task, contender.name], self.score(line, contender)
-        setting = choice.setting if choice else None
+        recipe = choice.setting.recipe if choice else {}
+        has_backbone = choice is not None and choice.setting.parameters["backbone"] > 0
         return {
             "task": line.name,
             "method": contender.name,
-            "score": score.percent.mean if score else None,
-            "sem": score.percent.sem if score else None,
+            "score": score and score.percent.mean,
+            "sem": score and score.percent.sem,
             "seeds": score.num_seeds if score else 0,
-            "paper": contender.published.scores.get(line.name) if contender.published else None,
-            "size": setting.size if setting else None,
-            "lr": setting.recipe.get("lr") if setting else None,
-            "epochs": setting.recipe.get("epochs") if setting else None,
-            "trained": setting.num_trained if setting and setting.num_backbone else None,
+            "paper": contender.published and contender.published.scores.get(line.name),
+            "size": choice and choice.setting.size,
+            "lr": recipe.get("lr"),
+            "epochs": recipe.get("epochs"),
+            "trained": choice.setting.num_trained if choice and has_backbone else None,
             "settings": choice.num_settings if choice else 0,
-            "diverged": choice.num_diverged if choice else self.num_diverged(line, contender),
+            "diverged": self.num_diverged(line, contender),
             "is_sample": line.name in self.samples,
             "is_seen": line.name in self.seen,
         }

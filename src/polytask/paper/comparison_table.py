@@ -104,15 +104,13 @@ def _mean_row(outcome: Outcome, name: str, lines: Sequence[Line]) -> Row:
 
 
 def _parameter_rows(outcome: Outcome) -> tuple[Row, Row]:
+    ours = [outcome.parameters(contender) for contender in outcome.contenders]
     theirs = [contender.published for contender in outcome.contenders if contender.published]
-    totals = [Cell("parameters in all, × one backbone")]
-    totals += [Cell.number(outcome.total(c), form=".2f", unit="×") for c in outcome.contenders]
+    totals = [Cell.number(own and own[1], form=".2f", unit="×") for own in ours]
     totals += [Cell.number(column.total, form=".4g", unit="×") for column in theirs]
-    shares = [outcome.mean_trained(contender) for contender in outcome.contenders]
-    trained = [Cell("trained for each task")]
-    trained += [Cell.number(share and 100 * share, form=".2f", unit="%") for share in shares]
+    trained = [Cell.number(own and 100 * own[0], form=".2f", unit="%") for own in ours]
     trained += [Cell.number(column.trained, form=".4g", unit="%") for column in theirs]
-    return totals, trained
+    return [Cell("parameters in all, × one backbone"), *totals], [Cell("trained for each task"), *trained]
 
 
 def _caption(outcome: Outcome) -> list[str]:
@@ -130,7 +128,7 @@ def _caption(outcome: Outcome) -> list[str]:
 def _sizes_in_words(outcome: Outcome) -> Iterator[str]:
     """The sizes that a method was chosen from, if there are several."""
     for contender in outcome.contenders:
-        sizes = {setting.size for line in outcome.lines for setting in outcome.competing(line, contender)} - {None}
+        sizes = {setting.size for line in outcome.lines for setting in outcome.competing(line.task, contender)} - {None}
         if len(sizes) > 1:
             yield f"{contender.name.capitalize()}: the best of {listed([str(size) for size in sorted(sizes)])}."  # type: ignore[type-var]
 
@@ -168,8 +166,8 @@ def comparison_reading(outcome: Outcome) -> str:
 def _distance(outcome: Outcome, contender: Contender, full: Contender) -> str:
     """How far a method is from full fine-tuning; empty if one of them was not run on the same tasks."""
     lines = outcome.shared
-    ours, base, share = outcome.mean(lines, contender), outcome.mean(lines, full), outcome.mean_trained(contender)
-    if ours is None or base is None or share is None:
+    ours, base, parameters = outcome.mean(lines, contender), outcome.mean(lines, full), outcome.parameters(contender)
+    if ours is None or base is None or parameters is None:
         return ""
     kind, _, size = contender.name.partition(" ")
     name = f"{kind.capitalize()} of size {size}" if size.isdigit() else contender.name.capitalize()
@@ -179,7 +177,9 @@ def _distance(outcome: Outcome, contender: Contender, full: Contender) -> str:
     theirs = ""
     if published is not None and published_base is not None:
         theirs = f" (in the paper {apart(published - published_base)} on the same tasks)"
-    return f"{name} are {words} on the mean of {tasks}, at {100 * share:.1f}% of the parameters for each{theirs}."
+    return (
+        f"{name} are {words} on the mean of {tasks}, at {100 * parameters[0]:.1f}% of the parameters for each{theirs}."
+    )
 
 
 def _warnings(outcome: Outcome, words: Contender | None) -> Iterator[str]:

@@ -75,20 +75,32 @@ class Costs:
         return round(counts.length * counts.train * int(trial.recipe["epochs"]))
 
     def seconds(self, trial: Trial, share: float = 0.5) -> float:
-        """Seconds of training, validation after every epoch, the test, and further measurements.
+        """Seconds of training, validation, the test, and further measurements.
 
         Args:
+            trial: the trial.
             share: of the measured times that were shorter: 0.5 is the median.
         """
-        counts, kind = self._counts(trial), _kind(trial)
-        self.measure([trial])
-        train_s, answer_s = (taken[round(share * (len(taken) - 1))] for taken in self._speeds[kind])
+        if not trial.has_backbone:
+            return self.training_seconds(trial, share)
+        counts, layers = self._counts(trial), self.backbone.num_layers
+        passes = 1 + (layers * (layers + 1) // 2 + 1 if ABLATION in trial.measures else 0)
+        answered = counts.length * (counts.test * passes + counts.validation)
+        return self.training_seconds(trial, share) + answered * self._speed(trial, share)[1]
+
+    def training_seconds(self, trial: Trial, share: float = 0.5) -> float:
+        """Seconds of training and of validation after every epoch, which an entry records."""
+        counts, (train_s, answer_s) = self._counts(trial), self._speed(trial, share)
         if not trial.has_backbone:
             return train_s * counts.train * counts.labels
-        layers = self.backbone.num_layers
-        passes = 1 + (layers * (layers + 1) // 2 + 1 if ABLATION in trial.measures else 0)
-        answered = counts.length * (counts.test * passes + counts.validation * (int(trial.recipe["epochs"]) + 1))
-        return self.tokens(trial) * train_s + answered * answer_s
+        validated = counts.length * counts.validation * int(trial.recipe["epochs"])
+        return self.tokens(trial) * train_s + validated * answer_s
+
+    def _speed(self, trial: Trial, share: float) -> tuple[float, float]:
+        """Seconds per token of training and of answering."""
+        self.measure([trial])
+        train_s, answer_s = (taken[round(share * (len(taken) - 1))] for taken in self._speeds[_kind(trial)])
+        return train_s, answer_s
 
     def measure(self, trials: Iterable[Trial]) -> None:
         """Time what these trials need and was not timed before, all methods in turns.
@@ -168,7 +180,7 @@ def correction(costs: Costs, entries: Iterable[Entry]) -> tuple[float, int]:
     The ratio is 1 if there are fewer than five.
     """
     done = [entry for entry in entries if entry.trial.has_backbone and entry.seconds > 0]
-    ratios = [entry.seconds / costs.seconds(entry.trial) for entry in done]
+    ratios = [entry.seconds / costs.training_seconds(entry.trial) for entry in done]
     return (statistics.median(ratios), len(ratios)) if len(ratios) >= MIN_FINISHED else (1.0, len(ratios))
 
 

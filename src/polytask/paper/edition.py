@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
@@ -39,6 +40,14 @@ class Unit:
     grid: tuple[Axis, ...]
     more: tuple[Axis, ...] = ()
     fixed: tuple[tuple[str, Any], ...] = ()
+
+    def values(self, axis: str, most: float = math.inf) -> tuple[Any, ...]:
+        """The values of an axis of the grid, up to ``most``; empty if it has no such axis."""
+        return tuple(value for name, values in self.grid if name == axis for value in values if value <= most)
+
+    def with_axis(self, axis: str, values: tuple[Any, ...]) -> Unit:
+        """The unit with other values of an axis, if it has that axis."""
+        return replace(self, grid=tuple((name, values if name == axis else own) for name, own in self.grid))
 
     def settings(self) -> list[dict[str, Any]]:
         """All combinations, the most important first."""
@@ -151,22 +160,21 @@ class Edition:
 
     def on(self, layers: int) -> Edition:
         """The edition for a backbone of so many layers."""
-        return replace(_each_plan(self, lambda p: replace(p, units=tuple(_within(p.units, layers)))), layers=layers)
+        edition = _each_unit(self, lambda unit: unit.with_axis("n", unit.values("n", most=layers)))
+        plans = (replace(plan, units=tuple(unit for unit in plan.units if unit.settings())) for plan in edition.plans)
+        return replace(edition, plans=tuple(plans), layers=layers)
 
     def limited(self, *, max_rows: int | None = None, epochs: int | None = None, seeds: int | None = None) -> Edition:
         """The edition with other caps (``max_rows`` is of every split), under a name that says so."""
         given = {"rows": max_rows, "epochs": epochs, "seeds": seeds}
         edition = replace(self, name=self.name + "".join(f"-{n}{what}" for what, n in given.items() if n))
         if epochs:
-            edition = replace(edition, small_tasks=(0, 0))
-            edition = _each_plan(edition, lambda p: replace(p, units=tuple(_with_epochs(u, epochs) for u in p.units)))
+            edition = _each_unit(replace(edition, small_tasks=(0, 0)), lambda unit: unit.with_axis("epochs", (epochs,)))
         if seeds:
             edition = _each_plan(edition, lambda plan: replace(plan, seeds=seeds, small_tasks=(0, 0)))
         if max_rows:
-            smaller: dict[str, Any] = {
-                name: min(max_rows, getattr(self, name) or max_rows) for name in ("max_validation", "max_test")
-            }
-            edition = replace(edition, max_rows=max_rows, **smaller)
+            validation, test = (min(max_rows, most or max_rows) for most in (self.max_validation, self.max_test))
+            edition = replace(edition, max_rows=max_rows, max_validation=validation, max_test=test)
         return edition
 
     def restricted(self, exhibits: Iterable[str] = (), tasks: Iterable[str] = ()) -> Edition:
@@ -191,7 +199,7 @@ class Edition:
         most = {"training": self.max_rows, "validation": self.max_validation, "test": self.max_test}
         said = [f"at most {rows:,} {what} rows a task" for what, rows in most.items() if rows is not None]
         windows = "" if self.span_length == self.max_length else f" ({self.span_length} for SQuAD)"
-        epochs = sorted({n for p in self.plans for u in p.units for name, v in u.grid if name == "epochs" for n in v})
+        epochs = sorted({n for plan in self.plans for unit in plan.units for n in unit.values("epochs")})
         passes = [f"{', '.join(map(str, epochs))} epoch{'' if epochs == [1] else 's'}"] if epochs else []
         rows, more = self.small_tasks
         passes += [f"{more} epoch{'s' * (more != 1)} of tasks of fewer than {rows:,} rows"] if rows else []
@@ -234,13 +242,12 @@ def all_trials(edition: Edition) -> list[Trial]:
 
 def in_parts(edition: Edition) -> dict[str, list[Trial]]:
     """All trials by the name of the first part that they belong to; trials in no part are the part ``rest``."""
-    found: dict[str, list[Trial]] = {part.name: [] for part in edition.parts}
-    left = {identity(trial): trial for trial in all_trials(edition)}
+    asked = [(plan.exhibit, trial) for plan in edition.plans for trial in trials(edition, plan.exhibit)]
+    left = {identity(trial): trial for _, trial in asked}
+    found: dict[str, list[Trial]] = {}
     for part in edition.parts:
-        for plan in edition.plans:
-            for trial in trials(edition, plan.exhibit):
-                if (name := identity(trial)) in left and part.has(plan.exhibit, trial):
-                    found[part.name].append(left.pop(name))
+        names = [name for exhibit, trial in asked if part.has(exhibit, trial) and (name := identity(trial)) in left]
+        found[part.name] = [left.pop(name) for name in dict.fromkeys(names)]
     return {name: own for name, own in {**found, "rest": list(left.values())}.items() if own}
 
 
@@ -311,21 +318,21 @@ def cuts(edition: Edition) -> Iterator[Edition]:
 def cut_in_words(before: Edition, after: Edition) -> list[str]:
     """What the second edition has less of than the first, a sentence for each exhibit."""
     left = {plan.exhibit: plan for plan in after.plans}
-    said = []
-    for plan in before.plans:
-        other = left.get(plan.exhibit)
-        less = ["left out"] if other is None else list(_less(plan, other))
-        said += [f"{plan.exhibit}: {'; '.join(less)}"] if less else []
-    return said
+    said = {plan.exhibit: _less(plan, left.get(plan.exhibit)) for plan in before.plans}
+    return [f"{exhibit}: {'; '.join(less)}" for exhibit, less in said.items() if less]
 
 
-def _less(plan: Plan, other: Plan) -> Iterator[str]:
-    counts = ("seeds", plan.most_seeds, other.most_seeds), ("settings", plan.num_settings, other.num_settings)
-    for what, was, now in (*counts, ("points", len(plan.units), len(other.units))):
-        if now < was:
-            yield f"{now} of {was} {what}"
-    if gone := [task for task in plan.tasks if task not in other.tasks]:
-        yield f"without {', '.join(gone)}"
+def _less(plan: Plan, other: Plan | None) -> list[str]:
+    if other is None:
+        return ["left out"]
+    counts = [
+        ("seeds", plan.most_seeds, other.most_seeds),
+        ("settings", plan.num_settings, other.num_settings),
+        ("points", len(plan.units), len(other.units)),
+    ]
+    gone = [task for task in plan.tasks if task not in other.tasks]
+    fewer = [f"{now} of {was} {what}" for what, was, now in counts if now < was]
+    return [*fewer, *([f"without {', '.join(gone)}"] if gone else [])]
 
 
 def without_task(edition: Edition, task: str) -> Edition:
@@ -343,21 +350,13 @@ def _each_plan(edition: Edition, change: Callable[[Plan], Plan]) -> Edition:
     return replace(edition, plans=tuple(map(change, edition.plans)))
 
 
+def _each_unit(edition: Edition, change: Callable[[Unit], Unit]) -> Edition:
+    return _each_plan(edition, lambda plan: replace(plan, units=tuple(map(change, plan.units))))
+
+
 def _on_tasks(plan: Plan, asked: Sequence[str]) -> Plan:
     suites = {suite_of(task) for task in plan.tasks} if plan.exhibit in WHOLE_SUITES else set()
     return replace(plan, tasks=tuple(task for task in asked if task in plan.tasks or suite_of(task) in suites))
-
-
-def _within(units: Sequence[Unit], layers: int) -> Iterator[Unit]:
-    """The units without values of ``n`` that need more layers than there are."""
-    for unit in units:
-        grid = tuple((name, tuple(v for v in values if name != "n" or v <= layers)) for name, values in unit.grid)
-        if all(values for _, values in grid):
-            yield replace(unit, grid=grid)
-
-
-def _with_epochs(unit: Unit, epochs: int) -> Unit:
-    return replace(unit, grid=tuple((axis, (epochs,) if axis == "epochs" else own) for axis, own in unit.grid))
 
 
 def _with_tuples(value: Any) -> Any:

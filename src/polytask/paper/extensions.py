@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -32,26 +32,34 @@ def extension_rows(entries: Entries) -> Rows:
     Both are of the settings that validation chose.
     """
     found = settings(entries)
-    variants: dict[tuple[str, int | None], dict[str, list[Setting]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[str, int | None, str], list[Setting]] = defaultdict(list)
     for setting in found:
         if setting.family == "other" and not _differs_in_initialisation_only(setting):
-            variants[variant_name(setting.method), setting.size][setting.task].append(setting)
-    rows = []
-    for (name, size), by_task in variants.items():
-        pairs: list[tuple[Choice, Choice]] = []
-        for task, own in by_task.items():
-            plain = [s for s in found if s.task == task and s.family == ADAPTERS and size in (None, s.size)]
-            if (ours := choose(own)) and (theirs := choose(plain)):
-                pairs.append((ours, theirs))
-        if pairs:
-            score, plain_score = (fmean(pair[side].score.percent.mean for pair in pairs) for side in (0, 1))
-            row = {"variant": name, "size": size, "tasks": len(pairs), "score": score, "adapters": plain_score}
-            row |= {"difference": score - plain_score, "trained": pairs[0][0].setting.num_trained_below}
-            row |= {"settings": max(pair[0].num_settings for pair in pairs)}
-            rows.append({**row, "settings_of_adapters": max(pair[1].num_settings for pair in pairs)})
-    if not rows:
+            groups[variant_name(setting.method), setting.size, setting.task].append(setting)
+    pairs: dict[tuple[str, int | None], list[tuple[Choice, Choice]]] = defaultdict(list)
+    for (name, size, task), own in groups.items():
+        plain = [s for s in found if s.task == task and s.family == ADAPTERS and size in (None, s.size)]
+        if (ours := choose(own)) and (theirs := choose(plain)):
+            pairs[name, size].append((ours, theirs))
+    if not pairs:
         raise NothingToShow("the extensions need a variant of the adapter beside the plain one on the same task")
-    return sorted(rows, key=lambda row: -row["difference"])
+    return sorted((_row(*variant, own) for variant, own in pairs.items()), key=lambda row: -row["difference"])
+
+
+def _row(name: str, size: int | None, pairs: Sequence[tuple[Choice, Choice]]) -> dict[str, Any]:
+    ours, plain = zip(*pairs, strict=True)
+    score, plain_score = (fmean(choice.score.percent.mean for choice in choices) for choices in (ours, plain))
+    return {
+        "variant": name,
+        "size": size,
+        "tasks": len(pairs),
+        "score": score,
+        "adapters": plain_score,
+        "difference": score - plain_score,
+        "trained": ours[0].setting.parameters["trained"],
+        "settings": max(choice.num_settings for choice in ours),
+        "settings_of_adapters": max(choice.num_settings for choice in plain),
+    }
 
 
 def _differs_in_initialisation_only(setting: Setting) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from polytask.paper.exhibit import Entries, Exhibit, Rows, grouped
 from polytask.paper.figures import draw_band, draw_panels, label_axes
-from polytask.paper.selection import ADAPTERS, NothingToShow, Setting, family, settings, sweep_of
+from polytask.paper.selection import ADAPTERS, NothingToShow, Setting, curve_point, family, settings, sweep_of
 from polytask.paper.wording import number_of
 from polytask.training.grid import value_in_words
 
@@ -31,9 +31,7 @@ def initialisation_rows(entries: Entries) -> Rows:
                 score = setting.test()
                 metric = next((entry.test.metric for entry in setting.entries if entry.test), "score")
             row = {"task": task, "metric": metric, "init_std": init_std, "lr": setting.recipe.get("lr")}
-            for name, of in (("score", "mean"), ("low", "low"), ("high", "high")):
-                row[name] = getattr(score.percent, of) if score else None
-            rows.append({**row, "seeds": score.num_seeds if score else 0, "diverged": setting.num_diverged})
+            rows.append({**row, **curve_point(setting, score, "score")})
     if not rows:
         raise NothingToShow("the initialisation sweep needs adapters with two or more initial standard deviations")
     return rows

@@ -7,7 +7,7 @@ from typing import Any
 
 from polytask.paper.exhibit import Entries, Exhibit, Rows, grouped
 from polytask.paper.figures import COLOURS, INK, draw_band, draw_panels, label_axes
-from polytask.paper.selection import NothingToShow, settings, sweep_of
+from polytask.paper.selection import NothingToShow, curve_point, settings, sweep_of
 from polytask.paper.size_curve import NAMES
 from polytask.paper.wording import number_of
 
@@ -29,10 +29,8 @@ def learning_rate_rows(entries: Entries) -> Rows:
         rows = []
         for family in FAMILIES:
             for lr, setting in sweep_of([s for s in found if (s.task, s.family) == (task, family)], "lr").items():
-                score = setting.test()
                 row = {"task": task, "method": family, "size": setting.size, "lr": lr}
-                row |= {name: getattr(score.percent, name) if score else None for name in ("mean", "low", "high")}
-                rows.append({**row, "seeds": score.num_seeds if score else 0, "diverged": setting.num_diverged})
+                rows.append({**row, **curve_point(setting, setting.test(), "mean")})
         if max((len(own) for own in grouped(rows, "method").values()), default=0) >= MIN_RATES:
             by_task[task] = rows
     if not by_task:

@@ -1,9 +1,7 @@
 """Locks on trials: two processes never run one trial.
 
-Each is a file lock on ``<key>.claim`` (``file_lock``). The operating system releases the locks of a killed
-process at once. Between machines it holds where the file system passes locks on: NFS on Linux (byte-range locks of
-the server, released when the client is gone), CephFS, GPFS, Lustre mounted with ``flock``. A file system without locks
-is refused.
+Each is a file lock on ``<key>.claim``, which the system releases with its process. Between machines it holds where the
+file system passes locks on: NFS on Linux, CephFS, GPFS, Lustre mounted with ``flock``.
 """
 
 from __future__ import annotations

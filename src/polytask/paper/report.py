@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from polytask.errors import DataError
 from polytask.files import write_text
 from polytask.paper.caution import caution
+from polytask.paper.claim_report import ClaimReport
 from polytask.paper.contamination import backbone_in_words, seen_by
 from polytask.paper.edition import Edition, of_exhibit, trials
 from polytask.paper.exhibit import Exhibit
@@ -20,7 +23,7 @@ from polytask.paper.ledger import Entry, Ledger
 from polytask.paper.page import Section, render_page
 from polytask.paper.run import description_path
 from polytask.paper.selection import FAMILIES, NothingToShow, of_one_backbone, on_one_data, settings
-from polytask.paper.table import MISSING, Cell, Column, Table
+from polytask.paper.table import MISSING, Cell, Column, Table, text_table
 from polytask.paper.wording import listed, number_of
 
 TITLE = "Parameter-efficient transfer learning: the paper’s tables and figures"
@@ -28,35 +31,41 @@ TITLE = "Parameter-efficient transfer learning: the paper’s tables and figures
 
 @dataclass(frozen=True)
 class Background:
-    """What is known of an edition besides its entries.
+    """What is known of an edition besides its entries: its plans (None if unknown), and what a budget cut."""
 
-    Attributes:
-        draws: selects the entries of an exhibit by the name of its plan, so that methods have equal numbers of trials.
-        planned: the number of these trials, by plan.
-        remarks: what a budget cut.
-    """
-
-    draws: Callable[[Sequence[Entry], str], Sequence[Entry]] = lambda entries, plan: entries
-    planned: Mapping[str, int] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
+    edition: Edition | None = None
+    cut: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, ledger: Ledger) -> Background:
-        """As the last run described it; if none did, every exhibit is drawn from all entries."""
+        """As the last run described it; if none did, every exhibit is drawn from all entries.
+
+        Raises:
+            DataError: the description is damaged.
+        """
         path = description_path(ledger)
         if not path.exists():
             return cls()
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            edition = Edition.from_json(values["edition"])
+            return cls(Edition.from_json(values["edition"]), tuple(values["cut"]))
         except (OSError, ValueError, KeyError, TypeError):
             raise DataError("this does not describe an edition", file=path, fix="Remove it and run again") from None
-        planned = {plan.exhibit: len(list(trials(edition, plan.exhibit))) for plan in edition.plans}
 
-        def draws(entries: Sequence[Entry], plan: str) -> Sequence[Entry]:
-            return of_exhibit(entries, edition, plan) if plan in planned else entries
+    @cached_property
+    def planned(self) -> Mapping[str, int]:
+        """The number of trials of each plan."""
+        plans = self.edition.plans if self.edition else ()
+        return {plan.exhibit: len(list(trials(self.edition, plan.exhibit))) for plan in plans if self.edition}
 
-        return cls(draws, planned, tuple(f"cut to fit a budget: {line}" for line in values["cut"]))
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was cut, in words."""
+        return tuple(f"cut to fit a budget: {line}" for line in self.cut)
+
+    def draws(self, entries: Sequence[Entry], plan: str) -> Sequence[Entry]:
+        """The entries that a plan asks for, so that methods have equal numbers of trials."""
+        return of_exhibit(entries, self.edition, plan) if self.edition and plan in self.planned else entries
 
 
 @dataclass(frozen=True)
@@ -94,24 +103,25 @@ def _marks(exhibit: Exhibit, entries: Sequence[Entry]) -> Iterator[str]:
     """What a figure cannot say in footnotes: which of its tasks are samples, seen by the backbone, or capped."""
     if exhibit.own_table:
         return
-    rows = exhibit.rows(entries)
-    names = {row[key] for row in rows for key in ("suite", "task") if key in row}
+    names = {row[key] for row in exhibit.rows(entries) for key in ("suite", "task") if key in row}
     drawn = [e for e in entries if not names or names & {e.trial.task, e.trial.suite}]
     if samples := sorted({entry.trial.task for entry in drawn if entry.data.get("is_sample")}):
         yield f"Samples of the official rows, not comparable with the paper: {listed(samples)}."
     if seen := sorted({entry.trial.task for entry in drawn} & seen_by(drawn)):
         yield f"The backbone saw texts of these in its own training: {listed(seen)}."
-    if caps := sorted({entry.trial.max_rows for entry in drawn if entry.trial.max_rows is not None}):
+    if caps := _distinct(entry.trial.max_rows for entry in drawn):
         yield f"Trained on {listed([f'{cap:,}' for cap in caps], 'or')} rows of a task at most."
 
 
 @dataclass(frozen=True)
 class Written:
-    """What ``write_report`` wrote."""
+    """What ``write_report`` wrote; ``claim`` is None if the plans of the edition are not known."""
 
     html: Path
+    folder: Path
     files: tuple[Path, ...]
     exhibits: tuple[Shown, ...]
+    claim: ClaimReport | None = None
 
 
 def write_report(
@@ -145,41 +155,57 @@ def write_report(
     folder, background = Path(folder), background or Background()
     kept, left_out = on_one_data(of_one_backbone(entries, backbone))
     exhibits = tuple(shown(exhibit, kept, background) for exhibit in EXHIBITS.values())
+    claim = ClaimReport(background.edition, kept) if background.edition else None
     files = [file for one in exhibits for file in _write_exhibit(one, folder)]
+    files += _write_table(claim.tasks, folder, "claim") if claim else []
     target = Path(html) if html is not None else folder / "index.html"
     about = f"Edition {edition} on {backbone_in_words(kept)}, {number_of(len(kept), 'run')}. {date.today():%d %B %Y}."
-    remarks = [*background.remarks, *left_out]
-    write_text(target, render_page(TITLE, about, list(_sections(exhibits, kept, edition, remarks, folder)), command))
-    return Written(target, (*files, target), exhibits)
+    sections = [
+        _glance(exhibits),
+        *(claim.sections() if claim else ()),
+        *(_section(one, folder) for one in exhibits),
+        *_background_sections(exhibits, kept, edition, [*background.remarks, *left_out]),
+    ]
+    write_text(target, render_page(TITLE, about, sections, command))
+    return Written(target, folder, (*files, target), exhibits, claim)
+
+
+def _write_table(table: Table, folder: Path, name: str) -> list[Path]:
+    """Write a table in three forms."""
+    texts = {"md": table.markdown(), "tex": table.latex(), "csv": table.csv()}
+    for kind, text in texts.items():
+        write_text(folder / f"{name}.{kind}", text)
+    return [folder / f"{name}.{kind}" for kind in texts]
 
 
 def _write_exhibit(one: Shown, folder: Path) -> list[Path]:
     """Write the files of an exhibit; if it has nothing to show, remove those of an earlier report."""
-    paths = {kind: folder / f"{one.exhibit.name}.{kind}" for kind in ("md", "tex", "csv", "png", "svg")}
+    name = one.exhibit.name
     if one.table is None:
-        for path in paths.values():
-            path.unlink(missing_ok=True)
+        for kind in ("md", "tex", "csv", "png", "svg"):
+            (folder / f"{name}.{kind}").unlink(missing_ok=True)
         return []
-    for kind, text in (("md", one.table.markdown()), ("tex", one.table.latex()), ("csv", one.table.csv())):
-        write_text(paths[kind], text)
-    if one.exhibit.draw is None:
-        return list(paths.values())[:3]
-    for kind in ("png", "svg"):
-        one.exhibit.draw(one.entries, paths[kind])
-    return list(paths.values())
+    figures = [folder / f"{name}.{kind}" for kind in ("png", "svg")] if one.exhibit.draw else []
+    for path in figures:
+        one.exhibit.draw(one.entries, path)  # type: ignore[misc]
+    return [*_write_table(one.table, folder, name), *figures]
 
 
-def _sections(
-    exhibits: Sequence[Shown], entries: Sequence[Entry], edition: str, remarks: Sequence[str], folder: Path
-) -> Iterator[Section]:
-    """The page: every reading, every exhibit, what was run on what, and what is missing."""
+def _glance(exhibits: Sequence[Shown]) -> Section:
     readings = [(one.exhibit.title, one.reading) for one in exhibits if one.reading]
-    yield Section("glance", "At a glance", table=_text_table("At a glance", ("exhibit", "what came out"), readings))
-    for one in exhibits:
-        own, svg = one.exhibit, None
-        if one.table is not None and own.draw is not None:
-            svg = (folder / f"{own.name}.svg").read_text(encoding="utf-8")
-        yield Section(own.name, own.title, one.reading, own.in_paper, svg, one.table, one.marks, one.why_empty)
+    return Section("glance", "At a glance", table=text_table("At a glance", ("exhibit", "what came out"), readings))
+
+
+def _section(one: Shown, folder: Path) -> Section:
+    own, is_drawn = one.exhibit, one.table is not None and one.exhibit.draw is not None
+    svg = (folder / f"{own.name}.svg").read_text(encoding="utf-8") if is_drawn else None
+    return Section(own.name, own.title, one.reading, own.in_paper, svg, one.table, one.marks, one.why_empty)
+
+
+def _background_sections(
+    exhibits: Sequence[Shown], entries: Sequence[Entry], edition: str, remarks: Sequence[str]
+) -> Iterator[Section]:
+    """What was run on what, and what is missing."""
     yield Section("run", "What was run", table=_facts("What was run", _run_facts(entries, edition)), remarks=remarks)
     yield Section("machine", "Hardware and versions", table=_facts("Hardware and versions", _machine_facts(entries)))
     yield Section("data", "The rows", table=_data_table(entries))
@@ -198,20 +224,24 @@ def _run_facts(entries: Sequence[Entry], edition: str) -> dict[str, str]:
         "runs": f"{len(entries):,}, each one recipe with one seed on one task; {diverged:,} diverged",
         "of methods": listed(families),
         "tasks": f"{len({(entry.trial.suite, entry.trial.task) for entry in entries})}",
-        "seeds": listed([str(seed) for seed in sorted({entry.trial.seed for entry in entries})]),
+        "seeds": listed([str(seed) for seed in _distinct(entry.trial.seed for entry in entries)]),
         "caps": _caps(entries),
-        "epochs": listed([f"{count}" for count in sorted({e.epochs for e in entries if e.epochs is not None})]),
+        "epochs": listed([f"{count}" for count in _distinct(entry.epochs for entry in entries)]),
         "time": f"{sum(entry.seconds for entry in entries) / 3600:.1f} hours of training and validation",
     }
 
 
+_CAPS: Mapping[str, Callable[[Entry], Any]] = {
+    "training rows of a task at most": lambda entry: entry.trial.max_rows,
+    "validation rows of a task at most": lambda entry: entry.trial.max_validation,
+    "test rows of a task at most": lambda entry: entry.trial.max_test,
+    "tokens of a text": lambda entry: entry.trial.recipe.get("max_length"),
+}
+
+
 def _caps(entries: Sequence[Entry]) -> str:
-    said = []
-    for name, what in (("max_rows", "training"), ("max_validation", "validation"), ("max_test", "test")):
-        caps = sorted({cap for entry in entries if (cap := getattr(entry.trial, name)) is not None})
-        said += [f"{' or '.join(f'{cap:,}' for cap in caps)} {what} rows of a task at most"] if caps else []
-    lengths = sorted({entry.trial.recipe["max_length"] for entry in entries if "max_length" in entry.trial.recipe})
-    said += [f"{' or '.join(map(str, lengths))} tokens of a text"] if lengths else []
+    found = {what: _distinct(map(cap_of, entries)) for what, cap_of in _CAPS.items()}
+    said = [f"{' or '.join(f'{cap:,}' for cap in caps)} {what}" for what, caps in found.items() if caps]
     return ", ".join(said) or "none"
 
 
@@ -223,7 +253,7 @@ def _machine_facts(entries: Sequence[Entry]) -> dict[str, str]:
         size = f"{of['layers']} layers of {of['hidden']}, {of['parameters']:,} parameters"
         facts = {"backbone": f"{of['name']} ({of['architecture']}, {size})", "fingerprint": of["fingerprint"]}
     for name in ("hardware", "cores", "threads", "device", "dtype"):
-        facts[name] = listed(sorted({str(e.environment[name]) for e in with_backbone if name in e.environment}))
+        facts[name] = listed(_distinct(str(e.environment[name]) for e in with_backbone if name in e.environment))
     versions: dict[str, set[str]] = defaultdict(set)
     for entry in entries:
         for name, version in entry.environment.get("versions", {}).items():
@@ -244,9 +274,9 @@ def _data_table(entries: Sequence[Entry]) -> Table:
 
 
 def _facts(title: str, facts: Mapping[str, str]) -> Table:
-    return _text_table(title, ("", ""), [(name, value) for name, value in facts.items() if value])
+    return text_table(title, ("", ""), [(name, value) for name, value in facts.items() if value])
 
 
-def _text_table(title: str, headings: tuple[str, str], rows: Sequence[tuple[str, str]]) -> Table:
-    columns = tuple(Column(heading, is_number=False) for heading in headings)
-    return Table(title, columns, (tuple(tuple(map(Cell, row)) for row in rows),))
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    """The different values in ascending order, without None."""
+    return sorted({value for value in values if value is not None})

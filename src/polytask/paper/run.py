@@ -170,36 +170,32 @@ def description_path(ledger: Ledger) -> Path:
 
 
 def _keep_best_adapter(ledger: Ledger, entry: Entry) -> None:
-    """Of a task and method, keep the adapter with the best validation score and remove the other."""
-    own = adapter_path(ledger.folder, entry.key)
-    if not own.exists():
-        return
-    for path in own.parent.glob("*.safetensors"):
-        if path == own or path.stem not in ledger:
-            continue
-        other = ledger.read(path.stem)
-        is_same = (other.trial.task, other.trial.method["name"]) == (entry.trial.task, entry.trial.method["name"])
-        if is_same and other.backbone == entry.backbone:
-            worse = path if _score(other) < _score(entry) else own
-            worse.unlink(missing_ok=True)
-            if worse == own:
-                return
+    """Of a task and method on one backbone, keep the adapter with the best validation score and remove the others."""
+    kept = [other for other in _kept(ledger, entry.trial.method["name"]) if other.trial.task == entry.trial.task]
+    rivals = [other for other in kept if other.backbone == entry.backbone]
+    for worse in sorted(rivals, key=lambda other: (_score(other), other.key != entry.key))[:-1]:
+        adapter_path(ledger.folder, worse.key).unlink(missing_ok=True)
 
 
 def best_adapters(ledger: Ledger, tasks: Sequence[str], method: str = "houlsby") -> dict[str, Entry]:
     """The entry of each task with the best validation score among those whose adapters are kept."""
-    found: dict[str, Entry] = {}
-    for path in sorted((ledger.folder / ADAPTERS).glob("*.safetensors")):
-        entry = ledger.read(path.stem) if path.stem in ledger else None
-        if entry is None or entry.trial.task not in tasks or entry.trial.method["name"] != method:
-            continue
-        if _score(entry) > _score(found.get(entry.trial.task)):
-            found[entry.trial.task] = entry
-    return found
+    best: dict[str, Entry] = {}
+    for entry in _kept(ledger, method):
+        task = entry.trial.task
+        if task in tasks and (task not in best or _score(entry) > _score(best[task])):
+            best[task] = entry
+    return best
 
 
-def _score(entry: Entry | None) -> float:
-    return float("-inf") if entry is None or entry.validation is None else entry.validation.score
+def _kept(ledger: Ledger, method: str) -> list[Entry]:
+    """The entries of a method whose adapters are kept."""
+    keys = sorted(path.stem for path in (ledger.folder / ADAPTERS).glob("*.safetensors"))
+    entries = [ledger.read(key) for key in keys if key in ledger]
+    return [entry for entry in entries if entry.trial.method["name"] == method]
+
+
+def _score(entry: Entry) -> float:
+    return float("-inf") if entry.validation is None else entry.validation.score
 
 
 def _drained(pending: list[Message]) -> Iterator[Message]:

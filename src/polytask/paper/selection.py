@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -57,7 +57,7 @@ class Estimate:
     def percent(self) -> Estimate:
         """The same, times 100."""
         sem = None if self.sem is None else 100 * self.sem
-        return Estimate(100 * self.mean, sem, self.num_seeds, 100 * self.low, 100 * self.high)
+        return replace(self, mean=100 * self.mean, sem=sem, low=100 * self.low, high=100 * self.high)
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,10 @@ class Setting:
 
     @property
     def method(self) -> dict[str, Any]:
-        """Name and settings."""
         return dict(self.recipe["method"])
 
     @cached_property
     def family(self) -> str:
-        """One of ``FAMILIES``, or ``other``."""
         return family(self.method)
 
     @property
@@ -92,26 +90,17 @@ class Setting:
 
     @property
     def seeds(self) -> frozenset[int]:
-        """The seeds of its runs."""
         return frozenset(entry.trial.seed for entry in self.entries)
+
+    @property
+    def parameters(self) -> Mapping[str, int]:
+        """Parameters ``trained`` below the head, of the ``head``, and of the ``backbone``; 0 without one."""
+        return Counter(self.entries[0].parameters)
 
     @property
     def num_trained(self) -> int:
         """Parameters that the task adds, the head included."""
-        return self.num_trained_below + self._parameters("head")
-
-    @property
-    def num_trained_below(self) -> int:
-        """Parameters that the task adds below its head."""
-        return self._parameters("trained")
-
-    @property
-    def num_backbone(self) -> int:
-        """Parameters of the backbone; 0 without one."""
-        return self._parameters("backbone")
-
-    def _parameters(self, of: str) -> int:
-        return int(self.entries[0].parameters.get(of, 0))
+        return self.parameters["trained"] + self.parameters["head"]
 
     def validation(self, seeds: frozenset[int]) -> float:
         """The mean validation score over these of its seeds."""
@@ -190,11 +179,11 @@ def choose(candidates: Sequence[Setting]) -> Choice | None:
     return Choice(best, len(candidates), num_runs, sum(setting.num_diverged for setting in candidates))
 
 
-def settings_of_task(
-    found: Iterable[Setting], suite: Suite, task: str, fits: Callable[[Setting], bool]
-) -> list[Setting]:
-    """The settings of a task that fit."""
-    return [setting for setting in found if (setting.suite, setting.task) == (suite, task) and fits(setting)]
+def curve_point(setting: Setting, score: Estimate | None, mean: str) -> dict[str, Any]:
+    """The mean (under the name ``mean``), the lowest and the highest score of a setting's seeds, in per cent."""
+    names = {mean: "mean", "low": "low", "high": "high"}
+    values = {name: getattr(score.percent, of) if score else None for name, of in names.items()}
+    return {**values, "seeds": score.num_seeds if score else 0, "diverged": setting.num_diverged}
 
 
 def sweep_of(found: Iterable[Setting], vary: str) -> dict[float, Setting]:

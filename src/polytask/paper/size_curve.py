@@ -5,37 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from polytask.paper.exhibit import Rows
+import pandas as pd
+
+from polytask.paper.exhibit import Entries, Rows
 from polytask.paper.figures import COLOURS, INK, LINE, MUTED, draw_band
-from polytask.paper.ledger import Suite
-from polytask.paper.selection import Choice, Setting, choose, settings_of_task
+from polytask.paper.selection import choose, settings
 
 NAMES = {"adapters": "adapters", "top": "top layers", "layernorm": "LayerNorms only", "full": "full fine-tuning"}
 STYLES = {"adapters": "o-", "top": "s-", "layernorm": "D"}
+COLUMNS = ["task", "method", "size", "trained", "score", "sem", "seeds", "settings"]
 
 
-def choices_by_size(found: Sequence[Setting], suite: Suite, task: str) -> dict[tuple[str, int], Choice]:
-    """The setting that validation chose for each family and size (0 for methods without one), the smallest first."""
-    own = settings_of_task(found, suite, task, lambda setting: setting.family in NAMES)
-    keys = {(setting.family, setting.size or 0) for setting in own}
-    chosen = {key: choose([s for s in own if (s.family, s.size or 0) == key]) for key in sorted(keys)}
-    return {key: choice for key, choice in chosen.items() if choice}
+def scores_by_size(entries: Entries) -> pd.DataFrame:
+    """The setting that validation chose for each task, family and size (0 for methods without one).
+
+    Returns:
+        A row each; parameters are those below the head, scores and standard errors in per cent.
+    """
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for setting in settings(entries):
+        if setting.family in NAMES:
+            groups.setdefault((setting.suite, setting.task, setting.family, setting.size or 0), []).append(setting)
+    rows = []
+    for key, own in groups.items():
+        if choice := choose(own):
+            score = choice.score.percent
+            trained = choice.setting.parameters["trained"]
+            rows.append((*key, trained, score.mean, score.sem, score.num_seeds, choice.num_settings))
+    return pd.DataFrame(rows, columns=["suite", *COLUMNS]).sort_values(["method", "size"], kind="stable")
 
 
-def scores_by_size(found: Sequence[Setting], suite: Suite, task: str) -> Rows:
-    """One row per family and size: parameters trained below the head, test score and standard error in per cent."""
-    rows: Rows = []
-    for (family, size), choice in choices_by_size(found, suite, task).items():
-        score = choice.score.percent
-        row: dict[str, Any] = {
-            "task": task,
-            "method": family,
-            "size": size or None,
-            "trained": choice.setting.num_trained_below,
-        }
-        row |= {"score": score.mean, "sem": score.sem, "seeds": score.num_seeds, "settings": choice.num_settings}
-        rows.append(row)
-    return rows
+def as_rows(scores: pd.DataFrame) -> Rows:
+    """The scores as rows of an exhibit, without the suite."""
+    rows: Rows = scores[COLUMNS].astype(object).where(scores[COLUMNS].notna(), None).to_dict("records")
+    return [{**row, "size": row["size"] or None} for row in rows]
 
 
 def draw_scores_by_size(axes: Any, rows: Rows) -> None:

@@ -9,17 +9,17 @@ from polytask.paper.contamination import seen_by
 from polytask.paper.exhibit import Entries, Exhibit, Rows
 from polytask.paper.figures import draw_panels, label_axes
 from polytask.paper.published import SQUAD_F1
-from polytask.paper.selection import NothingToShow, settings
-from polytask.paper.size_curve import draw_scores_by_size, scores_by_size
+from polytask.paper.selection import NothingToShow
+from polytask.paper.size_curve import as_rows, draw_scores_by_size, scores_by_size
 from polytask.paper.wording import apart
 
 
 def squad_rows(entries: Entries) -> Rows:
     """One row per method and size with its F1 in per cent."""
-    rows = scores_by_size(settings(entries), "squad", "squad")
-    if not rows:
+    scores = scores_by_size([entry for entry in entries if entry.trial.suite == "squad"])
+    if scores.empty:
         raise NothingToShow("Figure 5 needs SQuAD, and the results hold no finished run of it")
-    return rows
+    return as_rows(scores)
 
 
 def draw_squad(entries: Entries, path: str | Path) -> None:
@@ -34,15 +34,14 @@ def draw_squad(entries: Entries, path: str | Path) -> None:
 
 def squad_reading(entries: Entries) -> str:
     """The smallest and the largest adapters against full fine-tuning."""
-    rows = squad_rows(entries)
-    full = next((row for row in rows if row["method"] == "full"), None)
-    adapters = {row["size"]: row for row in rows if row["method"] == "adapters"}
+    scores = {(row["method"], row["size"]): row["score"] for row in squad_rows(entries)}
+    full, sizes = scores.get(("full", None)), [size for method, size in scores if method == "adapters"]
     seen = " The backbone saw SQuAD in its own training." if "squad" in seen_by(entries) else ""
-    if full is None or not adapters:
+    if full is None or not sizes:
         return f"Full fine-tuning and adapters were not both run, so nothing compares.{seen}"
-    ends = dict.fromkeys([min(adapters), max(adapters)])
-    parts = [f"of size {size} {apart(adapters[size]['score'] - full['score'])}" for size in ends]
-    return f"Full fine-tuning reaches an F1 of {full['score']:.1f}; adapters {' and '.join(parts)}.{seen}"
+    ends = dict.fromkeys((min(sizes), max(sizes)))
+    parts = [f"of size {size} {apart(scores['adapters', size] - full)}" for size in ends]
+    return f"Full fine-tuning reaches an F1 of {full:.1f}; adapters {' and '.join(parts)}.{seen}"
 
 
 EXHIBIT = Exhibit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from polytask.adapters.adapter import Adapter
 from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter
 from polytask.backbones.backbone import Backbone
@@ -14,7 +15,7 @@ from polytask.inference.scoring import scores_of
 from polytask.paper.ledger import Entry, Ledger
 from polytask.paper.run import best_adapters
 from polytask.paper.suites import MISMATCHED
-from polytask.paper.worker import kept_adapter
+from polytask.paper.worker import adapter_path
 from polytask.suites.glue import GLUE, read_submission_rows, write_submission
 
 ANSWERED_BY = {MISMATCHED: "MNLI-m", "AX": "MNLI-m"}
@@ -54,7 +55,7 @@ def submit(
 
 
 def _answers(backbone: Backbone, ledger: Ledger, entry: Entry, name: str, rows: Rows) -> list[Target]:
-    adapter = kept_adapter(ledger.folder, entry.key)
+    adapter = Adapter.load(adapter_path(ledger.folder, entry.key))
     live = LoadedAdapter.from_adapter(backbone, adapter)
     recipe = adapter.header.recipe
     encoded = encode(backbone.tokenizer, rows, min(recipe["max_length"], backbone.max_length), recipe["long"])

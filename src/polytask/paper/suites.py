@@ -139,7 +139,9 @@ def _glue(name: str, data: Path | None, max_rows: int | None) -> Loaded:
     place = folders.find_folder(row.folder or row.name, folder)
     also = {}
     if name == "MNLI-m" and place is not None and folders.find_file(place.folder, glue.GLUE[MISMATCHED].dev):
-        also[MISMATCHED] = _tested(glue.read_glue(MISMATCHED, folder, seed=SEED))
+        mismatched = glue.read_glue(MISMATCHED, folder, seed=SEED).test
+        assert mismatched is not None, "GLUE's dev is the test"
+        also[MISMATCHED] = mismatched
     task = glue.read_glue(name, folder, seed=SEED)
     return Loaded(task, place is not None and place.is_sample, also)
 
@@ -178,11 +180,6 @@ def _squad(name: str, data: Path | None, max_rows: int | None) -> Loaded:
     if data is None:
         raise _needs_a_folder(name)
     return Loaded(squad.squad_task(data / "squad", limit=max_rows, seed=SEED))
-
-
-def _tested(task: Task) -> Rows:
-    assert task.test is not None, "GLUE's dev is the test"
-    return task.test
 
 
 def _needs_a_folder(name: str) -> DataError:

@@ -91,49 +91,28 @@ class Table:
         found = [(name, len(list(columns))) for name, columns in groupby(self.columns, key=lambda c: c.group)]
         return found if any(name for name, _ in found) else []
 
+    @property
+    def alignment(self) -> str:
+        """``lrr``: numbers are on the right."""
+        return "".join("r" if column.is_number else "l" for column in self.columns)
+
     def marks(self, notes: Sequence[str]) -> str:
         """The letters of these footnotes: ``a,b``."""
         return ",".join(sorted((self.letters[note] for note in notes), key=lambda mark: (len(mark), mark)))
 
+    @property
+    def below(self) -> list[tuple[str, str]]:
+        """The caption and the footnotes, each after its letter."""
+        notes = [(mark, text) for text, mark in self.letters.items()]
+        return [("", self.caption), *notes] if self.caption else notes
+
     def markdown(self) -> str:
         """GitHub's dialect."""
-
-        def shown(text: str, notes: Sequence[str] = ()) -> str:
-            return _escaped(text, _MARKDOWN) + (f"<sup>{self.marks(notes)}</sup>" if notes else "")
-
-        def line(cells: Iterable[str]) -> str:
-            return f"| {' | '.join(cells)} |"
-
-        lines = [f"**{shown(self.title)}**", "", line(shown(c.full_heading(), c.notes) for c in self.columns)]
-        lines.append(line("---:" if column.is_number else "---" for column in self.columns))
-        lines += [line(shown(cell.text, cell.notes) for cell in row) for row in self.rows]
-        notes = [shown(self.caption)] if self.caption else []
-        notes += [f"<sup>{mark}</sup> {shown(text)}" for text, mark in self.letters.items()]
-        return "\n".join([*lines, *(part for note in notes for part in ("", note)), ""])
+        return _rendered(self, "table.md", _MARKDOWN)
 
     def latex(self) -> str:
-        """A ``table`` that needs no package."""
-
-        def shown(text: str, notes: Sequence[str] = ()) -> str:
-            return _escaped(text, _LATEX) + (rf"\textsuperscript{{{self.marks(notes)}}}" if notes else "")
-
-        def line(cells: Iterable[str]) -> str:
-            return " & ".join(cells) + r" \\"
-
-        align = "".join("r" if column.is_number else "l" for column in self.columns)
-        title = self.title.partition(": ")[2] or self.title  # LaTeX numbers tables itself
-        lines = [r"\begin{table}", r"\centering\small", r"\renewcommand{\arraystretch}{1.15}"]
-        lines += [rf"\caption{{{shown(title)}}}", r"\medskip", rf"\begin{{tabular}}{{{align}}}", r"\hline"]
-        if self.groups:
-            lines.append(line(rf"\multicolumn{{{span}}}{{c}}{{{shown(name)}}}" for name, span in self.groups))
-        lines.append(line(shown(column.heading, column.notes) for column in self.columns))
-        for section in self.sections:
-            lines += [r"\hline", *(line(shown(cell.text, cell.notes) for cell in row) for row in section)]
-        lines += [r"\hline", r"\end{tabular}"]
-        notes = [shown(self.caption)] if self.caption else []
-        notes += [rf"\textsuperscript{{{mark}}}~{shown(text)}" for text, mark in self.letters.items()]
-        lines += [r"\par\smallskip\raggedright\footnotesize", "\\\\\n".join(notes)] if notes else []
-        return "\n".join([*lines, r"\end{table}", ""])
+        """A ``table`` that needs no package. LaTeX numbers tables itself, so the title's number is left out."""
+        return _rendered(self, "table.tex", _LATEX)
 
     def csv(self) -> str:
         """Numbers in full, standard errors in columns of their own, footnotes spelled out in the last column."""
@@ -176,8 +155,7 @@ class Table:
         for section in self.sections:
             for row in section:
                 table.add_row(*(shown(cell.text, cell.notes) for cell in row), end_section=row is section[-1])
-        below = [Text(self.caption, style="dim")] if self.caption else []
-        below += [Text.assemble((f"{mark} ", "dim"), (text, "dim")) for text, mark in self.letters.items()]
+        below = [Text(f"{mark} {text}".strip(), style="dim") for mark, text in self.below]
         return Group(table, *below, Text(""))
 
 
@@ -187,6 +165,12 @@ def table_of_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     numbers = {name: all(_is_number(row[name]) or row[name] is None for row in rows) for name in names}
     columns = tuple(Column(name.replace("_", " "), is_number=numbers[name]) for name in names)
     return Table(title, columns, (tuple(tuple(_as_cell(name, row[name]) for name in names) for row in rows),))
+
+
+def text_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table of texts."""
+    columns = tuple(Column(heading, is_number=False) for heading in headings)
+    return Table(title, columns, (tuple(tuple(map(Cell, row)) for row in rows),))
 
 
 def as_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -225,6 +209,12 @@ _LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"':
 _LATEX |= {"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--", "…": r"\dots{}", "σ": r"$\sigma$", "’": "'"}
 
 
-def _escaped(text: str, signs: Mapping[str, str]) -> str:
-    """The text with each special character replaced once."""
-    return "".join(signs.get(sign, sign) for sign in text)
+def _rendered(table: Table, template: str, signs: Mapping[str, str]) -> str:
+    """A template's text of the table, with each special character of its texts replaced once."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("polytask.paper")
+    templates = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    templates.filters["braced"] = "{{{}}}".format
+    templates.filters["escaped"] = lambda text: "".join(signs.get(sign, sign) for sign in text)
+    return templates.get_template(template).render(table=table)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from polytask.paper.exhibit import Entries, Exhibit, Rows, grouped
 from polytask.paper.figures import draw_panels, label_axes
 from polytask.paper.ledger import Suite
 from polytask.paper.published import LAYERNORM_BEHIND, MNLI_TRADE_OFF, SIZE_MEANS
-from polytask.paper.selection import NothingToShow, Setting, settings
-from polytask.paper.size_curve import choices_by_size, draw_by_size, draw_scores_by_size, scores_by_size
+from polytask.paper.selection import NothingToShow
+from polytask.paper.size_curve import as_rows, draw_by_size, draw_scores_by_size, scores_by_size
 from polytask.paper.wording import apart, listed, number_of
 from polytask.suites.glue import GLUE
 from polytask.suites.text17 import TEXT17
@@ -35,26 +34,18 @@ def tradeoff_rows(entries: Entries) -> Rows:
 
     ``trained`` is the median over these tasks of the parameters trained below the head.
     """
-    found = settings(entries)
-    rows = [row for suite in SUITES for row in _suite_rows(found, suite)]
+    scores = scores_by_size(entries)
+    scores = scores[scores.task.isin([task for _, tasks in SUITES.values() for task in tasks])]
+    full = scores[scores.method == "full"].set_index("task").score
+    scores = scores.assign(loss=scores.score - scores.task.map(full))[scores.method != "full"].dropna(subset="loss")
+    rows: Rows = []
+    for suite in SUITES:
+        for (method, size), own in scores[scores.suite == suite].groupby(["method", "size"]):
+            row = {"suite": suite, "method": method, "size": size or None, "trained": int(own.trained.median())}
+            percentiles = {f"p{at}": float(np.percentile(own.loss, at)) for at in PERCENTILES}
+            rows.append({**row, "tasks": len(own), **percentiles})
     if not rows:
         raise NothingToShow("the trade-off needs a task with full fine-tuning and another method, and there is none")
-    return rows
-
-
-def _suite_rows(found: Sequence[Setting], suite: Suite) -> Rows:
-    points: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
-    for task in SUITES[suite][1]:
-        chosen = choices_by_size(found, suite, task)
-        full = chosen.pop(("full", 0), None)
-        for key, choice in chosen.items() if full else ():
-            points[key].append((choice.setting.num_trained_below, 100 * (choice.score.mean - full.score.mean)))  # type: ignore[union-attr]
-    rows = []
-    for (family, size), own in sorted(points.items()):
-        low, middle, high = (float(value) for value in np.percentile([loss for _, loss in own], PERCENTILES))
-        trained = int(np.median([count for count, _ in own]))
-        row = {"suite": suite, "method": family, "size": size or None, "trained": trained, "tasks": len(own)}
-        rows.append({**row, "p20": low, "p50": middle, "p80": high})
     return rows
 
 
@@ -93,8 +84,8 @@ def tradeoff_reading(entries: Entries) -> str:
 
 def task_rows(entries: Entries) -> Rows:
     """Figure 4: one row per task, method and size."""
-    found = settings(entries)
-    by_task = [scores_by_size(found, "glue", task) for task in TASKS]
+    scores = scores_by_size([entry for entry in entries if entry.trial.task in TASKS])
+    by_task = [as_rows(scores[scores.task == task]) for task in TASKS]
     rows = [row for own in by_task if any(row["size"] for row in own) for row in own]
     if not rows:
         raise NothingToShow(f"Figure 4 needs adapters or top layers on {listed(list(TASKS), 'or')}: there are none")

@@ -30,3 +30,14 @@ def listed(names: Sequence[str], word: str = "and") -> str:
 def and_so_on(names: Sequence[str], most: int) -> str:
     """``a, b and 3 more``."""
     return listed(names if len(names) <= most else [*names[:most], f"{len(names) - most} more"])
+
+
+def signed(value: float) -> str:
+    """``−1.30``, ``+0.20``."""
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def points_in_words(mean: float, interval: tuple[float, float] | None) -> str:
+    """``−1.30 points (95% interval −2.31 to −0.42)``."""
+    within = f" (95% interval {signed(interval[0])} to {signed(interval[1])})" if interval else ""
+    return f"{signed(mean)} points{within}"

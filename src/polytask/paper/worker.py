@@ -14,7 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from polytask.adapters.adapter import Adapter
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.errors import AdapterError, CheckpointError, DataError
@@ -113,11 +112,6 @@ def _finished(backbone: Backbone, job: Job, trial: Trial, own: Loaded, pack: Map
 def adapter_path(folder: str | Path, key: str) -> Path:
     """The file of a trial's adapter."""
     return Path(folder) / ADAPTERS / f"{key}.safetensors"
-
-
-def kept_adapter(folder: str | Path, key: str) -> Adapter:
-    """The adapter of a trial."""
-    return Adapter.load(adapter_path(folder, key))
 
 
 class Checkpoints:

@@ -9,7 +9,7 @@ import typer
 from polytask.cli import console, options
 from polytask.cli.options import ARGUMENTS, examples, print_json
 from polytask.cli.paper.arguments import DryRun, EditionOptions, LaunchOptions, Page, app
-from polytask.cli.paper.exhibits import show_report, write_exhibits
+from polytask.cli.paper.exhibits import report_json, show_report, write_exhibits
 from polytask.cli.paper.plan import show_plan
 from polytask.cli.paper.requests import request_from
 from polytask.cli.paper.run import run_in_words, run_request
@@ -45,7 +45,7 @@ def everything(
     command = shlex.join(["polytask", "paper", "report", "--edition", name, "--out", given.out])
     written = write_exhibits(name, given.out, request.backbone.name, html, command)
     if as_json:
-        print_json({**done, **written})
+        print_json({**done, **report_json(written)})
         return
     console.terminal().print(run_in_words(done), soft_wrap=True)
     show_report(written)

@@ -129,3 +129,7 @@ ReportBackbone = Annotated[
 Page = Annotated[
     str | None, typer.Option("--html", metavar="FILE", help="The page (default: index.html beside the exhibits).")
 ]
+Update = Annotated[
+    str | None,
+    typer.Option("--update", metavar="FILE", help="Also rewrite the results between the markers of this document."),
+]

@@ -12,9 +12,10 @@ from polytask.errors import DataError
 
 if TYPE_CHECKING:
     from polytask.paper.ledger import Entry, Ledger
+    from polytask.paper.report import Written
 
 
-def write_exhibits(edition: str, out: str, backbone: str | None, html: str | None, command: str) -> dict[str, Any]:
+def write_exhibits(edition: str, out: str, backbone: str | None, html: str | None, command: str) -> Written:
     """Write all exhibits and the page.
 
     Args:
@@ -23,35 +24,40 @@ def write_exhibits(edition: str, out: str, backbone: str | None, html: str | Non
         backbone: which backbone, if there are results of several.
         html: the page; None for ``index.html`` beside the exhibits.
         command: the command that writes the page again, which is printed on it.
-
-    Returns:
-        What was written and what was left out, as ``paper report --json`` prints it.
     """
     from polytask.paper.report import Background, write_report
 
     ledger, entries = read_results(out, edition)
-    folder = ledger.folder / "exhibits"
-    background = Background.of(ledger)
+    folder, background = ledger.folder / "exhibits", Background.of(ledger)
     with spinner("drawing"):
-        written = write_report(
+        return write_report(
             entries, folder, edition=edition, html=html, backbone=backbone, background=background, command=command
         )
+
+
+def report_json(written: Written) -> dict[str, Any]:
+    """What was written and what was left out, as ``paper report --json`` prints it."""
     return {
         "html": str(written.html),
-        "exhibits_folder": str(folder),
+        "exhibits_folder": str(written.folder),
         "files": [str(file) for file in written.files],
         "exhibits": {one.exhibit.name: one.reading for one in written.exhibits if one.reading},
         "left_out": {one.exhibit.name: one.why_empty for one in written.exhibits if one.why_empty},
+        "claim": written.claim.to_json() if written.claim else None,
     }
 
 
-def show_report(written: dict[str, Any]) -> None:
-    """Print where the exhibits are, and which have nothing to show."""
-    console.notes(
-        console.terminal(stderr=True), [f"{name} is left out: {why}" for name, why in written["left_out"].items()]
-    )
-    console.terminal().print(f"{len(written['files'])} files in {written['exhibits_folder']}", soft_wrap=True)
-    console.terminal().print(f"the page: {written['html']}", soft_wrap=True)
+def show_report(written: Written) -> None:
+    """Print the claims, where the exhibits are, and which have nothing to show."""
+    left_out = [f"{one.exhibit.name} is left out: {one.why_empty}" for one in written.exhibits if one.why_empty]
+    console.notes(console.terminal(stderr=True), left_out)
+    out = console.terminal()
+    if written.claim:
+        out.print(written.claim.tasks.rich())
+        out.print(written.claim.verdicts.rich())
+        out.print(written.claim.headline, soft_wrap=True)
+    out.print(f"{len(written.files)} files in {written.folder}", soft_wrap=True)
+    out.print(f"the page: {written.html}", soft_wrap=True)
 
 
 def read_results(out: str, edition: str) -> tuple[Ledger, Sequence[Entry]]:

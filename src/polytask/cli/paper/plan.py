@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from polytask.cli import console, options, wording
 from polytask.cli.options import examples, print_json, spinner
 from polytask.cli.paper.arguments import EditionOptions, app
-from polytask.cli.paper.requests import Request, fit_budget, group_costs, hardware, request_from, show_scope
+from polytask.cli.paper.requests import Request, entries_here, fit_budget, group_costs, request_from, show_scope
 from polytask.cli.paper.trials import part_table, plan_table
-
-if TYPE_CHECKING:
-    from polytask.paper.cost import Costs
-    from polytask.paper.ledger import Trial
 
 
 @app.command(epilog=examples("polytask paper plan --edition cpu --data DIR --exhibits table1,lr"))
@@ -24,6 +20,7 @@ def plan(given: EditionOptions, as_json: options.AsJson = False) -> None:
 
 def show_plan(request: Request, budget: float | None, as_json: bool) -> None:
     """Print what would be run: one line per exhibit, and one per part if the edition has parts."""
+    from polytask.paper.cost import correction
     from polytask.paper.edition import in_parts, trials
     from polytask.paper.run import missing
 
@@ -32,7 +29,7 @@ def show_plan(request: Request, budget: float | None, as_json: bool) -> None:
     with spinner("timing a few steps of every method"):
         costs = request.costs()
         costs.measure(request.trials.values())
-        factor, num_done = correction_here(request, costs, left)
+        factor, num_done = correction(costs, entries_here(request))
         costed = partial(group_costs, costs=costs, left=left, factor=factor)
         plans = request.asked.plans
         exhibits = [
@@ -57,11 +54,3 @@ def show_plan(request: Request, budget: float | None, as_json: bool) -> None:
     if by_part:
         console.terminal().print(part_table(by_part))
     console.terminal().print(plan_table(exhibits, total))
-
-
-def correction_here(request: Request, costs: Costs, left: dict[str, Trial]) -> tuple[float, int]:
-    """How many times as long as estimated the trials took that were run on this hardware, and how many these are."""
-    from polytask.paper.cost import correction
-
-    done = [request.ledger.read(key) for key in request.trials if key not in left]
-    return correction(costs, [entry for entry in done if entry.environment["hardware"] == hardware(request)])

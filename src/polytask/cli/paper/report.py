@@ -8,14 +8,16 @@ import typer
 
 from polytask.cli import options
 from polytask.cli.options import ARGUMENTS, examples, print_json
-from polytask.cli.paper.arguments import Page, ReportBackbone, ReportEdition, ReportResults, app
-from polytask.cli.paper.exhibits import show_report, write_exhibits
+from polytask.cli.paper.arguments import Page, ReportBackbone, ReportEdition, ReportResults, Update, app
+from polytask.cli.paper.exhibits import report_json, show_report, write_exhibits
+from polytask.errors import DataError
 
 
 @app.command(
     epilog=examples(
         "polytask paper report",
         "polytask paper report --edition paper --out results --html paper.html",
+        "polytask paper report --edition claim --update docs/reproduction.md",
     )
 )
 def report(
@@ -24,15 +26,22 @@ def report(
     out: ReportResults = "results",
     backbone: ReportBackbone = None,
     html: Page = None,
+    update: Update = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write every table and figure, and one page with all of them, from the results. Nothing is trained.
+    """Write every table and figure, one page with all of them, and what they say of the paper's claims. Trains nothing.
 
     Tables are written as Markdown, LaTeX and CSV, figures as PNG and SVG, to OUT/EDITION/exhibits. The page is one
     file that needs no other.
     """
+    from polytask.paper.claim_report import update_document
+
     written = write_exhibits(edition, out, backbone, html, shlex.join(["polytask", *context.meta[ARGUMENTS]]))
+    if update is not None:
+        if written.claim is None:
+            raise DataError("no run has described this edition", file=out, fix="Start polytask paper run once")
+        update_document(update, written.claim)
     if as_json:
-        print_json(written)
+        print_json(report_json(written))
     else:
         show_report(written)

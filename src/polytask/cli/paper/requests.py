@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from polytask.backbones.backbone import Backbone
     from polytask.paper.cost import Costs
     from polytask.paper.edition import Edition
-    from polytask.paper.ledger import Ledger, Trial
+    from polytask.paper.ledger import Entry, Ledger, Trial
+    from polytask.paper.pace import Pace
     from polytask.paper.run import Place
 
 
@@ -129,6 +130,24 @@ def hardware(request: Request) -> str:
     from polytask.training.result import environment
 
     return str(environment(request.backbone.device, request.backbone.dtype)["hardware"])
+
+
+def entries_here(request: Request) -> list[Entry]:
+    """The results of the request's trials that were made on this hardware."""
+    done = [request.ledger.read(key) for key in request.trials if key in request.ledger]
+    return [entry for entry in done if entry.environment["hardware"] == hardware(request)]
+
+
+def pace_of(request: Request) -> Pace:
+    """The pace of the request's trials, from those that have already run on this hardware."""
+    from polytask.paper.pace import Pace
+
+    costs = request.costs()
+    with spinner("counting tokens"):
+        tokens = {key: costs.tokens(trial) for key, trial in request.trials.items()}
+    pace = Pace(tokens, request.trials)
+    pace.add_entries(entries_here(request))
+    return pace
 
 
 def group_costs(

@@ -13,8 +13,8 @@ from polytask.cli import console, options
 from polytask.cli.options import ARGUMENTS, INTERRUPTED, error_exit, examples, print_json
 from polytask.cli.paper.arguments import DryRun, EditionOptions, LaunchOptions, app
 from polytask.cli.paper.plan import show_plan
-from polytask.cli.paper.requests import Request, devices_of, fit_budget, launcher_of, request_from, show_scope
-from polytask.cli.paper.trials import following
+from polytask.cli.paper.requests import Request, devices_of, fit_budget, launcher_of, pace_of, request_from, show_scope
+from polytask.cli.paper.trials import TrialProgress, following
 
 
 @app.command(
@@ -68,8 +68,9 @@ def run_request(
     show_scope(err, request, cut)
     todo = missing(request.trials, request.ledger)
     messages = run_trials(request.edition, request.trials, place, launcher_of(launch, devices), cut)
+    seen = TrialProgress(err, request.trials, todo, pace_of(request))
     try:
-        with following(err, request.trials, todo) as seen:
+        with following(seen):
             for message in messages:
                 seen(message)
     except KeyboardInterrupt:

@@ -17,6 +17,7 @@ from polytask.cli import console, wording
 
 if TYPE_CHECKING:
     from polytask.paper.ledger import Trial
+    from polytask.paper.pace import Pace
     from polytask.training.result import Score
 
 MAX_RUNNING = 8
@@ -89,15 +90,11 @@ def range_in_words(middle_s: float, low_s: float, high_s: float) -> str:
 
 
 class TrialProgress:
-    """The progress of a run, updated by its messages.
+    """The progress of a run, updated by its messages. The remaining time is estimated by ``pace``."""
 
-    The remaining time is estimated from the finished and the remaining epochs, weighted by rows and method; the
-    estimate improves as the run goes on.
-    """
-
-    def __init__(self, out: Console, trials: Mapping[str, Trial], todo: Mapping[str, Trial]) -> None:
-        self.console, self.trials, self.todo = out, trials, todo
-        self.weights = {key: _weight(trial) for key, trial in todo.items()}
+    def __init__(self, out: Console, trials: Mapping[str, Trial], todo: Mapping[str, Trial], pace: Pace) -> None:
+        self.console, self.trials, self.todo, self.pace = out, trials, todo, pace
+        self.packs: list[set[str]] = []
         self.shares: dict[str, float] = {}
         self.epochs: dict[str, str] = {}
         self.elsewhere: set[str] = set()
@@ -114,6 +111,7 @@ class TrialProgress:
         """Update the progress with a message of the run."""
         what, key = message["what"], message.get("key", "")
         if what == "started":
+            self.packs.append(set(message["keys"]))
             self.shares.update(dict.fromkeys(message["keys"], 0.0))
         elif what == "elsewhere":
             self.elsewhere.update(message["keys"])
@@ -125,20 +123,24 @@ class TrialProgress:
         elif what == "entry":
             self.shares.pop(key, None)
             self.finished[key] = outcome = _outcome(message["entry"])
-            self.num_diverged += message["entry"]["failure"] is not None
+            if message["entry"]["failure"] is None:
+                self.pace.add(key, message["entry"]["seconds"])
+            else:
+                self.num_diverged += 1
             if not self.console.is_terminal:
-                left = f", about {self.left_in_words()} left" if self.num_finished < len(self.todo) else ""
+                left = f", {self.left_in_words()} left" if self.num_finished < len(self.todo) else ""
                 line = f"{trial_in_words(self.trials[key])}: {outcome} ({self.num_finished} of {len(self.todo)}{left})"
                 self.console.print(line, style="dim", soft_wrap=True)
 
     def left_in_words(self) -> str:
-        """The remaining time at the speed so far."""
-        done = sum(self.weights[key] for key in self.finished if key in self.weights)
-        done += sum(self.weights.get(key, 0.0) * share for key, share in self.shares.items())
-        there = sum(weight for key, weight in self.weights.items() if key not in self.elsewhere)
-        if not done:
+        """The remaining time with its range, from the pace of the finished trials."""
+        left = {key: 1 - self.shares.get(key, 0.0) for key in self.todo.keys() - self.finished.keys() - self.elsewhere}
+        num_running = sum(not pack <= self.finished.keys() for pack in self.packs)
+        needed = self.pace.left_s(left, max(1, num_running))
+        if needed is None:
             return "some time"
-        return wording.seconds_in_words((time.monotonic() - self.started) * max(there - done, 0.0) / done)
+        low, middle, high = needed
+        return f"about {range_in_words(middle, low, high)}"
 
     def __rich__(self) -> RenderableType:
         """A progress bar over all trials, the last finished trials and the running ones."""
@@ -149,7 +151,7 @@ class TrialProgress:
         shown = ProgressBar(
             total=max(len(self.todo), 1), completed=self.num_finished + sum(self.shares.values()), width=30
         )
-        bar.add_row(shown, count, f"{passed} so far", f"about {self.left_in_words()} left", Text(diverged, style="red"))
+        bar.add_row(shown, count, f"{passed} so far", f"{self.left_in_words()} left", Text(diverged, style="red"))
         table = Table.grid(padding=(0, 2))
         room = max(3, min(MAX_RUNNING, self.console.height - 6))
         for key in list(self.finished)[-2:]:
@@ -163,14 +165,13 @@ class TrialProgress:
 
 
 @contextmanager
-def following(out: Console, trials: Mapping[str, Trial], todo: Mapping[str, Trial]) -> Iterator[TrialProgress]:
+def following(seen: TrialProgress) -> Iterator[None]:
     """Show the progress of a run: live on a terminal, one line per finished trial in a log."""
-    seen = TrialProgress(out, trials, todo)
-    if not out.is_terminal:
-        yield seen
+    if not seen.console.is_terminal:
+        yield
         return
-    with Live(seen, console=out, transient=True, refresh_per_second=4, vertical_overflow="ellipsis"):
-        yield seen
+    with Live(seen, console=seen.console, transient=True, refresh_per_second=4, vertical_overflow="ellipsis"):
+        yield
 
 
 def _outcome(entry: Mapping[str, Any]) -> str:
@@ -179,11 +180,3 @@ def _outcome(entry: Mapping[str, Any]) -> str:
     validation, test = entry["validation"], entry["test"]
     tested = "" if test is None else f", test {test['score']:.3f}"
     return f"validation {validation['metric']} {validation['score']:.3f}{tested}"
-
-
-def _weight(trial: Trial) -> float:
-    """The duration of a trial relative to others, roughly."""
-    if not trial.has_backbone:
-        return 1.0
-    factor = {"full": 1.5}.get(trial.method["name"], 1.0)
-    return float(trial.recipe["epochs"]) * factor * (trial.max_rows or 10_000) / 100

@@ -1,0 +1,212 @@
+"""The claims as tables, for the page, the terminal and a document that holds them between two markers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from polytask.errors import DataError
+from polytask.files import write_text
+from polytask.paper.claims import ALL, CLAIMS, Claim, Evidence, Finding
+from polytask.paper.contamination import backbone_in_words, seen_by
+from polytask.paper.edition import Edition, in_parts
+from polytask.paper.edition import identity as identity_of
+from polytask.paper.ledger import Entry, Suite
+from polytask.paper.page import Section
+from polytask.paper.paired import TaskDifference
+from polytask.paper.published import BERT_BASE_ACCURACY, BERT_BASE_SOURCE
+from polytask.paper.selection import ADAPTERS
+from polytask.paper.table import MISSING, Cell, Column, Row, Table, text_table
+from polytask.paper.wording import listed, number_of, points_in_words, signed
+from polytask.suites.text17 import TEXT17
+
+SAMPLE = "a sample of the official rows"
+SEEN = "the backbone saw texts of this task in its own training"
+GROUPS: Mapping[str, tuple[Suite, ...]] = {"GLUE": ("glue",), "17 further tasks": ("text17",), "all tasks": ALL}
+BEGIN, END = "<!-- begin results of the edition {} -->", "<!-- end results -->"
+
+
+@dataclass(frozen=True)
+class ClaimReport:
+    """What the results of an edition say of the paper's claims."""
+
+    edition: Edition
+    entries: Sequence[Entry]
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The compared trials."""
+        return Evidence(self.edition, self.entries)
+
+    @cached_property
+    def headline(self) -> str:
+        """Mean(adapters) − mean(full fine-tuning) with its interval, and how much of the edition it is of."""
+        found = self.evidence.comparison("full")
+        of = f"{len(found.differences)} of {number_of(found.num_tasks, 'task')}"
+        if not found.differences:
+            return f"Adapters and full fine-tuning are both finished on {of}: nothing can be said yet."
+        seeds = sum(len(own.by_seed) for own in found.differences)
+        planned = sum(own.num_seeds for own in found.differences)
+        mean = points_in_words(found.mean, found.interval)
+        return (
+            f"Mean test score of adapters minus that of full fine-tuning: {mean}, on {of}, with {seeds} of the "
+            f"{planned} seeds planned for them ({backbone_in_words(self.entries)})."
+        )
+
+    @cached_property
+    def findings(self) -> list[tuple[Claim, Finding]]:
+        """Each claim with what the results say of it."""
+        return [(claim, claim.judge(self.evidence)) for claim in CLAIMS]
+
+    @cached_property
+    def verdicts(self) -> Table:
+        """Each claim with the paper's figure, ours, and whether it is met."""
+        rows = [(c.text, c.theirs, own.ours or MISSING, own.verdict, own.why) for c, own in self.findings]
+        return text_table("The paper’s claims", ("claim", "the paper", "ours", "verdict", "why"), rows)
+
+    @cached_property
+    def tasks(self) -> Table:
+        """Adapters against full fine-tuning, a line per task, then means."""
+        headings = ("adapters", "full fine-tuning", "difference", "95% interval", "seeds")
+        columns = (Column("task", is_number=False), *map(Column, headings))
+        found = self.evidence.comparison("full")
+        lines = tuple(map(_line, found.differences))
+        caption = (
+            "Test scores × 100, each of the setting that validation chose. A task is compared on the seeds for which "
+            "all planned settings of both methods have run. The interval of a task is Student’s paired interval over "
+            "its seeds; that of a mean is a bootstrap over tasks, and over seeds within them (10,000 resamples)."
+        )
+        if found.unfinished:
+            caption += f" Not compared yet: {listed([self._unfinished(task) for task in found.unfinished])}."
+        return Table("Adapters and full fine-tuning", columns, (lines, tuple(self._means())), caption)
+
+    def _unfinished(self, task: str) -> str:
+        """A task with the trials that have run, if there are any."""
+        counts = [self.evidence.pairing.progress(task, method) for method in (ADAPTERS, "full")]
+        if not any(done for done, _ in counts):
+            return _title(task)
+        (ours, of_ours), (theirs, of_theirs) = counts
+        return f"{_title(task)} ({ours} of {of_ours} trials of adapters, {theirs} of {of_theirs} of full fine-tuning)"
+
+    def _means(self) -> Iterator[Row]:
+        for title, suites in GROUPS.items():
+            found = self.evidence.comparison("full", suites)
+            if len(found.differences) > 1:
+                ours, theirs = (
+                    fmean(fmean(s) for s in scores) for scores in zip(*((d.ours, d.theirs) for d in found.differences))
+                )
+                name = Cell(f"mean of {title} ({len(found.differences)} of {found.num_tasks})")
+                cells = [Cell.number(score, form=".2f") for score in (ours, theirs)]
+                yield [name, *cells, _points(found.mean), _interval(found.interval), Cell("")]
+
+    @cached_property
+    def context(self) -> Table | None:
+        """Full fine-tuning of BERT-base elsewhere, for tasks that are compared here; None if there are none."""
+        rows = []
+        for name, theirs in BERT_BASE_ACCURACY.items():
+            found = self.evidence.pairing.difference(name, ADAPTERS, "full")
+            if found and (ours := [_accuracy(setting.entries) for setting in found.chosen])[0] is not None:
+                numbers = [Cell.number(value, form=".2f") for value in (ours[1], ours[0])]
+                rows.append((Cell(_title(name)), Cell.number(*theirs, form=".2f"), *numbers))
+        headings = ("BERT-base, full", "ours, full fine-tuning", "ours, adapters")
+        columns = (Column("task", is_number=False), *map(Column, headings))
+        return Table("Context: accuracy of BERT-base", columns, (tuple(rows),), BERT_BASE_SOURCE) if rows else None
+
+    @cached_property
+    def progress(self) -> Table:
+        """How many trials of each part of the edition have run."""
+        done = {identity_of(entry.trial) for entry in self.entries}
+        counts = {name: [identity_of(trial) in done for trial in own] for name, own in in_parts(self.edition).items()}
+        rows: list[Sequence[str]] = [(name, f"{sum(own):,}", f"{len(own):,}") for name, own in counts.items()]
+        rows.append(("all", *(f"{sum(map(of, counts.values())):,}" for of in (sum, len))))
+        return text_table("What has run", ("part", "trials done", "planned"), rows)
+
+    @property
+    def tables(self) -> list[Table]:
+        """All of them, in reading order."""
+        return [self.progress, self.verdicts, self.tasks, *([self.context] if self.context else [])]
+
+    def sections(self) -> Iterator[Section]:
+        """The sections of the page."""
+        yield Section("claim", "The paper’s claims", self.headline, table=self.verdicts)
+        yield Section("claim-tasks", "Adapters and full fine-tuning, task by task", table=self.tasks)
+        if self.context:
+            yield Section("context", "Full fine-tuning elsewhere", table=self.context)
+
+    def markdown(self) -> str:
+        """The headline and all tables."""
+        return "\n".join([f"**{self.headline}**", "", *(table.markdown() for table in self.tables)])
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as JSON values, points and scores × 100."""
+        found = self.evidence.comparison("full")
+        return {
+            "headline": self.headline,
+            "mean": found.mean if found.differences else None,
+            "interval": found.interval,
+            "tasks": [_task_json(own) for own in found.differences],
+            "unfinished": list(found.unfinished),
+            "claims": [
+                {"claim": claim.text, "paper": claim.theirs, "ours": own.ours, "verdict": own.verdict, "why": own.why}
+                for claim, own in self.findings
+            ],
+        }
+
+
+def update_document(path: str | Path, report: ClaimReport) -> None:
+    """Replace what stands between the markers of an edition's results in a text file.
+
+    Raises:
+        DataError: the file has no such markers.
+    """
+    begin = BEGIN.format(report.edition.name)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"this cannot be read ({error.strerror})", file=path) from None
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(END)
+    if not found or not closed:
+        raise DataError("there is no place for the results", file=path, fix=f"Add the lines {begin} and {END}")
+    write_text(path, f"{before}{begin}\n\n{report.markdown()}\n{END}{after}")
+
+
+def _line(found: TaskDifference) -> Row:
+    ours, theirs = (Cell.number(fmean(scores), form=".2f") for scores in (found.ours, found.theirs))
+    seeds = Cell(f"{len(found.by_seed)} of {found.num_seeds}")
+    name = Cell(_title(found.task), tuple(_marks(found)))
+    return [name, ours, theirs, _points(found.mean), _interval(found.interval), seeds]
+
+
+def _title(task: str) -> str:
+    return TEXT17[task].title if task in TEXT17 else {"squad": "SQuAD"}.get(task, task)
+
+
+def _marks(found: TaskDifference) -> Iterator[str]:
+    entries = [entry for setting in found.chosen for entry in setting.entries]
+    if any(entry.data.get("is_sample") for entry in entries):
+        yield SAMPLE
+    if found.task in seen_by(entries):
+        yield SEEN
+
+
+def _points(value: float) -> Cell:
+    return Cell.number(value, form="+.2f")
+
+
+def _interval(interval: tuple[float, float] | None) -> Cell:
+    return Cell(f"{signed(interval[0])} to {signed(interval[1])}") if interval else Cell(MISSING)
+
+
+def _accuracy(entries: Sequence[Entry]) -> float | None:
+    values = [100 * entry.metrics["accuracy"] for entry in entries if "accuracy" in entry.metrics]
+    return fmean(values) if values else None
+
+
+def _task_json(own: TaskDifference) -> dict[str, Any]:
+    scores = {"adapters": list(own.ours), "full": list(own.theirs)}
+    return {"task": own.task, **scores, "difference": own.mean, "interval": own.interval, "seeds": own.num_seeds}

@@ -1,0 +1,198 @@
+"""The paper's claims, each with what the results say of it: met, not met, or not enough trials yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
+
+from polytask.paper.ablation import ablation_rows
+from polytask.paper.edition import Edition, of_exhibit, trials
+from polytask.paper.exhibit import Rows, grouped
+from polytask.paper.initialisation import initialisation_rows
+from polytask.paper.learning_rates import learning_rate_rows
+from polytask.paper.ledger import Entry, Suite
+from polytask.paper.paired import PairedComparison, Pairing
+from polytask.paper.selection import ADAPTERS, NothingToShow
+from polytask.paper.wording import number_of, points_in_words, signed
+
+ALL: tuple[Suite, ...] = ("glue", "text17", "squad")
+CLOSE = 1.0
+"""Points within which two scores of the initialisation or the learning rate count as equal."""
+
+INITIAL_STD = 1e-2
+"""The largest initial standard deviation up to which the paper finds no difference."""
+
+LAYER_COST = 2.0
+"""The most, in per cent, that removing the adapters of one layer costs in the paper."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the results say of a claim: ``is_met`` is None while trials are missing."""
+
+    is_met: bool | None
+    ours: str
+    why: str
+
+    @property
+    def verdict(self) -> str:
+        """``met``, ``not met`` or ``not enough trials yet``."""
+        return {True: "met", False: "not met", None: "not enough trials yet"}[self.is_met]
+
+
+class Evidence:
+    """The results of an edition, as claims are judged by them."""
+
+    def __init__(self, edition: Edition, entries: Sequence[Entry]) -> None:
+        self.edition, self.entries = edition, entries
+
+    @cached_property
+    def pairing(self) -> Pairing:
+        """The compared trials, planned and finished."""
+        return Pairing(self.edition, self.entries)
+
+    def comparison(self, theirs: str, suites: Sequence[Suite] = ALL) -> PairedComparison:
+        """Adapters against another method."""
+        return PairedComparison.of(self.pairing, suites, ADAPTERS, theirs)
+
+
+Judge = Callable[[Evidence], Finding]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper, its figure, and the function that judges it."""
+
+    text: str
+    theirs: str
+    judge: Judge
+
+
+def better_by(margin: float, theirs: str, suites: Sequence[Suite] = ALL) -> Judge:
+    """Whether adapters are at least ``margin`` points better than another method on the mean of the tasks."""
+
+    def judge(evidence: Evidence) -> Finding:
+        found = evidence.comparison(theirs, suites)
+        if not found.differences:
+            return Finding(None, "", f"no task has both methods finished ({found.num_tasks} planned)")
+        ours = difference_in_words(found)
+        if not found.is_complete:
+            return Finding(None, ours, f"both methods have finished {found.finished_in_words}")
+        low, high = found.interval or (found.mean, found.mean)
+        is_close = low < margin <= high
+        doubt = "; the interval contains it: other tasks or seeds could change this" if is_close else ""
+        return Finding(found.mean >= margin, ours, f"the margin is {signed(margin)} points{doubt}")
+
+    return judge
+
+
+def difference_in_words(found: PairedComparison) -> str:
+    """``−1.30 points (95% interval −2.31 to −0.42), 9 tasks``."""
+    interval = points_in_words(found.mean, found.interval)
+    return f"{interval}, {number_of(len(found.differences), 'task')}"
+
+
+def at_most(limit: float, unit: str, measured: Callable[[Sequence[float]], float]) -> Judge:
+    """Whether a number made of the shares of the backbone that GLUE's tasks train (heads included) is small enough."""
+
+    def judge(evidence: Evidence) -> Finding:
+        found = evidence.comparison("full", ("glue",))
+        shares = [own.chosen[0].num_trained / own.chosen[0].parameters["backbone"] for own in found.differences]
+        if not shares or found.unfinished:
+            return Finding(None, "", f"{len(shares)} of {found.num_tasks} tasks are finished")
+        value = measured(shares)
+        return Finding(value <= limit, f"{value:.2f}{unit}", f"counted, heads included; the limit is {limit:g}{unit}")
+
+    return judge
+
+
+def shown_by(plan: str, rows_of: Callable[[Sequence[Entry]], Rows], test: Callable[[Rows], Finding]) -> Judge:
+    """A claim about an exhibit, judged by its rows when all trials of its plan have run."""
+
+    def judge(evidence: Evidence) -> Finding:
+        if plan not in {own.exhibit for own in evidence.edition.plans}:
+            return Finding(None, "", f"the edition {evidence.edition.name} does not plan it")
+        own = of_exhibit(evidence.entries, evidence.edition, plan)
+        num_planned = len(list(trials(evidence.edition, plan)))
+        try:
+            if len(own) == num_planned:
+                return test(rows_of(own))
+        except NothingToShow as nothing:
+            return Finding(None, "", str(nothing))
+        return Finding(None, "", f"{len(own)} of {num_planned} trials have run")
+
+    return judge
+
+
+def _costs_of_layers(rows: Rows) -> Finding:
+    """Whether removing the adapters of any one layer costs little."""
+    worst = max((-row["change"], row["task"], row["first"]) for row in rows if row["first"] == row["last"])
+    cost, task, layer = worst
+    return Finding(cost <= LAYER_COST, f"{cost:.1f}% at most", f"layer {layer} on {task}; the limit is {LAYER_COST:g}%")
+
+
+def _initialisations(rows: Rows) -> Finding:
+    """Whether all small initial weights give the best score or nearly so."""
+    lost = {
+        task: max(row["score"] for row in own if row["score"] is not None)
+        - min(-1.0 if row["score"] is None else row["score"] for row in own if row["init_std"] <= INITIAL_STD)
+        for task, own in grouped(rows, "task").items()
+    }
+    task, most = max(lost.items(), key=lambda item: item[1])
+    ours = f"{most:.1f} points below the best at most"
+    return Finding(most <= CLOSE, ours, f"on {task}, standard deviations up to {INITIAL_STD:g}; one seed may differ so")
+
+
+def _rates(rows: Rows) -> Finding:
+    """Whether adapters are near their best at as many learning rates as full fine-tuning, or more."""
+    close = {
+        method: sum(map(_num_close, grouped(own, "task").values())) for method, own in grouped(rows, "method").items()
+    }
+    adapters, full = close.get(ADAPTERS, 0), close.get("full", 0)
+    ours = f"{adapters} rates, full fine-tuning {full}"
+    return Finding(adapters > full, ours, f"rates within {CLOSE:g} point of the method's best, all tasks together")
+
+
+def _num_close(rows: Rows) -> int:
+    means = [row["mean"] for row in rows if row["mean"] is not None and not row["diverged"]]
+    return sum(mean >= max(means) - CLOSE for mean in means)
+
+
+CLAIMS = (
+    Claim("Within 0.8 points of full fine-tuning, over all tasks", "0.8 (abstract, GLUE)", better_by(-0.8, "full")),
+    Claim("Within 0.8 points of full fine-tuning on GLUE", "−0.4 (Table 1)", better_by(-0.8, "full", ("glue",))),
+    Claim(
+        "Within 0.4 points of full fine-tuning on the 17 further tasks",
+        "−0.4 (Table 2)",
+        better_by(-0.4, "full", ("text17",)),
+    ),
+    Claim("Within 0.3 F1 of full fine-tuning on SQuAD", "−0.3 (Figure 5)", better_by(-0.3, "full", ("squad",))),
+    Claim("Better than fine-tuning the top layers alone", "+5.9 on MNLI (Figure 4)", better_by(0.0, "top")),
+    Claim("Better than LayerNorms alone", "+3 to +4 (Figure 4)", better_by(0.0, "layernorm")),
+    Claim("Better than no BERT on the 17 further tasks", "+0.6 (Table 2)", better_by(0.0, "tfidf", ("text17",))),
+    Claim(
+        "At most 3.6% of the parameters for each task of GLUE",
+        "3.6%; 2.1% with size 64 (Table 1)",
+        at_most(3.6, "%", lambda shares: 100 * fmean(shares)),
+    ),
+    Claim(
+        "At most 1.3 times one backbone for all of GLUE", "1.3× (Table 1)", at_most(1.3, "×", lambda own: 1 + sum(own))
+    ),
+    Claim(
+        "Removing the adapters of one layer costs 2% at most",
+        "2% (Figure 6)",
+        shown_by("ablation", ablation_rows, _costs_of_layers),
+    ),
+    Claim(
+        "The same for initial standard deviations up to 1e-2",
+        "flat (Figure 6)",
+        shown_by("init", initialisation_rows, _initialisations),
+    ),
+    Claim(
+        "Good at more learning rates than full fine-tuning",
+        "a wider range (Figure 7)",
+        shown_by("lr", learning_rate_rows, _rates),
+    ),
+)
