@@ -117,7 +117,7 @@ def draw_confusion(name: str, labels: Sequence[str], counts: Sequence[Sequence[i
     ticks = (0, 0.25, 0.5, 0.75, 1)
     colour_bar(drawn, axes, shades, "share of the true label’s rows", format=_percent, ticks=ticks, **bar)
     drawn.axes[-1].set_xlim(0, 1)
-    return _svg(drawn, name)
+    return _svg(drawn, name, bbox_inches="tight")
 
 
 def _cell_size(num_labels: int) -> float:
@@ -262,13 +262,13 @@ def _legend(axes: Any, **place: Any) -> None:
     axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, **place)
 
 
-def _svg(drawn: Any, name: str) -> str:
+def _svg(drawn: Any, name: str, **how: Any) -> str:
     """The figure as an SVG to be put into the page."""
     from matplotlib import rc_context
 
     written = BytesIO()
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # matplotlib warns about characters that its font lacks
-        drawn.savefig(written, format="svg", dpi=150, transparent=True, metadata={"Date": None})
+        drawn.savefig(written, format="svg", dpi=150, transparent=True, metadata={"Date": None}, **how)
     svg = inline_svg(written.getvalue().decode("utf-8"))
     return re.sub(r'<g id="[^"]*">', "<g>", svg)
