@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polytask.reporting.confusions import Pair, confused_pairs, side_by_side
+from polytask.reporting.confusions import Pair, confused_pairs, drawn_labels, side_by_side
 
 
 def test_pairs_are_listed_by_their_rows() -> None:
@@ -23,3 +23,11 @@ def test_confused_labels_stand_side_by_side() -> None:
 
 def test_labels_without_rows_have_a_place() -> None:
     assert sorted(side_by_side([[0, 0, 0], [0, 3, 0], [0, 0, 0]])) == [0, 1, 2]
+
+
+def test_of_very_many_labels_those_with_the_most_mistakes_are_drawn() -> None:
+    counts = [[10 * (row == column) for column in range(20)] for row in range(20)]
+    counts[3][17], counts[5][3] = 2, 1
+    assert sorted(drawn_labels(counts, most=3)) == [3, 5, 17]
+    assert sorted(drawn_labels(counts)) == list(range(20))
+    assert drawn_labels([[1, 0], [0, 1]]) == [0, 1]

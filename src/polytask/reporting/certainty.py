@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from polytask.evaluation.metrics import indicators
-from polytask.evaluation.reliability import Reliability, reliability
+from polytask.evaluation.reliability import reliability
 from polytask.evaluation.selective import measured_answers
 from polytask.reporting.answered import Answered
 from polytask.reporting.drawings import Curve, draw_coverage, draw_curves, draw_reliability
@@ -40,12 +40,11 @@ class Coverage:
 
 def calibration_section(answered: Answered) -> Section:
     """The reliability diagram before and after calibration, with both errors."""
-    after = reliability(answered.kind, answered.probs, answered.targets)
-    sides = [("calibrated", after)]
-    if answered.decision.calibration is not None:
-        sides.insert(0, ("before calibration", reliability(answered.kind, answered.scores, answered.targets)))
-    else:
-        sides = [("not calibrated", after)]
+    columns = {"before calibration": answered.scores, "calibrated": answered.probs}
+    if answered.decision.calibration is None:
+        columns = {"not calibrated": answered.scores}
+    sides = [(name, reliability(answered.kind, probs, answered.targets)) for name, probs in columns.items()]
+    after = sides[-1][1]
     bins = [(name, [(b.rows, b.probability, b.right) for b in own.bins]) for name, own in sides]
     rows = [(name, *(ranged(e.value, e.low, e.high) for e in (own.ece, own.brier))) for name, own in sides]
     whose = "the likeliest label" if answered.kind == "classification" else "every label of every row"
@@ -56,12 +55,8 @@ def calibration_section(answered: Answered) -> Section:
         (Tile(f"{after.ece.value:.3f}", "expected calibration error", sides[-1][0]),),
         (Picture(draw_reliability("reliability", bins), f"Probability of {whose}; areas show the number of answers"),),
         (Table(("", "expected calibration error", "Brier score"), rows, (1, 2)),),
-        data={name.replace(" ", "_"): _json(own) for name, own in sides},
+        data={name.replace(" ", "_"): own.to_json() for name, own in sides},
     )
-
-
-def _json(own: Reliability) -> dict[str, Any]:
-    return own.to_json()
 
 
 def coverage_section(answered: Answered) -> Section:
@@ -70,11 +65,9 @@ def coverage_section(answered: Answered) -> Section:
     what = "score" if answered.kind == "span" else "probability"
     found = coverage_curve(right, sure)
     measured = None
-    mark = None
     if answered.kind == "classification" and answered.decision.thresholds is not None:
         measured = measured_answers(answered.decision, answered.scores, answered.targets)
-        covered, precision = measured["coverage"], measured["precision"]
-        mark = (covered[0], precision[0]) if precision else None
+    mark = (measured["coverage"][0], measured["precision"][0]) if measured and measured["precision"] else None
     svg = draw_coverage("coverage", found.coverage, found.score, (found.low, found.high), f"{y} of these", mark)
     shares = [share for share in (1.0, 0.9, 0.75, 0.5, 0.25) if share * len(answered) >= 1]
     points = [_point_at(found, share) for share in shares]

@@ -15,6 +15,8 @@ MAX_PAIRS = 20
 MIN_LABELS_SORTED = 8
 """From this many labels on, the matrix has them in another order than the adapter."""
 
+MAX_LABELS_DRAWN = 150
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -33,10 +35,11 @@ def confusion_section(answered: Answered) -> Section:
     assert found.confusion is not None, "a classification has a confusion matrix"
     counts, labels = found.confusion, answered.labels
     pairs = confused_pairs(labels, counts)
-    order = side_by_side(counts) if len(labels) >= MIN_LABELS_SORTED else list(range(len(labels)))
+    order = drawn_labels(counts)
     matrix = [[counts[row][column] for column in order] for row in order]
     caption = "Rows are true labels, columns what was answered"
     caption += ". Labels that are confused stand side by side" if len(labels) >= MIN_LABELS_SORTED else ""
+    caption += f". The {len(order):,} of {len(labels):,} labels with the most mistakes" * (len(order) < len(labels))
     rows = [(named(own.true), named(own.predicted), f"{own.rows:,}", percent(own.share)) for own in pairs]
     return Section(
         "confusion",
@@ -66,6 +69,18 @@ def confused_pairs(labels: Sequence[str], counts: Sequence[Sequence[int]], most:
         if count and given != true
     ]
     return sorted(pairs, key=lambda pair: (-pair.rows, -pair.share))[:most]
+
+
+def drawn_labels(counts: Sequence[Sequence[int]], most: int = MAX_LABELS_DRAWN) -> list[int]:
+    """The labels that are drawn, in their order: of very many, those with the most mistakes."""
+    import numpy as np
+
+    table = np.asarray(counts)
+    if len(table) < MIN_LABELS_SORTED:
+        return list(range(len(table)))
+    wrong = table.sum(axis=0) + table.sum(axis=1) - 2 * table.diagonal()
+    kept = np.sort(np.argsort(-wrong, kind="stable")[:most])
+    return [int(kept[at]) for at in side_by_side(table[np.ix_(kept, kept)].tolist())]
 
 
 def side_by_side(counts: Sequence[Sequence[int]]) -> list[int]:

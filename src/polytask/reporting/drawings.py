@@ -102,9 +102,10 @@ def draw_confusion(name: str, labels: Sequence[str], counts: Sequence[Sequence[i
     side = len(labels) * cell
     drawn = figure(f"{name}.svg", side + margin + 0.2, side + margin * (1 if is_large else 0.75) + 0.8)
     axes = drawn.subplots()
-    texts = None if is_large else [[f"{count:,}" if count else "" for count in row] for row in counts]
-    look: dict[str, Any] = {"cmap": "Blues", "vmin": -0.15, "vmax": 1, "rasterized": is_large}
-    shades = heat_map(axes, shares, texts, names=(names, names), fontsize=9, edge="none", **look)
+    look: dict[str, Any] = {"cmap": _shades_of_blue(), "vmin": 0, "vmax": 1, "rasterized": is_large}
+    shades = heat_map(axes, shares, None, names=(names, names), edge="none", **look)
+    for row, column in () if is_large else np.argwhere(table > 0):
+        axes.text(column, row, f"{counts[row][column]:,}", ha="center", va="center", color=INK, fontsize=9)
     turned = {"rotation": 90} if is_large else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(range(len(names)), names, **turned)
     for axis in (axes.xaxis, axes.yaxis):
@@ -117,7 +118,14 @@ def draw_confusion(name: str, labels: Sequence[str], counts: Sequence[Sequence[i
     ticks = (0, 0.25, 0.5, 0.75, 1)
     colour_bar(drawn, axes, shades, "share of the true label’s rows", format=_percent, ticks=ticks, **bar)
     drawn.axes[-1].set_xlim(0, 1)
-    return _svg(drawn, name)
+    return _svg(drawn, name, bbox_inches="tight")
+
+
+def _shades_of_blue() -> Any:
+    """From nearly clear to blue, so that a greater share stands out on a light page and on a dark one."""
+    from matplotlib.colors import LinearSegmentedColormap, to_rgba
+
+    return LinearSegmentedColormap.from_list("shades", [to_rgba(BLUE, 0.12), to_rgba(BLUE, 0.95)])
 
 
 def _cell_size(num_labels: int) -> float:
@@ -262,13 +270,13 @@ def _legend(axes: Any, **place: Any) -> None:
     axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, **place)
 
 
-def _svg(drawn: Any, name: str) -> str:
+def _svg(drawn: Any, name: str, **how: Any) -> str:
     """The figure as an SVG to be put into the page."""
     from matplotlib import rc_context
 
     written = BytesIO()
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # matplotlib warns about characters that its font lacks
-        drawn.savefig(written, format="svg", dpi=150, transparent=True, metadata={"Date": None})
+        drawn.savefig(written, format="svg", dpi=150, transparent=True, metadata={"Date": None}, **how)
     svg = inline_svg(written.getvalue().decode("utf-8"))
     return re.sub(r'<g id="[^"]*">', "<g>", svg)

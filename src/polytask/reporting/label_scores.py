@@ -19,7 +19,7 @@ FOLDED_FROM = 16
 def label_section(answered: Answered) -> Section | None:
     """Precision, recall, F1 and average precision of each label, and F1 against frequency."""
     found = report(answered.kind, answered.labels, answered.targets, answered.predictions)
-    if found is None:
+    if found is None or not any(own.rows for own in found.labels):
         return None
     ranked = average_precisions(answered)
     counts = answered.label_counts
