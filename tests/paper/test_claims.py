@@ -173,11 +173,11 @@ def _best_of(files: list[dict[str, Any]], task: str, method: str, num_seeds: int
     """The test scores of the learning rate with the best mean validation score, of the planned settings."""
     planned = {"houlsby": {"size": 64, "init_std": 0.01}, "full": {}}[method]
     rates = {"houlsby": (1e-3, 3e-4), "full": (1e-4, 3e-5)}[method]
-    by_rate: dict[float, list[dict[str, Any]]] = {rate: [] for rate in rates}
+    by_rate: dict[float, list[dict[str, Any]]] = {}  # of equal scores, the rate of the first file counts
     for file in files:
         recipe = file["trial"]["recipe"]
         is_planned = recipe["method"].items() >= {"name": method, **planned}.items() and recipe.get("lr") in rates
         if is_planned and file["trial"]["task"] == task and recipe["seed"] < num_seeds:
-            by_rate[recipe["lr"]].append(file)
+            by_rate.setdefault(recipe["lr"], []).append(file)
     best = max(by_rate.values(), key=lambda own: np.mean([file["validation"]["score"] for file in own]))
     return [np.mean([score["score"] for score in (file["test"], *file["also"].values())]) for file in best]
