@@ -185,7 +185,7 @@ def test_a_subclass_is_read_as_what_it_is_derived_from() -> None:
 
 def test_errors_about_a_table_in_memory_name_its_columns_and_the_argument(tiny_backbone: Backbone) -> None:
     frame = pd.DataFrame({"body": ["good film", "bad film"], "second": ["a", "b"], "outcome": ["x", "y"]})
-    with pytest.raises(DataError, match=r'Name it with text="COLUMN"\. The columns are: \'body\', \'second\''):
+    with pytest.raises(DataError, match=r"""label="COLUMN". The columns are: 'body', 'second'"""):
         read_task(frame, "spam")
     with pytest.raises(DataError, match=r'Say which: label="label" or label="labels"'):
         read_task(frame.assign(label="x", labels="y"), "spam", text="body")

@@ -210,7 +210,7 @@ def _find_single(
 
 
 def _option(table: Table, role: str, column: str | None = None) -> str:
-    """How a column is named: ``--text-pair second`` for a file, ``text_pair="second"`` for rows that a program holds."""
+    """How a column is named: ``--text-pair second`` for a file, ``text_pair="second"`` for rows in memory."""
     if table.file.startswith("<"):
         return f"{role.replace('-', '_')}={json.dumps(column or 'COLUMN', ensure_ascii=False)}"
     return f"--{role}" if column is None else f"--{role} {shlex.quote(column)}"

@@ -244,7 +244,7 @@ def _check_type(value: object, kind: type, error: type[PolytaskError]) -> None:
     """
     if isinstance(value, kind):
         return
-    names = getattr(value, "columns", getattr(value, "column_names", None))
+    names: Any = getattr(value, "columns", getattr(value, "column_names", None))
     has_names = isinstance(names, Iterable) and not isinstance(names, str | Mapping)
     shown = f"with the columns {', '.join(map(repr, names))}" if has_names else " ".join(repr(value).split())
     raise error(f"{type(value).__name__} {shown:.120} is not a {kind.__name__}{_MADE_BY.get(kind, '')}")
