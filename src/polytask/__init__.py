@@ -8,6 +8,18 @@
 >>> store.put(adapter)
 >>> pt.MultiTask(backbone, store).predict(["WIN cash now", "see you at 5"], task="spam")
 
+Data may be a file or a table in memory, and an adapter need not stay here:
+
+>>> task = pt.read_task(frame, "spam", text="message", label="kind")  # a DataFrame, a Dataset, (texts, labels)
+>>> recipe = pt.Recipe(pt.LoRA(rank=8), lr=1e-3, epochs=5)
+>>> pt.train_many(backbone, [(task, recipe), (other, recipe)])  # in one pass
+>>> pt.MultiTask(backbone, store).predict(["see you at 5"], "hub:OWNER/spam")
+>>> store.push("spam@1", "OWNER/spam")
+>>> pt.export_adapter(adapter, "folder", "peft")
+>>> pt.attach(model, pt.LoRA(rank=8))  # a model of transformers, for Trainer or a loop of your own
+
+``polytask.sklearn`` has estimators for scikit-learn. ``help(pt.read_task)`` and so on say the rest.
+
 Importing this module is cheap: each public name is imported from its own module on first use.
 """
 

@@ -171,7 +171,7 @@ def test_squad_json_is_read_only_for_spans(tmp_path: Path) -> None:
 def test_an_encoding_is_for_the_table_beside_squad_s_json(put: Put, tmp_path: Path) -> None:
     table, squad = tmp_path / "train.csv", tmp_path / "dev.json"
     context = "Rollo led the café."
-    table.write_bytes(f"question,context,answer\nWho?,{context},Rollo\nWhat?,{context},café\n".encode("cp1252"))
+    table.write_bytes(f"question,context,answers\nWho?,{context},Rollo\nWhat?,{context},café\n".encode("cp1252"))
     answers = [{"text": "café", "answer_start": 14}]
     questions = [{"id": "1", "question": "What?", "answers": answers}]
     articles = [{"title": "a", "paragraphs": [{"context": context, "qas": questions}]}]

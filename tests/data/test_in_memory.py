@@ -14,10 +14,13 @@ import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
+from polytask.backbones.backbone import Backbone
 from polytask.data.in_memory import table_from
 from polytask.data.read import read_rows, read_task
 from polytask.data.tables import write_table
-from polytask.errors import DataError
+from polytask.errors import DataError, StoreError
+from polytask.inference.predict import MultiTask
+from polytask.training.loop import train
 
 TEXTS = [f"see you at {n}" for n in range(30)] + [f"WIN {n} now" for n in range(10)]
 LABELS = ["ham"] * 30 + ["spam"] * 10
@@ -178,3 +181,18 @@ def test_a_subclass_is_read_as_what_it_is_derived_from() -> None:
         pass
 
     assert table_from(Frame(COLUMNS)).rows[0] == (TEXTS[0], LABELS[0])
+
+
+def test_errors_about_a_table_in_memory_name_its_columns_and_the_argument(tiny_backbone: Backbone) -> None:
+    frame = pd.DataFrame({"body": ["good film", "bad film"], "second": ["a", "b"], "outcome": ["x", "y"]})
+    with pytest.raises(DataError, match=r"""label="COLUMN". The columns are: 'body', 'second'"""):
+        read_task(frame, "spam")
+    with pytest.raises(DataError, match=r'Say which: label="label" or label="labels"'):
+        read_task(frame.assign(label="x", labels="y"), "spam", text="body")
+    with pytest.raises(DataError) as refused:
+        train(tiny_backbone, frame)  # type: ignore[arg-type]
+    assert str(refused.value).startswith("DataFrame with the columns 'body', 'second', 'outcome' is not a Task. Make")
+    with pytest.raises(DataError, match=r"tuple \(\['a'\], \['b'\]\) is not a Task"):
+        train(tiny_backbone, (["a"], ["b"]))  # type: ignore[arg-type]
+    with pytest.raises(StoreError, match=r"list is not a Store.*store.put\(adapter\)"):
+        MultiTask(tiny_backbone, [])  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ an error asks the user to choose.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Collection
@@ -194,7 +195,7 @@ def _find_single(
     if len(found) == 1:
         return found[0]
     if found:
-        which = " or ".join(f"--{role} {shlex.quote(table.header[index])}" for index in found)
+        which = " or ".join(_option(table, role, table.header[index]) for index in found)
         raise DataError(f"several columns could hold the {what}", file=table.file, fix=f"Say which: {which}")
     usual = {*first, *others}
     alike = [
@@ -202,11 +203,17 @@ def _find_single(
         for index, name in enumerate(table.header)
         if index not in taken and usual.intersection(re.split(r"[^a-z0-9]+", name.lower()))
     ]
-    guess = f", perhaps --{role} {shlex.quote(alike[0])}" if alike else ""
-    fix = (
-        _list_columns(table) if _first_line_is_data(table) else f"Name it with --{role}{guess}. {_list_columns(table)}"
-    )
+    guess = f", perhaps {_option(table, role, alike[0])}" if alike else ""
+    named = f"Name it with {_option(table, role)}{guess}. "
+    fix = _list_columns(table) if _first_line_is_data(table) else named + _list_columns(table)
     raise DataError(f"no column has a usual name for the {what}", file=table.file, fix=fix)
+
+
+def _option(table: Table, role: str, column: str | None = None) -> str:
+    """How a column is named: ``--text-pair second`` for a file, ``text_pair="second"`` for rows in memory."""
+    if table.file.startswith("<"):
+        return f"{role.replace('-', '_')}={json.dumps(column or 'COLUMN', ensure_ascii=False)}"
+    return f"--{role}" if column is None else f"--{role} {shlex.quote(column)}"
 
 
 def _list_columns(table: Table) -> str:

@@ -15,7 +15,7 @@ from polytask.backbones.backbone import Backbone
 from polytask.data.encoding import Cut, Encoded, encode, joined, usual_stride
 from polytask.data.in_memory import is_stream, is_table
 from polytask.data.task import Kind
-from polytask.errors import RouteError, UnknownName
+from polytask.errors import RouteError, StoreError, UnknownName
 from polytask.inference import stream
 from polytask.inference.inputs import (
     Text,
@@ -39,9 +39,18 @@ class MultiTask:
 
     Any thread may call any method at any time: forward passes on one backbone, of training too, take turns batch by
     batch. An adapter that is unloaded during a call answers that call to its end.
+
+    >>> store = pt.Store("adapters")
+    >>> store.put(adapter)
+    >>> pt.MultiTask(backbone, store).predict(frame, "spam")  # a DataFrame, a list or Series of texts, a generator
     """
 
     def __init__(self, backbone: Backbone, store: Store, *, max_length: int | None = None) -> None:
+        if not isinstance(store, Store):
+            name = type(store).__name__
+            raise StoreError(
+                f"{name} is not a Store: store = pt.Store('adapters'), then store.put(adapter) for each one"
+            )
         if max_length is not None:
             check_length(backbone, max_length)
         self.backbone, self.store = backbone, store

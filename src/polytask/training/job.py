@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from polytask.data.batches import epoch_batches
 from polytask.data.encoding import Cut, Encodings
 from polytask.data.task import Rows, Target, Task
 from polytask.dropout import DropoutKey, Key, keep_mask
-from polytask.errors import BackboneError, DataError, PolytaskWarning, RecipeError
+from polytask.errors import BackboneError, DataError, PolytaskError, PolytaskWarning, RecipeError
 from polytask.evaluation.heads import RegressionHead
 from polytask.memory import free_bytes
 from polytask.methods import Method
@@ -31,7 +31,11 @@ COPIES = 5
 MAX_UNKNOWN = 0.1
 """The share of unknown training tokens above which a warning is given. English has under 0.005 with MiniLM."""
 
-_MADE_BY: dict[type, str] = {Task: ". Make one of rows however they are held: pt.read_task(data, name)"}
+_MADE_BY: dict[type, str] = {
+    Backbone: ". Load one: pt.load_backbone(name)",
+    Task: '. Make one of rows however they are held: pt.read_task(data, "name", text="COLUMN", label="COLUMN")',
+    Recipe: ". Make one: pt.Recipe(pt.Houlsby(64), lr=1e-3, epochs=5)",
+}
 
 
 class Job:
@@ -58,13 +62,9 @@ class Job:
         name: str | None = None,
         encodings: Encodings | None = None,
     ) -> None:
-        for value, kind, error in (
-            (backbone, Backbone, BackboneError),
-            (task, Task, DataError),
-            (recipe, Recipe, RecipeError),
-        ):
-            if not isinstance(value, kind):
-                raise error(f"{type(value).__name__} {value!r:.60} is not a {kind.__name__}{_MADE_BY.get(kind, '')}")
+        _check_type(backbone, Backbone, BackboneError)
+        _check_type(task, Task, DataError)
+        _check_type(recipe, Recipe, RecipeError)
         backbone.check_trainable()
         check_memory(backbone, recipe.method)
         self.name = name or task.name
@@ -240,6 +240,20 @@ class Job:
 
 
 _PROGRESS = ("step", "best_epoch", "history", "loss_sum", "num_tokens", "seconds", "padding_sum", "num_grouped")
+
+
+def _check_type(value: object, kind: type, error: type[PolytaskError]) -> None:
+    """Refuse what is not of this type, in one line that says what it is and how to make the right one.
+
+    Raises:
+        error: with the columns, of a table.
+    """
+    if isinstance(value, kind):
+        return
+    names: Any = getattr(value, "columns", getattr(value, "column_names", None))
+    has_names = isinstance(names, Iterable) and not isinstance(names, str | Mapping)
+    shown = f"with the columns {', '.join(map(repr, names))}" if has_names else " ".join(repr(value).split())
+    raise error(f"{type(value).__name__} {shown:.120} is not a {kind.__name__}{_MADE_BY.get(kind, '')}")
 
 
 @contextmanager

@@ -236,8 +236,9 @@ def _checkpointed(
             tell(f"there is no checkpoint {file}; the training starts from the beginning")
         elif not resume and file.exists():
             file.replace(_former(file))
+            whose = "this task" if len(tasks) == 1 else "these tasks"
             tell(
-                f"an interrupted run of {named} was found. Pass --resume to continue it. Until this new run ends, "
+                f"an interrupted run of {whose} was found. Pass --resume to continue it. Until this new run ends, "
                 f"its checkpoint is kept as {_former(file)}"
             )
         yield checkpoint
