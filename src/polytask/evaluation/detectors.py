@@ -158,7 +158,7 @@ class Linear(Detector):
 DETECTORS: dict[str, type[Detector]] = {
     own.name: own for own in (Probability, Energy, Mahalanobis, NearestMean, Linear)
 }
-DEFAULT = "mahalanobis"
+DEFAULT = "nearest_mean"
 """What found most texts of held-out classes on real tasks: ``benchmarks/out_of_scope.py``."""
 
 
