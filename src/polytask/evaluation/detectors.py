@@ -159,7 +159,7 @@ DETECTORS: dict[str, type[Detector]] = {
     own.name: own for own in (Probability, Energy, Mahalanobis, NearestMean, Linear)
 }
 DEFAULT = "nearest_mean"
-"""What found most texts of held-out classes on real tasks: ``benchmarks/out_of_scope.py``."""
+"""The best on average on texts of held-out classes of real tasks: ``benchmarks/out_of_scope.py``."""
 
 
 def class_means(vectors: Tensor, targets: Tensor, num_labels: int) -> Tensor:
