@@ -18,7 +18,7 @@ from polytask.errors import RecipeError
 from polytask.inference.predict import MultiTask
 from polytask.methods import METHODS, FullFineTuning, Houlsby, LayerNormOnly, Method, TopLayers
 from polytask.training.events import Evaluated, Step
-from polytask.training.job import Job, class_weights
+from polytask.training.job import Job, class_weights, log_priors
 from polytask.training.loop import run_jobs, train
 from polytask.training.recipe import Recipe
 
@@ -128,6 +128,23 @@ def test_divergence_is_an_error_that_names_the_learning_rate(tiny_backbone: Back
     with pytest.raises(RecipeError, match=r"diverged at step .* Lower the learning rate"):
         train(tiny_backbone, tiny_task, replace(QUICK, method=FullFineTuning(), lr=1e30, epochs=30))
     assert all(torch.equal(tensor, before[key]) for key, tensor in state_of(tiny_backbone).items())
+
+
+def test_logit_adjustment_is_the_loss_of_logits_with_the_log_of_each_share(
+    tiny_backbone: Backbone, tiny_task: Task
+) -> None:
+    rows = tiny_task.train.take([*range(6), *range(6, 9)])  # six of one class, three of the other
+    task = replace(tiny_task, train=rows)
+    shares = torch.tensor([3 / 9, 6 / 9], dtype=torch.float64)
+    torch.testing.assert_close(log_priors(task), shares.log())
+    recipe = replace(QUICK, class_weights="logit-adjusted", head_dropout=0.0)
+    adjusted, plain = (Job(tiny_backbone, task, own) for own in (recipe, replace(recipe, class_weights=None)))
+    vectors, taken = torch.randn(9, tiny_backbone.hidden), list(range(9))
+    logits = plain.live.head(vectors) + shares.log().float()
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor(list(rows.targets or ())))
+    torch.testing.assert_close(adjusted.loss(vectors, taken), expected)
+    assert not torch.equal(plain.loss(vectors, taken), expected)
+    assert recipe.key != replace(recipe, class_weights=None).key
 
 
 def test_class_weights_are_inverse_frequencies_with_a_mean_of_one(tiny_task: Task) -> None:

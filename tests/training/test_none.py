@@ -40,7 +40,7 @@ def task_of(*, with_odd: bool = False) -> Task:
 @pytest.mark.parametrize("method", [Houlsby(4), Probe(), TopLayers(1)], ids=lambda own: own.name)
 def test_a_stored_detector_answers_as_it_was_fitted(method: Method, tiny_backbone: Backbone, tmp_path: Path) -> None:
     recipe = Recipe(method, lr=1e-3, epochs=1, batch_size=24)
-    adapter, result = train(tiny_backbone, task_of(), recipe, none=DetectNone(0.1))
+    adapter, result = train(tiny_backbone, task_of(with_odd=True), recipe, none=DetectNone(0.1, "odd"))
     header = adapter.header
     assert (header.to_object()["format"], header.none and header.none["rows"]) == (2, 48)
     assert Adapter.from_bytes(adapter.to_bytes()).header == header

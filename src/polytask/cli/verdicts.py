@@ -33,7 +33,7 @@ RARE_LABELS = (
 )
 RARE_ROWS = 10
 FEW_ROWS = 16
-"""Rows a label up to which a probe is usually better (docs/production.md)."""
+"""Rows a label up to which they are called few."""
 
 
 def beside_majority(reported: Score, majority: float | None) -> list[str]:

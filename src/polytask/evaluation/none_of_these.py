@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from statistics import median
 from typing import Any
 
 from torch import Tensor
@@ -18,6 +19,7 @@ from polytask.errors import AdapterError, DataError, RecipeError
 from polytask.evaluation.detectors import DETECTORS, Tensors
 
 FALSE_ALARM = 0.05
+MARGIN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,14 @@ def none_from_json(given: Mapping[str, Any], kind: Kind) -> NoneOfThese:
 def threshold_of(familiarity: Sequence[float], false_alarm: float) -> float | None:
     """The familiarity below which at most this share of new rows like these lies; None if they are too few to say.
 
-    It is the ``⌊(n + 1) · false_alarm⌋``-th smallest.
+    It is the ``⌊(n + 1) · false_alarm⌋``-th smallest, lowered by a thousandth of its distance to the median, so that
+    rounding does not decide about a text that equals that row.
     """
     rank = int((len(familiarity) + 1) * false_alarm + 1e-9)
-    return sorted(familiarity)[rank - 1] if rank else None
+    if not rank:
+        return None
+    cut = sorted(familiarity)[rank - 1]
+    return cut - MARGIN * abs(median(familiarity) - cut)
 
 
 def auroc(familiar: Sequence[float], unfamiliar: Sequence[float]) -> float:
