@@ -79,7 +79,7 @@ class Int8Weight:
             *(1.0, 0, x.dtype, "none", [], ""),
         )
         out = torch.addcmul(self.bias, product, row_scales, out=product)
-        return out if gelu is None else aten.gelu_(out, approximate=gelu)  # type: ignore[no-any-return]
+        return out if gelu is None else aten.gelu_(out, approximate=gelu)
 
 
 class Int8Linear(nn.Linear):
