@@ -184,7 +184,8 @@ def save_classifier(backbone: pt.Backbone, folder: Path) -> Path:
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     settings = {k: v for k, v in backbone.config.to_dict().items() if k not in ("architectures", "dtype")}
-    config = AutoConfig.for_model(**settings, num_labels=2)
+    labels = {0: "no", 1: "yes"}  # infinity-emb takes a model whose configuration has no labels for a reranker
+    config = AutoConfig.for_model(**{**settings, "id2label": labels, "label2id": {v: k for k, v in labels.items()}})
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
     return folder
