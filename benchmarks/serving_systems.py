@@ -5,6 +5,7 @@ Adapters and heads are random, because only their cost matters.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -188,6 +189,11 @@ def save_classifier(backbone: pt.Backbone, folder: Path) -> Path:
     config = AutoConfig.for_model(**{**settings, "id2label": labels, "label2id": {v: k for k, v in labels.items()}})
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
+    settings_file = folder / "tokenizer_config.json"
+    tokenizer = json.loads(settings_file.read_text()) | {
+        "tokenizer_class": "PreTrainedTokenizerFast"
+    }  # known to 4, too
+    settings_file.write_text(json.dumps(tokenizer))
     return folder
 
 
