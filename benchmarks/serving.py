@@ -30,7 +30,7 @@ from contenders import results_folder, versions, write_csv
 from serving_load import Load, Request, at_once, closed_loop, open_loop, request
 from serving_systems import (
     HERE,
-    export_onnx,
+    export_classifier,
     infinity,
     onnx_server,
     polytask,
@@ -198,7 +198,9 @@ def eight(stores: Stores, settings: Settings) -> Iterator[Row]:
                 }
                 for way, requests in ways.items():
                     yield {"way": way, "layers": layers, **repeated(requests, length, settings, [system])}
-    with polytask(settings.backbone, [stores.all_layers(1, copy=n) for n in range(8)], settings.threads) as servers:
+    with polytask(
+        settings.backbone, [stores.all_layers(1, copy=n) for n in range(NUM_CLASSIFIERS)], settings.threads
+    ) as servers:
         for length in lengths:
             requests = [classify(server.url, [text_of(length)], "t0") for server in servers]
             yield {"way": "eight processes", "layers": "all", **repeated(requests, length, settings, servers)}
@@ -241,12 +243,13 @@ def peers(stores: Stores, settings: Settings) -> Iterator[Row]:
     for dtype in ("auto", "float32"):
         with polytask(settings.backbone, [store], threads, "--dtype", dtype) as (system,):
             yield from one_classifier("polytask", dtype, system, "/v1/classify", {"model": "t0"}, settings)
+    exact = pt.load_backbone(settings.backbone, device="cpu", dtype="float32")
     if python := python_of("onnx", settings):
-        for dtype, model in export_onnx(settings.backbone, settings.folder).items():
+        for dtype, model in export_classifier(exact, settings.folder).items():
             with onnx_server(python, model, threads) as system:
                 yield from one_classifier("FastAPI + ONNX Runtime", dtype, system, "/classify", {}, settings)
     if python := python_of("infinity", settings):
-        model = save_classifier(settings.backbone, settings.folder / "classifier")
+        model = save_classifier(exact, settings.folder / "classifier")
         with infinity(python, model, threads) as system:
             yield from one_classifier("infinity-emb", "float32", system, "/classify", {"model": "peer"}, settings)
 

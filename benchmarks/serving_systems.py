@@ -5,6 +5,7 @@ Adapters and heads are random, because only their cost matters.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -17,10 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 import polytask as pt
 from polytask.adapters.module import LoadedAdapter
+from polytask.data.task import Rows
+from polytask.interchange.onnx import export_onnx
 
 HERE = Path(__file__).parent
 PATIENCE_S = 300.0
@@ -157,33 +158,14 @@ def _on_port(command: Callable[[int], list[str]], threads: int, **environment: s
 # Peers
 
 
-class Classifier(torch.nn.Module):
-    """The backbone, mean pooling and a head: a fine-tuned classifier of the same size."""
-
-    def __init__(self, backbone: pt.Backbone) -> None:
-        super().__init__()
-        self.model, self.head = backbone.model.float(), torch.nn.Linear(backbone.hidden, 2)
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask)[0]
-        mask = attention_mask[..., None].to(hidden.dtype)
-        return self.head((hidden * mask).sum(1) / mask.sum(1)).softmax(-1)
-
-
-def export_onnx(name: str, folder: Path) -> dict[str, Path]:
-    """Write the classifier as ONNX in fp32 and int8 (dynamic quantization), and its tokenizer."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    backbone = pt.load_backbone(name, device="cpu", dtype="float32")
-    backbone.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
-    fp32, int8 = folder / "fp32.onnx", folder / "int8.onnx"
-    ids = torch.ones(2, 9, dtype=torch.long)
-    axes = {axis: {0: "rows", 1: "tokens"} for axis in ("input_ids", "attention_mask")}
-    torch.onnx.export(
-        Classifier(backbone).eval(), (ids, ids), str(fp32), input_names=list(axes), dynamic_axes=axes, dynamo=False
-    )
-    quantize_dynamic(str(fp32), str(int8), weight_type=QuantType.QInt8)
-    return {"fp32": fp32, "int8": int8}
+def export_classifier(backbone: pt.Backbone, folder: Path) -> dict[str, Path]:
+    """Write a fine-tuned classifier of the backbone's size as ONNX in fp32 and int8 (dynamic quantization)."""
+    classifier = random_adapter(backbone, "classifier", pt.FullFineTuning(), 0)
+    rows = Rows(texts(8), targets=[0, 1] * 4)
+    files = {"float32": folder / "fp32.onnx", "int8": folder / "int8.onnx"}
+    for dtype, file in files.items():
+        export_onnx(classifier, file, backbone=backbone, int8=dtype == "int8", rows=rows)
+    return files
 
 
 @contextmanager
@@ -192,21 +174,26 @@ def onnx_server(python: Path, model: Path, threads: int) -> Iterator[System]:
 
     def command(port: int) -> list[str]:
         server = str(HERE / "peers" / "onnx_server.py")
-        return [str(python), server, str(model), str(model.parent / "tokenizer.json"), str(port), str(threads)]
+        return [str(python), server, str(model), str(model.with_suffix(".tokenizer.json")), str(port), str(threads)]
 
     with _on_port(command, threads, PYTHONPATH="") as system:
         yield system
 
 
-def save_classifier(name: str, folder: Path) -> Path:
+def save_classifier(backbone: pt.Backbone, folder: Path) -> Path:
     """A random classifier of the backbone's size as a checkpoint of transformers."""
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
-    backbone = pt.load_backbone(name, device="cpu", dtype="float32")
     settings = {k: v for k, v in backbone.config.to_dict().items() if k not in ("architectures", "dtype")}
-    config = AutoConfig.for_model(**settings, num_labels=2)
+    labels = {0: "no", 1: "yes"}  # infinity-emb takes a model whose configuration has no labels for a reranker
+    config = AutoConfig.for_model(**{**settings, "id2label": labels, "label2id": {v: k for k, v in labels.items()}})
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
+    settings_file = folder / "tokenizer_config.json"
+    tokenizer = json.loads(settings_file.read_text()) | {
+        "tokenizer_class": "PreTrainedTokenizerFast"
+    }  # known to 4, too
+    settings_file.write_text(json.dumps(tokenizer))
     return folder
 
 

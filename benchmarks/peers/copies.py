@@ -21,12 +21,15 @@ from polytask.data.batches import collate
 from polytask.data.encoding import encode
 from polytask.data.task import Rows
 
+MAX_LENGTH = 128
+
 
 @torch.inference_mode()
 def answer(models: list[Backbone], text: str) -> float:
     """Seconds that all models take for a text."""
     start = time.perf_counter()
-    batch = collate([(encode(models[0].tokenizer, Rows([text]), 128), [0])], 0, models[0].device)
+    limit = min(MAX_LENGTH, models[0].max_length)
+    batch = collate([(encode(models[0].tokenizer, Rows([text]), limit), [0])], 0, models[0].device)
     for model in models:
         with model.one_pass(training=False):
             encode_batch(model, batch)

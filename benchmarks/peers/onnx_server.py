@@ -30,6 +30,8 @@ def created(model: str, tokenizer_file: str, threads: int) -> FastAPI:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    names = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+    columns = {taken.name: names[taken.name] for taken in session.get_inputs()}
     tokenizer = Tokenizer.from_file(tokenizer_file)
     tokenizer.enable_truncation(LENGTH)
     tokenizer.enable_padding()
@@ -37,10 +39,9 @@ def created(model: str, tokenizer_file: str, threads: int) -> FastAPI:
 
     def answer(texts: list[str]) -> list[list[float]]:
         cut = tokenizer.encode_batch(texts)
-        ids = np.array([one.ids for one in cut], dtype=np.int64)
-        mask = np.array([one.attention_mask for one in cut], dtype=np.int64)
-        (probs,) = session.run(None, {"input_ids": ids, "attention_mask": mask})
-        return probs.tolist()
+        feeds = {name: np.array([getattr(one, of) for one in cut], dtype=np.int64) for name, of in columns.items()}
+        (scores,) = session.run(None, feeds)
+        return scores.tolist()
 
     @app.post("/classify")
     async def classify(texts: Texts) -> dict[str, list[list[float]]]:

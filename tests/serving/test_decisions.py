@@ -127,6 +127,7 @@ def test_requests_with_different_options_share_a_batch(backbone: Backbone, decid
         ({"model": "mood", "threshold": 1.5}, "threshold", "less than or equal to 1"),
         ({"model": "mood", "threshold": -0.1}, "threshold", "greater than or equal to 0"),
         ({"model": "mood", "threshold": "high"}, "threshold", "valid number"),
+        ({"model": "mood", "threshold": True}, "threshold", "valid number"),
         ({"model": "mood", "calibrated": "perhaps"}, "calibrated", "valid boolean"),
     ],
 )

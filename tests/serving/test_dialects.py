@@ -94,6 +94,7 @@ def test_oip_health_versions_and_repository_routes(served: Served) -> None:
         [{"name": "other", "shape": [1], "datatype": "BYTES", "data": ["a"]}],
         [{"name": "text", "shape": [1], "datatype": "FP32", "data": [1.0]}],
         [{"name": "text", "shape": [0], "datatype": "BYTES", "data": []}],
+        [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}] * 2,
         [],
     ],
 )

@@ -192,6 +192,16 @@ def test_unloading_a_version_falls_back_to_the_previous_one(living: Served, back
     assert version(living) == "mood@1"
 
 
+def test_load_resumes_versions_that_were_unloaded_one_by_one(living: Served) -> None:
+    assert living.post("/v1/adapters/mood@latest/unload").json()["id"] == "mood@1"
+    assert living.classify(model="mood", input="a").status_code == 404
+    assert living.post("/v1/adapters/mood/load").json()["id"] == "mood@1"
+    living.http.put("/v1/adapters/mood/aliases/prod", json={"version": 1}).raise_for_status()
+    assert living.post("/v1/adapters/mood@prod/unload").json()["id"] == "mood@1"
+    assert living.post("/v1/adapters/mood@prod/load").json()["id"] == "mood@1"
+    assert version(living) == "mood@1"
+
+
 def test_aliases_are_set_and_deleted_in_the_store(living: Served, backbone: Backbone, folder: Path) -> None:
     Store(folder).put(random_adapter(backbone, "mood", seed=2))
     living.post("/v1/adapters/mood/load").raise_for_status()

@@ -268,9 +268,13 @@ class Catalog:
         self._hidden |= {name}
 
     def show(self, name: str) -> None:
-        """Serve it again."""
-        task = name.partition("@")[0]
-        self._hidden -= {name, task}
+        """Serve a task with all its versions again, or one version of it, by number or alias."""
+        task, at, selector = name.partition("@")
+        if not at:
+            self._hidden = frozenset(hidden for hidden in self._hidden if hidden.partition("@")[0] != task)
+            return
+        versions = self._tasks.get(task, Versions())
+        self._hidden -= {task, f"{task}@{self._selected(selector, versions.entries, versions.aliases)}"}
 
     def set_shares(self, task: str, shares: Shares) -> None:
         """Split a task's traffic between versions; with no shares the latest version gets all of it.

@@ -110,7 +110,7 @@ class InferRequest(Open):
     """A tensor ``text`` and, for pairs, ``text_pair``, of shape ``[n]`` each."""
 
     id: Annotated[str, StringConstraints(max_length=128)] | None = None
-    parameters: InferParameters = InferParameters()
+    parameters: InferParameters | None = None
     inputs: Annotated[list[TensorIn], Field(min_length=1, max_length=2, fail_fast=True)]
 
 

@@ -23,11 +23,13 @@ Threshold = Annotated[
     Field(
         ge=0,
         le=1,
+        strict=True,  # refuses true, which is not a probability
         description="Probability from which a label is given, instead of the adapters' thresholds; 0 never abstains.",
     ),
 ]
 Calibrated = Annotated[
-    bool, Field(description="Calibrated probabilities and intervals; with false, the probabilities of the head.")
+    bool,
+    Field(strict=True, description="Calibrated probabilities and intervals; with false, those of the head."),
 ]
 
 

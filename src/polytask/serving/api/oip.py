@@ -20,6 +20,7 @@ from polytask.serving.api.manage import load, unload
 from polytask.serving.dialect_schemas import (
     IndexEntry,
     IndexRequest,
+    InferParameters,
     InferRequest,
     InferResponse,
     ModelMetadata,
@@ -71,7 +72,8 @@ async def version_ready(request: Request, name: Name, version: Version) -> JSONR
 @routes.post("/v2/models/{name}/infer", responses=ok(InferResponse))
 async def infer(request: Request, body: InferRequest, name: Name) -> JSONResponse:
     """Run a task on a tensor of texts."""
-    options = DecisionOptions(body.parameters.calibrated, body.parameters.threshold)
+    given = body.parameters or InferParameters()
+    options = DecisionOptions(given.calibrated, given.threshold)
     found = await run_queries(request, [Query(text, (name,), "inputs", options) for text in texts_of(body)])
     entry = found.entries[0]
     predictions = [row[0].answer for row in found.rows]
@@ -134,6 +136,8 @@ def texts_of(body: InferRequest) -> list[Any]:
         if not is_column or tensor.shape[0] != len(flat):
             problem = f"the tensor {tensor.name!r} has {len(flat)} texts and the shape {tensor.shape}"
             raise Fault("malformed", f"{problem}; expected [n] or [n, 1]", param="inputs")
+        if tensor.name in columns:
+            raise Fault("malformed", f"there are two tensors {tensor.name!r}", param="inputs")
         columns[tensor.name] = flat
     first = columns.pop("text", None)
     second = columns.pop("text_pair", None)
