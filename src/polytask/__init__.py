@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from polytask.interchange.onnx import export_onnx as export_onnx
     from polytask.methods import METHODS as METHODS, Method as Method
     from polytask.methods import FullFineTuning as FullFineTuning, TopLayers as TopLayers
-    from polytask.methods import Houlsby as Houlsby, LayerNormOnly as LayerNormOnly
+    from polytask.methods import Houlsby as Houlsby, LayerNormOnly as LayerNormOnly, Probe as Probe
     from polytask.methods import BitFit as BitFit, IA3 as IA3, LoRA as LoRA, Parallel as Parallel, Pfeiffer as Pfeiffer
     from polytask.adapters.pretrained import load_attached as load_attached, save_attached as save_attached
     from polytask.inference.predict import MultiTask as MultiTask
