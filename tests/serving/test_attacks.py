@@ -81,5 +81,9 @@ def use_existing_names(case: Any, task: str) -> None:
     if case.path_parameters:
         case.path_parameters.update({name: known[name] for name in case.path_parameters if name in known})
     if isinstance(case.body, dict):
+        case.body.pop("threshold", None)  # a random one fits few tasks
+        if "input" in case.body and not case.body.get("models"):
+            case.body.pop("models", None)
+            case.body |= {"model": task, "input": "a film"}
         case.body.update({name: task for name in ("model",) if case.body.get(name) is not None})
         case.body.update({name: [task] for name in ("models",) if isinstance(case.body.get(name), list)})
