@@ -325,10 +325,10 @@ def test_questions_and_texts_of_other_tasks_are_answered_in_one_batch(
 def test_the_adapter_stores_its_window_settings(tiny_backbone: Backbone, store: Store) -> None:
     multi = MultiTask(tiny_backbone, store)
     multi.load("long")
-    assert multi._cuts["long@1"] == (32, "truncate", 7)
+    assert multi._cut(multi.adapters["long@1"]) == (32, "truncate", 7)
     shorter = MultiTask(tiny_backbone, store, max_length=24)
     shorter.load("long")
-    assert shorter._cuts["long@1"] == (24, "truncate", 7)
+    assert shorter._cut(shorter.adapters["long@1"]) == (24, "truncate", 7)
 
 
 def test_invalid_questions_are_refused(tiny_backbone: Backbone, qa: Task, store: Store) -> None:
@@ -351,7 +351,7 @@ def test_a_context_without_tokens_gives_the_empty_answer(tiny_backbone: Backbone
     multi = MultiTask(tiny_backbone, store)
     name = multi.load("qa")
     encoded = encode(tiny_backbone.tokenizer, Rows(["was it good"], [" "]), 32, stride=10)
-    (spans,) = scores_of(tiny_backbone, multi.attached, multi.adapters, encoded, [name])
+    (spans,) = scores_of(tiny_backbone, multi.adapters.attached, multi.adapters, encoded, [name])
     nothing = Prediction.of("qa", Decision("span", ()), spans)
     assert (nothing.answer, nothing.start, nothing.end, nothing.score) == ("", 0, 0, 0.0)
 

@@ -386,7 +386,7 @@ def test_equal_texts_are_put_into_one_batch(answering: MultiTask) -> None:
     texts = [f"{one} {two} film" for one in ("good", "bad", "a") for two in ("plot", "actor", "win", "cash")]
     encoded = encode(answering.backbone.tokenizer, Rows(texts * 2), 64)
     names = [answering.load("top")] * len(texts) + [answering.load("lora")] * len(texts)
-    given = (answering.backbone, answering.attached, answering.adapters)
+    given = (answering.backbone, answering.adapters.attached, answering.adapters)
     with counted(answering.backbone) as rows:
         scores = scores_of(*given, encoded, names, batch_tokens=4 * encoded.lengths[0])
     assert rows == [2] * 6  # a batch of four rows has two texts

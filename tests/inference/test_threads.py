@@ -142,7 +142,7 @@ def test_loading_and_unloading_during_calls_changes_no_answer(backbone: Backbone
     for name in names:
         multi.unload(name)
     assert not multi.adapters
-    assert not multi.attached.names
+    assert not multi.adapters.attached.names
 
 
 def test_an_adapter_that_many_threads_need_is_read_once(backbone: Backbone, store: Store) -> None:

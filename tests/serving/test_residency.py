@@ -57,7 +57,7 @@ def test_the_least_recently_used_adapter_is_evicted_and_reloaded_on_demand(backb
     assert residency.num_bytes <= residency.memory_bytes
     asyncio.run(residency.hold("t1@1"))
     assert six.reads.count("t1@1") == 2
-    assert residency.engine.attached.names == set(residency.names())
+    assert residency.engine.adapters.attached.names == set(residency.names())
 
 
 def test_adapters_in_use_are_evicted_only_after_release(backbone: Backbone, six: Counting) -> None:
@@ -136,5 +136,5 @@ def test_a_thousand_adapters_are_served_within_a_budget_for_a_hundred(backbone: 
     asyncio.run(use_all())
     assert len(residency) <= 100
     assert residency.num_bytes <= residency.memory_bytes
-    assert len(engine.attached.names) == len(residency)
-    assert len(engine._cuts) == len(residency), "nothing is kept of an adapter that was unloaded"
+    assert len(engine.adapters.attached.names) == len(residency)
+    assert len(engine.adapters) == len(residency), "nothing is kept of an adapter that was unloaded"

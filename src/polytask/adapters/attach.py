@@ -10,7 +10,7 @@ it, as with ``torch.no_grad``; ``asyncio.to_thread`` copies it.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -159,6 +159,11 @@ class Attached:
     def is_active(self) -> bool:
         """Whether a forward pass would use an adapter now."""
         return bool(self.names) and (self.route is not None or self.default is not None)
+
+    @property
+    def active_names(self) -> Collection[str | None]:
+        """The adapters that rows of the forward pass in flight use."""
+        return (self.default,) if self.route is None else self.route.distinct
 
     @contextmanager
     def packed(self, sizes: tuple[int, ...]) -> Iterator[None]:

@@ -37,7 +37,8 @@ class LoadedAdapter:
     """An adapter's modules: a head, and deltas or private copies of backbone parameters.
 
     ``tree`` holds them all under the names of an adapter file. Below the entry ``lowest`` the backbone is as it was.
-    ``takes`` says what a row is, where that is known; ``decision`` how its scores become an answer.
+    ``takes`` says what a row is, where that is known; ``recipe`` how a stored adapter was trained, as JSON values;
+    ``decision`` how scores become an answer.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class LoadedAdapter:
     ) -> None:
         self.method, self.kind, self.labels = method, kind, tuple(labels)
         self.takes: Inputs | None = None
+        self.recipe: Mapping[str, Any] = {}
         self.decision = Decision(kind, self.labels)
         self.none_tensors: dict[str, Tensor] = {}
         own_head = () if isinstance(method, Probe) else backbone.head_layers
@@ -83,7 +85,8 @@ class LoadedAdapter:
         header = adapter.header
         own = (header.head.kind, header.head.labels)
         live = cls(backbone, adapter.method, *own, key=None, prediction_head=header.prediction_layers)
-        live.takes, live.decision = header.takes, decision_of(*own, header.decides)
+        live.takes, live.recipe = header.takes, header.recipe
+        live.decision = decision_of(*own, header.decides)
         live.load({name: tensor for name, tensor in adapter.tensors.items() if not name.startswith(NONE)})
         own_none = {name: tensor for name, tensor in adapter.tensors.items() if name.startswith(NONE)}
         live.none_tensors = {name: tensor.to(backbone.device) for name, tensor in own_none.items()}

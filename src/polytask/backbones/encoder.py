@@ -7,6 +7,7 @@ fast version (``fast.layer``) get packed texts without padding.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from contextlib import nullcontext
 
 import torch
@@ -79,10 +80,18 @@ class Encoder(nn.Module):
         x = packing.pack(hidden)
         return packing.unpack(torch.cat([x, fast.attention_branch(x, packing)], dim=-1))
 
-    def usable_entry(self, entry: EntryPoint, attached: Attached | None) -> EntryPoint:
-        """``entry``, or the entry before its layer if a batch of these adapters cannot enter after its attention."""
+    def usable_entry(
+        self, entry: EntryPoint, attached: Attached | None, names: Collection[str | None] | None = None
+    ) -> EntryPoint:
+        """``entry``, or the entry before its layer if a batch of these adapters cannot enter after its attention.
+
+        Args:
+            entry: where the batch would enter.
+            attached: the adapters on the model.
+            names: those of the batch (default: all).
+        """
         fast = self._layer_entered_after_attention(entry)
-        return entry if fast is not None and fast.supports_adapters(attached) else EntryPoint(entry.layer)
+        return entry if fast is not None and fast.supports_adapters(attached, names) else EntryPoint(entry.layer)
 
     def undropped_site(self, entry: EntryPoint) -> str | None:
         """The dropout site that is skipped in training with this entry: the attention probabilities of its layer."""

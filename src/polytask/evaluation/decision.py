@@ -105,6 +105,23 @@ class Decision:
         return scores[label] >= 0.5 if self.thresholds is None else self.thresholds.stands(label, probs[label])
 
 
+@dataclass(frozen=True)
+class DecisionOptions:
+    """What a caller asks of the decisions of all adapters; the parameters of ``Decision.asked``."""
+
+    calibrated: bool = True
+    abstain: bool = True
+    threshold: float | None = None
+
+    def apply(self, decision: Decision) -> Decision:
+        """An adapter's decision with these options.
+
+        Raises:
+            RouteError: a threshold for a task without labels, or one that is not a probability.
+        """
+        return decision.asked(calibrated=self.calibrated, abstain=self.abstain, threshold=self.threshold)
+
+
 def decision_of(kind: Kind, labels: Sequence[str], given: Mapping[str, Any]) -> Decision:
     """The decision of an adapter by the fields of its header, of which those that are None or missing say nothing.
 

@@ -11,7 +11,7 @@ states do not depend on the other texts, and a run that is resumed, or whose cac
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -37,6 +37,7 @@ def with_cached_prefix(
     parts: Sequence[tuple[Encoded, Sequence[int]]],
     entry: EntryPoint,
     attached: Attached | None,
+    names: Collection[str | None] | None = None,
 ) -> Batch:
     """A batch with the hidden states that enter the backbone at ``entry``: from the cache, or computed and cached.
 
@@ -46,10 +47,11 @@ def with_cached_prefix(
         parts: encoded texts, and which of them the batch holds.
         entry: where the adapters first change something. Before layer 0 the batch is returned as it is.
         attached: the adapters on the backbone.
+        names: those of the batch (default: all).
     """
     if entry.layer == 0:
         return batch
-    entry = backbone.encoder.usable_entry(entry, attached)
+    entry = backbone.encoder.usable_entry(entry, attached, names)
     own = states_of(backbone, [(encoded, row) for encoded, rows in parts for row in rows], entry)
     states = own[0].new_zeros(*batch.ids.shape, own[0].shape[-1])
     for row, of_text in zip(states, own, strict=True):
@@ -57,7 +59,13 @@ def with_cached_prefix(
     return replace(batch, states=states.to(backbone.device), entry=entry)
 
 
-def with_shared_prefix(backbone: Backbone, batch: Batch, entry: EntryPoint, attached: Attached | None) -> Batch:
+def with_shared_prefix(
+    backbone: Backbone,
+    batch: Batch,
+    entry: EntryPoint,
+    attached: Attached | None,
+    names: Collection[str | None] | None = None,
+) -> Batch:
     """A batch with the states that enter at ``entry``, computed once per distinct text; unchanged if all differ."""
     if entry.layer == 0:
         return batch
@@ -66,7 +74,7 @@ def with_shared_prefix(backbone: Backbone, batch: Batch, entry: EntryPoint, atta
     if len(distinct) == len(batch):
         return batch
     ids, mask, *types = distinct.split(batch.ids.shape[1], dim=1)
-    entry = backbone.encoder.usable_entry(entry, attached)
+    entry = backbone.encoder.usable_entry(entry, attached, names)
     states = backbone.encoder.prefix_states(ids, mask, types[0] if types else None, entry)
     return replace(batch, states=states[row_of], entry=entry)
 

@@ -89,11 +89,12 @@ def _score_batch(
     parts = [(encoded, texts)]
     batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device)
     entry = min(adapter.lowest for adapter in batch_adapters)
+    route = Route.of(name_of[text] if adapters[name_of[text]].deltas else None for text in texts)
     if keep_prefix:
-        batch = with_cached_prefix(backbone, batch, parts, entry, attached)
+        batch = with_cached_prefix(backbone, batch, parts, entry, attached, route.distinct)
     else:
-        batch = with_shared_prefix(backbone, batch, entry, attached)
-    with attached.routed(Route.of(name_of[text] if adapters[name_of[text]].deltas else None for text in texts)):
+        batch = with_shared_prefix(backbone, batch, entry, attached, route.distinct)
+    with attached.routed(route):
         hidden, pooled = encode_batch(backbone, batch, batch_adapters[0])
     scores = answers([adapter.head for adapter in batch_adapters], hidden, pooled)
     return _with_familiarity(batch_adapters, scores, pooled)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -38,6 +38,11 @@ class Route:
         for row, name in enumerate(self.names):
             found.setdefault(name, []).append(row)
         return found
+
+    @property
+    def distinct(self) -> Collection[str | None]:
+        """Each name once."""
+        return self._rows_of.keys()
 
     def needs_output(self, deltas: Mapping[str, Delta]) -> bool:
         """Whether a site's frozen output is needed: by a delta, or for a row without one."""

@@ -6,7 +6,7 @@ A model may run in several threads at once, so a site stores the state of a forw
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -45,6 +45,10 @@ class Site:
         self._rows: dict[torch.device, Tensor] = {}
         self._inputs: dict[int, Tensor] = {}
         self._applying: set[int] = set()
+
+    def has_deltas_of(self, names: Collection[str | None] | None) -> bool:
+        """Whether one of these adapters has a delta here; of None, whether any adapter has."""
+        return bool(self.deltas) if names is None else any(name in self.deltas for name in names)
 
     def hook(self, output: Output) -> None:
         """Install hooks that replace this site's output by ``output(site, x, y)``; nothing if they are there already.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from polytask.adapters.store import Entry
 from polytask.errors import DataError, RouteError
-from polytask.evaluation.decision import Decision
+from polytask.evaluation.decision import Decision, DecisionOptions
 from polytask.inference.inputs import Text, check_inputs
-from polytask.serving.engine import DEFAULT_OPTIONS, DecisionOptions
+from polytask.serving.engine import DEFAULT_OPTIONS
 from polytask.serving.faults import Fault
 from polytask.serving.limits import Limits
 

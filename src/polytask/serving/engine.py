@@ -16,32 +16,17 @@ from polytask.adapters.module import LoadedAdapter, encode_batch
 from polytask.adapters.store import Entry, Store
 from polytask.backbones.backbone import Backbone
 from polytask.data.batches import collate
-from polytask.data.encoding import Cut, Encoded, encode, joined
+from polytask.data.encoding import Encoded, encode, joined
 from polytask.data.task import Rows
 from polytask.errors import PolytaskError
-from polytask.evaluation.decision import Decision
+from polytask.evaluation.decision import DecisionOptions
+from polytask.inference.cutting import cut_of
 from polytask.inference.inputs import Text
 from polytask.inference.predict import MultiTask
 from polytask.inference.prediction import Prediction
 from polytask.inference.scoring import scores_of
 
 PROBE_TEXT, PROBE_TOKENS = "Is anybody there?", 32
-
-
-@dataclass(frozen=True)
-class DecisionOptions:
-    """How a request wants scores to become answers; as the parameters of ``MultiTask.predict``."""
-
-    calibrated: bool = True
-    threshold: float | None = None
-
-    def apply(self, decision: Decision) -> Decision:
-        """An adapter's decision with these options.
-
-        Raises:
-            RouteError: a threshold for a task without labels, or one that is not a probability.
-        """
-        return decision.asked(calibrated=self.calibrated, threshold=self.threshold)
 
 
 DEFAULT_OPTIONS = DecisionOptions()
@@ -73,23 +58,21 @@ class Engine(MultiTask):
 
     def max_tokens(self, entry: Entry) -> int | None:
         """The number of tokens at which an adapter truncates a text; None if it reads all of it in windows."""
-        limit, long, stride = self._cut(entry.header.head.kind, entry.header.recipe)
+        header = entry.header
+        limit, long, stride = cut_of(header.head.kind, header.recipe, self.backbone, self.max_length)
         return limit if long == "truncate" and stride is None else None
 
     def num_bytes(self, name: str) -> int:
         """Memory that a loaded adapter takes."""
-        return sum(parameter.nbytes for parameter in self._adapter(name).tree.parameters())
+        return sum(parameter.nbytes for parameter in self.adapters[name].tree.parameters())
 
     def tokenize(self, text: Text, names: Sequence[str], options: DecisionOptions = DEFAULT_OPTIONS) -> list[Row]:
         """A row of the text for each adapter; adapters with the same tokenizer settings share the tokens."""
         is_pair = isinstance(text, tuple | list)
         rows = Rows([text[0]], [text[1]]) if is_pair else Rows([str(text)])
-        cuts: dict[Cut, Encoded] = {}
-        for name in names:
-            cut = self._cuts[name]
-            if cut not in cuts:
-                cuts[cut] = encode(self.backbone.tokenizer, rows, *cut)
-        return [Row(cuts[self._cuts[name]], name, options) for name in names]
+        cuts = [self._cut(self.adapters[name]) for name in names]
+        encoded = {cut: encode(self.backbone.tokenizer, rows, *cut) for cut in dict.fromkeys(cuts)}
+        return [Row(encoded[cut], name, options) for cut, name in zip(cuts, names, strict=True)]
 
     def answer(self, rows: Sequence[Row]) -> list[Prediction | Exception]:
         """One prediction for each row; an error in place of one that is not finite.
@@ -98,10 +81,9 @@ class Engine(MultiTask):
             Exception: the forward pass failed; any of the rows may be the cause.
         """
         names = [row.name for row in rows]
-        with self._used(dict.fromkeys(names)):
-            adapters = {name: self._adapter(name) for name in dict.fromkeys(names)}
+        with self.adapters.in_use(names) as adapters:
             encoded = joined([(row.encoded, [at]) for at, row in enumerate(rows)])
-            scores = scores_of(self.backbone, self.attached, adapters, encoded, names, self.batch_tokens)
+            scores = scores_of(self.backbone, self.adapters.attached, adapters, encoded, names, self.batch_tokens)
         return [_prediction(row, adapters[row.name], own) for row, own in zip(rows, scores, strict=True)]
 
     @torch.inference_mode()

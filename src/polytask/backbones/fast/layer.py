@@ -11,7 +11,7 @@ a user's own model. Tests check that both give the same results.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
@@ -48,6 +48,9 @@ class Attached(Protocol):
 
     @property
     def is_active(self) -> bool: ...
+
+    @property
+    def active_names(self) -> Collection[str | None]: ...
 
     def route_of(self, x: Tensor) -> Route: ...
 
@@ -107,12 +110,19 @@ class FastLayer(ABC):
             for drop in self.drops.values()
         )
         active = self.active
-        return is_keyed and len(active) < 2 and self.supports_adapters(active[0] if active else None)
+        if len(active) > 1 or not is_keyed:
+            return False
+        return self.supports_adapters(active[0], active[0].active_names) if active else self.supports_adapters(None)
 
-    def supports_adapters(self, attached: Attached | None) -> bool:
-        """Whether the fast layer can run a batch with these adapters, on this device and with these weights."""
+    def supports_adapters(self, attached: Attached | None, names: Collection[str | None] | None = None) -> bool:
+        """Whether the fast layer can run a batch, on this device and with these weights.
+
+        Args:
+            attached: the adapters on the model.
+            names: those of the batch (default: all). The others do not matter: they must not change a bit.
+        """
         is_frozen = all(linear.is_frozen for linear in self.linears)
-        is_served = attached is None or not any(site.deltas for site in self.attached[attached])
+        is_served = attached is None or not any(site.has_deltas_of(names) for site in self.attached[attached])
         return self.linears[0].device.type == "cpu" and is_frozen and is_served
 
     @property
@@ -166,9 +176,11 @@ class FastLayer(ABC):
         return place.apply(attached.output, x, y)
 
     def site_with_deltas(self, site: str, attached: Attached | None) -> Site | None:
-        """The site of this name in this layer; None if it has no deltas."""
-        place = None if attached is None else attached.sites.get(f"layer.{self.number}.{site}")
-        return place if place is not None and place.deltas else None
+        """The site of this name in this layer; None if no adapter of the batch in flight has a delta there."""
+        if attached is None:
+            return None
+        place = attached.sites.get(f"layer.{self.number}.{site}")
+        return place if place is not None and place.has_deltas_of(attached.active_names) else None
 
     def dropout_mask(self, drop: str, like: Tensor, shape: tuple[int, ...] | None = None) -> Tensor | None:
         """The mask of the layer's dropout of this name; None outside of training, and if there is no such dropout."""

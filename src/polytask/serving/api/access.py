@@ -10,9 +10,9 @@ from fastapi import APIRouter, Depends, Request, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 
+from polytask.evaluation.decision import DecisionOptions
 from polytask.serving.admission import Query
 from polytask.serving.auth import Scope
-from polytask.serving.engine import DecisionOptions
 from polytask.serving.faults import Fault
 from polytask.serving.gate import CONTEXT, Context
 from polytask.serving.schemas import ErrorBody

@@ -9,9 +9,9 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from polytask.adapters.store import Entry
+from polytask.evaluation.decision import DecisionOptions
 from polytask.inference.prediction import Prediction
 from polytask.serving.api.access import as_json, ok, queries_of, router, run_queries, service_of
-from polytask.serving.engine import DecisionOptions
 from polytask.serving.faults import Fault, fault_of
 from polytask.serving.gate import CONTEXT
 from polytask.serving.schemas import ClassifyRequest, ClassifyResponse, Models, Stats
@@ -26,7 +26,7 @@ async def classify(request: Request, body: ClassifyRequest) -> JSONResponse:
     if (body.model is None) == (body.models is None):
         raise Fault("malformed", "give exactly one of model and models", param="model")
     references = tuple(dict.fromkeys([body.model] if body.model is not None else body.models or ()))
-    options = DecisionOptions(body.calibrated, body.threshold)
+    options = DecisionOptions(body.calibrated, threshold=body.threshold)
     queries = queries_of(body.input, references, options)
     found = await run_queries(request, queries, timeout_s=body.timeout_s, partial=body.on_error == "null")
     data = [item(at, one) for at, row in enumerate(found.rows) for one in row]

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 
 from polytask import __version__
 from polytask.adapters.store import Entry
+from polytask.evaluation.decision import DecisionOptions
 from polytask.inference.prediction import Prediction
 from polytask.serving.admission import Query
 from polytask.serving.api.access import as_json, ok, router, run_queries, service_of
@@ -27,7 +28,6 @@ from polytask.serving.dialect_schemas import (
     ModelReady,
     ServerMetadata,
 )
-from polytask.serving.engine import DecisionOptions
 from polytask.serving.faults import Fault
 from polytask.serving.schemas import Managed, Reference, Task
 
@@ -73,7 +73,7 @@ async def version_ready(request: Request, name: Name, version: Version) -> JSONR
 async def infer(request: Request, body: InferRequest, name: Name) -> JSONResponse:
     """Run a task on a tensor of texts."""
     given = body.parameters or InferParameters()
-    options = DecisionOptions(given.calibrated, given.threshold)
+    options = DecisionOptions(given.calibrated, threshold=given.threshold)
     found = await run_queries(request, [Query(text, (name,), "inputs", options) for text in texts_of(body)])
     entry = found.entries[0]
     predictions = [row[0].answer for row in found.rows]

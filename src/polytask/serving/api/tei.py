@@ -11,11 +11,11 @@ from typing import Annotated, Any
 from fastapi import Path, Request
 from fastapi.responses import JSONResponse
 
+from polytask.evaluation.decision import DecisionOptions
 from polytask.inference.prediction import Prediction
 from polytask.serving.admission import Query
 from polytask.serving.api.access import as_json, ok, router, run_queries, service_of
 from polytask.serving.dialect_schemas import TeiModelRequest, TeiRequest, TeiScore
-from polytask.serving.engine import DecisionOptions
 from polytask.serving.faults import Fault
 from polytask.serving.schemas import Reference
 

@@ -14,10 +14,10 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import JSONResponse
 
+from polytask.evaluation.decision import DecisionOptions
 from polytask.inference.prediction import Prediction
 from polytask.serving.api.access import as_json, ok, queries_of, router, run_queries
 from polytask.serving.dialect_schemas import VllmRequest, VllmResponse
-from polytask.serving.engine import DecisionOptions
 from polytask.serving.gate import CONTEXT
 from polytask.serving.service import VersionAnswer
 
@@ -27,7 +27,7 @@ routes = router("infer", "vLLM")
 @routes.post("/classify", responses=ok(VllmResponse))
 async def classify(request: Request, body: VllmRequest) -> JSONResponse:
     """Classify texts with one task."""
-    options = DecisionOptions(body.calibrated, body.threshold)
+    options = DecisionOptions(body.calibrated, threshold=body.threshold)
     found = await run_queries(request, queries_of(body.input, (body.model,), options))
     usage = {"prompt_tokens": found.num_tokens, "total_tokens": found.num_tokens, "completion_tokens": 0}
     return as_json(
