@@ -29,8 +29,8 @@ from polytask.adapters.module import LoadedAdapter
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.data.encoding import encode
-from polytask.data.label_sets import indicator, label_sets
 from polytask.data.metric_names import default_metric
+from polytask.data.multilabel import indicator, label_sets
 from polytask.data.splits import hold_out
 from polytask.data.task import Kind, Rows, Task
 from polytask.errors import DataError, PolytaskError, UnknownName

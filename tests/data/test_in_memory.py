@@ -15,9 +15,9 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from polytask.backbones.backbone import Backbone
+from polytask.data.formats import write_table
 from polytask.data.in_memory import table_from
 from polytask.data.read import read_rows, read_task
-from polytask.data.tables import write_table
 from polytask.errors import DataError, StoreError
 from polytask.inference.predict import MultiTask
 from polytask.training.loop import train

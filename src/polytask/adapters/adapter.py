@@ -29,8 +29,8 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from polytask.adapters.canonical_json import canonical, parsed_json
+from polytask.adapters.expected_tensors import check_tensors
 from polytask.adapters.header import MAX_HEADER_BYTES, Header, Inputs, now, plain_name
-from polytask.adapters.layout import check_layout
 from polytask.architectures import HeadLayer, Pooling
 from polytask.data.task import Kind
 from polytask.errors import AdapterError, WrongBackbone, WrongDepth, WrongTokenizer, WrongWidth
@@ -261,7 +261,7 @@ class Adapter:
                 f"{len(self.tensors):,} tensors of {self.num_bytes:,} bytes are more than a file may hold"
             )
         _check_float32(self.tensors)
-        check_layout(self.header, {name: tuple(tensor.shape) for name, tensor in self.tensors.items()})
+        check_tensors(self.header, {name: tuple(tensor.shape) for name, tensor in self.tensors.items()})
         for name, tensor in self.tensors.items():
             if not torch.isfinite(tensor).all():
                 raise AdapterError(f"the tensor {name!r} holds NaN or an infinity; training may have diverged")

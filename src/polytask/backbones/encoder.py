@@ -1,7 +1,7 @@
 """Runs a transformer: token ids in, hidden states and one pooled vector a text out.
 
-The model's own forward pass runs (``passage``), from the embeddings or from a layer whose input is known. Layers with a
-fast version (``fast.layer``) get packed texts without padding.
+The model's own forward pass runs (``partial_pass``), from the embeddings or from a layer whose input is known.
+Layers with a fast version (``fast.layer``) get packed texts without padding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from polytask.architectures import Architecture, Pooling
 from polytask.backbones.entry_point import FIRST, EntryPoint
 from polytask.backbones.fast.attention import always_masked
 from polytask.backbones.fast.layer import PROBS, Attached, FastLayer, fast_layer, fast_layer_of, packed_sites
-from polytask.backbones.passage import PartialPass, run_partially
+from polytask.backbones.partial_pass import PartialPass, run_partially
 from polytask.dropout import KeyedDropoutSource
 from polytask.errors import RouteError
 from polytask.packing import Packing

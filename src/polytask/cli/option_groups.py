@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from polytask.backbones.backbone import Backbone
     from polytask.data.task import Task
     from polytask.evaluation.thresholds import Goal
-    from polytask.training.decide import Wanted
+    from polytask.training.decision import Extras
     from polytask.training.recipe import Recipe
 
 
@@ -116,18 +116,18 @@ class GoalOptions:
     none_label: options.NoneLabel = None
     probe: options.BesideProbe = True
 
-    def wanted(self) -> Wanted:
+    def extras(self) -> Extras:
         """All of it.
 
         Raises:
             RecipeError: an option is out of range, or does not go with another.
         """
         from polytask.evaluation.none_of_these import FALSE_ALARM, DetectNone
-        from polytask.training.decide import Wanted
+        from polytask.training.decision import Extras
 
         is_asked = self.none_of_these is not None or self.none_label is not None
         rate = FALSE_ALARM if self.none_of_these is None else self.none_of_these
-        return Wanted(self.goal(), DetectNone(rate, self.none_label) if is_asked else None, self.probe)
+        return Extras(self.goal(), DetectNone(rate, self.none_label) if is_asked else None, self.probe)
 
     def goal(self) -> Goal | None:
         """The goal; None if no option is given.

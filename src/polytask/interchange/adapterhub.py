@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from polytask.architectures import Pooling
 from polytask.data.task import Kind
 from polytask.errors import AdapterError
-from polytask.interchange.beside import head_beside
 from polytask.interchange.files import Files
 from polytask.interchange.foreign import (
     Base,
@@ -30,6 +29,7 @@ from polytask.interchange.foreign import (
     layers_setting,
     lora_of,
 )
+from polytask.interchange.separate_head import read_separate_head
 from polytask.interchange.sequence_heads import head_read
 from polytask.methods import IA3, Houlsby, Method, Parallel, Pfeiffer
 
@@ -239,7 +239,7 @@ def _scaled(
 
 
 def _head(files: Files, base: Base) -> ForeignHead:
-    beside = head_beside(files)
+    beside = read_separate_head(files)
     if beside is not None:
         return beside
     if not files.has(HEAD_CONFIG):

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from polytask.errors import AdapterError
-from polytask.interchange.beside import head_beside
 from polytask.interchange.files import Files
 from polytask.interchange.foreign import (
     Base,
@@ -27,6 +26,7 @@ from polytask.interchange.foreign import (
     layers_setting,
     lora_of,
 )
+from polytask.interchange.separate_head import read_separate_head
 from polytask.interchange.sequence_heads import head_read
 from polytask.methods import IA3, LayerNormOnly, Method
 
@@ -116,7 +116,7 @@ def _split(tensors: Mapping[str, Tensor], base: Base) -> tuple[dict[str, dict[st
 
 
 def _head(files: Files, rest: Mapping[str, Tensor], base: Base, settings: Mapping[str, Any]) -> ForeignHead:
-    beside = head_beside(files)
+    beside = read_separate_head(files)
     if beside is not None:
         check_none_left("the file", list(rest))
         return beside

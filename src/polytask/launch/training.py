@@ -21,9 +21,9 @@ from polytask.data.task import Task
 from polytask.errors import BackboneError, RecipeError
 from polytask.launch.local import Message, Pack, Work
 from polytask.methods import Replacement
-from polytask.training.decide import NOTHING, Wanted
+from polytask.training.decision import NO_EXTRAS, Extras
 from polytask.training.events import Progress, Step
-from polytask.training.finish import finished
+from polytask.training.finish import finish_job
 from polytask.training.fused import Outcome, measured_budget
 from polytask.training.job import Job
 from polytask.training.loop import run_jobs
@@ -47,7 +47,7 @@ def train_in_packs(
     progress: Progress | None = None,
     budget_tokens: int | None = None,
     with_test: bool = True,
-    wanted: Wanted = NOTHING,
+    extras: Extras = NO_EXTRAS,
 ) -> Iterator[tuple[str, Outcome]]:
     """Train jobs by a launcher.
 
@@ -59,7 +59,7 @@ def train_in_packs(
         progress: called with each job's ``Step`` (at most five a second), ``Evaluated`` and ``Failed``.
         budget_tokens: the most tokens of a step of a pack. None: as memory allows there, which is measured.
         with_test: score the test rows.
-        wanted: what is decided for each adapter after its training.
+        extras: what is decided for each adapter after its training.
 
     Yields:
         The name of a job and its outcome, as it comes.
@@ -75,7 +75,7 @@ def train_in_packs(
         "backbone": _described(backbone),
         "budget_tokens": budget_tokens,
         "with_test": with_test,
-        "wanted": wanted,
+        "extras": extras,
     }
     for message in launch(({**shared, "jobs": pack} for pack in packs(jobs, together)), train_pack):
         if message["what"] == "event":
@@ -97,16 +97,16 @@ def train_pack(pack: Pack) -> Iterator[Message]:
     """Train the jobs of a pack in one fused pass: the work of a launcher.
 
     Args:
-        pack: ``jobs``, ``backbone``, ``device``, ``budget_tokens``, ``with_test``, ``wanted``.
+        pack: ``jobs``, ``backbone``, ``device``, ``budget_tokens``, ``with_test``, ``extras``.
 
     Yields:
         ``{"what": "event", "event"}`` and, for each job, ``{"what": "outcome", "name", "outcome"}``.
     """
     backbone = _backbone(device=pack["device"], **pack["backbone"])
     encodings = Encodings(backbone.tokenizer)
-    jobs, wanted = [], {}
+    jobs, extras = [], {}
     for name, (task, recipe) in pack["jobs"].items():
-        own, wanted[name] = pack["wanted"].prepared(task)
+        own, extras[name] = pack["extras"].prepared(task)
         jobs.append(Job(backbone, own, recipe, name, encodings))
     told: dict[str, float] = {}
     with closing(
@@ -120,7 +120,7 @@ def train_pack(pack: Pack) -> Iterator[Message]:
             yield {"what": "event", "event": event}
     for job in jobs:
         job.restore_best()
-        outcome = job.failure or finished(backbone, job, with_test=pack["with_test"], wanted=wanted[job.name])
+        outcome = job.failure or finish_job(backbone, job, with_test=pack["with_test"], extras=extras[job.name])
         yield {"what": "outcome", "name": job.name, "outcome": outcome}
 
 

@@ -27,9 +27,9 @@ from polytask.inference.prefix import with_cached_prefix
 from polytask.memory import keep_freed_memory
 from polytask.routing.route import Route
 from polytask.training.checkpoint import Checkpoint
-from polytask.training.decide import Wanted
+from polytask.training.decision import Extras
 from polytask.training.events import Evaluated, Event, Failed, Progress, Step
-from polytask.training.finish import finished
+from polytask.training.finish import finish_job
 from polytask.training.interrupt import deferred_interrupt
 from polytask.training.job import Job, attached_to
 from polytask.training.probe import fit_jobs
@@ -77,12 +77,12 @@ def train(
         CheckpointError: the checkpoint belongs to another recipe, other data or another backbone.
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
-    task, wanted = Wanted(goal, none, probe).prepared(task)
+    task, extras = Extras(goal, none, probe).prepared(task)
     job = Job(backbone, task, recipe or Recipe())
     train_jobs(backbone, [job], progress=progress, checkpoint=checkpoint, resume=resume)
     if job.failure is not None:
         raise job.failure
-    return finished(backbone, job, wanted=wanted)
+    return finish_job(backbone, job, extras=extras)
 
 
 def train_jobs(

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from polytask.cli import console, wording
 from polytask.cli.options import INTERRUPTED, USER_ERROR, error_exit, print_json
-from polytask.cli.side_by_side import side_by_side
+from polytask.cli.progress_table import live_progress_table
 from polytask.errors import DataError, PolytaskError, RecipeError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from polytask.cli.launch_options import LaunchOptions
     from polytask.cli.option_groups import BackboneOptions
     from polytask.data.task import Task
-    from polytask.training.decide import Wanted
+    from polytask.training.decision import Extras
     from polytask.training.recipe import Recipe
     from polytask.training.result import Result
     from polytask.training.to_store import StoredRun
@@ -50,7 +50,7 @@ def files_in(given: Sequence[str] | None) -> list[str]:
     Raises:
         DataError: a folder has no file of rows, or its files look like the splits of one task.
     """
-    from polytask.data.tables import SUFFIXES, stem
+    from polytask.data.formats import SUFFIXES, stem
 
     files: list[str] = []
     for name in given or ():
@@ -84,7 +84,7 @@ def train_files(
     model: BackboneOptions,
     store: str,
     launch: LaunchOptions,
-    wanted: Wanted,
+    extras: Extras,
     *,
     checkpoint: str | None,
     resume: bool,
@@ -108,12 +108,13 @@ def train_files(
     metrics = {task.metric for task in tasks}
     err = console.terminal(stderr=True)
     try:
-        with side_by_side(err, {name: name for name in jobs}, metrics.pop() if len(metrics) == 1 else "score") as shown:
+        metric = metrics.pop() if len(metrics) == 1 else "score"
+        with live_progress_table(err, {name: name for name in jobs}, metric) as shown:
             backbone = model.load()
             runs = (
-                trained_remotely(launch, backbone, jobs, store, shown, wanted)
+                trained_remotely(launch, backbone, jobs, store, shown, extras)
                 if launch.is_remote
-                else trained_here(backbone, jobs, store, shown, checkpoint=checkpoint, resume=resume, **vars(wanted))
+                else trained_here(backbone, jobs, store, shown, checkpoint=checkpoint, resume=resume, **vars(extras))
             )
     except KeyboardInterrupt:
         advice = "interrupted; what was finished is in the store" if launch.is_remote else how_to_resume(path, command)
@@ -132,14 +133,14 @@ def trained_here(backbone: Backbone, jobs: Jobs, store: str, progress: Any, **ho
 
 
 def trained_remotely(
-    launch: LaunchOptions, backbone: Backbone, jobs: Jobs, store: str, progress: Any, wanted: Wanted
+    launch: LaunchOptions, backbone: Backbone, jobs: Jobs, store: str, progress: Any, extras: Extras
 ) -> Runs:
     """Train on a cluster; each adapter is stored when it comes back."""
     from polytask.adapters.store import Store
     from polytask.training.to_store import StoredRun
 
     runs: dict[str, StoredRun | RecipeError] = {}
-    for name, outcome in launch.train(backbone, jobs, progress, wanted=wanted):
+    for name, outcome in launch.train(backbone, jobs, progress, extras=extras):
         if isinstance(outcome, RecipeError):
             runs[name] = outcome
         else:
