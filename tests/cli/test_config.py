@@ -79,9 +79,9 @@ def test_a_list_in_the_file_is_numbers_joined_by_commas_on_the_command_line(conf
         ("batch-sise: 8\n", "train.yaml: there is no option 'batch-sise'. Did you mean 'batch-size'?"),
         ("xyz: 8\n", "train.yaml: there is no option 'xyz'. There are: files, hub, task"),
         ("batch-size: many\n", "invalid value for '--batch-size'"),
-        ("- a\n", "train.yaml: this is no mapping. Write one option a line"),
+        ("- a\n", "train.yaml: this is not a mapping. Write one option per line"),
         ("a: [\n", "train.yaml: this is no YAML"),
-        ("lr: {a: 1}\n", "'lr' is no value or list of values"),
+        ("lr: {a: 1}\n", "'lr' is not a value or a list of values"),
         ("config: other.yaml\n", "there is no option 'config'"),
     ],
 )

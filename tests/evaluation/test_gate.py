@@ -40,7 +40,7 @@ def test_a_better_version_passes_both_and_an_equal_one_only_not_worse() -> None:
 def test_what_few_rows_leave_open_is_refused() -> None:
     found = judged(Gate("not-worse"), 3, 3, 20)
     assert not found.is_allowed
-    assert "More rows tell more" in found.why
+    assert "More rows would narrow the interval" in found.why
     assert judged(Gate("not-worse", 0.9), 3, 3, 20).is_allowed
     with pytest.raises(RecipeError, match="out of range"):
         Gate("not-worse", 1.5)

@@ -88,7 +88,7 @@ def train(
     from polytask.training.to_store import check_replaceable, checkpoint_path, interrupted_setting
 
     recipe = training.recipe(size=size, lr=lr, epochs=epochs, seed=seed)
-    Store(store)  # an address that cannot be used is an error before any work is done
+    Store(store)  # refuse an address that cannot be used before any work is done
     launch.check()
     extras = thresholds.extras()
     sources = train_several.files_in(files)
@@ -108,7 +108,7 @@ def train(
         train_several.train_files(tasks, recipe, model, store, launch, extras, as_json=as_json, **where)
         return
     if launch.is_remote:
-        raise PolytaskError("--on ray is for several files, or for a sweep: one adapter trains on one machine")
+        raise PolytaskError("--on ray is for several files or a sweep: one adapter trains on one machine")
     if tune:
         check_single_run_options(log, dry_run)
     task, extras = extras.prepared(data.read(next(iter(sources), None), seed))
@@ -195,7 +195,7 @@ def check_single_run_options(log: str | None, dry_run: bool) -> None:
     """Refuse ``--tune`` together with options that are for one run."""
     for option, given in (("--log", log), ("--dry-run", dry_run)):
         if given:
-            raise RecipeError(f"{option} is for one run, and --tune makes several. Leave one of them out")
+            raise RecipeError(f"{option} is for one run, and --tune trains several. Leave one of them out")
 
 
 def check_launch(launch: LaunchOptions, resume: bool, checkpoint: str | None) -> None:
@@ -226,7 +226,7 @@ def show_estimate(backbone: Backbone, task: Task, recipe: Recipe, as_json: bool)
 
 
 def show_run(run: StoredRun, task: Task, backbone: Backbone, store: str) -> None:
-    """Print the scores beside the majority class, the cost, and the command to try next."""
+    """Print the scores next to the majority class, the cost, and the command to try next."""
     from polytask.evaluation.baselines import majority as majority_of
 
     majority = majority_of(task, task.test or task.validation)
@@ -251,7 +251,7 @@ def tuned_to_json(tuned: Tuned) -> dict[str, Any]:
 
 
 def run_to_json(entry: Entry, adapter: Adapter, result: Result) -> dict[str, Any]:
-    """What ``train --json`` and ``sweep --json`` print of a run."""
+    """The JSON of a run that ``train --json`` and ``sweep --json`` print."""
     scores = result.to_json()
     return {
         "task": entry.task,

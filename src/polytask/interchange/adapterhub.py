@@ -239,9 +239,9 @@ def _scaled(
 
 
 def _head(files: Files, base: Base) -> ForeignHead:
-    beside = read_separate_head(files)
-    if beside is not None:
-        return beside
+    separate_head = read_separate_head(files)
+    if separate_head is not None:
+        return separate_head
     if not files.has(HEAD_CONFIG):
         raise AdapterError(f"{files.folder} has no {HEAD_CONFIG}. Save the trained head together with the adapter")
     saved = files.json(HEAD_CONFIG)

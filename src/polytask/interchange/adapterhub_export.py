@@ -1,7 +1,7 @@
 """Writes adapters as files of adapter-hub's ``adapters`` library: bottlenecks without LayerNorms, and LoRA.
 
 The library's heads read the first token or BERT's pooler. An adapter with mean pooling is exported without such a
-head; its head goes into separate files (``beside``).
+head; its head goes into separate files (``separate_head``).
 """
 
 from __future__ import annotations

@@ -116,10 +116,10 @@ def _split(tensors: Mapping[str, Tensor], base: Base) -> tuple[dict[str, dict[st
 
 
 def _head(files: Files, rest: Mapping[str, Tensor], base: Base, settings: Mapping[str, Any]) -> ForeignHead:
-    beside = read_separate_head(files)
-    if beside is not None:
+    separate_head = read_separate_head(files)
+    if separate_head is not None:
         check_none_left("the file", list(rest))
-        return beside
+        return separate_head
     task = settings.get("task_type")
     if task not in (None, "SEQ_CLS", "FEATURE_EXTRACTION"):
         raise AdapterError(f"task_type {task!r} is not supported; only SEQ_CLS is")

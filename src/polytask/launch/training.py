@@ -1,8 +1,8 @@
-"""Trains jobs by a launcher: in packs that train in one fused pass each, wherever the launcher runs them.
+"""Trains jobs with a launcher, in packs; each pack is one fused training run.
 
-Rows and recipes travel in the packs and adapters come back in the messages, so the machines need neither the files of
-the data nor a shared folder; only Polytask, and the backbone under the same name. A pack gives the tensors that
-``train_many`` gives for the same jobs on the same kind of machine with equally many threads.
+Packs contain rows and recipes, and messages contain adapters. So a machine needs only Polytask and the backbone under
+the same name: no data files and no shared folder. A pack gives the same tensors as ``train_many`` with the same jobs,
+on the same kind of machine with as many threads.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def train_in_packs(
     with_test: bool = True,
     extras: Extras = NO_EXTRAS,
 ) -> Iterator[tuple[str, Outcome]]:
-    """Train jobs by a launcher.
+    """Train jobs with a launcher.
 
     Args:
         launch: ``run_packs`` of a launcher, with its options.
@@ -59,10 +59,10 @@ def train_in_packs(
         progress: called with each job's ``Step`` (at most five a second), ``Evaluated`` and ``Failed``.
         budget_tokens: the most tokens of a step of a pack. None: as memory allows there, which is measured.
         with_test: score the test rows.
-        extras: what is decided for each adapter after its training.
+        extras: what to add to each adapter after its training.
 
     Yields:
-        The name of a job and its outcome, as it comes.
+        The name and outcome of each job, as soon as it is finished.
 
     Raises:
         RecipeError: ``together`` is not a whole number from 1.
@@ -85,7 +85,7 @@ def train_in_packs(
 
 
 def packs(jobs: Jobs, together: int) -> Iterator[Jobs]:
-    """At most so many jobs a pack, in their order; each with a private copy of the backbone is a pack of its own."""
+    """Split jobs into packs of at most ``together``; a job with a private copy of the backbone is its own pack."""
     shared = [name for name, (_, recipe) in jobs.items() if not isinstance(recipe.method, Replacement)]
     alone = [name for name in jobs if name not in set(shared)]
     for start in range(0, len(shared), together):
@@ -125,7 +125,7 @@ def train_pack(pack: Pack) -> Iterator[Message]:
 
 
 def _described(backbone: Backbone) -> dict[str, Any]:
-    """What a machine needs to load the same backbone. A folder is given by its whole path."""
+    """What a machine needs to load the same backbone. A folder is given by its absolute path."""
     return {
         "name": backbone.name,
         "source": os.path.abspath(backbone.name) if os.path.isdir(backbone.name) else backbone.name,
@@ -139,6 +139,6 @@ def _described(backbone: Backbone) -> dict[str, Any]:
 def _backbone(name: str, source: str, pooling: Any, dtype: str, fingerprint: str, device: str) -> Backbone:
     backbone = load_backbone(source, device=device, dtype=dtype, pooling=pooling)
     if backbone.fingerprint != fingerprint:
-        raise BackboneError(f"{name} has other weights on the machine that trains than on the one that asked")
+        raise BackboneError(f"{name} has different weights on the training machine and on this one")
     backbone.name = name
     return backbone

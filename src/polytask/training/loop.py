@@ -63,10 +63,10 @@ def train(
         task: rows to train on and to validate with.
         recipe: how to train; the defaults suit tasks of 1,000 to 60,000 rows.
         progress: called with each ``Step`` and ``Evaluated``.
-        checkpoint: a file that keeps the state of the run while it lasts, to go on from when it is interrupted.
-        resume: go on from ``checkpoint`` if it is there; to the same tensors as without the interruption.
-        goal: what the adapter's thresholds are to hold; without one it answers every text.
-        none: how to detect texts of none of the labels; without it every text has one of them.
+        checkpoint: a file for the state of the run, updated during the run, to resume it after an interruption.
+        resume: continue from ``checkpoint``, if it exists. The tensors are the same as without the interruption.
+        goal: what the adapter's thresholds must reach. None: it answers every text.
+        none: how to detect texts with none of the labels. None: every text gets a label.
         probe: also score a probe (``methods.Probe``) on the same rows, for comparison; it takes seconds.
 
     Returns:

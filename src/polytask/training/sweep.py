@@ -44,7 +44,7 @@ from polytask.training.sweep_files import CHECKPOINT, SweepFolder, check_same_sw
 from polytask.training.sweep_result import Kept, Progress, Run, Sweep, best_run_of, by_setting
 
 Train = Callable[[Mapping[str, tuple[Task, Recipe]], Progress], Iterator[tuple[str, Outcome]]]
-"""Trains jobs elsewhere: yields the name and the outcome of each as it comes."""
+"""Trains jobs elsewhere; yields the name and outcome of each as soon as it is finished."""
 
 
 def sweep(
@@ -129,7 +129,7 @@ def sweep(
 
 
 def settled(backbone: Backbone, task: Task, recipes: Sequence[Recipe]) -> list[Recipe]:
-    """The same recipes with all defaults chosen; a sweep's runs have their keys.
+    """The same recipes with all defaults chosen; their keys name the runs of a sweep.
 
     Raises:
         RecipeError: a setting does not apply to the task's kind.
@@ -168,7 +168,7 @@ def _training_groups(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
 def _trained_elsewhere(
     train: Train, task: Task, recipes: Sequence[Recipe], results: SweepFolder, report: Progress
 ) -> Iterator[Run]:
-    """Each run is stored, reported and yielded when it comes back."""
+    """Train jobs elsewhere; store, report and yield each run when it comes back."""
     asked = {recipe.key: (task, recipe) for recipe in recipes}
     for key, outcome in train(asked, report):
         recipe = asked[key][1]
@@ -186,7 +186,7 @@ def _train_and_save(
     report: Progress,
     budget_tokens: int | None,
 ) -> Iterator[Run]:
-    """Train jobs to the end; each is stored, reported and yielded when it is finished."""
+    """Train jobs to the end; store, report and yield each run when it is finished."""
     pending = {job.name: job for job in jobs}
 
     def save(job: Job) -> Run:
@@ -247,7 +247,7 @@ def _with_test_score(backbone: Backbone, task: Task, run: Run, results: SweepFol
 def _resume(
     checkpoint: Checkpoint, identity: Mapping[str, Any], backbone: Backbone, task: Task, jobs: Sequence[Job]
 ) -> None:
-    """Restore the jobs that the checkpoint holds."""
+    """Restore the jobs in the checkpoint."""
     header = checkpoint_header(checkpoint)
     ours = {job.name: job for job in jobs}
     if header is None or not ours.keys() & header["setting"]["jobs"].keys():

@@ -155,7 +155,7 @@ def tune(
             for job in ranked[num_kept:]:
                 progress(Left(job.name, epochs, num_epochs))
     train_to(alive, num_epochs)
-    while all(job.failure for job in alive):  # take up the best of the stopped settings instead
+    while all(job.failure for job in alive):  # continue the best of the stopped settings instead
         healthy = [job for job in jobs if job.failure is None]
         if not healthy:
             raise RecipeError(f"all {len(jobs)} settings diverged. The first one: {jobs[0].failure}")
@@ -183,7 +183,9 @@ def recipes_to_try(
     names = varying(recipes)
     named = {in_words({name: recipe.settings()[name] for name in reversed(names)}): recipe for recipe in recipes}
     if len(recipes) < 2:
-        raise RecipeError("there is one setting only, and nothing to choose. Give several learning rates or sizes")
+        raise RecipeError(
+            "there is only one setting, so there is nothing to choose. Give several learning rates or sizes"
+        )
     if len(named) < len(recipes):
         raise RecipeError(f"a value is given twice: lr={tuple(lr)}, size={tuple(size)}. Give each once")
     return named
