@@ -240,7 +240,7 @@ def test_a_log_says_which_step_it_is_at_after_a_silence(
 
 
 def test_trials_that_are_done_correct_a_plan() -> None:
-    costs: Any = SimpleNamespace(seconds=lambda trial: 20.0)
+    costs: Any = SimpleNamespace(training_seconds=lambda trial: 20.0)
     done = [replace(entry(seed=seed), seconds=seconds) for seed, seconds in enumerate((60.0, 50.0, 9000.0, 60.0, 70.0))]
     assert correction(costs, done) == (3.0, 5)
     assert correction(costs, done[:4]) == (1.0, 4)

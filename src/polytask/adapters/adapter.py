@@ -46,7 +46,7 @@ MAX_DIMENSIONS = 8
 _KEY = "polytask"
 _FLOAT32_BYTES = 4
 NONE = "none."
-"""How the names of the tensors begin that detect none of these."""
+"""The prefix of the names of a detector's tensors (``none``)."""
 
 
 class Identity(Protocol):
@@ -131,7 +131,7 @@ class Adapter:
             result: data digest, numbers of rows, scores and seconds, as JSON values.
             versions: versions of the packages that a result depends on.
             inputs: what a row of the task is; left out if None.
-            prediction_head: the layers of the head below its last.
+            prediction_head: the layers of the head before its last.
             source: the file of another library that this was read from: ``format``, ``name``, ``revision``, ``sha256``.
             decides: the header's fields on how scores become answers, such as ``calibration``; none unless given.
 
@@ -193,9 +193,9 @@ class Adapter:
         return self._with_digest({**self.header.to_object(), "task": plain_name(task)}, self.tensors)
 
     def folded(self) -> Adapter:
-        """The same with its calibration in the head and without ``none``, for runtimes that know a head only.
+        """The same adapter with its calibration folded into the head and without ``none``, for other libraries.
 
-        Their probabilities are those of this adapter. Of several labels, one holds from ``Calibration.cuts`` on.
+        Probabilities do not change. A label of a multi-label task is given from ``Calibration.cuts`` on.
         """
         header = self.header
         own = decision_of(header.head.kind, header.head.labels, header.decides).calibration

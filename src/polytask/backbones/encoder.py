@@ -23,7 +23,7 @@ from polytask.packing import Packing
 
 
 class Encoder(nn.Module):
-    """A transformer with its pooling: token ids in, hidden states and one vector a text out."""
+    """A transformer with its pooling: token ids in, hidden states and one vector per text out."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
             entry: where ``states`` enter the model.
 
         Returns:
-            The last layer's output ``[B, T, D]``, zeros for padding, and one vector a text ``[B, D]``.
+            The last layer's output ``[B, T, D]``, zeros for padding, and one vector per text ``[B, D]``.
         """
         hidden = self._run_layers(
             ids, mask, types, slice(entry.layer, None), states, is_after_attention=entry.is_after_attention
@@ -172,7 +172,7 @@ class Encoder(nn.Module):
         return {"token_type_ids": types} if self.takes_types and types is not None else {}
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """One vector a text: ``[B, T, D]`` to ``[B, D]``."""
+        """One vector per text: ``[B, T, D]`` to ``[B, D]``."""
         if self.pooling == "mean":
             weights = (mask / mask.sum(dim=1, keepdim=True)).to(hidden.dtype)
             mean: Tensor = torch.bmm(weights[:, None, :], hidden).squeeze(1)

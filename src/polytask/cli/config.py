@@ -71,11 +71,11 @@ def _mapping_in(path: str) -> Mapping[str, Any]:
         raise DataError(f"the file cannot be read ({error.strerror})", file=path) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"this is no YAML ({reason})", file=path) from None
+        raise DataError(f"this is not YAML ({reason})", file=path) from None
     if found in (None, ""):
         return {}
     if not isinstance(found, Mapping):
-        raise DataError("this is no mapping", file=path, fix="Write one option per line, such as 'lr: 1e-3'")
+        raise DataError("this is not a mapping", file=path, fix="Write one option per line, such as 'lr: 1e-3'")
     return found
 
 

@@ -63,7 +63,7 @@ def predict(
         str | None,
         typer.Option(
             metavar="FORMAT",
-            help="Format of standard input: txt (default), csv, tsv or jsonl. Answers to csv or tsv have that format too.",
+            help="Format of standard input: txt (default), csv, tsv or jsonl. Answers to csv or tsv keep it.",
         ),
     ] = None,
     text: options.TextColumn = None,

@@ -110,7 +110,7 @@ def _columns_of(data: Any) -> tuple[Columns, Classes]:
         return {str(name): cells_of(column) for name, column in data.items()}, {}
     if is_table(data):
         return _of_two_lists(*map(cells_of, data)), {}
-    raise DataError(f"rows are read from {ACCEPTED}; a {type(data).__name__} was given", fix=_instead(data))
+    raise DataError(f"rows can be read from {ACCEPTED}; a {type(data).__name__} was given", fix=_instead(data))
 
 
 def _of_two_lists(texts: Sequence[Cell], labels: Sequence[Cell]) -> Columns:

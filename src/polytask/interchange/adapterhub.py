@@ -88,8 +88,7 @@ def is_adapterhub(files: Files) -> bool:
 
 def backbone_named(files: Files) -> str | None:
     """The name of the backbone in the files, if any."""
-    name = files.json(CONFIG).get("model_name")
-    return name if isinstance(name, str) and name else None
+    return files.text(CONFIG, "model_name")
 
 
 def read(files: Files, base: Base) -> tuple[Foreign, str]:

@@ -62,8 +62,7 @@ def is_peft(files: Files) -> bool:
 
 def backbone_named(files: Files) -> str | None:
     """The name of the backbone in the files, if any."""
-    name = files.json(CONFIG).get("base_model_name_or_path")
-    return name if isinstance(name, str) and name else None
+    return files.text(CONFIG, "base_model_name_or_path")
 
 
 def read(files: Files, base: Base) -> tuple[Foreign, str]:
