@@ -33,7 +33,6 @@ from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.data.encoding import encode
 from polytask.data.task import Task
-from polytask.files import write_text
 from polytask.methods import FullFineTuning, Houlsby, LoRA, Probe
 from polytask.suites.text17 import read_text17
 from polytask.training.job import Job, attached_to
@@ -41,6 +40,7 @@ from polytask.training.loop import run_jobs
 from polytask.training.recipe import Recipe
 from polytask.training.result import environment
 from polytask.training.scoring import predictions_of
+from resumable import results_in, run_or_table, write_result
 
 TASKS = (
     "sms_spam",
@@ -132,13 +132,13 @@ def run(given: argparse.Namespace) -> None:
                     about = {"task": name, "method": method, "rows_a_class": rows, "seed": seed, "recipe": recipe}
                     about |= measured(task, found, time.perf_counter() - started)
                     about["environment"] = environment(backbone.device, backbone.dtype)
-                    write_text(file, json.dumps(about, indent=1) + "\n")
+                    write_result(file, about)
                     print(file.stem, about["accuracy"], about["seconds"], flush=True)
 
 
 def table(folder: Path) -> Iterator[str]:
     """A Markdown table: the mean accuracy over tasks and seeds, where all methods have the same runs."""
-    runs = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    runs = results_in(folder)
     by: dict[tuple[str, int], dict[tuple[str, int], float]] = defaultdict(dict)
     for own in runs:
         by[own["method"], own["rows_a_class"]][own["task"], own["seed"]] = own["accuracy"]
@@ -157,20 +157,8 @@ def table(folder: Path) -> Iterator[str]:
 
 def main() -> None:
     """Run, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--data", default="data")
-    parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--methods", default="probe,houlsby,full")
-    parser.add_argument("--rows", default="8,16,64")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--table", action="store_true")
-    given = parser.parse_args()
-    if given.table:
-        print("\n".join(table(given.out)))
-        return
-    run(given)
+    options = {"tasks": ",".join(TASKS), "methods": "probe,houlsby,full", "rows": "8,16,64"}
+    run_or_table(__doc__, run, table, **options, seeds=5, python=sys.executable)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ is there is not run again.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -22,11 +21,11 @@ from typing import Any
 
 from polytask.backbones.loading import load_backbone
 from polytask.data.task import Rows, Task
-from polytask.files import write_text
 from polytask.methods import Houlsby, Probe
 from polytask.suites.text17 import read_text17
 from polytask.training.loop import train
 from polytask.training.recipe import Recipe
+from resumable import results_in, run_or_table, write_result
 
 TASK = "20_newsgroups"
 RECIPES = {"probe": Recipe(Probe()), "houlsby": Recipe(Houlsby(64, layers=2), epochs=4)}
@@ -66,15 +65,14 @@ def run(given: argparse.Namespace) -> None:
                 about |= {"recipe": recipe.to_json(), "test": values["test"], "tokens": result.train["tokens"]}
                 about |= {"truncated": result.truncated, "seconds": round(time.perf_counter() - started, 1)}
                 about["environment"] = result.environment
-                write_text(file, json.dumps(about, indent=1) + "\n")
+                write_result(file, about)
                 print(file.stem, round(about["test"]["score"], 3), about["seconds"], flush=True)
 
 
 def table(folder: Path) -> Iterator[str]:
     """A Markdown table: the mean over seeds."""
     by: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for file in sorted(folder.glob("*.json")):
-        own = json.loads(file.read_text())
+    for own in results_in(folder):
         by[own["method"], own["way"]].append(own)
     yield "| method | read | seeds | test accuracy | training tokens |"
     yield "|---|---|---|---|---|"
@@ -87,18 +85,7 @@ def table(folder: Path) -> Iterator[str]:
 
 def main() -> None:
     """Run, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--data", default="data")
-    parser.add_argument("--methods", default="probe")
-    parser.add_argument("--rows", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--table", action="store_true")
-    given = parser.parse_args()
-    if given.table:
-        print("\n".join(table(given.out)))
-        return
-    run(given)
+    run_or_table(__doc__, run, table, methods="probe", rows=300, seeds=1)
 
 
 if __name__ == "__main__":

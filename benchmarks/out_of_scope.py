@@ -11,7 +11,6 @@ texts of other tasks (``far``). AUROC, and the share of such texts that get a la
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections import defaultdict
 from collections.abc import Iterator
@@ -27,7 +26,6 @@ from polytask.backbones.loading import load_backbone
 from polytask.data.task import Rows, Task
 from polytask.evaluation.detectors import DETECTORS
 from polytask.evaluation.none_of_these import DetectNone, auroc, false_positives
-from polytask.files import write_text
 from polytask.inference.vectors import vectors_of
 from polytask.methods import Houlsby, Probe
 from polytask.suites.text17 import read_text17
@@ -35,6 +33,7 @@ from polytask.training.job import Job, attached_to
 from polytask.training.loop import train_jobs
 from polytask.training.recipe import Recipe
 from polytask.training.result import environment
+from resumable import results_in, run_or_table, write_result
 
 LEFT_OUT = {
     "20_newsgroups": 5,
@@ -115,15 +114,14 @@ def run(given: argparse.Namespace) -> None:
                 about: dict[str, Any] = {"task": name, "method": method, "seed": seed, "left_out": left_out}
                 about |= {"recipe": recipe.to_json(), **compared(backbone, task, none, far, recipe)}
                 about["environment"] = environment(backbone.device, backbone.dtype)
-                write_text(file, json.dumps(about, indent=1) + "\n")
+                write_result(file, about)
                 print(file.stem, {d: round(about[d]["near"]["auroc"], 3) for d in DETECTORS if d in about}, flush=True)
 
 
 def table(folder: Path) -> Iterator[str]:
     """A Markdown table: the mean over seeds of each task and detector."""
     by: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for file in sorted(folder.glob("*.json")):
-        own = json.loads(file.read_text())
+    for own in results_in(folder):
         by[own["method"], own["task"]].append(own)
     detectors = [name for name in DETECTORS if name != "linear"]
     yield f"| method | task, classes left out (seeds) | | {' | '.join(detectors)} |"
@@ -139,18 +137,7 @@ def table(folder: Path) -> Iterator[str]:
 
 def main() -> None:
     """Run, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--data", default="data")
-    parser.add_argument("--tasks", default=",".join(LEFT_OUT))
-    parser.add_argument("--methods", default="probe,houlsby")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--table", action="store_true")
-    given = parser.parse_args()
-    if given.table:
-        print("\n".join(table(given.out)))
-        return
-    run(given)
+    run_or_table(__doc__, run, table, tasks=",".join(LEFT_OUT), methods="probe,houlsby", seeds=2)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ weighting and seed; what is there is not run again.
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,7 +24,6 @@ from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.data.task import Task
 from polytask.evaluation.metrics import score
-from polytask.files import write_text
 from polytask.methods import Houlsby, Probe
 from polytask.suites.text17 import read_text17
 from polytask.training.job import Job
@@ -33,6 +31,7 @@ from polytask.training.loop import train_jobs
 from polytask.training.recipe import Recipe
 from polytask.training.result import environment
 from polytask.training.scoring import test_scores
+from resumable import results_in, run_or_table, write_result
 
 TASK = "customer_complaints"
 RECIPES = {"probe": Recipe(Probe()), "houlsby": Recipe(Houlsby(64, layers=2), epochs=5)}
@@ -72,15 +71,14 @@ def run(given: argparse.Namespace) -> None:
                 about: dict[str, Any] = {"task": TASK, "method": method, "weights": weights, "seed": seed}
                 about |= {"recipe": recipe.to_json(), **measured(backbone, task, recipe)}
                 about["environment"] = environment(backbone.device, backbone.dtype)
-                write_text(file, json.dumps(about, indent=1) + "\n")
+                write_result(file, about)
                 print(file.stem, {k: round(about[k], 3) for k in ("macro_f1", "accuracy")}, flush=True)
 
 
 def table(folder: Path) -> Iterator[str]:
     """A Markdown table: the mean over seeds, and the macro-F1 of each."""
     by: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for file in sorted(folder.glob("*.json")):
-        own = json.loads(file.read_text())
+    for own in results_in(folder):
         by[own["method"], own["weights"] or "none"].append(own)
     yield "| method | weights | macro-F1 | of each seed | recall of rare classes | accuracy |"
     yield "|---|---|---|---|---|---|"
@@ -92,17 +90,7 @@ def table(folder: Path) -> Iterator[str]:
 
 def main() -> None:
     """Run, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--data", default="data")
-    parser.add_argument("--methods", default="probe,houlsby")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--table", action="store_true")
-    given = parser.parse_args()
-    if given.table:
-        print("\n".join(table(given.out)))
-        return
-    run(given)
+    run_or_table(__doc__, run, table, methods="probe,houlsby", seeds=2)
 
 
 if __name__ == "__main__":

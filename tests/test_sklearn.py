@@ -144,7 +144,7 @@ def test_what_cannot_be_used_is_said(averaging: Path, fitted: AdapterClassifier)
         (TEXTS[:3], None, "requires y to be passed"),
         (TEXTS[:3], ["a", "a", "a"], "y has 1 class"),
         (TEXTS[:3], ["a", "b"], "3 texts and 2 targets"),
-        ([1, 2], ["a", "b"], "no text"),
+        ([1, 2], ["a", "b"], "not a string"),
         (["a", ""], ["a", "b"], "is empty"),
         (["a", ("b", "c")], ["a", "b"], "single texts and pairs"),
     ):

@@ -29,8 +29,8 @@ from polytask.adapters.module import LoadedAdapter
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.data.encoding import encode
-from polytask.data.label_sets import indicator, label_sets
 from polytask.data.metric_names import default_metric
+from polytask.data.multilabel import indicator, label_sets
 from polytask.data.splits import hold_out
 from polytask.data.task import Kind, Rows, Task
 from polytask.errors import DataError, PolytaskError, UnknownName
@@ -188,7 +188,7 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         return self.adapter_.header.head.labels
 
     def decided(self, X: Any) -> list[Decided]:
-        """What the adapter decides of each text."""
+        """The adapter's decision about each text."""
         check_is_fitted(self)
         rows, recipe = rows_of(X), self.adapter_.header.recipe
         if not len(rows):
@@ -215,7 +215,7 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         return tags
 
     def kind_of(self, y: Any) -> Kind:
-        """The kind of task that these targets make."""
+        """The kind of task for these targets."""
         return self.kind
 
     @abstractmethod
@@ -233,28 +233,28 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
 class AdapterClassifier(ClassifierMixin, AdapterEstimator):  # type: ignore[misc]
     """A classifier for texts, or pairs of texts: an adapter on a frozen transformer.
 
-    ``y`` holds a class for each text, of any sortable type; ``classes_`` has the sorted classes. Or it holds any number
-    of labels for each text, and ``multilabel_`` is True: an indicator matrix ``[B, K]`` of zeros and ones (``classes_``
-    has the numbers of its columns, or the names of a DataFrame's), or a list of labels for each text. Splitters and
-    metrics of scikit-learn itself take matrices only.
+    ``y`` holds a class for each text, of any sortable type; ``classes_`` has the sorted classes. For several
+    labels per text (``multilabel_`` is True), ``y`` is an indicator matrix ``[B, K]`` of zeros and ones, or a list of
+    labels for each text. ``classes_`` of a matrix has the numbers of its columns, or the column names of a DataFrame.
+    Scikit-learn's own splitters and metrics accept matrices only.
     """
 
     kind = "classification"
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most likely class of each text, ``[B]``; of several labels the indicator matrix ``[B, K]``."""
+        """The most likely class of each text, ``[B]``; for multi-label targets the indicator matrix ``[B, K]``."""
         check_is_fitted(self)
         if self.multilabel_:
             return indicator([own.labels or () for own in self.decided(X)], len(self.classes_))
         return np.asarray(self.classes_[self.scores(X).argmax(axis=1)])
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """The probability of each class, ``[B, K]``; rows sum to one, but not those of several labels."""
+        """The probability of each class, ``[B, K]``. Rows sum to one, except for multi-label targets."""
         probs = self.scores(X)
         return probs if self.multilabel_ else np.asarray(probs / probs.sum(axis=1, keepdims=True))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The accuracy; of several labels the share of texts for which all are right, as in scikit-learn."""
+        """The accuracy; for multi-label targets the share of texts with all labels right, as in scikit-learn."""
         check_is_fitted(self)
         own = label_sets(y) if self.multilabel_ else None
         return float(super().score(X, y if own is None else own.in_order_of(self.classes_), sample_weight))
@@ -281,7 +281,7 @@ class AdapterClassifier(ClassifierMixin, AdapterEstimator):  # type: ignore[misc
         return tuple(str(label) for label in _classes(y))
 
     def learn_targets(self, y: Any) -> None:
-        """Store the classes in their original type, and whether a text has several."""
+        """Store the classes in their original type, and whether texts have several labels."""
         self.classes_, self.multilabel_ = _classes(y), label_sets(y) is not None
 
     def __sklearn_tags__(self) -> Any:

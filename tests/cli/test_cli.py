@@ -356,7 +356,7 @@ def test_predict_refuses_a_column_that_exists(store: Path, tmp_path: Path) -> No
         ),
         (("--task", "mood", "a text", "b", "--pair", "c"), "2 texts and 1 second text. Give one --pair"),
         (("--task", "mood", "--task", "spam", "a text"), "spam"),
-        (("--task", "mood", ""), "the text is empty, and there is nothing to answer"),
+        (("--task", "mood", ""), "the text is empty, so there is nothing to answer"),
         (("--task", "mood", "", " "), "text 1 of 2 is empty"),
         (("--task", "mood", "a text", "--pair", ""), "the second text is empty"),
         (("--task", "mood", __file__), "is a file, not a text. To answer its rows: polytask predict --file "),

@@ -79,9 +79,9 @@ def test_a_list_in_the_file_is_numbers_joined_by_commas_on_the_command_line(conf
         ("batch-sise: 8\n", "train.yaml: there is no option 'batch-sise'. Did you mean 'batch-size'?"),
         ("xyz: 8\n", "train.yaml: there is no option 'xyz'. There are: files, hub, task"),
         ("batch-size: many\n", "invalid value for '--batch-size'"),
-        ("- a\n", "train.yaml: this is no mapping. Write one option a line"),
-        ("a: [\n", "train.yaml: this is no YAML"),
-        ("lr: {a: 1}\n", "'lr' is no value or list of values"),
+        ("- a\n", "train.yaml: this is not a mapping. Write one option per line"),
+        ("a: [\n", "train.yaml: this is not YAML"),
+        ("lr: {a: 1}\n", "'lr' is not a value or a list of values"),
         ("config: other.yaml\n", "there is no option 'config'"),
     ],
 )
@@ -110,8 +110,8 @@ def test_several_files_are_tasks_trained_at_once_each_as_it_is_alone(
 
 def test_what_is_about_one_task_is_refused_for_several(tables: Path, tmp_path: Path) -> None:
     mood, tone = tables / "mood.csv", tables / "tone.csv"
-    assert "--task is about one task" in polytask("train", mood, tone, "--task", "x").stderr
-    assert "--tune is about one task" in polytask("train", tables, "--tune").stderr
+    assert "--task applies to one task" in polytask("train", mood, tone, "--task", "x").stderr
+    assert "--tune applies to one task" in polytask("train", tables, "--tune").stderr
     other = tmp_path / "mood.csv"
     other.write_bytes(mood.read_bytes())
     assert "make tasks of one name, 'mood'" in polytask("train", mood, other).stderr

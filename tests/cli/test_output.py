@@ -21,8 +21,8 @@ from polytask.adapters.store import Store
 from polytask.cli import result_tables
 from polytask.cli.output import cells_of, check_output, names_added, shortest_float
 from polytask.cli.paper.trials import plan_table, range_in_words
+from polytask.data.formats import read_table, write_table
 from polytask.data.read import read_rows, read_task
-from polytask.data.tables import read_table, write_table
 from polytask.errors import DataError
 from polytask.evaluation.per_label import report
 from polytask.inference.prediction import Prediction

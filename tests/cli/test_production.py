@@ -51,7 +51,7 @@ def test_train_with_a_goal_and_overrule_it(
     assert json.loads(out)["label"] in ("good", "bad")
     code, _, err = polytask(capsys, "train", rows, "--task", "mood", *how, "--coverage", 0.5, "--precision", 0.9)
     assert code == 2
-    assert "thresholds hold one thing" in " ".join(err.split())
+    assert "thresholds can reach only one goal" in " ".join(err.split())
 
 
 def test_a_worse_version_is_refused_a_better_one_promoted_and_rolled_back(

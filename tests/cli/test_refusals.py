@@ -443,7 +443,7 @@ def test_the_cost_of_a_large_size_follows_from_two_small_ones(tiny_backbone: Bac
 
 @pytest.mark.parametrize("text", ["bad \ud800 half", 3, b"bytes"])
 def test_what_is_no_text_is_refused_by_its_number(text: Any, tiny_backbone: Backbone, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="text 2 of 2 is no text that can be written as UTF-8"):
+    with pytest.raises(DataError, match="text 2 of 2 is not a string that can be written as UTF-8"):
         MultiTask(tiny_backbone, Store(tmp_path)).predict(["good", text], "mood")
 
 

@@ -21,10 +21,11 @@ from typer.testing import CliRunner, Result
 from polytask.adapters.store import Store
 from polytask.backbones.loading import load_backbone
 from polytask.cli import app
-from polytask.cli.streams import arriving, bar
+from polytask.cli.stream_input import arriving
+from polytask.cli.streams import bar
 from polytask.data import row_stream
+from polytask.data.formats import read_table, write_table
 from polytask.data.row_stream import RowStream
-from polytask.data.tables import read_table, write_table
 from polytask.data.task import Rows, Task
 from polytask.errors import DataError
 from polytask.methods import Houlsby
@@ -227,7 +228,7 @@ def test_top_k_gives_the_likeliest_labels_first(store: Path) -> None:
 
 def test_what_has_come_is_given_before_more_comes() -> None:
     script = (
-        "import sys\nfrom polytask.cli.streams import arriving\n"
+        "import sys\nfrom polytask.cli.stream_input import arriving\n"
         "for chunk in arriving(sys.stdin, 3):\n    print(len(chunk), flush=True)\n"
     )
     with subprocess.Popen(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from polytask.cli.side_by_side import SideBySide, side_by_side
+from polytask.cli.progress_table import ProgressTable, live_progress_table
 from polytask.errors import RecipeError
 from polytask.training.events import Evaluated, Failed, Step
 from polytask.training.tune import Left
@@ -179,7 +179,7 @@ def step(job: str, epoch: int, loss: float) -> Step:
     return Step(job, epoch, 9, epoch, 3, loss, 1, 1.0, 0.0, 1e-3)
 
 
-def drawn(shown: SideBySide) -> str:
+def drawn(shown: ProgressTable) -> str:
     console = Console(width=100, height=30)
     with console.capture() as captured:
         console.print(shown)
@@ -187,7 +187,7 @@ def drawn(shown: SideBySide) -> str:
 
 
 def test_the_table_shows_every_run_and_where_it_is() -> None:
-    shown = SideBySide(Console(force_terminal=True), {name: f"size {name}" for name in "1234"}, "f1")
+    shown = ProgressTable(Console(force_terminal=True), {name: f"size {name}" for name in "1234"}, "f1")
     shown(step("1", 2, 0.5))
     shown(Evaluated("2", 3, 3, "f1", 0.75, True))
     shown(Failed("3", RecipeError("diverged")))
@@ -203,7 +203,7 @@ def test_the_table_shows_every_run_and_where_it_is() -> None:
 
 def test_a_low_terminal_shows_only_running_runs() -> None:
     console = Console(force_terminal=True, width=100, height=14)
-    shown = SideBySide(console, {str(number): f"seed {number}" for number in range(40)}, "f1")
+    shown = ProgressTable(console, {str(number): f"seed {number}" for number in range(40)}, "f1")
     for number in range(30):
         shown(Evaluated(str(number), 3, 3, "f1", number / 100, True))
     text = drawn(shown)
@@ -214,7 +214,7 @@ def test_a_low_terminal_shows_only_running_runs() -> None:
 
 
 def test_in_a_log_each_run_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with side_by_side(Console(), {"1": "size 8", "2": "size 64"}, "f1") as shown:
+    with live_progress_table(Console(), {"1": "size 8", "2": "size 64"}, "f1") as shown:
         shown(step("1", 1, 0.5))
         shown(Evaluated("1", 1, 3, "f1", 0.5, True))
         shown(Left("1", 1, 3))

@@ -25,7 +25,7 @@ from polytask.cli.console import terminal
 from polytask.cli.output import formula_notes
 from polytask.cli.paper.requests import show_scope
 from polytask.cli.paper.trials import trial_in_words
-from polytask.cli.side_by_side import SideBySide
+from polytask.cli.progress_table import ProgressTable
 from polytask.cli.verdicts import beside_majority
 from polytask.data import hub
 from polytask.data.read import read_task
@@ -155,7 +155,7 @@ def test_a_missing_store_is_named(tmp_path: Path) -> None:
 
 
 def test_a_finished_sweep_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = SideBySide(terminal(stderr=True), {"a": "lr 1", "b": "lr 2"}, "accuracy")
+    shown = ProgressTable(terminal(stderr=True), {"a": "lr 1", "b": "lr 2"}, "accuracy")
     run: Any = type("Run", (), {"result": None, "score": None})
     for job in ("a", "b"):
         shown(Kept(job, run))
@@ -240,7 +240,7 @@ def test_a_log_says_which_step_it_is_at_after_a_silence(
 
 
 def test_trials_that_are_done_correct_a_plan() -> None:
-    costs: Any = SimpleNamespace(seconds=lambda trial: 20.0)
+    costs: Any = SimpleNamespace(training_seconds=lambda trial: 20.0)
     done = [replace(entry(seed=seed), seconds=seconds) for seed, seconds in enumerate((60.0, 50.0, 9000.0, 60.0, 70.0))]
     assert correction(costs, done) == (3.0, 5)
     assert correction(costs, done[:4]) == (1.0, 4)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from polytask.data.formats import write_table
 from polytask.data.read import read_rows, read_task, rows_for
-from polytask.data.tables import write_table
 from polytask.data.task import Answer
 from polytask.errors import DataError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from polytask.data.formats import write_table
 from polytask.data.read import read_task
-from polytask.data.tables import write_table
 
 
 def notes(tmp_path, labels, name="label", texts=None, **asked):

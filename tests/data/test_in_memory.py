@@ -15,9 +15,9 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from polytask.backbones.backbone import Backbone
+from polytask.data.formats import write_table
 from polytask.data.in_memory import table_from
 from polytask.data.read import read_rows, read_task
-from polytask.data.tables import write_table
 from polytask.errors import DataError, StoreError
 from polytask.inference.predict import MultiTask
 from polytask.training.loop import train
@@ -146,7 +146,7 @@ def test_a_missing_label_is_refused_by_the_number_of_its_row(missing: Any) -> No
         (TEXTS, r"a list was given\. Give its labels beside the texts: \(texts, labels\)"),
         (pd.Series(TEXTS), r"a Series was given\. Give its labels beside"),
         (list(zip(TEXTS, LABELS)), r"Give two lists instead of a list of pairs"),
-        ((row for row in RECORDS), r"a generator was given\. Training reads the rows many times: give list\(rows\)"),
+        ((row for row in RECORDS), r"a generator was given\. Training reads the rows many times, so give list\(rows\)"),
         (7, r"a DataFrame of pandas or polars, .* two lists \(texts, labels\); a int was given"),
         ((TEXTS, LABELS[:-1]), "there are 40 texts and 39 labels"),
         ({"text": TEXTS, "label": LABELS[:-1]}, "columns differ in length: 40 in 'text' and 39 in 'label'"),

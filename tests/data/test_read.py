@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from polytask.data.formats import write_table
 from polytask.data.read import read_rows, read_task, rows_for
-from polytask.data.tables import write_table
 from polytask.errors import DataError, PolytaskError, RecipeError, UnknownName
 
 SPAM = [(f"see you at {n}", "ham") for n in range(30)] + [(f"WIN {n} now", "spam") for n in range(10)]

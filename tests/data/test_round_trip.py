@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from polytask.cli.output import cells_of, check_output
+from polytask.data.formats import SUFFIXES, read_table, write_table
 from polytask.data.read import read_rows, read_task
-from polytask.data.tables import SUFFIXES, read_table, write_table
 from polytask.data.task import Rows, Task
 from polytask.errors import DataError
 from polytask.inference.prediction import Prediction

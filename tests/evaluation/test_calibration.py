@@ -12,7 +12,7 @@ from sklearn.calibration import calibration_curve
 
 from polytask.errors import AdapterError
 from polytask.evaluation.calibration import Conformal, Platt, Temperature, calibration_from_json, logit
-from polytask.evaluation.calibration_fit import cross_fitted, fit
+from polytask.evaluation.calibration_fit import cross_fitted_probabilities, fit_calibration
 from polytask.evaluation.decision import Decision
 from polytask.evaluation.reliability import coverage, reliability
 
@@ -30,7 +30,7 @@ def overconfident(rows: int, temperature: float, seed: int = 0) -> Rows:
 
 def test_a_temperature_is_found_again() -> None:
     scores, targets = overconfident(5000, 2.5)
-    found = fit("classification", LABELS, scores, targets).calibration
+    found = fit_calibration("classification", LABELS, scores, targets).calibration
     assert isinstance(found, Temperature)
     assert found.rows == 5000
     assert found.temperature == pytest.approx(2.5, rel=0.05)
@@ -44,7 +44,7 @@ def test_a_temperature_divides_the_logits() -> None:
 
 def test_where_all_rows_are_right_no_probability_becomes_one() -> None:
     scores, targets = [[0.9, 0.06, 0.04], [0.05, 0.9, 0.05]] * 50, [0, 1] * 50
-    found = fit("classification", LABELS, scores, targets).calibration
+    found = fit_calibration("classification", LABELS, scores, targets).calibration
     assert isinstance(found, Temperature)
     assert 0.97 < max(found.probabilities(scores[0])) < 1 - 1 / 200
 
@@ -82,7 +82,7 @@ def test_slope_and_offset_are_found_again_and_labels_of_few_rows_are_left_and_na
     rare = np.zeros(20_000, bool)
     rare[:3] = True
     targets = [tuple(np.flatnonzero(row)) for row in np.stack([held, rare], axis=1)]
-    found = fit("multilabel", ("often", "rare"), np.stack([expit(z), expit(z)], axis=1).tolist(), targets)
+    found = fit_calibration("multilabel", ("often", "rare"), np.stack([expit(z), expit(z)], axis=1).tolist(), targets)
     assert isinstance(found.calibration, Platt)
     assert found.calibration.slopes == pytest.approx((0.4, 1.0), abs=0.05)
     assert found.calibration.offsets == pytest.approx((-1.2, 0.0), abs=0.05)
@@ -94,21 +94,21 @@ def test_an_interval_holds_its_share_of_new_rows() -> None:
     shares = []
     for _ in range(300):
         noise = generator.standard_t(3, size=100 + 50)
-        found = fit("regression", (), [[0.0]] * 100, noise[:100].tolist()).calibration
+        found = fit_calibration("regression", (), [[0.0]] * 100, noise[:100].tolist()).calibration
         assert isinstance(found, Conformal)
         shares.append(coverage(found, [[0.0]] * 50, noise[100:].tolist())["coverage"][0])
     assert np.mean(shares) == pytest.approx(91 / 101, abs=0.015)  # exactly ⌈(n + 1) · 0.9⌉ / (n + 1)
 
 
 def test_what_there_are_too_few_rows_for_is_said_and_not_done() -> None:
-    few = fit("classification", LABELS, *overconfident(49, 2.0))
+    few = fit_calibration("classification", LABELS, *overconfident(49, 2.0))
     assert few.calibration is None
     assert "49 validation rows are too few" in few.notes[0]
-    assert fit("classification", LABELS, *overconfident(50, 2.0)).calibration is not None
-    assert fit("regression", (), [[0.0]] * 19, [1.0] * 19).calibration is None
-    assert fit("multilabel", ("a",), [[0.2]] * 50, [(0,)] * 9 + [()] * 41).calibration is None
-    assert fit("span", (), [], []) == fit("span", (), [], [])
-    assert fit("classification", LABELS, [[math.nan] * 3] * 60, [0] * 60).calibration is None
+    assert fit_calibration("classification", LABELS, *overconfident(50, 2.0)).calibration is not None
+    assert fit_calibration("regression", (), [[0.0]] * 19, [1.0] * 19).calibration is None
+    assert fit_calibration("multilabel", ("a",), [[0.2]] * 50, [(0,)] * 9 + [()] * 41).calibration is None
+    assert fit_calibration("span", (), [], []) == fit_calibration("span", (), [], [])
+    assert fit_calibration("classification", LABELS, [[math.nan] * 3] * 60, [0] * 60).calibration is None
 
 
 def test_errors_are_those_of_their_definitions() -> None:
@@ -129,13 +129,13 @@ def test_errors_are_those_of_their_definitions() -> None:
 
 def test_calibration_lowers_both_errors_on_new_rows_and_cross_fitted_ones() -> None:
     scores, targets = overconfident(2000, 3.0)
-    fitted = fit("classification", LABELS, scores[:400], targets[:400]).calibration
+    fitted = fit_calibration("classification", LABELS, scores[:400], targets[:400]).calibration
     assert fitted is not None
     before = reliability("classification", scores[400:], targets[400:])
     after = reliability("classification", [fitted.probabilities(row) for row in scores[400:]], targets[400:])
     assert after.ece.high < before.ece.low
     assert after.brier.value < before.brier.value
-    crossed = cross_fitted("classification", LABELS, scores[:400], targets[:400])
+    crossed = cross_fitted_probabilities("classification", LABELS, scores[:400], targets[:400])
     assert reliability("classification", crossed, targets[:400]).ece.value < before.ece.value
 
 

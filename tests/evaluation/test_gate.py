@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from polytask.adapters.promotions import decided, promotions, rolled_back
+from polytask.adapters.promotions import promotions, record_decision, roll_back
 from polytask.adapters.store import Store
 from polytask.errors import RecipeError, StoreError
 from polytask.evaluation.gate import Gate, Verdict
@@ -40,7 +40,7 @@ def test_a_better_version_passes_both_and_an_equal_one_only_not_worse() -> None:
 def test_what_few_rows_leave_open_is_refused() -> None:
     found = judged(Gate("not-worse"), 3, 3, 20)
     assert not found.is_allowed
-    assert "More rows tell more" in found.why
+    assert "More rows would narrow the interval" in found.why
     assert judged(Gate("not-worse", 0.9), 3, 3, 20).is_allowed
     with pytest.raises(RecipeError, match="out of range"):
         Gate("not-worse", 1.5)
@@ -56,26 +56,26 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_a_decision_moves_the_alias_and_is_kept_and_a_rollback_undoes_it(store: Store) -> None:
-    decided(store, "spam", "prod", None, 1, {"why": "new"}, moves=True)
-    decided(store, "spam", "prod", 1, 2, {"why": "worse"}, moves=False)
+    record_decision(store, "spam", "prod", None, 1, {"why": "new"}, moves=True)
+    record_decision(store, "spam", "prod", 1, 2, {"why": "worse"}, moves=False)
     assert store.entry("spam@prod").version == 1
-    decided(store, "spam", "prod", 1, 3, {"why": "better"}, moves=True)
+    record_decision(store, "spam", "prod", 1, 3, {"why": "better"}, moves=True)
     assert store.entry("spam@prod").version == 3
     assert [(own["version"], own["moved"], own["why"]) for own in promotions(store, "spam")] == [
         (1, True, "new"),
         (2, False, "worse"),
         (3, True, "better"),
     ]
-    assert rolled_back(store, "spam", "prod") == (1, 3)
+    assert roll_back(store, "spam", "prod") == (1, 3)
     assert store.entry("spam@prod").version == 1
     with pytest.raises(StoreError, match="nothing to go back to"):
-        rolled_back(store, "spam", "prod")
+        roll_back(store, "spam", "prod")
     assert store.verify() == []
 
 
 def test_an_alias_that_was_moved_meanwhile_stays(store: Store) -> None:
     store.alias("spam@2", "prod")
-    with pytest.raises(StoreError, match="moved meanwhile to version 2"):
-        decided(store, "spam", "prod", 1, 3, {}, moves=True)
+    with pytest.raises(StoreError, match="moved to version 2 in the meantime"):
+        record_decision(store, "spam", "prod", 1, 3, {}, moves=True)
     assert store.entry("spam@prod").version == 2
     assert promotions(store, "spam") == []

@@ -10,8 +10,8 @@ from scipy.stats import binomtest
 
 from polytask.errors import AdapterError, RecipeError, RouteError
 from polytask.evaluation.decision import Decision
-from polytask.evaluation.selective import curve, measured_answers
-from polytask.evaluation.thresholds import Goal, Thresholds, choose, lower_bound, thresholds_from_json
+from polytask.evaluation.selective import accuracy_by_coverage, measured_answers
+from polytask.evaluation.thresholds import Goal, Thresholds, choose_thresholds, lower_bound, thresholds_from_json
 
 LABELS = ("a", "b", "c")
 Drawn = tuple[list[list[float]], list[int]]
@@ -35,7 +35,7 @@ def test_what_a_threshold_is_chosen_for_holds_on_new_rows(goal: Goal) -> None:
     probs, targets = drawn(20_000, seed=1)
     shares = []
     for seed in range(2, 12):
-        found = choose(goal, "classification", LABELS, *drawn(400, seed))
+        found = choose_thresholds(goal, "classification", LABELS, *drawn(400, seed))
         assert found.thresholds is not None
         shares.append(measured_answers(Decision("classification", LABELS, None, found.thresholds), probs, targets))
     missed = sum(of[goal.aim][0] < goal.target for of in shares)
@@ -47,7 +47,7 @@ def test_what_a_threshold_is_chosen_for_holds_on_new_rows(goal: Goal) -> None:
 
 def test_a_threshold_for_each_label_holds_for_each() -> None:
     probs, targets = drawn(3000, seed=3)
-    found = choose(Goal("precision", 0.85, per_label=True), "classification", LABELS, probs, targets)
+    found = choose_thresholds(Goal("precision", 0.85, per_label=True), "classification", LABELS, probs, targets)
     assert found.thresholds is not None
     assert len(set(found.thresholds.values)) == 3
     decision = Decision("classification", LABELS, None, found.thresholds)
@@ -59,14 +59,14 @@ def test_a_threshold_for_each_label_holds_for_each() -> None:
 
 
 def test_what_cannot_be_held_is_said_and_not_done() -> None:
-    found = choose(Goal("precision", 0.95), "classification", LABELS, *drawn(40, seed=0))
+    found = choose_thresholds(Goal("precision", 0.95), "classification", LABELS, *drawn(40, seed=0))
     assert found.thresholds is None
-    assert "no threshold holds precision 0.95 for sure on 40 validation rows" in found.notes[0]
+    assert "no threshold reaches precision 0.95 with 95% confidence on 40 validation rows" in found.notes[0]
 
 
 def test_a_label_that_never_holds_is_named_and_never_answered() -> None:
     probs = [[0.9, 0.05, 0.05], [0.05, 0.9, 0.05]] * 200
-    found = choose(Goal("precision", 0.9, per_label=True), "classification", LABELS, probs, [0, 2] * 200)
+    found = choose_thresholds(Goal("precision", 0.9, per_label=True), "classification", LABELS, probs, [0, 2] * 200)
     assert found.thresholds is not None
     assert found.thresholds.values[1:] == (None, None)
     assert "b, c" in found.notes[0]
@@ -79,7 +79,7 @@ def test_of_several_labels_the_best_f1_is_found_where_a_half_finds_nothing() -> 
     generator = np.random.default_rng(0)
     p = generator.random(4000) * 0.4
     targets = [(0,) if u < own else () for u, own in zip(generator.random(4000), p, strict=True)]
-    found = choose(Goal("f1", None, per_label=True), "multilabel", ("rare",), [[own] for own in p], targets)
+    found = choose_thresholds(Goal("f1", None, per_label=True), "multilabel", ("rare",), [[own] for own in p], targets)
     assert found.thresholds is not None
     decision = Decision("multilabel", ("rare",), None, found.thresholds)
     best = measured_answers(decision, [[own] for own in p], targets)
@@ -102,14 +102,14 @@ def test_an_answer_below_its_threshold_is_none_with_its_probabilities() -> None:
     assert decision.asked(abstain=False).of([0.3, 0.7]).label == 1
     assert decision.asked(threshold=0.65).of([0.3, 0.7]).label == 1
     assert decision.asked(threshold=0.75).of([0.7, 0.3]).abstained
-    with pytest.raises(RouteError, match="out of place"):
+    with pytest.raises(RouteError, match="must be between 0 and 1"):
         decision.asked(threshold=1.5)
-    with pytest.raises(RouteError, match="out of place"):
+    with pytest.raises(RouteError, match="must be between 0 and 1"):
         Decision("regression", ()).asked(threshold=0.5)
 
 
 def test_the_curve_falls_as_more_is_answered() -> None:
-    points = curve(*drawn(5000, seed=5))
+    points = accuracy_by_coverage(*drawn(5000, seed=5))
     assert [point[0] for point in points] == [1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]
     assert points[-1][1] > points[4][1] > points[0][1]
     assert all(one[2] <= other[2] for one, other in itertools.pairwise(points))

@@ -92,10 +92,10 @@ def test_a_missing_text_of_a_frame_is_refused_or_has_an_empty_answer(multi: Mult
     ("data", "message"),
     [
         ("good film", r"one text is given, not a list of texts\. Put it in brackets"),
-        (7, "texts are asked for, and a int was given"),
+        (7, "a int does not hold texts"),
         (
             pd.DataFrame({"a": TEXTS, "b": TEXTS}),
-            r"<DataFrame>: which of the columns 'a', 'b' holds the texts is not known\. Give that column",
+            r"<DataFrame>: it is not clear which of the columns 'a', 'b' holds the texts\. Give the column",
         ),
     ],
     ids=["one text", "a number", "two columns"],

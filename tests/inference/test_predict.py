@@ -107,7 +107,7 @@ def test_unknown_tasks_wrong_counts_and_other_backbones_are_refused(
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        ([""], "the text is empty, and there is nothing to answer"),
+        ([""], "the text is empty, so there is nothing to answer"),
         (["good film", " \n"], "text 2 of 2 is empty"),
         (["good film", None], "text 2 of 2 is empty"),
         ([("good film", "\t")], "the second text is empty"),

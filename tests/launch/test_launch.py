@@ -161,7 +161,7 @@ def test_a_job_that_diverges_and_a_changed_backbone_are_told(
     assert isinstance(found["bad"], RecipeError)
     assert not isinstance(found["good"], RecipeError)
     backbone.fingerprint = "0" * 64
-    with pytest.raises(BackboneError, match="has other weights on the machine that trains"):
+    with pytest.raises(BackboneError, match="has different weights on the training machine"):
         list(train_in_packs(launch, backbone, jobs))
     with pytest.raises(RecipeError, match="0 jobs cannot train together"):
         list(train_in_packs(launch, backbone, jobs, together=0))

@@ -15,7 +15,7 @@ from polytask.inference.predict import MultiTask
 from polytask.methods import IA3
 from polytask.serving.engine import Engine
 from polytask.serving.residency import Residency
-from polytask.serving.watched import WatchedStore
+from polytask.serving.watched_store import WatchedStore
 from tests.serving.stores import TEXTS, random_adapter
 
 NAMES = [f"t{n}@1" for n in range(6)]

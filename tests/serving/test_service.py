@@ -14,7 +14,7 @@ import pytest
 from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
 from polytask.serving.engine import Engine
-from polytask.serving.watched import WatchedStore
+from polytask.serving.watched_store import WatchedStore
 from tests.serving.servers import eventually, serving
 from tests.serving.stores import random_adapter
 

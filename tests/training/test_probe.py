@@ -106,6 +106,6 @@ def test_a_probe_is_scored_beside_another_method_where_that_is_asked(tiny_backbo
 def test_many_rows_are_said_to_take_long(
     tiny_backbone: Backbone, tiny_task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polytask.training.probe.MOST_ROWS", 40)
+    monkeypatch.setattr("polytask.training.probe.MAX_ROWS", 40)
     _, result = train(tiny_backbone, tiny_task, Recipe(Houlsby(4), epochs=1), probe=True)
     assert result.probe == {"note": "no probe was fitted: 48 training rows are more than 40"}

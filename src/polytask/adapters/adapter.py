@@ -29,8 +29,8 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from polytask.adapters.canonical_json import canonical, parsed_json
+from polytask.adapters.expected_tensors import check_tensors
 from polytask.adapters.header import MAX_HEADER_BYTES, Header, Inputs, now, plain_name
-from polytask.adapters.layout import check_layout
 from polytask.architectures import HeadLayer, Pooling
 from polytask.data.task import Kind
 from polytask.errors import AdapterError, WrongBackbone, WrongDepth, WrongTokenizer, WrongWidth
@@ -46,7 +46,7 @@ MAX_DIMENSIONS = 8
 _KEY = "polytask"
 _FLOAT32_BYTES = 4
 NONE = "none."
-"""How the names of the tensors begin that detect none of these."""
+"""The prefix of the names of a detector's tensors (``none``)."""
 
 
 class Identity(Protocol):
@@ -131,7 +131,7 @@ class Adapter:
             result: data digest, numbers of rows, scores and seconds, as JSON values.
             versions: versions of the packages that a result depends on.
             inputs: what a row of the task is; left out if None.
-            prediction_head: the layers of the head below its last.
+            prediction_head: the layers of the head before its last.
             source: the file of another library that this was read from: ``format``, ``name``, ``revision``, ``sha256``.
             decides: the header's fields on how scores become answers, such as ``calibration``; none unless given.
 
@@ -193,9 +193,9 @@ class Adapter:
         return self._with_digest({**self.header.to_object(), "task": plain_name(task)}, self.tensors)
 
     def folded(self) -> Adapter:
-        """The same with its calibration in the head and without ``none``, for runtimes that know a head only.
+        """The same adapter with its calibration folded into the head and without ``none``, for other libraries.
 
-        Their probabilities are those of this adapter. Of several labels, one holds from ``Calibration.cuts`` on.
+        Probabilities do not change. A label of a multi-label task is given from ``Calibration.cuts`` on.
         """
         header = self.header
         own = decision_of(header.head.kind, header.head.labels, header.decides).calibration
@@ -261,7 +261,7 @@ class Adapter:
                 f"{len(self.tensors):,} tensors of {self.num_bytes:,} bytes are more than a file may hold"
             )
         _check_float32(self.tensors)
-        check_layout(self.header, {name: tuple(tensor.shape) for name, tensor in self.tensors.items()})
+        check_tensors(self.header, {name: tuple(tensor.shape) for name, tensor in self.tensors.items()})
         for name, tensor in self.tensors.items():
             if not torch.isfinite(tensor).all():
                 raise AdapterError(f"the tensor {name!r} holds NaN or an infinity; training may have diverged")

@@ -54,7 +54,7 @@ class Attached:
     Args:
         model: the encoder, without a head.
         architecture: where its sites are.
-        noise: the source of dropout masks.
+        dropout_source: the source of dropout masks.
         lock: the backbone's lock.
     """
 
@@ -241,10 +241,10 @@ def replaced_parameters(model: nn.Module, architecture: Architecture, method: Re
 
 
 def lowest_entry(model: nn.Module, architecture: Architecture, changed: Sequence[str]) -> EntryPoint:
-    """Where an adapter first changes something: before a layer, or behind the layer's attention.
+    """Where an adapter first changes something: before a layer, or after the layer's attention.
 
     Everything below is the same for all adapters that change nothing there. Layer 0 includes the embeddings. The entry
-    is behind the attention if nothing in the attention changes and the layer has a fast form that can start there.
+    is after the attention if nothing in the attention changes and the layer has a fast version that can start there.
 
     Args:
         model: the encoder.
@@ -297,7 +297,7 @@ def attach(model: nn.Module, method: Method, *, name: str = "default", seed: int
         model: a Hugging Face model, with or without a head.
         method: what is trained.
         name: the adapter's name in routes.
-        seed: of the initial values.
+        seed: the seed of the initial values.
 
     Raises:
         UnsupportedArchitecture: Polytask does not know the model's type.

@@ -1,4 +1,4 @@
-"""What a store says of its adapters: one entry a version, and what is not as it should be."""
+"""``Entry``: what a store knows about one version of an adapter; ``Problem``: what ``verify`` reports."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ class Entry:
 
     @property
     def digest(self) -> str:
-        """Of tensors and header."""
+        """The SHA-256 of tensors and header."""
         return self.header.digest
 
     @property
     def method(self) -> Method:
-        """What was trained."""
+        """The method that was trained."""
         return self.header.method
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """In the order of the head's outputs."""
+        """The label names, in the order of the head's outputs."""
         return self.header.head.labels
 
     @property
     def metric(self) -> str:
-        """What ``score`` is."""
+        """The metric of ``score``."""
         return self.header.metric
 
     @property
     def score(self) -> float:
-        """On the validation rows."""
+        """The score on the validation rows."""
         return self.header.score
 
     @property
     def created(self) -> str:
-        """When, in UTC."""
+        """The time of creation, in UTC."""
         return self.header.created
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a store that is not as it should be, and where."""
+    """A problem in a store, and where it is."""
 
     path: str
     problem: str

@@ -149,7 +149,7 @@ class Header:
 
     @property
     def decides(self) -> dict[str, Any]:
-        """Its fields on how a row's scores become its answer."""
+        """The fields that decide how a row's scores become its answer."""
         return {name: getattr(self, name) for name in FIELDS}
 
     @property

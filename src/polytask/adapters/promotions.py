@@ -1,7 +1,7 @@
-"""What moved a task's aliases, and why: ``<task>/promotions.json`` in a store, a list, the last decision last.
+"""The history of a task's aliases: ``<task>/promotions.json`` in a store, a list of decisions, oldest first.
 
-Unusual here: the alias moves and the decision is written under one lock, and only if the alias still points to what
-the decision was about. Somebody else's promotion in between is never undone unseen.
+The alias is moved and the decision is written under one lock, and only if the alias still points to the version that
+the decision was based on. So a promotion by someone else in the meantime is never overwritten.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def promotions(store: Store, task: str) -> list[dict[str, Any]]:
         return found
     except PolytaskError as error:
         path = store._files.path(task, PROMOTIONS)
-        raise StoreError(f"{path} is damaged: {error}. Mend it, or remove it and the history with it") from error
+        raise StoreError(f"{path} is damaged: {error}. Repair it, or delete it together with the history") from error
 
 
-def decided(
+def record_decision(
     store: Store, task: str, alias: str, before: int | None, version: int, why: Mapping[str, Any], *, moves: bool
 ) -> None:
-    """Write a decision down and, if it ``moves`` the alias, let it point to ``version``.
+    """Record a decision and, if it ``moves`` the alias, point the alias to ``version``.
 
     Raises:
         StoreError: the alias no longer points to ``before``, or the store cannot be written.
@@ -49,15 +49,21 @@ def decided(
     with store._write_errors(), store._files.lock(task):
         aliases = store._aliases(task)
         if aliases.get(alias) != before:
-            raise StoreError(f"{task}@{alias} was moved meanwhile to version {aliases.get(alias)}. Decide again")
+            now_at = aliases.get(alias)
+            raise StoreError(
+                f"{task}@{alias} has been moved to version {now_at} in the meantime. Run the command again"
+            )
         made = {"alias": alias, "before": before, "version": version, "moved": moves, "made": now(), **why}
         store._files.write(task, PROMOTIONS, canonical([*promotions(store, task), made]).decode() + "\n")
         if moves:
             store._files.write(task, ALIASES, canonical({**aliases, alias: version}).decode() + "\n")
 
 
-def rolled_back(store: Store, task: str, alias: str) -> tuple[int, int]:
-    """Let an alias point to what it pointed to before its last promotion; that version, and the one left.
+def roll_back(store: Store, task: str, alias: str) -> tuple[int, int]:
+    """Point an alias to the version that it pointed to before its last promotion.
+
+    Returns:
+        That version, and the one that the alias pointed to until now.
 
     Raises:
         StoreError: it was not promoted from another version.
@@ -68,6 +74,6 @@ def rolled_back(store: Store, task: str, alias: str) -> tuple[int, int]:
     if at is None or back is None:
         raise StoreError(f"{task}@{alias} was not promoted from another version, so there is nothing to go back to")
     store.entry(f"{task}@{back}")
-    decided(store, task, alias, at, back, {"why": "rolled back"}, moves=False)
+    record_decision(store, task, alias, at, back, {"why": "rolled back"}, moves=False)
     store.alias(f"{task}@{back}", alias)
     return back, at

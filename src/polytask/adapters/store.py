@@ -3,7 +3,7 @@
     adapters/
       spam/
         1.safetensors  3.safetensors
-        2.removed       keeps its number taken, so that spam@2 never names another adapter
+        2.removed       reserves the number, so that spam@2 never names another adapter
         aliases.json    {"prod": 3}
         .lock           locked by a writer while it chooses a number; never deleted
     .training/          checkpoints of unfinished runs; not part of the store
@@ -106,7 +106,7 @@ class Store:
 
         Raises:
             NoSuchAdapter: there is no such adapter.
-            AdapterError: its file is damaged, or it cannot be had from the hub.
+            AdapterError: its file is damaged, or it cannot be downloaded from the hub.
         """
         return Adapter.load(self._on_hub(name).path) if is_on_hub(name) else self._load(*self._resolve(name))
 

@@ -32,7 +32,7 @@ class Backbone:
         model: the Hugging Face model, frozen.
         tokenizer: its fast tokenizer.
         architecture: the model type.
-        pooling: how hidden states become one vector a text.
+        pooling: how hidden states become one vector per text.
         fingerprint: a hash of the tensors and the architecture's fields.
         tokenizer_fingerprint: a hash of how texts are tokenized. Both together determine the output.
         dropout_source: the dropout masks of the batch in flight.

@@ -1,7 +1,7 @@
 """Runs a transformer: token ids in, hidden states and one pooled vector a text out.
 
-The model's own forward pass runs (``passage``), from the embeddings or from a layer whose input is known. Layers with a
-fast version (``fast.layer``) get packed texts without padding.
+The model's own forward pass runs (``partial_pass``), from the embeddings or from a layer whose input is known.
+Layers with a fast version (``fast.layer``) get packed texts without padding.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from polytask.architectures import Architecture, Pooling
 from polytask.backbones.entry_point import FIRST, EntryPoint
 from polytask.backbones.fast.attention import always_masked
 from polytask.backbones.fast.layer import PROBS, Attached, FastLayer, fast_layer, fast_layer_of, packed_sites
-from polytask.backbones.passage import PartialPass, run_partially
+from polytask.backbones.partial_pass import PartialPass, run_partially
 from polytask.dropout import KeyedDropoutSource
 from polytask.errors import RouteError
 from polytask.packing import Packing
 
 
 class Encoder(nn.Module):
-    """A transformer with its pooling: token ids in, hidden states and one vector a text out."""
+    """A transformer with its pooling: token ids in, hidden states and one vector per text out."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Encoder(nn.Module):
             entry: where ``states`` enter the model.
 
         Returns:
-            The last layer's output ``[B, T, D]``, zeros for padding, and one vector a text ``[B, D]``.
+            The last layer's output ``[B, T, D]``, zeros for padding, and one vector per text ``[B, D]``.
         """
         hidden = self._run_layers(
             ids, mask, types, slice(entry.layer, None), states, is_after_attention=entry.is_after_attention
@@ -181,7 +181,7 @@ class Encoder(nn.Module):
         return {"token_type_ids": types} if self.takes_types and types is not None else {}
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """One vector a text: ``[B, T, D]`` to ``[B, D]``."""
+        """One vector per text: ``[B, T, D]`` to ``[B, D]``."""
         if self.pooling == "mean":
             weights = (mask / mask.sum(dim=1, keepdim=True)).to(hidden.dtype)
             mean: Tensor = torch.bmm(weights[:, None, :], hidden).squeeze(1)

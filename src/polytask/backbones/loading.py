@@ -29,9 +29,9 @@ from polytask.backbones.checkpoint import (
 from polytask.backbones.checks import check_fits, warn_of_assumed, warn_of_unused
 from polytask.backbones.fast import attention
 from polytask.backbones.fast.int8 import check_int8, use_int8
-from polytask.backbones.fast.kinds import use_fast_layers
+from polytask.backbones.fast.patching import use_fast_layers
 from polytask.backbones.fingerprint import fingerprint_of, tokenizer_fingerprint
-from polytask.backbones.passage import wrap_layers
+from polytask.backbones.partial_pass import wrap_layers
 from polytask.backbones.precision import INT8, dtype_named
 from polytask.backbones.tokenizer import load_tokenizer
 from polytask.dropout import key_dropouts

@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from polytask.inference.prediction import Prediction
 
 MAX_NAMED = 5
-"""Rows without an answer that are named."""
+"""The most rows without an answer that are listed."""
 SHOWN_ROWS = 20
-"""Rows that are shown on a terminal."""
+"""The most rows shown on a terminal."""
 MANY_ROWS = 1000
-"""From so many rows on a table in a pipe is written plainly."""
+"""With at least this many rows, a table in a pipe has no layout."""
 
 
 def tasks_from(given: Sequence[str] | None, adapters: Store) -> list[str]:
-    """The tasks that were named, each once.
+    """The given tasks without duplicates.
 
     Raises:
-        PolytaskError: none was named.
+        PolytaskError: no task is given.
     """
     if not given:
         there = ", ".join(adapters.tasks()) or "none yet; train one with polytask train"
@@ -103,7 +103,7 @@ def rows_from_file(
 
 
 def check_inputs_of(entries: Mapping[str, Entry], texts: Sequence[Any]) -> None:
-    """Refuse texts that a task does not take, before the backbone is loaded.
+    """Refuse texts that do not suit a task, before the backbone is loaded.
 
     Raises:
         DataError: single texts for a task of pairs, the reverse, or tasks of both kinds.

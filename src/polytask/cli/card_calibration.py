@@ -1,7 +1,6 @@
-"""What an adapter's card says of its probabilities: the errors before and after, and the reliability diagram.
+"""The part of an adapter's card about its probabilities: calibration errors, reliability diagram, thresholds.
 
-``result`` of a header is free JSON, possibly from a stranger: what does not have the form that training gives it is
-left out.
+``result`` of a header is free JSON and may come from anyone, so values that training would not write are left out.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def calibration_facts(header: Header) -> list[tuple[str, str]]:
 
 
 def reliability_diagram(header: Header) -> list[str]:
-    """Markdown: of the answers in each bin of probability the share that is right, before and after calibration."""
+    """Markdown: the share of right answers in each bin of probability, before and after calibration."""
     said = _object(header.result.get("calibration"))
     before, after = (_bins(_object(said.get(name))) for name in ("before", "after"))
     if not after:
@@ -43,7 +42,7 @@ def reliability_diagram(header: Header) -> list[str]:
 
 
 def _curve(said: Mapping[str, Any]) -> list[str]:
-    """Markdown: how accurate the surest answers are."""
+    """Markdown: the accuracy of the most probable answers."""
     given = said.get("curve")
     points = [own for own in given if _is_estimate(own)] if isinstance(given, list) else []
     if not points:
@@ -52,7 +51,7 @@ def _curve(said: Mapping[str, Any]) -> list[str]:
         "",
         "## Coverage and accuracy",
         "",
-        "Of the surest answers, those below a probability left out.",
+        "Accuracy when answers below a probability are left out.",
         "",
     ]
     lines += ["| answered | accuracy | from probability |", "|---:|---:|---:|"]
@@ -60,7 +59,7 @@ def _curve(said: Mapping[str, Any]) -> list[str]:
 
 
 def _bar(probability: float, right: float) -> str:
-    """``██████|··``: filled to the share that is right, with a line at the probability."""
+    """``██████|··``: filled up to the share of right answers, with a line at the probability."""
     cells = ["█" if cell < round(right * BAR) else "·" for cell in range(BAR)]
     cells.insert(min(max(round(probability * BAR), 0), BAR), "|")
     return "".join(cells)
@@ -142,7 +141,7 @@ def _bins(side: Mapping[str, Any]) -> list[list[float]]:
 
 
 def _is_estimate(given: Any) -> bool:
-    """Whether it is a list of three numbers."""
+    """Whether ``given`` is a list of three numbers."""
     return isinstance(given, list) and len(given) == 3 and all(type(each) in (int, float) for each in given)
 
 

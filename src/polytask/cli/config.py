@@ -1,12 +1,12 @@
-"""``--config train.yaml``: the options of a verb from a file, each by its long name; the command line wins.
+"""``--config train.yaml``: reads the options of a verb from a file. The command line takes precedence.
 
     file: reviews.csv
     task: sentiment
     lr: 1e-3
     set: [activation=relu, layers=2]
 
-A value in the file means what it would mean on the command line: it is read as text, so that ``positive: yes`` is the
-label ``yes``. Where an option takes several values, or numbers joined by commas, the file may have a list.
+Options have their long names. Values mean the same as on the command line: they are read as text, so ``positive: yes``
+is the label ``yes``. An option with several values, or with numbers joined by commas, may be a list.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NOT_IN_FILES = ("config", "print_config", "help")
 
 
 def _read(context: typer.Context, path: str | None) -> str | None:
-    """Let the options in a file be the defaults of the command line."""
+    """Use the options in a file as the defaults of the command line."""
     if path is not None:
         params = {_long_name(param): param for param in context.command.params if param.name not in NOT_IN_FILES}
         given = _mapping_in(path)
@@ -49,7 +49,7 @@ PrintConfig = Annotated[
 
 
 def print_resolved(context: typer.Context) -> None:
-    """Print every option that has a value as YAML that ``--config`` reads."""
+    """Print every option that has a value, as YAML for ``--config``."""
     import yaml
 
     values = {
@@ -62,7 +62,7 @@ def print_resolved(context: typer.Context) -> None:
 
 
 def _mapping_in(path: str) -> Mapping[str, Any]:
-    """What a YAML file says, all values as text or lists of texts."""
+    """Read a YAML file; all values are texts or lists of texts."""
     import yaml
 
     try:
@@ -71,26 +71,26 @@ def _mapping_in(path: str) -> Mapping[str, Any]:
         raise DataError(f"the file cannot be read ({error.strerror})", file=path) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"this is no YAML ({reason})", file=path) from None
+        raise DataError(f"this is not YAML ({reason})", file=path) from None
     if found in (None, ""):
         return {}
     if not isinstance(found, Mapping):
-        raise DataError("this is no mapping", file=path, fix="Write one option a line, such as 'lr: 1e-3'")
+        raise DataError("this is not a mapping", file=path, fix="Write one option per line, such as 'lr: 1e-3'")
     return found
 
 
 def _as_given(param: Any, value: Any, path: str) -> Any:
-    """A value of the file as the command line would have it."""
+    """Convert a value of the file to its form on the command line."""
     takes_several = getattr(param, "multiple", False) or param.nargs == -1
     if isinstance(value, Mapping) or (isinstance(value, list) and not all(isinstance(each, str) for each in value)):
-        raise DataError(f"{_long_name(param)!r} is no value or list of values", file=path)
+        raise DataError(f"{_long_name(param)!r} is not a value or a list of values", file=path)
     if takes_several:
         return value if isinstance(value, list) else [value]
     return ",".join(value) if isinstance(value, list) else value
 
 
 def _long_name(param: Any) -> str:
-    """``batch-size`` for ``--batch-size``; of an argument its name."""
+    """``batch-size`` for ``--batch-size``; an argument's own name."""
     longest: str = max(param.opts, key=len, default=param.name)
     return longest.removeprefix("--") if longest.startswith("--") else str(param.name)
 

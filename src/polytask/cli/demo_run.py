@@ -126,7 +126,7 @@ def train_task(backbone: Backbone, corpus: Corpus, task: Task, adapters: Store, 
         adapter, result = train(backbone, task, recipe, progress=progress)
     entry = adapters.put(adapter)
     majority = majority_score(task, _test(task))
-    assert majority is not None, "a task of one label a row"
+    assert majority is not None, "a task of one label per row"
     return TrainedTask(corpus.about, task, entry, result, majority, tfidf_score(task, _test(task)))
 
 

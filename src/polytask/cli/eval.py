@@ -87,7 +87,7 @@ def check_drawable(file: str | None, kind: str) -> None:
     """Refuse a confusion matrix that cannot be drawn, before any work is done.
 
     Raises:
-        DataError: the kind of task has none, its folder does not exist, or its format is unknown.
+        DataError: the kind of task has none, the folder does not exist, or the format is unknown.
     """
     if file is None:
         return
@@ -100,7 +100,7 @@ def check_drawable(file: str | None, kind: str) -> None:
 
 
 def majority_of_training(header: Header, metric: str, targets: Sequence[Target]) -> Majority | None:
-    """The score of giving every row the most frequent label of the training rows; None if the header has no counts."""
+    """The score of always predicting the most frequent training label; None if the header has no label counts."""
     from polytask.evaluation.baselines import Majority
     from polytask.evaluation.metrics import score
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def columns_of(
     entries: Sequence[Entry], table: Table, *, text: str | None, text_pair: str | None, **labels: str | None
 ) -> dict[str, str | None]:
-    """The columns to read: those named, else those that the adapters were trained on, else None for the usual names.
+    """The columns to read: the given ones, else those of the training, else None to find them by their usual names.
 
     The columns of the training are used only if all adapters were trained on the same; a note on stderr says if the
     file lacks one.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from polytask.backbones.backbone import Backbone
     from polytask.data.task import Task
     from polytask.evaluation.thresholds import Goal
-    from polytask.training.decide import Wanted
+    from polytask.training.decision import Extras
     from polytask.training.recipe import Recipe
 
 
@@ -31,7 +31,7 @@ class BackboneOptions:
         return options.load_backbone(self.backbone, self.device, self.dtype)
 
     def resuming(self, setting: Mapping[str, Any] | None) -> BackboneOptions:
-        """The same options for a run that is resumed: ``auto`` is the dtype that the run began with."""
+        """The options of a resumed run: dtype ``auto`` becomes the one that the run started with."""
         if self.dtype != "auto" or not setting:
             return self
         return replace(self, dtype=str(setting.get("dtype", self.dtype)))
@@ -49,13 +49,13 @@ class ColumnOptions:
 
     @property
     def columns(self) -> dict[str, str | None]:
-        """The name of each column; None where it was not given."""
+        """The name of each column; None if it was not given."""
         return {"text": self.text, "text_pair": self.text_pair, "label": self.label}
 
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """The data to train on, but for the files of training rows, which each verb takes itself."""
+    """The data to train on, except the files of training rows, which each verb takes itself."""
 
     hub: options.HubName = None
     task: options.TaskName = None
@@ -71,11 +71,11 @@ class TaskOptions:
     encoding: options.Encoding = None
 
     def read(self, file: str | None, seed: int) -> Task:
-        """Read the task from a file or the hub, and print remarks about its data on stderr.
+        """Read the task from a file or the hub, and print warnings about its data on stderr.
 
         Args:
             file: the training rows; None with ``hub``.
-            seed: draws the validation rows where none are given.
+            seed: chooses the validation rows if none are given.
 
         Raises:
             DataError: neither or both of file and hub are given, or the data cannot be used.
@@ -105,7 +105,7 @@ class TaskOptions:
 
 @dataclass(frozen=True)
 class GoalOptions:
-    """What the thresholds of a classifier must hold, which texts have none of its labels, and what it is beside."""
+    """Thresholds, the detector of "none of these", and a probe for comparison."""
 
     precision: options.Precision = None
     recall: options.Recall = None
@@ -116,18 +116,18 @@ class GoalOptions:
     none_label: options.NoneLabel = None
     probe: options.BesideProbe = True
 
-    def wanted(self) -> Wanted:
-        """All of it.
+    def extras(self) -> Extras:
+        """All extras.
 
         Raises:
             RecipeError: an option is out of range, or does not go with another.
         """
         from polytask.evaluation.none_of_these import FALSE_ALARM, DetectNone
-        from polytask.training.decide import Wanted
+        from polytask.training.decision import Extras
 
         is_asked = self.none_of_these is not None or self.none_label is not None
         rate = FALSE_ALARM if self.none_of_these is None else self.none_of_these
-        return Wanted(self.goal(), DetectNone(rate, self.none_label) if is_asked else None, self.probe)
+        return Extras(self.goal(), DetectNone(rate, self.none_label) if is_asked else None, self.probe)
 
     def goal(self) -> Goal | None:
         """The goal; None if no option is given.
@@ -145,9 +145,13 @@ class GoalOptions:
         goals = [Goal(aim, share, self.per_label) for aim, share in shares.items() if share is not None]
         goals += [Goal("f1", None, True)] if self.f1 else []
         if len(goals) > 1:
-            raise RecipeError("thresholds hold one thing. Give one of --precision, --recall, --coverage and --f1")
+            raise RecipeError(
+                "thresholds can reach only one goal. Give one of --precision, --recall, --coverage and --f1"
+            )
         if self.per_label and not goals:
-            raise RecipeError("--per-label is about thresholds. Give --precision, --recall or --coverage with it")
+            raise RecipeError(
+                "--per-label needs a goal for thresholds. Give --precision, --recall or --coverage with it"
+            )
         return goals[0] if goals else None
 
 

@@ -166,27 +166,33 @@ Stride = Annotated[
 ]
 Precision = Annotated[
     float | None,
-    typer.Option(help="Abstain below the probability from which so many answers are right, such as 0.95, for sure."),
+    typer.Option(help="Abstain below the probability at which this share is right (with 95% confidence)."),
 ]
-Recall = Annotated[float | None, typer.Option(help="Abstain below where so many rows are still answered right.")]
-Coverage = Annotated[float | None, typer.Option(help="Abstain below where so many rows are still answered.")]
-F1 = Annotated[bool, typer.Option("--f1", help="Of several labels: the best F1 of each, in place of 0.5.")]
+Recall = Annotated[
+    float | None, typer.Option(help="Abstain below the probability at which this share of true labels is found.")
+]
+Coverage = Annotated[
+    float | None, typer.Option(help="Abstain below the probability at which this share of rows is answered.")
+]
+F1 = Annotated[
+    bool, typer.Option("--f1", help="For several labels: thresholds with the best F1 of each label, instead of 0.5.")
+]
 NoneRate = Annotated[
     float | None,
     typer.Option(
         "--none-of-these",
         metavar="RATE",
-        help="No label for texts unlike those of all labels; such a share of right texts may be hit: 0.05.",
+        help="Give no label to texts unlike all training texts; this share of other texts may lose theirs: 0.05.",
     ),
 ]
 NoneLabel = Annotated[
     str | None,
-    typer.Option("--none-label", metavar="LABEL", help="A label of the file that means none of the others."),
+    typer.Option("--none-label", metavar="LABEL", help="The label in the file that means none of the others."),
 ]
 BesideProbe = Annotated[
-    bool, typer.Option("--probe/--no-probe", help="Score a probe beside the adapter (up to 5,000 training rows).")
+    bool, typer.Option("--probe/--no-probe", help="Also score a probe, for comparison (up to 5,000 training rows).")
 ]
-PerLabel = Annotated[bool, typer.Option("--per-label", help="A threshold for each label, not one for all.")]
+PerLabel = Annotated[bool, typer.Option("--per-label", help="One threshold for each label, not one for all.")]
 KeepPrefix = Annotated[
     bool,
     typer.Option(help="With --set layers=2: run the layers below without dropout, and only once per text."),
@@ -227,7 +233,7 @@ Dtype = Annotated[
 TextColumn = Annotated[str | None, typer.Option("--text", metavar="COLUMN", help="The column of texts.")]
 PairColumn = Annotated[str | None, typer.Option("--text-pair", metavar="COLUMN", help="The column of second texts.")]
 LabelColumn = Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="The column of labels.")]
-DropEmpty = Annotated[bool, typer.Option("--drop-empty", help="Leave out rows without a text or label.")]
+DropEmpty = Annotated[bool, typer.Option("--drop-empty", help="Skip rows without a text or label.")]
 Encoding = Annotated[
     str | None, typer.Option("--encoding", help="Encoding of text files, such as cp1252 (default: UTF-8).")
 ]

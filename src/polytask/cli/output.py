@@ -42,7 +42,7 @@ def check_output(file: str, output: str | None, source: FileRows, kinds: Mapping
     Raises:
         DataError: it is the input file, or has two columns of one name, or cannot be written.
     """
-    from polytask.data.tables import check_writable
+    from polytask.data.formats import check_writable
 
     if output is None:
         return
@@ -116,7 +116,7 @@ def write(
     output: str, source: FileRows, answers: Mapping[str, Sequence[Prediction]], entries: Mapping[str, Entry]
 ) -> None:
     """Write the columns of the input and of each task's answers, and print notes about the columns."""
-    from polytask.data.tables import write_table
+    from polytask.data.formats import write_table
 
     names = names_added(source, {task: entry.header.head.kind for task, entry in entries.items()})
     header, columns = [*source.table.header], []

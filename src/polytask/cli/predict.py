@@ -47,21 +47,23 @@ def predict(
     task: Annotated[
         list[str] | None, typer.Option(help="One or more: --task sentiment --task spam@2 --task hub:OWNER/NAME.")
     ] = None,
-    pair: Annotated[list[str] | None, typer.Option(help="The second text of each text, in their order.")] = None,
+    pair: Annotated[list[str] | None, typer.Option(help="The second text of each text, in the same order.")] = None,
     file: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="Answer the rows of a file; of .txt, or - for standard input, a text a line."
+            metavar="FILE",
+            help="Answer the rows of a file. A .txt file, and - for standard input, has one text per line.",
         ),
     ] = None,
     output: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The file's columns and, for each task, TASK, TASK_prob, ….")
+        str | None,
+        typer.Option(metavar="FILE", help="File to write: the input columns and, for each task, TASK, TASK_prob, …."),
     ] = None,
     format: Annotated[
         str | None,
         typer.Option(
             metavar="FORMAT",
-            help="What standard input holds: txt (default), csv, tsv or jsonl. Rows of csv or tsv get rows.",
+            help="Format of standard input: txt (default), csv, tsv or jsonl. Answers to csv or tsv keep it.",
         ),
     ] = None,
     text: options.TextColumn = None,
@@ -77,13 +79,13 @@ def predict(
         ),
     ] = "fail",
     top_k: Annotated[
-        int | None, typer.Option("--top-k", metavar="N", help="Give the N likeliest labels with their probabilities.")
+        int | None, typer.Option("--top-k", metavar="N", help="Print the N likeliest labels with their probabilities.")
     ] = None,
     uncalibrated: Annotated[
-        bool, typer.Option("--uncalibrated", help="Probabilities as the head gives them; the labels are the same.")
+        bool, typer.Option("--uncalibrated", help="Print uncalibrated probabilities; labels stay the same.")
     ] = False,
     threshold: Annotated[
-        float | None, typer.Option(help="The probability from which a label stands, in place of the adapters' own.")
+        float | None, typer.Option(help="Least probability of a label, instead of the adapters' own thresholds.")
     ] = None,
     store: options.StoreFolder = "adapters",
     url: Annotated[
@@ -94,7 +96,7 @@ def predict(
     dtype: options.Dtype = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Answer texts with the adapters of one or more tasks on one backbone, of a store or a server."""
+    """Answer texts with the adapters of one or more tasks, from a store or a server."""
     from polytask.adapters.store import Store
 
     if on_error not in ("fail", "null"):
@@ -132,7 +134,7 @@ def predict(
         asked = rows_from_arguments(texts, pair, [output, text, text_pair, encoding], on_error)
     else:
         if texts or pair:
-            raise DataError("texts and a file are given", fix="Answer the one or the other")
+            raise DataError("texts and a file are given", fix="Give one of them")
         columns = {"text": text, "text_pair": text_pair}
         source = rows_from_file(file, output, entries, columns, drop_empty=drop_empty, encoding=encoding)
         asked = source.rows
@@ -157,7 +159,7 @@ def predict(
 def _predict_here(
     adapters: Store, entry: Entry, backbone: str | None, device: str, dtype: str, how: dict[str, Any]
 ) -> Callable[[Sequence[Any], str], list[Prediction]]:
-    """A function that answers texts with an adapter of the store, on a backbone that is loaded now."""
+    """Load the backbone; return a function that answers texts with an adapter of the store."""
     from polytask.inference.predict import MultiTask
 
     together = MultiTask(load_backbone(backbone or entry.header.backbone.name, device, dtype), adapters)
@@ -165,7 +167,7 @@ def _predict_here(
 
 
 def missing_texts(place: Callable[[int], str], predictions: Sequence[Prediction]) -> list[str]:
-    """Which rows have no answer, and why: the first of them by their places."""
+    """Notes on rows without an answer: where the first of them are, and why."""
     lines = [f"{place(row)}: {own.error}" for row, own in enumerate(predictions) if own.error]
     more = len(lines) - MAX_NAMED
     return [
@@ -175,8 +177,8 @@ def missing_texts(place: Callable[[int], str], predictions: Sequence[Prediction]
 
 
 def end_with(missing: Sequence[str], on_error: str) -> None:
-    """Exit with 2 where rows have no answer, unless that was expected."""
+    """Exit with 2 if rows have no answer, except with ``--on-error null``."""
     if missing and on_error == "fail":
         raise error_exit(
-            "some rows have no answer; theirs are empty. To take that as it is: --on-error null", USER_ERROR
+            "some rows have no answer and are empty in the output. Accept this with --on-error null", USER_ERROR
         )

@@ -55,7 +55,7 @@ def promote(
     Both answer the same rows, which are drawn anew 1,000 times (a paired bootstrap, as in compare). What decided is
     written into the store. Where the alias is new, there is nothing to compare with, and it is set.
     """
-    from polytask.adapters.promotions import decided
+    from polytask.adapters.promotions import record_decision
     from polytask.adapters.store import Store
 
     if rule not in RULES:
@@ -71,7 +71,7 @@ def promote(
         said |= asdict(verdict)
     is_allowed = verdict is None or verdict.is_allowed
     if not dry_run:
-        decided(
+        record_decision(
             adapters, entry.task, to, None if before is None else before.version, entry.version, said, moves=is_allowed
         )
     if as_json:

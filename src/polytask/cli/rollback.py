@@ -18,10 +18,10 @@ def rollback(
     as_json: options.AsJson = False,
 ) -> None:
     """Let an alias point again to the version that it pointed to before the last promotion."""
-    from polytask.adapters.promotions import rolled_back
+    from polytask.adapters.promotions import roll_back
     from polytask.adapters.store import Store
 
-    back, left = rolled_back(Store(store), task, alias)
+    back, left = roll_back(Store(store), task, alias)
     if as_json:
         print_json({"task": task, "alias": alias, "version": back, "before": left})
         return

@@ -119,8 +119,8 @@ def serve(
     )
     name = backbone or backbone_of(store)
     if on == "ray":
-        from polytask.serving.on_ray import Replica
-        from polytask.serving.on_ray import serve as run_on_ray
+        from polytask.serving.ray_serve import Replica
+        from polytask.serving.ray_serve import serve as run_on_ray
 
         replica = Replica(name, os.path.abspath(store), limits, known, device, dtype, max_length, log_texts)
         message = f"serving on Ray at http://{host}:{port}/"

@@ -1,4 +1,4 @@
-"""Writes answers as they come: lines of JSON, or rows of CSV or TSV with the columns of the input."""
+"""Writes a stream of answers: JSON lines, or CSV or TSV rows with the columns of the input."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 Write = Callable[["FileRows", Sequence[int], Mapping[str, Sequence["Prediction"]]], None]
-"""Writes the answers of these rows of a chunk; ``answers`` has one for each of them."""
+"""Write the answers to these rows of a chunk; ``answers`` has one for each of them, by task."""
 
 
 def is_delimited(output: str) -> bool:
-    """Whether a file of this name holds rows of CSV or TSV."""
+    """Whether a file with this name is CSV or TSV."""
     return output.lower().endswith(tuple(f".{ending}" for ending in DELIMITERS))
 
 
 def check_stream_output(output: str | None) -> None:
-    """Refuse, before any work is done, a file that cannot be written as answers come.
+    """Refuse a format of output that cannot be streamed, before any work is done.
 
     Raises:
-        DataError: with names that would do.
+        DataError: with names that can be used.
     """
     check_folder(output)
     if output is not None and not is_delimited(output) and not output.lower().endswith(JSON_LINES):
@@ -56,17 +56,17 @@ def check_stream_output(output: str | None) -> None:
 def written(
     output: str | None, format: str | None, entries: Mapping[str, Entry], first: FileRows, top_k: int | None
 ) -> Iterator[Write]:
-    """What writes answers to a file, which is there when all are, or to stdout at once.
+    """Give a function that writes answers: to a file, which appears when it is complete, or directly to stdout.
 
     Args:
-        output: the file; its ending says how answers are written.
-        format: how they are written on stdout: ``csv``, ``tsv`` or, otherwise, JSON lines.
+        output: the file; its suffix gives the format.
+        format: the format on stdout: ``csv``, ``tsv``, or else JSON lines.
         entries: the adapters.
         first: the rows of the first chunk.
-        top_k: how many labels have their probability in a line of JSON.
+        top_k: how many labels have a probability in a JSON line.
 
     Raises:
-        DataError: the rows have a column that would be added.
+        DataError: the input has a column with the name of an added one.
     """
     from polytask.files import whole_file
 
@@ -84,13 +84,13 @@ def written(
 
 
 def told(output: str, count: int) -> None:
-    """Say how many rows a file of rows has."""
+    """Print the number of rows written to a file."""
     if is_delimited(output):
         console.terminal().print(f"{wording.counted(count, 'row')} written to {output}")
 
 
 def _lines(print_line: Callable[[dict[str, Any]], None], top_k: int | None) -> Write:
-    """A line of JSON for each row and task."""
+    """Write a line of JSON for each row and task."""
     number = itertools.count(1)
 
     def write(source: FileRows, rows: Sequence[int], answers: Mapping[str, Sequence[Prediction]]) -> None:
@@ -103,7 +103,7 @@ def _lines(print_line: Callable[[dict[str, Any]], None], top_k: int | None) -> W
 
 
 def _rows(out: TextIO, format: str | None, output: str | None, entries: Mapping[str, Entry], first: FileRows) -> Write:
-    """The columns of the input and of each task's answers; the header comes with the first rows."""
+    """Write the columns of the input and of each task's answers; the header is written with the first rows."""
     from polytask.data.csv import format_delimited
 
     kinds = _kinds(entries)

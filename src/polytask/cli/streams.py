@@ -1,21 +1,17 @@
-"""Rows answered as they come: standard input, text files, and files longer than memory.
+"""Answers a stream of rows: standard input, text files, and files larger than memory.
 
-At most ``CHUNK_ROWS`` rows are held at a time. From a pipe whatever has come is answered at once, so that
-``tail -f log.txt | polytask predict --task spam`` does not wait for more.
+At most ``CHUNK_ROWS`` rows are held at a time. Rows from a pipe are answered as soon as they arrive, so
+``tail -f log.txt | polytask predict --task spam`` does not wait for a full chunk.
 """
 
 from __future__ import annotations
 
-import io
 import itertools
-import os
-import queue
 import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -23,42 +19,39 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from polytask.cli import console, wording
 from polytask.cli.answers import MAX_NAMED, check_inputs_of, texts_of
 from polytask.cli.input_rows import check_inputs_in, columns_of
+from polytask.cli.stream_input import open_stream
 from polytask.cli.stream_output import check_stream_output, is_delimited, told, written
 from polytask.errors import DataError, UnknownName
 
 if TYPE_CHECKING:
     from polytask.adapters.store import Entry
-    from polytask.data.table import Table
     from polytask.inference.prediction import Prediction
-
-STDIN = "<stdin>"
-T = TypeVar("T")
 
 
 @dataclass
-class Missing:
-    """Rows without an answer: how many, and where the first of them are."""
+class Unanswered:
+    """Rows without an answer: how many there are, and where the first ones are."""
 
     lines: list[str] = field(default_factory=list)
     count: int = 0
 
     def add(self, place: str, reason: str) -> None:
-        """Note a row."""
+        """Add a row."""
         self.count += 1
         if len(self.lines) < MAX_NAMED:
             self.lines.append(f"{place}: {reason}")
 
-    def remarks(self) -> list[str]:
-        """What to say of them."""
+    def notes(self) -> list[str]:
+        """One line for each of the first rows, and one that counts the others."""
         more = self.count - len(self.lines)
         rest = [f"… and {wording.counted(more, 'more row')} without an answer"] if more else []
         return [*self.lines, *rest]
 
 
 def is_streamed(file: str | None, texts: list[str] | None, output: str | None, *, as_json: bool) -> bool:
-    """Whether rows are answered as they come.
+    """Whether rows are answered as a stream.
 
-    They are from a pipe, from lines of text, from a file whose answers are printed as JSON, and from CSV to CSV or TSV.
+    This holds for a pipe, a file of text lines, a file whose answers are printed as JSON, and CSV to CSV or TSV.
     """
     from polytask.data.row_stream import TEXT_LINES, can_stream
 
@@ -73,18 +66,18 @@ def is_streamed(file: str | None, texts: list[str] | None, output: str | None, *
 
 
 def check_format(format: str | None, file: str | None) -> None:
-    """Refuse a format for what has one.
+    """Refuse ``--format`` with a file, whose name gives its format.
 
     Raises:
         UnknownName: there is no such format.
-        DataError: it is not for standard input.
+        DataError: a file is given.
     """
     from polytask.data.row_stream import FORMATS
 
     if format is not None and format not in FORMATS:
         raise UnknownName("format of --format", format, FORMATS)
     if format is not None and file not in (None, "-"):
-        raise DataError("--format is for standard input", fix="Leave it out; a file's name says its format")
+        raise DataError("--format is for standard input", fix="Omit it; the name of a file gives its format")
 
 
 def answer_stream(
@@ -100,9 +93,23 @@ def answer_stream(
     encoding: str | None,
     top_k: int | None,
 ) -> list[str]:
-    """Print, or write to a file, the answers of each row; what is to be said of rows without an answer.
+    """Print the answers to each row, or write them to a file.
 
-    ``load`` gives a function that answers texts with a task; it is called once there is a row that the tasks take.
+    Args:
+        file: the file of rows; None or ``-`` for standard input.
+        entries: the adapters, by the name of their column.
+        load: loads the backbone and returns a function that answers texts with a task. It is called after the first
+            rows have been checked.
+        columns: the columns that the user named.
+        output: the file of answers; None to print them.
+        format: the format of standard input, and of printed answers.
+        as_json: whether to print JSON lines.
+        drop_empty: whether to skip rows without a text.
+        encoding: the encoding of the rows.
+        top_k: how many labels to show for each answer.
+
+    Returns:
+        Notes on rows without an answer.
 
     Raises:
         DataError: there is nothing to answer, or the rows cannot be read.
@@ -111,14 +118,14 @@ def answer_stream(
     from polytask.inference.inputs import problem_of
 
     check_stream_output(output)
-    tables, share = opened(file, encoding, format or "txt")
+    tables, share = open_stream(file, encoding, format or "txt")
     first = next(tables, None)
     if first is None:
         raise DataError("there are no texts", fix="Give texts, or a file with --file FILE")
     kind: Any = "span" if any(entry.header.head.kind == "span" for entry in entries.values()) else None
     chosen: dict[str, Any] = {**columns_of(list(entries.values()), first, **columns)}
     check_inputs_in(first, list(entries.values()), chosen)
-    missing, count, predict = Missing(), 0, None
+    unanswered, count, predict = Unanswered(), 0, None
     how = read_rows(first, **chosen, kind=kind, keep_empty=True)
     with (
         written(output, None if as_json else format, entries, how, top_k) as write,
@@ -135,66 +142,12 @@ def answer_stream(
             write(source, rows, answers)
             for row, own in zip(rows, next(iter(answers.values()))):
                 if own.error is not None:
-                    missing.add(f"{table.file}:{table.lines[row]}", own.error)
+                    unanswered.add(f"{table.file}:{table.lines[row]}", own.error)
             count += len(rows)
             advance(len(rows))
     if output is not None:
         told(output, count)
-    return missing.remarks()
-
-
-# -- in ---------------------------------------------------------------------------------------------------------------
-
-
-def opened(file: str | None, encoding: str | None, format: str) -> tuple[Iterator[Table], Callable[[], float | None]]:
-    """The rows of a file, or of standard input, a chunk at a time; and what share was read, if known."""
-    from polytask.data.row_stream import CHUNK_ROWS, RowStream, checked, tables_of
-
-    if file is not None and file != "-":
-        rows = RowStream(file, encoding)
-        return iter(rows), lambda: rows.share
-    text = io.TextIOWrapper(standard_input(), encoding=encoding or "utf-8-sig", newline="")
-    lines = checked(STDIN, text)
-    return tables_of(format, STDIN, lines, lambda items: arriving(items, CHUNK_ROWS)), lambda: None
-
-
-def standard_input() -> Any:
-    """Its bytes; through a descriptor of its own, so that a thread that waits for more does not hold up the exit."""
-    try:
-        return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
-    except (OSError, ValueError):  # it is no file, as in tests
-        return sys.stdin.buffer
-
-
-def arriving(items: Iterable[T], most: int) -> Iterator[list[T]]:
-    """What has come since this was last asked: at least one item, ``most`` at most. A thread reads ahead as many.
-
-    Raises:
-        Exception: what ``items`` raises, once what came before is given.
-    """
-    waiting: queue.Queue[tuple[bool, Any]] = queue.Queue(maxsize=most)
-
-    def read() -> None:
-        error: BaseException | None = None
-        try:
-            for item in items:
-                waiting.put((True, item))
-        except BaseException as raised:
-            error = raised
-        waiting.put((False, error))
-
-    threading.Thread(target=read, daemon=True).start()
-    is_open = True
-    while is_open:
-        is_open, item = waiting.get()
-        chunk: list[T] = [item] if is_open else []
-        while is_open and len(chunk) < most and not waiting.empty():
-            is_open, item = waiting.get()
-            chunk += [item] if is_open else []
-        if chunk:
-            yield chunk
-    if item is not None:
-        raise item
+    return unanswered.notes()
 
 
 # -- progress ---------------------------------------------------------------------------------------------------------
@@ -202,7 +155,7 @@ def arriving(items: Iterable[T], most: int) -> Iterator[list[T]]:
 
 @contextmanager
 def progress(output: str | None, share: Callable[[], float | None]) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, where that is a terminal that the answers do not go to."""
+    """A progress bar on stderr, if that is a terminal and answers are not printed on it."""
     out = console.terminal(stderr=True)
     if not out.is_terminal or (output is None and sys.stdout.isatty()):
         yield lambda _: None
@@ -213,7 +166,7 @@ def progress(output: str | None, share: Callable[[], float | None]) -> Iterator[
 
 @contextmanager
 def bar(out: Console, share: Callable[[], float | None]) -> Iterator[Callable[[int], None]]:
-    """How many rows are answered, how fast, and how much of the file that is."""
+    """A progress bar with the number of answered rows, the speed and the fraction of the file."""
     speed = TextColumn("{task.fields[rows]:,} rows, {task.fields[speed]:,.0f} a second")
     columns = (TextColumn("answering", style="bold"), BarColumn(bar_width=20), TaskProgressColumn(), speed)
     with Progress(*columns, TimeRemainingColumn(compact=True), console=out, transient=True) as shown:

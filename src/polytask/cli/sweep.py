@@ -16,7 +16,7 @@ from polytask.cli.launch_options import LaunchOptions
 from polytask.cli.option_groups import BackboneOptions, GoalOptions, RecipeOptions, TaskOptions
 from polytask.cli.options import ARGUMENTS, INTERRUPTED, app, error_exit, examples, print_json, spinner
 from polytask.cli.output import check_folder
-from polytask.cli.side_by_side import side_by_side
+from polytask.cli.progress_table import live_progress_table
 from polytask.cli.train import run_to_json
 from polytask.errors import RecipeError
 
@@ -96,7 +96,7 @@ def sweep(
     check_drawable(figure, recipes)
     launch.check()
     adapters = Store(store)
-    task, wanted = thresholds.wanted().prepared(data.read(file, seed))
+    task, extras = thresholds.extras().prepared(data.read(file, seed))
     folder = results or str(Path("sweeps", task.name))
     backbone = model.resuming(started_with(folder)).load()
     recipes = settled(backbone, task, recipes)
@@ -104,11 +104,11 @@ def sweep(
         show_costs(backbone, task, recipes, as_json)
         return
     try:
-        with side_by_side(console.terminal(stderr=True), labelled(recipes), task.metric) as progress:
+        with live_progress_table(console.terminal(stderr=True), labelled(recipes), task.metric) as progress:
             how: dict[str, Any] = {"folder": folder, "progress": progress, "budget_tokens": budget_tokens}
             if launch.is_remote:
                 how["train"] = partial(launch.train, backbone, budget_tokens=budget_tokens, with_test=False)
-            swept = run_sweep(backbone, task, recipes, **how, **vars(wanted))
+            swept = run_sweep(backbone, task, recipes, **how, **vars(extras))
     except KeyboardInterrupt:
         command = shlex.join(["polytask", *context.meta[ARGUMENTS]])
         raise error_exit(f"interrupted. To continue: {command}", INTERRUPTED) from None

@@ -1,4 +1,4 @@
-"""``predict --top-k``: the likeliest labels of each answer with their probabilities."""
+"""``predict --top-k``: prints the likeliest labels of each answer with their probabilities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_top_k(top_k: int | None, output: str | None, entries: Mapping[str, Entry]) -> None:
-    """Refuse what has no likeliest labels.
+    """Refuse ``--top-k`` where it does not apply.
 
     Raises:
         PolytaskError: the number is less than one, a table is to be written, or a task has no labels.
@@ -21,7 +21,7 @@ def check_top_k(top_k: int | None, output: str | None, entries: Mapping[str, Ent
     if top_k is None:
         return
     if top_k < 1:
-        raise PolytaskError(f"--top-k {top_k} asks for no label. Ask for at least one")
+        raise PolytaskError(f"--top-k {top_k} asks for no labels. Give a number from 1")
     if output is not None:
         fix = "Leave it out, or print JSON lines: --json > answers.jsonl"
         raise DataError("--top-k is for answers that are printed", file=output, fix=fix)
@@ -33,12 +33,12 @@ def check_top_k(top_k: int | None, output: str | None, entries: Mapping[str, Ent
 
 
 def likeliest(prediction: Prediction, top_k: int) -> dict[str, float]:
-    """The ``top_k`` labels of the highest probability, the highest first."""
+    """The ``top_k`` most probable labels, the most probable first."""
     probs = prediction.probs or {}
     return {label: probs[label] for label in sorted(probs, key=probs.__getitem__, reverse=True)[:top_k]}
 
 
 def as_json_object(prediction: Prediction, top_k: int | None = None) -> dict[str, Any]:
-    """A prediction's JSON, with the probabilities of the likeliest labels only, if that is asked for."""
+    """A prediction's JSON; with ``top_k``, only the probabilities of the likeliest labels."""
     found = prediction.to_json()
     return {**found, "probs": likeliest(prediction, top_k)} if top_k is not None and "probs" in found else found

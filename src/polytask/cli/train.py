@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polytask.cli import console, live_progress, options, result_tables, several
+from polytask.cli import console, live_progress, options, result_tables, train_several
 from polytask.cli.config import ConfigFile, PrintConfig, print_resolved
 from polytask.cli.launch_options import LaunchOptions
 from polytask.cli.option_groups import BackboneOptions, GoalOptions, RecipeOptions, TaskOptions
 from polytask.cli.options import ARGUMENTS, INTERRUPTED, app, error_exit, examples, print_json, spinner
-from polytask.cli.side_by_side import side_by_side
+from polytask.cli.progress_table import live_progress_table
 from polytask.cli.verdicts import beside_majority, beside_probe, rare_labels
 from polytask.errors import PolytaskError, RecipeError
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 def train(
     context: typer.Context,
     *,
-    files: several.SourceFiles = None,
+    files: train_several.SourceFiles = None,
     data: TaskOptions,
     model: BackboneOptions,
     training: RecipeOptions,
@@ -88,10 +88,10 @@ def train(
     from polytask.training.to_store import check_replaceable, checkpoint_path, interrupted_setting
 
     recipe = training.recipe(size=size, lr=lr, epochs=epochs, seed=seed)
-    Store(store)  # an address that cannot be used is an error before any work is done
+    Store(store)  # refuse an address that cannot be used before any work is done
     launch.check()
-    wanted = thresholds.wanted()
-    sources = several.files_in(files)
+    extras = thresholds.extras()
+    sources = train_several.files_in(files)
     if len(sources) > 1:
         of_one: dict[str, object] = {
             "--task": data.task,
@@ -100,18 +100,18 @@ def train(
             "--test": data.test,
         }
         of_one |= {"--tune": tune, "--dry-run": dry_run, "--log": log}
-        several.check_about_all(of_one)
+        train_several.check_about_all(of_one)
         check_launch(launch, resume, checkpoint)
         tasks = [data.read(source, seed) for source in sources]
-        several.check_names([task.name for task in tasks], sources)
+        train_several.check_names([task.name for task in tasks], sources)
         where: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume, "command": context.meta[ARGUMENTS]}
-        several.train_files(tasks, recipe, model, store, launch, wanted, as_json=as_json, **where)
+        train_several.train_files(tasks, recipe, model, store, launch, extras, as_json=as_json, **where)
         return
     if launch.is_remote:
-        raise PolytaskError("--on ray is for several files, or for a sweep: one adapter trains on one machine")
+        raise PolytaskError("--on ray is for several files or a sweep: one adapter trains on one machine")
     if tune:
         check_single_run_options(log, dry_run)
-    task, wanted = wanted.prepared(data.read(next(iter(sources), None), seed))
+    task, extras = extras.prepared(data.read(next(iter(sources), None), seed))
     path = Path(checkpoint or checkpoint_path(store, task.name))
     if dry_run:
         show_estimate(model.load(), task, recipe, as_json)
@@ -123,7 +123,7 @@ def train(
     backbone = model.load()
     try:
         sizes = () if size is None else (size,)
-        where = {"checkpoint": checkpoint, "resume": resume, **vars(wanted)}
+        where = {"checkpoint": checkpoint, "resume": resume, **vars(extras)}
         run = (
             tuned_run(backbone, task, recipe, store, sizes, **where)
             if tune
@@ -158,7 +158,7 @@ def tuned_run(
 
     err = console.terminal(stderr=True)
     labels = {name: name for name in recipes_to_try(base, len(task.train), size=sizes)}
-    with side_by_side(err, labels, task.metric) as progress:
+    with live_progress_table(err, labels, task.metric) as progress:
         run = tune_to_store(
             backbone,
             task,
@@ -195,7 +195,7 @@ def check_single_run_options(log: str | None, dry_run: bool) -> None:
     """Refuse ``--tune`` together with options that are for one run."""
     for option, given in (("--log", log), ("--dry-run", dry_run)):
         if given:
-            raise RecipeError(f"{option} is for one run, and --tune makes several. Leave one of them out")
+            raise RecipeError(f"{option} is for one run, and --tune trains several. Leave one of them out")
 
 
 def check_launch(launch: LaunchOptions, resume: bool, checkpoint: str | None) -> None:
@@ -226,7 +226,7 @@ def show_estimate(backbone: Backbone, task: Task, recipe: Recipe, as_json: bool)
 
 
 def show_run(run: StoredRun, task: Task, backbone: Backbone, store: str) -> None:
-    """Print the scores beside the majority class, the cost, and the command to try next."""
+    """Print the scores next to the majority class, the cost, and the command to try next."""
     from polytask.evaluation.baselines import majority as majority_of
 
     majority = majority_of(task, task.test or task.validation)
@@ -251,7 +251,7 @@ def tuned_to_json(tuned: Tuned) -> dict[str, Any]:
 
 
 def run_to_json(entry: Entry, adapter: Adapter, result: Result) -> dict[str, Any]:
-    """What ``train --json`` and ``sweep --json`` print of a run."""
+    """The JSON of a run that ``train --json`` and ``sweep --json`` print."""
     scores = result.to_json()
     return {
         "task": entry.task,

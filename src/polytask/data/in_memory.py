@@ -1,11 +1,11 @@
-"""Rows that a program holds already, as tables: data frames, Arrow tables, data sets, lists.
+"""Converts rows in memory to tables: data frames, Arrow tables, data sets and lists.
 
 >>> table_from([{"text": "good", "label": "positive"}, {"text": "bad", "label": "negative"}]).header
 ('text', 'label')
 >>> table_from((["good", "bad"], ["positive", "negative"])).rows
 [('good', 'positive'), ('bad', 'negative')]
 
-Unusual here: an object is known by the name of its class, so that no library is imported that it does not come from.
+Objects are recognized by the names of their classes, so no library is imported unless the object comes from it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Columns = Mapping[str, Sequence[Cell]]
 Classes = Mapping[str, Sequence[str]]
 
 TEXT, PAIR, LABEL = "text", "text_pair", "label"
-"""What the columns of two lists are called."""
+"""The names of the columns made from two lists."""
 
 ACCEPTED = (
     "a file named by its path, a DataFrame of pandas or polars, a pyarrow Table, a Dataset or DatasetDict, a list of "
@@ -31,12 +31,12 @@ ACCEPTED = (
 
 
 def is_path(data: Any) -> bool:
-    """Whether it names a file."""
+    """Whether ``data`` is the path of a file."""
     return isinstance(data, str | os.PathLike)
 
 
 def is_table(data: Any) -> bool:
-    """Whether it has rows of named columns, or is two lists (texts, labels)."""
+    """Whether ``data`` has named columns, or is two lists (texts, labels)."""
     return (
         _reader(data, _TABLES) is not None
         or _is_records(data)
@@ -46,12 +46,12 @@ def is_table(data: Any) -> bool:
 
 
 def is_stream(data: Any) -> bool:
-    """Whether its rows come one by one: an iterator, a generator or an ``IterableDataset``."""
+    """Whether ``data`` yields rows one by one: an iterator, a generator or an ``IterableDataset``."""
     return isinstance(data, Iterator) or _of_class(data, ("datasets", "IterableDataset"))
 
 
 def called(data: Any) -> str:
-    """What errors call it: ``<DataFrame>``."""
+    """The name of ``data`` in error messages: ``<DataFrame>``."""
     return f"<{type(data).__name__}>"
 
 
@@ -64,35 +64,36 @@ def splits_in(data: Any) -> dict[str, Any] | None:
 
 
 def table_from(data: Any, file: str | None = None) -> Table:
-    """The rows of an object as a table; ``file`` is what errors call it. The line of a row is its number, from 1.
+    """Convert an object to a table. The line of a row is its number, counted from 1.
 
     Args:
         data: a DataFrame of pandas or polars, a pyarrow ``Table`` or ``RecordBatch``, a ``datasets.Dataset``, a
             sequence of dicts, a dict of columns, or ``(texts, labels)``, where a text may be a pair of texts.
+        file: the name of the table in error messages (default: the name of the object's class).
 
     Raises:
-        DataError: it is none of these, columns differ in length or have one name, or there are no rows.
+        DataError: ``data`` is none of these, columns differ in length or share a name, or there are no rows.
     """
     file = called(data) if file is None else file
     columns, classes = _columns_of(data)
     lengths = {name: len(cells) for name, cells in columns.items()}
     if len({*lengths.values()}) > 1:
         found = " and ".join(f"{length:,} in {name!r}" for name, length in lengths.items())
-        raise DataError(f"columns differ in length: {found}", file=file, fix="Give one cell a row in each")
+        raise DataError(f"columns differ in length: {found}", file=file, fix="Give each one cell per row")
     rows = list(zip(*columns.values()))
     if not rows:
-        raise DataError("there are no rows", file=file, fix="Give at least one")
+        raise DataError("there are no rows", file=file, fix="Give at least one row")
     return Table(file, tuple(columns), rows, range(1, len(rows) + 1), classes)
 
 
 def cells_of(column: Any) -> list[Cell]:
-    """The cells of a list, Series, array or column of a data set as plain Python values; None where there is none."""
+    """The cells of a list, Series, array or column of a data set as plain Python values; None for a missing cell."""
     read = _reader(column, _COLUMNS)
     return [plain(cell) for cell in (column if read is None else read(column))]
 
 
 def plain(cell: Cell) -> Cell:
-    """A cell without numpy: a number for its scalar, a list for its array."""
+    """Convert a NumPy scalar or array to a number or a list; return any other cell unchanged."""
     if cell is None or type(cell) in (str, int, float, bool):
         return cell
     return cell.tolist() if _of_class(cell, ("numpy", "generic"), ("numpy", "ndarray")) else cell
@@ -109,23 +110,23 @@ def _columns_of(data: Any) -> tuple[Columns, Classes]:
         return {str(name): cells_of(column) for name, column in data.items()}, {}
     if is_table(data):
         return _of_two_lists(*map(cells_of, data)), {}
-    raise DataError(f"rows are read from {ACCEPTED}; a {type(data).__name__} was given", fix=_instead(data))
+    raise DataError(f"rows can be read from {ACCEPTED}; a {type(data).__name__} was given", fix=_instead(data))
 
 
 def _of_two_lists(texts: Sequence[Cell], labels: Sequence[Cell]) -> Columns:
     if len(texts) != len(labels):
-        raise DataError(f"there are {len(texts):,} texts and {len(labels):,} labels", fix="Give one label a text")
+        raise DataError(f"there are {len(texts):,} texts and {len(labels):,} labels", fix="Give one label per text")
     if not texts or not all(isinstance(text, tuple | list) and len(text) == 2 for text in texts):
         return {TEXT: texts, LABEL: labels}
     return {TEXT: [text for text, _ in texts], PAIR: [pair for _, pair in texts], LABEL: labels}
 
 
 def _instead(data: Any) -> str | None:
-    """What would be right for an object that nearly is."""
+    """How to convert an object that is almost acceptable; None if there is no advice."""
     if _of_class(data, ("polars", "LazyFrame")):
         return "Compute it first: frame.collect()"
     if is_stream(data):
-        return "Training reads the rows many times: give list(rows)"
+        return "Training reads the rows many times, so give list(rows)"
     if _is_column(data) and len(data) and isinstance(data[0] if isinstance(data, list) else None, tuple):
         return "Give two lists instead of a list of pairs: tuple(zip(*rows))"
     return "Give its labels beside the texts: (texts, labels)" if _is_column(data) else None
@@ -158,9 +159,11 @@ def _pandas_cells(series: Any) -> list[Cell]:
 def _of_dataset(data: Any) -> tuple[Columns, Classes]:
     features = {column: getattr(feature, "feature", feature) for column, feature in data.features.items()}
     classes = {column: tuple(feature.names) for column, feature in features.items() if getattr(feature, "names", None)}
-    plainly = data.with_format(None)
+    unformatted = data.with_format(None)
     return {
-        name: [class_name(cell, classes[name]) for cell in plainly[name]] if name in classes else list(plainly[name])
+        name: [class_name(cell, classes[name]) for cell in unformatted[name]]
+        if name in classes
+        else list(unformatted[name])
         for name in data.column_names
     }, classes
 
@@ -185,7 +188,7 @@ _COLUMNS: dict[tuple[str, str], Callable[[Any], Sequence[Cell]]] = {
 
 
 def _reader(data: Any, readers: Mapping[tuple[str, str], Callable[[Any], Any]]) -> Callable[[Any], Any] | None:
-    """The reader of the class of an object, or of the class that its own is derived from."""
+    """The reader for the class of an object or for one of its base classes."""
     return next((readers[name] for name in _classes_of(data) if name in readers), None)
 
 
@@ -194,5 +197,5 @@ def _of_class(data: Any, *names: tuple[str, str]) -> bool:
 
 
 def _classes_of(data: Any) -> Iterator[tuple[str, str]]:
-    """Library and name of the class of an object, and of all that it is derived from."""
+    """The library and name of an object's class and of all its base classes."""
     return ((of.__module__.partition(".")[0], of.__name__) for of in type(data).__mro__)

@@ -1,4 +1,4 @@
-"""Tables for notebooks, which show an object by its ``_repr_html_``."""
+"""HTML tables for notebooks, which display an object by its ``_repr_html_``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LONGEST_CELL = 120
 
 
 def html_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table with a line above it. Cells are shown as text, the long ones cut; nothing in them is taken for HTML."""
+    """An HTML table with a caption. Cells are escaped, and long ones are truncated."""
     head = _row("th", header)
     body = "".join(_row("td", row) for row in rows)
     return f"<p>{escape(caption)}</p><table><thead>{head}</thead><tbody>{body}</tbody></table>"

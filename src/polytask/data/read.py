@@ -15,6 +15,7 @@ from typing import Any
 from polytask.data import checks
 from polytask.data.columns import ROLES
 from polytask.data.columns import roles_in as roles_in
+from polytask.data.formats import JSON_SUFFIXES, encodings_of, read_table, stem
 from polytask.data.in_memory import called, is_path, splits_in, table_from
 from polytask.data.labels import (
     check_variety,
@@ -29,7 +30,6 @@ from polytask.data.metric_names import check_metric, default_metric
 from polytask.data.source import Source
 from polytask.data.splits import hold_out, hold_out_groups
 from polytask.data.table import PathLike, Table
-from polytask.data.tables import JSON_SUFFIXES, encodings_of, read_table, stem
 from polytask.data.task import Kind, Rows, Task
 from polytask.errors import DataError, UnknownName
 

@@ -1,7 +1,7 @@
-"""Rows of a file a chunk at a time, so that memory does not grow with the file; each chunk is a table.
+"""Streams the rows of a file as small tables, so that memory does not grow with the file.
 
-CSV, JSON lines and Parquet are read as ``polytask.data.tables`` reads them, except that a fault far below is found only
-when its chunk is reached. Here alone ``.txt`` is a format, too: one text a line, in the column ``text``.
+The formats are those of ``polytask.data.formats``, and also ``.txt``: one text per line, in the column ``text``. An
+error in the file is raised when its chunk is reached.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import IO, Any, Protocol, TextIO, TypeVar
 
 from polytask.data.csv import CsvRows, delimiter_in
 from polytask.data.decoding import check_encoding
+from polytask.data.formats import no_such_file
 from polytask.data.json_lines import json_object
 from polytask.data.parquet import arrow_columns
 from polytask.data.table import PathLike, Table
-from polytask.data.tables import no_such_file
 from polytask.errors import DataError
 
 CHUNK_ROWS = 1024
 TEXT_LINES = (".txt", ".txt.gz")
-"""How the name of a file with one text a line ends."""
+"""The suffixes of files with one text per line."""
 FORMATS = ("txt", "csv", "tsv", "jsonl")
-"""What a stream without a name, such as standard input, may hold."""
+"""The formats of a stream without a file name, such as standard input."""
 T = TypeVar("T")
 
 
 class Chunked(Protocol):
-    """Groups items as they come; a chunk is never empty."""
+    """Groups items into chunks as they arrive; no chunk is empty."""
 
     def __call__(self, items: Iterator[T], /) -> Iterable[list[T]]: ...
 
@@ -50,7 +50,7 @@ class RowStream:
         encoding: of a text format; UTF-8 unless given.
 
     Raises:
-        DataError: the file cannot be opened; while it is read, what ``read_table`` refuses.
+        DataError: the file cannot be opened. Iterating raises the errors of ``read_table``.
     """
 
     def __init__(self, file: PathLike, encoding: str | None = None) -> None:
@@ -68,7 +68,7 @@ class RowStream:
 
     @property
     def share(self) -> float:
-        """The part of the file that was read, in [0, 1]."""
+        """The fraction of the file that has been read, in [0, 1]."""
         return 1.0 if self._raw.closed else self._raw.tell() / max(self.size_bytes, 1)
 
     def __iter__(self) -> Iterator[Table]:
@@ -78,7 +78,7 @@ class RowStream:
                 return
             content: Any = gzip.GzipFile(fileobj=self._raw) if self.file.lower().endswith(".gz") else self._raw
             with io.TextIOWrapper(content, encoding=self.encoding, newline="") as text:
-                yield from _READERS[_format_of(self.file)](self.file, checked(self.file, text), in_chunks)
+                yield from _READERS[_format_of(self.file)](self.file, checked_lines(self.file, text), in_chunks)
 
 
 def can_stream(file: PathLike) -> bool:
@@ -89,20 +89,20 @@ def can_stream(file: PathLike) -> bool:
     )
 
 
-def checked(file: str, text: TextIO) -> Iterator[str]:
-    """The lines of a text, each with its end.
+def checked_lines(file: str, text: TextIO) -> Iterator[str]:
+    """Yield the lines of a text with their line ends.
 
     Raises:
-        DataError: it is damaged, in another encoding, or holds a NUL character; with the number of the line.
+        DataError: it is damaged, has another encoding or contains a NUL character; the error gives the line.
     """
     number = 0
     try:
         for number, line in enumerate(text, start=1):
             if "\0" in line:
-                raise DataError("the line holds a NUL character (byte 0)", file=file, line=number, fix="Take it out")
+                raise DataError("the line contains a NUL character (byte 0)", file=file, line=number, fix="Remove it")
             yield line
     except UnicodeDecodeError as error:
-        fix = "Say which encoding it has with --encoding, such as cp1252"
+        fix = "Give its encoding with --encoding, such as cp1252"
         problem = f"the text is not {codecs.lookup(error.encoding).name} ({error.reason})"
         raise DataError(problem, file=file, line=number + 1, fix=fix) from None
     except (EOFError, gzip.BadGzipFile, OSError) as error:
@@ -110,19 +110,19 @@ def checked(file: str, text: TextIO) -> Iterator[str]:
 
 
 def tables_of(format: str, file: str, lines: Iterator[str], chunked: Chunked = in_chunks) -> Iterator[Table]:
-    """The rows of a stream of lines, a table for each chunk.
+    """Parse a stream of lines into tables, one for each chunk.
 
     Args:
-        format: one of ``FORMATS``. A TSV is read with quotation marks, as spreadsheets write it.
+        format: one of ``FORMATS``. Quotation marks in a TSV are parsed as spreadsheets write them.
         file: the name of the stream, for errors.
-        lines: the lines, each with its end.
+        lines: the lines, with their line ends.
         chunked: groups rows into chunks.
     """
     return _READERS[f".{format}"](file, lines, chunked)
 
 
 def _text_tables(file: str, lines: Iterator[str], chunked: Chunked) -> Iterator[Table]:
-    """One text a line; an empty line is an empty text."""
+    """One text per line; an empty line is an empty text."""
     for chunk in chunked(enumerate(lines, start=1)):
         rows = [[line.rstrip("\r\n")] for _, line in chunk]
         yield Table(file, ("text",), rows, [number for number, _ in chunk])
@@ -163,7 +163,7 @@ def _parquet_tables(file: str, raw: IO[bytes]) -> Iterator[Table]:
             start += len(rows)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).split("\n")[0]
-        raise DataError(f"the file is not sound Parquet ({reason})", file=file, fix="Write or copy it again") from None
+        raise DataError(f"the file is not valid Parquet ({reason})", file=file, fix="Write or copy it again") from None
 
 
 _READERS: dict[str, Callable[[str, Iterator[str], Chunked], Iterator[Table]]] = {
@@ -174,7 +174,7 @@ _READERS: dict[str, Callable[[str, Iterator[str], Chunked], Iterator[Table]]] = 
     ".tsv": partial(_csv_tables, delimiter="\t"),
 }
 _WHOLE = (".tsv", ".tsv.gz")
-"""Files whose quotation marks are understood from all of their rows."""
+"""Files that are read whole, because all rows are needed to interpret their quotation marks."""
 
 
 def _format_of(file: str) -> Any:

@@ -1,15 +1,15 @@
-"""Calibration: a map from a head's scores to probabilities that mean something, fitted on the validation rows.
+"""Calibration: maps a head's scores to reliable probabilities. The map is fitted on the validation rows.
 
-Unusual here: a map acts on a row's scores after its windows were aggregated, in double precision, and never decides.
-The label is read from the scores as the head gave them, so no label changes by a calibration.
+It is applied in double precision to a row's scores, after the scores of the row's windows were averaged. Labels are
+decided on the uncalibrated scores, so calibration never changes a label.
 
 * ``temperature`` (classification): ``softmax(log p / T)``, Guo et al., arXiv:1706.04599.
-* ``platt`` (several labels): ``sigmoid(slope · logit p + offset)`` of each label, Platt 1999. What was a probability of
-  0.5 becomes ``sigmoid(offset)``: a label still holds where the head's own probability is at least 0.5.
-* ``conformal`` (regression): an interval ``score ± radius`` that holds the truth in a share ``level`` of new rows, by
-  split conformal prediction, Lei et al., arXiv:1604.04173.
+* ``platt`` (multi-label): ``sigmoid(slope · logit p + offset)`` of each label, Platt 1999. A probability of 0.5 becomes
+  ``sigmoid(offset)``; a label is still given if the head's own probability is at least 0.5.
+* ``conformal`` (regression): an interval ``score ± radius`` that contains the truth for a share ``level`` of new
+  rows, by split conformal prediction, Lei et al., arXiv:1604.04173.
 
-What is fitted: ``polytask.evaluation.calibration_fit``. How good it is: ``polytask.evaluation.reliability``.
+``polytask.evaluation.calibration_fit`` fits it, ``polytask.evaluation.reliability`` measures it.
 """
 
 from __future__ import annotations
@@ -38,29 +38,29 @@ class Calibration(ABC):
 
     @abstractmethod
     def probabilities(self, scores: Sequence[float]) -> list[float]:
-        """The scores ``[K]`` of a row, calibrated."""
+        """Calibrate a row's scores ``[K]``."""
 
     def affine(self, num_outputs: int) -> tuple[list[float], list[float]]:
-        """A factor and an offset of each of the head's outputs, with which it answers calibrated."""
+        """The factor and offset of each of the head's outputs that make the head itself calibrated."""
         return [1.0] * num_outputs, [0.0] * num_outputs
 
     def cuts(self, num_labels: int) -> list[float]:
-        """Of several labels, the calibrated probability from which each holds: what was 0.5."""
+        """The calibrated probability of each label of a multi-label task that corresponds to 0.5."""
         return [0.5] * num_labels
 
     @abstractmethod
     def check(self, num_labels: int) -> str | None:
-        """What is wrong with the values for so many labels; None where nothing is."""
+        """What is wrong with the values, given the number of labels; None if nothing is."""
 
     def to_json(self) -> dict[str, Any]:
-        """As the header has it: ``kind``, the values and ``rows``."""
+        """The header's field ``calibration``: ``kind``, the values and ``rows``."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
 
 
 @dataclass(frozen=True)
 class Temperature(Calibration):
-    """One temperature for all labels: above 1 it makes the head less sure of itself."""
+    """One temperature for all labels; above 1 it lowers the head's confidence."""
 
     kind = "temperature"
     of = "classification"
@@ -73,13 +73,13 @@ class Temperature(Calibration):
         return [power / total for power in powers]
 
     def affine(self, num_outputs: int) -> tuple[list[float], list[float]]:
-        """``1 / T`` and nothing."""
+        """``1 / T`` as the factors, and no offsets."""
         return [1 / self.temperature] * num_outputs, [0.0] * num_outputs
 
     def check(self, num_labels: int) -> str | None:
-        """A temperature is positive; from 0.01, so that ``p^(1/T)`` of the likeliest label is no zero."""
+        """The temperature must be between 0.01 and 100; below that ``p^(1/T)`` of the likeliest label could be 0."""
         sound = _is_number(self.temperature) and 0.01 <= self.temperature <= 100
-        return None if sound else f"the temperature is {self.temperature!r}; it lies between 0.01 and 100"
+        return None if sound else f"the temperature is {self.temperature!r}; it must be between 0.01 and 100"
 
 
 @dataclass(frozen=True)
@@ -105,17 +105,17 @@ class Platt(Calibration):
         return [sigmoid(offset) for offset in self.offsets]
 
     def check(self, num_labels: int) -> str | None:
-        """As many slopes and offsets as labels, every slope positive."""
+        """There must be a positive slope and an offset for each label."""
         if not len(self.slopes) == len(self.offsets) == num_labels:
             return f"there are {len(self.slopes)} slopes and {len(self.offsets)} offsets for {num_labels} labels"
         if not all(map(_is_number, (*self.slopes, *self.offsets))) or not all(slope > 0 for slope in self.slopes):
-            return "a slope is not a positive number, or an offset no number"
+            return "a slope is not a positive number, or an offset is not a number"
         return None
 
 
 @dataclass(frozen=True)
 class Conformal(Calibration):
-    """An interval around a number: ``level`` of new rows like the validation rows lie within ``radius`` of it."""
+    """An interval around a number: a share ``level`` of similar new rows lies within ``radius`` of it."""
 
     kind = "conformal"
     of = "regression"
@@ -131,24 +131,24 @@ class Conformal(Calibration):
         return score - self.radius, score + self.radius
 
     def check(self, num_labels: int) -> str | None:
-        """A share and a distance."""
+        """The level must be a share and the radius a distance."""
         sound = _is_number(self.level) and 0 < self.level < 1 and _is_number(self.radius) and self.radius >= 0
-        return None if sound else f"level {self.level!r} is no share, or radius {self.radius!r} no distance"
+        return None if sound else f"level {self.level!r} is not a share, or radius {self.radius!r} is not a distance"
 
 
 CALIBRATIONS: Mapping[str, type[Calibration]] = {of.kind: of for of in (Temperature, Platt, Conformal)}
 
 
 def calibration_from_json(given: Mapping[str, Any], kind: Kind, num_labels: int) -> Calibration:
-    """A calibration as the header has it, for a head of this kind.
+    """Read the header's field ``calibration`` for a head of this kind.
 
     Raises:
-        AdapterError: it is none, or belongs to another kind of head.
+        AdapterError: the field is invalid, or belongs to another kind of head.
     """
     of = CALIBRATIONS.get(str(given.get("kind")))
     if of is None or of.of != kind:
         known = ", ".join(name for name, each in CALIBRATIONS.items() if each.of == kind) or "none"
-        raise AdapterError(f"'calibration' has the kind {given.get('kind')!r:.60}; of a {kind} head it can be {known}")
+        raise AdapterError(f"'calibration' has the kind {given.get('kind')!r:.60}; for a {kind} head it can be {known}")
     names = {"kind", *(each.name for each in fields(of))}
     if set(given) != names:
         odd = ", ".join(map(repr, sorted(map(str, set(given) ^ names))))
@@ -171,11 +171,11 @@ def _is_number(value: object) -> bool:
 
 
 def logit(p: float) -> float:
-    """The logarithm of the odds, of a probability that was held in fp32."""
+    """The log-odds of a probability that was stored in fp32."""
     p = min(max(p, 1e-37), _NEAREST_ONE)
     return math.log(p) - math.log1p(-p)
 
 
 def sigmoid(x: float) -> float:
-    """The inverse of ``logit``; of numbers of any size."""
+    """The inverse of ``logit``, without overflow."""
     return 1 / (1 + math.exp(-x)) if x > -700 else 0.0

@@ -1,7 +1,7 @@
-"""Fitting a calibration on validation rows, and saying what there are too few rows for.
+"""Fits a calibration on validation rows.
 
-Unusual here: targets are smoothed as Platt (1999) smooths them. Where a head answers every validation row right, the
-likeliest temperature is 0, and every probability 1; with ``n`` rows, no more than ``1 - 1/(n + 2)`` can be claimed.
+Targets are smoothed as in Platt (1999). Otherwise, a head that is right on every validation row would get a temperature
+of 0 and probabilities of 1. With ``n`` rows, the smoothed targets are at most ``1 - 1/(n + 2)``.
 """
 
 from __future__ import annotations
@@ -21,57 +21,65 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 LEAST_ROWS, LEAST_OF_LABEL, LEAST_RESIDUALS = 50, 10, 20
-"""Rows for a temperature; rows with and without a label for its slope and offset; rows for an interval."""
+"""The least rows for a temperature; with, and without, a label for its slope and offset; for an interval."""
 LEVEL = 0.9
-"""Of the interval of a regression."""
+"""The coverage of a regression's interval."""
 LOWEST, HIGHEST = math.log(0.05), math.log(20.0)
 FOLDS = 5
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A calibration, or None, and what was not done, in words."""
+class FittedCalibration:
+    """A calibration, or None, and notes on what was not calibrated and why."""
 
     calibration: Calibration | None
     notes: tuple[str, ...] = ()
 
 
-def fit(kind: Kind, labels: Sequence[str], scores: Sequence[Sequence[float]], targets: Sequence[Target]) -> Fitted:
-    """The calibration of a head of this kind.
+def fit_calibration(
+    kind: Kind, labels: Sequence[str], scores: Sequence[Sequence[float]], targets: Sequence[Target]
+) -> FittedCalibration:
+    """Fit the calibration of a head of this kind.
 
     Args:
-        scores: ``[N, K]``, as the head gives them for the validation rows.
-        targets: of these rows.
+        kind: the kind of head; spans are not calibrated.
+        labels: the label names.
+        scores: the head's scores of the validation rows, ``[N, K]``.
+        targets: the targets of these rows.
     """
     of = {"classification": _temperature, "multilabel": _platt, "regression": _conformal}
     if kind not in of:
-        return Fitted(None)
+        return FittedCalibration(None)
     if not all(math.isfinite(value) for row in scores for value in row):
-        return Fitted(None, ("not calibrated: the head answers with what is not a number",))
+        return FittedCalibration(None, ("not calibrated: some scores of the head are not finite numbers",))
     return of[kind](labels, scores, targets)
 
 
-def cross_fitted(
+def cross_fitted_probabilities(
     kind: Kind, labels: Sequence[str], scores: Sequence[Sequence[float]], targets: Sequence[Target], folds: int = FOLDS
 ) -> list[list[float]]:
-    """Each row's probabilities by the calibration of the other folds: what is measured on rows that were not fitted."""
+    """Each row's probabilities ``[N, K]``, calibrated on the other folds, to measure a calibration on unseen rows."""
     found: list[list[float]] = [[]] * len(scores)
     for fold in range(folds):
         own = range(fold, len(scores), folds)
         rest = [row for row in range(len(scores)) if row % folds != fold]
-        fitted = fit(kind, labels, [scores[row] for row in rest], [targets[row] for row in rest]).calibration
+        fitted = fit_calibration(
+            kind, labels, [scores[row] for row in rest], [targets[row] for row in rest]
+        ).calibration
         for row in own:
             found[row] = list(scores[row]) if fitted is None else fitted.probabilities(scores[row])
     return found
 
 
-def _temperature(labels: Sequence[str], scores: Sequence[Sequence[float]], targets: Sequence[Target]) -> Fitted:
-    """The temperature under which the validation rows' labels are likeliest."""
+def _temperature(
+    labels: Sequence[str], scores: Sequence[Sequence[float]], targets: Sequence[Target]
+) -> FittedCalibration:
+    """The temperature that maximises the likelihood of the validation labels."""
     import numpy as np
     from scipy.optimize import minimize_scalar
 
     if len(scores) < LEAST_ROWS:
-        return Fitted(None, (_too_few(len(scores), LEAST_ROWS, "probabilities"),))
+        return FittedCalibration(None, (_too_few(len(scores), LEAST_ROWS, "probabilities"),))
     logs = np.log(np.maximum(np.asarray(scores, dtype=np.float64), 1e-37))
     smoothing = 2 / (len(logs) + 2)
     wanted = np.full(logs.shape, smoothing / logs.shape[1])
@@ -83,11 +91,11 @@ def _temperature(labels: Sequence[str], scores: Sequence[Sequence[float]], targe
         return float((total - (wanted * scaled).sum(axis=1)).mean())
 
     best = minimize_scalar(loss, bounds=(LOWEST, HIGHEST), method="bounded", options={"xatol": 1e-6})
-    return Fitted(Temperature(len(logs), math.exp(float(best.x))))
+    return FittedCalibration(Temperature(len(logs), math.exp(float(best.x))))
 
 
-def _platt(labels: Sequence[str], scores: Sequence[Sequence[float]], targets: Sequence[Target]) -> Fitted:
-    """A slope and an offset for each label that enough validation rows have, and enough have not."""
+def _platt(labels: Sequence[str], scores: Sequence[Sequence[float]], targets: Sequence[Target]) -> FittedCalibration:
+    """A slope and an offset for each label with enough validation rows that have it and enough that do not."""
     maps, left = [], []
     for index, label in enumerate(labels):
         held = [index in target for target in targets]
@@ -98,15 +106,15 @@ def _platt(labels: Sequence[str], scores: Sequence[Sequence[float]], targets: Se
             maps.append(_slope_and_offset([logit(float(row[index])) for row in scores], held))
     if len(left) == len(labels):
         few = f"not calibrated: no label has {LEAST_OF_LABEL} validation rows with it and {LEAST_OF_LABEL} without"
-        return Fitted(None, (few,))
+        return FittedCalibration(None, (few,))
     shown = ", ".join(map(repr, left[:5])) + (f" and {len(left) - 5} more" if left[5:] else "")
     few = f"not calibrated for lack of validation rows ({LEAST_OF_LABEL} with the label and {LEAST_OF_LABEL} without)"
     slopes, offsets = zip(*maps, strict=True)
-    return Fitted(Platt(len(scores), slopes, offsets), (f"{few}: {shown}",) if left else ())
+    return FittedCalibration(Platt(len(scores), slopes, offsets), (f"{few}: {shown}",) if left else ())
 
 
 def _slope_and_offset(logits: Sequence[float], held: Sequence[bool]) -> tuple[float, float]:
-    """Platt's fit of one label, its slope kept positive: the order of the rows never turns round."""
+    """Platt's fit of one label. The slope stays positive, so that the order of the rows does not change."""
     import numpy as np
     from scipy.optimize import minimize
 
@@ -123,13 +131,15 @@ def _slope_and_offset(logits: Sequence[float], held: Sequence[bool]) -> tuple[fl
     return float(found.x[0]), float(found.x[1])
 
 
-def _conformal(labels: Sequence[str], scores: Sequence[Sequence[float]], targets: Sequence[Target]) -> Fitted:
-    """The distance within which ``LEVEL`` of new rows lie: the ``⌈(n + 1) · LEVEL⌉``-th smallest of the residuals."""
+def _conformal(
+    labels: Sequence[str], scores: Sequence[Sequence[float]], targets: Sequence[Target]
+) -> FittedCalibration:
+    """The radius that covers a share ``LEVEL`` of new rows: the ``⌈(n + 1) · LEVEL⌉``-th smallest residual."""
     if len(scores) < LEAST_RESIDUALS:
-        return Fitted(None, (_too_few(len(scores), LEAST_RESIDUALS, "intervals"),))
+        return FittedCalibration(None, (_too_few(len(scores), LEAST_RESIDUALS, "intervals"),))
     residuals = sorted(abs(float(target) - row[0]) for row, target in zip(scores, targets, strict=True))
-    return Fitted(Conformal(len(residuals), LEVEL, residuals[math.ceil((len(residuals) + 1) * LEVEL) - 1]))
+    return FittedCalibration(Conformal(len(residuals), LEVEL, residuals[math.ceil((len(residuals) + 1) * LEVEL) - 1]))
 
 
 def _too_few(num_rows: int, least: int, what: str) -> str:
-    return f"not calibrated: {num_rows} validation rows are too few for {what} that mean something; {least} are needed"
+    return f"not calibrated: {num_rows} validation rows are too few for reliable {what}; {least} are needed"

@@ -1,8 +1,8 @@
 """Confident learning: finds rows whose label is probably wrong, from the probabilities of a model.
 
 The model must not have been trained on these rows. A row counts as label ``j`` if its probability of ``j`` is at least
-the mean probability of ``j`` over the rows that carry that label, so that a model which is unsure of a label, or too
-sure of it, is judged by its own habits. Rows that count as another label than their own are the suspects.
+the mean probability of ``j`` over the rows with that label. This accounts for a model that is over- or underconfident
+about a label. Rows that count as another label than their own are suspects.
 
 Source: Northcutt, Jiang and Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 2021,
 arXiv:1911.00068, section 3.

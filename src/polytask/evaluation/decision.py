@@ -1,11 +1,12 @@
-"""From a row's scores to its answer: which labels, and the probabilities that are shown with them.
+"""Turns a row's scores into its answer: its label or labels, and their probabilities.
 
-The labels are decided on the scores as the head gave them; what is shown is calibrated. Fields of an adapter's header:
+Labels are decided on the head's own scores; the probabilities that are shown are calibrated. These fields of an
+adapter's header say how:
 
-    calibration  {"kind", its values, "rows"}: from scores to probabilities (``polytask.evaluation.calibration``)
-    thresholds   {"goal", "target", "values", "rows"}: from which probability on an answer stands
+    calibration  {"kind", its values, "rows"}: maps scores to probabilities (``polytask.evaluation.calibration``)
+    thresholds   {"goal", "target", "values", "rows"}: the least probability at which a label is given
                  (``polytask.evaluation.thresholds``)
-    none         {"score", "threshold", "false_alarm", "rows"}: which texts have none of the labels
+    none         {"score", "threshold", "false_alarm", "rows"}: detects texts that have none of the labels
                  (``polytask.evaluation.none_of_these``)
 """
 
@@ -22,16 +23,21 @@ from polytask.evaluation.none_of_these import NoneOfThese, none_from_json
 from polytask.evaluation.thresholds import Thresholds, thresholds_from_json
 
 FIELDS: dict[str, tuple[type, ...]] = {"calibration": (dict,), "thresholds": (dict,), "none": (dict,)}
-"""The fields of a header that are about decisions, all of them optional, and their types."""
+"""The optional fields of a header that decide answers, and their types."""
 
 
 @dataclass(frozen=True)
 class Decided:
-    """What is decided of one row, by the indices of labels.
+    """The answer to one row, with indices of labels.
 
-    ``label`` (classification) and ``labels`` (several) are what holds; ``probs`` are calibrated; ``score`` and its
-    ``interval`` are those of a regression. With ``abstained`` there is no label: none is sure enough, or, with
-    ``none``, the text is unlike those of all labels.
+    Attributes:
+        label: the label of a classification; None if the adapter abstained.
+        labels: the labels of a multi-label task.
+        probs: the probability of each label, ``[K]``.
+        score: the number of a regression.
+        interval: the interval of that number; None if it is not calibrated.
+        abstained: whether a classification has no label, because none is probable enough or because of ``none``.
+        none: whether the text is unlike the training texts of all labels.
     """
 
     label: int | None = None
@@ -45,7 +51,7 @@ class Decided:
 
 @dataclass(frozen=True)
 class Decision:
-    """How an adapter with such a head decides. With ``is_raw`` probabilities are shown as the head gave them."""
+    """How an adapter decides. With ``is_raw``, the probabilities shown are not calibrated."""
 
     kind: Kind
     labels: tuple[str, ...]
@@ -55,32 +61,35 @@ class Decision:
     is_raw: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The header's fields, None where there is nothing to say."""
+        """The header's fields; None for those that are not set."""
         return {name: (own := getattr(self, name)) and own.to_json() for name in FIELDS}
 
     def asked(self, *, calibrated: bool = True, abstain: bool = True, threshold: float | None = None) -> Decision:
-        """The same as someone asks for it.
+        """The decision with the options of a call.
 
         Args:
-            calibrated: whether the probabilities that are shown are.
-            abstain: whether a classification may.
-            threshold: for all labels, in place of its own, and of its detector of none of these.
+            calibrated: whether to show calibrated probabilities.
+            abstain: whether a classification may abstain.
+            threshold: one threshold for all labels, instead of the adapter's thresholds and its detector.
 
         Raises:
-            RouteError: a threshold for what has no labels, or one that is no probability.
+            RouteError: the threshold is not between 0 and 1, or the task has no labels.
         """
         own = self.thresholds if abstain or self.kind == "multilabel" else None
         if threshold is not None:
             if self.kind not in ("classification", "multilabel") or not 0 <= threshold <= 1:
-                raise RouteError(f"threshold={threshold!r} is out of place: it is a probability, for tasks with labels")
+                problem = "it must be between 0 and 1, and the task must have labels"
+                raise RouteError(f"threshold={threshold!r} is not possible: {problem}")
             own = Thresholds("precision", None, (threshold,) * len(self.labels), 1)
         none = self.none if abstain and threshold is None else None
         return replace(self, is_raw=not calibrated, thresholds=own, none=none)
 
     def of(self, scores: Sequence[float]) -> Decided:
-        """What is decided of a row with the scores ``[K]``, or ``[1]`` of a regression.
+        """The answer to a row.
 
-        Of an adapter that detects none of these, they are ``[K + 1]``; the last is how familiar the text is.
+        Args:
+            scores: ``[K]``, or ``[1]`` for a regression. With a detector of "none of these", ``[K + 1]``: the last is
+                the familiarity of the text.
         """
         scores, familiarity = (scores[: len(self.labels)], scores[len(self.labels) :]) if self.labels else (scores, ())
         if self.kind == "regression":
@@ -88,11 +97,11 @@ class Decision:
         probs = scores if self.calibration is None else self.calibration.probabilities(scores)
         shown = scores if self.is_raw else probs
         if self.kind == "multilabel":
-            return Decided(labels=tuple(k for k in range(len(scores)) if self._holds(k, scores, probs)), probs=shown)
+            return Decided(labels=tuple(k for k in range(len(scores)) if self._is_given(k, scores, probs)), probs=shown)
         if self.none is not None and familiarity and familiarity[0] < self.none.threshold:
             return Decided(probs=shown, abstained=True, none=True)
         label = max(range(len(scores)), key=scores.__getitem__)
-        if self.thresholds is not None and not self.thresholds.stands(label, probs[label]):
+        if self.thresholds is not None and not self.thresholds.accepts(label, probs[label]):
             return Decided(probs=shown, abstained=True)
         return Decided(label=label, probs=shown)
 
@@ -100,9 +109,9 @@ class Decision:
         own = self.calibration
         return own.interval(score) if isinstance(own, Conformal) and not self.is_raw else None
 
-    def _holds(self, label: int, scores: Sequence[float], probs: Sequence[float]) -> bool:
-        """Whether one of several labels does."""
-        return scores[label] >= 0.5 if self.thresholds is None else self.thresholds.stands(label, probs[label])
+    def _is_given(self, label: int, scores: Sequence[float], probs: Sequence[float]) -> bool:
+        """Whether a label of a multi-label task is given."""
+        return scores[label] >= 0.5 if self.thresholds is None else self.thresholds.accepts(label, probs[label])
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ class DecisionOptions:
 
 
 def decision_of(kind: Kind, labels: Sequence[str], given: Mapping[str, Any]) -> Decision:
-    """The decision of an adapter by the fields of its header, of which those that are None or missing say nothing.
+    """The decision of an adapter from the fields of its header; those that are None or missing are not set.
 
     Raises:
         AdapterError: a field does not fit the head.

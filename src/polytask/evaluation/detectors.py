@@ -1,9 +1,12 @@
-"""Detectors of texts that are unlike all training texts: each gives a text a number, its familiarity.
+"""Out-of-distribution detectors: each computes the familiarity of a text, which is low if no training text is similar.
 
-It comes from the pooled vector and the logits that the head has anyway. One class each: the largest probability
-(Hendrycks and Gimpel, arXiv:1610.02136), energy (Liu et al., arXiv:2010.03759), the Mahalanobis distance to the nearest
-class mean with a shared covariance (Lee et al., arXiv:1807.03888), the cosine to the nearest class mean, and, where
-there are labelled examples, a linear one.
+Familiarity is computed from the pooled vector and the logits, which the head computes anyway. The detectors are:
+
+* the largest probability (Hendrycks and Gimpel, arXiv:1610.02136)
+* energy (Liu et al., arXiv:2010.03759)
+* the Mahalanobis distance to the nearest class mean, with a shared covariance (Lee et al., arXiv:1807.03888)
+* the cosine to the nearest class mean
+* a linear classifier, if there are examples
 """
 
 from __future__ import annotations
@@ -17,36 +20,36 @@ from torch import Tensor
 from torch.nn import functional as F
 
 DIRECTIONS = 64
-"""Directions in which the shared covariance is kept; beyond them it is taken as equal in all."""
+"""The number of directions in which the shared covariance is stored; in all others its mean is used."""
 Tensors = Mapping[str, Tensor]
 
 
 class Detector(ABC):
-    """How familiar a text is: a larger number is nearer to the training rows."""
+    """Computes the familiarity of texts; a larger number is closer to the training rows."""
 
     name: ClassVar[str]
 
     @classmethod
     def shapes(cls, num_labels: int, hidden: int) -> dict[str, tuple[int, ...]]:
-        """The shapes of its tensors, by name."""
+        """The shapes of the detector's tensors, by name."""
         return {}
 
     @classmethod
     def fit(cls, vectors: Tensor, targets: Tensor, num_labels: int, unfamiliar: Tensor | None) -> dict[str, Tensor]:
-        """Its tensors.
+        """Fit the detector; return its tensors.
 
         Args:
             vectors: pooled vectors of training texts, ``[N, D]`` in fp64.
             targets: their labels, ``[N]``.
             num_labels: ``K``.
-            unfamiliar: vectors of examples of none of these, ``[M, D]``; None if there are none.
+            unfamiliar: vectors of example texts with none of the labels, ``[M, D]``; None if there are none.
         """
         return {}
 
     @classmethod
     @abstractmethod
     def familiarity(cls, vectors: Tensor, logits: Tensor, tensors: Tensors) -> Tensor:
-        """``[B]``, from vectors ``[B, D]`` and logits ``[B, K]``."""
+        """The familiarity ``[B]`` of texts with vectors ``[B, D]`` and logits ``[B, K]``."""
 
 
 class Probability(Detector):
@@ -72,18 +75,18 @@ class Energy(Detector):
 
 
 class Mahalanobis(Detector):
-    """The squared Mahalanobis distance to the nearest class mean, with a covariance that all classes share."""
+    """The squared Mahalanobis distance to the nearest class mean; all classes share one covariance."""
 
     name = "mahalanobis"
 
     @classmethod
     def shapes(cls, num_labels: int, hidden: int) -> dict[str, tuple[int, ...]]:
-        """Class means, the directions in which the covariance is larger than elsewhere, and the scale elsewhere."""
+        """The class means, the directions of largest covariance, and the scale in all other directions."""
         return {"means": (num_labels, hidden), "directions": (min(DIRECTIONS, hidden), hidden), "scale": (1,)}
 
     @classmethod
     def fit(cls, vectors: Tensor, targets: Tensor, num_labels: int, unfamiliar: Tensor | None) -> dict[str, Tensor]:
-        """The covariance is shrunk as by Ledoit and Wolf, and kept exactly in its largest directions."""
+        """Shrink the covariance (Ledoit and Wolf) and keep its largest directions exactly."""
         from sklearn.covariance import LedoitWolf
 
         means = class_means(vectors, targets, num_labels)
@@ -105,18 +108,18 @@ class Mahalanobis(Detector):
 
 
 class NearestMean(Detector):
-    """The cosine between a vector and the nearest class mean, both seen from the mean of all."""
+    """The cosine between a vector and the nearest class mean, both centred at the mean of the class means."""
 
     name = "nearest_mean"
 
     @classmethod
     def shapes(cls, num_labels: int, hidden: int) -> dict[str, tuple[int, ...]]:
-        """The mean of all, and the directions of the class means."""
+        """The centre, and the directions of the class means."""
         return {"centre": (hidden,), "means": (num_labels, hidden)}
 
     @classmethod
     def fit(cls, vectors: Tensor, targets: Tensor, num_labels: int, unfamiliar: Tensor | None) -> dict[str, Tensor]:
-        """Means of the training vectors."""
+        """Average the training vectors."""
         means = class_means(vectors, targets, num_labels)
         centre = means.mean(dim=0)
         return {"centre": centre, "means": F.normalize(means - centre, dim=-1)}
@@ -129,7 +132,7 @@ class NearestMean(Detector):
 
 
 class Linear(Detector):
-    """A logistic regression between the training texts and the examples of none of these."""
+    """A logistic regression that separates training texts from examples with none of the labels."""
 
     name = "linear"
 
@@ -140,7 +143,7 @@ class Linear(Detector):
 
     @classmethod
     def fit(cls, vectors: Tensor, targets: Tensor, num_labels: int, unfamiliar: Tensor | None) -> dict[str, Tensor]:
-        """As a probe with two labels, both weighted alike."""
+        """Fit a probe with two classes of equal weight."""
         from polytask.evaluation.linear_probe import fit_probe
 
         assert unfamiliar is not None, "a linear detector needs examples"
@@ -159,11 +162,11 @@ DETECTORS: dict[str, type[Detector]] = {
     own.name: own for own in (Probability, Energy, Mahalanobis, NearestMean, Linear)
 }
 DEFAULT = "nearest_mean"
-"""The best on average on texts of held-out classes of real tasks: ``benchmarks/out_of_scope.py``."""
+"""The best on average on held-out classes of real tasks (``benchmarks/out_of_scope.py``)."""
 
 
 def class_means(vectors: Tensor, targets: Tensor, num_labels: int) -> Tensor:
-    """The mean vector of each class, ``[K, D]``; a class without rows has the mean of all."""
+    """The mean vector of each class, ``[K, D]``; a class without rows has the mean of all vectors."""
     means = vectors.mean(dim=0).repeat(num_labels, 1)
     for label in targets.unique().tolist():
         means[label] = vectors[targets == label].mean(dim=0)

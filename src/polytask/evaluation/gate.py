@@ -1,7 +1,8 @@
-"""A gate: whether a new version may take the place of another, by a paired test on the same rows.
+"""A gate decides whether a new version may replace another, by a paired test on the same rows.
 
-``not-worse`` is a test of non-inferiority: the lower end of the difference's 95% interval is above ``-margin``. So a
-version about which the rows tell too little is refused, not waved through. ``better`` asks for more than chance.
+* ``not-worse`` is a non-inferiority test: the lower end of the difference's 95% interval must be above ``-margin``.
+  So a version is refused if there are too few rows to tell.
+* ``better`` requires a significant improvement.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from polytask.evaluation.significance import paired_test
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was decided, and all that decided it."""
+    """A decision with the scores and the test that it is based on."""
 
     is_allowed: bool
     why: str
@@ -33,7 +34,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Gate:
-    """A rule, ``not-worse`` or ``better``, and the difference that does not matter, in units of the metric."""
+    """A rule, ``not-worse`` or ``better``, and the tolerated loss ``margin``, in units of the metric."""
 
     rule: str
     margin: float = 0.005
@@ -52,7 +53,16 @@ class Gate:
         *,
         num_labels: int,
     ) -> Verdict:
-        """Hold the answers of two versions to the same rows against each other."""
+        """Compare the answers of two versions to the same rows.
+
+        Args:
+            metric: the metric to compare.
+            kind: the kind of task.
+            targets: the correct answers.
+            before: the answers of the version that would be replaced.
+            after: the answers of the new version.
+            num_labels: the number of labels.
+        """
         of = paired_test(metric, kind, targets, before, after, num_labels=num_labels)
         old, new = (score(metric, kind, targets, own, num_labels=num_labels) for own in (before, after))
         is_allowed, why = self._decide(of.low, of.difference, is_sure=of.is_more_than_chance)
@@ -61,9 +71,10 @@ class Gate:
     def _decide(self, low: float, difference: float, *, is_sure: bool) -> tuple[bool, str]:
         if self.rule == "better":
             if difference > 0 and is_sure:
-                return True, "it is better by more than chance"
-            return False, "it is not better by more than chance"
+                return True, "it is significantly better"
+            return False, "it is not significantly better"
         points = f"{100 * self.margin:g} points"
         if low >= -self.margin:
             return True, f"it is worse by no more than {points}"
-        return False, f"it may be worse by {-100 * low:.2f} points, and {points} are allowed. More rows tell more"
+        worst = f"it may be worse by {-100 * low:.2f} points, and only {points} are allowed"
+        return False, f"{worst}. More rows would narrow the interval"

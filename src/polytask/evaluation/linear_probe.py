@@ -1,8 +1,8 @@
 """Fits a head on fixed vectors with scikit-learn: logistic regression for labels, ridge regression for numbers.
 
-Vectors are centred and divided by one number, the root of their mean variance, and the fit is folded back, so that it
-is a head on the vectors as they are. The strength of the regularisation is chosen by cross-validation on the training
-rows: by the log loss, which is smoother than accuracy on few rows.
+Vectors are centred and divided by the root of their mean variance; this is then folded into the head, which takes the
+original vectors. The regularisation is chosen by cross-validation on the training rows, by the log loss, which is
+smoother than accuracy on few rows.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Array = Any
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Values of scikit-learn's ``C``; for ridge regression, ``alpha`` is the inverse."""
 USUAL_STRENGTH = 0.1
-"""Where no two classes have enough rows for cross-validation."""
+"""The strength if there are too few rows for cross-validation."""
 FOLDS = 5
 MOST_CHOOSING_ROWS = 2000
-"""Rows that choose the strength, at most; all rows fit."""
+"""At most this many rows choose the strength; all rows are used to fit."""
 ABSENT = 10.0
-"""How far the bias of a label without training rows lies below the lowest of the others."""
+"""The bias of a label without training rows is this far below the lowest bias of the others."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def fit_probe(
         vectors: ``[N, D]``, one for each text.
         targets: the target of each text.
         num_outputs: the outputs of the head, ``K``.
-        owners: the row of each text where rows were split into windows; a row's windows stay in one fold.
+        owners: the row of each text, if rows were split into windows. A row's windows stay in one fold.
         class_weights: as in ``Recipe``.
     """
     import numpy as np
@@ -78,7 +78,7 @@ def _ridge(x: Array, y: Array) -> tuple[Array, Array, float]:
 
 
 def _one_per_label(x: Array, targets: Sequence[Any], num_labels: int, rows: Array) -> tuple[Array, Array, float]:
-    """A logistic regression for each label; one that all or no rows have gets a constant."""
+    """A logistic regression for each label; a label that all rows or no rows have gets a constant."""
     import numpy as np
 
     weight, bias, strengths = np.zeros((num_labels, x.shape[1])), np.zeros(num_labels), []
@@ -103,7 +103,7 @@ def _logistic(
     strength = _best_strength(x, y, rows, weighting)
     model = _fitted(x, y, strength, weighting)
     coefficients, intercepts = model.coef_, model.intercept_
-    if len(coefficients) == 1:  # of two classes scikit-learn gives the difference
+    if len(coefficients) == 1:  # for two classes scikit-learn returns the difference
         coefficients, intercepts = (np.concatenate([-own / 2, own / 2]) for own in (coefficients, intercepts))
     if class_weights == "logit-adjusted":
         intercepts = intercepts - np.log([np.mean(y == label) for label in model.classes_])
@@ -117,12 +117,14 @@ def _fitted(x: Array, y: Array, strength: float, weighting: str | None) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the largest C on separable rows; it is not chosen then
+        warnings.simplefilter(
+            "ignore", ConvergenceWarning
+        )  # may not converge for the largest C on separable rows, which is then not chosen
         return LogisticRegression(C=strength, class_weight=weighting, max_iter=1000).fit(x, y)
 
 
 def _best_strength(x: Array, y: Array, rows: Array, weighting: str | None) -> float:
-    """The strength with the least log loss on rows that were held out."""
+    """The strength with the least log loss on held-out rows."""
     import numpy as np
 
     x, y, rows = x[:MOST_CHOOSING_ROWS], y[:MOST_CHOOSING_ROWS], rows[:MOST_CHOOSING_ROWS]

@@ -1,8 +1,8 @@
-"""None of these: which texts belong to none of a classifier's labels, found without examples of such texts.
+"""None of these: detects texts that have none of a classifier's labels (out-of-distribution detection).
 
-A text whose familiarity (``polytask.evaluation.detectors``) is below a threshold gets no label. The threshold lets a
-share ``false_alarm`` of the validation rows be called unfamiliar (their order statistic, so that no more than this
-share of new rows like them is, on average).
+A text gets no label if its familiarity (``polytask.evaluation.detectors``) is below a threshold. The threshold is an
+order statistic of the validation rows, chosen so that on average at most a share ``false_alarm`` of similar new rows is
+below it. No examples of such texts are needed.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ MARGIN = 1e-3
 
 @dataclass(frozen=True)
 class DetectNone:
-    """What is asked for: a share of false alarms, and the label of examples, if there are some.
+    """A request for a detector.
 
     Attributes:
-        false_alarm: the share of texts with a right label that may be called none of these.
-        label: a label of the task that means none of the others. Its rows choose the detector and train nothing else.
+        false_alarm: the share of texts that do have one of the labels and may get none.
+        label: a label of the task that means "none of the others". Its rows are used to choose and fit the detector,
+            not to train the adapter.
         examples: these rows, by split; set by ``taken_out_of``.
 
     Raises:
-        RecipeError: the share is none.
+        RecipeError: the share is not between 0 and 1.
     """
 
     false_alarm: float = FALSE_ALARM
@@ -42,13 +43,13 @@ class DetectNone:
     def __post_init__(self) -> None:
         if not 0 < self.false_alarm < 1:
             wrong = f"false_alarm={self.false_alarm!r} is out of range"
-            raise RecipeError(f"{wrong}. Give the share of right texts that may get no label, such as 0.05")
+            raise RecipeError(f"{wrong}. Give the share of texts with a label that may get none, such as 0.05")
 
     def check(self, kind: Kind) -> None:
-        """Refuse a task without one label for each row.
+        """Refuse any task but a classification.
 
         Raises:
-            RecipeError: with what would be right.
+            RecipeError: it has another kind.
         """
         if kind != "classification":
             raise RecipeError(f"'none of these' is for classification; this task is {kind}")
@@ -67,15 +68,15 @@ class DetectNone:
             raise DataError(f"no row has the label {self.label!r} of 'none of these'", fix=f"There are: {known}")
         index = task.labels.index(self.label)
         splits = {"train": task.train, "validation": task.validation, "test": task.test}
-        parts = {name: _parted(rows, index) for name, rows in splits.items() if rows is not None}
+        parts = {name: _split_off(rows, index) for name, rows in splits.items() if rows is not None}
         kept: dict[str, Any] = {name: rest for name, (rest, _) in parts.items()}
         labels = tuple(label for label in task.labels if label != self.label)
         examples = {name: taken for name, (_, taken) in parts.items() if len(taken)}
         return replace(task, labels=labels, **kept), replace(self, examples=examples)
 
 
-def _parted(rows: Rows, index: int) -> tuple[Rows, Rows]:
-    """The rows without a label, their targets as if it did not exist; and those with it."""
+def _split_off(rows: Rows, index: int) -> tuple[Rows, Rows]:
+    """Split off the rows with a label, and renumber the targets of the others as if it did not exist."""
     targets = list(rows.targets or ())
     rest = rows.take([row for row, target in enumerate(targets) if target != index])
     moved = [int(target) - (int(target) > index) for target in rest.targets or ()]
@@ -85,9 +86,9 @@ def _parted(rows: Rows, index: int) -> tuple[Rows, Rows]:
 
 @dataclass(frozen=True)
 class NoneOfThese:
-    """The header's field ``none``: a detector, and the familiarity from which on a text gets a label.
+    """The header's field ``none``: a detector, and the least familiarity at which a text gets a label.
 
-    ``rows`` validation rows chose the threshold for a share ``false_alarm``.
+    The threshold was chosen on ``rows`` validation rows for a share ``false_alarm``.
     """
 
     score: str
@@ -96,21 +97,21 @@ class NoneOfThese:
     rows: int
 
     def to_json(self) -> dict[str, Any]:
-        """As the header has it."""
+        """The header's field ``none``."""
         return asdict(self)
 
     def shapes(self, num_labels: int, hidden: int) -> dict[str, tuple[int, ...]]:
-        """The shapes of its tensors in the file, by their names there."""
+        """The shapes of the detector's tensors in the adapter file, by name."""
         own = DETECTORS[self.score].shapes(num_labels, hidden)
         return {f"none.{name}": shape for name, shape in own.items()}
 
     def familiarity(self, vectors: Tensor, logits: Tensor, tensors: Tensors) -> Tensor:
-        """How familiar texts are, ``[B]``.
+        """The familiarity of texts, ``[B]``.
 
         Args:
             vectors: pooled vectors, ``[B, D]``.
-            logits: of the head, ``[B, K]``.
-            tensors: those of ``shapes``, by their names in the file.
+            logits: the head's logits, ``[B, K]``.
+            tensors: the tensors listed by ``shapes``.
         """
         own = {name.removeprefix("none."): tensor for name, tensor in tensors.items()}
         return DETECTORS[self.score].familiarity(vectors.float(), logits, own)
@@ -125,25 +126,25 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 
 
 def none_from_json(given: Mapping[str, Any], kind: Kind) -> NoneOfThese:
-    """The field of a header.
+    """Read the header's field ``none``.
 
     Raises:
-        AdapterError: it is not one, or the head has no single labels.
+        AdapterError: the field is invalid, or the head is not a classification.
     """
     if set(given) != set(_FIELDS) or any(type(given[name]) not in types for name, types in _FIELDS.items()):
-        raise AdapterError(f"'none' has the fields {', '.join(_FIELDS)}, each of its type; it has others")
+        raise AdapterError(f"'none' must have the fields {', '.join(_FIELDS)}, or one of them has the wrong type")
     if kind != "classification" or given["score"] not in DETECTORS:
         raise AdapterError(f"'none' is {given['score']!r:.60} of a {kind} head; it can be {', '.join(DETECTORS)}")
     if not 0 < given["false_alarm"] < 1 or given["rows"] < 1 or not abs(given["threshold"]) <= 1e30:
-        raise AdapterError("'none' holds a share, a number of rows or a threshold that is out of range")
+        raise AdapterError("'none' has a false-alarm rate, a number of rows or a threshold that is out of range")
     return NoneOfThese(given["score"], float(given["threshold"]), given["false_alarm"], given["rows"])
 
 
 def threshold_of(familiarity: Sequence[float], false_alarm: float) -> float | None:
-    """The familiarity below which at most this share of new rows like these lies; None if they are too few to say.
+    """The familiarity that at most a share ``false_alarm`` of similar rows is below; None if there are too few rows.
 
     It is the ``⌊(n + 1) · false_alarm⌋``-th smallest, lowered by a thousandth of its distance to the median, so that
-    rounding does not decide about a text that equals that row.
+    rounding does not affect a text that equals that row.
     """
     rank = int((len(familiarity) + 1) * false_alarm + 1e-9)
     if not rank:
@@ -153,13 +154,13 @@ def threshold_of(familiarity: Sequence[float], false_alarm: float) -> float | No
 
 
 def auroc(familiar: Sequence[float], unfamiliar: Sequence[float]) -> float:
-    """The share of pairs of which the familiar one has the larger number; ties count half."""
+    """The area under the ROC curve: the share of pairs in which the familiar text has the larger number."""
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score([1] * len(familiar) + [0] * len(unfamiliar), [*familiar, *unfamiliar]))
 
 
 def false_positives(familiar: Sequence[float], unfamiliar: Sequence[float], found: float = 0.95) -> float:
-    """The share of unfamiliar texts that get a label where a share ``found`` of the familiar ones does (FPR at 95%)."""
+    """The share of unfamiliar texts that get a label when a share ``found`` of the familiar ones does (FPR at 95%)."""
     cut = sorted(familiar)[int((1 - found) * len(familiar))]
     return sum(value >= cut for value in unfamiliar) / len(unfamiliar)

@@ -1,12 +1,12 @@
-"""How far probabilities can be believed: expected calibration error, Brier score and the reliability diagram.
+"""Measures how reliable probabilities are: expected calibration error, Brier score and the reliability diagram.
 
-* Expected calibration error (Naeini 2015, Guo 2017): answers in 15 bins of equal width by their probability; the mean
-  distance, over the bins, between the mean probability and the share that is right. Of classes, the likeliest one's;
-  of several labels, of every label of every row. It is never quite 0 on few rows: chance alone fills no bin evenly.
-* Brier score (1950): the mean squared distance between probabilities and truth; of classes summed over them (0 to 2),
-  of several labels the mean over them (0 to 1).
+* Expected calibration error (Naeini 2015, Guo 2017): probabilities are put into 15 bins of equal width. The error is
+  the mean difference, over the bins, between the mean probability and the share that is right. A classification counts
+  the likeliest class of each row, a multi-label task every label of every row. On few rows it is above 0 by chance.
+* Brier score (1950): the mean squared distance between probabilities and truth: the sum over the classes of a
+  classification (0 to 2), the mean over the labels of a multi-label task (0 to 1).
 
-Both with an interval from 1,000 resamples of the rows (``polytask.evaluation.significance``).
+Both have an interval from 1,000 resamples of the rows (``polytask.evaluation.significance``).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers whose probability lies in one of the bins."""
+    """A bin of probabilities: its number of rows, their mean probability, and the share that is right."""
 
     rows: int
     probability: float
@@ -48,20 +48,20 @@ class Bin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Of a list of probabilities: the two errors, and the bins of the diagram that are not empty."""
+    """The two errors of some probabilities, and the non-empty bins of their reliability diagram."""
 
     ece: Estimate
     brier: Estimate
     bins: tuple[Bin, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Lists of numbers: value, low, high; rows, probability, right."""
+        """Each error as ``[value, low, high]``, and each bin as ``[rows, probability, right]``."""
         shown = {name: [of.value, of.low, of.high] for name, of in (("ece", self.ece), ("brier", self.brier))}
         return {**shown, "bins": [[of.rows, round(of.probability, 6), round(of.right, 6)] for of in self.bins]}
 
 
 def reliability(kind: Kind, probs: Sequence[Sequence[float]], targets: Sequence[Target]) -> Reliability:
-    """Of the probabilities ``[N, K]`` of a classification or of several labels."""
+    """Measure the probabilities ``[N, K]`` of a classification or a multi-label task."""
     import numpy as np
 
     table = np.asarray(probs, dtype=np.float64)
@@ -88,7 +88,7 @@ def reliability(kind: Kind, probs: Sequence[Sequence[float]], targets: Sequence[
 
 
 def binned(given: Array, right: Array) -> tuple[Array, Array, Array]:
-    """Of each row ``[N, 15]``: its answers in each bin, the sum of their probabilities, and how many are right."""
+    """For each row and bin, ``[N, 15]``: the number of answers, the sum of their probabilities, the number right."""
     import numpy as np
 
     which = np.minimum((given * NUM_BINS).astype(int), NUM_BINS - 1)
@@ -100,7 +100,7 @@ def binned(given: Array, right: Array) -> tuple[Array, Array, Array]:
 
 
 def _ece(counts: Array, filled: Array, sums: Array, hits: Array) -> Array:
-    """``[R]`` of resamples that take each row so many times, ``[R, N]``."""
+    """The error of each resample, ``[R]``, from the number of times it takes each row, ``[R, N]``."""
     import numpy as np
 
     apart: Array = np.abs(counts @ sums - counts @ hits).sum(axis=1) / (counts @ filled).sum(axis=1)
@@ -108,16 +108,16 @@ def _ece(counts: Array, filled: Array, sums: Array, hits: Array) -> Array:
 
 
 def coverage(calibration: Conformal, scores: Sequence[Sequence[float]], targets: Sequence[float]) -> dict[str, Any]:
-    """The share of numbers that lie within their interval, with its 95% interval (Wilson), and the interval's width."""
+    """The share of numbers within their interval, with its own 95% interval (Wilson), and the interval's width."""
     within = sum(abs(target - row[0]) <= calibration.radius for row, target in zip(scores, targets, strict=True))
     return {"level": calibration.level, "coverage": share(within, len(targets)), "width": 2 * calibration.radius}
 
 
 def share(hits: int, rows: int) -> list[float] | None:
-    """A share, and the ends of its 95% interval (Wilson); None of no rows."""
+    """A share and the ends of its 95% interval (Wilson); None without rows."""
     from scipy.stats import binomtest
 
     if not rows:
         return None
-    surely = binomtest(hits, rows).proportion_ci(0.95, method="wilson")
-    return [hits / rows, float(surely.low), float(surely.high)]
+    interval = binomtest(hits, rows).proportion_ci(0.95, method="wilson")
+    return [hits / rows, float(interval.low), float(interval.high)]

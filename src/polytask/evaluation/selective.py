@@ -1,4 +1,7 @@
-"""What is answered and how well where an adapter may abstain: on rows that neither trained nor chose it."""
+"""Scores of an adapter that may abstain: coverage, precision and recall, and accuracy by coverage.
+
+Use rows that chose neither the adapter nor its thresholds.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,14 @@ def measured_answers(
 ) -> dict[str, Any]:
     """``coverage``, ``precision`` and ``recall``, each a share with its 95% interval (Wilson).
 
-    Coverage is the share of rows with a label, precision that of the labels given that are right, recall that of the
-    labels due that are given.
+    * Coverage: the share of rows that get a label.
+    * Precision: the share of given labels that are right.
+    * Recall: the share of true labels that are given.
+
+    Args:
+        decision: how the adapter decides.
+        scores: the head's scores, ``[N, K]``.
+        targets: the targets of these rows.
     """
     given, due = [], []
     for row, target in zip(scores, targets, strict=True):
@@ -34,12 +43,16 @@ def measured_answers(
     }
 
 
-def curve(probs: Sequence[Sequence[float]], targets: Sequence[int]) -> list[list[float]]:
-    """Of the surest rows by their likeliest class: their share of all, their accuracy, and the least probability."""
+def accuracy_by_coverage(probs: Sequence[Sequence[float]], targets: Sequence[int]) -> list[list[float]]:
+    """The accuracy when only the most certain rows are answered.
+
+    Returns:
+        For each of ``SHARES``: the share of rows, their accuracy, and their least probability.
+    """
     answers = ((max(row), list(row).index(max(row)) == target) for row, target in zip(probs, targets, strict=True))
-    sure = sorted(answers, key=lambda own: -own[0])
+    ranked = sorted(answers, key=lambda own: -own[0])
     points = []
     for part in SHARES:
-        rows = sure[: max(1, round(part * len(sure)))]
-        points.append([round(len(rows) / len(sure), 6), sum(right for _, right in rows) / len(rows), rows[-1][0]])
+        rows = ranked[: max(1, round(part * len(ranked)))]
+        points.append([round(len(rows) / len(ranked), 6), sum(right for _, right in rows) / len(rows), rows[-1][0]])
     return points

@@ -1,12 +1,16 @@
-"""Thresholds: from which probability on an answer stands; below it the adapter abstains.
+"""Thresholds: the least probability at which an answer is given; below it the adapter abstains.
 
-A threshold is chosen for a goal on the validation rows (``choose``): the most answers of which a share ``target`` is
-right (``precision``), or the fewest that find such a share of what is to be found (``recall``) or answer such a share
-of the rows (``coverage``). What must reach the target is not the share on these rows but the lower end of its 95%
-interval (one-sided, Clopper and Pearson 1934). ``f1`` takes what is best on these rows, for several labels only.
+``choose_thresholds`` chooses them on the validation rows for a goal:
 
-Unusual here: what a threshold holds on rows that it was not chosen on is measured and said (``cross_checked``): each
-fifth of the rows by the calibration and the thresholds of the other four, because the same rows chose them all.
+* ``precision``: as many answers as possible of which a share ``target`` is right.
+* ``recall``: as few answers as possible that find a share ``target`` of the true labels.
+* ``coverage``: as few answers as possible that cover a share ``target`` of the rows.
+* ``f1``: the best F1 on these rows; for multi-label tasks only.
+
+The share must reach the target with 95% confidence: the lower end of its one-sided interval (Clopper and Pearson 1934).
+
+The rows that choose thresholds give too good an estimate of them. So ``cross_checked`` reports 5-fold cross-validation:
+each fold is answered with the calibration and thresholds of the other four.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from typing import Any, Literal, cast, get_args
 from polytask.data.task import Kind, Target
 from polytask.errors import AdapterError, RecipeError
 from polytask.evaluation.calibration import Calibration
-from polytask.evaluation.calibration_fit import fit
+from polytask.evaluation.calibration_fit import fit_calibration
 
 Aim = Literal["precision", "recall", "coverage", "f1"]
 LEVEL = 0.95
@@ -28,10 +32,15 @@ _FIELDS: dict[str, Any] = {"goal": str, "target": (float, int, type(None)), "val
 
 @dataclass(frozen=True)
 class Goal:
-    """What thresholds are to hold: ``target`` is a share, None for ``f1``; one for all labels or one a label.
+    """What thresholds must reach.
+
+    Attributes:
+        aim: the score that must reach the target.
+        target: a share between 0 and 1; None for ``f1``.
+        per_label: whether each label has its own threshold.
 
     Raises:
-        RecipeError: there is no such goal, or the target is no share.
+        RecipeError: the aim is unknown, or the target is not between 0 and 1.
     """
 
     aim: Aim
@@ -48,7 +57,7 @@ class Goal:
         """Refuse a goal that a task of this kind cannot have.
 
         Raises:
-            RecipeError: with what would be right.
+            RecipeError: with the goals that it can have.
         """
         if kind not in ("classification", "multilabel"):
             raise RecipeError(f"thresholds are for labels; this task is {kind}. Leave --{self.aim} out")
@@ -59,35 +68,35 @@ class Goal:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The probability from which each label stands, None where it never does; ``rows`` chose them."""
+    """The least probability at which each label is given, None if it never is; chosen on ``rows`` validation rows."""
 
     goal: Aim
     target: float | None
     values: tuple[float | None, ...]
     rows: int
 
-    def stands(self, label: int, prob: float) -> bool:
-        """Whether an answer of this probability does."""
+    def accepts(self, label: int, prob: float) -> bool:
+        """Whether a label with this probability is given."""
         cut = self.values[label]
         return cut is not None and prob >= cut
 
     def to_json(self) -> dict[str, Any]:
-        """As the header has them."""
+        """The header's field ``thresholds``."""
         return {"goal": self.goal, "target": self.target, "values": list(self.values), "rows": self.rows}
 
 
 def thresholds_from_json(given: Mapping[str, Any], kind: Kind, num_labels: int) -> Thresholds:
-    """Thresholds as the header has them, for a head of this kind.
+    """Read the header's field ``thresholds``.
 
     Raises:
-        AdapterError: they are none, or do not fit the head.
+        AdapterError: the field is invalid, or does not fit the head.
     """
     if set(given) != set(_FIELDS) or not all(isinstance(given[name], of) for name, of in _FIELDS.items()):
-        raise AdapterError(f"'thresholds' has the fields {', '.join(_FIELDS)}, each of its type; it has others")
+        raise AdapterError(f"'thresholds' must have the fields {', '.join(_FIELDS)}, or one of them has the wrong type")
     values = given["values"]
     sound = all(value is None or (type(value) in (int, float) and 0 <= value <= 1) for value in values)
     if len(values) != num_labels or not sound or type(given["rows"]) is not int or given["rows"] < 1:
-        raise AdapterError(f"'thresholds' holds no probability, or null, for each of {num_labels} labels")
+        raise AdapterError(f"'thresholds' must hold a probability or null for each of {num_labels} labels")
     try:
         Goal(given["goal"], given["target"]).check(kind)
     except RecipeError as error:
@@ -96,49 +105,53 @@ def thresholds_from_json(given: Mapping[str, Any], kind: Kind, num_labels: int) 
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """Thresholds, or None where the goal cannot be held; what is to be said of them; what they hold on other rows."""
+class ChosenThresholds:
+    """Thresholds, or None if none reaches the goal; notes about them; and what they reach in cross-validation."""
 
     thresholds: Thresholds | None
     notes: tuple[str, ...] = ()
     cross_checked: tuple[float, float] | None = None
-    """The share that the goal is about and its lower end, each fold by the thresholds of the others."""
+    """The share that the goal is about and the lower end of its interval; None if it was not measured."""
 
 
-def choose(
+def choose_thresholds(
     goal: Goal,
     kind: Kind,
     labels: Sequence[str],
     scores: Sequence[Sequence[float]],
     targets: Sequence[Target],
     calibration: Calibration | None = None,
-) -> Chosen:
-    """The thresholds that hold a goal on labelled rows.
+) -> ChosenThresholds:
+    """Choose the thresholds that reach a goal on labelled rows.
 
     Args:
-        scores: ``[N, K]``, as the head gives them.
-        calibration: what the adapter's probabilities are made with; thresholds are about these.
+        goal: what to reach.
+        kind: the kind of head, ``classification`` or ``multilabel``.
+        labels: the label names.
+        scores: the head's scores, ``[N, K]``.
+        targets: the targets of these rows.
+        calibration: maps scores to the probabilities that thresholds are compared with; None if there is none.
     """
     goal.check(kind)
-    answers = _answers(kind, _calibrated(calibration, scores), targets)
-    values = _values(goal, answers, len(labels))
+    answers = _candidates(kind, _calibrated(calibration, scores), targets)
+    values = _thresholds_by_label(goal, answers, len(labels))
     never = [label for label, value in zip(labels, values, strict=True) if value is None]
     what = f"{goal.aim} {goal.target}"
     if len(never) == len(labels):
-        least = f"no threshold holds {what} for sure on {len(scores):,} validation rows, so none is set"
-        return Chosen(None, (f"{least}. Give more validation rows, or ask for less",))
+        none = f"no threshold reaches {what} with 95% confidence on {len(scores):,} validation rows, so none is set"
+        return ChosenThresholds(None, (f"{none}. Use more validation rows or a lower target",))
     notes: tuple[str, ...] = (
-        () if not never else (f"never answered, because no threshold holds {what}: {', '.join(never[:5])}",)
+        () if not never else (f"never answered, because no threshold reaches {what}: {', '.join(never[:5])}",)
     )
-    checked = _cross_checked(goal, kind, labels, scores, targets, is_calibrated=calibration is not None)
+    checked = _cross_validated(goal, kind, labels, scores, targets, is_calibrated=calibration is not None)
     if checked is not None and goal.target is not None and checked[0] < goal.target:
-        notes += (f"on rows that did not choose them, thresholds held {goal.aim} {checked[0]:.3f}, not {goal.target}",)
-    return Chosen(Thresholds(goal.aim, goal.target, values, len(scores)), notes, checked)
+        notes += (f"in cross-validation the thresholds reach {goal.aim} {checked[0]:.3f}, not {goal.target}",)
+    return ChosenThresholds(Thresholds(goal.aim, goal.target, values, len(scores)), notes, checked)
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """Answers that may stand, one each: label, probability, whether it is right; ``due``: row and label to be found."""
+class _Candidates:
+    """Possible answers: their label, probability, and whether they are right; ``due`` lists the true (row, label)s."""
 
     label: Any
     prob: Any
@@ -146,7 +159,7 @@ class _Answers:
     due: Any
 
 
-def _answers(kind: Kind, probs: Sequence[Sequence[float]], targets: Sequence[Target]) -> _Answers:
+def _candidates(kind: Kind, probs: Sequence[Sequence[float]], targets: Sequence[Target]) -> _Candidates:
     import numpy as np
 
     table = np.asarray(probs, dtype=np.float64)
@@ -159,22 +172,22 @@ def _answers(kind: Kind, probs: Sequence[Sequence[float]], targets: Sequence[Tar
     else:
         rows, label = (part.ravel() for part in np.indices(table.shape))
     due = np.argwhere(truth > 0)
-    return _Answers(label, table[rows, label], truth[rows, label], due)
+    return _Candidates(label, table[rows, label], truth[rows, label], due)
 
 
-def _values(goal: Goal, answers: _Answers, num_labels: int) -> tuple[float | None, ...]:
-    """A threshold for each label."""
+def _thresholds_by_label(goal: Goal, answers: _Candidates, num_labels: int) -> tuple[float | None, ...]:
+    """The threshold of each label."""
     import numpy as np
 
     if not goal.per_label and goal.aim != "f1":
         everything = np.ones(len(answers.prob), dtype=bool)
-        return (_cut(goal, answers, everything, len(answers.due)),) * num_labels
+        return (_threshold(goal, answers, everything, len(answers.due)),) * num_labels
     due = [int((answers.due[:, 1] == label).sum()) for label in range(num_labels)]
-    return tuple(_cut(goal, answers, answers.label == label, due[label]) for label in range(num_labels))
+    return tuple(_threshold(goal, answers, answers.label == label, due[label]) for label in range(num_labels))
 
 
-def _cut(goal: Goal, answers: _Answers, own: Any, num_due: int) -> float | None:
-    """The threshold over these answers, half way to the next one; None where none holds the goal."""
+def _threshold(goal: Goal, answers: _Candidates, own: Any, num_due: int) -> float | None:
+    """The threshold for these answers, half way to the next one below it; None if none reaches the goal."""
     import numpy as np
 
     order = np.argsort(-answers.prob[own], kind="stable")
@@ -182,7 +195,7 @@ def _cut(goal: Goal, answers: _Answers, own: Any, num_due: int) -> float | None:
     if not len(prob):
         return None
     given = np.arange(1, len(prob) + 1)
-    ends = np.append(prob[1:] < prob[:-1], True)  # equal probabilities stand or fall together
+    ends = np.append(prob[1:] < prob[:-1], True)  # equal probabilities are accepted or rejected together
     if goal.aim == "f1":
         if not num_due:
             return None
@@ -198,7 +211,7 @@ def _cut(goal: Goal, answers: _Answers, own: Any, num_due: int) -> float | None:
 
 
 def lower_bound(hits: Any, rows: Any) -> Any:
-    """What a share is at least, with 95% confidence: ``hits`` of ``rows``, numbers or arrays."""
+    """The lower end of the 95% interval of a share, ``hits`` of ``rows``; both are numbers or arrays."""
     import numpy as np
     from scipy.stats import beta
 
@@ -207,7 +220,7 @@ def lower_bound(hits: Any, rows: Any) -> Any:
     return np.where(hits > 0, bound, 0.0)
 
 
-def _cross_checked(
+def _cross_validated(
     goal: Goal,
     kind: Kind,
     labels: Sequence[str],
@@ -216,7 +229,7 @@ def _cross_checked(
     *,
     is_calibrated: bool,
 ) -> tuple[float, float] | None:
-    """What the calibration and the thresholds of four folds hold on the fifth, over all five."""
+    """The share that four folds' calibration and thresholds reach on the fifth, over all folds; and its lower end."""
     import numpy as np
 
     if goal.target is None:
@@ -225,12 +238,14 @@ def _cross_checked(
     for fold in range(FOLDS):
         parts = [[row for row in range(len(scores)) if (row % FOLDS == fold) == is_in] for is_in in (False, True)]
         rest, own = (([scores[row] for row in part], [targets[row] for row in part]) for part in parts)
-        calibration = fit(kind, labels, *rest).calibration if is_calibrated else None
-        chosen, tried = (_answers(kind, _calibrated(calibration, s), t) for s, t in (rest, own))
-        values = np.array([2.0 if value is None else value for value in _values(goal, chosen, len(labels))])
-        stands = tried.prob >= values[tried.label]
-        hits += int(stands.sum() if goal.aim == "coverage" else tried.right[stands].sum())
-        of += {"precision": int(stands.sum()), "recall": len(tried.due), "coverage": len(tried.prob)}[goal.aim]
+        calibration = fit_calibration(kind, labels, *rest).calibration if is_calibrated else None
+        chosen, tried = (_candidates(kind, _calibrated(calibration, s), t) for s, t in (rest, own))
+        values = np.array(
+            [2.0 if value is None else value for value in _thresholds_by_label(goal, chosen, len(labels))]
+        )
+        is_given = tried.prob >= values[tried.label]
+        hits += int(is_given.sum() if goal.aim == "coverage" else tried.right[is_given].sum())
+        of += {"precision": int(is_given.sum()), "recall": len(tried.due), "coverage": len(tried.prob)}[goal.aim]
     return (hits / of, float(lower_bound(hits, of))) if of else None
 
 

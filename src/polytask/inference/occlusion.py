@@ -1,7 +1,7 @@
-"""Which words an answer depends on: each word is left out once, and the change of the answer is its effect.
+"""Measures which words an answer depends on: leaves out each word once and records how the answer changes.
 
-Words are left out of the text itself and the adapter answers again, so this works for every backbone, method and kind
-of head, and a word's effect is what a user would see who deletes it. Two words that say the same hide each other.
+Words are removed from the text itself and the adapter answers again. So this works for every backbone, method and kind
+of head, and a word's effect is what a user would see after deleting it. If two words mean the same, neither has one.
 
 Source: Li, Monroe and Jurafsky, Understanding Neural Networks through Representation Erasure, arXiv:1612.08220.
 """
@@ -17,15 +17,15 @@ from polytask.inference.predict import MultiTask
 from polytask.inference.prediction import Prediction
 
 MAX_UNITS = 48
-"""The most pieces of a text that are left out, one at a time; in longer texts a piece is several words."""
+"""The most pieces of a text that are left out, one at a time. In longer texts a piece has several words."""
 _WITHOUT_SPACES = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-"""Characters of scripts that put no spaces between words; each counts as a word."""
+"""Characters of scripts without spaces between words; each counts as a word."""
 _WORD = re.compile(rf"[{_WITHOUT_SPACES}]|[^\s{_WITHOUT_SPACES}]{{1,40}}")
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What one or more neighbouring words contribute to an answer.
+    """The contribution of one or more neighbouring words to an answer.
 
     Attributes:
         side: 0 for the text, 1 for the second text of a pair.
@@ -51,14 +51,14 @@ def word_effects(
     """Measure how much the words of each text contribute to its answer.
 
     Args:
-        model: answers.
+        model: answers the texts.
         task: the adapter, as for ``MultiTask.predict``.
         texts: texts or pairs of texts, ``[B]``.
         values: the number of interest of each text's answer, such as the log-odds of a label, ``[B]``.
-        max_words: only so many words of each text are left out; the rest is probably not read.
+        max_words: only the first words of each text are left out; the rest is probably truncated.
 
     Returns:
-        The effects of each text in reading order, ``[B]``. A text of one word has none: nothing would be left of it.
+        The effects of each text in reading order, ``[B]``. A text of one word has none, because nothing would be left.
     """
     places = [_removable(text, max_words) for text in texts]
     variants = [_without(text, *place) for text, own in zip(texts, places, strict=True) for place in own]

@@ -1,4 +1,4 @@
-"""The last step of a call: a row's scores as an answer, and its JSON."""
+"""``Prediction``: the answer to one text, made from a row's scores, and its JSON. The last step of ``predict``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NONE_OF_THESE = "none of these"
 class Prediction:
     """The answer of a task's adapter to one text.
 
-    ``error`` says why there is no answer, where that was asked for (``on_error="null"``); all else is None then.
+    ``error`` says why there is no answer, with ``on_error="null"``; all other fields are None then.
     ``label`` is the likeliest label's name (classification), ``labels`` those that hold (multi-label), ``probs`` a
     calibrated probability for each label name. ``answer`` is the span ``context[start:end]``, in characters, and
     ``score`` its probability among the best spans; or ``score`` is the number that regression answers with, and
@@ -39,7 +39,7 @@ class Prediction:
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that a task of this kind has, as JSON values."""
+        """The fields of a prediction of this kind, as JSON values."""
         if self.error is not None:
             return {"task": self.task, "label": None, "error": self.error}
         if self.abstained:
@@ -50,7 +50,7 @@ class Prediction:
 
     @classmethod
     def of(cls, task: str, decision: Decision, scores: Any) -> Prediction:
-        """From a head's scores of one row: numbers, or of a question its best spans."""
+        """Make a prediction from a head's scores of one row: numbers, or the best spans for a question."""
         if decision.kind == "span":
             if not scores:
                 raise PolytaskError(f"task {task!r} gave NaN, which is not an answer")

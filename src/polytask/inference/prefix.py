@@ -4,8 +4,8 @@ Their output is computed once per text, in two ways. In training it is cached fo
 a text that several tasks of a batch ask about is computed once.
 
 Cached states are computed in blocks whose shape depends on the text's length only. A matrix product of one shape gives
-a row the same bits wherever the row lies and whatever lies beside it; a product of another shape does not. So a text's
-states do not depend on the other texts, and a run that is resumed, or whose cache is full, still gets the same bits.
+a row the same bits whatever the other rows are; a product of another shape does not. So a text's states do not depend
+on the other texts, and a run that is resumed, or whose cache is full, still gets the same bits.
 """
 
 from __future__ import annotations

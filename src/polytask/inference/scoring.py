@@ -1,4 +1,4 @@
-"""The second step of a call: batches texts, and runs the backbone and each row's head."""
+"""Batches texts and runs the backbone and each row's head. The second step of ``predict``."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def scores_of(
 
     Returns:
         One entry per row, in fp32 on the CPU: probabilities ``[K]`` or a value ``[1]``, the mean over the row's
-        windows; for spans, the best ones. Of an adapter that detects none of these ``[K + 1]``, the last being how
-        familiar the text is.
+        windows; for spans, the best ones. With a detector of "none of these" ``[K + 1]``: the last is the text's
+        familiarity.
     """
     scores: list[Tensor] = [torch.empty(0)] * len(encoded)
     lengths, name_of = encoded.lengths, encoded.for_each(names)
     for group in _forward_groups(adapters, name_of):
         if any(adapters[name_of[text]].lowest.layer for text in group):
-            group.sort(key=lambda text: encoded.ids[text])  # equal texts in one batch, where they share lower layers
+            group.sort(key=lambda text: encoded.ids[text])  # equal texts in one batch share lower layers
         for batch in budget_batches([lengths[text] for text in group], batch_tokens):
             texts = sorted((group[position] for position in batch), key=lambda text: name_of[text])
             with backbone.one_pass(training=False):
@@ -84,7 +84,7 @@ def _score_batch(
     name_of: Sequence[str],
     keep_prefix: bool,
 ) -> list[Tensor]:
-    """The scores of each of these texts, from one forward pass; texts of one adapter lie side by side."""
+    """The scores of each of these texts, from one forward pass; texts of one adapter are adjacent."""
     batch_adapters = [adapters[name_of[text]] for text in texts]
     parts = [(encoded, texts)]
     batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device)
@@ -101,7 +101,7 @@ def _score_batch(
 
 
 def _with_familiarity(adapters: Sequence[LoadedAdapter], scores: list[Tensor], pooled: Tensor) -> list[Tensor]:
-    """The scores, with the familiarity of texts of adapters that detect none of these behind them."""
+    """Append the familiarity to the scores of adapters with a detector of "none of these"."""
     rows: dict[LoadedAdapter, list[int]] = {}
     for row, adapter in enumerate(adapters):
         if adapter.decision.none is not None:

@@ -1,4 +1,4 @@
-"""The pooled vectors of texts: what heads are applied to."""
+"""Computes the pooled vectors of texts, the input of heads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def vectors_of(
     Args:
         backbone: a frozen backbone.
         encoded: the texts.
-        adapter: one whose vectors these are, and the name under which it is attached; None for the bare backbone.
+        adapter: the sites, the name under which an adapter is attached to them, and the adapter; None for the bare
+            backbone.
     """
     vectors = torch.empty(len(encoded), backbone.hidden)
     for texts in budget_batches(encoded.lengths, BATCH_TOKENS):

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from polytask.architectures import Pooling
 from polytask.data.task import Kind
 from polytask.errors import AdapterError
-from polytask.interchange.beside import head_beside
 from polytask.interchange.files import Files
 from polytask.interchange.foreign import (
     Base,
@@ -30,6 +29,7 @@ from polytask.interchange.foreign import (
     layers_setting,
     lora_of,
 )
+from polytask.interchange.separate_head import read_separate_head
 from polytask.interchange.sequence_heads import head_read
 from polytask.methods import IA3, Houlsby, Method, Parallel, Pfeiffer
 
@@ -88,8 +88,7 @@ def is_adapterhub(files: Files) -> bool:
 
 def backbone_named(files: Files) -> str | None:
     """The name of the backbone in the files, if any."""
-    name = files.json(CONFIG).get("model_name")
-    return name if isinstance(name, str) and name else None
+    return files.text(CONFIG, "model_name")
 
 
 def read(files: Files, base: Base) -> tuple[Foreign, str]:
@@ -239,9 +238,9 @@ def _scaled(
 
 
 def _head(files: Files, base: Base) -> ForeignHead:
-    beside = head_beside(files)
-    if beside is not None:
-        return beside
+    separate_head = read_separate_head(files)
+    if separate_head is not None:
+        return separate_head
     if not files.has(HEAD_CONFIG):
         raise AdapterError(f"{files.folder} has no {HEAD_CONFIG}. Save the trained head together with the adapter")
     saved = files.json(HEAD_CONFIG)

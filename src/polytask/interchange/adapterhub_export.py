@@ -1,7 +1,7 @@
 """Writes adapters as files of adapter-hub's ``adapters`` library: bottlenecks without LayerNorms, and LoRA.
 
 The library's heads read the first token or BERT's pooler. An adapter with mean pooling is exported without such a
-head; its head goes into separate files (``beside``).
+head; its head goes into separate files (``separate_head``).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from polytask.adapters.header import Header
 from polytask.architectures import architecture_of
 from polytask.errors import AdapterError
 from polytask.interchange.adapterhub import ACTIVATIONS
-from polytask.interchange.beside import write_beside
 from polytask.interchange.head_layers import layer_names
 from polytask.interchange.readme import readme
+from polytask.interchange.separate_head import write_settings
 from polytask.interchange.sequence_heads import encoder_prefix
 from polytask.methods import DeltaMethod, Houlsby, LoRA, Method, Parallel, Pfeiffer
 
@@ -68,7 +68,7 @@ def write_adapterhub(adapter: Adapter, folder: Path) -> None:
     if is_whole:
         head = {f"heads.{name}.{theirs}": adapter.tensors[ours] for ours, theirs in _head_names(header).items()}
         _write(folder, "model_head", "head_config.json", {**common, "config": _head_config(header)}, head)
-    write_beside(folder, adapter, with_head=not is_whole)
+    write_settings(folder, adapter, with_head=not is_whole)
     (folder / "README.md").write_text(_readme(header, is_whole=is_whole), "utf-8")
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from polytask.adapters.adapter import Adapter
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.errors import AdapterError, UnknownName
 from polytask.interchange.adapterhub_export import write_adapterhub
-from polytask.interchange.cuts import cuts_of, name_cuts
 from polytask.interchange.files import whole_folder
+from polytask.interchange.label_thresholds import label_thresholds_of, write_label_thresholds
 from polytask.interchange.merged import write_merged
 from polytask.interchange.peft_export import write_peft
 
 Format = Literal["peft", "adapterhub", "merged"]
+GivenBackbone = Backbone | str | Path | None
 
 
 def export_adapter(
@@ -23,8 +25,8 @@ def export_adapter(
 ) -> Path:
     """Write an adapter as files of another library, with a README that shows how to use them.
 
-    Scores are calibrated. Where a label holds from some probability on only, of several labels or by thresholds, the
-    README and ``polytask.json`` (``holds_from``) say from which.
+    Scores are calibrated. If labels have thresholds, the README and ``polytask.json`` (``holds_from``) give the least
+    probability of each.
 
     Args:
         adapter: a classification, multi-label or regression adapter.
@@ -40,24 +42,30 @@ def export_adapter(
         IncompatibleAdapter: the adapter was trained on another backbone.
         WriteError: the folder exists and is not empty, or cannot be written.
     """
-    if to not in get_args(Format):
-        raise UnknownName("format", to, get_args(Format))
+    if to not in _WRITERS:
+        raise UnknownName("format", to, _WRITERS)
     if adapter.header.head.kind == "span":
         raise AdapterError("a question-answering adapter cannot be exported: only heads on a pooled text can")
-    cuts = cuts_of(adapter.header)
+    thresholds = label_thresholds_of(adapter.header)
     adapter = adapter.folded()
     with whole_folder(folder) as part:
-        if to == "merged":
-            write_merged(adapter, _loaded(adapter, backbone), part)
-        else:
-            {"peft": write_peft, "adapterhub": write_adapterhub}[to](adapter, part)
-        if cuts is not None:
-            name_cuts(part, adapter.header, cuts)
+        _WRITERS[to](adapter, part, backbone)
+        if thresholds is not None:
+            write_label_thresholds(part, adapter.header, thresholds)
     return Path(folder)
 
 
-def _loaded(adapter: Adapter, backbone: Backbone | str | Path | None) -> Backbone:
-    if isinstance(backbone, Backbone):
-        return backbone
-    header = adapter.header
-    return load_backbone(backbone or header.backbone.name, pooling=header.pooling, device="cpu", dtype="float32")
+def _write_merged(adapter: Adapter, folder: Path, backbone: GivenBackbone) -> None:
+    if not isinstance(backbone, Backbone):
+        header = adapter.header
+        name = backbone or header.backbone.name
+        backbone = load_backbone(name, pooling=header.pooling, device="cpu", dtype="float32")
+    write_merged(adapter, backbone, folder)
+
+
+_WRITERS: dict[Format, Callable[[Adapter, Path, GivenBackbone], None]] = {
+    "peft": lambda adapter, folder, _: write_peft(adapter, folder),
+    "adapterhub": lambda adapter, folder, _: write_adapterhub(adapter, folder),
+    "merged": _write_merged,
+}
+"""The writer of each format."""

@@ -45,6 +45,11 @@ class Files:
         """Whether a file exists."""
         return (self.folder / file).is_file()
 
+    def text(self, file: str, key: str) -> str | None:
+        """The text under a key of a JSON file; None if there is none."""
+        value = self.json(file).get(key)
+        return value if isinstance(value, str) and value else None
+
     def json(self, file: str) -> dict[str, Any]:
         """The object in a JSON file.
 

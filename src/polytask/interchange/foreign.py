@@ -1,4 +1,4 @@
-"""Adapters of other libraries in our terms: methods, sites and tensor names."""
+"""Represents adapters of other libraries by our methods, sites and tensor names."""
 
 from __future__ import annotations
 

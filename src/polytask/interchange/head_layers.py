@@ -10,7 +10,7 @@ _ACTIVATIONS = {"gelu_tanh": "gelu_pytorch_tanh"}
 
 
 def head_layers(names: Sequence[str]) -> tuple[HeadLayer, ...]:
-    """The layers with these names: ``dense`` (with a bias), or the name of an activation."""
+    """Build layers from their names: ``dense`` (with a bias), or the name of an activation."""
     return tuple(
         HeadLayer("dense", bias=True) if name == "dense" else HeadLayer(_ACTIVATIONS.get(name, name)) for name in names
     )

@@ -21,8 +21,8 @@ from polytask.architectures import Located, locate
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.checkpoint import quiet_transformers
 from polytask.errors import AdapterError
-from polytask.interchange.beside import write_beside
 from polytask.interchange.readme import readme
+from polytask.interchange.separate_head import write_settings
 from polytask.interchange.sequence_heads import head_written, is_compatible
 from polytask.methods import Delta
 from polytask.methods.bottleneck import Bottleneck
@@ -142,7 +142,7 @@ def write_merged(adapter: Adapter, backbone: Backbone, folder: Path) -> None:
     with quiet_transformers():
         model.save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
-    write_beside(folder, adapter, with_head=not is_whole)
+    write_settings(folder, adapter, with_head=not is_whole)
     auto = "AutoModelForSequenceClassification" if is_whole else "AutoModel"
     what = (
         'A transformers checkpoint with a classification head: `pipeline("text-classification", folder)` runs it.'

@@ -30,9 +30,9 @@ from polytask.errors import AdapterError, DataError
 from polytask.evaluation.heads import head_for
 from polytask.evaluation.metrics import score
 from polytask.files import whole_file, write_text
-from polytask.interchange.beside import max_length
-from polytask.interchange.cuts import HOLDS_FROM, cuts_of
 from polytask.interchange.graph import Graph, ManyTasks, OneTask, check_not_empty
+from polytask.interchange.label_thresholds import HOLDS_FROM, label_thresholds_of
+from polytask.interchange.separate_head import max_length
 
 EXTRA = "ONNX needs packages that are not installed: pip install 'polytask[onnx]'"
 KEY = "polytask"
@@ -161,7 +161,7 @@ def _described(model: Any, adapters: Sequence[Adapter]) -> bytes:
             "backbone": adapter.header.backbone.name,
             "fingerprint": adapter.header.backbone.fingerprint,
             "digest": adapter.header.digest,
-            **({} if (cuts := cuts_of(adapter.header)) is None else {HOLDS_FROM: cuts}),
+            **({} if (cuts := label_thresholds_of(adapter.header)) is None else {HOLDS_FROM: cuts}),
         }
         for adapter in adapters
     ]
@@ -214,7 +214,7 @@ def _scored(content: bytes, tokenizer: Tokenizer, adapter: Adapter, rows: Rows) 
 
 def _margins(header: Header) -> Tensor | None:
     """Of several labels, the probability in the graph from which each holds, above 1 where it never does."""
-    cuts = cuts_of(header) if header.head.kind == "multilabel" else None
+    cuts = label_thresholds_of(header) if header.head.kind == "multilabel" else None
     return None if cuts is None else torch.tensor([2.0 if cut is None else cut for cut in cuts])
 
 

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from polytask.errors import AdapterError
-from polytask.interchange.beside import head_beside
 from polytask.interchange.files import Files
 from polytask.interchange.foreign import (
     Base,
@@ -27,6 +26,7 @@ from polytask.interchange.foreign import (
     layers_setting,
     lora_of,
 )
+from polytask.interchange.separate_head import read_separate_head
 from polytask.interchange.sequence_heads import head_read
 from polytask.methods import IA3, LayerNormOnly, Method
 
@@ -62,8 +62,7 @@ def is_peft(files: Files) -> bool:
 
 def backbone_named(files: Files) -> str | None:
     """The name of the backbone in the files, if any."""
-    name = files.json(CONFIG).get("base_model_name_or_path")
-    return name if isinstance(name, str) and name else None
+    return files.text(CONFIG, "base_model_name_or_path")
 
 
 def read(files: Files, base: Base) -> tuple[Foreign, str]:
@@ -116,10 +115,10 @@ def _split(tensors: Mapping[str, Tensor], base: Base) -> tuple[dict[str, dict[st
 
 
 def _head(files: Files, rest: Mapping[str, Tensor], base: Base, settings: Mapping[str, Any]) -> ForeignHead:
-    beside = head_beside(files)
-    if beside is not None:
+    separate_head = read_separate_head(files)
+    if separate_head is not None:
         check_none_left("the file", list(rest))
-        return beside
+        return separate_head
     task = settings.get("task_type")
     if task not in (None, "SEQ_CLS", "FEATURE_EXTRACTION"):
         raise AdapterError(f"task_type {task!r} is not supported; only SEQ_CLS is")

@@ -20,8 +20,8 @@ from torch import Tensor
 from polytask.adapters.adapter import Adapter
 from polytask.architectures import architecture_of
 from polytask.errors import AdapterError
-from polytask.interchange.beside import write_beside
 from polytask.interchange.readme import readme
+from polytask.interchange.separate_head import write_settings
 from polytask.interchange.sequence_heads import encoder_prefix, head_written, is_compatible
 from polytask.methods import IA3, LayerNormOnly, LoRA
 from polytask.methods.delta import EMBED_NORM
@@ -76,7 +76,7 @@ def write_peft(adapter: Adapter, folder: Path) -> None:
     (folder / "adapter_model.safetensors").write_bytes(
         safetensors.save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
     )
-    write_beside(folder, adapter, with_head=not is_whole)
+    write_settings(folder, adapter, with_head=not is_whole)
     (folder / "README.md").write_text(_readme(adapter, is_whole=is_whole), "utf-8")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from polytask.adapters.header import Header
 from polytask.architectures import HeadLayer
-from polytask.interchange.beside import max_length
+from polytask.interchange.separate_head import max_length
 
 _SCORES = {"classification": "{}.softmax(dim=-1)", "multilabel": "{}.sigmoid()", "regression": "{}"}
 _POOLED = {

@@ -1,8 +1,8 @@
-"""Trains jobs by a launcher: in packs that train in one fused pass each, wherever the launcher runs them.
+"""Trains jobs with a launcher, in packs; each pack is one fused training run.
 
-Rows and recipes travel in the packs and adapters come back in the messages, so the machines need neither the files of
-the data nor a shared folder; only Polytask, and the backbone under the same name. A pack gives the tensors that
-``train_many`` gives for the same jobs on the same kind of machine with equally many threads.
+Packs contain rows and recipes, and messages contain adapters. So a machine needs only Polytask and the backbone under
+the same name: no data files and no shared folder. A pack gives the same tensors as ``train_many`` with the same jobs,
+on the same kind of machine with as many threads.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from polytask.data.task import Task
 from polytask.errors import BackboneError, RecipeError
 from polytask.launch.local import Message, Pack, Work
 from polytask.methods import Replacement
-from polytask.training.decide import NOTHING, Wanted
+from polytask.training.decision import NO_EXTRAS, Extras
 from polytask.training.events import Progress, Step
-from polytask.training.finish import finished
+from polytask.training.finish import finish_job
 from polytask.training.fused import Outcome, measured_budget
 from polytask.training.job import Job
 from polytask.training.loop import run_jobs
@@ -47,9 +47,9 @@ def train_in_packs(
     progress: Progress | None = None,
     budget_tokens: int | None = None,
     with_test: bool = True,
-    wanted: Wanted = NOTHING,
+    extras: Extras = NO_EXTRAS,
 ) -> Iterator[tuple[str, Outcome]]:
-    """Train jobs by a launcher.
+    """Train jobs with a launcher.
 
     Args:
         launch: ``run_packs`` of a launcher, with its options.
@@ -59,10 +59,10 @@ def train_in_packs(
         progress: called with each job's ``Step`` (at most five a second), ``Evaluated`` and ``Failed``.
         budget_tokens: the most tokens of a step of a pack. None: as memory allows there, which is measured.
         with_test: score the test rows.
-        wanted: what is decided for each adapter after its training.
+        extras: what to add to each adapter after its training.
 
     Yields:
-        The name of a job and its outcome, as it comes.
+        The name and outcome of each job, as soon as it is finished.
 
     Raises:
         RecipeError: ``together`` is not a whole number from 1.
@@ -75,7 +75,7 @@ def train_in_packs(
         "backbone": _described(backbone),
         "budget_tokens": budget_tokens,
         "with_test": with_test,
-        "wanted": wanted,
+        "extras": extras,
     }
     for message in launch(({**shared, "jobs": pack} for pack in packs(jobs, together)), train_pack):
         if message["what"] == "event":
@@ -85,7 +85,7 @@ def train_in_packs(
 
 
 def packs(jobs: Jobs, together: int) -> Iterator[Jobs]:
-    """At most so many jobs a pack, in their order; each with a private copy of the backbone is a pack of its own."""
+    """Split jobs into packs of at most ``together``; a job with a private copy of the backbone is its own pack."""
     shared = [name for name, (_, recipe) in jobs.items() if not isinstance(recipe.method, Replacement)]
     alone = [name for name in jobs if name not in set(shared)]
     for start in range(0, len(shared), together):
@@ -97,16 +97,16 @@ def train_pack(pack: Pack) -> Iterator[Message]:
     """Train the jobs of a pack in one fused pass: the work of a launcher.
 
     Args:
-        pack: ``jobs``, ``backbone``, ``device``, ``budget_tokens``, ``with_test``, ``wanted``.
+        pack: ``jobs``, ``backbone``, ``device``, ``budget_tokens``, ``with_test``, ``extras``.
 
     Yields:
         ``{"what": "event", "event"}`` and, for each job, ``{"what": "outcome", "name", "outcome"}``.
     """
     backbone = _backbone(device=pack["device"], **pack["backbone"])
     encodings = Encodings(backbone.tokenizer)
-    jobs, wanted = [], {}
+    jobs, extras = [], {}
     for name, (task, recipe) in pack["jobs"].items():
-        own, wanted[name] = pack["wanted"].prepared(task)
+        own, extras[name] = pack["extras"].prepared(task)
         jobs.append(Job(backbone, own, recipe, name, encodings))
     told: dict[str, float] = {}
     with closing(
@@ -120,12 +120,12 @@ def train_pack(pack: Pack) -> Iterator[Message]:
             yield {"what": "event", "event": event}
     for job in jobs:
         job.restore_best()
-        outcome = job.failure or finished(backbone, job, with_test=pack["with_test"], wanted=wanted[job.name])
+        outcome = job.failure or finish_job(backbone, job, with_test=pack["with_test"], extras=extras[job.name])
         yield {"what": "outcome", "name": job.name, "outcome": outcome}
 
 
 def _described(backbone: Backbone) -> dict[str, Any]:
-    """What a machine needs to load the same backbone. A folder is given by its whole path."""
+    """What a machine needs to load the same backbone. A folder is given by its absolute path."""
     return {
         "name": backbone.name,
         "source": os.path.abspath(backbone.name) if os.path.isdir(backbone.name) else backbone.name,
@@ -139,6 +139,6 @@ def _described(backbone: Backbone) -> dict[str, Any]:
 def _backbone(name: str, source: str, pooling: Any, dtype: str, fingerprint: str, device: str) -> Backbone:
     backbone = load_backbone(source, device=device, dtype=dtype, pooling=pooling)
     if backbone.fingerprint != fingerprint:
-        raise BackboneError(f"{name} has other weights on the machine that trains than on the one that asked")
+        raise BackboneError(f"{name} has different weights on the training machine and on this one")
     backbone.name = name
     return backbone

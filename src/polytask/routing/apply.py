@@ -57,7 +57,7 @@ def apply_deltas(
     """
     num_rows = len(y if sizes is None else sizes)
     if len(route) != num_rows:
-        raise RouteError(f"a route of {len(route)} rows meets a batch of {num_rows}: give one name a row")
+        raise RouteError(f"a route of {len(route)} rows meets a batch of {num_rows}: give one name per row")
     groups = route.groups(deltas, mode, sizes)
     if not groups:
         return y

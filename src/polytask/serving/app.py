@@ -1,4 +1,4 @@
-"""The ASGI application: all HTTP dialects over one service, behind the gate."""
+"""The ASGI application: all HTTP dialects over one service, inside the request middleware."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from polytask import __version__
 from polytask.serving.api import health, manage, native, oip, tei, vllm, web
 from polytask.serving.auth import Keys
 from polytask.serving.faults import CODES, Fault
-from polytask.serving.gate import CONTEXT, Context, Gate
+from polytask.serving.middleware import CONTEXT, Context, RequestMiddleware
 from polytask.serving.service import Service
 
 ROUTERS = (
@@ -65,7 +65,7 @@ def create_app(service: Service, keys: Keys | None = None, *, with_texts: bool =
     app.add_exception_handler(Fault, _on_fault)
     app.add_exception_handler(RequestValidationError, _on_malformed)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_middleware(Gate, service=service, keys=keys or Keys(), with_texts=with_texts)
+    app.add_middleware(RequestMiddleware, service=service, keys=keys or Keys(), with_texts=with_texts)
     return app
 
 

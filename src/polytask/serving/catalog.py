@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from polytask.adapters.store import BEST, LATEST, Entry
 from polytask.errors import AdapterError, IncompatibleAdapter, NoSuchAdapter, PolytaskError, nearest
 from polytask.serving.faults import Fault
-from polytask.serving.watched import Stamp, WatchedStore
+from polytask.serving.watched_store import Stamp, WatchedStore
 
 log = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ from polytask.serving.faults import Fault, fault_of
 from polytask.serving.limits import Limits
 from polytask.serving.metrics import Metrics
 from polytask.serving.residency import Residency
-from polytask.serving.watched import WatchedStore
+from polytask.serving.watched_store import WatchedStore
 
 log = logging.getLogger(__name__)
 

@@ -14,23 +14,30 @@ from polytask.backbones.backbone import Backbone
 from polytask.data.task import Task
 from polytask.evaluation.baselines import majority_score
 from polytask.methods import Probe, described
-from polytask.training.calibrate import fitted, measured
-from polytask.training.decide import NOTHING, Wanted, decided
+from polytask.training.calibration import fit_on_validation, measure_calibration
+from polytask.training.decision import NO_EXTRAS, Extras, decide
 from polytask.training.job import Job
-from polytask.training.probe import beside
+from polytask.training.probe import score_probe
 from polytask.training.recipe import Recipe
 from polytask.training.result import Result, environment, label_counts, versions
 from polytask.training.scoring import inputs_of, score_with_interval, scores_on, test_scores
 
 
-def finished(
-    backbone: Backbone, job: Job, *, with_test: bool = True, wanted: Wanted = NOTHING
+def finish_job(
+    backbone: Backbone, job: Job, *, with_test: bool = True, extras: Extras = NO_EXTRAS
 ) -> tuple[Adapter, Result]:
-    """A trained job's adapter and result; the test rows are scored here, once."""
+    """Make the adapter and result of a trained job. This scores the test rows, once.
+
+    Args:
+        backbone: the backbone of the job.
+        job: a trained job.
+        with_test: whether to score the test rows.
+        extras: what to add to the adapter: thresholds, a detector of "none of these", the score of a probe.
+    """
     task, live = job.task, job.live
     on_validation = scores_on(backbone, job, job.validation)
     on_test = test_scores(backbone, job) if with_test else None
-    found = fitted(task, on_validation)
+    found = fit_on_validation(task, on_validation)
     result = Result(
         task=task.name,
         method=described(job.recipe.method),
@@ -60,10 +67,10 @@ def finished(
         data_digest=task.digest,
         environment=environment(backbone.device, backbone.dtype),
         columns=task.columns,
-        calibration=measured(task, found, on_validation, on_test),
-        probe=beside(backbone, job) if wanted.probe else None,
+        calibration=measure_calibration(task, found, on_validation, on_test),
+        probe=score_probe(backbone, job) if extras.probe else None,
     )
-    own = decided(backbone, job, result, found.calibration, on_validation, on_test, wanted)
+    own = decide(backbone, job, result, found.calibration, on_validation, on_test, extras)
     return adapter_of(backbone, {**live.tensors(), **own.tensors}, task, own.result, own.fields), own.result
 
 
@@ -74,7 +81,7 @@ def adapter_of(
     result: Result,
     decides: Mapping[str, Any] | None = None,
 ) -> Adapter:
-    """The file's content for what was trained."""
+    """The adapter of trained tensors, with the result that its card shows."""
     shown = (
         "validation",
         "test",
@@ -109,14 +116,14 @@ def adapter_of(
     )
 
 
-def decided_later(
-    backbone: Backbone, task: Task, adapter: Adapter, result: Result, wanted: Wanted
+def add_extras(
+    backbone: Backbone, task: Task, adapter: Adapter, result: Result, extras: Extras
 ) -> tuple[Adapter, Result]:
-    """A trained adapter with what is wanted, and its result."""
+    """Add extras to a trained adapter; return it with its result."""
     job = Job(backbone, task, Recipe.from_json(result.recipe))
     job.live = LoadedAdapter.from_adapter(backbone, adapter)
     on_test = None if result.test is None else test_scores(backbone, job)
     calibration = job.live.decision.calibration
-    found = decided(backbone, job, result, calibration, scores_on(backbone, job, job.validation), on_test, wanted)
-    own = replace(found.result, probe=beside(backbone, job)) if wanted.probe else found.result
+    found = decide(backbone, job, result, calibration, scores_on(backbone, job, job.validation), on_test, extras)
+    own = replace(found.result, probe=score_probe(backbone, job)) if extras.probe else found.result
     return adapter_of(backbone, {**adapter.tensors, **found.tensors}, task, own, found.fields), own

@@ -21,9 +21,9 @@ from polytask.evaluation.none_of_these import DetectNone
 from polytask.evaluation.thresholds import Goal
 from polytask.memory import free_bytes
 from polytask.training.checkpoint import Checkpoint
-from polytask.training.decide import Wanted
+from polytask.training.decision import Extras
 from polytask.training.events import Progress
-from polytask.training.finish import finished
+from polytask.training.finish import finish_job
 from polytask.training.job import Job, attached_to
 from polytask.training.loop import forward, forward_groups, train_jobs
 from polytask.training.recipe import Recipe
@@ -68,15 +68,15 @@ def train_many(
     """
     named = dict(jobs) if isinstance(jobs, Mapping) else _named_as_tasks(jobs)
     encodings = Encodings(backbone.tokenizer)
-    made, wanted = [], {}
+    made, extras = [], {}
     for name, (task, recipe) in named.items():
-        own, wanted[name] = Wanted(goal, none, probe).prepared(task)
+        own, extras[name] = Extras(goal, none, probe).prepared(task)
         made.append(Job(backbone, own, recipe, name, encodings))
     if budget_tokens is None:
         budget_tokens = measured_budget(backbone, made)
     options = {"progress": progress, "checkpoint": checkpoint, "resume": resume, "budget_tokens": budget_tokens}
     train_jobs(backbone, made, **options)  # type: ignore[arg-type]
-    return {job.name: job.failure or finished(backbone, job, wanted=wanted[job.name]) for job in made}
+    return {job.name: job.failure or finish_job(backbone, job, extras=extras[job.name]) for job in made}
 
 
 def measured_budget(backbone: Backbone, jobs: Sequence[Job]) -> int:

@@ -33,7 +33,7 @@ MAX_UNKNOWN = 0.1
 
 _MADE_BY: dict[type, str] = {
     Backbone: ". Load one: pt.load_backbone(name)",
-    Task: '. Make one of rows however they are held: pt.read_task(data, "name", text="COLUMN", label="COLUMN")',
+    Task: '. Make one from a file, a table or lists: pt.read_task(data, "name", text="COLUMN", label="COLUMN")',
     Recipe: ". Make one: pt.Recipe(pt.Houlsby(64), lr=1e-3, epochs=5)",
 }
 
@@ -41,12 +41,12 @@ _MADE_BY: dict[type, str] = {
 class Job:
     """The training of one task with one recipe.
 
-    Its randomness is a function of (seed, data, step, site), so it does not depend on the jobs that train beside it.
+    Its randomness is a function of (seed, data, step, site), so it does not depend on jobs that train at the same time.
 
     Args:
         backbone: a frozen backbone.
         task: rows to train on and to validate with.
-        recipe: how to train; what is None in it is chosen here.
+        recipe: how to train; settings that are None are chosen here.
         name: the job's name; by default the task's.
         encodings: encoded texts, shared by jobs of the same task.
 
@@ -243,10 +243,10 @@ _PROGRESS = ("step", "best_epoch", "history", "loss_sum", "num_tokens", "seconds
 
 
 def _check_type(value: object, kind: type, error: type[PolytaskError]) -> None:
-    """Refuse what is not of this type, in one line that says what it is and how to make the right one.
+    """Refuse a value of another type, in one line that describes it and says how to make the right one.
 
     Raises:
-        error: with the columns, of a table.
+        error: with the columns, if the value is a table.
     """
     if isinstance(value, kind):
         return
@@ -318,7 +318,7 @@ def class_weights(task: Task) -> list[float]:
 
 
 def log_priors(task: Task) -> Tensor:
-    """The logarithm of each class's share of the training rows, ``[K]``; a class without rows counts as one with one.
+    """The logarithm of each class's share of the training rows, ``[K]``; a class without rows counts as having one.
 
     Added to the logits in training, it makes the head answer as if all classes were equally frequent.
     """

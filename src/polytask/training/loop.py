@@ -27,9 +27,9 @@ from polytask.inference.prefix import with_cached_prefix
 from polytask.memory import keep_freed_memory
 from polytask.routing.route import Route
 from polytask.training.checkpoint import Checkpoint
-from polytask.training.decide import Wanted
+from polytask.training.decision import Extras
 from polytask.training.events import Evaluated, Event, Failed, Progress, Step
-from polytask.training.finish import finished
+from polytask.training.finish import finish_job
 from polytask.training.interrupt import deferred_interrupt
 from polytask.training.job import Job, attached_to
 from polytask.training.probe import fit_jobs
@@ -63,10 +63,10 @@ def train(
         task: rows to train on and to validate with.
         recipe: how to train; the defaults suit tasks of 1,000 to 60,000 rows.
         progress: called with each ``Step`` and ``Evaluated``.
-        checkpoint: a file that keeps the state of the run while it lasts, to go on from when it is interrupted.
-        resume: go on from ``checkpoint`` if it is there; to the same tensors as without the interruption.
-        goal: what the adapter's thresholds are to hold; without one it answers every text.
-        none: how to detect texts of none of the labels; without it every text has one of them.
+        checkpoint: a file for the state of the run, updated during the run, to resume it after an interruption.
+        resume: continue from ``checkpoint``, if it exists. The tensors are the same as without the interruption.
+        goal: what the adapter's thresholds must reach. None: it answers every text.
+        none: how to detect texts with none of the labels. None: every text gets a label.
         probe: also score a probe (``methods.Probe``) on the same rows, for comparison; it takes seconds.
 
     Returns:
@@ -77,12 +77,12 @@ def train(
         CheckpointError: the checkpoint belongs to another recipe, other data or another backbone.
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
-    task, wanted = Wanted(goal, none, probe).prepared(task)
+    task, extras = Extras(goal, none, probe).prepared(task)
     job = Job(backbone, task, recipe or Recipe())
     train_jobs(backbone, [job], progress=progress, checkpoint=checkpoint, resume=resume)
     if job.failure is not None:
         raise job.failure
-    return finished(backbone, job, wanted=wanted)
+    return finish_job(backbone, job, extras=extras)
 
 
 def train_jobs(

@@ -1,4 +1,4 @@
-"""Jobs whose method is ``Probe``: one pass over the training rows and a fit, in place of steps."""
+"""Trains jobs whose method is ``Probe``: one pass over the training rows and a fit instead of gradient steps."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from polytask.training.job import Job
 from polytask.training.recipe import Recipe
 from polytask.training.scoring import score_with_interval, scores_on, validate
 
-MOST_ROWS = 5000
-"""Training rows up to which a probe is scored beside every other method: one pass over them, and a fit."""
+MAX_ROWS = 5000
+"""With more training rows, no probe is scored for comparison with other methods."""
 
 
 def is_probe(job: Job) -> bool:
-    """Whether a job is fitted here."""
+    """Whether the job's method is ``Probe``."""
     return isinstance(job.recipe.method, Probe)
 
 
 def fit_jobs(backbone: Backbone, attached: Attached, jobs: list[Job]) -> Iterator[Evaluated]:
-    """Fit and score the jobs among these that are probes; they are done then."""
+    """Fit and score those of the jobs that are probes, which ends their training."""
     for job in jobs:
         if not is_probe(job) or job.is_done:
             continue
@@ -66,7 +66,7 @@ def _loss(job: Job, vectors: Tensor) -> Tensor:
     return head.losses(outputs, head.targets(job.targets, outputs.device)).mean()
 
 
-def beside(backbone: Backbone, job: Job) -> dict[str, Any] | None:
+def score_probe(backbone: Backbone, job: Job) -> dict[str, Any] | None:
     """The score of a probe on the rows that a trained job was scored on.
 
     Returns:
@@ -76,8 +76,8 @@ def beside(backbone: Backbone, job: Job) -> dict[str, Any] | None:
     task = job.task
     if task.kind == "span" or is_probe(job):
         return None
-    if len(task.train) > MOST_ROWS:
-        return {"note": f"no probe was fitted: {len(task.train):,} training rows are more than {MOST_ROWS:,}"}
+    if len(task.train) > MAX_ROWS:
+        return {"note": f"no probe was fitted: {len(task.train):,} training rows are more than {MAX_ROWS:,}"}
     started = time.perf_counter()
     recipe = Recipe(Probe(), max_length=job.recipe.max_length, long=job.recipe.long, keep_prefix=False)
     with warnings.catch_warnings():

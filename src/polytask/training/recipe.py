@@ -119,7 +119,7 @@ class Recipe:
         return cls(method, lr=lr, epochs=epochs, seed=seed, **settings)  # type: ignore[arg-type]
 
     def fitted(self, kind: Kind, max_length: int) -> Recipe:
-        """The same recipe for a task of this kind; for spans, with its stride chosen.
+        """The same recipe for a task of this kind; for spans, its stride is chosen.
 
         Args:
             kind: the task's kind.
@@ -144,7 +144,7 @@ class Recipe:
     def resolved(self, num_rows: int) -> Recipe:
         """The same recipe with ``lr`` and ``epochs`` chosen, for a task of ``num_rows`` training rows.
 
-        A probe is fitted in one pass: it has no learning rate, and both are as if they were not given.
+        A probe is fitted in one pass and has no learning rate, so both are ignored.
         """
         if isinstance(self.method, Probe):
             return replace(self, lr=None, epochs=1)

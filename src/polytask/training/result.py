@@ -58,12 +58,13 @@ class Result:
         label_counts: the number of training rows of each label.
         data_digest: the digest of the task's rows.
         environment: dtype, device, threads, versions and hardware.
-        calibration: how far the probabilities can be believed, before and after they were calibrated
-            (``polytask.training.calibrate.measured``); None where nothing is to be said.
-        thresholds: what the adapter's thresholds hold (``polytask.training.calibrate.held``); None without a goal.
-        none: what the detector of none of these holds (``polytask.training.none``); None where none was asked for.
-        probe: the score of a probe on the same rows (``polytask.training.probe.beside``); None if not asked for.
-        columns: where the task was read from a table, the names of its columns, as in ``Task``.
+        calibration: the errors of the probabilities before and after calibration
+            (``polytask.training.calibration.measure_calibration``); None if there is nothing to report.
+        thresholds: what the adapter's thresholds reach (``polytask.training.calibration.measure_thresholds``); None
+            without a goal.
+        none: scores of the detector of "none of these" (``polytask.training.none_of_these``); None without a detector.
+        probe: the score of a probe on the same rows (``polytask.training.probe.score_probe``); None if not requested.
+        columns: the names of the task's columns, as in ``Task``, if it was read from a table.
     """
 
     task: str

@@ -75,7 +75,7 @@ def inputs_of(task: Task) -> Inputs:
 
 
 def scores_on(backbone: Backbone, job: Job, encoded: Encoded) -> list[Any]:
-    """The scores of a trained job on rows, as its head gives them."""
+    """The head's scores of rows, for a trained job."""
     names = [job.name] * encoded.num_rows
     with attached_to(backbone, [job]) as attached:
         own = {job.name: job.live}
@@ -83,7 +83,7 @@ def scores_on(backbone: Backbone, job: Job, encoded: Encoded) -> list[Any]:
 
 
 def score_with_interval(job: Job, rows: Rows, scores: Sequence[Any], value: float | None = None) -> Score:
-    """The score of a trained job on labelled rows with its interval; ``value`` is the score where it is known."""
+    """The score of a trained job on labelled rows with its interval; ``value`` is the score if it is known already."""
     task = job.task
     predictions = [job.live.head.prediction(row) for row in scores]
     of = (task.metric, task.kind, labels_of(rows, task), predictions)
@@ -92,7 +92,7 @@ def score_with_interval(job: Job, rows: Rows, scores: Sequence[Any], value: floa
 
 
 def test_scores(backbone: Backbone, job: Job) -> list[Any] | None:
-    """The scores of a trained job on its task's test rows; None where there are none with labels."""
+    """The head's scores of the task's test rows, for a trained job; None without labelled test rows."""
     rows = job.task.test
     if rows is None or rows.targets is None:
         return None

@@ -24,16 +24,16 @@ from polytask.backbones.backbone import Backbone
 from polytask.data.encoding import Encodings
 from polytask.data.task import Task
 from polytask.errors import AdapterError, RecipeError
-from polytask.evaluation.calibration_fit import Fitted
+from polytask.evaluation.calibration_fit import FittedCalibration
 from polytask.evaluation.none_of_these import DetectNone
 from polytask.evaluation.thresholds import Goal
 from polytask.file_lock import exclusive_run
 from polytask.methods import Replacement
-from polytask.training.calibrate import measured
+from polytask.training.calibration import measure_calibration
 from polytask.training.checkpoint import Checkpoint, run_setting
-from polytask.training.decide import NOTHING, Wanted
+from polytask.training.decision import NO_EXTRAS, Extras
 from polytask.training.events import Evaluated, Failed
-from polytask.training.finish import adapter_of, decided_later, finished
+from polytask.training.finish import adapter_of, add_extras, finish_job
 from polytask.training.fused import Outcome, measured_budget
 from polytask.training.interrupt import deferred_interrupt
 from polytask.training.job import Job
@@ -44,7 +44,7 @@ from polytask.training.sweep_files import CHECKPOINT, SweepFolder, check_same_sw
 from polytask.training.sweep_result import Kept, Progress, Run, Sweep, best_run_of, by_setting
 
 Train = Callable[[Mapping[str, tuple[Task, Recipe]], Progress], Iterator[tuple[str, Outcome]]]
-"""Trains jobs elsewhere: yields the name and the outcome of each as it comes."""
+"""Trains jobs elsewhere; yields the name and outcome of each as soon as it is finished."""
 
 
 def sweep(
@@ -92,7 +92,7 @@ def sweep(
     """
     if test not in ("best", "all"):
         raise RecipeError(f"test={test!r} is out of range. Give 'best' or 'all'")
-    task, wanted = Wanted(goal, none, probe).prepared(task)
+    task, extras = Extras(goal, none, probe).prepared(task)
     asked = _distinct(settled(backbone, task, recipes))
     report: Progress = progress or (lambda event: None)
     encodings = Encodings(backbone.tokenizer)
@@ -119,17 +119,17 @@ def sweep(
             runs[run.key] = _with_test_score(backbone, task, run, results, encodings)
         adapter = results.adapter(best[0].key) if best else None
         ordered = by_setting([runs[key] for key in asked])
-    if adapter is None or best[0].result is None or wanted == NOTHING:
+    if adapter is None or best[0].result is None or extras == NO_EXTRAS:
         return Sweep(task.metric, ordered, adapter)
     run = runs[best[0].key]
     assert run.result is not None, "the best run has a result"
-    adapter, result = decided_later(backbone, task, adapter, run.result, wanted)
+    adapter, result = add_extras(backbone, task, adapter, run.result, extras)
     ordered = by_setting([replace(run, result=result) if key == run.key else runs[key] for key in asked])
     return Sweep(task.metric, ordered, adapter)
 
 
 def settled(backbone: Backbone, task: Task, recipes: Sequence[Recipe]) -> list[Recipe]:
-    """The same recipes with all defaults chosen; a sweep's runs have their keys.
+    """The same recipes with all defaults chosen; their keys name the runs of a sweep.
 
     Raises:
         RecipeError: a setting does not apply to the task's kind.
@@ -168,7 +168,7 @@ def _training_groups(recipes: Sequence[Recipe]) -> list[list[Recipe]]:
 def _trained_elsewhere(
     train: Train, task: Task, recipes: Sequence[Recipe], results: SweepFolder, report: Progress
 ) -> Iterator[Run]:
-    """Each run is stored, reported and yielded when it comes back."""
+    """Train jobs elsewhere; store, report and yield each run when it comes back."""
     asked = {recipe.key: (task, recipe) for recipe in recipes}
     for key, outcome in train(asked, report):
         recipe = asked[key][1]
@@ -186,7 +186,7 @@ def _train_and_save(
     report: Progress,
     budget_tokens: int | None,
 ) -> Iterator[Run]:
-    """Train jobs to the end; each is stored, reported and yielded when it is finished."""
+    """Train jobs to the end; store, report and yield each run when it is finished."""
     pending = {job.name: job for job in jobs}
 
     def save(job: Job) -> Run:
@@ -219,7 +219,7 @@ def _save(backbone: Backbone, job: Job, results: SweepFolder) -> Run:
     if job.failure is None:
         job.restore_best()
         try:
-            adapter, result = finished(backbone, job, with_test=False)
+            adapter, result = finish_job(backbone, job, with_test=False)
             run = Run(job.recipe, result)
         except AdapterError as error:  # the last step made a parameter NaN or infinite
             run = Run(job.recipe, None, str(error))
@@ -236,8 +236,8 @@ def _with_test_score(backbone: Backbone, task: Task, run: Run, results: SweepFol
     job.live = LoadedAdapter.from_adapter(backbone, adapter)
     on_test = test_scores(backbone, job)
     assert on_test is not None, "there are test rows with labels"
-    before = Fitted(job.live.decision.calibration, tuple((run.result.calibration or {}).get("notes", ())))
-    calibration = measured(task, before, (), on_test)
+    before = FittedCalibration(job.live.decision.calibration, tuple((run.result.calibration or {}).get("notes", ())))
+    calibration = measure_calibration(task, before, (), on_test)
     result = replace(run.result, test=score_with_interval(job, task.test, on_test), calibration=calibration)
     tested = Run(run.recipe, result)
     results.write(tested, adapter_of(backbone, adapter.tensors, task, result, adapter.header.decides))
@@ -247,7 +247,7 @@ def _with_test_score(backbone: Backbone, task: Task, run: Run, results: SweepFol
 def _resume(
     checkpoint: Checkpoint, identity: Mapping[str, Any], backbone: Backbone, task: Task, jobs: Sequence[Job]
 ) -> None:
-    """Restore the jobs that the checkpoint holds."""
+    """Restore the jobs in the checkpoint."""
     header = checkpoint_header(checkpoint)
     ours = {job.name: job for job in jobs}
     if header is None or not ours.keys() & header["setting"]["jobs"].keys():

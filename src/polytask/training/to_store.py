@@ -43,7 +43,7 @@ class StoredRun:
         entry: its version in the store.
         adapter: the adapter.
         result: scores, cost and environment of the training.
-        tuned: the settings that were compared; None where the recipe was given.
+        tuned: the settings that were compared; None if the recipe was given.
     """
 
     entry: Entry
@@ -111,11 +111,11 @@ def tune_to_store(
     """Find learning rate and size as ``tune`` does and put the best adapter in a store as a new version.
 
     Args:
-        base: all other settings; a learning rate in it is kept.
+        base: all other settings. If it has a learning rate, only the size is searched.
         size: the sizes to try (default: those of ``tune``).
         progress: called with each ``Step``, ``Evaluated``, ``Failed`` and ``Left``.
 
-    The other arguments, and what is raised, are as in ``train_to_store``.
+    The other arguments and the errors are those of ``train_to_store``.
     """
     with _checkpointed([task.name], store, checkpoint, resume, notify) as kept:
         how: dict[str, Any] = {"goal": goal, "none": none, "probe": probe}
@@ -143,10 +143,10 @@ def train_many_to_store(
         jobs: tasks and recipes by name.
         checkpoint: a file for the state of all jobs (default: in ``.training`` of the store, named by the jobs).
 
-    The other arguments, and what is raised, are as in ``train_to_store``.
+    The other arguments and the errors are those of ``train_to_store``.
 
     Returns:
-        By name what is in the store, or the error of a job that diverged.
+        By name, the stored adapter, or the error of a job that diverged.
     """
     with _checkpointed(list(jobs), store, checkpoint, resume, notify) as kept:
         how: dict[str, Any] = {"goal": goal, "none": none, "probe": probe}
@@ -163,7 +163,7 @@ def train_many_to_store(
 def checkpoint_path(store: str | Path, *tasks: str) -> Path:
     """The default checkpoint of a run: in the store, or in the working directory if the store is not on a disk.
 
-    That of several tasks is named by the first of them, by how many more there are and by a hash of all.
+    For several tasks, its name consists of the first task, the number of others and a hash of all.
     """
     name = tasks[0]
     if len(tasks) > 1:

@@ -23,9 +23,9 @@ from polytask.evaluation.none_of_these import DetectNone
 from polytask.evaluation.thresholds import Goal
 from polytask.methods import Probe
 from polytask.training.checkpoint import Checkpoint
-from polytask.training.decide import Wanted
+from polytask.training.decision import Extras
 from polytask.training.events import Event
-from polytask.training.finish import finished
+from polytask.training.finish import finish_job
 from polytask.training.fused import measured_budget
 from polytask.training.grid import grid, in_words, size_of, varying
 from polytask.training.interrupt import deferred_interrupt
@@ -135,7 +135,7 @@ def tune(
         CheckpointError: the checkpoint belongs to another run.
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
-    task, wanted = Wanted(goal, none, probe).prepared(task)
+    task, extras = Extras(goal, none, probe).prepared(task)
     recipes = recipes_to_try(base or Recipe(), len(task.train), lr=lr, size=size)
     encodings = Encodings(backbone.tokenizer)
     jobs = [TuneJob(backbone, task, recipe, name, encodings) for name, recipe in recipes.items()]
@@ -155,7 +155,7 @@ def tune(
             for job in ranked[num_kept:]:
                 progress(Left(job.name, epochs, num_epochs))
     train_to(alive, num_epochs)
-    while all(job.failure for job in alive):  # take up the best of the stopped settings instead
+    while all(job.failure for job in alive):  # continue the best of the stopped settings instead
         healthy = [job for job in jobs if job.failure is None]
         if not healthy:
             raise RecipeError(f"all {len(jobs)} settings diverged. The first one: {jobs[0].failure}")
@@ -163,7 +163,7 @@ def tune(
         train_to(alive, num_epochs)
     winner = max(alive, key=lambda job: job.rank(num_epochs))
     winner.restore_best()
-    adapter, result = finished(backbone, winner, wanted=wanted)
+    adapter, result = finish_job(backbone, winner, extras=extras)
     trials = _trials(jobs, winner)
     return Tuned(winner.recipe, adapter, result, _why(trials, result, num_epochs), trials)
 
@@ -183,7 +183,9 @@ def recipes_to_try(
     names = varying(recipes)
     named = {in_words({name: recipe.settings()[name] for name in reversed(names)}): recipe for recipe in recipes}
     if len(recipes) < 2:
-        raise RecipeError("there is one setting only, and nothing to choose. Give several learning rates or sizes")
+        raise RecipeError(
+            "there is only one setting, so there is nothing to choose. Give several learning rates or sizes"
+        )
     if len(named) < len(recipes):
         raise RecipeError(f"a value is given twice: lr={tuple(lr)}, size={tuple(size)}. Give each once")
     return named

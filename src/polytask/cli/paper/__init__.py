@@ -1,4 +1,4 @@
-"""``polytask paper``: reproduce the paper, one file a verb."""
+"""``polytask paper``: reproduce the paper, one file per verb."""
 
 from polytask.cli.paper import all, plan, report, rerun, run, show, submit
 from polytask.cli.paper.arguments import app

@@ -14,7 +14,7 @@ from polytask.evaluation.decision import DecisionOptions
 from polytask.serving.admission import Query
 from polytask.serving.auth import Scope
 from polytask.serving.faults import Fault
-from polytask.serving.gate import CONTEXT, Context
+from polytask.serving.middleware import CONTEXT, Context
 from polytask.serving.schemas import ErrorBody
 from polytask.serving.service import QueryResult, Service
 

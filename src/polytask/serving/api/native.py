@@ -13,7 +13,7 @@ from polytask.evaluation.decision import DecisionOptions
 from polytask.inference.prediction import Prediction
 from polytask.serving.api.access import as_json, ok, queries_of, router, run_queries, service_of
 from polytask.serving.faults import Fault, fault_of
-from polytask.serving.gate import CONTEXT
+from polytask.serving.middleware import CONTEXT
 from polytask.serving.schemas import ClassifyRequest, ClassifyResponse, Models, Stats
 from polytask.serving.service import Service, VersionAnswer
 

@@ -18,7 +18,7 @@ from polytask.evaluation.decision import DecisionOptions
 from polytask.inference.prediction import Prediction
 from polytask.serving.api.access import as_json, ok, queries_of, router, run_queries
 from polytask.serving.dialect_schemas import VllmRequest, VllmResponse
-from polytask.serving.gate import CONTEXT
+from polytask.serving.middleware import CONTEXT
 from polytask.serving.service import VersionAnswer
 
 routes = router("infer", "vLLM")

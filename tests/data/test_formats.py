@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from polytask.data.tables import SUFFIXES, check_writable, read_table, stem, write_table
+from polytask.data.formats import SUFFIXES, check_writable, read_table, stem, write_table
 from polytask.errors import DataError
 
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,4 +1,4 @@
-"""From which probability on a label holds, for files of other libraries, which know scores only."""
+"""Adds thresholds of labels to the files of other libraries, which only have scores."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 from polytask.adapters.header import Header
 from polytask.evaluation.decision import decision_of
-from polytask.interchange.beside import SETTINGS
+from polytask.interchange.separate_head import SETTINGS
 
 HOLDS_FROM = "holds_from"
-"""The key in ``polytask.json`` and in the metadata of a graph."""
+"""The key in ``polytask.json`` and in the metadata of an ONNX graph."""
 
 _RULES = {
     "multilabel": "A label holds from this probability on:",
@@ -19,11 +19,11 @@ _RULES = {
 }
 
 
-def cuts_of(header: Header) -> list[float | None] | None:
-    """The calibrated probability from which each label holds, None where it never does.
+def label_thresholds_of(header: Header) -> list[float | None] | None:
+    """The least calibrated probability at which each label is given, None for a label that never is.
 
-    These are the adapter's thresholds; of several labels without thresholds, what was 0.5 before calibration. There are
-    none where the likeliest label always holds, and without labels.
+    These are the adapter's thresholds. A multi-label adapter without thresholds has the calibrated value of 0.5. A
+    classification without thresholds and a regression have none.
     """
     kind, labels = header.head.kind, header.head.labels
     decision = decision_of(kind, labels, header.decides)
@@ -35,12 +35,13 @@ def cuts_of(header: Header) -> list[float | None] | None:
     return [0.5] * len(labels) if own is None else [*own.cuts(len(labels))]
 
 
-def name_cuts(folder: Path, header: Header, cuts: Sequence[float | None]) -> None:
-    """Add the cuts to the README of an export, and to its ``polytask.json``."""
-    rows = [f"| {label} | {'never' if cut is None else f'{cut:.6g}'} |" for label, cut in zip(header.head.labels, cuts)]
+def write_label_thresholds(folder: Path, header: Header, thresholds: Sequence[float | None]) -> None:
+    """Add thresholds to the README of an export and to its ``polytask.json``."""
+    pairs = zip(header.head.labels, thresholds)
+    rows = [f"| {label} | {'never' if least is None else f'{least:.6g}'} |" for label, least in pairs]
     table = "\n".join(["| label | holds from |", "|---|---|", *rows])
     with (folder / "README.md").open("a", encoding="utf-8") as readme:
         readme.write(f"\n{_RULES[header.head.kind]}\n\n{table}\n")
     path = folder / SETTINGS
-    settings = {**json.loads(path.read_text(encoding="utf-8")), HOLDS_FROM: list(cuts)}
+    settings = {**json.loads(path.read_text(encoding="utf-8")), HOLDS_FROM: list(thresholds)}
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -5,7 +5,7 @@ What a layer saves for its backward pass follows from its widths and the batch. 
 
 Sizes, for ``N`` tokens, ``B`` texts padded to ``T`` tokens, ``D`` hidden, ``F`` feed-forward, ``H`` heads and ``e``
 bytes per number: states ``N·D·e``, wide ``N·F·e``, scores ``B·H·T²·e``. The result is within 20% of the measured peak
-(``tests/training/test_activations.py``).
+(``tests/training/test_activation_memory.py``).
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class BodyBytes:
     total: int = 0
 
 
-class Gate:
+class RequestMiddleware:
     """Middleware around the application.
 
     Args:

@@ -40,7 +40,7 @@ class StopForward(Exception):
 
 
 WHOLE = PartialPass()
-_CURRENT: ContextVar[PartialPass] = ContextVar("polytask_passage", default=WHOLE)
+_CURRENT: ContextVar[PartialPass] = ContextVar("polytask_partial_pass", default=WHOLE)
 
 
 class LayerWrapper:

@@ -18,7 +18,7 @@ from polytask.backbones.loading import load_backbone
 from polytask.errors import AdapterError
 from polytask.inference.predict import MultiTask
 from polytask.methods import Houlsby
-from polytask.serving.watched import WatchedStore
+from polytask.serving.watched_store import WatchedStore
 from tests.cli.test_cli import averaging
 from tests.samples import written
 from tests.serving.servers import Served, eventually, serving

@@ -12,7 +12,7 @@ from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
 from polytask.cli.card import facts, markdown
 from polytask.data.task import Kind, Rows, Task
-from polytask.evaluation.calibration_fit import Fitted
+from polytask.evaluation.calibration_fit import FittedCalibration
 from polytask.evaluation.thresholds import Goal
 from polytask.inference.predict import MultiTask
 from polytask.methods import Houlsby
@@ -101,7 +101,7 @@ def test_too_few_validation_rows_are_said_and_the_file_is_as_before(tiny_backbon
     assert adapter.header.calibration is None
     assert "calibration" not in adapter.header.to_object()
     assert result.calibration == {
-        "notes": ["not calibrated: 12 validation rows are too few for probabilities that mean something; 50 are needed"]
+        "notes": ["not calibrated: 12 validation rows are too few for reliable probabilities; 50 are needed"]
     }
 
 
@@ -109,7 +109,7 @@ def test_tensors_are_those_of_training_without_calibration(
     tiny_backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calibrated, _ = train(tiny_backbone, task_of("classification"), RECIPE)
-    monkeypatch.setattr("polytask.training.finish.fitted", lambda *_: Fitted(None))
+    monkeypatch.setattr("polytask.training.finish.fit_on_validation", lambda *_: FittedCalibration(None))
     plain, _ = train(tiny_backbone, task_of("classification"), RECIPE)
     assert (calibrated.header.calibration is None, plain.header.calibration is None) == (False, True)
     assert calibrated.tensor_digest == plain.tensor_digest

@@ -21,7 +21,7 @@ from polytask.serving.api.access import ERRORS
 from polytask.serving.app import ROUTERS
 from polytask.serving.auth import SCOPES, Keys, new_key, read_keys
 from polytask.serving.dialect_schemas import InferRequest, TeiRequest, VllmRequest
-from polytask.serving.gate import PUBLIC
+from polytask.serving.middleware import PUBLIC
 from polytask.serving.run import check_host
 from polytask.serving.schemas import ClassifyRequest, TrafficRequest
 from tests.serving.servers import Served, eventually, serving

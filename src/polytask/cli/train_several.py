@@ -1,4 +1,4 @@
-"""``polytask train a.csv b.csv c.csv``, or a folder: several tasks trained in one fused pass, an adapter each."""
+"""``polytask train a.csv b.csv c.csv``, or a folder: trains several tasks in one fused pass, an adapter for each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from polytask.cli import console, wording
 from polytask.cli.options import INTERRUPTED, USER_ERROR, error_exit, print_json
-from polytask.cli.side_by_side import side_by_side
+from polytask.cli.progress_table import live_progress_table
 from polytask.errors import DataError, PolytaskError, RecipeError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from polytask.cli.launch_options import LaunchOptions
     from polytask.cli.option_groups import BackboneOptions
     from polytask.data.task import Task
-    from polytask.training.decide import Wanted
+    from polytask.training.decision import Extras
     from polytask.training.recipe import Recipe
     from polytask.training.result import Result
     from polytask.training.to_store import StoredRun
@@ -41,16 +41,16 @@ SourceFiles = Annotated[
     ),
 ]
 SPLITS = frozenset("train training validation valid val dev test".split())
-"""Names of files that are parts of one task."""
+"""File names that suggest a split of one task."""
 
 
 def files_in(given: Sequence[str] | None) -> list[str]:
-    """The files that are named, and in place of a folder those in it, in the order of their names.
+    """The given files, with a folder replaced by the files in it, sorted by name.
 
     Raises:
-        DataError: a folder has no file of rows, or its files look like the splits of one task.
+        DataError: a folder has no data files, or its files look like the splits of one task.
     """
-    from polytask.data.tables import SUFFIXES, stem
+    from polytask.data.formats import SUFFIXES, stem
 
     files: list[str] = []
     for name in given or ():
@@ -68,14 +68,16 @@ def files_in(given: Sequence[str] | None) -> list[str]:
 
 
 def check_about_all(options: Mapping[str, object]) -> None:
-    """Refuse options that are about one task.
+    """Refuse options that apply to a single task.
 
     Raises:
         PolytaskError: one of them is given.
     """
     for option, value in options.items():
         if value:
-            raise PolytaskError(f"{option} is about one task, and several files are given. Train that one by itself")
+            raise PolytaskError(
+                f"{option} applies to one task, and several files are given. Train that task on its own"
+            )
 
 
 def train_files(
@@ -84,17 +86,17 @@ def train_files(
     model: BackboneOptions,
     store: str,
     launch: LaunchOptions,
-    wanted: Wanted,
+    extras: Extras,
     *,
     checkpoint: str | None,
     resume: bool,
     as_json: bool,
     command: Sequence[str],
 ) -> None:
-    """Train the tasks at once, put the adapters in the store, and print what came of them.
+    """Train the tasks at once, put the adapters in the store, and print the outcomes.
 
     Args:
-        command: the arguments of this run, to print how it is continued.
+        command: the arguments of this run, to print the command that continues it.
 
     Raises:
         CheckpointError: the checkpoint belongs to another run.
@@ -108,15 +110,18 @@ def train_files(
     metrics = {task.metric for task in tasks}
     err = console.terminal(stderr=True)
     try:
-        with side_by_side(err, {name: name for name in jobs}, metrics.pop() if len(metrics) == 1 else "score") as shown:
+        metric = metrics.pop() if len(metrics) == 1 else "score"
+        with live_progress_table(err, {name: name for name in jobs}, metric) as shown:
             backbone = model.load()
             runs = (
-                trained_remotely(launch, backbone, jobs, store, shown, wanted)
+                trained_remotely(launch, backbone, jobs, store, shown, extras)
                 if launch.is_remote
-                else trained_here(backbone, jobs, store, shown, checkpoint=checkpoint, resume=resume, **vars(wanted))
+                else trained_here(backbone, jobs, store, shown, checkpoint=checkpoint, resume=resume, **vars(extras))
             )
     except KeyboardInterrupt:
-        advice = "interrupted; what was finished is in the store" if launch.is_remote else how_to_resume(path, command)
+        advice = (
+            "interrupted; the finished adapters are in the store" if launch.is_remote else how_to_resume(path, command)
+        )
         raise error_exit(advice, INTERRUPTED) from None
     show_runs(runs, tasks, as_json=as_json)
 
@@ -132,14 +137,14 @@ def trained_here(backbone: Backbone, jobs: Jobs, store: str, progress: Any, **ho
 
 
 def trained_remotely(
-    launch: LaunchOptions, backbone: Backbone, jobs: Jobs, store: str, progress: Any, wanted: Wanted
+    launch: LaunchOptions, backbone: Backbone, jobs: Jobs, store: str, progress: Any, extras: Extras
 ) -> Runs:
-    """Train on a cluster; each adapter is stored when it comes back."""
+    """Train on a cluster; store each adapter as soon as it comes back."""
     from polytask.adapters.store import Store
     from polytask.training.to_store import StoredRun
 
     runs: dict[str, StoredRun | RecipeError] = {}
-    for name, outcome in launch.train(backbone, jobs, progress, wanted=wanted):
+    for name, outcome in launch.train(backbone, jobs, progress, extras=extras):
         if isinstance(outcome, RecipeError):
             runs[name] = outcome
         else:
@@ -160,10 +165,10 @@ def show_runs(runs: Runs, tasks: Sequence[Task], *, as_json: bool) -> None:
 
 
 def check_names(names: Sequence[str], files: Sequence[str]) -> None:
-    """Refuse two tasks of one name: they would be versions of one adapter.
+    """Refuse two tasks with the same name, because they would become versions of one adapter.
 
     Raises:
-        DataError: with the files.
+        DataError: with the names of the files.
     """
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
@@ -182,7 +187,7 @@ def show_json(stored: Sequence[tuple[Entry, Any, Result]], errors: Mapping[str, 
 
 
 def results_table(stored: Sequence[tuple[Entry, Result]], tasks: Sequence[Task]) -> Table:
-    """A line for each adapter: its validation score beside that of the majority class."""
+    """A line for each adapter: its validation score next to that of the majority class."""
     from polytask.evaluation.baselines import majority
 
     rows = {task.name: task for task in tasks}

@@ -36,7 +36,7 @@ _TENSOR_NAME = re.compile(
 _LAYER_NUMBER = re.compile(r"(?:^|\.)([0-9]{1,6})(?:\.|$)")
 
 
-def check_layout(header: Header, shapes: Mapping[str, Shape]) -> None:
+def check_tensors(header: Header, shapes: Mapping[str, Shape]) -> None:
     """Refuse tensors that are not exactly those of an adapter with this header.
 
     The private parameters of a ``Replacement`` are checked by name and layer only, because their shapes are the

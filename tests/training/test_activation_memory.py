@@ -14,7 +14,7 @@ from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.data.task import Rows, Task
 from polytask.methods import METHODS, Houlsby, Method
-from polytask.training.activations import step_bytes
+from polytask.training.activation_memory import step_bytes
 from polytask.training.estimate import estimate
 from polytask.training.job import Job, attached_to
 from polytask.training.loop import step

@@ -41,7 +41,7 @@ class Line:
         return self.state in ("waiting", "training")
 
 
-class SideBySide:
+class ProgressTable:
     """The progress of all runs, updated by their events.
 
     Args:
@@ -121,9 +121,9 @@ class SideBySide:
 
 
 @contextmanager
-def side_by_side(out: Console, labels: Mapping[str, str], metric: str) -> Iterator[SideBySide]:
+def live_progress_table(out: Console, labels: Mapping[str, str], metric: str) -> Iterator[ProgressTable]:
     """A ``progress`` for ``sweep`` and ``tune`` that shows all runs."""
-    shown = SideBySide(out, labels, metric)
+    shown = ProgressTable(out, labels, metric)
     if not out.is_terminal:
         yield shown
         shown.close()

@@ -1,4 +1,4 @@
-"""Several labels a row as scikit-learn and pandas hold them: an indicator matrix, or a list of labels for each row."""
+"""Multi-label targets as scikit-learn and pandas hold them: an indicator matrix, or a list of labels for each row."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class LabelSets:
     rows: tuple[tuple[int, ...], ...]
 
     def in_order_of(self, classes: np.ndarray) -> np.ndarray:
-        """As an indicator matrix ``[B, K]`` with the columns of these classes.
+        """Return an indicator matrix ``[B, K]`` with one column for each of these classes.
 
         Raises:
-            DataError: a row has a label that is not among them.
+            DataError: a row has a label that is not one of them.
         """
         at = {label: column for column, label in enumerate(classes.tolist())}
         unknown = [label for label in self.classes.tolist() if label not in at]
@@ -41,7 +41,7 @@ class LabelSets:
 
 
 def indicator(rows: Sequence[Sequence[int]], num_labels: int) -> np.ndarray:
-    """The matrix ``[B, K]`` with a 1 for each label of a row."""
+    """Return the matrix ``[B, K]`` with a 1 for each label of a row."""
     matrix = np.zeros((len(rows), num_labels), dtype=np.int64)
     for row, labels in enumerate(rows):
         matrix[row, list(labels)] = 1
@@ -49,7 +49,7 @@ def indicator(rows: Sequence[Sequence[int]], num_labels: int) -> np.ndarray:
 
 
 def label_sets(y: Any) -> LabelSets | None:
-    """The labels of each row; None if ``y`` holds one label a row.
+    """Read the labels of each row; None if ``y`` holds one label per row.
 
     Args:
         y: an indicator matrix ``[B, K]`` of zeros and ones (array, DataFrame, sparse matrix, list of lists), or a list,
@@ -75,7 +75,7 @@ def label_sets(y: Any) -> LabelSets | None:
 
 
 def _matrix(y: Any) -> np.ndarray | None:
-    """``y`` as a matrix of zeros and ones with at least two columns; None if it is none."""
+    """``y`` as a matrix of zeros and ones with at least two columns; None if it is not one."""
     whole = y.toarray() if hasattr(y, "toarray") else y
     is_nested = (
         isinstance(whole, list | tuple) and len({len(row) if isinstance(row, list) else -1 for row in whole}) == 1

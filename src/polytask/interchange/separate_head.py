@@ -1,7 +1,7 @@
-"""Stores a head in separate files beside an encoder, for libraries whose own heads pool differently.
+"""Stores a head in separate files next to an encoder, for libraries whose own heads pool differently.
 
 ``head.safetensors`` holds the output layer (``weight``, ``bias``) and the layers before it (``0.weight``, …).
-``polytask.json`` has the settings that are needed to use them; ``README.md`` does so in ten lines of Python.
+``polytask.json`` has the settings that are needed to use them; ``README.md`` shows how, in ten lines of Python.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def max_length(header: Header) -> int:
     return given if isinstance(given, int) else 512
 
 
-def write_beside(folder: Path, adapter: Adapter, *, with_head: bool) -> None:
+def write_settings(folder: Path, adapter: Adapter, *, with_head: bool) -> None:
     """Write ``polytask.json`` and, with ``with_head``, the head."""
     (folder / SETTINGS).write_text(
         json.dumps(settings_of(adapter.header), indent=2, ensure_ascii=False) + "\n", "utf-8"
@@ -54,8 +54,8 @@ def write_beside(folder: Path, adapter: Adapter, *, with_head: bool) -> None:
         (folder / HEAD).write_bytes(safetensors.save(head))
 
 
-def head_beside(files: Files) -> ForeignHead | None:
-    """Read the head that ``write_beside`` wrote; None if there is none.
+def read_separate_head(files: Files) -> ForeignHead | None:
+    """Read the head that ``write_settings`` wrote; None if there is none.
 
     Raises:
         AdapterError: the files are damaged.

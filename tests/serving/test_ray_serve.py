@@ -15,12 +15,12 @@ import pytest
 
 from polytask.errors import PolytaskError
 from polytask.inference.predict import MultiTask
-from polytask.serving import on_ray
+from polytask.serving import ray_serve
 from polytask.serving.auth import Keys
 from polytask.serving.limits import Limits
 from tests.serving.servers import Process
 
-HAS_SERVE = all(importlib.util.find_spec(name) for name in on_ray.NEEDED)
+HAS_SERVE = all(importlib.util.find_spec(name) for name in ray_serve.NEEDED)
 IS_WANTED = bool(os.environ.get("POLYTASK_TEST_RAY_SERVE"))
 
 
@@ -31,16 +31,16 @@ def free_port() -> int:
 
 
 def test_more_replicas_than_the_cluster_has_cpus_for_are_refused() -> None:
-    on_ray.check_cpus(4.0, 4, 1.0)
+    ray_serve.check_cpus(4.0, 4, 1.0)
     with pytest.raises(PolytaskError, match="8 replicas with 1 CPUs each do not fit: the Ray cluster has 4 CPUs"):
-        on_ray.check_cpus(4.0, 8, 1.0)
+        ray_serve.check_cpus(4.0, 8, 1.0)
 
 
 @pytest.mark.skipif(HAS_SERVE, reason="Ray Serve is installed")
 def test_without_ray_serve_the_error_names_the_extra(tmp_path: Path) -> None:
-    replica = on_ray.Replica("none", str(tmp_path), Limits(), Keys())
+    replica = ray_serve.Replica("none", str(tmp_path), Limits(), Keys())
     with pytest.raises(PolytaskError, match=re.escape('pip install "polytask[ray-serve]"')):
-        on_ray.serve(replica, host="127.0.0.1", port=0, num_replicas=1)
+        ray_serve.serve(replica, host="127.0.0.1", port=0, num_replicas=1)
 
 
 @pytest.mark.skipif(not HAS_SERVE, reason="Ray Serve is not installed: pip install 'polytask[ray-serve]'")
