@@ -15,7 +15,7 @@ from polytask.backbones.backbone import Backbone
 from polytask.data.encoding import Cut, Encoded, encode, joined, usual_stride
 from polytask.data.in_memory import is_stream, is_table
 from polytask.data.task import Kind
-from polytask.errors import RouteError, StoreError, UnknownName
+from polytask.errors import BackboneError, RouteError, StoreError, UnknownName
 from polytask.inference import stream
 from polytask.inference.inputs import (
     Text,
@@ -46,6 +46,8 @@ class MultiTask:
     """
 
     def __init__(self, backbone: Backbone, store: Store, *, max_length: int | None = None) -> None:
+        if not isinstance(backbone, Backbone):
+            raise BackboneError(f"{type(backbone).__name__} is not a Backbone. Load one: pt.load_backbone(name)")
         if not isinstance(store, Store):
             name = type(store).__name__
             raise StoreError(
@@ -205,6 +207,8 @@ class MultiTask:
         """
         if on_error not in ("raise", "null"):
             raise UnknownName("way of on_error", on_error, ("raise", "null"))
+        if not isinstance(task, str | Iterable):
+            raise RouteError(f"{task!r} is not a task's name, nor a name for each text")
         if is_stream(texts):
             if not isinstance(task, str) or pairs is not None:
                 raise RouteError("a generator is answered for one task: name it, and let it yield pairs (text, second)")

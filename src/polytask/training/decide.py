@@ -10,12 +10,13 @@ from torch import Tensor
 
 from polytask.backbones.backbone import Backbone
 from polytask.data.task import Kind, Task
+from polytask.errors import DataError
 from polytask.evaluation.calibration import Calibration
 from polytask.evaluation.decision import Decision
 from polytask.evaluation.none_of_these import DetectNone
 from polytask.evaluation.thresholds import Goal
 from polytask.training.calibrate import chosen, held
-from polytask.training.job import Job
+from polytask.training.job import Job, check_type
 from polytask.training.none import detected
 from polytask.training.result import Result
 
@@ -49,8 +50,9 @@ class Wanted:
 
         Raises:
             RecipeError: the task cannot have what is wanted.
-            DataError: it has no such label.
+            DataError: it is not a task, or has no such label.
         """
+        check_type(task, Task, DataError)
         self.check(task.kind)
         if self.none is None:
             return task, self
