@@ -62,7 +62,8 @@ def load_backbone(
         UnknownName: there is no such dtype or pooling.
     """
     if not isinstance(name, str | Path) or not str(name).strip():
-        raise BackboneError(f"a backbone is named by a hub id or a folder, not by {type(name).__name__}")
+        shown = " ".join(repr(name).split())
+        raise BackboneError(f"a backbone is named by a hub id or a folder, not by {type(name).__name__} {shown:.40}")
     if pooling is not None and pooling not in POOLINGS:
         raise UnknownName("pooling", pooling, POOLINGS)
     source = checkpoint_source(str(name))
