@@ -271,3 +271,23 @@ def test_targets_that_are_neither_classes_nor_labels_are_refused(averaging: Path
     ):
         with pytest.raises(PolytaskError, match=message):
             classifier(averaging).fit(TEXTS, y)
+
+
+def test_what_is_no_text_and_no_class_is_said_in_one_sentence(averaging: Path, fitted: AdapterClassifier) -> None:
+    numbers = csr_matrix(np.eye(len(TEXTS)))
+    for features in (numbers, numbers.toarray()):
+        with pytest.raises(PolytaskError, match=r"X holds numbers .*leave out the vectorizer"):
+            classifier(averaging).fit(features, LABELS)
+    for missing in (None, float("nan"), pd.NA):
+        with pytest.raises(PolytaskError, match="target 2 of 36 is missing"):
+            classifier(averaging).fit(TEXTS, [LABELS[0], missing, *LABELS[2:]])
+        with pytest.raises(PolytaskError, match="text 2 of 36 is empty"):
+            classifier(averaging).fit([TEXTS[0], missing, *TEXTS[2:]], LABELS)
+    with pytest.raises(PolytaskError, match="Use AdapterRegressor"):
+        classifier(averaging).fit(TEXTS, np.linspace(0, 1, len(TEXTS)))
+    with pytest.raises(PolytaskError, match=r"y.ravel\(\)"):
+        classifier(averaging).fit(TEXTS, np.reshape(LABELS, (-1, 1)))
+    with pytest.raises(PolytaskError, match=r"Give its name: AdapterClassifier\('"):
+        AdapterClassifier(fitted.backbone_).fit(TEXTS, LABELS)
+    column = np.reshape(TEXTS[:2], (-1, 1))
+    assert list(fitted.predict(column)) == list(fitted.predict(TEXTS[:2]))

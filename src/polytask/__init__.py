@@ -125,7 +125,11 @@ __all__ = sorted([*_MODULE_OF, "PolytaskError", "errors"])
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
-        raise AttributeError(f"module 'polytask' has no attribute {name!r}")
+        if name.startswith("__"):
+            raise AttributeError(f"module 'polytask' has no attribute {name!r}")
+        from polytask.counterparts import missing_name
+
+        raise missing_name(name, __all__)
     value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value

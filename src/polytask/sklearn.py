@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone, is_classifier
 from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
 from sklearn.utils import _safe_indexing
+from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 
 from polytask.adapters.attach import Attached
@@ -29,11 +31,12 @@ from polytask.adapters.module import LoadedAdapter
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.data.encoding import encode
+from polytask.data.labels import is_empty
 from polytask.data.metric_names import default_metric
 from polytask.data.multilabel import indicator, label_sets
 from polytask.data.splits import hold_out
 from polytask.data.task import Kind, Rows, Task
-from polytask.errors import DataError, PolytaskError, UnknownName
+from polytask.errors import BackboneError, DataError, PolytaskError, UnknownName
 from polytask.evaluation.decision import Decided
 from polytask.inference.inputs import check_texts, texts_in
 from polytask.inference.scoring import scores_of
@@ -62,7 +65,8 @@ def rows_of(X: Any) -> Rows:
     """
     if isinstance(X, str):
         raise DataError("X is one text, not a list of texts", fix="Put it in brackets: predict([text])")
-    texts: list[Any] = list(texts_in(X))
+    _check_holds_texts(X)
+    texts: list[Any] = [text[0] if isinstance(text, tuple) and len(text) == 1 else text for text in texts_in(X)]
     is_pair = [isinstance(text, tuple) for text in texts]
     if any(is_pair) and not all(len(text) == 2 and pair for text, pair in zip(texts, is_pair)):
         raise DataError("X holds single texts and pairs, or more than two texts in a row", fix="Give one kind of row")
@@ -70,6 +74,18 @@ def rows_of(X: Any) -> Rows:
     if any(is_pair):
         return Rows([str(text) for text, _ in texts], [str(pair) for _, pair in texts])
     return Rows([str(text) for text in texts])
+
+
+def _check_holds_texts(X: Any) -> None:
+    """Refuse numbers, such as the features of a vectorizer before this step.
+
+    Raises:
+        DataError: ``X`` is a sparse matrix, or an array of numbers.
+    """
+    is_numeric = getattr(getattr(X, "dtype", None), "kind", "O") in "biufc"
+    if issparse(X) or (is_numeric and getattr(X, "ndim", 0) > 0):
+        fix = "An adapter reads the texts themselves: leave out the vectorizer or encoder before it"
+        raise DataError(f"X holds numbers ({type(X).__name__}), not texts", fix=fix)
 
 
 @lru_cache(maxsize=2)
@@ -168,6 +184,9 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     @property
     def _backbone_key(self) -> tuple[str, Any, str, str]:
+        if isinstance(self.backbone, Backbone):
+            fix = f"Give its name: {type(self).__name__}({self.backbone.name!r})"
+            raise BackboneError(f"an estimator takes the name of a backbone, so that it can be cloned. {fix}")
         return (str(self.backbone), self.pooling, self.device, self.dtype)
 
     @property
@@ -267,10 +286,12 @@ class AdapterClassifier(ClassifierMixin, AdapterEstimator):  # type: ignore[misc
         """The index of each row's class, or the indices of its labels.
 
         Raises:
-            DataError: there are fewer than two classes.
+            DataError: there are fewer than two classes, or ``y`` holds numbers with decimals.
         """
         if (several := label_sets(y)) is not None:
             return several.rows
+        if type_of_target(_column(y)) == "continuous":
+            raise DataError("y holds numbers with decimals, not classes", fix="Use AdapterRegressor for numbers")
         classes, indices = np.unique(_column(y), return_inverse=True)
         if len(classes) < 2:
             raise DataError(f"y has {len(classes)} class", fix="A classifier needs at least two")
@@ -324,9 +345,12 @@ def _column(y: Any) -> np.ndarray:
     """``y`` as an array ``[B]``."""
     if y is None:
         raise DataError("requires y to be passed, but the target y is None", fix="Give a target for each text")
-    column = np.asarray(y)
+    column = np.asarray(y.toarray() if issparse(y) else y)
     if column.ndim != 1:
-        raise DataError(f"y has {column.ndim} dimensions", fix="Give one target for each text")
+        raise DataError(f"y has {column.ndim} dimensions", fix="Give one target for each text, such as y.ravel()")
+    missing = next((row for row, target in enumerate(y, 1) if is_empty(target) and not isinstance(target, str)), None)
+    if missing is not None:
+        raise DataError(f"target {missing} of {len(column)} is missing", fix="Leave such rows out")
     return column
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
+from polytask.backbones import hub
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import empty_model, load_backbone
 from polytask.errors import BackboneError, UnknownName, UnsupportedArchitecture
@@ -187,3 +189,21 @@ def test_the_real_minilm_pools_by_the_mean_and_has_no_pooler(minilm: Backbone) -
     assert minilm.num_parameters == 22_565_376
     lengths = [len(ids) for ids in minilm.tokenizer(["a", "b " * 200], truncation=False)["input_ids"]]
     assert lengths == [3, 202]
+
+
+def test_without_a_network_a_hub_id_is_refused_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tried: list[object] = []
+
+    def no_network(address: tuple[str, int], **_: object) -> None:
+        tried.append(address)
+        raise OSError
+
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub.socket, "create_connection", no_network)
+    with pytest.raises(BackboneError, match=r"nobody/nothing.*HF_HUB_OFFLINE is set or https?://.* cannot be reached"):
+        load_backbone("nobody/nothing")
+    assert len(tried) == 1
+    assert constants.HF_HUB_OFFLINE is False

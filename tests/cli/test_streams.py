@@ -217,6 +217,12 @@ def test_a_format_that_does_not_fit_is_refused(store: Path, tmp_path: Path) -> N
     assert (unclosed.exit_code, "<stdin>:2" in unclosed.stderr) == (2, True)
 
 
+def test_a_second_text_of_the_command_line_has_no_row_in_a_stream(store: Path) -> None:
+    result = predict(store, "--pair", "b", given="a\n")
+    assert result.exit_code == 2
+    assert "--pair is for texts of the command line" in result.output
+
+
 def test_top_k_gives_the_likeliest_labels_first(store: Path) -> None:
     (both,), (one,) = (answers(predict(store, "--top-k", k, "--json", "good film")) for k in (2, 1))
     assert list(both["probs"].values()) == sorted(both["probs"].values(), reverse=True)

@@ -193,7 +193,7 @@ def test_an_unreachable_hub_is_reported_at_once(monkeypatch: pytest.MonkeyPatch,
         asked.append((place, timeout))
         raise OSError("no network")
 
-    monkeypatch.setattr(hub, "getproxies", dict)
+    monkeypatch.setattr("polytask.backbones.hub.getproxies", dict)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
     monkeypatch.setattr(socket, "create_connection", nobody)

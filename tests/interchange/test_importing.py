@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 import polytask as pt
 from polytask.adapters.adapter import Adapter
 from polytask.adapters.store import Store
+from polytask.backbones.loading import load_backbone
+from polytask.cli.serve import backbone_and_pooling_of
 from polytask.errors import AdapterError, BackboneError, PolytaskError, WrongBackbone
 from polytask.inference.predict import MultiTask
 from polytask.methods import IA3, Houlsby, LayerNormOnly, LoRA, Parallel, Pfeiffer
@@ -129,11 +132,12 @@ def test_without_a_head_there_is_nothing_to_answer_with(tmp_path: Path) -> None:
         imported("adapters/houlsby-bert", tmp_path)
 
 
-def test_a_backbone_that_pools_otherwise_or_is_another_is_refused() -> None:
+def test_a_backbone_that_pools_otherwise_or_is_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WrongBackbone, match=r"pooling 'pooler'.*load_backbone"):
         pt.import_adapter(RECORDED / "peft/lora-bert", "mood", backbone=backbone_of("bert", "mean"))
     with pytest.raises(AdapterError, match="the adapter is for a bert model, and the backbone is a roberta"):
         pt.import_adapter(RECORDED / "adapters/houlsby-bert", "mood", backbone=backbone_of("roberta"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(BackboneError, match="tiny/bert"):
         pt.import_adapter(RECORDED / "peft/lora-bert", "mood")
 
@@ -171,6 +175,25 @@ def test_the_command_line_imports_and_answers(tmp_path: Path) -> None:
     assert "prefix tuning" in refused("import", RECORDED / "adapters/refused-prefix", *given[2:])
     assert "there is no folder nowhere" in refused("import", "nowhere", "--task", "mood")
     assert polytask("import", "--help").exit_code == 0
+
+
+def test_an_imported_adapter_answers_and_is_scored_with_its_own_pooling(tmp_path: Path) -> None:
+    store, place = tmp_path / "store", RECORDED / "backbones" / "bert"
+    for name, task in (("adapters/houlsby-bert", "mood"), ("peft/lora-bert", "tone")):
+        succeeded("import", RECORDED / name, "--task", task, "--backbone", place, "--store", store)
+    poolings = {entry.task: entry.header.pooling for entry in Store(store).list()}
+    assert poolings == {"mood": "cls", "tone": "pooler"}
+    for task in poolings:
+        (line,) = succeeded("predict", "--store", store, "--task", task, "--json", TEXTS[0]).splitlines()
+        backbone = load_backbone(place, pooling=poolings[task])  # type: ignore[arg-type]
+        (own,) = MultiTask(backbone, Store(store)).predict([TEXTS[0]], task)
+        assert json.loads(line)["probs"] == pytest.approx(own.probs)
+    labelled = tmp_path / "test.csv"
+    labelled.write_text("text,label\na,good\nb,bad\n")
+    assert json.loads(succeeded("eval", labelled, "--task", "mood", "--store", store, "--json"))["rows"] == 2
+    assert "pooling='cls'" in refused("predict", "--store", store, "--task", "tone", "--task", "mood", "a")
+    Store(tmp_path / "served").put(Store(store).get("mood"))
+    assert backbone_and_pooling_of(str(tmp_path / "served")) == (str(place), "cls")
 
 
 def test_a_stranger_s_file_can_cause_nothing_but_one_clear_error(tmp_path: Path) -> None:

@@ -53,6 +53,9 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture
 def launch(request: pytest.FixtureRequest) -> Launch:
+    if request.param == "ray, one at a time":
+        request.getfixturevalue("cluster")
+        return partial(on_ray.run_packs, cpus=2)
     if request.param == "ray":
         request.getfixturevalue("cluster")
         return partial(on_ray.run_packs, cpus=1)
@@ -106,7 +109,8 @@ def test_no_packs_give_no_messages(launch: Launch) -> None:
 
 # -- training ---------------------------------------------------------------------------------------------------------
 
-TRAINING = [pytest.param("here", id="here"), pytest.param("ray", id="ray", marks=needs_ray)]
+TRAINING = [pytest.param("here", id="here"), pytest.param("ray, one at a time", id="ray", marks=needs_ray)]
+"""One at a time, so that one worker imports torch and not two."""
 
 
 @pytest.mark.parametrize("launch", TRAINING, indirect=True)
@@ -174,7 +178,7 @@ def test_train_and_sweep_on_ray_are_those_of_this_machine(tmp_path: Path, tiny_b
     for name in ("mood", "tone"):
         table(tmp_path / "tasks" / f"{name}.csv", ROWS * 3)
     shared = ("--backbone", tiny_bert_folder, "--batch-size", 8, "--epochs", 1, "--dtype", "float32", "--json")
-    on_ray = ("--on", "ray", "--cpus", 1)
+    on_ray = ("--on", "ray", "--cpus", 2)
     digests = []
     for store, where in (("here", ()), ("ray", on_ray)):
         said = succeeded("train", tmp_path / "tasks", *shared, "--size", 4, "--store", tmp_path / store, *where)

@@ -225,7 +225,8 @@ class Adapter:
             ("weights with the fingerprint", of.fingerprint, backbone.fingerprint),
         ):
             if own != given:
-                raise WrongBackbone(f"{task} {of.name!r}, {what} {own!r}; {backbone.name!r} has {given!r}")
+                fix = f". Load it with load_backbone({of.name!r}, pooling={own!r})" if what == "the pooling" else ""
+                raise WrongBackbone(f"{task} {of.name!r}, {what} {own!r}; {backbone.name!r} has {given!r}{fix}")
         if self.header.tokenizer != backbone.tokenizer_fingerprint:
             raise WrongTokenizer(
                 f"{task} texts tokenized with the fingerprint {self.header.tokenizer!r}; "

@@ -76,6 +76,20 @@ class Attached:
         with self.lock:
             register_sites(self, model, architecture)
 
+    def __repr__(self) -> str:
+        """``<Attached to bert: default (lora), 1,024 parameters beside the encoder's 20,640>``."""
+        named = ", ".join(
+            f"{name} ({self.methods[name].name})" if name in self.methods else name for name in self.names
+        )
+        num_added = sum(
+            p.numel() for site in self.sites.values() for delta in site.deltas.values() for p in delta.parameters()
+        )
+        num_frozen = sum(parameter.numel() for parameter in self.model.parameters())
+        kind = getattr(self.model.config, "model_type", "a model")
+        return (
+            f"<Attached to {kind}: {named or 'nothing'}, {num_added:,} parameters beside the encoder's {num_frozen:,}>"
+        )
+
     @classmethod
     def of(cls, backbone: Backbone) -> Attached:
         """The sites of a backbone."""
@@ -291,7 +305,8 @@ def attach(model: nn.Module, method: Method, *, name: str = "default", seed: int
     The encoder inside ``model`` is frozen; the layers on top of it, such as a classifier, stay trainable. The deltas
     become a submodule, ``model.polytask``, so that optimizers, ``.to`` and ``state_dict`` include them. Before training
     they change the output not at all or very little. Several adapters can be attached: choose one per row with
-    ``with attached.routed(Route.of("aab"))``. Without a route, all rows use the one attached last.
+    ``with attached.routed(Route.of("aab"))``. Without a route, all rows use the one attached last. ``print(attached)``
+    shows the numbers of trained and frozen parameters.
 
     Args:
         model: a Hugging Face model, with or without a head.
@@ -302,13 +317,20 @@ def attach(model: nn.Module, method: Method, *, name: str = "default", seed: int
     Raises:
         UnsupportedArchitecture: Polytask does not know the model's type.
         BackboneError: this is not a Hugging Face model, or its layers share one set of weights.
-        RecipeError: the method trains the backbone's own parameters.
+        RecipeError: this is not a method, or it trains the backbone's own parameters.
         RouteError: an adapter of this name is attached already.
     """
+    if isinstance(model, Backbone):
+        raise BackboneError("a Backbone has nothing to attach to: train on it with pt.train(backbone, task)")
+    if not isinstance(method, Method):
+        raise RecipeError(f"{method!r} is not a method. Give one, such as pt.LoRA(rank=8)")
     encoder = getattr(model, "base_model", model)
     config = getattr(encoder, "config", None)
     if config is None:
-        raise BackboneError(f"{type(model).__name__} is not a Hugging Face model: it has no config")
+        raise BackboneError(
+            f"{type(model).__name__} is not a Hugging Face model: it has no config. "
+            "Load one: AutoModelForSequenceClassification.from_pretrained(name)"
+        )
     row = architecture_of(str(config.model_type))
     if row.shares_layers:
         raise BackboneError(
@@ -335,9 +357,9 @@ def attached_to(model: nn.Module) -> Attached:
     Raises:
         BackboneError: there are none.
     """
-    attached = _ATTACHED.get(model)
+    attached = _ATTACHED.get(model) if isinstance(model, nn.Module) else None
     if attached is None:
-        raise BackboneError("nothing is attached to this model")
+        raise BackboneError(f"nothing is attached to this {type(model).__name__}: call pt.attach(model, …) first")
     return attached
 
 

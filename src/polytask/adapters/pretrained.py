@@ -42,7 +42,7 @@ def save_attached(model: nn.Module, folder: str | Path) -> None:
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in _tensors_outside_encoder(model, attached).items()
     }
-    with whole_file(Path(folder) / FILE) as part:
+    with whole_file(_file_in(folder)) as part:
         save_file(tensors, part, {_KEY: json.dumps(metadata)})
 
 
@@ -53,7 +53,7 @@ def load_attached(model: nn.Module, folder: str | Path) -> Attached:
         AdapterError: there is no such file, or it does not fit the model.
         WrongBackbone: the adapters were trained on another encoder.
     """
-    path = Path(folder) / FILE
+    path = _file_in(folder)
     metadata, tensors = _read(path)
     for name, method in metadata["adapters"].items():
         attach(model, method_described(method), name=name)
@@ -70,6 +70,12 @@ def load_attached(model: nn.Module, folder: str | Path) -> Attached:
     model.load_state_dict(tensors, strict=False)
     attached.default = metadata["default"]
     return attached
+
+
+def _file_in(folder: str | Path) -> Path:
+    if not isinstance(folder, str | Path):
+        raise AdapterError(f"{type(folder).__name__} is not a folder. The model comes first, then the folder's name")
+    return Path(folder) / FILE
 
 
 def _detach_loaded(model: nn.Module, metadata: Mapping[str, Any]) -> None:

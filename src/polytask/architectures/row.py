@@ -103,7 +103,7 @@ class Architecture:
             if the module has no ``nn.Dropout``.
         returns_tuple: whether a layer returns a tuple, hidden states first.
         shares_layers: whether several layers share one set of weights.
-        packs: the name of the fast layer class in ``backbones.fast.kinds.FAST``; None if there is none.
+        packs: the name of the fast layer class in ``backbones.fast.patching.FAST``; None if there is none.
         position_bias: the path of the method that computes a bias on attention scores from distances, as T5's; None for
             none. It is called with hidden states ``[1, T, …]`` and returns ``[1, H, T, T]``.
         prepare: a function that changes a model once after loading, so that deltas can act on single rows.

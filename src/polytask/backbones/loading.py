@@ -31,6 +31,7 @@ from polytask.backbones.fast import attention
 from polytask.backbones.fast.int8 import check_int8, use_int8
 from polytask.backbones.fast.patching import use_fast_layers
 from polytask.backbones.fingerprint import fingerprint_of, tokenizer_fingerprint
+from polytask.backbones.hub import cache_if_unreachable
 from polytask.backbones.partial_pass import wrap_layers
 from polytask.backbones.precision import INT8, dtype_named
 from polytask.backbones.tokenizer import load_tokenizer
@@ -61,10 +62,18 @@ def load_backbone(
         UnknownName: there is no such dtype or pooling.
     """
     if not isinstance(name, str | Path) or not str(name).strip():
-        raise BackboneError(f"a backbone is named by a hub id or a folder, not by {type(name).__name__} {name!r}")
+        shown = " ".join(repr(name).split())
+        raise BackboneError(f"a backbone is named by a hub id or a folder, not by {type(name).__name__} {shown:.40}")
     if pooling is not None and pooling not in POOLINGS:
         raise UnknownName("pooling", pooling, POOLINGS)
     source = checkpoint_source(str(name))
+    with cache_if_unreachable(source):
+        return _loaded(str(name), source, device, dtype, pooling)
+
+
+def _loaded(
+    name: str, source: str, device: str | int | torch.device, dtype: str | torch.dtype, pooling: Pooling | None
+) -> Backbone:
     config = read_model_config(source)
     row = architecture_of(config.model_type)
     warn_of_assumed(source, config)
@@ -88,7 +97,7 @@ def load_backbone(
         use_int8(model.get_submodule(row.layers))
         keep_some_freed_memory()  # new memory for the tensors beside an int8 product takes a quarter of its time
     backbone = Backbone(
-        str(name), model, tokenizer, config.model_type, wanted, fingerprint, tokenizer_fingerprint(tokenizer)
+        name, model, tokenizer, config.model_type, wanted, fingerprint, tokenizer_fingerprint(tokenizer)
     )
     key_dropouts(model, backbone.dropout_source)
     wrap_layers(model, row)

@@ -12,7 +12,7 @@ from polytask.cli import console, options, result_tables
 from polytask.cli.answers import predicted_targets
 from polytask.cli.input_rows import rows_to_score
 from polytask.cli.option_groups import ColumnOptions
-from polytask.cli.options import app, examples, load_backbone, print_json
+from polytask.cli.options import app, examples, load_backbone_of, print_json
 from polytask.cli.verdicts import verdict
 from polytask.errors import RecipeError
 
@@ -81,13 +81,15 @@ def answers_of_both(
 ) -> list[list[Target]]:
     """The answers of both adapters, as indices into the labels of the first."""
     backbones = {
-        name: load_backbone(name, device, dtype)
-        for name in dict.fromkeys(entry.header.backbone.name for entry in entries)
+        key: load_backbone_of(entry, device, dtype)
+        for key, entry in {(entry.header.backbone.name, entry.header.pooling): entry for entry in entries}.items()
     }
     labels = entries[0].labels
     return [
         in_order_of(
-            labels, entry.labels, predicted_targets(backbones[entry.header.backbone.name], adapters, entry, rows)
+            labels,
+            entry.labels,
+            predicted_targets(backbones[entry.header.backbone.name, entry.header.pooling], adapters, entry, rows),
         )
         for entry in entries
     ]

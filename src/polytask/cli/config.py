@@ -83,7 +83,8 @@ def _as_given(param: Any, value: Any, path: str) -> Any:
     """Convert a value of the file to its form on the command line."""
     takes_several = getattr(param, "multiple", False) or param.nargs == -1
     if isinstance(value, Mapping) or (isinstance(value, list) and not all(isinstance(each, str) for each in value)):
-        raise DataError(f"{_long_name(param)!r} is not a value or a list of values", file=path)
+        fix = "Write a value or a list of values, such as 'set: [size=4, activation=relu]'"
+        raise DataError(f"{_long_name(param)!r} is not a value or a list of values", file=path, fix=fix)
     if takes_several:
         return value if isinstance(value, list) else [value]
     return ",".join(value) if isinstance(value, list) else value

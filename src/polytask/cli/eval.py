@@ -12,7 +12,7 @@ from polytask.cli import console, options, result_tables
 from polytask.cli.answers import predicted_targets
 from polytask.cli.input_rows import rows_to_score
 from polytask.cli.option_groups import ColumnOptions
-from polytask.cli.options import app, examples, load_backbone, print_json
+from polytask.cli.options import app, examples, load_backbone_of, print_json
 from polytask.cli.output import check_folder
 from polytask.errors import DataError
 
@@ -57,7 +57,7 @@ def evaluate(
     check_drawable(confusion, head.kind)
     rows = rows_to_score([entry], file, input_columns)
     assert rows.targets is not None, "labelled rows have targets"
-    frozen = load_backbone(backbone or entry.header.backbone.name, device, dtype)
+    frozen = load_backbone_of(entry, device, dtype, backbone)
     answers = predicted_targets(frozen, adapters, entry, rows)
     num_labels = len(head.labels)
     metrics = distinct(all_scores(head.kind, rows.targets, answers, num_labels=num_labels), head.kind, num_labels, name)

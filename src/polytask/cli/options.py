@@ -16,6 +16,8 @@ from polytask.cli.flatten import flattened
 from polytask.errors import PolytaskError
 
 if TYPE_CHECKING:
+    from polytask.adapters.store import Entry
+    from polytask.architectures import Pooling
     from polytask.backbones.backbone import Backbone
 
 USER_ERROR, INTERRUPTED = 2, 130
@@ -282,9 +284,14 @@ def spinner(what: str) -> Iterator[None]:
         yield
 
 
-def load_backbone(name: str, device: str, dtype: str) -> Backbone:
-    """Load a backbone, with a spinner."""
+def load_backbone(name: str, device: str, dtype: str, pooling: Pooling | None = None) -> Backbone:
+    """Load a backbone, with a spinner; ``pooling`` is as in ``polytask.load_backbone``."""
     with spinner(f"loading {name}"):
         from polytask.backbones import loading
 
-        return loading.load_backbone(name, device=device, dtype=dtype)
+        return loading.load_backbone(name, device=device, dtype=dtype, pooling=pooling)
+
+
+def load_backbone_of(entry: Entry, device: str, dtype: str, name: str | None = None) -> Backbone:
+    """Load the backbone that an adapter was trained on, or the one called ``name``, with the adapter's pooling."""
+    return load_backbone(name or entry.header.backbone.name, device, dtype, entry.header.pooling)

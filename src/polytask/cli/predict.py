@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytask.cli import console, options, streams, wording
-from polytask.cli.options import USER_ERROR, app, error_exit, examples, load_backbone, spinner
+from polytask.cli.options import USER_ERROR, app, error_exit, examples, load_backbone_of, spinner
 from polytask.cli.output import write
 from polytask.cli.remote import Server
 from polytask.cli.stream_output import DELIMITERS
@@ -114,6 +114,10 @@ def predict(
         return _predict_here(adapters, entries[tasks[0]], backbone, device, dtype, how)
 
     if streams.is_streamed(file, texts, output, as_json=as_json):
+        if pair:
+            raise DataError(
+                "--pair is for texts of the command line", fix="For a table: --format csv --text-pair COLUMN"
+            )
         missing = streams.answer_stream(
             file,
             entries,
@@ -162,7 +166,7 @@ def _predict_here(
     """Load the backbone; return a function that answers texts with an adapter of the store."""
     from polytask.inference.predict import MultiTask
 
-    together = MultiTask(load_backbone(backbone or entry.header.backbone.name, device, dtype), adapters)
+    together = MultiTask(load_backbone_of(entry, device, dtype, backbone), adapters)
     return lambda texts, reference: together.predict(texts, reference, on_error="null", **how)
 
 

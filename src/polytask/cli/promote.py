@@ -13,7 +13,7 @@ from polytask.cli.answers import predicted_targets
 from polytask.cli.compare import check_comparable, in_order_of
 from polytask.cli.input_rows import rows_to_score
 from polytask.cli.option_groups import ColumnOptions
-from polytask.cli.options import USER_ERROR, app, error_exit, examples, load_backbone, print_json
+from polytask.cli.options import USER_ERROR, app, error_exit, examples, load_backbone_of, print_json
 from polytask.errors import NoSuchAdapter, UnknownName
 from polytask.evaluation.gate import Gate, Verdict
 
@@ -116,7 +116,7 @@ def judged(
     assert rows.targets is not None, "labelled rows have targets"
     answers: list[list[Target]] = []
     for own in (before, entry):
-        frozen = load_backbone(own.header.backbone.name, *where)
+        frozen = load_backbone_of(own, *where)
         answers.append(in_order_of(head.labels, own.labels, predicted_targets(frozen, adapters, own, rows)))
     return gate.judge(name, head.kind, rows.targets, *answers, num_labels=len(head.labels))
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from polytask.cli import console, options
 from polytask.cli.input_rows import rows_to_score
 from polytask.cli.option_groups import ColumnOptions
-from polytask.cli.options import app, examples, load_backbone, print_json
+from polytask.cli.options import app, examples, load_backbone_of, print_json
 from polytask.cli.output import check_folder
 from polytask.cli.wording import bytes_in_words
 from polytask.errors import DataError
@@ -59,7 +59,7 @@ def report(
     entry = adapters.entry(name)
     rows = rows_to_score([entry], file, input_columns)
     known = None if train is None else rows_to_score([entry], train, input_columns)
-    frozen = load_backbone(backbone or entry.header.backbone.name, device, dtype)
+    frozen = load_backbone_of(entry, device, dtype, backbone)
     with stages() as progress:
         made = report_on(frozen, adapters, str(entry), rows, out, train=known, name=Path(file).name, progress=progress)
     if as_json:

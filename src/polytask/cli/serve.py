@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polytask.cli import options
 from polytask.cli.options import app, examples, load_backbone, print_json, spinner
 from polytask.errors import PolytaskError, UnknownName
+
+if TYPE_CHECKING:
+    from polytask.architectures import Pooling
 
 REQUIRED = ("fastapi", "uvicorn", "prometheus_client", "pydantic")
 
@@ -117,12 +120,12 @@ def serve(
         timeout_s=timeout,
         poll_s=poll,
     )
-    name = backbone or backbone_of(store)
+    name, pooling = (backbone, None) if backbone is not None else backbone_and_pooling_of(store)
     if on == "ray":
         from polytask.serving.ray_serve import Replica
         from polytask.serving.ray_serve import serve as run_on_ray
 
-        replica = Replica(name, os.path.abspath(store), limits, known, device, dtype, max_length, log_texts)
+        replica = Replica(name, os.path.abspath(store), limits, known, device, dtype, max_length, log_texts, pooling)
         message = f"serving on Ray at http://{host}:{port}/"
         run_on_ray(
             replica,
@@ -133,7 +136,7 @@ def serve(
             on_start=lambda: typer.echo(message, err=True),
         )
         return
-    frozen = load_backbone(name, device, dtype)
+    frozen = load_backbone(name, device, dtype, pooling)
     run(Service(frozen, store, limits, max_length), known, host=host, port=port, with_texts=log_texts)
 
 
@@ -149,8 +152,8 @@ def pull_missing(folder: str, repositories: Sequence[str]) -> None:
         typer.echo(f"{entry} is {repository}", err=True)
 
 
-def backbone_of(folder: str) -> str:
-    """The name of the backbone that the store's newest adapter was trained on.
+def backbone_and_pooling_of(folder: str) -> tuple[str, Pooling | None]:
+    """The name of the backbone that the store's newest adapter was trained on, and its pooling.
 
     Raises:
         PolytaskError: the store is empty.
@@ -160,4 +163,5 @@ def backbone_of(folder: str) -> str:
     entries = Store(folder).list()
     if not entries:
         raise PolytaskError(f"there is no adapter in {folder} yet. Train one with polytask train, or name a --backbone")
-    return max(entries, key=lambda entry: entry.created).header.backbone.name
+    header = max(entries, key=lambda entry: entry.created).header
+    return header.backbone.name, header.pooling

@@ -211,12 +211,14 @@ def _find_single(
 
 def _option(table: Table, role: str, column: str | None = None) -> str:
     """How a column is named: ``--text-pair second`` for a file, ``text_pair="second"`` for rows in memory."""
-    if table.file.startswith("<"):
+    if table.file.startswith("<") and table.file != "<stdin>":
         return f"{role.replace('-', '_')}={json.dumps(column or 'COLUMN', ensure_ascii=False)}"
     return f"--{role}" if column is None else f"--{role} {shlex.quote(column)}"
 
 
 def _list_columns(table: Table) -> str:
+    if _first_line_is_data(table) and table.file.startswith("<") and table.file != "<stdin>":
+        return "Its columns have no names: give it some, such as text and label, or say which with text=0, label=1"
     if _first_line_is_data(table):
         return "The first line looks like data: add a line above it with the column names, such as text and label"
     names = [repr(name) for name in table.header if name]

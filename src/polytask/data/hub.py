@@ -6,23 +6,18 @@ indices mean what the data set's card says. Code that comes with a data set is n
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
+from polytask.backbones.hub import is_reachable
 from polytask.data.columns import find_roles
 from polytask.data.in_memory import table_from
 from polytask.data.read import Asked, task_from_splits
 from polytask.data.source import Source
 from polytask.data.task import Kind, Rows, Task
 from polytask.errors import DataError
-
-CONNECT_S = 5.0
-"""Timeout, in seconds, of the check whether the hub is reachable."""
 
 
 def read_hub(
@@ -96,26 +91,12 @@ def _load(spec: str, path: str, configuration: str | None) -> Mapping[str, Any]:
     from datasets import Dataset, DatasetDict, load_dataset
 
     try:
-        with nullcontext() if Path(path).exists() or _is_reachable() else _offline():
+        with nullcontext() if Path(path).exists() or is_reachable() else _offline():
             loaded = load_dataset(path, configuration)
     except Exception as error:  # datasets, the hub and the network raise many unrelated types
         raise DataError(_reason(error), file=spec, fix=_advice(path, error)) from error
     assert isinstance(loaded, (Dataset, DatasetDict)), type(loaded)
     return {"train": loaded} if isinstance(loaded, Dataset) else loaded
-
-
-def _is_reachable() -> bool:
-    """Whether the hub accepts a connection within ``CONNECT_S`` seconds; its own client would retry for minutes."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE or getproxies():
-        return True
-    place = urlsplit(constants.ENDPOINT)
-    try:
-        with socket.create_connection((place.hostname or "", place.port or 443), timeout=CONNECT_S):
-            return True
-    except OSError:
-        return False
 
 
 @contextmanager

@@ -33,7 +33,7 @@ MIN_ROWS_PER_CLASS = 3
 """Numbers are classes only if there are this many rows per number, on average."""
 SCORE_NAMES = frozenset("score rating ratings stars points grade similarity relevance quality".split())
 """Column names whose numbers are scores, not classes."""
-MISSING = ("the label is missing", "Fill it in, or drop such rows with --drop-empty")
+MISSING = ("the label is missing", "Fill it in, or drop such rows with --drop-empty (drop_empty=True in Python)")
 """Problem and advice for a row without a label."""
 
 _WHOLE = re.compile(r"[-+]?[0-9]{1,18}")
@@ -46,7 +46,9 @@ def is_empty(cell: Cell) -> bool:
     """Whether a cell is empty: None, NaN, or a string of spaces only."""
     if isinstance(cell, str):
         return is_blank(cell)
-    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+    return (
+        cell is None or (isinstance(cell, float) and math.isnan(cell)) or type(cell).__name__ in ("NAType", "NaTType")
+    )
 
 
 def is_missing(cell: Cell, kind: Kind) -> bool:

@@ -125,6 +125,7 @@ def read_task(
         UnknownName: there is no such kind or metric.
         RecipeError: the metric does not fit the kind, or the share is not between 0 and 1.
     """
+    text, text_pair, label = (None if column is None else str(column) for column in (text, text_pair, label))
     asked = Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty, positive)
     if not is_path(data) and (splits := splits_in(data)) is not None:
         if validation is not None or test is not None:
@@ -134,7 +135,8 @@ def read_task(
     files = (data, validation, test)
     own = encodings_of(files, encoding)
     train, *held = [None if rows is None else table_of(rows, kind, encoding=of) for rows, of in zip(files, own)]
-    assert train is not None, "there are training rows"
+    if train is None:
+        raise DataError("there are no training rows: data is None", fix="Give a file's name, or rows in memory")
     return task_from_tables(_name(data, name), train, held[0], held[1], asked)
 
 

@@ -117,7 +117,11 @@ def _texts(column: Column, keep_empty: bool) -> list[str]:
                 continue
             more = sum(map(is_empty, column.cells)) - 1
             rest = f", and in {more:,} more row{'s' * (more > 1)}" if more else ""
-            raise column.error(row, f"the text is empty{rest}", "Fill it in, or drop such rows with --drop-empty")
+            raise column.error(
+                row,
+                f"the text is empty{rest}",
+                "Fill it in, or drop such rows with --drop-empty (drop_empty=True in Python)",
+            )
         if not isinstance(cell, str):
             raise column.error(row, f"the text is not a string: {str(cell)[:60]}", "Put it in quotation marks")
     return ["" if is_empty(cell) else str(cell) for cell in column.cells] if keep_empty else list(column.cells)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Literal, overload
 
 from polytask.adapters.module import LoadedAdapter
@@ -11,7 +11,7 @@ from polytask.backbones.backbone import Backbone
 from polytask.data.encoding import Cut
 from polytask.data.in_memory import is_stream, is_table
 from polytask.data.task import Kind
-from polytask.errors import RouteError, StoreError, UnknownName
+from polytask.errors import BackboneError, RouteError, StoreError, UnknownName
 from polytask.evaluation.decision import DecisionOptions
 from polytask.inference import stream
 from polytask.inference.cutting import cut_of, encoded_texts
@@ -36,6 +36,8 @@ class MultiTask:
     """
 
     def __init__(self, backbone: Backbone, store: Store, *, max_length: int | None = None) -> None:
+        if not isinstance(backbone, Backbone):
+            raise BackboneError(f"{type(backbone).__name__} is not a Backbone. Load one: pt.load_backbone(name)")
         if not isinstance(store, Store):
             name = type(store).__name__
             raise StoreError(
@@ -133,6 +135,8 @@ class MultiTask:
         """
         if on_error not in ("raise", "null"):
             raise UnknownName("way of on_error", on_error, ("raise", "null"))
+        if not isinstance(task, str | Iterable):
+            raise RouteError(f"{task!r} is not a task's name, nor a name for each text")
         options = DecisionOptions(calibrated, abstain, threshold)
         if is_stream(texts):
             if not isinstance(task, str) or pairs is not None:

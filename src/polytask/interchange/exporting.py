@@ -42,6 +42,9 @@ def export_adapter(
         IncompatibleAdapter: the adapter was trained on another backbone.
         WriteError: the folder exists and is not empty, or cannot be written.
     """
+    if not isinstance(adapter, Adapter):
+        what = type(adapter).__name__
+        raise AdapterError(f"{what} is not an adapter. Read it: pt.Store(folder).get(name), or pt.Adapter.load(file)")
     if to not in _WRITERS:
         raise UnknownName("format", to, _WRITERS)
     if adapter.header.head.kind == "span":

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polytask.counterparts import known_settings
 from polytask.errors import RecipeError, UnknownName
 from polytask.methods.delta import (
     NORMS,
@@ -166,6 +167,7 @@ class BottleneckMethod(DeltaMethod):
             raise RecipeError(f"init_std={self.init_std!r}: a standard deviation cannot be negative")
 
 
+@known_settings
 @dataclass(frozen=True)
 class Houlsby(BottleneckMethod):
     """Parameter-Efficient Transfer Learning for NLP, arXiv:1902.00751.
@@ -196,6 +198,7 @@ class Houlsby(BottleneckMethod):
         return SerialBottleneck(place.width_in, place.width_out, self.size, self.activation, self.init_std)
 
 
+@known_settings
 @dataclass(frozen=True)
 class Pfeiffer(BottleneckMethod):
     """AdapterFusion, arXiv:2005.00247: one bottleneck a layer, after the feed-forward sub-layer.
@@ -218,6 +221,7 @@ class Pfeiffer(BottleneckMethod):
         return kind(place.width_out, place.width_out, self.size, self.activation, self.init_std)
 
 
+@known_settings
 @dataclass(frozen=True)
 class Parallel(BottleneckMethod):
     """Towards a Unified View of Parameter-Efficient Transfer Learning, arXiv:2110.04366.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from polytask.counterparts import known_settings
 from polytask.errors import RecipeError
 from polytask.methods.delta import Replacement
 
 
+@known_settings
 @dataclass(frozen=True)
 class FullFineTuning(Replacement):
     """Trains every parameter of the backbone, embeddings and pooler included."""
@@ -20,6 +22,7 @@ class FullFineTuning(Replacement):
         return True
 
 
+@known_settings
 @dataclass(frozen=True)
 class TopLayers(Replacement):
     """Trains the top ``n`` layers and the pooler; "variable fine-tuning" in the paper."""

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from polytask.counterparts import known_settings
 from polytask.errors import RecipeError, UnknownName
 from polytask.methods.delta import FFN_GATE, LINEARS, Delta, DeltaMethod, EmptyLinear, Place, affine, power_of_two
 
@@ -50,6 +51,7 @@ class LowRank(Delta):
         }
 
 
+@known_settings
 @dataclass(frozen=True)
 class LoRA(DeltaMethod):
     """LoRA, arXiv:2106.09685: a low-rank update of linears, ``alpha / rank`` times ``x A B``.
@@ -73,6 +75,8 @@ class LoRA(DeltaMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.linears, str):
+            raise RecipeError(f"linears={self.linears!r} is one name. Give a tuple of names: ({self.linears!r},)")
         object.__setattr__(self, "linears", tuple(self.linears))
         for linear in self.linears:
             if linear not in LINEARS:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polytask.counterparts import known_settings
 from polytask.methods.delta import FFN_GATE, LINEARS, NORMS, Delta, DeltaMethod, Norm, Place, per_row
 
 
@@ -142,6 +143,7 @@ class Shift(Delta):
         nn.init.zeros_(self.bias)
 
 
+@known_settings
 @dataclass(frozen=True)
 class LayerNormOnly(DeltaMethod):
     """Trains gain and bias of every LayerNorm, the paper's smallest baseline: 38,400 parameters for BERT-base."""
@@ -155,6 +157,7 @@ class LayerNormOnly(DeltaMethod):
         return tuned_norm(place)
 
 
+@known_settings
 @dataclass(frozen=True)
 class IA3(DeltaMethod):
     """Few-Shot Parameter-Efficient Fine-Tuning, arXiv:2205.05638: factors on keys, values and the feed-forward's
@@ -168,6 +171,7 @@ class IA3(DeltaMethod):
         return Gain(place.width_out)
 
 
+@known_settings
 @dataclass(frozen=True)
 class BitFit(DeltaMethod):
     """BitFit, arXiv:2106.10199: the biases of linears, stored as differences to the backbone's.

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from polytask.architectures import Pooling
 from polytask.backbones.loading import load_backbone
 from polytask.errors import PolytaskError
 from polytask.launch.ray import cluster
@@ -39,11 +40,12 @@ class Replica:
     dtype: str = "auto"
     max_length: int | None = None
     with_texts: bool = False
+    pooling: Pooling | None = None
 
     def application(self) -> Any:
         """The application of one replica, with its own backbone."""
         configure()
-        backbone = load_backbone(self.backbone, device=self.device, dtype=self.dtype)
+        backbone = load_backbone(self.backbone, device=self.device, dtype=self.dtype, pooling=self.pooling)
         service = Service(backbone, self.store, self.limits, self.max_length)
         app = create_app(service, self.keys, with_texts=self.with_texts)
         app.add_middleware(WithoutRequestId)

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from polytask.backbones.backbone import Backbone
 from polytask.data.task import Kind, Task
+from polytask.errors import DataError
 from polytask.evaluation.calibration import Calibration
 from polytask.evaluation.decision import Decision
 from polytask.evaluation.none_of_these import DetectNone
 from polytask.evaluation.thresholds import Goal
 from polytask.training.calibration import choose_for_goal, measure_thresholds
-from polytask.training.job import Job
+from polytask.training.job import Job, check_type
 from polytask.training.none_of_these import fit_detector
 from polytask.training.result import Result
 
@@ -49,10 +50,9 @@ class Extras:
 
         Raises:
             RecipeError: a task of this kind cannot have these extras.
-            DataError: the task has no such label.
+            DataError: this is not a task, or it has no such label.
         """
-        if self.goal is None and self.none is None:
-            return task, self
+        check_type(task, Task, DataError)
         self.check(task.kind)
         if self.none is None:
             return task, self

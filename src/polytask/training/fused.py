@@ -16,7 +16,7 @@ from polytask.adapters.adapter import Adapter
 from polytask.backbones.backbone import Backbone
 from polytask.data.encoding import Encodings
 from polytask.data.task import Task
-from polytask.errors import RecipeError
+from polytask.errors import BackboneError, RecipeError
 from polytask.evaluation.none_of_these import DetectNone
 from polytask.evaluation.thresholds import Goal
 from polytask.memory import free_bytes
@@ -24,9 +24,9 @@ from polytask.training.checkpoint import Checkpoint
 from polytask.training.decision import Extras
 from polytask.training.events import Progress
 from polytask.training.finish import finish_job
-from polytask.training.job import Job, attached_to
+from polytask.training.job import Job, attached_to, check_type
 from polytask.training.loop import forward, forward_groups, train_jobs
-from polytask.training.recipe import Recipe
+from polytask.training.recipe import Recipe, takes_recipe
 from polytask.training.result import Result
 
 Outcome = tuple[Adapter, Result] | RecipeError
@@ -34,6 +34,7 @@ MEMORY_SHARE = 0.5
 """The share of the free memory that a step may take."""
 
 
+@takes_recipe
 def train_many(
     backbone: Backbone,
     jobs: Mapping[str, tuple[Task, Recipe]] | Sequence[tuple[Task, Recipe]],
@@ -62,11 +63,14 @@ def train_many(
         By name, in the order given, the adapter and its result, or the error of a job that diverged.
 
     Raises:
-        RecipeError: two jobs have the same name.
+        RecipeError: two jobs have the same name, or a job is not a pair of a task and a recipe.
         CheckpointError: the checkpoint belongs to other jobs.
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
+    for job in jobs.values() if isinstance(jobs, Mapping) else jobs:
+        _check_pair(job)
     named = dict(jobs) if isinstance(jobs, Mapping) else _named_as_tasks(jobs)
+    check_type(backbone, Backbone, BackboneError)
     encodings = Encodings(backbone.tokenizer)
     made, extras = [], {}
     for name, (task, recipe) in named.items():
@@ -106,3 +110,8 @@ def _named_as_tasks(jobs: Sequence[tuple[Task, Recipe]]) -> dict[str, tuple[Task
     if len(named) != len(jobs):
         raise RecipeError("two jobs train tasks of one name: give jobs as a mapping, with a different name for each")
     return named
+
+
+def _check_pair(job: object) -> None:
+    if not isinstance(job, tuple | list) or len(job) != 2:
+        raise RecipeError(f"{type(job).__name__} is not a job. A job is a pair: (task, pt.Recipe(epochs=3))")

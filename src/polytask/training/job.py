@@ -62,9 +62,9 @@ class Job:
         name: str | None = None,
         encodings: Encodings | None = None,
     ) -> None:
-        _check_type(backbone, Backbone, BackboneError)
-        _check_type(task, Task, DataError)
-        _check_type(recipe, Recipe, RecipeError)
+        check_type(backbone, Backbone, BackboneError)
+        check_type(task, Task, DataError)
+        check_type(recipe, Recipe, RecipeError)
         backbone.check_trainable()
         check_memory(backbone, recipe.method)
         self.name = name or task.name
@@ -242,7 +242,7 @@ class Job:
 _PROGRESS = ("step", "best_epoch", "history", "loss_sum", "num_tokens", "seconds", "padding_sum", "num_grouped")
 
 
-def _check_type(value: object, kind: type, error: type[PolytaskError]) -> None:
+def check_type(value: object, kind: type, error: type[PolytaskError]) -> None:
     """Refuse a value of another type, in one line that describes it and says how to make the right one.
 
     Raises:
@@ -253,7 +253,8 @@ def _check_type(value: object, kind: type, error: type[PolytaskError]) -> None:
     names: Any = getattr(value, "columns", getattr(value, "column_names", None))
     has_names = isinstance(names, Iterable) and not isinstance(names, str | Mapping)
     shown = f"with the columns {', '.join(map(repr, names))}" if has_names else " ".join(repr(value).split())
-    raise error(f"{type(value).__name__} {shown:.120} is not a {kind.__name__}{_MADE_BY.get(kind, '')}")
+    named = "" if shown.startswith(type(value).__name__) else f"{type(value).__name__} "
+    raise error(f"{named}{shown:.120} is not a {kind.__name__}{_MADE_BY.get(kind, '')}")
 
 
 @contextmanager

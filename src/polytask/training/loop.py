@@ -33,7 +33,7 @@ from polytask.training.finish import finish_job
 from polytask.training.interrupt import deferred_interrupt
 from polytask.training.job import Job, attached_to
 from polytask.training.probe import fit_jobs
-from polytask.training.recipe import Recipe
+from polytask.training.recipe import Recipe, takes_recipe
 from polytask.training.result import Result
 from polytask.training.scoring import validate
 
@@ -42,6 +42,7 @@ MAX_SHARED_TOKENS_ELSEWHERE = 1 << 18
 """The most tokens, padding included, for which jobs share a forward pass (by device type)."""
 
 
+@takes_recipe
 def train(
     backbone: Backbone,
     task: Task,

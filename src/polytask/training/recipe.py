@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import json
 import math
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar, cast
 
+from polytask.counterparts import SETTINGS, known_settings
 from polytask.data.encoding import Long, usual_stride
 from polytask.data.task import Kind
-from polytask.errors import RecipeError
-from polytask.methods import Houlsby, Method, Probe, described, method_described
+from polytask.errors import RecipeError, nearest
+from polytask.methods import METHODS, Houlsby, Method, Probe, described, method_described
 from polytask.serialization import checked, to_json
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 LEARNING_RATES = {
     "houlsby": 1e-3,
@@ -33,6 +38,7 @@ CLASS_WEIGHTS = ("balanced", "logit-adjusted")
 MIN_STEPS, MAX_EPOCHS, MIN_EPOCHS = 1500, 10, 3
 
 
+@known_settings
 @dataclass(frozen=True)
 class Recipe:
     """How an adapter is trained.
@@ -203,3 +209,35 @@ _RANGES = {
     "class_weights": "Give 'balanced', 'logit-adjusted' or nothing",
     "patience": "Give a whole number of epochs from 1",
 }
+
+
+def takes_recipe(function: F) -> F:
+    """Have a function that takes a recipe refuse settings beside it, with the recipe that has them.
+
+    >>> train(backbone, task, epochs=1)
+    Traceback (most recent call last):
+    polytask.errors.RecipeError: train has no argument 'epochs'. Settings go in the recipe: pt.Recipe(epochs=1)
+    """
+    known = tuple(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def checked(*args: Any, **given: Any) -> Any:
+        for name in given:
+            if name not in known:
+                raise RecipeError(
+                    f"{function.__name__} has no argument {name!r}.{_instead_of(name, given[name], known)}"
+                )
+        return function(*args, **given)
+
+    return cast("F", checked)
+
+
+def _instead_of(name: str, value: object, known: tuple[str, ...]) -> str:
+    """What to write in place of an unknown argument."""
+    setting = SETTINGS.get(name, name)
+    if setting in {field.name for field in fields(Recipe)}:
+        return f" Settings go in the recipe: pt.Recipe({setting}={value!r:.40})"
+    if setting in {field.name for method in METHODS.values() for field in fields(cast("Any", method))}:
+        return " Settings of a method go in the recipe's: pt.Recipe(pt.Houlsby(size=64)), pt.Recipe(pt.LoRA(rank=8))"
+    near = nearest(name, known)
+    return f"{f' Did you mean {near!r}?' if near else ''} There are: {', '.join(known)}"

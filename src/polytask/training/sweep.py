@@ -38,7 +38,7 @@ from polytask.training.fused import Outcome, measured_budget
 from polytask.training.interrupt import deferred_interrupt
 from polytask.training.job import Job
 from polytask.training.loop import run_jobs
-from polytask.training.recipe import Recipe
+from polytask.training.recipe import Recipe, takes_recipe
 from polytask.training.scoring import score_with_interval, test_scores
 from polytask.training.sweep_files import CHECKPOINT, SweepFolder, check_same_sweep, checkpoint_header, identity_of
 from polytask.training.sweep_result import Kept, Progress, Run, Sweep, best_run_of, by_setting
@@ -47,6 +47,7 @@ Train = Callable[[Mapping[str, tuple[Task, Recipe]], Progress], Iterator[tuple[s
 """Trains jobs elsewhere; yields the name and outcome of each as soon as it is finished."""
 
 
+@takes_recipe
 def sweep(
     backbone: Backbone,
     task: Task,

@@ -27,7 +27,7 @@ from polytask.training.events import Progress
 from polytask.training.fused import train_many
 from polytask.training.job import Job
 from polytask.training.loop import train
-from polytask.training.recipe import Recipe
+from polytask.training.recipe import Recipe, takes_recipe
 from polytask.training.result import Result
 from polytask.training.tune import Progress as TuneProgress
 from polytask.training.tune import Tuned, tune
@@ -52,6 +52,7 @@ class StoredRun:
     tuned: Tuned | None = None
 
 
+@takes_recipe
 def train_to_store(
     backbone: Backbone,
     task: Task,
@@ -93,6 +94,7 @@ def train_to_store(
     return StoredRun(entry, adapter, result)
 
 
+@takes_recipe
 def tune_to_store(
     backbone: Backbone,
     task: Task,

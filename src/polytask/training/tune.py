@@ -31,7 +31,7 @@ from polytask.training.grid import grid, in_words, size_of, varying
 from polytask.training.interrupt import deferred_interrupt
 from polytask.training.job import Job
 from polytask.training.loop import run_jobs
-from polytask.training.recipe import LEARNING_RATES, Recipe
+from polytask.training.recipe import LEARNING_RATES, Recipe, takes_recipe
 from polytask.training.result import Result
 
 LR_FACTORS = (0.3, 1, 3, 10)
@@ -100,6 +100,7 @@ class TuneJob(Job):
         return max((epoch["score"], -epoch["loss"]) for epoch in seen)
 
 
+@takes_recipe
 def tune(
     backbone: Backbone,
     task: Task,
