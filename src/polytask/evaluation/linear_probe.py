@@ -99,6 +99,10 @@ def _logistic(
     """Weights and biases of a softmax over all labels."""
     import numpy as np
 
+    if len(set(y.tolist())) == 1:  # nothing to tell apart
+        bias = np.full(num_labels, -ABSENT)
+        bias[y[0]] = 0.0
+        return np.zeros((num_labels, x.shape[1])), bias, USUAL_STRENGTH
     weighting = "balanced" if class_weights == "balanced" else None
     strength = _best_strength(x, y, rows, weighting)
     model = _fitted(x, y, strength, weighting)

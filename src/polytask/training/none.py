@@ -68,6 +68,7 @@ def detected(backbone: Backbone, job: Job, wanted: DetectNone | None) -> Detecte
     name = _best(fitted, right["validation"], examples.get("validation"))
     cut = threshold_of(right["validation"].familiarity(DETECTORS[name], fitted[name]), wanted.false_alarm)
     said: dict[str, Any] = {"score": name, "false_alarm": wanted.false_alarm, "notes": []}
+    said |= {} if wanted.label is None else {"label": wanted.label}
     if cut is None:
         needed = math.ceil(1 / wanted.false_alarm) - 1
         few = f"'none of these' is not set: a false-alarm rate of {wanted.false_alarm} needs {needed} validation rows"
