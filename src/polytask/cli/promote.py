@@ -13,7 +13,7 @@ from polytask.cli.compare import answers_of_both, check_comparable, labels_to_te
 from polytask.cli.input_rows import label_of_examples, rows_to_score
 from polytask.cli.option_groups import ColumnOptions
 from polytask.cli.options import USER_ERROR, app, error_exit, examples, print_json
-from polytask.errors import NoSuchAdapter, UnknownName
+from polytask.errors import NoSuchAdapter, PolytaskError, UnknownName
 from polytask.evaluation.gate import Gate, Verdict
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def promote(
     """Let an alias point to another version, if it answers no worse than the one that it points to now.
 
     Both answer the same rows, which are drawn anew 1,000 times (a paired bootstrap, as in compare). What decided is
-    written into the store. Where the alias is new, there is nothing to compare with, and it is set. Rows of --none-label
-    count as in compare.
+    written into the store. Where the alias is new, there is nothing to compare with, and it is set. Rows of
+    --none-label count as in compare.
     """
     from polytask.adapters.promotions import decided
     from polytask.adapters.store import Store
@@ -63,10 +63,13 @@ def promote(
     adapters = Store(store)
     entry, gate = adapters.entry(name), Gate(rule, margin / 100)
     before = pointed_to(adapters, entry.task, to)
+    check_new(before, entry, to)
     said: dict[str, Any] = {"rule": rule, "margin": margin, "on": Path(on).name}
     verdict = None
-    if before is not None:
-        columns = {"text": text, "text_pair": text_pair, "label": label}
+    columns = {"text": text, "text_pair": text_pair, "label": label}
+    if before is None:
+        rows_to_score([entry], on, ColumnOptions(**columns), label_of_examples([entry], none_label))
+    else:
         verdict = judged(gate, adapters, (before, entry), on, columns, none_label, metric, (device, dtype))
         said |= asdict(verdict)
     is_allowed = verdict is None or verdict.is_allowed
@@ -86,6 +89,16 @@ def promote(
         show(entry, to, before, verdict, is_dry=dry_run)
     if not is_allowed:
         raise error_exit(f"{entry.task}@{to} stays {before}: {verdict.why if verdict else ''}", USER_ERROR)
+
+
+def check_new(before: Entry | None, entry: Entry, alias: str) -> None:
+    """Refuse to promote what the alias points to.
+
+    Raises:
+        PolytaskError: it does.
+    """
+    if before is not None and before.version == entry.version:
+        raise PolytaskError(f"{entry.task}@{alias} is {entry} already. Name another version")
 
 
 def pointed_to(adapters: Store, task: str, alias: str) -> Entry | None:
@@ -112,8 +125,7 @@ def judged(
     check_comparable(*entries)
     head, name = entries[0].header.head, metric or entries[1].metric
     check_metric(name, head.kind)
-    given = ColumnOptions(columns["text"], columns["text_pair"], columns["label"])
-    rows = rows_to_score(entries, file, given, label_of_examples(entries, none_label))
+    rows = rows_to_score(entries, file, ColumnOptions(**columns), label_of_examples(entries, none_label))
     assert rows.targets is not None, "labelled rows have targets"
     num_labels = labels_to_tell(entries[0], rows, name)
     answers = answers_of_both(adapters, entries, rows, *where)

@@ -65,5 +65,5 @@ class Gate:
             return False, "it is not better by more than chance"
         points = f"{100 * self.margin:g} points"
         if low >= -self.margin:
-            return True, f"it is worse by no more than {points}"
+            return True, "it is not worse" if low >= 0 else f"if it is worse, then by no more than {points}"
         return False, f"it may be worse by {-100 * low:.2f} points, and {points} are allowed. More rows tell more"

@@ -122,6 +122,7 @@ def _fitted(x: Array, y: Array, strength: float, weighting: str | None) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the largest C on separable rows; it is not chosen then
+        warnings.filterwarnings("ignore", message="The number of unique classes")  # many labels with few rows are fine
         return LogisticRegression(C=strength, class_weight=weighting, max_iter=1000).fit(x, y)
 
 
