@@ -91,7 +91,7 @@ def test_a_probe_and_none_of_these(folder: Path, tiny_bert_folder: Path, capsys:
     assert Store(store).entry("mood").labels == ("bad", "good")
     _, out, _ = polytask(capsys, "predict", "market share price", "--task", "mood", "--store", store, "--json")
     assert (json.loads(out)["label"], json.loads(out)["reason"]) == (None, "none of these")
-    where = ("--store", store, "--dtype", "float32")
+    where = ("--store", store)
     code, out, _ = polytask(capsys, "eval", rows, "--task", "mood", *where, "--json")
     scored = json.loads(out)
     assert (code, scored["rows"], scored["none"]["label"], scored["none"]["rows"]) == (0, 96, "oos", 24)
