@@ -116,7 +116,7 @@ def check_a_version_that_detects_is_better(
     folder: Path, rows: Path, how: tuple[object, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """``mood@2`` is ``mood@1`` without its detector: it answers rows of none of these with a label, so it is worse."""
-    where = ("--store", folder / "store", "--dtype", "float32")
+    where = ("--store", folder / "store")
     plain = [folder / "rows.csv" if own == rows else own for own in how]
     assert polytask(capsys, *plain)[0] == 0
     code, out, _ = polytask(capsys, "compare", "mood@1", "mood@2", rows, *where, "--json")
