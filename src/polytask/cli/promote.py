@@ -66,7 +66,7 @@ def promote(
     check_new(before, entry, to)
     said: dict[str, Any] = {"rule": rule, "margin": margin, "on": Path(on).name}
     verdict = None
-    columns = {"text": text, "text_pair": text_pair, "label": label}
+    columns: dict[str, Any] = {"text": text, "text_pair": text_pair, "label": label}
     if before is None:
         rows_to_score([entry], on, ColumnOptions(**columns), label_of_examples([entry], none_label))
     else:
@@ -114,7 +114,7 @@ def judged(
     adapters: Store,
     entries: tuple[Entry, Entry],
     file: str,
-    columns: dict[str, str | None],
+    columns: dict[str, Any],
     none_label: str | None,
     metric: str | None,
     where: tuple[str, str],
