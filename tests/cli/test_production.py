@@ -91,12 +91,57 @@ def test_a_probe_and_none_of_these(folder: Path, tiny_bert_folder: Path, capsys:
     assert Store(store).entry("mood").labels == ("bad", "good")
     _, out, _ = polytask(capsys, "predict", "market share price", "--task", "mood", "--store", store, "--json")
     assert (json.loads(out)["label"], json.loads(out)["reason"]) == (None, "none of these")
+    where = ("--store", store)
+    code, out, _ = polytask(capsys, "eval", rows, "--task", "mood", *where, "--json")
+    scored = json.loads(out)
+    assert (code, scored["rows"], scored["none"]["label"], scored["none"]["rows"]) == (0, 96, "oos", 24)
+    assert scored["none"]["found"] == said["none"]["found"]
+    assert scored["none"]["false_alarms"] == said["none"]["false_alarms"]
+    page = ("--out", folder / "page.html", "--train", rows)
+    code, out, _ = polytask(capsys, "report", "mood", rows, *page, *where, "--json")
+    assert (code, json.loads(out)["none_of_these"]["found"]) == (0, said["none"]["found"])
+    assert json.loads(out)["duplicates"]["in_training"]["rows"] == 96
+    code, _, err = polytask(capsys, "eval", rows, "--task", "mood", *where, "--none-label", "bad")
+    assert (code, "'bad' is one of its labels" in " ".join(err.split())) == (2, True)
+    check_a_version_that_detects_is_better(folder, rows, how, capsys)
     code, out, _ = polytask(capsys, *how, "--dry-run")
     assert (code, json.loads(out)["parameters"]["trained"], json.loads(out)["epochs"]) == (0, 0, 1)
     code, _, err = polytask(capsys, *how, "--lr", 1e-3)
     assert (code, "Leave out --lr and --epochs" in " ".join(err.split())) == (2, True)
     code, _, err = polytask(capsys, *how, "--none-label", "odd")
     assert (code, "no row has the label 'odd'" in " ".join(err.split())) == (2, True)
+
+
+def check_a_version_that_detects_is_better(
+    folder: Path, rows: Path, how: tuple[object, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``mood@2`` is ``mood@1`` without its detector: it answers rows of none of these with a label, so it is worse."""
+    where = ("--store", folder / "store")
+    plain = [folder / "rows.csv" if own == rows else own for own in how]
+    assert polytask(capsys, *plain)[0] == 0
+    code, out, _ = polytask(capsys, "compare", "mood@1", "mood@2", rows, *where, "--json")
+    found = json.loads(out)
+    assert (code, found["rows"]) == (0, 120)
+    assert found["a"]["score"] > found["b"]["score"]
+    code, _, err = polytask(capsys, "compare", "mood@1", "mood@2", rows, *where, "--metric", "f1")
+    assert (code, "none of these is a third" in " ".join(err.split())) == (2, True)
+    promote = ("--to", "prod", "--on", rows, *where)
+    assert polytask(capsys, "promote", "mood@1", *promote)[0] == 0
+    code, _, err = polytask(capsys, "promote", "mood@2", *promote)
+    assert (code, "mood@prod stays mood@1" in " ".join(err.split())) == (2, True)
+    code, _, err = polytask(capsys, "promote", "mood@1", *promote)
+    assert (code, "mood@prod is mood@1 already" in " ".join(err.split())) == (2, True)
+    assert polytask(capsys, "promote", "mood@1", "--to", "new", "--on", folder / "no.csv", *where)[0] == 2
+    code, _, err = polytask(capsys, "rollback", "nope", "--store", folder / "store")
+    assert (code, "nope" in err, "promoted" in err) == (2, True, False)
+
+
+def test_a_label_of_none_of_these_leaves_two_labels(
+    folder: Path, tiny_bert_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    how = ("--backbone", tiny_bert_folder, "--store", folder / "store", "--none-label", "bad")
+    code, _, err = polytask(capsys, "train", folder / "rows.csv", *how)
+    assert (code, "one label is left" in " ".join(err.split())) == (2, True)
 
 
 def test_several_files_a_sweep_and_a_search_take_goals(

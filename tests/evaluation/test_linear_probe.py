@@ -36,6 +36,14 @@ def test_a_label_without_training_rows_is_never_likeliest() -> None:
     assert probe.bias[1] < min(probe.bias[0], probe.bias[2]) or not probe.weight[1].any()
 
 
+def test_of_one_label_every_vector_has_it_and_of_many_nothing_is_warned_of(recwarn: pytest.WarningsRecorder) -> None:
+    x, _ = drawn(12, 2)
+    probe = fit_probe("classification", x, [1] * 12, 3)
+    assert set((x @ probe.weight.T + probe.bias).argmax(axis=1)) == {1}
+    fit_probe("classification", x, range(12), 12)
+    assert not recwarn.list
+
+
 def test_logit_adjustment_takes_the_logarithm_of_each_share_off() -> None:
     x, _ = drawn(60, 3)
     y = [0] * 40 + [1] * 15 + [2] * 5

@@ -28,6 +28,7 @@ from polytask.methods import (
     Method,
     Parallel,
     Pfeiffer,
+    Probe,
     TopLayers,
 )
 from tests.cli.test_cli import refused, succeeded
@@ -142,6 +143,13 @@ def test_what_a_library_cannot_hold_is_refused_with_the_reason_and_leaves_nothin
     with pytest.raises(AdapterError, match=reason):
         pt.export_adapter(random_adapter(backbone, method), tmp_path / "out", to, backbone=backbone)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("to", ["peft", "adapterhub"])
+def test_a_probe_is_refused_with_what_can_hold_it(to: Any, tmp_path: Path) -> None:
+    probe = random_adapter(backbone_of("bert", "pooler"), Probe(), "classification", 3)
+    with pytest.raises(AdapterError, match=r"nothing to the frozen model but a head. Export it with --to merged"):
+        pt.export_adapter(probe, tmp_path / "out", to)
 
 
 def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:

@@ -98,3 +98,28 @@ def test_rows_without_labels_and_answers_that_are_no_numbers_are_refused(answere
         labelled_rows(store.entry("classification"), {"text": ["a"], "label": ["neither"]})
     with pytest.raises(PolytaskError, match="answers with what is not a number"):
         check_answers(replace(answered("classification"), scores=[(float("nan"), 0.5)]))
+
+
+def test_rows_of_a_file_are_named_by_their_lines(
+    backbone: Backbone, store: Store, tmp_path: Path, answered: Answers
+) -> None:
+    own = answered("classification")
+    wrong = next(row for row in range(24) if own.predictions[row] != own.targets[row])
+    quoted = f'"{own.rows.texts[wrong]}\n",{own.labels[own.targets[wrong]]}'
+    (tmp_path / "rows.csv").write_text(f"text,label\n\n{quoted}\n{own.rows.texts[0]},bad\n{own.rows.texts[0]},bad\n")
+    made = pt.report(backbone, store, "classification", tmp_path / "rows.csv")
+    assert made.figures["mistakes"]["surest"][0]["row"] == 1
+    assert made.figures["mistakes"]["surest"][0]["line"] == 3
+    assert "line 3" in made.html
+    assert "line 5" in made.html  # which line 6 repeats
+
+
+def test_rows_without_a_right_label_are_no_mistakes(backbone: Backbone, store: Store, tmp_path: Path) -> None:
+    own = rows_of("classification")
+    odd = Rows([*own.texts, "win cash"], targets=[*(own.targets or ()), 2])
+    made = pt.report(backbone, store, "classification", odd)
+    assert made.figures["rows"] == 24
+    assert made.figures["none_of_these"]["found"][0] == 0
+    assert made.figures["none_of_these"]["not_found"] == [{"row": 1}]
+    with pytest.raises(DataError, match="no row has a label"):
+        pt.report(backbone, store, "classification", odd.take([24]))

@@ -99,6 +99,28 @@ def test_an_adapter_with_thresholds_abstains_with_the_label_null(deciding: Serve
     assert [item.get("abstained", False) for item in items] == of_library
 
 
+def test_none_of_these_is_told_in_all_dialects(backbone: Backbone, tmp_path: Path) -> None:
+    store = Store(tmp_path / "adapters")
+    none = {"score": "probability", "threshold": 1.0, "false_alarm": 0.05, "rows": 60}
+    store.put(random_adapter(backbone, "odd", decides={"none": none}))
+    with serving(backbone, tmp_path / "adapters") as served:
+        (item,) = served.classify(model="odd", input="a film").raise_for_status().json()["data"]
+        assert (item["label"], item["abstained"], item["none"], item["reason"]) == (None, True, True, "none of these")
+        (vllm,) = served.post("/classify", {"model": "odd", "input": "a film"}).json()["data"]
+        assert (vllm["label"], vllm["abstained"], vllm["none"]) == (None, True, True)
+        ranked = served.post("/adapters/odd/predict", {"inputs": "a film"}).json()
+        assert {one["label"] for one in ranked} == set(LABELS)
+        inputs = [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a film"]}]
+        outputs = served.post("/v2/models/odd/infer", {"inputs": inputs}).json()["outputs"]
+        assert {"label": [""], "abstained": [True]}.items() <= {own["name"]: own["data"] for own in outputs}.items()
+        with Client(served.url) as client:
+            (answer,) = client.predict(["a film"], "odd")
+            assert (answer.label, answer.abstained, answer.none) == (None, True, True)
+            assert client.predict(["a film"], "odd", threshold=0.0)[0].label in LABELS
+        ours = succeeded("predict", "--url", served.url, "--task", "odd", "a film")
+        assert "(none of these)" in ours
+
+
 def test_a_regression_has_an_interval_unless_it_is_uncalibrated(deciding: Served) -> None:
     (item,) = deciding.classify(model="stars", input="a film").json()["data"]
     assert item["interval"] == pytest.approx([item["score"] - 0.75, item["score"] + 0.75])

@@ -66,8 +66,10 @@ def roll_back(store: Store, task: str, alias: str) -> tuple[int, int]:
         That version, and the one that the alias pointed to until now.
 
     Raises:
+        NoSuchAdapter: there is no such task.
         StoreError: it was not promoted from another version.
     """
+    store.entry(task)
     moved = [own for own in promotions(store, task) if own.get("alias") == alias and own.get("moved")]
     at = store._aliases(task).get(alias)
     back = next((own.get("before") for own in reversed(moved) if own.get("version") == at), None)

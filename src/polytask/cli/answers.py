@@ -125,24 +125,23 @@ def texts_of(rows: Rows) -> list[Any]:
     return list(rows.texts) if rows.pairs is None else list(zip(rows.texts, rows.pairs))
 
 
-def predicted_targets(backbone: Backbone, adapters: Store, entry: Entry, rows: Rows) -> list[Target]:
-    """The answers of an adapter as targets: label indices, numbers or spans."""
+def predictions_of(backbone: Backbone, adapters: Store, entry: Entry, rows: Rows) -> list[Prediction]:
+    """The answers of an adapter, with the probabilities by which it chooses a label, not calibrated."""
     from polytask.inference.predict import MultiTask
 
     with spinner(f"answering {wording.counted(len(rows), 'text')}"):
-        predictions = MultiTask(backbone, adapters).predict(texts_of(rows), str(entry), abstain=False)
-    return [target_of(prediction, entry.labels) for prediction in predictions]
+        return MultiTask(backbone, adapters).predict(texts_of(rows), str(entry), calibrated=False)
 
 
 def target_of(prediction: Prediction, labels: Sequence[str]) -> Target:
-    """A prediction as a target."""
+    """A prediction as a target: of one without a label, the likeliest."""
     if prediction.answer is not None:
         return (Answer(prediction.answer, prediction.start or 0),)
     if prediction.score is not None:
         return prediction.score
     if prediction.labels is not None:
         return tuple(labels.index(label) for label in prediction.labels)
-    return labels.index(prediction.label or "")
+    return labels.index(prediction.likeliest or "")
 
 
 def row_names(source: FileRows | None, num_rows: int) -> Callable[[int], str]:

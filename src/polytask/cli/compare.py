@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polytask.cli import console, options, result_tables
-from polytask.cli.answers import predicted_targets
-from polytask.cli.input_rows import rows_to_score
+from polytask.cli.answers import predictions_of, target_of
+from polytask.cli.input_rows import label_of_examples, rows_to_score
 from polytask.cli.option_groups import ColumnOptions
 from polytask.cli.options import app, examples, load_backbone_of, print_json
 from polytask.cli.verdicts import verdict
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from polytask.adapters.store import Entry, Store
+    from polytask.backbones.backbone import Backbone
     from polytask.data.task import Rows, Target
     from polytask.evaluation.significance import Difference
 
@@ -36,6 +37,7 @@ def compare(
     file: Annotated[str, typer.Argument(help="Texts with labels that neither adapter was trained on.")],
     input_columns: ColumnOptions,
     metric: Annotated[str | None, typer.Option(help="Metric (default: the one that A was trained by).")] = None,
+    none_label: options.NoneLabel = None,
     store: options.StoreFolder = "adapters",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -43,7 +45,9 @@ def compare(
 ) -> None:
     """Score two adapters on the same rows and test whether the difference is statistically significant.
 
-    The test is a paired bootstrap over 1,000 resamples of the rows.
+    The test is a paired bootstrap over 1,000 resamples of the rows. Where rows have the label that means none of these
+    (--none-label, or that of the training), this is one more label: such a row is right if it is called none of these,
+    any other is wrong if it is.
     """
     from polytask.adapters.store import Store
     from polytask.data.metric_names import check_metric
@@ -55,10 +59,11 @@ def compare(
     check_comparable(*entries)
     head, name = entries[0].header.head, metric or entries[0].metric
     check_metric(name, head.kind)
-    rows = rows_to_score(entries, file, input_columns)
+    rows = rows_to_score(entries, file, input_columns, label_of_examples(entries, none_label))
     assert rows.targets is not None, "labelled rows have targets"
+    num_labels = labels_to_tell(entries[0], rows, name)
     answers = answers_of_both(adapters, entries, rows, device, dtype)
-    shared, num_labels = (name, head.kind, rows.targets), len(head.labels)
+    shared = (name, head.kind, rows.targets)
     scores = [score(*shared, column, num_labels=num_labels) for column in answers]
     intervals = [bootstrap_interval(*shared, column, num_labels=num_labels) for column in answers]
     found = paired_test(*shared, *answers, num_labels=num_labels)
@@ -76,6 +81,22 @@ def compare(
     show_comparison(entries, scored, found, name, Path(file).name, len(rows))
 
 
+def labels_to_tell(entry: Entry, rows: Rows, metric: str) -> int:
+    """The number of labels; one more where rows have the label that means none of these.
+
+    Raises:
+        RecipeError: the metric is about one of two labels, and there is a third.
+    """
+    labels = entry.labels
+    if entry.header.head.kind != "classification" or len(labels) not in (rows.targets or ()):
+        return len(labels)
+    if metric == "f1" and len(labels) == 2:
+        raise RecipeError(
+            "f1 is of one of two labels, and none of these is a third. Give --metric macro_f1 or accuracy"
+        )
+    return len(labels) + 1
+
+
 def answers_of_both(
     adapters: Store, entries: Sequence[Entry], rows: Rows, device: str, dtype: str
 ) -> list[list[Target]]:
@@ -89,9 +110,23 @@ def answers_of_both(
         in_order_of(
             labels,
             entry.labels,
-            predicted_targets(backbones[entry.header.backbone.name, entry.header.pooling], adapters, entry, rows),
+            targets_given(backbones[entry.header.backbone.name, entry.header.pooling], adapters, entry, rows),
         )
         for entry in entries
+    ]
+
+
+def targets_given(backbone: Backbone, adapters: Store, entry: Entry, rows: Rows) -> list[Target]:
+    """The answers of an adapter: label indices, numbers or spans.
+
+    Every row is answered with its likeliest label. Only where rows have the label that means none of these
+    (their target is the number of labels), what is called so is answered with that number.
+    """
+    none = len(entry.labels)
+    is_told = entry.header.head.kind == "classification" and none in (rows.targets or ())
+    return [
+        none if own.none and is_told else target_of(own, entry.labels)
+        for own in predictions_of(backbone, adapters, entry, rows)
     ]
 
 
@@ -129,5 +164,5 @@ def in_order_of(labels: Sequence[str], own: Sequence[str], answers: Sequence[Tar
     """Answers as indices into ``labels``; ``own`` are the same labels in the order of the adapter."""
     if tuple(labels) == tuple(own):
         return list(answers)
-    at = [labels.index(label) for label in own]
+    at = [*(labels.index(label) for label in own), len(labels)]
     return [tuple(sorted(at[i] for i in answer)) if isinstance(answer, tuple) else at[answer] for answer in answers]

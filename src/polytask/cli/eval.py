@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from polytask.cli import console, options, result_tables
-from polytask.cli.answers import predicted_targets
-from polytask.cli.input_rows import rows_to_score
+from polytask.cli.answers import predictions_of, target_of
+from polytask.cli.input_rows import label_of_examples, rows_to_score, without_examples
 from polytask.cli.option_groups import ColumnOptions
 from polytask.cli.options import app, examples, load_backbone_of, print_json
 from polytask.cli.output import check_folder
@@ -18,8 +18,10 @@ from polytask.errors import DataError
 
 if TYPE_CHECKING:
     from polytask.adapters.header import Header
+    from polytask.adapters.store import Entry
     from polytask.data.task import Target
     from polytask.evaluation.baselines import Majority
+    from polytask.inference.prediction import Prediction
 
 
 @app.command(
@@ -37,13 +39,18 @@ def evaluate(
     confusion: Annotated[
         str | None, typer.Option(metavar="FILE.png", help="Draw the confusion matrix; needs polytask\\[paper].")
     ] = None,
+    none_label: options.NoneLabel = None,
     store: options.StoreFolder = "adapters",
     backbone: options.OfBackbone = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Score an adapter on texts with labels: overall, per label, and which labels it confuses."""
+    """Score an adapter on texts with labels: overall, per label, and which labels it confuses.
+
+    Every row is scored by its likeliest label. Of an adapter that detects texts of none of its labels, its false alarms
+    are shown, and which share of the rows of --none-label it finds (default: the label of its training).
+    """
     from polytask.adapters.store import Store
     from polytask.data.metric_names import check_metric
     from polytask.evaluation.metrics import all_scores, distinct
@@ -55,10 +62,14 @@ def evaluate(
     head, name = entry.header.head, metric or entry.metric
     check_metric(name, head.kind)
     check_drawable(confusion, head.kind)
-    rows = rows_to_score([entry], file, input_columns)
+    unlike = label_of_examples([entry], none_label)
+    rows, examples = without_examples(rows_to_score([entry], file, input_columns, unlike), entry, unlike)
     assert rows.targets is not None, "labelled rows have targets"
     frozen = load_backbone_of(entry, device, dtype, backbone)
-    answers = predicted_targets(frozen, adapters, entry, rows)
+    predictions = predictions_of(frozen, adapters, entry, rows)
+    answers = [target_of(prediction, entry.labels) for prediction in predictions]
+    of_examples = predictions_of(frozen, adapters, entry, examples) if len(examples) else []
+    detection = detected(entry, predictions, of_examples, unlike)
     num_labels = len(head.labels)
     metrics = distinct(all_scores(head.kind, rows.targets, answers, num_labels=num_labels), head.kind, num_labels, name)
     interval = bootstrap_interval(name, head.kind, rows.targets, answers, num_labels=num_labels)
@@ -70,7 +81,7 @@ def evaluate(
     if as_json:
         whole = {"task": entry.task, "metric": name, "score": metrics[name], "rows": len(rows), "metrics": metrics}
         parts = {"classes": None, "confusion": None} if by_label is None else by_label.to_json()
-        print_json({**whole, "interval": interval, **parts})
+        print_json({**whole, "interval": interval, **parts, **({} if detection is None else {"none": detection})})
         return
     out = console.terminal()
     if by_label is not None:
@@ -78,9 +89,21 @@ def evaluate(
         if by_label.confusion is not None:
             out.print(result_tables.confused(head.labels, by_label.confusion))
     majority = majority_of_training(entry.header, name, rows.targets)
-    out.print(result_tables.evaluated(entry, file, len(rows), name, metrics, interval, majority))
+    out.print(result_tables.evaluated(entry, file, len(rows), name, metrics, interval, majority, detection))
     if confusion is not None:
         out.print(f"the confusion matrix is drawn in {confusion}")
+
+
+def detected(
+    entry: Entry, predictions: Sequence[Prediction], of_examples: Sequence[Prediction], label: str | None
+) -> dict[str, Any] | None:
+    """How well none of these is detected: ``label``, its ``rows``, ``false_alarms``, ``found``; None if it is not."""
+    from polytask.evaluation.none_of_these import none_measured
+
+    if entry.header.none is None and not of_examples:
+        return None
+    shares = none_measured([own.none for own in predictions], [own.none for own in of_examples])
+    return {"label": label, "rows": len(of_examples), **shares}
 
 
 def check_drawable(file: str | None, kind: str) -> None:

@@ -35,13 +35,33 @@ def columns_of(
     return chosen
 
 
-def rows_to_score(entries: Sequence[Entry], file: str, given: ColumnOptions) -> Rows:
+def label_of_examples(entries: Sequence[Entry], given: str | None) -> str | None:
+    """The label that means none of the adapters' labels: as given, or that of a training; None if there is none.
+
+    Raises:
+        DataError: it is one of their labels, or they have no labels.
+    """
+    from polytask.evaluation.none_of_these import label_of_none
+
+    if given is None:
+        return next((own for entry in entries if (own := label_of_none(entry.header.result)) is not None), None)
+    for entry in entries:
+        if entry.header.head.kind != "classification" or given in entry.labels:
+            why = (
+                f"{given!r} is one of its labels" if given in entry.labels else "it does not choose one of some labels"
+            )
+            raise DataError(f"--none-label does not fit {entry}: {why}", fix="Leave it out")
+    return given
+
+
+def rows_to_score(entries: Sequence[Entry], file: str, given: ColumnOptions, none_label: str | None = None) -> Rows:
     """The labelled rows of a file, for adapters with the same labels.
 
     Args:
         entries: the adapters.
         file: the file.
         given: the columns that were named, and how to read the file.
+        none_label: a label that means none of theirs; the target of its rows is the number of their labels.
 
     Raises:
         DataError: the file has no texts or pairs as the adapters need them, or an unknown label.
@@ -53,7 +73,25 @@ def rows_to_score(entries: Sequence[Entry], file: str, given: ColumnOptions) -> 
     chosen, remarks = _chosen(entries, table, **given.columns)
     check_inputs_in(table, entries, chosen)
     console.notes(console.terminal(stderr=True), remarks)
-    return rows_for(head.labels, head.kind, table, **chosen, drop_empty=given.drop_empty)
+    labels = [*head.labels, *([] if none_label is None else [none_label])]
+    return rows_for(labels, head.kind, table, **chosen, drop_empty=given.drop_empty)
+
+
+def without_examples(rows: Rows, entry: Entry, none_label: str | None) -> tuple[Rows, Rows]:
+    """The rows with a label of the adapter, and those of ``none_label``.
+
+    Raises:
+        DataError: all rows have that label.
+    """
+    from polytask.evaluation.none_of_these import split_off
+
+    if none_label is None:
+        return rows, rows.take([])
+    kept, examples = split_off(rows, len(entry.labels))
+    if not len(kept):
+        fix = f"Add rows with the labels of {entry}"
+        raise DataError(f"every row has the label {none_label!r}, which means none of these", fix=fix)
+    return kept, examples
 
 
 def check_inputs_in(table: Table, entries: Sequence[Entry], columns: Mapping[str, str | None]) -> None:

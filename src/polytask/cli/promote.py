@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytask.cli import console, options, result_tables
-from polytask.cli.answers import predicted_targets
-from polytask.cli.compare import check_comparable, in_order_of
-from polytask.cli.input_rows import rows_to_score
+from polytask.cli.compare import answers_of_both, check_comparable, labels_to_tell
+from polytask.cli.input_rows import label_of_examples, rows_to_score
 from polytask.cli.option_groups import ColumnOptions
-from polytask.cli.options import USER_ERROR, app, error_exit, examples, load_backbone_of, print_json
-from polytask.errors import NoSuchAdapter, UnknownName
+from polytask.cli.options import USER_ERROR, app, error_exit, examples, print_json
+from polytask.errors import NoSuchAdapter, PolytaskError, UnknownName
 from polytask.evaluation.gate import Gate, Verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from polytask.adapters.store import Entry, Store
-    from polytask.data.task import Target
 
 RULES = ("not-worse", "better")
 
@@ -45,6 +43,7 @@ def promote(
     text: options.TextColumn = None,
     text_pair: options.PairColumn = None,
     label: options.LabelColumn = None,
+    none_label: options.NoneLabel = None,
     store: options.StoreFolder = "adapters",
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -53,7 +52,8 @@ def promote(
     """Let an alias point to another version, if it answers no worse than the one that it points to now.
 
     Both answer the same rows, which are drawn anew 1,000 times (a paired bootstrap, as in compare). What decided is
-    written into the store. Where the alias is new, there is nothing to compare with, and it is set.
+    written into the store. Where the alias is new, there is nothing to compare with, and it is set. Rows of
+    --none-label count as in compare.
     """
     from polytask.adapters.promotions import record_decision
     from polytask.adapters.store import Store
@@ -63,11 +63,14 @@ def promote(
     adapters = Store(store)
     entry, gate = adapters.entry(name), Gate(rule, margin / 100)
     before = pointed_to(adapters, entry.task, to)
+    check_new(before, entry, to)
     said: dict[str, Any] = {"rule": rule, "margin": margin, "on": Path(on).name}
     verdict = None
-    if before is not None:
-        columns = {"text": text, "text_pair": text_pair, "label": label}
-        verdict = judged(gate, adapters, before, entry, on, columns, metric, (device, dtype))
+    columns: dict[str, Any] = {"text": text, "text_pair": text_pair, "label": label}
+    if before is None:
+        rows_to_score([entry], on, ColumnOptions(**columns), label_of_examples([entry], none_label))
+    else:
+        verdict = judged(gate, adapters, (before, entry), on, columns, none_label, metric, (device, dtype))
         said |= asdict(verdict)
     is_allowed = verdict is None or verdict.is_allowed
     if not dry_run:
@@ -88,6 +91,16 @@ def promote(
         raise error_exit(f"{entry.task}@{to} stays {before}: {verdict.why if verdict else ''}", USER_ERROR)
 
 
+def check_new(before: Entry | None, entry: Entry, alias: str) -> None:
+    """Refuse to promote what the alias points to.
+
+    Raises:
+        PolytaskError: it does.
+    """
+    if before is not None and before.version == entry.version:
+        raise PolytaskError(f"{entry.task}@{alias} is {entry} already. Name another version")
+
+
 def pointed_to(adapters: Store, task: str, alias: str) -> Entry | None:
     """The version that an alias points to; None where there is no such alias."""
     try:
@@ -99,26 +112,24 @@ def pointed_to(adapters: Store, task: str, alias: str) -> Entry | None:
 def judged(
     gate: Gate,
     adapters: Store,
-    before: Entry,
-    entry: Entry,
+    entries: tuple[Entry, Entry],
     file: str,
-    columns: dict[str, str | None],
+    columns: dict[str, Any],
+    none_label: str | None,
     metric: str | None,
     where: tuple[str, str],
 ) -> Verdict:
     """What the gate says of two versions on labelled rows."""
     from polytask.data.metric_names import check_metric
 
-    check_comparable(before, entry)
-    head, name = before.header.head, metric or entry.metric
+    check_comparable(*entries)
+    head, name = entries[0].header.head, metric or entries[1].metric
     check_metric(name, head.kind)
-    rows = rows_to_score([before, entry], file, ColumnOptions(columns["text"], columns["text_pair"], columns["label"]))
+    rows = rows_to_score(entries, file, ColumnOptions(**columns), label_of_examples(entries, none_label))
     assert rows.targets is not None, "labelled rows have targets"
-    answers: list[list[Target]] = []
-    for own in (before, entry):
-        frozen = load_backbone_of(own, *where)
-        answers.append(in_order_of(head.labels, own.labels, predicted_targets(frozen, adapters, own, rows)))
-    return gate.judge(name, head.kind, rows.targets, *answers, num_labels=len(head.labels))
+    num_labels = labels_to_tell(entries[0], rows, name)
+    answers = answers_of_both(adapters, entries, rows, *where)
+    return gate.judge(name, head.kind, rows.targets, *answers, num_labels=num_labels)
 
 
 def show(entry: Entry, alias: str, before: Entry | None, verdict: Verdict | None, *, is_dry: bool) -> None:

@@ -11,7 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from polytask.cli import console, options
-from polytask.cli.input_rows import rows_to_score
+from polytask.cli.input_rows import label_of_examples, rows_to_score
 from polytask.cli.option_groups import ColumnOptions
 from polytask.cli.options import app, examples, load_backbone_of, print_json
 from polytask.cli.output import check_folder
@@ -39,6 +39,7 @@ def report(
         str | None,
         typer.Option("--train", metavar="FILE", help="The training rows: adds a linear probe and shared rows."),
     ] = None,
+    none_label: options.NoneLabel = None,
     store: options.StoreFolder = "adapters",
     backbone: options.OfBackbone = None,
     device: options.Device = "auto",
@@ -57,8 +58,9 @@ def report(
     check_drawing()
     adapters = Store(store)
     entry = adapters.entry(name)
-    rows = rows_to_score([entry], file, input_columns)
-    known = None if train is None else rows_to_score([entry], train, input_columns)
+    unlike = label_of_examples([entry], none_label)
+    rows = rows_to_score([entry], file, input_columns, unlike)
+    known = None if train is None else rows_to_score([entry], train, input_columns, unlike)
     frozen = load_backbone_of(entry, device, dtype, backbone)
     with stages() as progress:
         made = report_on(frozen, adapters, str(entry), rows, out, train=known, name=Path(file).name, progress=progress)

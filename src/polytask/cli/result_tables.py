@@ -253,12 +253,24 @@ def evaluated(
     metrics: Mapping[str, float],
     interval: tuple[float, float],
     majority: Majority | None,
+    detection: Mapping[str, Any] | None = None,
 ) -> RenderableType:
-    """The scores of an adapter on a file."""
+    """The scores of an adapter on a file, and how well it detects none of these."""
     called = metric_in_words(metric, entry.labels)
     rows: list[tuple[str, RenderableType]] = [("score", scored(called, metrics[metric], num_rows, interval, majority))]
     rows += [(metric_in_words(name, entry.labels), f"{value:.3f}") for name, value in metrics.items() if name != metric]
+    rows += [] if detection is None else [("none of these", none_told(detection))]
     return panel(f"{entry} on {file}", rows)
+
+
+def none_told(detection: Mapping[str, Any]) -> str:
+    """``false alarms 0.030 (0.016 to 0.056), found 0.912 (0.830 to 0.957) of 80 rows of 'oos'``."""
+    alarms, found = (
+        "" if own is None else f"{own[0]:.3f} ({own[1]:.3f} to {own[2]:.3f})"
+        for own in (detection["false_alarms"], detection["found"])
+    )
+    of = f"found {found} of {detection['rows']:,} rows of {detection['label']!r}" if found else ""
+    return ", ".join(part for part in (f"false alarms {alarms}" if alarms else "", of) if part)
 
 
 def by_label(report: Report) -> Table:

@@ -75,7 +75,8 @@ class Source:
             DataError: a text is empty or not a string.
         """
         pair = None if self.roles.pair is None else _texts(self.table.column(self.roles.pair), keep_empty)
-        return Rows(_texts(self.table.column(self.roles.text), keep_empty), pair)
+        lines = self.table.lines if list(self.table.lines) != list(range(1, len(self.table.lines) + 1)) else None
+        return Rows(_texts(self.table.column(self.roles.text), keep_empty), pair, lines=lines)
 
     def labelled_rows(self, kind: Kind, labels: Sequence[str]) -> Rows:
         """Read the texts with their targets.

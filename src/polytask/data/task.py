@@ -103,6 +103,7 @@ class Rows:
         pairs: one second text per row; None for single texts.
         targets: one target per row; None if labels are not known.
         ids: one id per row; None if rows have no ids.
+        lines: the line of the file on which each row starts; None if rows have no lines but numbers.
 
     Raises:
         DataError: the columns differ in length.
@@ -112,9 +113,10 @@ class Rows:
     pairs: Sequence[str] | None = None
     targets: Sequence[Target] | None = None
     ids: Sequence[str] | None = None
+    lines: Sequence[int] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("pairs", "targets", "ids"):
+        for name in ("pairs", "targets", "ids", "lines"):
             column = getattr(self, name)
             if column is not None and len(column) != len(self.texts):
                 problem = f"there are {len(self.texts):,} texts and {len(column):,} {name}"
@@ -134,7 +136,8 @@ class Rows:
         def pick(column: Sequence[Any] | None) -> list[Any] | None:
             return None if column is None else [column[row] for row in rows]
 
-        return Rows([self.texts[row] for row in rows], pick(self.pairs), pick(self.targets), pick(self.ids))
+        columns = (self.pairs, self.targets, self.ids, self.lines)
+        return Rows([self.texts[row] for row in rows], *map(pick, columns))
 
 
 @dataclass(frozen=True)

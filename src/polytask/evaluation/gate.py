@@ -75,6 +75,6 @@ class Gate:
             return False, "it is not significantly better"
         points = f"{100 * self.margin:g} points"
         if low >= -self.margin:
-            return True, f"it is worse by no more than {points}"
+            return True, "it is not worse" if low >= 0 else f"it is worse by no more than {points}"
         worst = f"it may be worse by {-100 * low:.2f} points, and only {points} are allowed"
         return False, f"{worst}. More rows would narrow the interval"

@@ -99,6 +99,10 @@ def _logistic(
     """Weights and biases of a softmax over all labels."""
     import numpy as np
 
+    if len(set(y.tolist())) == 1:  # nothing to tell apart
+        bias = np.full(num_labels, -ABSENT)
+        bias[y[0]] = 0.0
+        return np.zeros((num_labels, x.shape[1])), bias, USUAL_STRENGTH
     weighting = "balanced" if class_weights == "balanced" else None
     strength = _best_strength(x, y, rows, weighting)
     model = _fitted(x, y, strength, weighting)
@@ -117,9 +121,8 @@ def _fitted(x: Array, y: Array, strength: float, weighting: str | None) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", ConvergenceWarning
-        )  # may not converge for the largest C on separable rows, which is then not chosen
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the largest C on separable rows; it is not chosen then
+        warnings.filterwarnings("ignore", message="The number of unique classes")  # many labels with few rows are fine
         return LogisticRegression(C=strength, class_weight=weighting, max_iter=1000).fit(x, y)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from polytask.data.task import Kind, Rows, Task
 from polytask.errors import AdapterError, DataError, RecipeError
 from polytask.evaluation.detectors import DETECTORS, Tensors
+from polytask.evaluation.reliability import share
 
 FALSE_ALARM = 0.05
 MARGIN = 1e-3
@@ -68,14 +69,20 @@ class DetectNone:
             raise DataError(f"no row has the label {self.label!r} of 'none of these'", fix=f"There are: {known}")
         index = task.labels.index(self.label)
         splits = {"train": task.train, "validation": task.validation, "test": task.test}
-        parts = {name: _split_off(rows, index) for name, rows in splits.items() if rows is not None}
+        parts = {name: split_off(rows, index) for name, rows in splits.items() if rows is not None}
         kept: dict[str, Any] = {name: rest for name, (rest, _) in parts.items()}
         labels = tuple(label for label in task.labels if label != self.label)
+        if len(labels) < 2:
+            fix = "A classifier needs rows of two other labels"
+            raise DataError(f"without the rows of {self.label!r} one label is left", fix=fix)
+        for name, (rest, _) in parts.items():
+            if not len(rest):
+                raise DataError(f"all {name} rows have the label {self.label!r} of 'none of these'", fix="Add others")
         examples = {name: taken for name, (_, taken) in parts.items() if len(taken)}
         return replace(task, labels=labels, **kept), replace(self, examples=examples)
 
 
-def _split_off(rows: Rows, index: int) -> tuple[Rows, Rows]:
+def split_off(rows: Rows, index: int) -> tuple[Rows, Rows]:
     """Split off the rows with a label, and renumber the targets of the others as if it did not exist."""
     targets = list(rows.targets or ())
     rest = rows.take([row for row, target in enumerate(targets) if target != index])
@@ -151,6 +158,26 @@ def threshold_of(familiarity: Sequence[float], false_alarm: float) -> float | No
         return None
     cut = sorted(familiarity)[rank - 1]
     return cut - MARGIN * abs(median(familiarity) - cut)
+
+
+def label_of_none(result: Mapping[str, Any]) -> str | None:
+    """The label of the examples that an adapter was trained with, by the ``result`` of its header; None if unknown."""
+    said = result.get("none")
+    label = said.get("label") if isinstance(said, Mapping) else None
+    return label if isinstance(label, str) else None
+
+
+def none_measured(familiar: Sequence[bool], unfamiliar: Sequence[bool]) -> dict[str, list[float] | None]:
+    """Of rows with a right label the share called none of these, and of those without it the share that is found.
+
+    Args:
+        familiar: of each row with a right label, whether it was called none of these.
+        unfamiliar: likewise, of each row without.
+
+    Returns:
+        ``false_alarms`` and ``found``: a share and its 95% interval (Wilson); None of no rows.
+    """
+    return {"false_alarms": share(sum(familiar), len(familiar)), "found": share(sum(unfamiliar), len(unfamiliar))}
 
 
 def auroc(familiar: Sequence[float], unfamiliar: Sequence[float]) -> float:

@@ -38,6 +38,11 @@ class Prediction:
     end: int | None = None
     error: str | None = None
 
+    @property
+    def likeliest(self) -> str | None:
+        """The label of a classification, or of what is not given one the label with the largest probability."""
+        return self.label if self.label is not None or not self.probs else max(self.probs, key=self.probs.__getitem__)
+
     def to_json(self) -> dict[str, Any]:
         """The fields of a prediction of this kind, as JSON values."""
         if self.error is not None:

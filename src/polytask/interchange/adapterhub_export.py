@@ -40,6 +40,7 @@ _WHERE = {"attn_out": "attention.output", "ffn_out": "output", "ffn_norm": "outp
 _WHERE_DISTILBERT = {"attn_out": "attention_adapters", "ffn_out": "output_adapters", "ffn_norm": "output_adapters"}
 _PARTS = {"down": "adapter_down.0", "up": "adapter_up"}
 _WHY_NOT = {
+    "probe": "it adds nothing to the frozen model but a head. Export it with --to merged or --to onnx",
     "ia3": "its IA3 scales the feed-forward part before the activation, the paper's after it",
     "bitfit": "it has no method that trains only biases",
     "layernorm": "it has no method that trains only LayerNorms",

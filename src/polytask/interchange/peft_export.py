@@ -28,6 +28,7 @@ from polytask.methods.delta import EMBED_NORM
 
 _PREFIX = "base_model.model."
 _WHY_NOT = {
+    "probe": "it adds nothing to the frozen model but a head. Export it with --to merged or --to onnx",
     "houlsby": "peft has no bottleneck adapters",
     "pfeiffer": "peft has no bottleneck adapters",
     "parallel": "peft has no bottleneck adapters",

@@ -10,7 +10,9 @@ from typing import Any
 from polytask.adapters.store import Entry
 from polytask.data.encoding import encode
 from polytask.data.task import Answer, Kind, Rows, Target
+from polytask.errors import DataError
 from polytask.evaluation.decision import Decision, decision_of
+from polytask.evaluation.none_of_these import split_off
 from polytask.inference.inputs import Text
 from polytask.inference.predict import MultiTask
 from polytask.inference.prediction import Prediction
@@ -40,6 +42,8 @@ class Answered:
             score of a span, ``[N, 1]``.
         num_tokens: the number of tokens of each whole text, ``[N]``.
         train: the rows that the adapter was trained on, if they are known.
+        called_none: of each row, whether it was called none of these, ``[N]``; empty if nothing is.
+        unlike: rows without a right label, and the answers to them.
         progress: is told how far the report is.
     """
 
@@ -51,6 +55,8 @@ class Answered:
     num_tokens: Sequence[int]
     train: Rows | None = None
     progress: Progress = no_progress
+    called_none: Sequence[bool] = ()
+    unlike: tuple[Rows, Sequence[Prediction]] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -120,22 +126,41 @@ def count_labels(targets: Sequence[Target], num_labels: int) -> list[int]:
 def answer(
     model: MultiTask, entry: Entry, rows: Rows, *, train: Rows | None = None, progress: Progress = no_progress
 ) -> Answered:
-    """Let an adapter answer labelled rows.
+    """Let an adapter answer labelled rows. Those whose target is the number of labels have none of the labels.
 
     Raises:
         PolytaskError: as ``MultiTask.predict``.
     """
-    texts: list[Text] = list(rows.texts) if rows.pairs is None else list(zip(rows.texts, rows.pairs))
-    predictions: list[Prediction] = []
-    for start in range(0, len(texts), CHUNK_ROWS):
-        progress("answering the rows", start, len(texts))
-        chunk = texts[start : start + CHUNK_ROWS]
-        predictions += model.predict(chunk, str(entry), calibrated=False, abstain=False)
-    progress("answering the rows", len(texts), len(texts))
+    rows, unlike = _split_off(entry, rows)
+    predictions = _predictions(model, entry, rows, progress)
+    of_unlike = None if unlike is None else (unlike, _predictions(model, entry, unlike, progress))
+    train = None if train is None else _split_off(entry, train)[0]
     number = {label: index for index, label in enumerate(entry.labels)}
     lengths = encode(model.backbone.tokenizer, rows, MAX_COUNTED_TOKENS).lengths
     targets = [_target(prediction, number) for prediction in predictions]
-    return Answered(entry, model, rows, targets, [_scores(own) for own in predictions], lengths, train, progress)
+    called = [own.none for own in predictions] if entry.header.none is not None else []
+    scores = [_scores(own) for own in predictions]
+    return Answered(entry, model, rows, targets, scores, lengths, train, progress, called, of_unlike)
+
+
+def _split_off(entry: Entry, rows: Rows) -> tuple[Rows, Rows | None]:
+    """The rows with a label of the adapter, and those without; None if all have one."""
+    if entry.header.head.kind != "classification" or len(entry.labels) not in (rows.targets or ()):
+        return rows, None
+    kept, unlike = split_off(rows, len(entry.labels))
+    if not len(kept):
+        raise DataError("no row has a label of the adapter", fix=f"Add rows with the labels of {entry}")
+    return kept, unlike
+
+
+def _predictions(model: MultiTask, entry: Entry, rows: Rows, progress: Progress) -> list[Prediction]:
+    texts: list[Text] = list(rows.texts) if rows.pairs is None else list(zip(rows.texts, rows.pairs))
+    found: list[Prediction] = []
+    for start in range(0, len(texts), CHUNK_ROWS):
+        progress("answering the rows", start, len(texts))
+        found += model.predict(texts[start : start + CHUNK_ROWS], str(entry), calibrated=False)
+    progress("answering the rows", len(texts), len(texts))
+    return found
 
 
 def _target(prediction: Prediction, number: dict[str, int]) -> Any:
@@ -145,7 +170,7 @@ def _target(prediction: Prediction, number: dict[str, int]) -> Any:
         return prediction.score
     if prediction.labels is not None:
         return tuple(number[label] for label in prediction.labels)
-    return number[prediction.label or ""]
+    return number[prediction.likeliest or ""]
 
 
 def _scores(prediction: Prediction) -> list[float]:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import random
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-
-from polytask.adapters.module import encode_batch
 from polytask.backbones.backbone import Backbone
-from polytask.data.batches import budget_batches, collate
 from polytask.data.encoding import encode
 from polytask.data.task import Kind, Rows, Target
-from polytask.evaluation.metrics import indicators
-from polytask.reporting.answered import Answered, Progress, count_labels, no_progress
+from polytask.evaluation.linear_probe import fit_probe
+from polytask.inference.vectors import vectors_of
+from polytask.reporting.answered import CHUNK_ROWS, Answered, Progress, count_labels, no_progress
 from polytask.reporting.wording import named
 
 if TYPE_CHECKING:
@@ -28,9 +24,6 @@ if TYPE_CHECKING:
 
 MAX_PROBE_ROWS = 4000
 """The most training rows that a probe is fitted on."""
-STRENGTH = 0.1
-"""Scikit-learn's ``C`` of the probe, whose inputs are standardized."""
-BATCH_TOKENS = 4096
 NO_TRAINING_ROWS = "no linear probe is shown, because no training rows were given"
 
 
@@ -96,50 +89,27 @@ def probe_baseline(answered: Answered, train: Rows, seed: int = 0) -> Baseline:
     return Baseline("linear probe", predictions, f"{model} on the frozen backbone’s vectors of {drawn}training rows")
 
 
-@torch.inference_mode()
 def pooled_vectors(backbone: Backbone, rows: Rows, max_length: int, progress: Progress = no_progress) -> Array:
     """One vector of the backbone without any adapter for each row, ``[N, D]``; longer texts are truncated."""
     import numpy as np
 
-    encoded = encode(backbone.tokenizer, rows, max_length)
-    vectors = np.empty((len(rows), backbone.hidden))
-    done = 0
-    for batch in budget_batches(encoded.lengths, BATCH_TOKENS):
-        progress("reading vectors of the backbone", done, len(rows))
-        collated = collate([(encoded, batch)], backbone.tokenizer.pad_token_id or 0, backbone.device)
-        with backbone.one_pass(training=False):
-            _, pooled = encode_batch(backbone, collated)
-        vectors[batch] = pooled.double().cpu().numpy()
-        done += len(batch)
+    parts = []
+    for start in range(0, len(rows), CHUNK_ROWS):
+        progress("reading vectors of the backbone", start, len(rows))
+        chunk = rows.take(range(start, min(start + CHUNK_ROWS, len(rows))))
+        parts.append(vectors_of(backbone, encode(backbone.tokenizer, chunk, max_length)).numpy())
     progress("reading vectors of the backbone", len(rows), len(rows))
-    return vectors
+    return np.concatenate(parts).astype(np.float64)
 
 
 def fit_predict(kind: Kind, num_labels: int, known: Array, targets: Sequence[Target], asked: Array) -> list[Target]:
-    """Fit a linear model to vectors ``[N, D]`` with targets ``[N]``, and predict the targets of ``asked``."""
+    """Fit a head to vectors ``[N, D]`` with targets ``[N]`` as ``train`` does; its predictions for ``asked``."""
     import numpy as np
-    from sklearn.preprocessing import StandardScaler
 
-    scaler = StandardScaler().fit(known)
-    known, asked = scaler.transform(known), scaler.transform(asked)
+    probe = fit_probe(kind, known, targets, max(num_labels, 1))
+    outputs = asked @ probe.weight.T + probe.bias
     if kind == "classification":
-        return _classes(known, targets, asked).tolist()  # type: ignore[no-any-return]
+        return outputs.argmax(axis=1).tolist()  # type: ignore[no-any-return]
     if kind == "regression":
-        from sklearn.linear_model import RidgeCV
-
-        return RidgeCV(np.logspace(-1, 5, 13)).fit(known, targets).predict(asked).tolist()  # type: ignore[no-any-return]
-    held = indicators(targets, num_labels)
-    columns = np.stack([_classes(known, held[:, label], asked) for label in range(num_labels)], axis=1)
-    return [tuple(np.flatnonzero(row).tolist()) for row in columns]
-
-
-def _classes(known: Array, targets: Any, asked: Array) -> Any:
-    """The classes that logistic regression predicts, ``[N]``; the only one if there is one."""
-    import numpy as np
-    from sklearn.linear_model import LogisticRegression
-
-    if len(set(np.asarray(targets).tolist())) == 1:
-        return np.full(len(asked), targets[0])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The number of unique classes")  # many labels with few rows are fine
-        return LogisticRegression(C=STRENGTH, max_iter=500).fit(known, targets).predict(asked)
+        return outputs[:, 0].tolist()  # type: ignore[no-any-return]
+    return [tuple(np.flatnonzero(row >= 0).tolist()) for row in outputs]

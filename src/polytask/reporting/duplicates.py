@@ -13,7 +13,7 @@ from polytask.evaluation.metrics import score
 from polytask.inference.inputs import Text
 from polytask.reporting.answered import Answered
 from polytask.reporting.page import Section, Table, Tile
-from polytask.reporting.wording import counted, cut, listed, metric_in_words, named, percent
+from polytask.reporting.wording import counted, cut, listed, metric_in_words, named, number, percent, place, row_or_line
 
 MAX_ROWS = 25
 UNKNOWN = "Training rows were not given, so it is not known whether they are among these rows."
@@ -42,7 +42,7 @@ def duplicate_section(answered: Answered) -> Section:
     within = repeated(answered.rows)
     repeats = f"{counted(len(within), 'row')} {'repeats' if len(within) == 1 else 'repeat'} an earlier one."
     repeats = repeats if within else "No row repeats an earlier one."
-    table = _table(answered, within, answered.rows, "row", "Among these rows")
+    table = _table(answered, within, answered.rows, "", "Among these rows")
     data: dict[str, Any] = {"among_these": summary(within), "in_training": None}
     if answered.train is None:
         return Section("duplicates", "Duplicates", repeats, tables=(table,), remarks=(UNKNOWN,), data=data)
@@ -58,7 +58,7 @@ def duplicate_section(answered: Answered) -> Section:
         "Duplicates",
         lead,
         (Tile(f"{len(across):,}", "rows are also in the training rows", said),),
-        tables=(_table(answered, across, answered.train, "training row", "Also in the training rows"), table),
+        tables=(_table(answered, across, answered.train, "training ", "Also in the training rows"), table),
         data={**data, "in_training": summary(across), "score_without": value},
     )
 
@@ -91,9 +91,9 @@ def shared(train: Rows, rows: Rows) -> list[Duplicate]:
     """Rows that are the same as a training row."""
     exact: dict[object, int] = {}
     loose: dict[object, int] = {}
-    for number, text in enumerate(_texts(train)):
-        exact.setdefault(text, number)
-        loose.setdefault(normalized(text), number)
+    for at, text in enumerate(_texts(train)):
+        exact.setdefault(text, at)
+        loose.setdefault(normalized(text), at)
     others = [exact.get(text, loose.get(normalized(text))) for text in _texts(rows)]
     return [_duplicate(rows, row, train, other) for row, other in enumerate(others) if other is not None]
 
@@ -117,17 +117,18 @@ def _texts(rows: Rows) -> list[Text]:
     return list(rows.texts) if rows.pairs is None else list(zip(rows.texts, rows.pairs))
 
 
-def _table(answered: Answered, found: Sequence[Duplicate], others: Rows, where: str, title: str) -> Table:
+def _table(answered: Answered, found: Sequence[Duplicate], others: Rows, which: str, title: str) -> Table:
     """The duplicates, those with another target first."""
     assert others.targets is not None, "rows of a report have targets"
     rows = []
     for own in sorted(found, key=lambda own: own.has_same_target)[:MAX_ROWS]:
-        place = f"{where} {own.other + 1:,}{'' if own.is_exact else ', normalized'}"
+        same = f"{which}{place(others, own.other)}{'' if own.is_exact else ', normalized'}"
         targets = (answered.targets[own.row], others.targets[own.other])
         spelled = [target_in_words(answered.kind, answered.labels, target) for target in targets]
-        rows.append((f"{own.row + 1:,}", cut(answered.rows.texts[own.row], 160), place, *spelled))
+        shown = (f"{number(answered.rows, own.row):,}", cut(answered.rows.texts[own.row], 160), same, *spelled)
+        rows.append(shown)
     more = f", {MAX_ROWS} of {len(found):,}" if len(found) > MAX_ROWS else ""
-    return Table(("row", "text", "same as", "label", "label there"), rows, (0,), title + more)
+    return Table((row_or_line(answered.rows), "text", "same as", "label", "label there"), rows, (0,), title + more)
 
 
 def target_in_words(kind: Kind, labels: Sequence[str], target: Target) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from polytask.evaluation.metrics import indicators
 from polytask.evaluation.per_label import LabelScores, report
+from polytask.evaluation.thresholds import Thresholds
 from polytask.reporting.answered import Answered
 from polytask.reporting.drawings import draw_frequency
 from polytask.reporting.page import Picture, Section, Table, Tile
@@ -22,7 +23,7 @@ def label_section(answered: Answered) -> Section | None:
     if found is None or not any(own.rows for own in found.labels):
         return None
     ranked = average_precisions(answered)
-    counts = answered.label_counts
+    counts, cuts = answered.label_counts, answered.decision.thresholds
     worst = min((own for own in found.labels if own.rows), key=lambda own: own.f1)
     lead = f"The lowest F1 is {worst.f1:.3f}, of {named(worst.label)} with {worst.rows:,} rows here."
     return Section(
@@ -31,7 +32,7 @@ def label_section(answered: Answered) -> Section | None:
         lead,
         (Tile(f"{len(answered.labels):,}", "labels", f"lowest F1 {worst.f1:.2f}: {named(worst.label, 24)}"),),
         _pictures(answered, found.labels),
-        (_table(found.labels, ranked, counts),),
+        (_table(found.labels, ranked, counts, cuts),),
         data={
             "labels": [
                 {
@@ -42,8 +43,9 @@ def label_section(answered: Answered) -> Section | None:
                     "average_precision": ranked[own.label],
                     "rows": own.rows,
                     "training_rows": None if counts is None else counts[own.label],
+                    "threshold": None if cuts is None else cuts.values[at],
                 }
-                for own in found.labels
+                for at, own in enumerate(found.labels)
             ]
         },
     )
@@ -73,13 +75,26 @@ def _pictures(answered: Answered, labels: tuple[LabelScores, ...]) -> tuple[Pict
     return (Picture(svg, "F1 of each label by its frequency"),)
 
 
-def _table(labels: tuple[LabelScores, ...], ranked: dict[str, float | None], counts: dict[str, int] | None) -> Table:
-    headings = ("label", "precision", "recall", "F1", "average precision", "rows", "training rows")
+def _table(
+    labels: tuple[LabelScores, ...],
+    ranked: dict[str, float | None],
+    counts: dict[str, int] | None,
+    thresholds: Thresholds | None,
+) -> Table:
+    headings: tuple[str, ...] = ("label", "precision", "recall", "F1", "average precision", "rows", "training rows")
+    headings += () if thresholds is None else ("answered from",)
+    cuts = {} if thresholds is None else _cuts(labels, thresholds)
     rows: list[tuple[str, ...]] = []
     for own in sorted(labels, key=lambda own: own.f1):
         shares: list[Any] = [own.precision, own.recall, own.f1, ranked[own.label]]
         shown = ("–" if share is None else f"{share:.3f}" for share in shares)
         trained = "–" if counts is None else f"{counts[own.label]:,}"
-        rows.append((named(own.label), *shown, f"{own.rows:,}", trained))
+        rows.append((named(own.label), *shown, f"{own.rows:,}", trained, *cuts.get(own.label, ())))
     summary = f"All {len(labels):,} labels, lowest F1 first" if len(labels) >= FOLDED_FROM else ""
-    return Table(headings, rows, (1, 2, 3, 4, 5, 6), summary=summary)
+    return Table(headings, rows, tuple(range(1, len(headings))), summary=summary)
+
+
+def _cuts(labels: tuple[LabelScores, ...], thresholds: Thresholds) -> dict[str, tuple[str]]:
+    """The probability from which each label is given."""
+    values = zip(labels, thresholds.values, strict=True)
+    return {own.label: ("never" if value is None else f"{value:.3f}",) for own, value in values}

@@ -9,7 +9,7 @@ from polytask.evaluation.confident_learning import LabelErrors, find_label_error
 from polytask.reporting.answered import Answered
 from polytask.reporting.label_scores import average_precisions
 from polytask.reporting.page import Section, Table, Tile
-from polytask.reporting.wording import counted, cut, named, percent
+from polytask.reporting.wording import counted, cut, named, number, percent, row_or_line, where
 
 MAX_ROWS = 25
 CAUTION = (
@@ -60,7 +60,11 @@ def mislabelled_section(answered: Answered) -> Section:
         (tile,),
         tables=(_table(answered, clearest),),
         remarks=tuple(remarks),
-        data={"rows": num_rows, "estimated_share": share, "clearest": [asdict(own) for own in clearest]},
+        data={
+            "rows": num_rows,
+            "estimated_share": share,
+            "clearest": [{**asdict(own), **where(answered.rows, own.row - 1)} for own in clearest],
+        },
     )
 
 
@@ -103,7 +107,7 @@ def _errors_of_label(answered: Answered, label: int) -> LabelErrors:
 def _table(answered: Answered, doubts: list[Doubt]) -> Table:
     rows = [
         (
-            f"{own.row:,}",
+            f"{number(answered.rows, own.row - 1):,}",
             _text(answered, own.row - 1),
             named(own.label, 28),
             f"{own.probability:.2f}",
@@ -112,7 +116,8 @@ def _table(answered: Answered, doubts: list[Doubt]) -> Table:
         )
         for own in doubts
     ]
-    return Table(("row", "text", "label", "probability", "looks like", "probability"), rows, (0, 3, 5))
+    headings = (row_or_line(answered.rows), "text", "label", "probability", "looks like", "probability")
+    return Table(headings, rows, (0, 3, 5))
 
 
 def _text(answered: Answered, row: int) -> str:

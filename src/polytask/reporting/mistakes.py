@@ -13,7 +13,7 @@ from polytask.inference.prediction import Prediction
 from polytask.reporting.answered import Answered
 from polytask.reporting.page import Card, Section
 from polytask.reporting.passages import span_passages, weighed_passage
-from polytask.reporting.wording import counted, cut, listed, named
+from polytask.reporting.wording import counted, cut, listed, named, place, where
 from polytask.suites import squad
 
 MAX_MISTAKES = 12
@@ -60,7 +60,7 @@ def mistake_section(answered: Answered) -> Section:
     effects = _effects(answered, shown)
     cards = [_card(answered, mistake, own) for mistake, own in zip(shown, effects, strict=True)]
     data = [
-        {"row": mistake.row + 1, **mistake.data, "words": _words(answered, mistake.row, own)}
+        {**where(answered.rows, mistake.row), **mistake.data, "words": _words(answered, mistake.row, own)}
         for mistake, own in zip(shown, effects, strict=True)
     ]
     if answered.kind == "regression":
@@ -158,7 +158,7 @@ def _card(answered: Answered, mistake: Mistake, effects: list[Effect]) -> Card:
         weighed_passage(own, [effect for effect in effects if effect.side == side], strongest)
         for side, own in enumerate(sides)
     )
-    return Card(f"row {mistake.row + 1:,}", mistake.facts, tuple(passages))
+    return Card(place(answered.rows, mistake.row), mistake.facts, tuple(passages))
 
 
 def _words(answered: Answered, row: int, effects: list[Effect]) -> list[list[Any]]:
@@ -183,8 +183,9 @@ def wrong_answer_section(answered: Answered) -> Section:
         ends = [(own.start, own.start + len(own.text)) for own in (given, correct)]
         facts = (("answered", f"{cut(given.text, 60)} {-sure:.0%}", "bad"), ("correct", cut(correct.text, 60), "good"))
         question = weighed_passage(answered.rows.texts[row], [], 0)
-        cards.append(Card(f"row {row + 1:,}", facts, (question, *span_passages(context, *ends))))
-        data.append({"row": row + 1, "answered": given.text, "correct": correct.text, "f1": f1, "score": -sure})
+        cards.append(Card(place(answered.rows, row), facts, (question, *span_passages(context, *ends))))
+        said = {"answered": given.text, "correct": correct.text, "f1": f1, "score": -sure}
+        data.append({**where(answered.rows, row), **said})
     verb = "is" if len(wrong) == 1 else "are"
     lead = f"{counted(len(wrong), 'question')} of {len(answered):,} {verb} not answered exactly."
     return Section(

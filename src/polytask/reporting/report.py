@@ -14,6 +14,7 @@ from polytask.data.in_memory import called
 from polytask.data.read import rows_for, table_of
 from polytask.data.task import Kind, Rows
 from polytask.errors import DataError, PolytaskError
+from polytask.evaluation.none_of_these import label_of_none
 from polytask.files import write_text
 from polytask.inference.predict import MultiTask
 from polytask.paper.figures import check_drawing
@@ -25,6 +26,7 @@ from polytask.reporting.groups import length_section, question_word_section
 from polytask.reporting.label_scores import label_section
 from polytask.reporting.mislabelled import mislabelled_section
 from polytask.reporting.mistakes import mistake_section, wrong_answer_section
+from polytask.reporting.none_of_these import none_section
 from polytask.reporting.page import Section, render_page
 from polytask.reporting.residuals import interval_section, residual_section
 from polytask.reporting.scores import score_section
@@ -40,6 +42,7 @@ SECTIONS: Mapping[Kind, tuple[Callable[[Answered], Section | None], ...]] = {
         precision_recall_section,
         length_section,
         mistake_section,
+        none_section,
         mislabelled_section,
         duplicate_section,
     ),
@@ -103,6 +106,7 @@ def report(
     *,
     train: Any = None,
     name: str | None = None,
+    none_label: str | None = None,
     progress: Progress = no_progress,
     **columns: Any,
 ) -> Report:
@@ -116,6 +120,8 @@ def report(
         file: where the page is written (default: nowhere).
         train: the training rows, in any of these forms. With them the report has a linear probe, and duplicates across
             the two.
+        none_label: a label of the rows that means none of the adapter's (default: the one of its training). In ``Rows``
+            the target of such a row is the number of labels.
         name: what the page calls ``data`` (default: the name of the file).
         progress: called with a stage, the number of its parts that are done, and how many there are.
         columns: ``text``, ``text_pair`` and ``label``, as for ``read_task``.
@@ -128,8 +134,8 @@ def report(
     """
     check_drawing()
     entry = store.entry(reference)
-    rows = labelled_rows(entry, data, **columns)
-    known = None if train is None else labelled_rows(entry, train, **columns)
+    rows = labelled_rows(entry, data, none_label, **columns)
+    known = None if train is None else labelled_rows(entry, train, none_label, **columns)
     answered = answer(MultiTask(backbone, store), entry, rows, train=known, progress=progress)
     check_answers(answered)
     title = name or (called(data) if not isinstance(data, Rows) else f"{len(rows):,} rows")
@@ -158,7 +164,7 @@ def report_of(answered: Answered, name: str) -> Report:
 FOOTER = "This page needs no other file and no network. Intervals are 95% intervals."
 
 
-def labelled_rows(entry: Entry, data: Any, **columns: Any) -> Rows:
+def labelled_rows(entry: Entry, data: Any, none_label: str | None = None, **columns: Any) -> Rows:
     """Rows of an adapter's task with targets.
 
     Raises:
@@ -174,7 +180,9 @@ def labelled_rows(entry: Entry, data: Any, **columns: Any) -> Rows:
     if not columns and isinstance(trained, Mapping):
         own = {str(role): name for role, name in trained.items() if isinstance(name, str)}
         columns = {**own} if own and all(name in table.header for name in own.values()) else {}
-    return rows_for(head.labels, head.kind, table, **columns)
+    unlike = none_label or label_of_none(entry.header.result)
+    labels = [*head.labels, *([] if unlike is None or head.kind != "classification" else [unlike])]
+    return rows_for(labels, head.kind, table, **columns)
 
 
 def check_answers(answered: Answered) -> None:

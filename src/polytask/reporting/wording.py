@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from polytask.data.task import Rows
 from polytask.errors import printable
 
 MAX_NAME, MAX_TEXT = 48, 400
@@ -62,3 +63,23 @@ def metric_in_words(metric: str, labels: Sequence[str] = ()) -> str:
     """The name of a metric; with two labels, F1 names the one that it is about."""
     words = METRICS.get(metric, metric)
     return f"{words} of {named(labels[1], 24)}" if metric == "f1" and len(labels) == 2 else words
+
+
+def place(rows: Rows, row: int) -> str:
+    """``line 8`` of the file that rows were read from, or ``row 7`` where there are no lines."""
+    return f"{row_or_line(rows)} {number(rows, row):,}"
+
+
+def row_or_line(rows: Rows) -> str:
+    """What ``number`` counts: the heading of a column of such numbers."""
+    return "row" if rows.lines is None else "line"
+
+
+def number(rows: Rows, row: int) -> int:
+    """The line of a row in its file, or its number, from 1."""
+    return row + 1 if rows.lines is None else rows.lines[row]
+
+
+def where(rows: Rows, row: int) -> dict[str, int]:
+    """The same for JSON: ``row``, counted from 1, and ``line`` where there is one."""
+    return {"row": row + 1, **({} if rows.lines is None else {"line": rows.lines[row]})}

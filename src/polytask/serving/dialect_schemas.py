@@ -29,6 +29,7 @@ class VllmItem(Open):
     num_classes: int
     labels: list[str] | None = None
     abstained: bool | None = None
+    none: bool | None = None
     interval: list[float] | None = None
     start: int | None = None
     end: int | None = None

@@ -68,6 +68,7 @@ def fit_detector(backbone: Backbone, job: Job, request: DetectNone | None) -> Fi
     name = _best_detector(fitted, familiar["validation"], examples.get("validation"))
     threshold = threshold_of(familiar["validation"].familiarity(DETECTORS[name], fitted[name]), request.false_alarm)
     report: dict[str, Any] = {"score": name, "false_alarm": request.false_alarm, "notes": []}
+    report |= {} if request.label is None else {"label": request.label}
     if threshold is None:
         needed = math.ceil(1 / request.false_alarm) - 1
         few = f"'none of these' is not set: a false-alarm rate of {request.false_alarm} needs {needed} validation rows"

@@ -3,7 +3,8 @@
 Kinds of tasks that vLLM does not have use the same shape: regression has its value as the only entry of ``probs``, and
 its ``interval`` if it is calibrated; multi-label tasks have the most likely assigned label as ``label`` (null if there
 is none) and all assigned labels in ``labels``; question answering has the text of the span as ``label``, with ``start``
-and ``end`` beside it. An answer below its threshold has the label null, and ``abstained``.
+and ``end`` beside it. An answer below its threshold has the label null, and ``abstained``; one of none of the labels
+``none`` too.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def item(index: int, given: VersionAnswer) -> dict[str, Any]:
         own["labels"] = list(answer.labels)
     if answer.abstained:
         own["abstained"] = True
+    if answer.none:
+        own["none"] = True
     if answer.interval is not None:
         own["interval"] = list(answer.interval)
     if answer.answer is not None:

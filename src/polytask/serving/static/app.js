@@ -109,6 +109,7 @@ function bar(label, prob, holds) {
 }
 
 function answerOf(item) {
+  if (item.none) return "none of these";
   if (item.abstained) return "no label";
   if (item.labels) return item.labels.join(", ") || "none";
   if (item.answer === undefined && item.score !== undefined) return rounded(item.score);
@@ -146,7 +147,10 @@ function card(item, version) {
     bars.append(...ranked.slice(0, MOST_BARS).flatMap(([label, prob]) => bar(label, prob, holding.has(label))));
     node.append(bars);
     if (ranked.length > MOST_BARS) node.append(made("p", `and ${ranked.length - MOST_BARS} more labels`, "more"));
-    if (item.abstained) node.append(made("p", belowThreshold(version, ranked[0]), "more"));
+    if (item.abstained) {
+      const why = item.none ? "the text is unlike the training texts of all labels" : belowThreshold(version, ranked[0]);
+      node.append(made("p", why, "more"));
+    }
   } else if (item.interval !== undefined) {
     node.append(made("p", `${intervalLevel(version)} interval ${item.interval.map(rounded).join(" to ")}`, "more"));
   } else if (item.answer !== undefined) {
