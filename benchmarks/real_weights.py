@@ -43,8 +43,6 @@ from polytask.training.recipe import Recipe
 METHODS: dict[str, Method] = {
     "houlsby": Houlsby(64),
     "houlsby-frozen-norms": Houlsby(64, norms=False),
-    "houlsby-small-init": Houlsby(64, init_std=1e-3),
-    "houlsby-small-init-frozen-norms": Houlsby(64, init_std=1e-3, norms=False),
     "lora": LoRA(rank=8),
     "full": FullFineTuning(),
 }

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter, encode_batch
+from polytask.architectures.places import locate
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.data.batches import Batch, collate
@@ -21,6 +24,7 @@ from polytask.dropout import DropoutKey
 from polytask.errors import RecipeError
 from polytask.methods import METHODS, BitFit, DeltaMethod
 from polytask.methods.bottleneck import BottleneckMethod
+from polytask.methods.delta import RESIDUALS
 from polytask.routing.route import Route
 from tests.tiny import ARCHITECTURES, WITHOUT_BIASES
 
@@ -82,6 +86,40 @@ def test_an_untrained_adapter_changes_almost_nothing(
         setup = Setup(folder_of(architecture), {"a": chosen}, moved=0.0)
         difference = (setup.hidden("aaaa") - setup.bare()).abs().max()
         assert difference <= (2e-6 if exactly else 2e-2)
+
+
+def save_with_outliers(source: Path, folder: Path) -> None:
+    """Copy a tiny Gemma and enlarge one feature of embeddings and branches, as pretrained ones have it.
+
+    The norms that read the residual stream make that feature small again and the others large.
+    """
+    shutil.copytree(source, folder)
+    tensors = load_file(folder / "model.safetensors")
+    for name, tensor in tensors.items():
+        kind = name.removesuffix(".weight").rpartition(".")[2]
+        if kind == "embed_tokens":
+            tensor[:, 0] = 2e3
+        elif kind in ("post_attention_layernorm", "post_feedforward_layernorm"):
+            tensor[0] = 1e4
+        elif kind in ("input_layernorm", "pre_feedforward_layernorm", "norm"):
+            tensor.fill_(1e4)[0] = -1 + 1e-2
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("method", [name for name in DELTA_METHODS if name != "bitfit"])
+def test_an_untrained_adapter_changes_almost_nothing_where_features_of_branches_are_huge(
+    method: str, tmp_path: Path, folder_of: Callable[[str], Path]
+) -> None:
+    save_with_outliers(folder_of("gemma3_text"), tmp_path / "outliers")
+    setup = Setup(tmp_path / "outliers", {"a": setting(method, 4)}, moved=0.0)
+    largest: list[float] = []
+    for found in locate(setup.backbone.model, setup.backbone.row):
+        if found.place.site in RESIDUALS:
+            found.output.register_forward_hook(lambda module, x, y: largest.append(float(y.abs().max())))
+    with torch.no_grad():
+        bare, untrained = setup.bare(), setup.hidden("aaaa")
+    assert max(largest) > 1e4
+    assert (untrained - bare).abs().max() < 1e-4 * bare.abs().max()
 
 
 @pytest.mark.parametrize(("method", "architecture"), CASES)

@@ -84,6 +84,25 @@ class SerialBottleneck(Bottleneck):
         return self.bottleneck(y).add_(y)
 
 
+class PreNormBottleneck(SerialBottleneck):
+    """A serial bottleneck that starts as the identity, for backbones whose norms come before the sub-layers.
+
+    No norm follows a branch there, and single features of its output can be thousands of times larger than the
+    others (16,896 in Gemma 3 270M). Multiplied by small random weights they would still outweigh the others.
+    """
+
+    def start(self, base: nn.Module, generator: torch.Generator) -> None:
+        """Initialize to the identity: small ``down``, zero ``up``."""
+        super().start(base, generator)
+        nn.init.zeros_(self.up.weight)
+
+
+def serial_bottleneck(place: Place, method: BottleneckMethod) -> Delta:
+    """A new bottleneck on the residual branch at ``place``."""
+    kind = PreNormBottleneck if place.is_pre_norm else SerialBottleneck
+    return kind(place.width_out, place.width_out, method.size, method.activation, method.init_std)
+
+
 class FusedSerialBottleneck(torch.autograd.Function):
     """``y + up(gelu(down(y)))`` as one autograd node: fewer copies, and sums inside the matrix products."""
 
@@ -149,7 +168,8 @@ class BottleneckMethod(DeltaMethod):
     Args:
         size: the bottleneck's width.
         activation: a name in ``ACTIVATIONS``.
-        init_std: the standard deviation of the initial weights.
+        init_std: the standard deviation of the initial weights. On the branches of pre-norm backbones that of ``down``:
+            there ``up`` starts at zero (``PreNormBottleneck``).
         layers: see ``DeltaMethod``.
     """
 
@@ -195,7 +215,7 @@ class Houlsby(BottleneckMethod):
         """A bottleneck on a residual branch, a trained gain and bias on a norm."""
         if place.site in NORMS:
             return tuned_norm(place)
-        return SerialBottleneck(place.width_in, place.width_out, self.size, self.activation, self.init_std)
+        return serial_bottleneck(place, self)
 
 
 @known_settings
@@ -217,8 +237,9 @@ class Pfeiffer(BottleneckMethod):
 
     def delta(self, place: Place) -> Delta:
         """A bottleneck on the LayerNorm, or on the branch."""
-        kind = SerialBottleneck if place.is_pre_norm else NormBottleneck
-        return kind(place.width_out, place.width_out, self.size, self.activation, self.init_std)
+        if place.is_pre_norm:
+            return serial_bottleneck(place, self)
+        return NormBottleneck(place.width_out, place.width_out, self.size, self.activation, self.init_std)
 
 
 @known_settings
