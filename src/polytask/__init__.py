@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from polytask.methods import Houlsby as Houlsby, LayerNormOnly as LayerNormOnly, Probe as Probe
     from polytask.methods import BitFit as BitFit, IA3 as IA3, LoRA as LoRA, Parallel as Parallel, Pfeiffer as Pfeiffer
     from polytask.adapters.pretrained import load_attached as load_attached, save_attached as save_attached
+    from polytask.evaluation.none_of_these import DetectNone as DetectNone
+    from polytask.evaluation.thresholds import Goal as Goal
     from polytask.inference.predict import MultiTask as MultiTask
     from polytask.inference.prediction import Prediction as Prediction
     from polytask.adapters.store import Store as Store
@@ -97,6 +99,8 @@ _MODULE_OF = {
     "TopLayers": "polytask.methods",
     "load_attached": "polytask.adapters.pretrained",
     "save_attached": "polytask.adapters.pretrained",
+    "DetectNone": "polytask.evaluation.none_of_these",
+    "Goal": "polytask.evaluation.thresholds",
     "MultiTask": "polytask.inference.predict",
     "Prediction": "polytask.inference.prediction",
     "Store": "polytask.adapters.store",

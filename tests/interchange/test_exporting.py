@@ -119,6 +119,8 @@ def test_only_where_transformers_reads_a_text_as_we_do_the_head_is_in_its_own_cl
         folder = pt.export_adapter(adapter, tmp_path / name, "peft")
         kinds[name] = json.loads((folder / "adapter_config.json").read_text())["task_type"]
         assert (folder / "head.safetensors").is_file() == (name == "bare")
+        back = pt.import_adapter(folder, "mood", backbone=backbone_of("bert", adapter.header.pooling))
+        assert back.header.head.labels == adapter.header.head.labels
     assert kinds == {"whole": "SEQ_CLS", "bare": "FEATURE_EXTRACTION"}
 
 

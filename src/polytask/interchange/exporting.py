@@ -20,6 +20,11 @@ Format = Literal["peft", "adapterhub", "merged"]
 GivenBackbone = Backbone | str | Path | None
 
 
+NO_DETECTOR = """
+The adapter detects texts that have none of its labels. These files do not: here every text gets a label.
+"""
+
+
 def export_adapter(
     adapter: Adapter, folder: str | Path, to: Format, *, backbone: Backbone | str | Path | None = None
 ) -> Path:
@@ -55,6 +60,9 @@ def export_adapter(
         _WRITERS[to](adapter, part, backbone)
         if thresholds is not None:
             write_label_thresholds(part, adapter.header, thresholds)
+        if adapter.header.decides.get("none") is not None:
+            with (part / "README.md").open("a", encoding="utf-8") as readme:
+                readme.write(NO_DETECTOR)
     return Path(folder)
 
 

@@ -20,6 +20,7 @@ from polytask.interchange import adapterhub, peft
 from polytask.interchange.files import Files, files_at
 from polytask.interchange.foreign import Base, Foreign, ForeignHead
 from polytask.interchange.head_layers import head_layers
+from polytask.interchange.separate_head import saved_labels
 
 UNNAMED = "LABEL_"
 
@@ -64,7 +65,8 @@ def import_adapter(
     base = Base(_config_of(backbone, format_.backbone_named(files)))
     foreign, weights = _read(format_, files, base)
     frozen = _loaded(backbone, format_.backbone_named(files), foreign.head.pooling, device, dtype)
-    named, of_kind = _labels(foreign.head, base.config, labels), _kind(foreign.head, base.config, kind)
+    named = _labels(foreign.head, base.config, labels, saved_labels(files))
+    of_kind = _kind(foreign.head, base.config, kind)
     return Adapter.create(
         {**foreign.tensors, **foreign.head.tensors},
         task=task,
@@ -153,13 +155,13 @@ def _kind(head: ForeignHead, config: Any, given: Kind | None) -> Kind:
     return kind
 
 
-def _labels(head: ForeignHead, config: Any, given: Sequence[str] | None) -> tuple[str, ...]:
+def _labels(head: ForeignHead, config: Any, given: Sequence[str] | None, saved: tuple[str, ...]) -> tuple[str, ...]:
     if given is not None:
         if len(given) != head.num_outputs:
             raise AdapterError(f"{len(given)} labels are given, and the head has {head.num_outputs} outputs")
         return tuple(given)
     of_config = tuple(str(name) for _, name in sorted((getattr(config, "id2label", None) or {}).items()))
-    for named in (head.labels, of_config):
+    for named in (head.labels, saved, of_config):
         if named and len(named) == head.num_outputs and len(set(named)) == len(named):
             return named
     return tuple(f"{UNNAMED}{index}" for index in range(head.num_outputs))

@@ -77,3 +77,9 @@ def read_separate_head(files: Files) -> ForeignHead | None:
     kind = cast(Kind, kind)
     layers = layer_names(prediction_layers_of(layers, kind)) if layers else ()
     return ForeignHead(tensors, cast(Pooling, pooling), layers, kind, tuple(map(str, labels)))
+
+
+def saved_labels(files: Files) -> tuple[str, ...]:
+    """The label names that ``write_settings`` wrote; empty if there are none."""
+    labels: Any = files.json(SETTINGS).get("labels") if files.has(SETTINGS) else None
+    return tuple(map(str, labels)) if isinstance(labels, list) else ()
