@@ -106,11 +106,11 @@ class ClaimReport:
     @cached_property
     def context(self) -> Table | None:
         """Full fine-tuning of BERT-base elsewhere, for tasks that are compared here; None if there are none."""
-        rows = []
+        rows, compared = [], {own.task: own for own in self.evidence.comparison("full").differences}
         for name, theirs in BERT_BASE_ACCURACY.items():
-            found = self.evidence.pairing.difference(name, ADAPTERS, "full")
-            if found and (ours := [_accuracy(setting.entries) for setting in found.chosen])[0] is not None:
-                numbers = [Cell.number(value, form=".2f") for value in (ours[1], ours[0])]
+            if name in compared and (runs := compared[name].runs).accuracy.notna().any():
+                ours = (100 * runs.accuracy).groupby(runs.method).agg(fmean)
+                numbers = [Cell.number(ours[method], form=".2f") for method in ("full", ADAPTERS)]
                 rows.append((Cell(_title(name)), Cell.number(*theirs, form=".2f"), *numbers))
         headings = ("BERT-base, full", "ours, full fine-tuning", "ours, adapters")
         columns = (Column("task", is_number=False), *map(Column, headings))
@@ -187,10 +187,9 @@ def _title(task: str) -> str:
 
 
 def _marks(found: TaskDifference) -> Iterator[str]:
-    entries = [entry for setting in found.chosen for entry in setting.entries]
-    if any(entry.data.get("is_sample") for entry in entries):
+    if found.runs.is_sample.any():
         yield SAMPLE
-    if found.task in seen_by(entries):
+    if found.task in seen_by(found.runs.entry):
         yield SEEN
 
 
@@ -200,11 +199,6 @@ def _points(value: float) -> Cell:
 
 def _interval(interval: tuple[float, float] | None) -> Cell:
     return Cell(f"{signed(interval[0])} to {signed(interval[1])}") if interval else Cell(MISSING)
-
-
-def _accuracy(entries: Sequence[Entry]) -> float | None:
-    values = [100 * entry.metrics["accuracy"] for entry in entries if "accuracy" in entry.metrics]
-    return fmean(values) if values else None
 
 
 def _task_json(own: TaskDifference) -> dict[str, Any]:
