@@ -12,16 +12,13 @@ import pandas as pd
 from polytask.paper import ablation, initialisation, learning_rates
 from polytask.paper.edition import Edition, of_exhibit, trials
 from polytask.paper.exhibit import Exhibit, grouped
-from polytask.paper.learning_rates import num_close
+from polytask.paper.learning_rates import CLOSE, num_close
 from polytask.paper.ledger import Entry, Suite
 from polytask.paper.paired import PairedComparison, Pairing
 from polytask.paper.selection import ADAPTERS, NothingToShow, runs_of
 from polytask.paper.wording import number_of, points_in_words, signed
 
 ALL: tuple[Suite, ...] = ("glue", "text17", "squad")
-CLOSE = 1.0
-"""Points within which two scores of the initialisation or the learning rate count as equal."""
-
 INITIAL_STD = 1e-2
 """The largest initial standard deviation up to which the paper finds no difference."""
 

@@ -110,7 +110,8 @@ class ComparisonTable:
         for contender in self.contenders:
             mean = mean_over_tasks(self.of(contender, cells))
             lacking = ("not run on all of these tasks",) if len(cells) and len(self.of(contender, self.chosen)) else ()
-            shown.append(Cell.number(*mean or (None, None), notes=sampled if mean else lacking))
+            score, error = mean or (None, None)
+            shown.append(Cell.number(score, error, notes=sampled if mean else lacking))
         theirs = [mean_over_tasks(self.of(c, cells), "paper") for c in self.contenders if c.published]
         return [*shown, *(Cell.number(mean and mean[0]) for mean in theirs)]
 

@@ -201,7 +201,7 @@ def _write_exhibit(one: Shown, folder: Path) -> list[Path]:
         return []
     figures = [folder / f"{name}.{kind}" for kind in ("png", "svg")] if one.exhibit.draw else []
     for path in figures:
-        one.exhibit.draw(one.rows, path)  # type: ignore[misc, arg-type]
+        one.exhibit.draw(one.rows, path)  # type: ignore[misc]
     return [*_write_table(one.table, folder, name), *figures]
 
 
@@ -229,22 +229,6 @@ def _background_sections(
     yield Section("missing", "What is missing", lead, remarks=lacking)
 
 
-def _run_facts(entries: Sequence[Entry], edition: str) -> dict[str, str]:
-    diverged = sum(entry.test is None for entry in entries)
-    by_family = runs_of(entries).method.value_counts()
-    families = [f"{FAMILIES.get(name, 'other methods')} {count:,}" for name, count in by_family.items()]
-    return {
-        "edition": edition,
-        "runs": f"{len(entries):,}, each one recipe with one seed on one task; {diverged:,} diverged",
-        "of methods": listed(families),
-        "tasks": f"{len({(entry.trial.suite, entry.trial.task) for entry in entries})}",
-        "seeds": listed([str(seed) for seed in _distinct(entry.trial.seed for entry in entries)]),
-        "caps": _caps(entries),
-        "epochs": listed([f"{count}" for count in _distinct(entry.epochs for entry in entries)]),
-        "time": f"{sum(entry.seconds for entry in entries) / 3600:.1f} hours of training and validation",
-    }
-
-
 _CAPS: Mapping[str, Callable[[Entry], Any]] = {
     "training rows of a task at most": lambda entry: entry.trial.max_rows,
     "validation rows of a task at most": lambda entry: entry.trial.max_validation,
@@ -253,10 +237,22 @@ _CAPS: Mapping[str, Callable[[Entry], Any]] = {
 }
 
 
-def _caps(entries: Sequence[Entry]) -> str:
+def _run_facts(entries: Sequence[Entry], edition: str) -> dict[str, str]:
+    diverged = sum(entry.test is None for entry in entries)
+    by_family = runs_of(entries).method.value_counts()
+    families = [f"{FAMILIES.get(name, 'other methods')} {count:,}" for name, count in by_family.items()]
     found = {what: _distinct(map(cap_of, entries)) for what, cap_of in _CAPS.items()}
-    said = [f"{' or '.join(f'{cap:,}' for cap in caps)} {what}" for what, caps in found.items() if caps]
-    return ", ".join(said) or "none"
+    caps = [f"{' or '.join(f'{cap:,}' for cap in own)} {what}" for what, own in found.items() if own]
+    return {
+        "edition": edition,
+        "runs": f"{len(entries):,}, each one recipe with one seed on one task; {diverged:,} diverged",
+        "of methods": listed(families),
+        "tasks": f"{len({(entry.trial.suite, entry.trial.task) for entry in entries})}",
+        "seeds": listed([str(seed) for seed in _distinct(entry.trial.seed for entry in entries)]),
+        "caps": ", ".join(caps) or "none",
+        "epochs": listed([f"{count}" for count in _distinct(entry.epochs for entry in entries)]),
+        "time": f"{sum(entry.seconds for entry in entries) / 3600:.1f} hours of training and validation",
+    }
 
 
 def _machine_facts(entries: Sequence[Entry]) -> dict[str, str]:

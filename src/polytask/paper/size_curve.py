@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from polytask.drawing.figures import COLOURS, INK, MUTED
-from polytask.paper.panels import LINE, draw_band
+from polytask.drawing.figures import COLOURS, INK, MUTED, label_axes
+from polytask.paper.exhibit import grouped
+from polytask.paper.panels import LINE, draw_band, draw_panels
 from polytask.paper.selection import choose, over_seeds
 
 NAMES = {"adapters": "adapters", "top": "top layers", "layernorm": "LayerNorms only", "full": "full fine-tuning"}
@@ -25,11 +28,17 @@ def scores_by_size(runs: pd.DataFrame) -> pd.DataFrame:
     return scores.sort_values(["method", "size"], kind="stable")
 
 
-def draw_scores_by_size(axes: Any, rows: pd.DataFrame) -> None:
-    """Scores with standard errors against trained parameters; full fine-tuning as a line across."""
-    sem = rows["sem"].fillna(0)
-    level = next(iter(rows.score[rows.method == "full"]), None)
-    draw_by_size(axes, rows.assign(low=rows.score - sem, high=rows.score + sem), ("low", "score", "high"), level)
+def draw_scores_by_size(
+    rows: pd.DataFrame, path: Path, titles: Mapping[str, str], x: str, y: str, width: float = 5.2
+) -> None:
+    """A panel per task: scores with standard errors against trained parameters; full fine-tuning as a line across."""
+
+    def draw_one(axes: Any, task: str, own: pd.DataFrame) -> None:
+        sem, level = own["sem"].fillna(0), next(iter(own.score[own.method == "full"]), None)
+        draw_by_size(axes, own.assign(low=own.score - sem, high=own.score + sem), ("low", "score", "high"), level)
+        label_axes(axes, titles[task], x, y)
+
+    draw_panels(path, grouped(rows, "task"), draw_one, width)
 
 
 def draw_by_size(

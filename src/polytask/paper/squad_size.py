@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from polytask.drawing.figures import label_axes
 from polytask.paper.contamination import seen_by
 from polytask.paper.exhibit import Exhibit
-from polytask.paper.panels import draw_panels
 from polytask.paper.published import SQUAD_F1
 from polytask.paper.size_curve import COLUMNS, draw_scores_by_size, scores_by_size
 from polytask.paper.wording import apart
@@ -21,14 +18,10 @@ def squad_rows(runs: pd.DataFrame) -> pd.DataFrame:
     return scores_by_size(runs[runs.suite == "squad"])
 
 
-def draw_squad(rows: pd.DataFrame, path: str | Path) -> None:
+def draw_squad(rows: pd.DataFrame, path: Path) -> None:
     """One panel: F1 with standard errors against trained parameters."""
-
-    def draw_one(axes: Any, title: str, own: pd.DataFrame) -> None:
-        draw_scores_by_size(axes, own)
-        label_axes(axes, title, "parameters trained, without the head", "F1 on dev × 100")
-
-    draw_panels(path, {"SQuAD v1.1": rows}, draw_one, width=6)
+    titles = {"squad": "SQuAD v1.1"}
+    draw_scores_by_size(rows, path, titles, "parameters trained, without the head", "F1 on dev × 100", 6)
 
 
 def squad_reading(rows: pd.DataFrame) -> str:

@@ -86,14 +86,10 @@ def task_rows(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([scores.iloc[:0], *sized])
 
 
-def draw_tasks(rows: pd.DataFrame, path: str | Path) -> None:
+def draw_tasks(rows: pd.DataFrame, path: Path) -> None:
     """A panel per task: score against trained parameters, with standard errors over seeds."""
-
-    def draw_one(axes: Any, task: str, own: pd.DataFrame) -> None:
-        draw_scores_by_size(axes, own)
-        label_axes(axes, TASKS[task], "parameters trained for the task, without the head", "test score × 100")
-
-    draw_panels(path, grouped(rows, "task"), draw_one)
+    x, y = "parameters trained for the task, without the head", "test score × 100"
+    draw_scores_by_size(rows, path, TASKS, x, y)
 
 
 def task_reading(rows: pd.DataFrame) -> str:
