@@ -17,8 +17,8 @@ FILES = [PACKAGE / "__init__.py", *sorted(PACKAGE.rglob("?*/*.py")), *sorted(PAC
 
 # Each may import those to its left, and itself, and nothing to its right. ``base`` is the modules at the top.
 ORDER = (
-    "base methods architectures routing backbones data suites evaluation adapters inference training sklearn "
-    "interchange launch serving paper reporting bench demo cli"
+    "base methods architectures routing backbones data suites evaluation adapters inference training drawing "
+    "sklearn interchange launch serving paper reporting bench demo cli"
 ).split()
 
 # The places each of these is imported in.
@@ -27,7 +27,7 @@ ONLY_IN = {
     "ray": "launch serving",
     "fastapi": "serving",
     "uvicorn": "serving",
-    "matplotlib": "paper reporting",
+    "matplotlib": "drawing reporting",
     "typer": "cli",
     "onnx": "interchange",
 }

@@ -30,6 +30,8 @@ from polytask.cli.verdicts import beside_majority
 from polytask.data import hub
 from polytask.data.read import read_task
 from polytask.data.task import Task
+from polytask.drawing.confusion import draw_confusion
+from polytask.drawing.figures import plain
 from polytask.errors import DataError
 from polytask.evaluation.baselines import majority_score
 from polytask.evaluation.metrics import all_scores, distinct
@@ -37,7 +39,6 @@ from polytask.methods import Houlsby
 from polytask.paper.cost import correction
 from polytask.paper.edition import all_trials
 from polytask.paper.editions import edition_named
-from polytask.paper.figures import draw_confusion, plain
 from polytask.paper.table import as_csv
 from polytask.training.events import Step
 from polytask.training.job import Job

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from polytask.drawing.confusion import draw_confusion
 from polytask.errors import PolytaskError
 from polytask.evaluation.per_label import LabelScores, report
-from polytask.paper.figures import draw_confusion
 
 LABELS = ("ham", "spam", "unsure")
 TARGETS = [0, 0, 0, 1, 1, 1]

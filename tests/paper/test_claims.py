@@ -18,8 +18,9 @@ from polytask.paper.claims import CLAIMS, Evidence
 from polytask.paper.edition import Edition, all_trials
 from polytask.paper.editions import edition_named
 from polytask.paper.ledger import Entry, Ledger, Trial
-from polytask.paper.paired import PairedComparison, Pairing, bootstrap_interval
+from polytask.paper.paired import Pairing, bootstrap_interval
 from polytask.paper.report import Background
+from polytask.paper.selection import runs_of
 from polytask.training.result import Score
 from tests.entries import BACKBONE, entry
 
@@ -80,7 +81,7 @@ def test_seeds_that_differ_widen_the_interval() -> None:
 def test_a_task_is_not_compared_before_both_methods_have_finished_a_seed() -> None:
     entries = entries_of(GLUE, scored({}, num_seeds=1))
     lacking = next(e for e in entries if e.trial.task == "CoLA" and e.trial.method["name"] == "full")
-    found = PairedComparison.of(Pairing(GLUE, [e for e in entries if e is not lacking]), ("glue",), "adapters", "full")
+    found = Pairing(GLUE, runs_of([e for e in entries if e is not lacking])).compare("adapters", "full", ("glue",))
     assert found.unfinished == ("CoLA",)
     assert {own.task for own in found.differences} == FULL.keys() - {"CoLA"}
     assert all(len(own.by_seed) == 1 and own.interval is None for own in found.differences)

@@ -2,60 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from polytask.methods import METHODS, FullFineTuning, Houlsby, LayerNormOnly, LoRA, Parallel, TopLayers
-from polytask.paper import ablation, extensions, initialisation, learning_rates, squad_size, tradeoff
+from polytask.paper import extensions, learning_rates, squad_size
 from polytask.paper.editions import edition_named
 from polytask.paper.exhibits import EXHIBITS
 from polytask.paper.ledger import Entry
-from polytask.paper.selection import NothingToShow
+from polytask.paper.selection import NothingToShow, runs_of
 from tests.entries import LAYERS, ablated, entry, trained_by, whole_ledger
 
 FIGURES = [name for name, exhibit in EXHIBITS.items() if exhibit.draw]
 
 
 @pytest.fixture(scope="module")
-def partial() -> list[Entry]:
-    """Results without most tasks."""
-    return whole_ledger(["CoLA", "RTE", "sms_spam", "squad"], seeds=2)
+def partial() -> pd.DataFrame:
+    """Runs of results without most tasks."""
+    return runs_of(whole_ledger(["CoLA", "RTE", "sms_spam", "squad"], seeds=2))
+
+
+def rows_of(name: str, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    exhibit = EXHIBITS[name]
+    return exhibit.records(exhibit.rows(runs_of(entries)))
+
+
+def reading_of(name: str, entries: Sequence[Entry]) -> str:
+    exhibit = EXHIBITS[name]
+    return exhibit.reading(exhibit.rows(runs_of(entries)))
 
 
 @pytest.mark.parametrize("name", EXHIBITS)
-def test_every_exhibit_is_made_from_results_that_lack_tasks(name: str, partial: list[Entry], tmp_path: Path) -> None:
+def test_every_exhibit_is_made_from_results_that_lack_tasks(name: str, partial: pd.DataFrame, tmp_path: Path) -> None:
     exhibit = EXHIBITS[name]
-    assert exhibit.rows(partial)
-    assert exhibit.reading(partial).endswith(".")
-    table = exhibit.table(partial)
+    rows = exhibit.rows(partial)
+    assert exhibit.reading(rows).endswith(".")
+    table = exhibit.table(rows)
     assert table.title
     for text in (table.markdown(), table.latex(), table.csv(), table.html()):
         assert text.strip()
     if exhibit.draw is not None:
-        exhibit.draw(partial, tmp_path / f"{name}.svg")
+        exhibit.draw(rows, tmp_path / f"{name}.svg")
         assert (tmp_path / f"{name}.svg").read_bytes().startswith(b"<?xml")
 
 
 @pytest.mark.parametrize("name", EXHIBITS)
-def test_every_exhibit_says_what_is_missing_from_empty_results(name: str, tmp_path: Path) -> None:
-    exhibit = EXHIBITS[name]
+def test_every_exhibit_says_what_is_missing_from_empty_results(name: str) -> None:
     for given in ([], [entry("sms_spam", Houlsby(8), None, None)]):
-        for come_out in (exhibit.rows, exhibit.table, exhibit.reading):
-            with pytest.raises(NothingToShow, match=r"need|the results hold no"):
-                come_out(given)
-        if exhibit.draw is not None:
-            with pytest.raises(NothingToShow):
-                exhibit.draw(given, tmp_path / "none.png")
-    assert not list(tmp_path.iterdir())
+        with pytest.raises(NothingToShow, match=r"need|the results hold no"):
+            EXHIBITS[name].rows(runs_of(given))
 
 
-def test_a_figure_is_the_same_file_each_time_and_a_png_where_asked(partial: list[Entry], tmp_path: Path) -> None:
+def test_a_figure_is_the_same_file_each_time_and_a_png_where_asked(partial: pd.DataFrame, tmp_path: Path) -> None:
+    rows = EXHIBITS["squad"].rows(partial)
     for folder in ("a", "b"):
-        squad_size.draw_squad(partial, tmp_path / folder / "squad.svg")
+        squad_size.draw_squad(rows, tmp_path / folder / "squad.svg")
     assert (tmp_path / "a/squad.svg").read_bytes() == (tmp_path / "b/squad.svg").read_bytes()
-    squad_size.draw_squad(partial, tmp_path / "squad.png")
+    squad_size.draw_squad(rows, tmp_path / "squad.png")
     assert (tmp_path / "squad.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -69,7 +77,7 @@ def test_the_trade_off_is_percentiles_over_tasks_of_what_is_lost() -> None:
     entries = [entry(task, FullFineTuning(), 0.5, 0.8) for task in losses]
     entries += [entry(task, Houlsby(8), 0.5, 0.8 - loss) for task, loss in losses.items()]
     entries += [entry("QNLI", Houlsby(8), 0.5, 0.1)]  # nothing to compare it with
-    (line,) = tradeoff.tradeoff_rows(entries)
+    (line,) = rows_of("tradeoff", entries)
     expected = np.percentile([-100 * loss for loss in losses.values()], [20, 50, 80])
     np.testing.assert_allclose([line["p20"], line["p50"], line["p80"]], expected)
     assert (line["suite"], line["method"], line["size"], line["tasks"]) == ("glue", "adapters", 8, 5)
@@ -80,21 +88,21 @@ def test_each_size_of_the_trade_off_has_its_learning_rate_from_validation() -> N
     entries = [entry("CoLA", FullFineTuning(), 0.5, 0.8)]
     entries += [entry("CoLA", Houlsby(8), val, test, lr=lr) for lr, val, test in ((1e-3, 0.7, 0.5), (3e-3, 0.6, 0.9))]
     entries += [entry("CoLA", TopLayers(1), 0.5, 0.75), entry("CoLA", LayerNormOnly(), 0.5, 0.7)]
-    middle = {line["method"]: line["p50"] for line in tradeoff.tradeoff_rows(entries)}
+    middle = {line["method"]: line["p50"] for line in rows_of("tradeoff", entries)}
     assert middle == pytest.approx({"adapters": -30.0, "layernorm": -10.0, "top": -5.0})
 
 
 def test_figure_4_shows_what_there_is_of_its_two_tasks() -> None:
     entries = [entry("CoLA", FullFineTuning(), 0.5, 0.5), entry("CoLA", Houlsby(64), 0.5, 0.48)]
-    assert {line["task"] for line in tradeoff.task_rows(entries)} == {"CoLA"}
-    assert tradeoff.task_reading(entries) == "CoLA, against full fine-tuning: adapters 64 −2.0 points."
+    assert {line["task"] for line in rows_of("tradeoff-tasks", entries)} == {"CoLA"}
+    assert reading_of("tradeoff-tasks", entries) == "CoLA, against full fine-tuning: adapters 64 −2.0 points."
 
 
 def test_squad_is_read_against_full_fine_tuning() -> None:
     sizes = {2: 0.80, 64: 0.87}
     entries = [entry("squad", Houlsby(size), 0.5, score) for size, score in sizes.items()]
-    assert "nothing compares" in squad_size.squad_reading(entries)
-    said = squad_size.squad_reading([*entries, entry("squad", FullFineTuning(), 0.5, 0.88)])
+    assert "nothing compares" in reading_of("squad", entries)
+    said = reading_of("squad", [*entries, entry("squad", FullFineTuning(), 0.5, 0.88)])
     assert said.startswith(
         "Full fine-tuning reaches an F1 of 88.0; adapters of size 2 8.0 points behind and of size 64 1.0 point behind."
     )
@@ -106,13 +114,13 @@ def test_the_ablation_is_the_mean_relative_change_over_seeds() -> None:
         entry("CoLA", Houlsby(64), 0.5, 0.5, seed=seed, measured={"ablation": ablated(full)})
         for seed, full in enumerate((0.8, 0.7))
     ]
-    lines = {(line["first"], line["last"]): line for line in ablation.ablation_rows(entries)}
+    lines = {(line["first"], line["last"]): line for line in rows_of("ablation", entries)}
     assert len(lines) == LAYERS * (LAYERS + 1) // 2
     for (first, last), line in lines.items():
         changes = [ablated(full)["scores"][first][last] / full - 1 for full in (0.8, 0.7)]
         assert line["change"] == pytest.approx(100 * np.mean(changes))
     assert lines[0, 0]["seeds"] == 2
-    assert "all 6 layers" in ablation.ablation_reading(entries)
+    assert "all 6 layers" in reading_of("ablation", entries)
 
 
 def test_the_ablation_shows_the_adapter_that_validation_chose() -> None:
@@ -120,7 +128,7 @@ def test_the_ablation_shows_the_adapter_that_validation_chose() -> None:
         entry("CoLA", Houlsby(64), val, 0.5, lr=lr, measured={"ablation": ablated(full)})
         for lr, val, full in ((1e-3, 0.4, 0.9), (3e-3, 0.6, 0.6))
     )
-    lines = ablation.ablation_rows([worse, better])
+    lines = rows_of("ablation", [worse, better])
     assert lines[0]["score"] == pytest.approx(100 * ablated(0.6)["scores"][0][0])
 
 
@@ -132,7 +140,7 @@ def test_the_initialisation_sweep_reports_accuracy() -> None:
         for seed in (0, 1)
     ]
     entries += [entry("CoLA", Houlsby(64), 0.9, 0.9, lr=3e-3)]  # of another sweep
-    lines = initialisation.initialisation_rows(entries)
+    lines = rows_of("init", entries)
     assert [line["init_std"] for line in lines] == [1e-4, 1e-2, 1.0]
     assert [line["score"] for line in lines] == pytest.approx([71, 70, 51])
     assert [line["low"] for line in lines] == pytest.approx([70, 69, 50])
@@ -147,28 +155,25 @@ def test_learning_rates_show_the_worst_and_the_best_seed_and_what_diverged() -> 
     ]
     entries += [entry("CoLA", FullFineTuning(), 0.5, 0.6, lr=lr) for lr in (1e-4, 3e-4)]
     entries += [entry("CoLA", FullFineTuning(), None, None, lr=1e-3)]
-    lines = {(line["method"], line["lr"]): line for line in learning_rates.learning_rate_rows(entries)}
+    lines = {(line["method"], line["lr"]): line for line in rows_of("lr", entries)}
     assert len(lines) == 6
     at = lines["adapters", 3e-4]
     assert (at["mean"], at["low"], at["high"], at["seeds"]) == pytest.approx((60.0, 50.0, 70.0, 3))
     lost = lines["full", 1e-3]
     assert (lost["mean"], lost["seeds"], lost["diverged"]) == (None, 0, 1)
-    assert "adapters at 3 of 3 rates and full fine-tuning at 2 of 3 rates" in learning_rates.learning_rate_reading(
-        entries
-    )
+    assert "adapters at 3 of 3 rates and full fine-tuning at 2 of 3 rates" in reading_of("lr", entries)
 
 
 def test_a_learning_rate_at_which_all_runs_diverged_is_drawn(tmp_path: Path) -> None:
     entries = [entry("CoLA", FullFineTuning(), 0.5, 0.6, lr=lr) for lr in (1e-4, 3e-4)]
-    learning_rates.draw_learning_rates(
-        [*entries, entry("CoLA", FullFineTuning(), None, None, lr=1e-3)], tmp_path / "lr.svg"
-    )
+    entries += [entry("CoLA", FullFineTuning(), None, None, lr=1e-3)]
+    learning_rates.draw_learning_rates(EXHIBITS["lr"].rows(runs_of(entries)), tmp_path / "lr.svg")
     assert (tmp_path / "lr.svg").exists()
 
 
 def test_two_learning_rates_are_too_few() -> None:
     with pytest.raises(NothingToShow, match="3 learning rates"):
-        learning_rates.learning_rate_rows([entry("CoLA", Houlsby(64), 0.5, 0.5, lr=lr) for lr in (1e-4, 1e-3)])
+        rows_of("lr", [entry("CoLA", Houlsby(64), 0.5, 0.5, lr=lr) for lr in (1e-4, 1e-3)])
 
 
 def test_extensions_are_compared_with_plain_adapters_of_their_size_on_the_same_tasks() -> None:
@@ -179,12 +184,12 @@ def test_extensions_are_compared_with_plain_adapters_of_their_size_on_the_same_t
     ]
     entries += [entry("CoLA", Parallel(64), 0.5, 0.53), entry("RTE", Houlsby(64, activation="tanh"), 0.5, 0.58)]
     entries += [entry("CoLA", Houlsby(64, init_std=1.0), 0.5, 0.1)]  # another exhibit's
-    found = {line["variant"]: line for line in extensions.extension_rows(entries)}
+    found = {line["variant"]: line for line in rows_of("extensions", entries)}
     assert {name: line["difference"] for name, line in found.items()} == pytest.approx(
         {"parallel": 3.0, "houlsby, activation tanh": -2.0}
     )
     assert found["parallel"]["tasks"] == 1
-    assert extensions.extension_reading(entries).startswith(
+    assert reading_of("extensions", entries).startswith(
         "1 of 2 variants are better than the plain adapter; the best (parallel, size 64) is 3.0 points ahead"
     )
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from polytask.drawing.figures import inline_svg
 from polytask.errors import DataError, PolytaskError
 from polytask.methods import FullFineTuning, Houlsby
 from polytask.paper.edition import trials
 from polytask.paper.editions import edition_named
 from polytask.paper.exhibits import EXHIBITS
 from polytask.paper.ledger import Entry, Ledger
-from polytask.paper.page import inline_svg
 from polytask.paper.report import Background, Written, write_report
 from polytask.paper.run import describe
 from polytask.paper.selection import NothingToShow

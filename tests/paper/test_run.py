@@ -32,6 +32,7 @@ from polytask.paper.ledger import Entry
 from polytask.paper.locks import TrialLocks
 from polytask.paper.rerun import rerun_entry
 from polytask.paper.run import best_adapters, missing, packs, run
+from polytask.paper.selection import runs_of
 from polytask.paper.suites import read
 from polytask.paper.worker import UNDER_WAY, adapter_path
 from polytask.training.events import Step
@@ -188,11 +189,12 @@ def test_questions_are_answered_scored_and_drawn(folder: Path, backbone: Backbon
         )
         assert costs.tokens(entry.trial) == 2 * sum(job.train.lengths), "every window is read in both epochs"
         assert costs.seconds(entry.trial) > 0
-    drawn = {line["method"]: line["score"] for line in squad_size.squad_rows(entries)}
+    rows = squad_size.squad_rows(runs_of(entries))
+    drawn = dict(zip(rows.method, rows.score))
     for method, name in (("adapters", "houlsby"), ("full", "full")):
         own = [entry.metrics["span_f1"] for entry in entries if entry.trial.method["name"] == name]
         assert drawn[method] == pytest.approx(100 * sum(own) / 2)
-    squad_size.draw_squad(entries, folder / "squad.png")
+    squad_size.draw_squad(rows, folder / "squad.png")
     assert same_scores(rerun_entry(entries[0], str(folder / "data")), entries[0]) is None
 
 

@@ -56,7 +56,7 @@ def test_the_scores_of_a_table_are_those_of_the_entries_that_validation_chose(
 ) -> None:
     entries = list(ledger_of(folder).entries())
     exhibit = next(one for one in written.exhibits if one.exhibit.name == name)
-    rows = {row["method"]: row for row in exhibit.exhibit.rows(exhibit.entries) if row["task"] == task}
+    rows = {row["method"]: row for row in exhibit.records if row["task"] == task}
     assert {row["settings"] for method, row in rows.items() if method in methods} == {2}, "equal numbers of trials"
     for method, raw in methods.items():
         scores = chosen_by_hand(entries, task, raw)
@@ -66,7 +66,7 @@ def test_the_scores_of_a_table_are_those_of_the_entries_that_validation_chose(
 
 def test_what_was_measured_of_an_ablation_is_drawn(written: Written) -> None:
     ablation = next(one for one in written.exhibits if one.exhibit.name == "ablation")
-    assert [(row["first"], row["last"]) for row in ablation.exhibit.rows(ablation.entries)] == [(0, 0), (0, 1), (1, 1)]
+    assert [(row["first"], row["last"]) for row in ablation.records] == [(0, 0), (0, 1), (1, 1)]
 
 
 def test_the_page_tells_what_was_run(written: Written) -> None:

@@ -75,7 +75,7 @@ def evaluate(
     interval = bootstrap_interval(name, head.kind, rows.targets, answers, num_labels=num_labels)
     by_label = report(head.kind, head.labels, rows.targets, answers)
     if confusion is not None and by_label is not None and by_label.confusion is not None:
-        from polytask.paper.figures import draw_confusion
+        from polytask.drawing.confusion import draw_confusion
 
         draw_confusion(confusion, head.labels, by_label.confusion, f"{entry} on {Path(file).name}")
     if as_json:
@@ -116,7 +116,7 @@ def check_drawable(file: str | None, kind: str) -> None:
         return
     if kind != "classification":
         raise DataError(f"a {kind} task has no confusion matrix", fix="Leave out --confusion")
-    from polytask.paper.figures import figure
+    from polytask.drawing.figures import figure
 
     check_folder(file)
     figure(file, 1, 1)

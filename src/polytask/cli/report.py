@@ -51,7 +51,7 @@ def report(
     The page is one file that needs no network. Drawing needs polytask\\[paper].
     """
     from polytask.adapters.store import Store
-    from polytask.paper.figures import check_drawing
+    from polytask.drawing.figures import check_drawing
     from polytask.reporting.report import report as report_on
 
     check_out(out, file, train)

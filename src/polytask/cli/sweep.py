@@ -113,7 +113,7 @@ def sweep(
         command = shlex.join(["polytask", *context.meta[ARGUMENTS]])
         raise error_exit(f"interrupted. To continue: {command}", INTERRUPTED) from None
     if figure is not None:
-        from polytask.paper.sweep_figure import sweep_figure
+        from polytask.drawing.sweep import sweep_figure
 
         sweep_figure(swept, figure)
     entry = put_once(adapters, swept.best)
@@ -228,7 +228,7 @@ def check_drawable(figure: str | None, recipes: Sequence[Recipe]) -> None:
 
     if figure is None:
         return
-    from polytask.paper.figures import figure as empty_figure
+    from polytask.drawing.figures import figure as empty_figure
 
     check_folder(figure)
     empty_figure(figure, 1, 1)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from polytask.paper.ledger import Entry
+import numpy as np
+import pandas as pd
+
+from polytask.paper.ledger import TFIDF
 from polytask.paper.wording import listed
 
 IDLE = 0.02
 """The most absolute Matthews correlation of a method that learnt nothing, on some hundred rows."""
 
 
-def is_idle(entries: Iterable[Entry]) -> bool:
-    """Whether the answers of all of these are unrelated to the labels, as far as their metrics tell."""
-    values = [entry.metrics.get("matthews") for entry in entries]
-    return bool(values) and all(value is not None and abs(value) <= IDLE for value in values)
+def is_idle(correlations: Iterable[float]) -> bool:
+    """Whether all answers are unrelated to the labels, as far as Matthews' correlations tell."""
+    values = list(correlations)
+    return bool(values) and all(abs(value) <= IDLE for value in values)
 
 
 def on_idle(titles: Sequence[str]) -> str:
@@ -29,17 +30,10 @@ def on_idle(titles: Sequence[str]) -> str:
     )
 
 
-def caution(entries: Sequence[Entry]) -> str:
+def caution(runs: pd.DataFrame) -> str:
     """The warnings on a figure; empty if there are none."""
-    by_task: dict[str, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        if entry.trial.has_backbone and entry.test is not None:
-            by_task[entry.trial.task].append(entry)
-    odd = [task for task, own in by_task.items() if not all(map(_is_finite, own))]
-    said = [on_idle([task for task, own in by_task.items() if is_idle(own)])]
+    by_task = runs[(runs.method != TFIDF) & ~runs.diverged].sort_index().groupby("task", sort=False)
+    odd = [task for task, own in by_task if not np.isfinite(own[["validation", "test"]]).all(axis=None)]
+    said = [on_idle([task for task, own in by_task if is_idle(own.matthews)])]
     said += [f"Scores on {listed(odd)} are not numbers: what is said of them means nothing."] if odd else []
     return " ".join(filter(None, said))
-
-
-def _is_finite(entry: Entry) -> bool:
-    return all(math.isfinite(score.score) for score in (entry.validation, entry.test) if score)

@@ -17,7 +17,7 @@ from polytask.paper.edition import Edition, in_parts
 from polytask.paper.edition import identity as identity_of
 from polytask.paper.ledger import Entry, Suite
 from polytask.paper.page import Section
-from polytask.paper.paired import TaskDifference
+from polytask.paper.paired import PairedComparison, TaskDifference
 from polytask.paper.published import BERT_BASE_ACCURACY, BERT_BASE_SOURCE
 from polytask.paper.selection import ADAPTERS
 from polytask.paper.table import MISSING, Cell, Column, Row, Table, text_table
@@ -43,9 +43,14 @@ class ClaimReport:
         return Evidence(self.edition, self.entries)
 
     @cached_property
+    def main(self) -> PairedComparison:
+        """Adapters against full fine-tuning on all tasks."""
+        return self.evidence.comparison("full")
+
+    @cached_property
     def headline(self) -> str:
         """Mean(adapters) − mean(full fine-tuning) with its interval, and how much of the edition it is of."""
-        found = self.evidence.comparison("full")
+        found = self.main
         of = f"{len(found.differences)} of {number_of(found.num_tasks, 'task')}"
         if not found.differences:
             return f"Adapters and full fine-tuning are both finished on {of}: nothing can be said yet."
@@ -73,15 +78,14 @@ class ClaimReport:
         """Adapters against full fine-tuning, a line per task, then means."""
         headings = ("adapters", "full fine-tuning", "difference", "95% interval", "seeds")
         columns = (Column("task", is_number=False), *map(Column, headings))
-        found = self.evidence.comparison("full")
-        lines = tuple(map(_line, found.differences))
+        lines = tuple(map(_line, self.main.differences))
         caption = (
             "Test scores × 100, each of the setting that validation chose. A task is compared on the seeds for which "
             "all planned settings of both methods have run. The interval of a task is Student’s paired interval over "
             "its seeds; that of a mean is a bootstrap over tasks, and over seeds within them (10,000 resamples)."
         )
-        if found.unfinished:
-            caption += f" Not compared yet: {listed([self._unfinished(task) for task in found.unfinished])}."
+        if self.main.unfinished:
+            caption += f" Not compared yet: {listed(list(map(self._unfinished, self.main.unfinished)))}."
         return Table("Adapters and full fine-tuning", columns, (lines, tuple(self._means())), caption)
 
     def _unfinished(self, task: str) -> str:
@@ -106,11 +110,11 @@ class ClaimReport:
     @cached_property
     def context(self) -> Table | None:
         """Full fine-tuning of BERT-base elsewhere, for tasks that are compared here; None if there are none."""
-        rows = []
+        rows, compared = [], {own.task: own for own in self.main.differences}
         for name, theirs in BERT_BASE_ACCURACY.items():
-            found = self.evidence.pairing.difference(name, ADAPTERS, "full")
-            if found and (ours := [_accuracy(setting.entries) for setting in found.chosen])[0] is not None:
-                numbers = [Cell.number(value, form=".2f") for value in (ours[1], ours[0])]
+            if name in compared and (runs := compared[name].runs).accuracy.notna().any():
+                ours = (100 * runs.accuracy).groupby(runs.method).agg(fmean)
+                numbers = [Cell.number(ours[method], form=".2f") for method in ("full", ADAPTERS)]
                 rows.append((Cell(_title(name)), Cell.number(*theirs, form=".2f"), *numbers))
         headings = ("BERT-base, full", "ours, full fine-tuning", "ours, adapters")
         columns = (Column("task", is_number=False), *map(Column, headings))
@@ -143,13 +147,12 @@ class ClaimReport:
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values, points and scores × 100."""
-        found = self.evidence.comparison("full")
         return {
             "headline": self.headline,
-            "mean": found.mean if found.differences else None,
-            "interval": found.interval,
-            "tasks": [_task_json(own) for own in found.differences],
-            "unfinished": list(found.unfinished),
+            "mean": self.main.mean if self.main.differences else None,
+            "interval": self.main.interval,
+            "tasks": [_task_json(own) for own in self.main.differences],
+            "unfinished": list(self.main.unfinished),
             "claims": [
                 {"claim": claim.text, "paper": claim.theirs, "ours": own.ours, "verdict": own.verdict, "why": own.why}
                 for claim, own in self.findings
@@ -187,10 +190,9 @@ def _title(task: str) -> str:
 
 
 def _marks(found: TaskDifference) -> Iterator[str]:
-    entries = [entry for setting in found.chosen for entry in setting.entries]
-    if any(entry.data.get("is_sample") for entry in entries):
+    if found.runs.is_sample.any():
         yield SAMPLE
-    if found.task in seen_by(entries):
+    if found.task in seen_by(found.runs.entry):
         yield SEEN
 
 
@@ -200,11 +202,6 @@ def _points(value: float) -> Cell:
 
 def _interval(interval: tuple[float, float] | None) -> Cell:
     return Cell(f"{signed(interval[0])} to {signed(interval[1])}") if interval else Cell(MISSING)
-
-
-def _accuracy(entries: Sequence[Entry]) -> float | None:
-    values = [100 * entry.metrics["accuracy"] for entry in entries if "accuracy" in entry.metrics]
-    return fmean(values) if values else None
 
 
 def _task_json(own: TaskDifference) -> dict[str, Any]:

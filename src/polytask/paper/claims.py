@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
-from polytask.paper.ablation import ablation_rows
+import pandas as pd
+
+from polytask.paper import ablation, initialisation, learning_rates
 from polytask.paper.edition import Edition, of_exhibit, trials
-from polytask.paper.exhibit import Rows, grouped
-from polytask.paper.initialisation import initialisation_rows
-from polytask.paper.learning_rates import learning_rate_rows
+from polytask.paper.exhibit import Exhibit, grouped
+from polytask.paper.learning_rates import CLOSE, num_close
 from polytask.paper.ledger import Entry, Suite
 from polytask.paper.paired import PairedComparison, Pairing
-from polytask.paper.selection import ADAPTERS, NothingToShow
+from polytask.paper.selection import ADAPTERS, NothingToShow, runs_of
 from polytask.paper.wording import number_of, points_in_words, signed
 
 ALL: tuple[Suite, ...] = ("glue", "text17", "squad")
-CLOSE = 1.0
-"""Points within which two scores of the initialisation or the learning rate count as equal."""
-
 INITIAL_STD = 1e-2
 """The largest initial standard deviation up to which the paper finds no difference."""
 
@@ -51,11 +49,11 @@ class Evidence:
     @cached_property
     def pairing(self) -> Pairing:
         """The compared trials, planned and finished."""
-        return Pairing(self.edition, self.entries)
+        return Pairing(self.edition, runs_of(self.entries))
 
     def comparison(self, theirs: str, suites: Sequence[Suite] = ALL) -> PairedComparison:
         """Adapters against another method."""
-        return PairedComparison.of(self.pairing, suites, ADAPTERS, theirs)
+        return self.pairing.compare(ADAPTERS, theirs, suites)
 
 
 Judge = Callable[[Evidence], Finding]
@@ -99,7 +97,8 @@ def at_most(limit: float, unit: str, measured: Callable[[Sequence[float]], float
 
     def judge(evidence: Evidence) -> Finding:
         found = evidence.comparison("full", ("glue",))
-        shares = [own.chosen[0].num_trained / own.chosen[0].parameters["backbone"] for own in found.differences]
+        ours = [own.runs[own.runs.method == ADAPTERS].iloc[0] for own in found.differences]
+        shares = [(run.trained + run["head"]) / run.backbone for run in ours]
         if not shares or found.unfinished:
             return Finding(None, "", f"{len(shares)} of {found.num_tasks} tasks are finished")
         value = measured(shares)
@@ -108,56 +107,48 @@ def at_most(limit: float, unit: str, measured: Callable[[Sequence[float]], float
     return judge
 
 
-def shown_by(plan: str, rows_of: Callable[[Sequence[Entry]], Rows], test: Callable[[Rows], Finding]) -> Judge:
+def shown_by(exhibit: Exhibit, test: Callable[[pd.DataFrame], Finding]) -> Judge:
     """A claim about an exhibit, judged by its rows when all trials of its plan have run."""
 
     def judge(evidence: Evidence) -> Finding:
-        if plan not in {own.exhibit for own in evidence.edition.plans}:
+        if exhibit.name not in {own.exhibit for own in evidence.edition.plans}:
             return Finding(None, "", f"the edition {evidence.edition.name} does not plan it")
-        own = of_exhibit(evidence.entries, evidence.edition, plan)
-        num_planned = len(list(trials(evidence.edition, plan)))
+        own = of_exhibit(evidence.entries, evidence.edition, exhibit.name)
+        num_planned = len(list(trials(evidence.edition, exhibit.name)))
+        if len(own) < num_planned:
+            return Finding(None, "", f"{len(own)} of {num_planned} trials have run")
         try:
-            if len(own) == num_planned:
-                return test(rows_of(own))
+            return test(exhibit.rows(runs_of(own)))
         except NothingToShow as nothing:
             return Finding(None, "", str(nothing))
-        return Finding(None, "", f"{len(own)} of {num_planned} trials have run")
 
     return judge
 
 
-def _costs_of_layers(rows: Rows) -> Finding:
+def _costs_of_layers(rows: pd.DataFrame) -> Finding:
     """Whether removing the adapters of any one layer costs little."""
-    worst = max((-row["change"], row["task"], row["first"]) for row in rows if row["first"] == row["last"])
-    cost, task, layer = worst
-    return Finding(cost <= LAYER_COST, f"{cost:.1f}% at most", f"layer {layer} on {task}; the limit is {LAYER_COST:g}%")
+    single = rows[rows["first"] == rows["last"]]
+    worst = single.sort_values(["change", "task", "first"], ascending=[True, False, False]).iloc[0]
+    why = f"layer {worst['first']} on {worst.task}; the limit is {LAYER_COST:g}%"
+    return Finding(bool(-worst.change <= LAYER_COST), f"{-worst.change:.1f}% at most", why)
 
 
-def _initialisations(rows: Rows) -> Finding:
+def _initialisations(rows: pd.DataFrame) -> Finding:
     """Whether all small initial weights give the best score or nearly so."""
-    lost = {
-        task: max(row["score"] for row in own if row["score"] is not None)
-        - min(-1.0 if row["score"] is None else row["score"] for row in own if row["init_std"] <= INITIAL_STD)
-        for task, own in grouped(rows, "task").items()
-    }
-    task, most = max(lost.items(), key=lambda item: item[1])
-    ours = f"{most:.1f} points below the best at most"
-    return Finding(most <= CLOSE, ours, f"on {task}, standard deviations up to {INITIAL_STD:g}; one seed may differ so")
+    small = rows[rows.init_std <= INITIAL_STD].fillna({"score": -1.0})
+    lost = rows.groupby("task", sort=False).score.max() - small.groupby("task").score.min()
+    ours, why = f"{lost.max():.1f} points below the best at most", f"standard deviations up to {INITIAL_STD:g}"
+    return Finding(bool(lost.max() <= CLOSE), ours, f"on {lost.idxmax()}, {why}; one seed may differ so")
 
 
-def _rates(rows: Rows) -> Finding:
-    """Whether adapters are near their best at as many learning rates as full fine-tuning, or more."""
+def _rates(rows: pd.DataFrame) -> Finding:
+    """Whether adapters are near their best at more learning rates than full fine-tuning."""
     close = {
-        method: sum(map(_num_close, grouped(own, "task").values())) for method, own in grouped(rows, "method").items()
+        method: sum(map(num_close, grouped(own, "task").values())) for method, own in grouped(rows, "method").items()
     }
     adapters, full = close.get(ADAPTERS, 0), close.get("full", 0)
     ours = f"{adapters} rates, full fine-tuning {full}"
     return Finding(adapters > full, ours, f"rates within {CLOSE:g} point of the method's best, all tasks together")
-
-
-def _num_close(rows: Rows) -> int:
-    means = [row["mean"] for row in rows if row["mean"] is not None and not row["diverged"]]
-    return sum(mean >= max(means) - CLOSE for mean in means)
 
 
 CLAIMS = (
@@ -183,16 +174,16 @@ CLAIMS = (
     Claim(
         "Removing the adapters of one layer costs 2% at most",
         "2% (Figure 6)",
-        shown_by("ablation", ablation_rows, _costs_of_layers),
+        shown_by(ablation.EXHIBIT, _costs_of_layers),
     ),
     Claim(
         "The same for initial standard deviations up to 1e-2",
         "flat (Figure 6)",
-        shown_by("init", initialisation_rows, _initialisations),
+        shown_by(initialisation.EXHIBIT, _initialisations),
     ),
     Claim(
         "Good at more learning rates than full fine-tuning",
         "a wider range (Figure 7)",
-        shown_by("lr", learning_rate_rows, _rates),
+        shown_by(learning_rates.EXHIBIT, _rates),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from polytask.paper.ledger import Entry
@@ -18,13 +18,13 @@ SEEN: Mapping[str, frozenset[str]] = {
 ALIASES = {"minilm": "all-MiniLM-L6-v2"}
 
 
-def backbone_in_words(entries: Sequence[Entry]) -> str:
+def backbone_in_words(entries: Iterable[Entry]) -> str:
     """The backbone's name without its folders; ``no backbone`` if none was used."""
     names = {str(entry.backbone["name"]) for entry in entries if entry.backbone["name"] is not None}
     return listed(sorted(Path(name).name if Path(name).is_absolute() else name for name in names)) or "no backbone"
 
 
-def seen_by(entries: Sequence[Entry]) -> frozenset[str]:
+def seen_by(entries: Iterable[Entry]) -> frozenset[str]:
     """The tasks that the backbone of these entries saw; empty if nothing is known of it."""
     names = {str(entry.backbone["name"]).rstrip("/").rpartition("/")[2] for entry in entries}
     return frozenset().union(*(SEEN.get(ALIASES.get(name, name), frozenset()) for name in names))

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polytask.paper.ledger import Entry
-from polytask.paper.table import Table, table_of_rows
+import pandas as pd
 
-Entries = Sequence[Entry]
-Rows = list[dict[str, Any]]
+from polytask.paper.selection import NothingToShow, records
+from polytask.paper.table import Table, table_of_rows
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A table or a figure. Its functions take entries and raise ``NothingToShow`` if these do not suffice.
+    """A table or a figure. All but ``measure`` are functions of its rows.
 
     Attributes:
         name: on the command line and of its files.
         title: above it.
         in_paper: what the paper says.
-        rows: its numbers.
-        reading: what the numbers say, in a sentence or two.
+        needs: what the results lack if there are no rows.
+        columns: of its rows that are shown.
+        measure: its rows, from the runs (``selection.runs_of``).
+        reading: what the rows say, in a sentence or two.
         draw: writes the figure; None for tables.
         own_table: a table with footnotes on samples, caps and contamination; without one the rows are shown.
         missing: what it lacks, in sentences.
@@ -33,21 +34,35 @@ class Exhibit:
     name: str
     title: str
     in_paper: str
-    rows: Callable[[Entries], Rows]
-    reading: Callable[[Entries], str]
-    draw: Callable[[Entries, Path], None] | None = None
-    own_table: Callable[[Entries], Table] | None = None
-    missing: Callable[[Entries], list[str]] = lambda entries: []
+    needs: str
+    columns: tuple[str, ...]
+    measure: Callable[[pd.DataFrame], pd.DataFrame]
+    reading: Callable[[pd.DataFrame], str]
+    draw: Callable[[pd.DataFrame, Path], None] | None = None
+    own_table: Callable[[pd.DataFrame], Table] | None = None
+    missing: Callable[[pd.DataFrame], list[str]] = lambda rows: []
     plan: str = ""
 
-    def table(self, entries: Entries) -> Table:
+    def rows(self, runs: pd.DataFrame) -> pd.DataFrame:
+        """Its numbers.
+
+        Raises:
+            NothingToShow: the runs do not suffice.
+        """
+        rows = self.measure(runs)
+        if rows.empty:
+            raise NothingToShow(self.needs)
+        return rows
+
+    def records(self, rows: pd.DataFrame) -> list[dict[str, Any]]:
+        """What is shown of the rows, as dicts."""
+        return records(rows[list(self.columns)])
+
+    def table(self, rows: pd.DataFrame) -> Table:
         """The exhibit as a table."""
-        return self.own_table(entries) if self.own_table else table_of_rows(self.title, self.rows(entries))
+        return self.own_table(rows) if self.own_table else table_of_rows(self.title, self.records(rows))
 
 
-def grouped(rows: Iterable[dict[str, Any]], name: str) -> dict[Any, Rows]:
+def grouped(rows: pd.DataFrame, name: str) -> dict[Any, pd.DataFrame]:
     """The rows by their value of ``name``, in order of appearance."""
-    groups: dict[Any, Rows] = {}
-    for row in rows:
-        groups.setdefault(row[name], []).append(row)
-    return groups
+    return dict(list(rows.groupby(name, sort=False)))

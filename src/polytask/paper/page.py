@@ -5,19 +5,15 @@ The templates (``templates/``) escape everything. Figures are inline SVGs in the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from polytask.paper.figures import INK, MUTED, RULE
+from polytask.drawing.figures import inline_svg
 
 if TYPE_CHECKING:
     from polytask.paper.table import Table
-
-PANELS = 1.8
-"""A figure with a greater ratio of width to height has several panels, and scrolls on a narrow screen."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +50,6 @@ def render_page(title: str, subtitle: str, sections: Sequence[Section], command:
 def render_table(table: Table) -> str:
     """A ``<table>`` with its caption and footnotes."""
     return str(_templates().get_template("table.html").module.show(table))
-
-
-def inline_svg(svg: str) -> str:
-    """An SVG written by matplotlib without its prologue and metadata, with the page's colours."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    if (box := re.search(r'viewBox="\S+ \S+ (\S+) (\S+)"', svg)) and float(box[1]) > PANELS * float(box[2]):
-        svg = svg.replace("<svg", '<svg class="panels"', 1)
-    for colour, name in ((INK, "ink"), (MUTED, "muted"), (RULE, "rule")):
-        svg = svg.replace(colour, f"var(--{name})")
-    return svg.strip()
 
 
 @cache

@@ -7,18 +7,19 @@ a setting for each method, as everywhere, and test scores are compared with equa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from polytask.evaluation.significance import LEVEL, percentile_interval
 from polytask.paper.edition import Edition, identity, trials
-from polytask.paper.ledger import Entry, Suite
-from polytask.paper.selection import Setting, choose, family, settings
+from polytask.paper.ledger import Suite
+from polytask.paper.selection import choose, family
 from polytask.paper.wording import number_of
 
 COMPARED = ("table1", "table2", "squad")
@@ -36,15 +37,14 @@ class TaskDifference:
     Attributes:
         ours: the first method's scores; ``theirs``: the second's, on the same seeds.
         num_seeds: that are planned.
-        chosen: the setting of each method.
+        runs: of the setting of each method that validation chose.
     """
 
     task: str
-    suite: Suite
     ours: tuple[float, ...]
     theirs: tuple[float, ...]
     num_seeds: int
-    chosen: tuple[Setting, Setting]
+    runs: pd.DataFrame
 
     @property
     def by_seed(self) -> list[float]:
@@ -66,51 +66,45 @@ class TaskDifference:
 
 
 class Pairing:
-    """The compared trials of an edition, planned and finished."""
+    """The compared trials of an edition, planned and finished.
 
-    def __init__(self, edition: Edition, entries: Iterable[Entry]) -> None:
-        self.done = {identity(entry.trial): entry for entry in entries}
-        self.suites: dict[str, Suite] = {}
-        self._planned: dict[tuple[str, str], dict[int, list[str]]] = {}
+    Attributes:
+        planned: a row for each trial: ``suite``, ``task``, ``method``, ``seed``, ``trial`` (its identity), ``is_done``.
+        runs: the finished ones (``selection.runs_of``) with the same column ``trial``.
+    """
+
+    def __init__(self, edition: Edition, runs: pd.DataFrame) -> None:
         compared = [plan.exhibit for plan in edition.plans if plan.exhibit in COMPARED]
-        for trial in (trial for exhibit in compared for trial in trials(edition, exhibit)):
-            self.suites[trial.task] = trial.suite
-            of_seed = self._planned.setdefault((trial.task, family(trial.method)), {})
-            of_seed.setdefault(trial.seed, []).append(identity(trial))
-
-    def planned(self, task: str, method: str) -> dict[int, list[str]]:
-        """The trials of a method on a task, by their seeds; empty if there are none."""
-        return self._planned.get((task, method), {})
-
-    def tasks(self, suites: Sequence[Suite], *methods: str) -> list[str]:
-        """The tasks of these suites for which all these methods are planned."""
-        own = [task for task, suite in self.suites.items() if suite in suites]
-        return [task for task in own if all(self.planned(task, method) for method in methods)]
-
-    def finished_seeds(self, task: str, method: str) -> set[int]:
-        """The seeds with which all settings of a method on a task have run."""
-        of_seed = self.planned(task, method)
-        return {seed for seed, names in of_seed.items() if all(name in self.done for name in names)}
+        planned = [trial for exhibit in compared for trial in trials(edition, exhibit)]
+        rows = [(one.suite, one.task, family(one.method), one.seed, identity(one)) for one in planned]
+        self.planned = pd.DataFrame(rows, columns=["suite", "task", "method", "seed", "trial"]).drop_duplicates()
+        self.runs = runs.assign(trial=[identity(entry.trial) for entry in runs.entry])
+        self.planned["is_done"] = self.planned.trial.isin(self.runs.trial)
 
     def progress(self, task: str, method: str) -> tuple[int, int]:
         """How many trials of a method on a task have run, and how many are planned."""
-        names = [name for own in self.planned(task, method).values() for name in own]
-        return sum(name in self.done for name in names), len(names)
+        is_done = self.planned.is_done[(self.planned.task == task) & (self.planned.method == method)]
+        return int(is_done.sum()), len(is_done)
 
-    def difference(self, task: str, ours: str, theirs: str) -> TaskDifference | None:
+    def compare(self, ours: str, theirs: str, suites: Sequence[Suite]) -> PairedComparison:
+        """Compare two methods on all the tasks of these suites that both are planned for."""
+        planned = self.planned[self.planned.suite.isin(suites) & self.planned.method.isin((ours, theirs))]
+        planned = planned[planned.groupby("task").method.transform("nunique") == 2]
+        found = {task: self._difference(task, own, ours, theirs) for task, own in planned.groupby("task", sort=False)}
+        compared = tuple(difference for difference in found.values() if difference)
+        return PairedComparison(compared, tuple(task for task, difference in found.items() if difference is None))
+
+    def _difference(self, task: str, planned: pd.DataFrame, ours: str, theirs: str) -> TaskDifference | None:
         """Two methods on a task; None if they have no finished seed in common, or all runs of one diverged."""
-        seeds = self.finished_seeds(task, ours) & self.finished_seeds(task, theirs)
-        first, second = (choose(self._settings(task, method, seeds)) for method in (ours, theirs))
-        if first is None or second is None:
+        of_seed = planned.groupby("seed")
+        is_finished = of_seed.is_done.transform("all") & (of_seed.method.transform("nunique") == 2)
+        chosen = choose(self.runs[self.runs.trial.isin(planned.trial[is_finished])], "method")
+        if set(chosen.method) != {ours, theirs}:
             return None
-        chosen = (first.setting, second.setting)
-        one, other = (tuple(100 * _score(entry) for entry in setting.entries) for setting in chosen)
-        return TaskDifference(task, self.suites[task], one, other, len(self.planned(task, ours)), chosen)
-
-    def _settings(self, task: str, method: str, seeds: set[int]) -> list[Setting]:
-        """Of these seeds; in the order of the entries, so that equal validation scores are decided as in the tables."""
-        wanted = {name for seed, own in self.planned(task, method).items() if seed in seeds for name in own}
-        return settings(entry for name, entry in self.done.items() if name in wanted)
+        scores = chosen.assign(score=100 * chosen[["test", "mismatched"]].mean(axis=1))  # MNLI's rows are one task
+        by_seed = scores.pivot(index="seed", columns="method", values="score")
+        num_seeds = planned.seed[planned.method == ours].nunique()
+        return TaskDifference(task, tuple(by_seed[ours]), tuple(by_seed[theirs]), num_seeds, chosen)
 
 
 @dataclass(frozen=True)
@@ -119,13 +113,6 @@ class PairedComparison:
 
     differences: tuple[TaskDifference, ...]
     unfinished: tuple[str, ...]
-
-    @classmethod
-    def of(cls, pairing: Pairing, suites: Sequence[Suite], ours: str, theirs: str) -> PairedComparison:
-        """Compare two methods on all the tasks of these suites that both are planned for."""
-        found = {task: pairing.difference(task, ours, theirs) for task in pairing.tasks(suites, ours, theirs)}
-        compared = tuple(difference for difference in found.values() if difference)
-        return cls(compared, tuple(task for task, difference in found.items() if difference is None))
 
     @property
     def num_tasks(self) -> int:
@@ -173,9 +160,3 @@ def bootstrap_interval(differences: Sequence[Sequence[float]], resamples: int = 
     seeds_RTS = (draw.random((*tasks_RT.shape, counts.max())) * counts_RT1).astype(int)
     drawn_RTS = np.where(np.arange(counts.max()) < counts_RT1, padded[tasks_RT[..., None], seeds_RTS], 0.0)
     return percentile_interval((drawn_RTS.sum(axis=2) / counts[tasks_RT]).mean(axis=1))
-
-
-def _score(entry: Entry) -> float:
-    """The test score, with further test rows counted alike (MNLI's matched and mismatched rows are one task)."""
-    assert entry.test is not None, "a chosen setting has a score"
-    return fmean(score.score for score in (entry.test, *entry.also.values()))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from polytask.errors import DataError
 from polytask.files import write_text
@@ -22,7 +24,7 @@ from polytask.paper.exhibits import EXHIBITS
 from polytask.paper.ledger import Entry, Ledger
 from polytask.paper.page import Section, render_page
 from polytask.paper.run import description_path
-from polytask.paper.selection import FAMILIES, NothingToShow, of_one_backbone, on_one_data, settings
+from polytask.paper.selection import FAMILIES, NothingToShow, of_one_backbone, on_one_data, runs_of
 from polytask.paper.table import MISSING, Cell, Column, Table, text_table
 from polytask.paper.wording import listed, number_of
 
@@ -70,15 +72,20 @@ class Background:
 
 @dataclass(frozen=True)
 class Shown:
-    """An exhibit with what it shows, or why it shows nothing."""
+    """An exhibit with the rows that it shows, or why it shows nothing."""
 
     exhibit: Exhibit
-    entries: Sequence[Entry]
+    rows: pd.DataFrame | None = None
     table: Table | None = None
     reading: str = ""
     missing: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
     why_empty: str = ""
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """What is shown of the rows, as dicts."""
+        return [] if self.rows is None else self.exhibit.records(self.rows)
 
 
 def shown(exhibit: Exhibit, entries: Sequence[Entry], background: Background) -> Shown:
@@ -87,30 +94,37 @@ def shown(exhibit: Exhibit, entries: Sequence[Entry], background: Background) ->
     own = background.draws(entries, plan)
     planned = background.planned.get(plan, 0)
     lacking = (f"{exhibit.title}: {len(own):,} of {planned:,} trials are run.",) if len(own) < planned else ()
+    runs = runs_of(own)
     try:
-        missing = (*lacking, *exhibit.missing(own))
-        return Shown(exhibit, own, exhibit.table(own), reading(exhibit, own), missing, tuple(_marks(exhibit, own)))
+        rows = exhibit.rows(runs)
     except NothingToShow as nothing:
-        return Shown(exhibit, own, missing=lacking, why_empty=str(nothing))
+        return Shown(exhibit, missing=lacking, why_empty=str(nothing))
+    missing, marks = (*lacking, *exhibit.missing(rows)), tuple(_marks(exhibit, rows, runs))
+    return Shown(exhibit, rows, exhibit.table(rows), _reading(exhibit, rows, runs), missing, marks)
 
 
 def reading(exhibit: Exhibit, entries: Sequence[Entry]) -> str:
     """What an exhibit says, after warnings that make it mean little; tables include these themselves."""
-    return f"{'' if exhibit.own_table else caution(entries)} {exhibit.reading(entries)}".strip()
+    runs = runs_of(entries)
+    return _reading(exhibit, exhibit.rows(runs), runs)
 
 
-def _marks(exhibit: Exhibit, entries: Sequence[Entry]) -> Iterator[str]:
+def _reading(exhibit: Exhibit, rows: pd.DataFrame, runs: pd.DataFrame) -> str:
+    return f"{'' if exhibit.own_table else caution(runs)} {exhibit.reading(rows)}".strip()
+
+
+def _marks(exhibit: Exhibit, rows: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
     """What a figure cannot say in footnotes: which of its tasks are samples, seen by the backbone, or capped."""
     if exhibit.own_table:
         return
-    names = {row[key] for row in exhibit.rows(entries) for key in ("suite", "task") if key in row}
-    drawn = [e for e in entries if not names or names & {e.trial.task, e.trial.suite}]
-    if samples := sorted({entry.trial.task for entry in drawn if entry.data.get("is_sample")}):
+    if name := next((name for name in ("task", "suite") if name in exhibit.columns), None):
+        runs = runs[runs[name].isin(rows[name])]
+    if samples := sorted(set(runs.task[runs.is_sample])):
         yield f"Samples of the official rows, not comparable with the paper: {listed(samples)}."
-    if seen := sorted({entry.trial.task for entry in drawn} & seen_by(drawn)):
+    if seen := sorted(set(runs.task) & seen_by(runs.entry)):
         yield f"The backbone saw texts of these in its own training: {listed(seen)}."
-    if caps := _distinct(entry.trial.max_rows for entry in drawn):
-        yield f"Trained on {listed([f'{cap:,}' for cap in caps], 'or')} rows of a task at most."
+    if caps := sorted(set(runs.max_rows.dropna())):
+        yield f"Trained on {listed([f'{int(cap):,}' for cap in caps], 'or')} rows of a task at most."
 
 
 @dataclass(frozen=True)
@@ -187,7 +201,7 @@ def _write_exhibit(one: Shown, folder: Path) -> list[Path]:
         return []
     figures = [folder / f"{name}.{kind}" for kind in ("png", "svg")] if one.exhibit.draw else []
     for path in figures:
-        one.exhibit.draw(one.entries, path)  # type: ignore[misc]
+        one.exhibit.draw(one.rows, path)  # type: ignore[misc]
     return [*_write_table(one.table, folder, name), *figures]
 
 
@@ -215,22 +229,6 @@ def _background_sections(
     yield Section("missing", "What is missing", lead, remarks=lacking)
 
 
-def _run_facts(entries: Sequence[Entry], edition: str) -> dict[str, str]:
-    diverged = sum(entry.test is None for entry in entries)
-    by_family = Counter(setting.family for setting in settings(entries) for _ in setting.entries)
-    families = [f"{FAMILIES.get(name, 'other methods')} {count:,}" for name, count in by_family.most_common()]
-    return {
-        "edition": edition,
-        "runs": f"{len(entries):,}, each one recipe with one seed on one task; {diverged:,} diverged",
-        "of methods": listed(families),
-        "tasks": f"{len({(entry.trial.suite, entry.trial.task) for entry in entries})}",
-        "seeds": listed([str(seed) for seed in _distinct(entry.trial.seed for entry in entries)]),
-        "caps": _caps(entries),
-        "epochs": listed([f"{count}" for count in _distinct(entry.epochs for entry in entries)]),
-        "time": f"{sum(entry.seconds for entry in entries) / 3600:.1f} hours of training and validation",
-    }
-
-
 _CAPS: Mapping[str, Callable[[Entry], Any]] = {
     "training rows of a task at most": lambda entry: entry.trial.max_rows,
     "validation rows of a task at most": lambda entry: entry.trial.max_validation,
@@ -239,10 +237,22 @@ _CAPS: Mapping[str, Callable[[Entry], Any]] = {
 }
 
 
-def _caps(entries: Sequence[Entry]) -> str:
+def _run_facts(entries: Sequence[Entry], edition: str) -> dict[str, str]:
+    diverged = sum(entry.test is None for entry in entries)
+    by_family = runs_of(entries).method.value_counts()
+    families = [f"{FAMILIES.get(name, 'other methods')} {count:,}" for name, count in by_family.items()]
     found = {what: _distinct(map(cap_of, entries)) for what, cap_of in _CAPS.items()}
-    said = [f"{' or '.join(f'{cap:,}' for cap in caps)} {what}" for what, caps in found.items() if caps]
-    return ", ".join(said) or "none"
+    caps = [f"{' or '.join(f'{cap:,}' for cap in own)} {what}" for what, own in found.items() if own]
+    return {
+        "edition": edition,
+        "runs": f"{len(entries):,}, each one recipe with one seed on one task; {diverged:,} diverged",
+        "of methods": listed(families),
+        "tasks": f"{len({(entry.trial.suite, entry.trial.task) for entry in entries})}",
+        "seeds": listed([str(seed) for seed in _distinct(entry.trial.seed for entry in entries)]),
+        "caps": ", ".join(caps) or "none",
+        "epochs": listed([f"{count}" for count in _distinct(entry.epochs for entry in entries)]),
+        "time": f"{sum(entry.seconds for entry in entries) / 3600:.1f} hours of training and validation",
+    }
 
 
 def _machine_facts(entries: Sequence[Entry]) -> dict[str, str]:

@@ -1,24 +1,24 @@
-"""From entries to numbers: validation chooses, test reports.
+"""Finished trials as one table, and the operations on it that all exhibits are made of.
 
-A setting is a recipe without its seed, on one task. Settings are compared by their mean validation score over the seeds
-that all of them were run with, so that an unfinished setting does not win by one lucky seed. A setting with a diverged
-seed is never chosen. No test score is read before the choice is made.
+A setting is a recipe without its seed, on one task. Validation chooses a setting, test reports. Settings are compared
+by their mean validation score over the seeds that all of them were run with, so that an unfinished setting does not win
+by one lucky seed. A setting with a diverged seed is never chosen. No test score is read before the choice is made.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from statistics import fmean, stdev
 from typing import Any
+
+import pandas as pd
 
 from polytask.errors import PolytaskError, UnknownName
 from polytask.methods import Houlsby
-from polytask.paper.ledger import Entry, Suite
-from polytask.paper.suites import SUITES
+from polytask.paper.ledger import Entry, Trial
+from polytask.paper.suites import MISMATCHED, SUITES
 from polytask.suites.glue import GLUE
 from polytask.suites.text17 import TEXT17
 
@@ -32,108 +32,73 @@ FAMILIES: Mapping[str, str] = {
 }
 """The methods that the paper compares, in words."""
 
+NUMBERS = ("lr", "init_std", "validation", "test", "mismatched", "accuracy", "matthews")
+
 
 class NothingToShow(PolytaskError):
     """The results do not suffice for an exhibit; the message says what is missing."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds with its standard error (None for one seed), the lowest and the highest value."""
+def runs_of(entries: Iterable[Entry]) -> pd.DataFrame:
+    """A row for each trial, tasks in the order of their suites and unknown tasks last.
 
-    mean: float
-    sem: float | None
-    num_seeds: int
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Estimate:
-        """The estimate from one value or more."""
-        sem = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
-        return cls(statistics.fmean(values), sem, len(values), min(values), max(values))
-
-    @property
-    def percent(self) -> Estimate:
-        """The same, times 100."""
-        sem = None if self.sem is None else 100 * self.sem
-        return replace(self, mean=100 * self.mean, sem=sem, low=100 * self.low, high=100 * self.high)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The runs of one recipe on one task, one per seed."""
-
-    suite: Suite
-    task: str
-    recipe: dict[str, Any]
-    entries: tuple[Entry, ...]
-
-    @property
-    def method(self) -> dict[str, Any]:
-        return dict(self.recipe["method"])
-
-    @cached_property
-    def family(self) -> str:
-        return family(self.method)
-
-    @property
-    def size(self) -> int | None:
-        """The bottleneck's size, or the number of top layers."""
-        size: int | None = self.method.get("n" if self.family == "top" else "size")
-        return size
-
-    @property
-    def num_diverged(self) -> int:
-        """Runs without a score."""
-        return sum(entry.validation is None or entry.test is None for entry in self.entries)
-
-    @property
-    def seeds(self) -> frozenset[int]:
-        return frozenset(entry.trial.seed for entry in self.entries)
-
-    @property
-    def parameters(self) -> Mapping[str, int]:
-        """Parameters ``trained`` below the head, of the ``head``, and of the ``backbone``; 0 without one."""
-        return Counter(self.entries[0].parameters)
-
-    @property
-    def num_trained(self) -> int:
-        """Parameters that the task adds, the head included."""
-        return self.parameters["trained"] + self.parameters["head"]
-
-    def validation(self, seeds: frozenset[int]) -> float:
-        """The mean validation score over these of its seeds."""
-        scores = [entry.validation for entry in self.entries if entry.trial.seed in seeds]
-        return statistics.fmean(score.score for score in scores if score is not None)
-
-    def test(self, name: str | None = None) -> Estimate | None:
-        """The test score over seeds that did not diverge, on the task's rows or the further ones called ``name``."""
-        scores = [entry.test if name is None else entry.also.get(name) for entry in self.entries]
-        values = [score.score for score in scores if score is not None]
-        return Estimate.of(values) if values else None
-
-    def metric(self, name: str) -> Estimate | None:
-        """Another metric of the same test rows."""
-        values = [entry.metrics[name] for entry in self.entries if name in entry.metrics]
-        return Estimate.of(values) if values else None
+    Columns are ``suite``, ``task``, ``setting`` (a number), ``seed``, ``method`` (a family), ``is_plain``
+    (the paper's adapter, whatever its initialisation), ``size`` (of the bottleneck, or the number of top layers; 0
+    without one), settings of the recipe, scores from 0 to 1 (missing if the
+    run diverged), numbers of parameters and of rows, and the ``entry`` itself. The index is the order of the entries.
+    """
+    found: dict[tuple[str, int], Entry] = {}
+    for entry in entries:
+        key = (_setting(entry.trial), entry.trial.seed)
+        if key not in found or entry.trial.measures:
+            found[key] = entry
+    runs = pd.DataFrame([_row(entry) for entry in found.values()], columns=list(_row(None)))
+    order = {name: at for at, name in enumerate((*SUITES, *GLUE, *TEXT17))}
+    runs["setting"] = pd.factorize(pd.Series([setting for setting, _ in found], dtype=object))[0]
+    runs = runs.astype(
+        {
+            **dict.fromkeys(NUMBERS, float),
+            "epochs": "Int64",
+            **dict.fromkeys(("diverged", "is_sample", "is_plain"), bool),
+        }
+    )
+    rank = {"suite": order.get, "task": lambda task: order.get(task, len(order)), "setting": int, "seed": int}
+    return runs.sort_values(list(rank), key=lambda column: column.map(rank[column.name]), kind="stable")
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The setting that validation chose out of ``num_settings``, with the number of all their runs."""
-
-    setting: Setting
-    num_settings: int
-    num_runs: int
-    num_diverged: int
-
-    @property
-    def score(self) -> Estimate:
-        """The test score of the setting."""
-        score = self.setting.test()
-        assert score is not None, "a chosen setting has a score"
-        return score
+def _row(entry: Entry | None) -> dict[str, Any]:
+    """A row of the table; without an entry, its columns."""
+    trial = entry.trial if entry else Trial("", "glue", "", {"method": {"name": ""}, "seed": 0})
+    entry = entry or Entry(trial, "", {}, {})
+    kind, also, parameters = family(trial.method), entry.also.get(MISMATCHED), Counter(entry.parameters)
+    return {
+        "suite": trial.suite,
+        "task": trial.task,
+        "setting": 0,
+        "seed": trial.seed,
+        "method": kind,
+        "is_plain": family({**trial.method, "init_std": Houlsby().init_std}) == ADAPTERS,
+        "size": trial.method.get("n" if kind == "top" else "size") or 0,
+        "lr": trial.recipe.get("lr"),
+        "epochs": trial.recipe.get("epochs"),
+        "init_std": trial.method.get("init_std"),
+        "max_rows": trial.max_rows,
+        "validation": entry.validation and entry.validation.score,
+        "test": entry.test and entry.test.score,
+        "metric": entry.test and entry.test.metric,
+        "mismatched": also and also.score,
+        "accuracy": entry.metrics.get("accuracy"),
+        "matthews": entry.metrics.get("matthews"),
+        "diverged": entry.validation is None or entry.test is None,
+        "trained": parameters["trained"],
+        "head": parameters["head"],
+        "backbone": parameters["backbone"],
+        "train_rows": entry.data.get("train", 0),
+        "test_rows": entry.test and entry.test.rows,
+        "mismatched_rows": also and also.rows,
+        "is_sample": bool(entry.data.get("is_sample")),
+        "entry": entry,
+    }
 
 
 def family(method: Mapping[str, Any]) -> str:
@@ -141,68 +106,75 @@ def family(method: Mapping[str, Any]) -> str:
     name = method["name"]
     if name != Houlsby.name:
         return name if name in FAMILIES else "other"
-    defaults = {**Houlsby().settings(), "name": name, "size": None, "activation": None}
-    given = {**method, "size": None, "activation": None}
-    is_plain = method.get("activation", "gelu") in ("gelu", "gelu_tanh")
-    return ADAPTERS if is_plain and all(defaults.get(key) == value for key, value in given.items()) else "other"
+    usual = {**Houlsby().settings(), "name": name}
+    changed = {key for key, value in method.items() if key not in usual or usual[key] != value} - {"size", "activation"}
+    return "other" if changed or method.get("activation", "gelu") not in ("gelu", "gelu_tanh") else ADAPTERS
 
 
-def settings(entries: Iterable[Entry]) -> list[Setting]:
-    """The entries by task and recipe, tasks in the order of their suites and unknown tasks last."""
-    found: dict[str, dict[int, Entry]] = defaultdict(dict)
-    for entry in entries:
-        what = {**vars(entry.trial), "recipe": without(entry.trial.recipe, "seed"), "edition": "", "measures": ()}
-        runs = found[json.dumps(what, sort_keys=True)]
-        if entry.trial.seed not in runs or entry.trial.measures:
-            runs[entry.trial.seed] = entry
-    by_seed = [[runs[seed] for seed in sorted(runs)] for runs in found.values()]
-    trials = [runs[0].trial for runs in by_seed]
-    made = [Setting(t.suite, t.task, without(t.recipe, "seed"), tuple(runs)) for t, runs in zip(trials, by_seed)]
-    order = {task: at for at, task in enumerate((*GLUE, *TEXT17))}
-    return sorted(made, key=lambda one: (SUITES.index(one.suite), order.get(one.task, len(order))))
+def choose(runs: pd.DataFrame, *by: str) -> pd.DataFrame:
+    """The runs of the setting that validation chose in each group, with the group's number of ``settings``."""
+    keys = list(by)
+    runs = runs.assign(settings=runs.groupby(keys).setting.transform("nunique"))
+    sound = runs[~runs.groupby([*keys, "setting"]).diverged.transform("any").astype(bool)]
+    if sound.empty:
+        return sound
+    count = sound.groupby(keys).setting.transform("nunique")
+    is_shared = sound.groupby([*keys, "seed"]).setting.transform("nunique") == count
+    has_shared = is_shared.groupby([sound[key] for key in keys]).transform("any")
+    means = sound[is_shared | ~has_shared].groupby([*keys, "setting"], sort=False).validation.agg(fmean).reset_index()
+    best = means.fillna({"validation": -1.0}).groupby(keys, sort=False).validation.idxmax()
+    return sound.merge(means.loc[best, [*keys, "setting"]])
 
 
-def without(recipe: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """The recipe without these of its own settings and its method's."""
-    left = {name: value for name, value in recipe.items() if name not in names}
-    return {**left, "method": {name: value for name, value in recipe["method"].items() if name not in names}}
+def over_seeds(runs: pd.DataFrame, *by: str, score: str = "test") -> pd.DataFrame:
+    """A row for each group of runs, which differ in their seeds.
+
+    Returns:
+        ``score`` in per cent as ``mean``, ``sem`` (its standard error; missing for one seed), ``low`` and ``high``,
+        the numbers of ``seeds`` with a score and of runs that ``diverged``; other columns are those of the first run.
+    """
+    keys = list(by)
+    groups, scored = runs.groupby(keys, sort=False), runs.dropna(subset=[score]).groupby(keys, sort=False)[score]
+    stats = 100 * scored.agg(mean=fmean, sem=_standard_error, low="min", high="max")
+    first = groups.first().assign(diverged=groups.diverged.sum(), seeds=scored.size())
+    return first.join(stats).fillna({"seeds": 0}).astype({"seeds": int}).reset_index()
 
 
-def choose(candidates: Sequence[Setting]) -> Choice | None:
-    """The best of one task's settings by validation; None if all diverged or there are none."""
-    sound = [setting for setting in candidates if not setting.num_diverged]
-    if not sound:
-        return None
-    shared = frozenset.intersection(*(setting.seeds for setting in sound))
-    best = max(sound, key=lambda setting: setting.validation(shared or setting.seeds))
-    num_runs = sum(len(setting.entries) for setting in candidates)
-    return Choice(best, len(candidates), num_runs, sum(setting.num_diverged for setting in candidates))
-
-
-def curve_point(setting: Setting, score: Estimate | None, mean: str) -> dict[str, Any]:
-    """The mean (under the name ``mean``), the lowest and the highest score of a setting's seeds, in per cent."""
-    names = {mean: "mean", "low": "low", "high": "high"}
-    values = {name: getattr(score.percent, of) if score else None for name, of in names.items()}
-    return {**values, "seeds": score.num_seeds if score else 0, "diverged": setting.num_diverged}
-
-
-def sweep_of(found: Iterable[Setting], vary: str) -> dict[float, Setting]:
-    """The settings of one task that differ in ``vary`` alone, by its value; empty if it has one value only.
+def sweep(runs: pd.DataFrame, vary: str) -> pd.DataFrame:
+    """The runs of one task that differ in ``vary`` (and seeds) alone, in its order; empty if it has one value only.
 
     Of several such groups: the one with the most values, then the most runs, then the best validation score.
     """
-    groups: dict[str, dict[float, Setting]] = defaultdict(dict)
-    for setting in found:
-        value = setting.recipe.get(vary, setting.method.get(vary))
-        if value is not None:
-            groups[json.dumps(without(setting.recipe, vary), sort_keys=True)][float(value)] = setting
 
-    def rank(group: dict[float, Setting]) -> tuple[int, int, float]:
-        sound = [setting.validation(setting.seeds) for setting in group.values() if not setting.num_diverged]
-        return len(group), sum(len(setting.entries) for setting in group.values()), max(sound, default=-1.0)
+    def rank(own: pd.DataFrame) -> tuple[int, int, float]:
+        sound = own[~own.groupby("setting").diverged.transform("any")]
+        return own[vary].nunique(), len(own), max(sound.groupby("setting").validation.agg(fmean), default=-1.0)
 
-    widest = max(groups.values(), key=rank, default={})
-    return dict(sorted(widest.items())) if len(widest) > 1 else {}
+    runs = runs.dropna(subset=[vary])
+    alike = [json.dumps(_without(entry.trial.recipe, vary, "seed"), sort_keys=True) for entry in runs.entry]
+    widest = max((own for _, own in runs.groupby(alike, sort=False)), key=rank, default=runs)
+    return widest.sort_values(vary, kind="stable") if widest[vary].nunique() > 1 else widest.iloc[:0]
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as dicts with None for what is missing."""
+    shown = rows.astype(object).where(rows.notna(), None).to_dict("records")
+    return [{**row, "size": row["size"] or None} if "size" in row else row for row in shown]
+
+
+def _standard_error(scores: pd.Series[float]) -> float:
+    return stdev(scores) / len(scores) ** 0.5 if len(scores) > 1 else float("nan")
+
+
+def _setting(trial: Trial) -> str:
+    what = {**vars(trial), "recipe": _without(trial.recipe, "seed"), "edition": "", "measures": ()}
+    return json.dumps(what, sort_keys=True)
+
+
+def _without(recipe: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """The recipe without these of its own settings and its method's."""
+    left = {name: value for name, value in recipe.items() if name not in names}
+    return {**left, "method": {name: value for name, value in recipe["method"].items() if name not in names}}
 
 
 def of_one_backbone(entries: Sequence[Entry], name: str | None = None) -> list[Entry]:
@@ -233,13 +205,14 @@ def on_one_data(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
 
     A sample of a task and the whole of it are different rows, whose scores are not compared.
     """
-    counts: dict[str, Counter[tuple[Any, ...]]] = defaultdict(Counter)
+    by_task: dict[str, Counter[tuple[Any, ...]]] = defaultdict(Counter)
     for entry in entries:
-        counts[entry.trial.task][_rows(entry)] += 1
-    usual = {task: own.most_common(1)[0][0] for task, own in counts.items()}
-    left = Counter(entry.trial.task for entry in entries if _rows(entry) != usual[entry.trial.task])
-    remarks = [f"{task}: {num} entries on other rows than the rest are left out" for task, num in left.items()]
-    return [entry for entry in entries if _rows(entry) == usual[entry.trial.task]], remarks
+        by_task[entry.trial.task][_rows(entry)] += 1
+    usual = {task: counts.most_common(1)[0][0] for task, counts in by_task.items()}
+    kept = [entry for entry in entries if _rows(entry) == usual[entry.trial.task]]
+    left_out = {task: counts.total() - counts[usual[task]] for task, counts in by_task.items()}
+    remarks = [f"{task}: {n} entries on other rows than the rest are left out" for task, n in left_out.items() if n]
+    return kept, remarks
 
 
 def _rows(entry: Entry) -> tuple[Any, ...]:

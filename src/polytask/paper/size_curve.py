@@ -2,56 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from polytask.paper.exhibit import Entries, Rows
-from polytask.paper.figures import COLOURS, INK, LINE, MUTED, draw_band
-from polytask.paper.selection import choose, settings
+from polytask.drawing.figures import COLOURS, INK, MUTED, label_axes
+from polytask.paper.exhibit import grouped
+from polytask.paper.panels import LINE, draw_band, draw_panels
+from polytask.paper.selection import choose, over_seeds
 
 NAMES = {"adapters": "adapters", "top": "top layers", "layernorm": "LayerNorms only", "full": "full fine-tuning"}
 STYLES = {"adapters": "o-", "top": "s-", "layernorm": "D"}
-COLUMNS = ["task", "method", "size", "trained", "score", "sem", "seeds", "settings"]
+COLUMNS = ("task", "method", "size", "trained", "score", "sem", "seeds", "settings")
 
 
-def scores_by_size(entries: Entries) -> pd.DataFrame:
-    """The setting that validation chose for each task, family and size (0 for methods without one).
+def scores_by_size(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per task, method and size: the test score, in per cent, of the setting that validation chose.
 
-    Returns:
-        A row each; parameters are those below the head, scores and standard errors in per cent.
+    Parameters are those below the head.
     """
-    groups: dict[tuple[Any, ...], list[Any]] = {}
-    for setting in settings(entries):
-        if setting.family in NAMES:
-            groups.setdefault((setting.suite, setting.task, setting.family, setting.size or 0), []).append(setting)
-    rows = []
-    for key, own in groups.items():
-        if choice := choose(own):
-            score = choice.score.percent
-            trained = choice.setting.parameters["trained"]
-            rows.append((*key, trained, score.mean, score.sem, score.num_seeds, choice.num_settings))
-    return pd.DataFrame(rows, columns=["suite", *COLUMNS]).sort_values(["method", "size"], kind="stable")
+    keys = ("suite", "task", "method", "size")
+    scores = over_seeds(choose(runs[runs.method.isin(NAMES)], *keys), *keys).rename(columns={"mean": "score"})
+    return scores.sort_values(["method", "size"], kind="stable")
 
 
-def as_rows(scores: pd.DataFrame) -> Rows:
-    """The scores as rows of an exhibit, without the suite."""
-    rows: Rows = scores[COLUMNS].astype(object).where(scores[COLUMNS].notna(), None).to_dict("records")
-    return [{**row, "size": row["size"] or None} for row in rows]
+def draw_scores_by_size(
+    rows: pd.DataFrame, path: Path, titles: Mapping[str, str], x: str, y: str, width: float = 5.2
+) -> None:
+    """A panel per task: scores with standard errors against trained parameters; full fine-tuning as a line across."""
 
+    def draw_one(axes: Any, task: str, own: pd.DataFrame) -> None:
+        sem, level = own["sem"].fillna(0), next(iter(own.score[own.method == "full"]), None)
+        draw_by_size(axes, own.assign(low=own.score - sem, high=own.score + sem), ("low", "score", "high"), level)
+        label_axes(axes, titles[task], x, y)
 
-def draw_scores_by_size(axes: Any, rows: Rows) -> None:
-    """Scores with standard errors against trained parameters; full fine-tuning as a line across."""
-    points = [
-        {**row, "low": row["score"] - (row["sem"] or 0), "high": row["score"] + (row["sem"] or 0)} for row in rows
-    ]
-    level = next((row["score"] for row in rows if row["method"] == "full"), None)
-    draw_by_size(axes, points, ("low", "score", "high"), level)
+    draw_panels(path, grouped(rows, "task"), draw_one, width)
 
 
 def draw_by_size(
-    axes: Any, rows: Rows, columns: tuple[str, str, str], level: float | None, *, is_band: bool = False
+    axes: Any, rows: pd.DataFrame, columns: tuple[str, str, str], level: float | None, *, is_band: bool = False
 ) -> None:
     """Adapters and top layers as lines, LayerNorms as a point, full fine-tuning as a dashed line at ``level``.
 
@@ -59,28 +50,22 @@ def draw_by_size(
         columns: those of the lower end, the middle and the upper end of each point.
         is_band: draws the range of lines as a band instead of error bars.
     """
-    for family, style in STYLES.items():
-        own = [row for row in rows if row["method"] == family]
-        if not own:
+    for method, style in STYLES.items():
+        own = rows[rows.method == method]
+        if own.empty:
             continue
-        look = {"color": COLOURS[family], "label": NAMES[family]}
-        xs, low, middle, high = ([row[name] for row in own] for name in ("trained", *columns))
-        if is_band and family != "layernorm":
+        look = {"color": COLOURS[method], "label": NAMES[method]}
+        xs, low, middle, high = (own[name].to_numpy() for name in ("trained", *columns))
+        if is_band and method != "layernorm":
             draw_band(axes, own, ("trained", *columns), colour=look["color"], label=look["label"], style=style)
         else:
-            errors = [[m - lo for m, lo in zip(middle, low)], [hi - m for m, hi in zip(middle, high)]]
-            axes.errorbar(xs, middle, errors, fmt=style, capsize=2.5, **look, **LINE)
-        is_top = family == "top"
-        _label_sizes(axes, [row["size"] for row in own], xs, high if is_top else low, above=is_top)
+            axes.errorbar(xs, middle, [middle - low, high - middle], fmt=style, capsize=2.5, **look, **LINE)
+        above = method == "top"
+        place = {"textcoords": "offset points", "xytext": (0, 5 if above else -5), "va": "bottom" if above else "top"}
+        for size, x, y in zip(own["size"], xs, high if above else low, strict=True):
+            if size:
+                axes.annotate(str(size), (x, y), fontsize=8, color=INK, ha="center", **place)
     if level is not None:
         axes.axhline(level, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label=NAMES["full"], zorder=1)
     axes.set_xscale("log")
     axes.margins(y=0.14)
-
-
-def _label_sizes(axes: Any, sizes: Sequence[int | None], xs: Sequence[float], ys: Sequence[float], above: bool) -> None:
-    """Write the size above or below each point (x, y)."""
-    look = {"textcoords": "offset points", "xytext": (0, 5 if above else -5), "va": "bottom" if above else "top"}
-    for size, x, y in zip(sizes, xs, ys, strict=True):
-        if size:
-            axes.annotate(str(size), (x, y), fontsize=8, color=INK, ha="center", **look)

@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+
+import pandas as pd
 
 from polytask.paper.contamination import seen_by
-from polytask.paper.exhibit import Entries, Exhibit, Rows
-from polytask.paper.figures import draw_panels, label_axes
+from polytask.paper.exhibit import Exhibit
 from polytask.paper.published import SQUAD_F1
-from polytask.paper.selection import NothingToShow
-from polytask.paper.size_curve import as_rows, draw_scores_by_size, scores_by_size
+from polytask.paper.size_curve import COLUMNS, draw_scores_by_size, scores_by_size
 from polytask.paper.wording import apart
 
 
-def squad_rows(entries: Entries) -> Rows:
+def squad_rows(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per method and size with its F1 in per cent."""
-    scores = scores_by_size([entry for entry in entries if entry.trial.suite == "squad"])
-    if scores.empty:
-        raise NothingToShow("Figure 5 needs SQuAD, and the results hold no finished run of it")
-    return as_rows(scores)
+    return scores_by_size(runs[runs.suite == "squad"])
 
 
-def draw_squad(entries: Entries, path: str | Path) -> None:
+def draw_squad(rows: pd.DataFrame, path: Path) -> None:
     """One panel: F1 with standard errors against trained parameters."""
-
-    def draw_one(axes: Any, title: str, rows: Any) -> None:
-        draw_scores_by_size(axes, rows)
-        label_axes(axes, title, "parameters trained, without the head", "F1 on dev × 100")
-
-    draw_panels(path, {"SQuAD v1.1": squad_rows(entries)}, draw_one, width=6)
+    titles = {"squad": "SQuAD v1.1"}
+    draw_scores_by_size(rows, path, titles, "parameters trained, without the head", "F1 on dev × 100", 6)
 
 
-def squad_reading(entries: Entries) -> str:
+def squad_reading(rows: pd.DataFrame) -> str:
     """The smallest and the largest adapters against full fine-tuning."""
-    scores = {(row["method"], row["size"]): row["score"] for row in squad_rows(entries)}
-    full, sizes = scores.get(("full", None)), [size for method, size in scores if method == "adapters"]
-    seen = " The backbone saw SQuAD in its own training." if "squad" in seen_by(entries) else ""
-    if full is None or not sizes:
+    scores = rows.set_index(["method", "size"]).score
+    seen = " The backbone saw SQuAD in its own training." if "squad" in seen_by(rows.entry) else ""
+    if not {"full", "adapters"} <= set(rows.method):
         return f"Full fine-tuning and adapters were not both run, so nothing compares.{seen}"
-    ends = dict.fromkeys((min(sizes), max(sizes)))
+    full, sizes = scores["full", 0], scores["adapters"].index
+    ends = dict.fromkeys((sizes.min(), sizes.max()))
     parts = [f"of size {size} {apart(scores['adapters', size] - full)}" for size in ends]
     return f"Full fine-tuning reaches an F1 of {full:.1f}; adapters {' and '.join(parts)}.{seen}"
 
@@ -49,6 +41,8 @@ EXHIBIT = Exhibit(
     "Figure 5: SQuAD against trained parameters",
     f"BERT-base, F1 on dev: full fine-tuning {SQUAD_F1['full']}, adapters of size 64 {SQUAD_F1['64']} "
     f"(2% of the parameters), of size 2 {SQUAD_F1['2']} (0.1%).",
+    "Figure 5 needs SQuAD, and the results hold no finished run of it",
+    COLUMNS,
     squad_rows,
     squad_reading,
     draw_squad,

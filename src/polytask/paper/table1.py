@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from polytask.paper.comparison import Comparison, Contender, Line, adapters_of_size, of_family
+from polytask.paper.comparison import Comparison, Contender, Line
 from polytask.paper.comparison_table import NO_BACKBONE, comparison_exhibit
 from polytask.paper.published import TABLE1, TABLE1_SIZES
 from polytask.suites.glue import GLUE
 
-
-def _line(name: str) -> Line:
-    task = "MNLI-m" if GLUE[name].folder == "MNLI" else name
-    return Line(name, name, "glue", task, GLUE[name].folder or name, GLUE[name].rows[:2])
-
-
 COMPARISON = Comparison(
     title="Table 1: GLUE",
-    lines=tuple(_line(task.name) for task in GLUE.values() if task.in_mean),
+    suite="glue",
+    lines=tuple(
+        Line(task.name, task.name, task.folder or task.name, task.rows[:2]) for task in GLUE.values() if task.in_mean
+    ),
     contenders=(
-        Contender(NO_BACKBONE, of_family("tfidf"), is_optional=True),
-        Contender("full", of_family("full"), TABLE1["full"], is_whole=True),
-        Contender("top layers", of_family("top"), is_optional=True),
-        Contender("LayerNorms", of_family("layernorm"), is_optional=True),
-        Contender("adapters", adapters_of_size(*TABLE1_SIZES), TABLE1["adapters"]),
-        Contender("adapters 64", adapters_of_size(64), TABLE1["adapters 64"], part_of="adapters"),
+        Contender(NO_BACKBONE, "tfidf", is_optional=True),
+        Contender("full", "full", TABLE1["full"], is_whole=True),
+        Contender("top layers", "top", is_optional=True),
+        Contender("LayerNorms", "layernorm", is_optional=True),
+        Contender("adapters", "adapters", TABLE1["adapters"], TABLE1_SIZES),
+        Contender("adapters 64", "adapters", TABLE1["adapters 64"], (64,), is_part=True),
     ),
     theirs="BERT-large on GLUE's secret test set",
     remarks=(

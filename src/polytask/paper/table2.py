@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from polytask.paper.comparison import Comparison, Contender, Line, adapters_of_size, of_family
+from polytask.paper.comparison import Comparison, Contender, Line
 from polytask.paper.comparison_table import NO_BACKBONE, comparison_exhibit
 from polytask.paper.published import TABLE2, TABLE2_SIZES, Published
 from polytask.suites.text17 import TEXT17
@@ -16,16 +16,14 @@ def _published(name: str, column: str) -> Published:
 
 COMPARISON = Comparison(
     title="Table 2: 17 further tasks",
-    lines=tuple(
-        Line(task.name, task.title, "text17", task.name, task.name, (task.rows[0], task.rows[2]))
-        for task in TEXT17.values()
-    ),
+    suite="text17",
+    lines=tuple(Line(task.name, task.title, task.name, (task.rows[0], task.rows[2])) for task in TEXT17.values()),
     contenders=(
-        Contender(NO_BACKBONE, of_family("tfidf"), _published("no bert", "no_bert")),
-        Contender("full", of_family("full"), _published("full", "full"), is_whole=True),
-        Contender("top layers", of_family("top"), _published("top", "top")),
-        Contender("LayerNorms", of_family("layernorm"), is_optional=True),
-        Contender("adapters", adapters_of_size(*TABLE2_SIZES), _published("adapters", "adapters")),
+        Contender(NO_BACKBONE, "tfidf", _published("no bert", "no_bert")),
+        Contender("full", "full", _published("full", "full"), is_whole=True),
+        Contender("top layers", "top", _published("top", "top")),
+        Contender("LayerNorms", "layernorm", is_optional=True),
+        Contender("adapters", "adapters", _published("adapters", "adapters"), TABLE2_SIZES),
     ),
     theirs="BERT-base (its no-BERT column: AutoML over many kinds of models)",
     remarks=(

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from polytask.paper.exhibit import Entries, Exhibit, Rows, grouped
-from polytask.paper.figures import draw_panels, label_axes
+from polytask.drawing.figures import label_axes
+from polytask.paper.exhibit import Exhibit, grouped
 from polytask.paper.ledger import Suite
+from polytask.paper.panels import draw_panels
 from polytask.paper.published import LAYERNORM_BEHIND, MNLI_TRADE_OFF, SIZE_MEANS
-from polytask.paper.selection import NothingToShow
-from polytask.paper.size_curve import as_rows, draw_by_size, draw_scores_by_size, scores_by_size
+from polytask.paper.size_curve import COLUMNS, draw_by_size, draw_scores_by_size, scores_by_size
 from polytask.paper.wording import apart, listed, number_of
 from polytask.suites.glue import GLUE
 from polytask.suites.text17 import TEXT17
@@ -25,93 +26,81 @@ SUITES: Mapping[Suite, tuple[str, tuple[str, ...]]] = {
 }
 TASKS: Mapping[str, str] = {"MNLI-m": "MNLI-m, accuracy", "CoLA": "CoLA, Matthews correlation"}
 """The tasks of Figure 4."""
-POINTS = {("adapters", 64): "adapters 64", ("top", 1): "top 1", ("layernorm", None): "LayerNorms"}
+POINTS = {("adapters", 64): "adapters 64", ("top", 1): "top 1", ("layernorm", 0): "LayerNorms"}
 """The methods of Figure 4 that are compared in words."""
 
 
-def tradeoff_rows(entries: Entries) -> Rows:
+def tradeoff_rows(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per suite, method and size: percentiles over tasks of test score minus full fine-tuning's, in points.
 
     ``trained`` is the median over these tasks of the parameters trained below the head.
     """
-    scores = scores_by_size(entries)
-    scores = scores[scores.task.isin([task for _, tasks in SUITES.values() for task in tasks])]
+    scores = scores_by_size(runs[runs.task.isin([task for _, tasks in SUITES.values() for task in tasks])])
     full = scores[scores.method == "full"].set_index("task").score
-    scores = scores.assign(loss=scores.score - scores.task.map(full))[scores.method != "full"].dropna(subset="loss")
-    rows: Rows = []
-    for suite in SUITES:
-        for (method, size), own in scores[scores.suite == suite].groupby(["method", "size"]):
-            row = {"suite": suite, "method": method, "size": size or None, "trained": int(own.trained.median())}
-            percentiles = {f"p{at}": float(np.percentile(own.loss, at)) for at in PERCENTILES}
-            rows.append({**row, "tasks": len(own), **percentiles})
-    if not rows:
-        raise NothingToShow("the trade-off needs a task with full fine-tuning and another method, and there is none")
-    return rows
+    scores = scores.assign(loss=scores.score - scores.task.map(full).astype(float))[scores.method != "full"].dropna(
+        subset="loss"
+    )
+    groups = scores.groupby(["suite", "method", "size"])
+    percentiles = {f"p{at}": groups.loss.agg(lambda loss, at=at: np.percentile(loss, at)) for at in PERCENTILES}
+    columns = {"trained": groups.trained.median().astype(int), "tasks": groups.loss.size(), **percentiles}
+    return pd.DataFrame(columns).reset_index()
 
 
-def draw_tradeoff(entries: Entries, path: str | Path) -> None:
+def draw_tradeoff(rows: pd.DataFrame, path: str | Path) -> None:
     """A panel per suite: the median as a line, a band from the 20th to the 80th percentile."""
 
-    def draw_one(axes: Any, suite: Suite, rows: Rows) -> None:
-        draw_by_size(axes, rows, ("p20", "p50", "p80"), 0, is_band=True)
-        fewest, most = (pick(row["tasks"] for row in rows) for pick in (min, max))
+    def draw_one(axes: Any, suite: Suite, own: pd.DataFrame) -> None:
+        draw_by_size(axes, own, ("p20", "p50", "p80"), 0, is_band=True)
+        fewest, most = own.tasks.min(), own.tasks.max()
         tasks = number_of(most, "task") if fewest == most else f"{fewest} to {most} tasks"
         y = f"test score − full fine-tuning's, points ({tasks})"
         label_axes(axes, SUITES[suite][0], "parameters trained per task, without the head", y)
 
-    draw_panels(path, grouped(tradeoff_rows(entries), "suite"), draw_one)  # type: ignore[arg-type]
+    draw_panels(path, grouped(rows, "suite"), draw_one)  # type: ignore[arg-type]
 
 
-def tradeoff_reading(entries: Entries) -> str:
+def tradeoff_reading(rows: pd.DataFrame) -> str:
     """What adapters of about size 64 lose, and what the fewest top layers lose."""
     said = []
-    for suite, rows in grouped(tradeoff_rows(entries), "suite").items():
-        methods = grouped(rows, "method")
-        if "adapters" not in methods:
+    for suite, own in grouped(rows, "suite").items():
+        adapters, tops = own[own.method == "adapters"], own[own.method == "top"]
+        if adapters.empty:
             continue
-        row = min(methods["adapters"], key=lambda row: abs(row["size"] - 64))
+        row = adapters.loc[(adapters["size"] - 64).abs().idxmin()]
         top = ""
-        if "top" in methods:
-            least = min(methods["top"], key=lambda row: row["trained"])
+        if len(tops):
+            least = tops.loc[tops.trained.idxmin()]
             layers = "the top layer" if least["size"] == 1 else f"the top {least['size']} layers"
-            top = f", fine-tuning {layers} alone ({least['trained']:,}) {apart(least['p50'])}"
+            top = f", fine-tuning {layers} alone ({least.trained:,}) {apart(least.p50)}"
         said.append(
-            f"{SUITES[suite][0]}: adapters of size {row['size']} ({row['trained']:,} parameters) are "
-            f"{apart(row['p50'], 'full fine-tuning')} in the median of {number_of(row['tasks'], 'task')}{top}."
+            f"{SUITES[suite][0]}: adapters of size {row['size']} ({row.trained:,} parameters) are "
+            f"{apart(row.p50, 'full fine-tuning')} in the median of {number_of(row.tasks, 'task')}{top}."
         )
     return " ".join(said) or "No adapters were run beside full fine-tuning."
 
 
-def task_rows(entries: Entries) -> Rows:
+def task_rows(runs: pd.DataFrame) -> pd.DataFrame:
     """Figure 4: one row per task, method and size."""
-    scores = scores_by_size([entry for entry in entries if entry.trial.task in TASKS])
-    by_task = [as_rows(scores[scores.task == task]) for task in TASKS]
-    rows = [row for own in by_task if any(row["size"] for row in own) for row in own]
-    if not rows:
-        raise NothingToShow(f"Figure 4 needs adapters or top layers on {listed(list(TASKS), 'or')}: there are none")
-    return rows
+    scores = scores_by_size(runs[runs.task.isin(TASKS)])
+    sized = [own for task in TASKS if (own := scores[scores.task == task])["size"].any()]
+    return pd.concat([scores.iloc[:0], *sized])
 
 
-def draw_tasks(entries: Entries, path: str | Path) -> None:
+def draw_tasks(rows: pd.DataFrame, path: Path) -> None:
     """A panel per task: score against trained parameters, with standard errors over seeds."""
-
-    def draw_one(axes: Any, task: str, rows: Any) -> None:
-        draw_scores_by_size(axes, rows)
-        label_axes(axes, TASKS[task], "parameters trained for the task, without the head", "test score × 100")
-
-    draw_panels(path, grouped(task_rows(entries), "task"), draw_one)
+    x, y = "parameters trained for the task, without the head", "test score × 100"
+    draw_scores_by_size(rows, path, TASKS, x, y)
 
 
-def task_reading(entries: Entries) -> str:
+def task_reading(rows: pd.DataFrame) -> str:
     """How far the cheapest and the usual adapters are from full fine-tuning."""
     said = []
-    for task, rows in grouped(task_rows(entries), "task").items():
-        scores = {(row["method"], row["size"]): row["score"] for row in rows}
-        if (full := scores.get(("full", None))) is not None:
+    for task, own in grouped(rows, "task").items():
+        scores = dict(zip(zip(own.method, own["size"]), own.score))
+        if (full := scores.get(("full", 0))) is not None:
             parts = [f"{POINTS[key]} {score - full:+.1f}" for key, score in scores.items() if key in POINTS]
-            said += (
-                [f"{task}, against full fine-tuning: {', '.join(parts)} points.".replace(" -", " −")] if parts else []
-            )
+            compared = f"{task}, against full fine-tuning: {', '.join(parts)} points.".replace(" -", " −")
+            said += [compared] if parts else []
     return " ".join(said) or "Full fine-tuning was not run beside them, so nothing compares."
 
 
@@ -121,6 +110,8 @@ EXHIBIT = Exhibit(
     "Adapters of every size stay close to full fine-tuning; fine-tuning the top layers alone loses more the "
     "fewer they are. Mean validation accuracy over eight GLUE tasks with sizes "
     f"{listed([str(size) for size in SIZE_MEANS])}: {listed([str(mean) for mean in SIZE_MEANS.values()])}.",
+    "the trade-off needs a task with full fine-tuning and another method, and there is none",
+    ("suite", "method", "size", "trained", "tasks", *(f"p{at}" for at in PERCENTILES)),
     tradeoff_rows,
     tradeoff_reading,
     draw_tradeoff,
@@ -132,6 +123,8 @@ TASKS_EXHIBIT = Exhibit(
     f"parameters) {MNLI_TRADE_OFF['adapters 64'][1]}, the top layer alone (about 9 M) {MNLI_TRADE_OFF['top 1'][1]}; "
     f"LayerNorms only about {abs(LAYERNORM_BEHIND['CoLA']):g} points behind on CoLA and "
     f"{abs(LAYERNORM_BEHIND['MNLI-m']):g} on MNLI.",
+    f"Figure 4 needs adapters or top layers on {listed(list(TASKS), 'or')}: there are none",
+    COLUMNS,
     task_rows,
     task_reading,
     draw_tasks,

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from polytask.evaluation.reliability import share
-from polytask.paper.figures import (
+from polytask.drawing.figures import (
     COLOURS,
     INK,
     MAX_NUMBERED,
@@ -23,10 +22,12 @@ from polytask.paper.figures import (
     colour_bar,
     figure,
     heat_map,
+    inline_svg,
     label_axes,
     plain,
+    style_axes,
 )
-from polytask.paper.page import inline_svg
+from polytask.evaluation.reliability import share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -247,11 +248,7 @@ _SMALL = {"fontsize": 8.5, "color": INK}
 def _axes(name: str, width: float, height: float) -> tuple[Any, Any]:
     drawn = figure(f"{name}.svg", width, height)
     axes = drawn.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(RULE)
-    axes.tick_params(which="both", color=RULE, labelcolor=MUTED, labelsize=9)
-    axes.grid(color=RULE, linewidth=0.6, alpha=0.7)
-    axes.set_axisbelow(True)
+    style_axes(axes)
     return drawn, axes
 
 

@@ -13,11 +13,11 @@ from polytask.backbones.backbone import Backbone
 from polytask.data.in_memory import called
 from polytask.data.read import rows_for, table_of
 from polytask.data.task import Kind, Rows
+from polytask.drawing.figures import check_drawing
 from polytask.errors import DataError, PolytaskError
 from polytask.evaluation.none_of_these import label_of_none
 from polytask.files import write_text
 from polytask.inference.predict import MultiTask
-from polytask.paper.figures import check_drawing
 from polytask.reporting.answered import Answered, Progress, answer, no_progress
 from polytask.reporting.certainty import calibration_section, coverage_section, precision_recall_section
 from polytask.reporting.confusions import confusion_section

@@ -13,7 +13,7 @@ from polytask.cli.paper.exhibits import report_json, show_report, write_exhibits
 from polytask.cli.paper.plan import show_plan
 from polytask.cli.paper.requests import request_from
 from polytask.cli.paper.run import run_in_words, run_request
-from polytask.paper.figures import check_drawing
+from polytask.drawing.figures import check_drawing
 
 
 @app.command(

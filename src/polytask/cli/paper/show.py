@@ -79,9 +79,8 @@ def _print(one: Shown, form: str) -> None:
         out.print()
     elif form == "json":
         about = {"exhibit": one.exhibit.name, "title": one.exhibit.title, "reading": one.reading}
-        print_json(
-            {**about, "missing": list(one.missing), "marks": list(one.marks), "rows": one.exhibit.rows(one.entries)}
-        )
+        rows = one.records
+        print_json({**about, "missing": list(one.missing), "marks": list(one.marks), "rows": rows})
     else:
         text = {"markdown": one.table.markdown, "latex": one.table.latex, "csv": one.table.csv}[form]()
         typer.echo(text, nl=form != "csv")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from polytask.drawing.sweep import sweep_figure
 from polytask.errors import PolytaskError, RecipeError
 from polytask.methods import Houlsby, LayerNormOnly
-from polytask.paper.sweep_figure import sweep_figure
 from polytask.training.grid import grid
 from polytask.training.recipe import Recipe
 from polytask.training.sweep_result import Run, Sweep, by_setting

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from polytask.drawing.figures import colour_bar, figure, heat_map, save
 from polytask.errors import RecipeError
-from polytask.paper.figures import colour_bar, figure, heat_map, save
 from polytask.training.grid import value_in_words
 from polytask.training.sweep_result import Setting, Sweep
 

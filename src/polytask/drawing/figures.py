@@ -1,8 +1,9 @@
-"""Drawing with matplotlib: what the figures share. Files are written whole or not at all."""
+"""Figures, heat maps and the colours they share. Files are written whole or not at all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ INK, MUTED, RULE = "#1f2328", "#59636e", "#d1d9e0"
 COLOURS = {"adapters": "#2f6fd0", "top": "#d4730b", "layernorm": "#2e9d55", "full": "#8250c4", "tfidf": "#8a8f98"}
 """By family of methods; legible on white and on black."""
 
-LINE = {"markersize": 4.5, "linewidth": 1.7}
+PANELS = 1.8
+"""A figure with a greater ratio of width to height has several panels, and scrolls on a narrow screen."""
 
 
 def check_drawing() -> None:
@@ -48,45 +50,13 @@ def figure(path: str | Path, width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def draw_panels(
-    path: str | Path,
-    groups: Mapping[str, Sequence[dict[str, Any]]],
-    draw_one: Callable[[Any, str, Sequence[dict[str, Any]]], None],
-    width: float = 5.2,
-) -> None:
-    """Write a figure with a panel of ``width`` inches for each group of rows: ``draw_one(axes, name, rows)``.
-
-    Raises:
-        PolytaskError: as ``figure``.
-    """
-    drawn = figure(path, width * len(groups), 3.9)
-    for axes, (name, rows) in zip(drawn.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(RULE)
-        axes.tick_params(which="both", color=RULE, labelcolor=MUTED, labelsize=9)
-        axes.grid(color=RULE, linewidth=0.6, alpha=0.7)
-        axes.set_axisbelow(True)
-        axes.patch.set_alpha(0)
-        draw_one(axes, name, rows)
-        _at_least_one_point_high(axes)
-    _legend(drawn)
-    save(drawn, path)
-
-
-def draw_band(
-    axes: Any,
-    rows: Sequence[Mapping[str, Any]],
-    columns: tuple[str, str, str, str],
-    *,
-    colour: str,
-    label: str,
-    style: str = "o-",
-) -> None:
-    """A line with a band around it on a logarithmic x axis; ``columns``: x, lower end, middle, upper end."""
-    xs, low, middle, high = ([row[name] for row in rows] for name in columns)
-    axes.fill_between(xs, low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.plot(xs, middle, style, color=colour, label=label, **LINE)
-    axes.set_xscale("log")
+def style_axes(axes: Any) -> None:
+    """Thin lines on the left and below, a light grid behind the data."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(RULE)
+    axes.tick_params(which="both", color=RULE, labelcolor=MUTED, labelsize=9)
+    axes.grid(color=RULE, linewidth=0.6, alpha=0.7)
+    axes.set_axisbelow(True)
 
 
 def label_axes(axes: Any, title: str = "", x: str = "", y: str = "") -> None:
@@ -149,36 +119,6 @@ def colour_bar(drawn: Any, axes: Any, shades: Any, label: str, **look: Any) -> N
     bar.ax.tick_params(labelsize=8.5, length=0, labelcolor=MUTED)
 
 
-def draw_confusion(
-    path: str | Path, labels: Sequence[str], confusion: Sequence[Sequence[int]], title: str = ""
-) -> None:
-    """Draw a confusion matrix: rows are true labels, columns predicted ones, shades are shares of the row.
-
-    Cells have numbers up to 25 labels; beyond 100 labels only every second or third is named.
-
-    Raises:
-        PolytaskError: as ``figure``.
-    """
-    side = min(14.0, 2.2 + 0.55 * len(labels))
-    drawn = figure(path, side + 0.8, side)
-    axes = drawn.subplots()
-    is_crowded = len(labels) > MAX_NUMBERED
-    step = -(-len(labels) // MAX_NAMED)
-    names = ["" if at % step else plain(label) for at, label in enumerate(labels)]
-    shares = [[count / max(1, sum(row)) for count in row] for row in confusion]
-    texts = None if is_crowded else [[f"{count:,}" for count in row] for row in confusion]
-    shades = heat_map(axes, shares, texts, names=(names, names), edge="none", cmap="Blues", vmin=0, vmax=1)
-    turned = {"rotation": 90} if is_crowded else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(axes.get_xticks(), names, **turned)
-    axes.tick_params(labelsize=7 if is_crowded else 10)
-    axes.set_aspect("equal")
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    axes.set_title(plain(title, 80), fontsize=10)
-    colour_bar(drawn, axes, shades, "share of the row's label", shrink=0.6, format=lambda share, _: f"{share:.0%}")
-    save(drawn, path)
-
-
 def save(drawn: Any, path: str | Path) -> None:
     """Write a figure. SVGs are reproducible byte for byte and have a clear background."""
     from matplotlib import rc_context
@@ -195,19 +135,12 @@ def plain(text: str, longest: int = 24) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _at_least_one_point_high(axes: Any) -> None:
-    """Let the y axis span one point or more, so that equal scores are a level line and not magnified noise."""
-    low, high = axes.get_ylim()
-    if high - low < 1:
-        axes.set_ylim((low + high) / 2 - 0.5, (low + high) / 2 + 0.5)
-
-
-def _legend(drawn: Any) -> None:
-    """One legend below all panels, each name once."""
-    names: dict[str, Any] = {}
-    for axes in drawn.axes:
-        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
-            names.setdefault(name, handle)
-    columns = len(names) if len(drawn.axes) > 1 or len(names) < 4 else 2
-    look = {"loc": "outside lower center", "ncols": max(1, columns), "frameon": False, "fontsize": 9}
-    drawn.legend(names.values(), names.keys(), labelcolor=INK, **look)
+def inline_svg(svg: str) -> str:
+    """An SVG written by matplotlib without its prologue and metadata, with the page's colours."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    if (box := re.search(r'viewBox="\S+ \S+ (\S+) (\S+)"', svg)) and float(box[1]) > PANELS * float(box[2]):
+        svg = svg.replace("<svg", '<svg class="panels"', 1)
+    for colour, name in ((INK, "ink"), (MUTED, "muted"), (RULE, "rule")):
+        svg = svg.replace(colour, f"var(--{name})")
+    return svg.strip()

@@ -1,0 +1,1 @@
+"""Drawing with matplotlib: what the pages, the paper's figures, sweeps and evaluations share."""
