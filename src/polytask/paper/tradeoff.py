@@ -37,9 +37,8 @@ def tradeoff_rows(runs: pd.DataFrame) -> pd.DataFrame:
     """
     scores = scores_by_size(runs[runs.task.isin([task for _, tasks in SUITES.values() for task in tasks])])
     full = scores[scores.method == "full"].set_index("task").score
-    scores = scores.assign(loss=scores.score - scores.task.map(full).astype(float))[scores.method != "full"].dropna(
-        subset="loss"
-    )
+    scores = scores[(scores.method != "full") & scores.task.isin(full.index)]
+    scores = scores.assign(loss=scores.score - scores.task.map(full).astype(float))
     groups = scores.groupby(["suite", "method", "size"])
     percentiles = {f"p{at}": groups.loss.agg(lambda loss, at=at: np.percentile(loss, at)) for at in PERCENTILES}
     columns = {"trained": groups.trained.median().astype(int), "tasks": groups.loss.size(), **percentiles}
