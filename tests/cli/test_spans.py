@@ -165,6 +165,6 @@ def test_settings_that_spans_do_not_have_are_refused(
     assert "long='split' is for texts with labels" in refused(*shared, "--long", "split")
     assert "this is a span task" in refused(*shared, "--metric", "accuracy")
     assert "no confusion matrix" in refused("eval", squad, "--task", "qa", "--store", store, "--confusion", "a.png")
-    assert "asked about a context, and there is none" in refused("predict", "Who?", "--task", "qa", "--store", store)
+    assert "needs a context, and the text has none" in refused("predict", "Who?", "--task", "qa", "--store", store)
     wrong = table(tmp_path / "wrong.csv", [("Who?", "Rollo led.", "Ralph")], ("question", "context", "answer"))
     assert "wrong.csv:2, column 'answer'" in refused("train", wrong, "--kind", "span")

@@ -333,7 +333,7 @@ def test_the_adapter_stores_its_window_settings(tiny_backbone: Backbone, store: 
 
 def test_invalid_questions_are_refused(tiny_backbone: Backbone, qa: Task, store: Store) -> None:
     multi = MultiTask(tiny_backbone, store)
-    with pytest.raises(DataError, match="asked about a context, and there is none"):
+    with pytest.raises(DataError, match="needs a context, and the text has none"):
         multi.predict(["was the film"], "qa")
     with pytest.raises(RouteError, match="2 texts and 1 second texts"):
         multi.predict(["a", "b"], "qa", pairs=["c"])

@@ -152,8 +152,8 @@ def test_calibration_lowers_both_errors_on_new_rows_and_cross_fitted_ones() -> N
         ("multilabel", {"kind": "platt", "slopes": [1.0], "offsets": [0.0], "rows": 9}, "for 2 labels"),
         ("multilabel", {"kind": "platt", "slopes": [1.0, -1.0], "offsets": [0.0, 0.0], "rows": 9}, "positive"),
         ("multilabel", {"kind": "platt", "slopes": 1.0, "offsets": [0.0, 0.0], "rows": 9}, "wrong type"),
-        ("regression", {"kind": "conformal", "level": 0.9, "radius": -1.0, "rows": 9}, "no distance"),
-        ("regression", {"kind": "conformal", "level": 1.0, "radius": 1.0, "rows": 9}, "no share"),
+        ("regression", {"kind": "conformal", "level": 0.9, "radius": -1.0, "rows": 9}, "not a distance"),
+        ("regression", {"kind": "conformal", "level": 1.0, "radius": 1.0, "rows": 9}, "not a share"),
         ("span", {"kind": "temperature", "temperature": 1.0, "rows": 9}, "it can be none"),
     ],
 )

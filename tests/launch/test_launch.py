@@ -198,7 +198,7 @@ def test_options_of_a_cluster_are_for_a_cluster(tmp_path: Path) -> None:
     assert "--address is for --on ray" in refused("train", mood, "--address", "auto")
     assert "--together is for --on ray" in refused("sweep", mood, "--together", 4)
     assert "no launcher called 'slurm'" in refused("train", mood, tone, "--on", "slurm")
-    assert "for several files, or for a sweep" in refused("train", mood, "--on", "ray")
+    assert "for several files or a sweep" in refused("train", mood, "--on", "ray")
     assert "--resume is for --on local" in refused("train", mood, tone, "--on", "ray", "--resume")
 
 

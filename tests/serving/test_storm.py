@@ -84,7 +84,7 @@ def test_answers_during_store_changes_equal_the_library_for_the_version_in_the_h
         assert set(statuses) <= {200, 404}, statuses
         assert statuses[200] > 50
         eventually(lambda: served.service.num_in_flight == 0)
-    of_version = {name: MultiTask(backbone, _Fixed(made)) for name, made in kept.items()}  # type: ignore[arg-type]
+    of_version = {name: MultiTask(backbone, _Fixed(made)) for name, made in kept.items()}
     assert len({version for _, versions, _ in seen for version in versions.split(",")}) > len(TASKS) + 2
     expected: dict[str, dict[str, Prediction]] = {}
     for texts, versions, items in seen:
@@ -97,16 +97,14 @@ def test_answers_during_store_changes_equal_the_library_for_the_version_in_the_h
             assert same(item, expected[name][text]), (text, item, versions)
 
 
-class _Fixed:
+class _Fixed(Store):
     """A store that gives the same adapter for every name."""
 
     def __init__(self, adapter: Any) -> None:
         self.adapter = adapter
 
     def entry(self, name: str) -> Any:
-        from types import SimpleNamespace
-
-        return SimpleNamespace(task=name.partition("@")[0], version=1)
+        return f"{name.partition('@')[0]}@1"
 
     def get(self, name: str) -> Any:
         return self.adapter

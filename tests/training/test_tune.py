@@ -142,7 +142,7 @@ def test_resuming_an_interrupted_tuning_gives_the_same_result(
 
 
 def test_a_single_setting_is_refused(tiny_backbone: Backbone, tiny_task: Task) -> None:
-    with pytest.raises(RecipeError, match="one setting only"):
+    with pytest.raises(RecipeError, match="only one setting"):
         tune(tiny_backbone, tiny_task, replace(BASE, lr=1e-3), size=(8,))
     with pytest.raises(RecipeError, match="a value is given twice"):
         tune(tiny_backbone, tiny_task, BASE, lr=(1e-3, 1e-3))

@@ -2,7 +2,7 @@
 
 A text gets no label if its familiarity (``polytask.evaluation.detectors``) is below a threshold. The threshold is an
 order statistic of the validation rows, chosen so that on average at most a share ``false_alarm`` of similar new rows is
-below it. No examples of such texts are needed.
+below it. No examples of such texts are needed. Detectors are imported when they are used: clients need no torch.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from statistics import median
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from polytask.data.task import Kind, Rows, Task
 from polytask.errors import AdapterError, DataError, RecipeError
-from polytask.evaluation.detectors import DETECTORS, Tensors
 from polytask.evaluation.reliability import share
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from polytask.evaluation.detectors import Tensors
 
 FALSE_ALARM = 0.05
 MARGIN = 1e-3
@@ -109,6 +111,8 @@ class NoneOfThese:
 
     def shapes(self, num_labels: int, hidden: int) -> dict[str, tuple[int, ...]]:
         """The shapes of the detector's tensors in the adapter file, by name."""
+        from polytask.evaluation.detectors import DETECTORS
+
         own = DETECTORS[self.score].shapes(num_labels, hidden)
         return {f"none.{name}": shape for name, shape in own.items()}
 
@@ -120,6 +124,8 @@ class NoneOfThese:
             logits: the head's logits, ``[B, K]``.
             tensors: the tensors listed by ``shapes``.
         """
+        from polytask.evaluation.detectors import DETECTORS
+
         own = {name.removeprefix("none."): tensor for name, tensor in tensors.items()}
         return DETECTORS[self.score].familiarity(vectors.float(), logits, own)
 
@@ -138,6 +144,8 @@ def none_from_json(given: Mapping[str, Any], kind: Kind) -> NoneOfThese:
     Raises:
         AdapterError: the field is invalid, or the head is not a classification.
     """
+    from polytask.evaluation.detectors import DETECTORS
+
     if set(given) != set(_FIELDS) or any(type(given[name]) not in types for name, types in _FIELDS.items()):
         raise AdapterError(f"'none' must have the fields {', '.join(_FIELDS)}, or one of them has the wrong type")
     if kind != "classification" or given["score"] not in DETECTORS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Literal, overload
 
+from polytask.adapters.adapter import Adapter
 from polytask.adapters.module import LoadedAdapter
 from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
@@ -47,7 +48,7 @@ class MultiTask:
             check_length(backbone, max_length)
         self.backbone, self.store = backbone, store
         self.max_length = max_length
-        self.adapters = LoadedAdapters(backbone, store.get)
+        self.adapters = LoadedAdapters(backbone, self._read)
 
     def __repr__(self) -> str:
         """``<MultiTask on 'minilm' with Store('adapters'), loaded: spam@2, topic@1>``."""
@@ -68,6 +69,9 @@ class MultiTask:
     def unload(self, reference: str) -> None:
         """Free what ``load`` made ready, once no call uses it; the store keeps it."""
         self.adapters.unload(self._name(reference))
+
+    def _read(self, name: str) -> Adapter:
+        return self.store.get(name)
 
     def _name(self, reference: str) -> str:
         return str(self.store.entry(reference))
