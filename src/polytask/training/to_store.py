@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from polytask.adapters.adapter import Adapter
+from polytask.adapters.header import Header
 from polytask.adapters.store import TRAINING, Entry, Store
 from polytask.backbones.backbone import Backbone
 from polytask.data.task import Task
@@ -205,9 +206,15 @@ def stored_version(store: Store, adapter: Adapter) -> Entry | None:
 
 
 def put_once(store: Store, adapter: Adapter) -> Entry:
-    """The version with this adapter's digest, or a new one if there is none."""
-    entries = _versions(store, adapter.header.task)
-    return next((entry for entry in entries if entry.digest == adapter.header.digest), None) or store.put(adapter)
+    """The newest version that answers as this adapter does and was trained as it was, or a new one if there is none."""
+    same = (entry for entry in _versions(store, adapter.header.task) if _told(entry.header) == _told(adapter.header))
+    found = next((e for e in same if store.get(str(e)).tensor_digest == adapter.tensor_digest), None)
+    return found or store.put(adapter)
+
+
+def _told(header: Header) -> dict[str, Any]:
+    """A header without what differs between two runs of the same training: times, and what depends on them."""
+    return {name: value for name, value in header.to_object().items() if name not in ("created", "digest", "result")}
 
 
 def _versions(store: Store, task: str) -> Iterator[Entry]:
