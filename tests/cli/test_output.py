@@ -227,11 +227,7 @@ def run_into_a_closed_pipe(*arguments: object) -> tuple[int, str]:
     "arguments",
     [
         ("--help",),
-        ("--version",),
-        ("train", "--help"),
-        ("paper", "--help"),
         ("tasks", "--json"),
-        ("tasks",),
         ("show", "mail", "--card"),
         ("predict", "a", "--task", "mail"),
         ("predict", "a", "--task", "mail", "--json"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -32,12 +33,15 @@ from tests.packs import counted, ends, unknown
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed: pip install 'polytask[ray]'")
+IS_RAY_ASKED = HAS_RAY and os.environ.get("POLYTASK_TEST_RAY") == "1"
+if_ray_is_asked = pytest.mark.skipif(not IS_RAY_ASKED, reason="slow: POLYTASK_TEST_RAY=1 runs it")
+"""For tests of what one test with Ray covers already; a cluster takes a quarter of a minute to start."""
 Launch = Callable[..., Iterator[dict[str, Any]]]
 
 LAUNCHERS = [
     pytest.param("here", id="here"),
     pytest.param("processes", id="processes"),
-    pytest.param("ray", id="ray", marks=needs_ray),
+    pytest.param("ray", id="ray", marks=if_ray_is_asked),
 ]
 
 
@@ -109,7 +113,7 @@ def test_no_packs_give_no_messages(launch: Launch) -> None:
 
 # -- training ---------------------------------------------------------------------------------------------------------
 
-TRAINING = [pytest.param("here", id="here"), pytest.param("ray, one at a time", id="ray", marks=needs_ray)]
+TRAINING = [pytest.param("here", id="here"), pytest.param("ray, one at a time", id="ray", marks=if_ray_is_asked)]
 """One at a time, so that one worker imports torch and not two."""
 
 

@@ -39,7 +39,7 @@ from polytask.training.events import Step
 from polytask.training.job import Job
 from polytask.training.loop import step, train
 from polytask.training.recipe import Recipe
-from tests.launch.test_launch import needs_ray
+from tests.launch.test_launch import if_ray_is_asked
 from tests.papers import ADAPTERS, FULL, TINY, TOP, keys_of, ledger_of, place_of, run_all, write_data, write_squad
 from tests.suites.test_glue import mnli
 from tests.tiny import save_tiny
@@ -373,7 +373,7 @@ def test_a_checkpoint_that_cannot_be_read_starts_its_trial_over(folder: Path, ba
     "launch",
     [
         pytest.param(partial(local.run_packs, devices=("cpu", "cpu")), id="processes"),
-        pytest.param(partial(on_ray.run_packs, cpus=1, num_cpus=1), id="ray", marks=needs_ray),
+        pytest.param(partial(on_ray.run_packs, cpus=1, num_cpus=1), id="ray", marks=if_ray_is_asked),
     ],
 )
 def test_every_launcher_gives_the_same_entries(launch: Any, done: Path, folder: Path, backbone: Backbone) -> None:

@@ -66,12 +66,11 @@ def test_stopped_between_any_two_events_and_resumed_is_the_same_run(
 def test_killed_at_random_points_many_times_it_ends_with_the_same_digest(tmp_path: Path) -> None:
     save_tiny(tmp_path / "backbone")
     whole = live(tmp_path, None)
-    for seed in range(2):
-        command = [sys.executable, "-m", "tests.killed", str(tmp_path), str(seed)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
-        kills, digest = done.stdout.split()
-        assert int(kills) >= 2
-        assert digest == whole
+    command = [sys.executable, "-m", "tests.killed", str(tmp_path), "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    kills, digest = done.stdout.split()
+    assert int(kills) >= 2
+    assert digest == whole
 
 
 def test_ctrl_c_ends_between_two_steps_and_resumes(tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path) -> None:

@@ -40,6 +40,10 @@ CLIENT_GONE = 499
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
+REST_BYTES, REST_S = 1 << 16, 0.2
+"""How much of a body is read, and for how long, when a request was answered without it."""
+
+
 @dataclass
 class Context:
     """State of a request, in the ASGI scope under ``CONTEXT``."""
@@ -91,6 +95,8 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 context.status = message["status"]
                 own = {"x-request-id": context.request_id, **context.headers}
+                if has_body and context.fault is None and "expect" not in headers:
+                    await limited.discard_rest()
                 if self.service.is_draining or (has_body and not limited.is_complete):
                     own["connection"] = "close"
                 message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in own.items())]
@@ -186,6 +192,19 @@ class LimitedReceive:
             problem = "too many large requests are in progress; try again later"
             raise self._recorded(Fault("overloaded", problem, retry_after_s=1))
         return message
+
+    async def discard_rest(self) -> None:
+        """Read the rest of a small body; a connection that is closed with unread bytes may lose its response."""
+        until = time.monotonic() + REST_S
+        while not self.is_complete and self.num_bytes <= REST_BYTES:
+            try:
+                message = await asyncio.wait_for(self.receive(), max(0.0, until - time.monotonic()))
+            except asyncio.TimeoutError:
+                return
+            size = len(message.get("body", b""))
+            self.num_bytes += size
+            self.in_progress.total += size
+            self.is_complete = not message.get("more_body", False)
 
     def release(self) -> None:
         """Count the body no longer."""
