@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (  # noqa: E402
 )
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-NUM_EXAMPLES, NUM_EXAMPLES_WITHOUT_INPUT = 24, 3
+NUM_EXAMPLES, NUM_EXAMPLES_WITHOUT_INPUT = 40, 3
 
 
 def operations(served: Served) -> list[Any]:
