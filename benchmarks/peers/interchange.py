@@ -1,7 +1,8 @@
 """Checks import and export with the other libraries themselves, each in its own environment.
 
     benchmarks/peers/setup.sh .venv-peers
-    python benchmarks/peers/interchange.py .venv-peers results/interchange.json [--record tests/recorded/interchange]
+    cd benchmarks
+    python -m peers.interchange ../.venv-peers ../results/interchange.json [--record ../tests/recorded/interchange]
 
 What peft and adapters save of tiny random models is imported, and what Polytask exports is loaded by them; for each
 case, the largest difference of a probability or the reason of a refusal is written. ``--record`` keeps the files that
@@ -33,6 +34,7 @@ from polytask.backbones.loading import load_backbone
 from polytask.errors import PolytaskError
 from polytask.inference.predict import MultiTask
 from polytask.interchange.exporting import export_adapter
+from polytask.interchange.head_layers import head_layers
 from polytask.interchange.importing import import_adapter
 from polytask.methods import IA3, BitFit, Houlsby, LayerNormOnly, LoRA, Method, Parallel, Pfeiffer
 
@@ -149,9 +151,9 @@ def exported(work: Path, pythons: dict[str, Path]) -> Iterator[tuple[str, Any]]:
 def random_adapter(backbone: Backbone, method: Method, kind: Any, num_labels: int, layers: tuple[str, ...]) -> Adapter:
     """An adapter that changes the answers, at random."""
     labels = () if kind == "regression" else [f"label {n}" for n in range(num_labels)]
-    live = LoadedAdapter(backbone, method, kind, labels, key=(0,), prediction_head=layers)
+    live = LoadedAdapter(backbone, method, kind, labels, key=(0,), prediction_head=head_layers(layers))
     moved(live.tree.parameters())
-    said = {"metric": "accuracy", "score": 0.0, "recipe": {"max_length": 32}, "prediction_head": layers}
+    said = {"metric": "accuracy", "score": 0.0, "recipe": {"max_length": 32}, "prediction_head": head_layers(layers)}
     return Adapter.create(
         live.tensors(), task="task", kind=kind, labels=labels, method=method, backbone=backbone, **said
     )
