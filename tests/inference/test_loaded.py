@@ -45,7 +45,7 @@ def test_loading_and_unloading_others_does_not_change_a_bit(backbone: Backbone, 
 
 
 def test_an_adapter_that_is_unloaded_in_use_leaves_at_the_end_of_its_use(backbone: Backbone, store: Store) -> None:
-    adapters = LoadedAdapters(backbone, lambda name: store.get(name))
+    adapters = LoadedAdapters(backbone, store)
     with adapters.in_use(["lora", "ia3", "lora"]) as used:
         assert list(used) == ["lora", "ia3"]
         adapters.unload("lora")
@@ -62,7 +62,7 @@ def test_an_adapter_that_is_unloaded_in_use_leaves_at_the_end_of_its_use(backbon
 
 
 def test_what_is_missing_leaves_no_use_behind(backbone: Backbone, store: Store) -> None:
-    adapters = LoadedAdapters(backbone, store.get)
+    adapters = LoadedAdapters(backbone, store)
     with pytest.raises(NoSuchAdapter), adapters.in_use(["lora", "nothing"]):
         pass
     adapters.unload("lora")

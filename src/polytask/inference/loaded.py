@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
-from polytask.adapters.adapter import Adapter
 from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter
+from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
 
 
@@ -21,11 +21,11 @@ class LoadedAdapters(Mapping[str, LoadedAdapter]):
 
     Args:
         backbone: a frozen backbone.
-        read: reads an adapter by its name.
+        store: where adapters are read from.
     """
 
-    def __init__(self, backbone: Backbone, read: Callable[[str], Adapter]) -> None:
-        self.backbone, self.read = backbone, read
+    def __init__(self, backbone: Backbone, store: Store) -> None:
+        self.backbone, self.store = backbone, store
         self.attached = Attached.of(backbone)
         self._adapters: dict[str, LoadedAdapter] = {}
         self._leaving: dict[str, LoadedAdapter] = {}
@@ -72,7 +72,7 @@ class LoadedAdapters(Mapping[str, LoadedAdapter]):
             found = self._counted(name)
             if found is not None:
                 return found
-            adapter = LoadedAdapter.from_adapter(self.backbone, self.read(name))
+            adapter = LoadedAdapter.from_adapter(self.backbone, self.store.get(name))
             with self._lock:
                 if adapter.deltas:
                     self.attached.add(name, adapter.deltas)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Literal, overload
 
-from polytask.adapters.adapter import Adapter
 from polytask.adapters.module import LoadedAdapter
 from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
@@ -48,7 +47,7 @@ class MultiTask:
             check_length(backbone, max_length)
         self.backbone, self.store = backbone, store
         self.max_length = max_length
-        self.adapters = LoadedAdapters(backbone, self._read)
+        self.adapters = LoadedAdapters(backbone, store)
 
     def __repr__(self) -> str:
         """``<MultiTask on 'minilm' with Store('adapters'), loaded: spam@2, topic@1>``."""
@@ -69,9 +68,6 @@ class MultiTask:
     def unload(self, reference: str) -> None:
         """Free what ``load`` made ready, once no call uses it; the store keeps it."""
         self.adapters.unload(self._name(reference))
-
-    def _read(self, name: str) -> Adapter:
-        return self.store.get(name)
 
     def _name(self, reference: str) -> str:
         return str(self.store.entry(reference))
@@ -154,9 +150,9 @@ class MultiTask:
         tasks = [task] * len(texts) if isinstance(task, str) else list(task)
         if len(tasks) != len(texts):
             raise RouteError(f"there are {len(texts)} texts and {len(tasks)} tasks: give one task, or one a text")
-        if on_error == "raise":
-            check_texts(texts)
         problems = [problem_of(text) for text in texts]
+        if on_error == "raise" and any(problems):
+            check_texts(texts)
         sound = [row for row, problem in enumerate(problems) if problem is None]
         answers = iter(self._answers([texts[row] for row in sound], [tasks[row] for row in sound], options))
         return [

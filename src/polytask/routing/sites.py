@@ -48,7 +48,7 @@ class Site:
 
     def has_deltas_of(self, names: Collection[str | None] | None) -> bool:
         """Whether one of these adapters has a delta here; of None, whether any adapter has."""
-        return bool(self.deltas) if names is None else any(name in self.deltas for name in names)
+        return bool(self.deltas) if names is None else not self.deltas.keys().isdisjoint(names)
 
     def hook(self, output: Output) -> None:
         """Install hooks that replace this site's output by ``output(site, x, y)``; nothing if they are there already.

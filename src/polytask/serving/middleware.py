@@ -182,10 +182,7 @@ class LimitedReceive:
         except asyncio.TimeoutError:
             problem = f"the body did not arrive within {self.limits.body_s:g} s"
             raise self._recorded(Fault("slow_request", problem)) from None
-        size = len(message.get("body", b""))
-        self.num_bytes += size
-        self.in_progress.total += size
-        self.is_complete = not message.get("more_body", False)
+        self._count(message)
         if self.num_bytes > self.limits.body_bytes:
             raise self._recorded(too_large(self.limits.body_bytes))
         if self.in_progress.total > max(self.limits.bodies_bytes, self.num_bytes):
@@ -201,15 +198,18 @@ class LimitedReceive:
                 message = await asyncio.wait_for(self.receive(), max(0.0, until - time.monotonic()))
             except asyncio.TimeoutError:
                 return
-            size = len(message.get("body", b""))
-            self.num_bytes += size
-            self.in_progress.total += size
-            self.is_complete = not message.get("more_body", False)
+            self._count(message)
 
     def release(self) -> None:
         """Count the body no longer."""
         self.in_progress.total -= self.num_bytes
         self.num_bytes = 0
+
+    def _count(self, message: Message) -> None:
+        size = len(message.get("body", b""))
+        self.num_bytes += size
+        self.in_progress.total += size
+        self.is_complete = not message.get("more_body", False)
 
     def _recorded(self, fault: Fault) -> Fault:
         self.context.fault = fault
