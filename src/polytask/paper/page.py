@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from polytask.drawing.figures import inline_svg
+from polytask.drawing.templates import templates_of
 
 if TYPE_CHECKING:
     from polytask.paper.table import Table
@@ -54,15 +55,6 @@ def render_table(table: Table) -> str:
 
 @cache
 def _templates() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    found = Environment(
-        loader=PackageLoader("polytask.paper"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters["inlined"] = lambda svg: Markup(inline_svg(svg))
-    return found
+    return templates_of("polytask.paper", inlined=lambda svg: Markup(inline_svg(svg)))

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from polytask.drawing.templates import templates_of
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -109,15 +111,6 @@ def render_page(title: str, facts: Sequence[tuple[str, str]], sections: Sequence
 
 @cache
 def _templates() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    found = Environment(
-        loader=PackageLoader("polytask.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters["drawn"] = Markup
-    return found
+    return templates_of("polytask.reporting", drawn=Markup)

@@ -198,23 +198,18 @@ def check_replaceable(path: str | Path) -> None:
         ) from None
 
 
-def stored_version(store: Store, adapter: Adapter) -> Entry | None:
-    """The newest version with this adapter's recipe and tensors; None if it was not stored before."""
-    task = adapter.header.task
-    same_recipe = (entry for entry in _versions(store, task) if entry.header.recipe == adapter.header.recipe)
-    return next((e for e in same_recipe if store.get(str(e)).tensor_digest == adapter.tensor_digest), None)
-
-
 def put_once(store: Store, adapter: Adapter) -> Entry:
-    """The newest version that answers as this adapter does and was trained as it was, or a new one if there is none."""
-    same = (entry for entry in _versions(store, adapter.header.task) if _told(entry.header) == _told(adapter.header))
+    """The newest version with this adapter's tensors, recipe and decisions, or a new one if there is none."""
+    own = _settings_of(adapter.header)
+    same = (entry for entry in _versions(store, adapter.header.task) if _settings_of(entry.header) == own)
     found = next((e for e in same if store.get(str(e)).tensor_digest == adapter.tensor_digest), None)
     return found or store.put(adapter)
 
 
-def _told(header: Header) -> dict[str, Any]:
-    """A header without what differs between two runs of the same training: times, and what depends on them."""
-    return {name: value for name, value in header.to_object().items() if name not in ("created", "digest", "result")}
+def _settings_of(header: Header) -> dict[str, Any]:
+    """A header without what may differ between two runs of the same training: dates, seconds, versions of packages."""
+    differs = ("created", "digest", "result", "versions")
+    return {name: value for name, value in header.to_object().items() if name not in differs}
 
 
 def _versions(store: Store, task: str) -> Iterator[Entry]:
@@ -226,7 +221,7 @@ def _versions(store: Store, task: str) -> Iterator[Entry]:
 
 def _put(store: Store, adapter: Adapter, resume: bool) -> Entry:
     """Store the adapter, unless a resumed run was killed after it had stored it."""
-    return (stored_version(store, adapter) if resume else None) or store.put(adapter)
+    return put_once(store, adapter) if resume else store.put(adapter)
 
 
 @contextmanager
