@@ -10,6 +10,7 @@ from polytask.adapters.store import TRAINING, Store
 from polytask.backbones.backbone import Backbone
 from polytask.data.task import Task
 from polytask.errors import CheckpointError
+from polytask.evaluation.thresholds import Goal
 from polytask.methods import Houlsby
 from polytask.training.events import Event
 from polytask.training.grid import grid
@@ -56,6 +57,10 @@ def test_an_interrupted_run_leaves_its_checkpoint_and_is_resumed_to_the_same_ada
     again = train_to_store(tiny_backbone, tiny_task, QUICK, tmp_path, resume=True, notify=notes.append)
     assert notes[-1].startswith("there is no checkpoint")
     assert str(again.entry) == str(run.entry), "a resumed run is not stored twice"
+    goal = Goal("coverage", 0.5)
+    other = train_to_store(tiny_backbone, tiny_task, QUICK, tmp_path, resume=True, goal=goal, notify=notes.append)
+    assert other.adapter.tensor_digest == run.adapter.tensor_digest
+    assert other.entry.header.thresholds is not None, "the same tensors with other thresholds are another adapter"
 
 
 def test_a_new_run_keeps_the_former_checkpoint_until_it_ends(

@@ -198,12 +198,16 @@ def check_replaceable(path: str | Path) -> None:
         ) from None
 
 
-def put_once(store: Store, adapter: Adapter) -> Entry:
-    """The newest version with this adapter's tensors, recipe and decisions, or a new one if there is none."""
+def stored_version(store: Store, adapter: Adapter) -> Entry | None:
+    """The newest version with this adapter's tensors, recipe and decisions; None if it was not stored before."""
     own = _settings_of(adapter.header)
     same = (entry for entry in _versions(store, adapter.header.task) if _settings_of(entry.header) == own)
-    found = next((e for e in same if store.get(str(e)).tensor_digest == adapter.tensor_digest), None)
-    return found or store.put(adapter)
+    return next((e for e in same if store.get(str(e)).tensor_digest == adapter.tensor_digest), None)
+
+
+def put_once(store: Store, adapter: Adapter) -> Entry:
+    """The version of an adapter that was stored before, or a new one."""
+    return stored_version(store, adapter) or store.put(adapter)
 
 
 def _settings_of(header: Header) -> dict[str, Any]:
