@@ -40,14 +40,17 @@ class Contender:
 
     ``module`` is run by ``python`` in this folder; its ``settings`` are JSON values. ``facts`` are what it says of
     itself once it is ready: ``wait`` for it before the first ``ask``, and before the next one loads, which may measure.
+    ``source`` is the folder from which it imports Polytask.
     """
 
-    def __init__(self, name: str, python: Path, module: str, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, name: str, python: Path, module: str, settings: Mapping[str, Any], source: Path = HERE.parent / "src"
+    ) -> None:
         self.name, self.settings = name, dict(settings)
         self.facts: dict[str, Any] = {}
         self.started = time.perf_counter()
         threads = str(settings["threads"])
-        paths = os.pathsep.join([str(HERE), str(HERE.parent / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+        paths = os.pathsep.join([str(HERE), str(source), *filter(None, [os.environ.get("PYTHONPATH")])])
         quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
