@@ -16,10 +16,10 @@ import pytest
 from rich.console import Console
 
 from polytask.cli.paper.trials import TrialProgress
+from polytask.launch.pace import Pace
 from polytask.paper.edition import all_trials
 from polytask.paper.editions import edition_named
 from polytask.paper.ledger import Ledger
-from polytask.paper.pace import Pace
 from polytask.suites.glue import GLUE
 from tests.cli.test_cli import SOURCE, polytask, refused, succeeded
 from tests.papers import write_data
