@@ -139,19 +139,16 @@ def write_report(
     files += claim.tasks.write(folder, "claim") if claim else []
     target = Path(html) if html is not None else folder / "index.html"
     about = f"Edition {edition} on {backbone_in_words(kept)}, {counted(len(kept), 'run')}. {date.today():%d %B %Y}."
+    readings = [(one.exhibit.title, one.reading) for one in exhibits if one.reading]
+    glance = text_table("At a glance", ("exhibit", "what came out"), readings)
     sections = [
-        _glance(exhibits),
+        Section("glance", "At a glance", table=glance),
         *(claim.sections() if claim else ()),
         *(one.section(folder) for one in exhibits),
         *_background_sections(exhibits, kept, edition, [*background.remarks, *left_out]),
     ]
     write_text(target, render_page(TITLE, about, sections, command))
     return Written(target, folder, (*files, target), exhibits, claim)
-
-
-def _glance(exhibits: Sequence[Shown]) -> Section:
-    readings = [(one.exhibit.title, one.reading) for one in exhibits if one.reading]
-    return Section("glance", "At a glance", table=text_table("At a glance", ("exhibit", "what came out"), readings))
 
 
 def _background_sections(
