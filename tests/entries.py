@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from polytask.methods import FullFineTuning, Houlsby, LayerNormOnly, LoRA, Method, Parallel, TopLayers, described
-from polytask.paper.ledger import Entry, Suite, Trial
+from polytask.paper.ledger import Entry, Trial
 from polytask.suites.glue import GLUE
+from polytask.suites.tasks import Suite
 from polytask.suites.text17 import TEXT17
 from polytask.training.recipe import Recipe
 from polytask.training.result import Score

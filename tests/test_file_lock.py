@@ -1,7 +1,8 @@
-"""Two processes never train into one checkpoint."""
+"""Two processes never train into one checkpoint, and never run one trial."""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 
 import polytask
-from polytask.errors import CheckpointError
-from polytask.file_lock import exclusive_run
+from polytask.errors import CheckpointError, PolytaskError
+from polytask.file_lock import KeyLocks, exclusive_run
+
+fcntl = pytest.importorskip("fcntl")
 
 HOLDING = """
 import sys, time
@@ -62,3 +65,63 @@ def test_folders_created_for_the_lock_are_removed_unless_something_was_written(t
     with exclusive_run(tmp_path / "store" / "runs" / "x.ckpt", "x", ""):
         (tmp_path / "store" / "kept").write_text("")
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["kept"]
+
+
+# -- locks on keys -----------------------------------------------------------------------------------------------------
+
+HOLDING_A_KEY = (
+    "import sys, time; from polytask.file_lock import KeyLocks; c = KeyLocks(sys.argv[1]); "
+    "print(c.acquire('a'), flush=True); time.sleep(600)"
+)
+
+
+def test_a_claim_holds_until_it_is_released(tmp_path: Path) -> None:
+    one, other = KeyLocks(tmp_path), KeyLocks(tmp_path)
+    assert one.acquire("a")
+    assert not other.acquire("a")
+    assert other.acquire("b")
+    one.release("a")
+    assert other.acquire("a")
+    other.release_all()
+    assert list(tmp_path.iterdir()) == []
+    one.release("a")
+
+
+def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLDING_A_KEY, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "True\n"
+    ours = KeyLocks(tmp_path)
+    assert not ours.acquire("a")
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    holder.stdout.close()
+    assert (tmp_path / "a.claim").exists()
+    assert ours.acquire("a")
+
+
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_no_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The holder releases its claim after the other has opened the file and before it locks it."""
+    one, other = KeyLocks(tmp_path), KeyLocks(tmp_path)
+    assert one.acquire("a")
+    flock = fcntl.flock
+
+    def release_first(descriptor: int, operation: int) -> None:
+        one.release_all()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", release_first)
+    assert other.acquire("a")
+    monkeypatch.undo()
+    assert not KeyLocks(tmp_path).acquire("a")
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(PolytaskError, match="the file system has no locks"):
+        KeyLocks(tmp_path).acquire("a")

@@ -1,4 +1,4 @@
-"""File locks: two processes never train into one checkpoint.
+"""File locks: two processes never train into one checkpoint, and never run one trial.
 
 The locks are those of ``filelock``. The operating system releases a lock when its process ends, however it ends, so no
 timeout is needed and no process id is checked. Whoever holds a lock last removes its file.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from polytask.errors import CheckpointError
+from polytask.errors import CheckpointError, PolytaskError
 
 
 def try_lock(path: Path) -> FileLock | None:
@@ -70,6 +70,48 @@ def exclusive_run(path: Path, what: str, instead: str) -> Iterator[None]:
         with contextlib.suppress(OSError):  # not empty: the run has written into it
             for folder in created:
                 folder.rmdir()
+
+
+class KeyLocks:
+    """The locks that this process holds on keys, each on a file ``<key>.claim`` in a folder.
+
+    Between machines they hold where the file system passes locks on: NFS on Linux, CephFS, GPFS, Lustre mounted with
+    ``flock``.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.held: dict[str, FileLock] = {}
+
+    def acquire(self, key: str) -> bool:
+        """Lock a key; False if another process, or another object of this one, holds it.
+
+        Raises:
+            PolytaskError: the file system has no locks.
+        """
+        assert key not in self.held, "already acquired"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = try_lock(self.folder / f"{key}.claim")
+        except OSError as error:
+            raise PolytaskError(
+                f"{self.folder}: the file system has no locks ({error.strerror}), so two processes could run the same "
+                "trial. Keep the results on another one"
+            ) from None
+        if lock is not None:
+            self.held[key] = lock
+        return lock is not None
+
+    def release(self, key: str) -> None:
+        """Release a key, if this process holds it."""
+        lock = self.held.pop(key, None)
+        if lock is not None:
+            unlock(lock)
+
+    def release_all(self) -> None:
+        """Release all keys."""
+        for key in list(self.held):
+            self.release(key)
 
 
 def _lock_or_refuse(lock_file: Path, what: str, instead: str) -> FileLock:

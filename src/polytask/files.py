@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from polytask.errors import WriteError
+from polytask.errors import DataError, WriteError
 
 
 @contextlib.contextmanager
@@ -49,6 +49,23 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` as UTF-8, whole or not at all."""
     with whole_file(path) as part:
         part.write_text(text, encoding="utf-8", newline="")
+
+
+def replace_between(path: str | os.PathLike[str], begin: str, end: str, text: str) -> None:
+    """Replace what stands between two markers in a text file.
+
+    Raises:
+        DataError: the file cannot be read or has no such markers.
+    """
+    try:
+        old = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"this cannot be read ({error.strerror})", file=path) from None
+    before, found, rest = old.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise DataError("there is no place for the results", file=path, fix=f"Add the lines {begin} and {end}")
+    write_text(path, f"{before}{begin}{text}{end}{after}")
 
 
 def sync(path: Path) -> None:

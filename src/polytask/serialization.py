@@ -44,6 +44,13 @@ def to_json(value: Any, *, whole: bool = False) -> dict[str, Any]:
     }
 
 
+def with_tuples(value: Any) -> Any:
+    """JSON with tuples for lists."""
+    if isinstance(value, Mapping):
+        return {name: with_tuples(own) for name, own in value.items()}
+    return tuple(map(with_tuples, value)) if isinstance(value, list | tuple) else value
+
+
 def checked(
     kind: type, values: object, what: str, error: type[PolytaskError], *, may_lack_defaults: bool = False
 ) -> dict[str, Any]:

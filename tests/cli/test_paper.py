@@ -16,10 +16,10 @@ import pytest
 from rich.console import Console
 
 from polytask.cli.paper.trials import TrialProgress
+from polytask.launch.pace import Pace
 from polytask.paper.edition import all_trials
 from polytask.paper.editions import edition_named
 from polytask.paper.ledger import Ledger
-from polytask.paper.pace import Pace
 from polytask.suites.glue import GLUE
 from tests.cli.test_cli import SOURCE, polytask, refused, succeeded
 from tests.papers import write_data
@@ -208,7 +208,7 @@ def test_progress_shows_finished_and_running_trials() -> None:
     edition = edition_named("cpu").restricted(["table1"], ["CoLA"])
     trials = {f"k{at}": trial for at, trial in enumerate(all_trials(edition))}
     console = Console(file=io.StringIO(), force_terminal=True, width=120, height=30)
-    pace = Pace(dict.fromkeys(trials, 1000), trials)
+    pace = Pace(dict.fromkeys(trials, 1000), {key: trial.method["name"] for key, trial in trials.items()})
     seen = TrialProgress(console, trials, trials, pace)
     score = {"metric": "matthews", "score": 0.5}
     entry = {"seconds": 60.0, "failure": None, "validation": score, "test": {**score, "score": 0.25}}

@@ -18,13 +18,14 @@ from polytask.cli.verdicts import (
     rare_labels,
     verdict,
 )
+from polytask.drawing.exhibit import Exhibit
 from polytask.evaluation.significance import Difference, paired_test
+from polytask.paper.background import Background
 from polytask.paper.exhibits import EXHIBITS
 from polytask.paper.ledger import Entry
-from polytask.paper.report import reading
-from polytask.paper.selection import NothingToShow
-from polytask.paper.wording import apart
+from polytask.paper.report import shown
 from polytask.training.result import Score
+from polytask.wording import apart
 from tests.entries import whole_ledger
 
 NAN = math.nan
@@ -101,10 +102,13 @@ TASKS = ("CoLA", "MNLI-m", "sms_spam", "squad")
 PRAISE = (" ahead", "level with", "better than")
 
 
+def reading(exhibit: Exhibit, entries: list[Entry]) -> str:
+    return shown(exhibit, entries, Background()).reading
+
+
 @pytest.mark.parametrize("exhibit", EXHIBITS.values(), ids=EXHIBITS)
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_where_nothing_was_learnt_an_exhibit_says_that_first(exhibit: object, seeds: int) -> None:
-    assert isinstance(exhibit, type(next(iter(EXHIBITS.values()))))
+def test_where_nothing_was_learnt_an_exhibit_says_that_first(exhibit: Exhibit, seeds: int) -> None:
     entries = [at(0.6, 0.0)(entry) for entry in whole_ledger(TASKS, seeds)]
     said = reading(exhibit, entries)
     first = min((said.find(words) for words in PRAISE if words in said), default=len(said))
@@ -113,8 +117,7 @@ def test_where_nothing_was_learnt_an_exhibit_says_that_first(exhibit: object, se
 
 
 @pytest.mark.parametrize("exhibit", EXHIBITS.values(), ids=EXHIBITS)
-def test_where_all_scores_are_equal_nothing_is_ahead(exhibit: object) -> None:
-    assert isinstance(exhibit, type(next(iter(EXHIBITS.values()))))
+def test_where_all_scores_are_equal_nothing_is_ahead(exhibit: Exhibit) -> None:
     said = reading(exhibit, [at(0.6, 0.4)(entry) for entry in whole_ledger(TASKS, 2)])
     said = re.sub(r"\(in the paper[^)]*\)", "", said)
     assert "ahead" not in said
@@ -124,20 +127,15 @@ def test_where_all_scores_are_equal_nothing_is_ahead(exhibit: object) -> None:
 
 @pytest.mark.parametrize("exhibit", EXHIBITS.values(), ids=EXHIBITS)
 @pytest.mark.parametrize("task", TASKS)
-def test_one_task_is_not_told_as_many(exhibit: object, task: str) -> None:
-    assert isinstance(exhibit, type(next(iter(EXHIBITS.values()))))
-    try:
-        said = reading(exhibit, whole_ledger([task], 1))
-    except NothingToShow:
-        return
+def test_one_task_is_not_told_as_many(exhibit: Exhibit, task: str) -> None:
+    said = reading(exhibit, whole_ledger([task], 1))
     assert "1 tasks" not in said
     assert "1 seeds" not in said
     assert "nan" not in said
 
 
 @pytest.mark.parametrize("exhibit", EXHIBITS.values(), ids=EXHIBITS)
-def test_scores_that_are_no_numbers_are_not_compared(exhibit: object) -> None:
-    assert isinstance(exhibit, type(next(iter(EXHIBITS.values()))))
+def test_scores_that_are_no_numbers_are_not_compared(exhibit: Exhibit) -> None:
     said = reading(exhibit, [at(NAN, None)(entry) for entry in whole_ledger(TASKS, 1)])
     assert not any(words in said for words in PRAISE)
     assert "nothing compares" in said or "not numbers" in said or "not to be compared" in said

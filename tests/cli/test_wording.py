@@ -32,6 +32,7 @@ from polytask.data.read import read_task
 from polytask.data.task import Task
 from polytask.drawing.confusion import draw_confusion
 from polytask.drawing.figures import plain
+from polytask.drawing.table import as_csv
 from polytask.errors import DataError
 from polytask.evaluation.baselines import majority_score
 from polytask.evaluation.metrics import all_scores, distinct
@@ -39,7 +40,6 @@ from polytask.methods import Houlsby
 from polytask.paper.cost import correction
 from polytask.paper.edition import all_trials
 from polytask.paper.editions import edition_named
-from polytask.paper.table import as_csv
 from polytask.training.events import Step
 from polytask.training.job import Job
 from polytask.training.loop import train

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from polytask.data.metric_names import METRIC_KINDS
 from polytask.data.task import Answer, Kind
@@ -18,8 +19,10 @@ from polytask.evaluation.significance import (
     bootstrap_interval,
     bootstrap_scores,
     distinct_rows,
+    nested_bootstrap_interval,
     paired_test,
     resample_counts,
+    student_interval,
 )
 
 Answers = Sequence[Any]
@@ -167,3 +170,26 @@ def test_correlations_are_compared_too() -> None:
 def test_a_metric_of_another_kind_is_refused() -> None:
     with pytest.raises(RecipeError, match="'pearson' is for regression"):
         bootstrap_interval("pearson", "classification", [0, 1], [0, 1], num_labels=2)
+
+
+# -- differences between methods over tasks and seeds -----------------------------------------------------------------
+
+
+def test_the_bootstrap_over_tasks_is_that_of_scipy_where_seeds_do_not_differ() -> None:
+    differences = [-3.0, 1.0, 0.5, -0.2, 2.0, -1.5, 0.1, 0.7]
+    ours = nested_bootstrap_interval([[value] * 3 for value in differences])
+    theirs = scipy.stats.bootstrap((differences,), np.mean, method="percentile", n_resamples=10_000, rng=0)
+    assert ours == pytest.approx(theirs.confidence_interval, abs=0.1)
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    spreads = ([[value - spread, value + spread] for value in range(5)] for spread in (0, 3))
+    narrow, wide = map(nested_bootstrap_interval, spreads)
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_the_interval_over_seeds_is_students() -> None:
+    differences = [2.0, 1.9, 1.7]
+    expected = scipy.stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert student_interval(differences) == pytest.approx(tuple(expected))
+    assert student_interval([2.0]) is None

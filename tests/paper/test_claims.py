@@ -13,14 +13,12 @@ import pytest
 import scipy.stats
 
 from polytask.errors import DataError
+from polytask.paper.background import Background
 from polytask.paper.claim_report import BEGIN, END, ClaimReport, update_document
 from polytask.paper.claims import CLAIMS, Evidence
 from polytask.paper.edition import Edition, all_trials
 from polytask.paper.editions import edition_named
 from polytask.paper.ledger import Entry, Ledger, Trial
-from polytask.paper.paired import Pairing, bootstrap_interval
-from polytask.paper.report import Background
-from polytask.paper.selection import runs_of
 from polytask.training.result import Score
 from tests.entries import BACKBONE, entry
 
@@ -66,22 +64,10 @@ def test_the_mean_and_its_interval_are_those_of_the_scores() -> None:
     assert by_task["RTE"].interval == pytest.approx((low, high))
 
 
-def test_the_bootstrap_over_tasks_is_that_of_scipy_where_seeds_do_not_differ() -> None:
-    differences = [-3.0, 1.0, 0.5, -0.2, 2.0, -1.5, 0.1, 0.7]
-    ours = bootstrap_interval([[value] * 3 for value in differences])
-    theirs = scipy.stats.bootstrap((differences,), np.mean, method="percentile", n_resamples=10_000, rng=0)
-    assert ours == pytest.approx(theirs.confidence_interval, abs=0.1)
-
-
-def test_seeds_that_differ_widen_the_interval() -> None:
-    narrow, wide = (bootstrap_interval([[value - spread, value + spread] for value in range(5)]) for spread in (0, 3))
-    assert wide[0] < narrow[0] < narrow[1] < wide[1]
-
-
 def test_a_task_is_not_compared_before_both_methods_have_finished_a_seed() -> None:
     entries = entries_of(GLUE, scored({}, num_seeds=1))
     lacking = next(e for e in entries if e.trial.task == "CoLA" and e.trial.method["name"] == "full")
-    found = Pairing(GLUE, runs_of([e for e in entries if e is not lacking])).compare("adapters", "full", ("glue",))
+    found = Evidence(GLUE, [e for e in entries if e is not lacking]).pairing.compare("adapters", "full", ("glue",))
     assert found.unfinished == ("CoLA",)
     assert {own.task for own in found.differences} == FULL.keys() - {"CoLA"}
     assert all(len(own.by_seed) == 1 and own.interval is None for own in found.differences)

@@ -9,18 +9,8 @@ from dataclasses import replace
 import pytest
 
 from polytask.errors import RecipeError, UnknownName
-from polytask.paper import editions
-from polytask.paper.edition import (
-    Edition,
-    all_trials,
-    cut_in_words,
-    cuts,
-    identity,
-    in_parts,
-    of_exhibit,
-    trials,
-    without_task,
-)
+from polytask.paper.budget import cut_in_words, cuts, without_task
+from polytask.paper.edition import Edition, all_trials, identity, in_parts, of_exhibit, trials
 from polytask.paper.editions import EDITIONS, EXHIBITS, edition_named
 from polytask.paper.ledger import Entry, Trial
 from polytask.training.recipe import Recipe
@@ -135,7 +125,7 @@ def test_what_another_exhibit_asked_for_is_none_of_this_one() -> None:
 
 
 def test_keys_depend_on_what_is_run_and_not_on_the_edition() -> None:
-    (trial, *_) = trials(edition_named("cpu"), "table1", ["CoLA"])
+    (trial, *_) = trials(edition_named("cpu").restricted(tasks=["CoLA"]), "table1")
     key = trial.key("backbone", "data")
     assert key == replace(trial, edition="another").key("backbone", "data")
     others = [replace(trial, max_rows=9), replace(trial, max_test=9), replace(trial, measures=())]
@@ -192,8 +182,7 @@ def test_an_edition_is_data(name: str) -> None:
     assert Edition.from_json(json.loads(json.dumps(edition.to_json()))) == edition
 
 
-def test_what_the_methods_do_not_offer_is_listed() -> None:
-    assert editions.MISSING_EXTENSIONS
+def test_the_extensions_are_those_that_the_methods_offer() -> None:
     assert {(t.method["name"], t.method["activation"]) for t in trials(EDITIONS["paper"], "extensions")} == {
         ("houlsby", "gelu_tanh"),
         ("houlsby", "tanh"),

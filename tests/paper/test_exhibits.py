@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from polytask.drawing.exhibit import NothingToShow
 from polytask.methods import METHODS, FullFineTuning, Houlsby, LayerNormOnly, LoRA, Parallel, TopLayers
-from polytask.paper import extensions, learning_rates, squad_size
+from polytask.paper import extensions
 from polytask.paper.editions import edition_named
 from polytask.paper.exhibits import EXHIBITS
 from polytask.paper.ledger import Entry
-from polytask.paper.selection import NothingToShow, runs_of
+from polytask.paper.selection import runs_of
+from polytask.paper.sweeps import draw_learning_rates
 from tests.entries import LAYERS, ablated, entry, trained_by, whole_ledger
 
 FIGURES = [name for name, exhibit in EXHIBITS.items() if exhibit.draw]
@@ -59,11 +61,12 @@ def test_every_exhibit_says_what_is_missing_from_empty_results(name: str) -> Non
 
 
 def test_a_figure_is_the_same_file_each_time_and_a_png_where_asked(partial: pd.DataFrame, tmp_path: Path) -> None:
-    rows = EXHIBITS["squad"].rows(partial)
+    rows, draw = EXHIBITS["squad"].rows(partial), EXHIBITS["squad"].draw
+    assert draw is not None
     for folder in ("a", "b"):
-        squad_size.draw_squad(rows, tmp_path / folder / "squad.svg")
+        draw(rows, tmp_path / folder / "squad.svg")
     assert (tmp_path / "a/squad.svg").read_bytes() == (tmp_path / "b/squad.svg").read_bytes()
-    squad_size.draw_squad(rows, tmp_path / "squad.png")
+    draw(rows, tmp_path / "squad.png")
     assert (tmp_path / "squad.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -167,7 +170,7 @@ def test_learning_rates_show_the_worst_and_the_best_seed_and_what_diverged() -> 
 def test_a_learning_rate_at_which_all_runs_diverged_is_drawn(tmp_path: Path) -> None:
     entries = [entry("CoLA", FullFineTuning(), 0.5, 0.6, lr=lr) for lr in (1e-4, 3e-4)]
     entries += [entry("CoLA", FullFineTuning(), None, None, lr=1e-3)]
-    learning_rates.draw_learning_rates(EXHIBITS["lr"].rows(runs_of(entries)), tmp_path / "lr.svg")
+    draw_learning_rates(EXHIBITS["lr"].rows(runs_of(entries)), tmp_path / "lr.svg")
     assert (tmp_path / "lr.svg").exists()
 
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from polytask.drawing.figures import inline_svg
+from polytask.drawing.exhibit import NothingToShow
 from polytask.errors import DataError, PolytaskError
 from polytask.methods import FullFineTuning, Houlsby
+from polytask.paper.background import Background
 from polytask.paper.edition import trials
 from polytask.paper.editions import edition_named
 from polytask.paper.exhibits import EXHIBITS
 from polytask.paper.ledger import Entry, Ledger
-from polytask.paper.report import Background, Written, write_report
+from polytask.paper.report import Written, write_report
 from polytask.paper.run import describe
-from polytask.paper.selection import NothingToShow
 from tests.entries import entry, whole_ledger
 
 HOSTILE = "<script>alert(1)</script>"
@@ -151,14 +151,6 @@ def test_a_page_of_diverged_runs_says_so(tmp_path: Path) -> None:
     lost = [entry("CoLA", method, None, None) for method in (Houlsby(64), FullFineTuning())]
     text = write_report(lost, tmp_path, edition="cpu").html.read_text(encoding="utf-8")
     assert "2, each one recipe with one seed on one task; 2 diverged" in text
-
-
-def test_an_inline_figure_has_the_colours_of_the_page() -> None:
-    svg = (
-        '<?xml version="1.0"?><!DOCTYPE svg PUBLIC "x" "http://www.w3.org/x.dtd">\n<svg viewBox="0 0 700 300">'
-        '<metadata>by</metadata><path style="fill: #1f2328"/></svg>\n'
-    )
-    assert inline_svg(svg) == '<svg class="panels" viewBox="0 0 700 300"><path style="fill: var(--ink)"/></svg>'
 
 
 def as_planned(number: int) -> list[Entry]:

@@ -22,19 +22,20 @@ from polytask.adapters.adapter import Adapter
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.errors import DataError
+from polytask.file_lock import KeyLocks
 from polytask.inference.scoring import scores_of
-from polytask.launch import local
+from polytask.launch import local, step_times
 from polytask.launch import ray as on_ray
-from polytask.paper import cost, squad_size
-from polytask.paper.cost import Costs, fitted
+from polytask.paper.budget import fitted
+from polytask.paper.cost import Costs
 from polytask.paper.edition import Edition, Plan, all_trials, identity, trials
+from polytask.paper.exhibits import EXHIBITS
 from polytask.paper.ledger import Entry
-from polytask.paper.locks import TrialLocks
 from polytask.paper.rerun import rerun_entry
 from polytask.paper.run import best_adapters, missing, packs, run
 from polytask.paper.selection import runs_of
-from polytask.paper.suites import read
 from polytask.paper.worker import UNDER_WAY, adapter_path
+from polytask.suites.tasks import read
 from polytask.training.events import Step
 from polytask.training.job import Job
 from polytask.training.loop import step, train
@@ -189,12 +190,14 @@ def test_questions_are_answered_scored_and_drawn(folder: Path, backbone: Backbon
         )
         assert costs.tokens(entry.trial) == 2 * sum(job.train.lengths), "every window is read in both epochs"
         assert costs.seconds(entry.trial) > 0
-    rows = squad_size.squad_rows(runs_of(entries))
+    squad = EXHIBITS["squad"]
+    rows = squad.rows(runs_of(entries))
     drawn = dict(zip(rows.method, rows.score))
     for method, name in (("adapters", "houlsby"), ("full", "full")):
         own = [entry.metrics["span_f1"] for entry in entries if entry.trial.method["name"] == name]
         assert drawn[method] == pytest.approx(100 * sum(own) / 2)
-    squad_size.draw_squad(rows, folder / "squad.png")
+    assert squad.draw is not None
+    squad.draw(rows, folder / "squad.png")
     assert same_scores(rerun_entry(entries[0], str(folder / "data")), entries[0]) is None
 
 
@@ -312,7 +315,7 @@ def test_two_processes_at_once_share_the_trials_and_run_none_twice(folder: Path)
 def test_what_another_process_has_is_left_to_it(folder: Path, backbone: Backbone) -> None:
     trials = keys_of(backbone, folder, replace(TINY, plans=TINY.plans[:1]))
     ledger, (theirs, *_) = ledger_of(folder), trials
-    claims = TrialLocks(ledger.folder / "claims")
+    claims = KeyLocks(ledger.folder / "claims")
     assert claims.acquire(theirs)
     messages = list(run(TINY, trials, place_of(folder), local.run_packs))
     assert [message["keys"] for message in messages if message["what"] == "elsewhere"] == [[theirs]]
@@ -453,9 +456,9 @@ def test_a_step_beside_another_process_does_not_change_a_plan(
             clock[0] += 1.0
             return scores_of(*given)
 
-        monkeypatch.setattr(cost, "step", stepped)
-        monkeypatch.setattr(cost, "scores_of", answered)
-        monkeypatch.setattr(cost.time, "perf_counter", lambda: clock[0])
+        monkeypatch.setattr(step_times, "step", stepped)
+        monkeypatch.setattr(step_times, "scores_of", answered)
+        monkeypatch.setattr(step_times.time, "perf_counter", lambda: clock[0])
         return Costs(backbone, str(folder / "data")).seconds(trial)
 
     usual = planned()

@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from polytask.backbones.loading import load_backbone
 from polytask.cli import app
+from polytask.paper.background import Background
 from polytask.paper.ledger import Entry
-from polytask.paper.report import Background, Written, write_report
+from polytask.paper.report import Written, write_report
 from tests.papers import ledger_of, run_all, write_data
 from tests.tiny import save_tiny
 

@@ -42,8 +42,8 @@ def test_labels_are_listed_with_their_thresholds(answered: Callable[[Kind], Answ
     section = label_section(with_thresholds(answered("classification"), Thresholds("recall", 0.5, (None, 0.75), 60)))
     assert section is not None
     (table,) = section.tables
-    assert table.headings[-1] == "answered from"
-    assert {row[0]: row[-1] for row in table.rows} == {"bad": "never", "good": "0.750"}
+    assert table.columns[-1].heading == "answered from"
+    assert {row[0].text: row[-1].text for row in table.rows} == {"bad": "never", "good": "0.750"}
     assert {own["label"]: own["threshold"] for own in section.data["labels"]} == {"bad": None, "good": 0.75}
 
 

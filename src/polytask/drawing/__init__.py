@@ -1,1 +1,1 @@
-"""Drawing with matplotlib: what the pages, the paper's figures, sweeps and evaluations share."""
+"""Figures, tables and pages: what the reports, the paper's exhibits, sweeps and evaluations share."""

@@ -1,1 +1,1 @@
-"""Heads, metrics, baselines and significance."""
+"""Heads, metrics, baselines, significance and the choice of settings."""

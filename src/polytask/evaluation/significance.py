@@ -1,8 +1,9 @@
-"""Confidence intervals of scores and significance tests between two sets of predictions, by the bootstrap.
+"""Confidence intervals of scores and of differences, and significance tests between two sets of predictions.
 
-A resample is not a list of rows. Rows with the same target and predictions form one cell, a resample is a count for
-each cell, and metrics are computed from these counts for all resamples at once. So the time depends on the number of
-different cells instead of rows. The tests check each metric against scikit-learn and SciPy on the same resamples.
+For predictions they are computed by the bootstrap. A resample is not a list of rows. Rows with the same target and
+predictions form one cell, a resample is a count for each cell, and metrics are computed from these counts for all
+resamples at once. So the time depends on the number of different cells instead of rows. The tests check each metric
+against scikit-learn and SciPy on the same resamples.
 
 Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 and 16.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from polytask.data.metric_names import check_metric
@@ -271,3 +273,31 @@ def percentile_interval(scores: Array) -> tuple[float, float]:
     low = np.quantile(scores, (1 - LEVEL) / 2, method="lower")
     high = np.quantile(scores, (1 + LEVEL) / 2, method="higher")
     return float(low), float(high)
+
+
+def student_interval(differences: Sequence[float]) -> tuple[float, float] | None:
+    """Return Student's 95% interval of the mean of paired differences; None for a single one."""
+    from scipy import stats
+
+    if len(differences) < 2:
+        return None
+    mean = fmean(differences)
+    reach = float(stats.sem(differences) * stats.t.ppf((1 + LEVEL) / 2, len(differences) - 1))
+    return mean - reach, mean + reach
+
+
+def nested_bootstrap_interval(groups: Sequence[Sequence[float]], resamples: int = 10_000) -> tuple[float, float]:
+    """Return the 95% bootstrap interval of the mean over groups of the means of their values.
+
+    A resample draws groups (tasks) with replacement, and the values (seeds) of each of them with replacement.
+    """
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    counts = np.array([len(own) for own in groups])
+    padded_GV = np.array([[*own, *[0.0] * (counts.max() - len(own))] for own in groups])
+    groups_RG = draw.integers(len(counts), size=(resamples, len(counts)))
+    counts_RG1 = counts[groups_RG][..., None]
+    values_RGV = (draw.random((*groups_RG.shape, counts.max())) * counts_RG1).astype(int)
+    drawn_RGV = np.where(np.arange(counts.max()) < counts_RG1, padded_GV[groups_RG[..., None], values_RGV], 0.0)
+    return percentile_interval((drawn_RGV.sum(axis=2) / counts[groups_RG]).mean(axis=1))

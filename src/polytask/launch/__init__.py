@@ -2,5 +2,5 @@
 
 A pack is a JSON object. Work is a function at the top level of a module that takes a pack and yields JSON objects, its
 messages. A launcher takes the next pack as soon as it has room for it, and yields messages as they arrive. Ray is
-imported in ``ray.py`` only.
+imported in ``ray.py`` only. ``step_times`` and ``pace`` estimate how long work takes.
 """

@@ -1,1 +1,1 @@
-"""Reproduces the paper's tables and figures. matplotlib is imported in this package only."""
+"""Reproduces the paper: editions of trials, the ledger of their results, and the exhibits made of these."""

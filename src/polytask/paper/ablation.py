@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from polytask.drawing.figures import RULE, colour_bar, figure, heat_map, label_axes, save
-from polytask.paper.exhibit import Exhibit, grouped
-from polytask.paper.grids import ABLATION, FIGURE_TASKS
-from polytask.paper.selection import choose
-from polytask.paper.wording import number_of
+from polytask.drawing.exhibit import Exhibit, grouped
+from polytask.drawing.panels import draw_losses
+from polytask.evaluation.model_selection import choose
+from polytask.paper.edition import FIGURE_TASKS
+from polytask.paper.ledger import ABLATION
+from polytask.suites.published import SAYS
+from polytask.wording import counted
 
 COLUMNS = ("task", "metric", "first", "last", "score", "change", "seeds")
 MAX_PANELS = 2
@@ -45,30 +47,12 @@ def _task_rows(task: str, entries: pd.Series[Any]) -> list[tuple[Any, ...]]:
 
 def draw_ablation(rows: pd.DataFrame, path: str | Path) -> None:
     """A heat map per task: rows are the first layer removed, columns the last; single layers are framed."""
-    tasks = list(grouped(rows, "task").values())[:MAX_PANELS]
-    side = 2.4 + 0.42 * (1 + max(own["last"].max() for own in tasks))
-    drawn = figure(path, side * len(tasks) + 0.8, side - 0.5)
-    axes = list(drawn.subplots(1, len(tasks), squeeze=False)[0])
-    worst = min(-0.1, *(own.change.min() for own in tasks))
-    for axis, own in zip(axes, tasks, strict=True):
-        shades = _draw_task(axis, own, worst)
-    colour_bar(drawn, axes, shades, "relative change, %", fraction=0.05)
-    save(drawn, path)
-
-
-def _draw_task(axes: Any, rows: pd.DataFrame, worst: float) -> Any:
-    changes = rows.pivot(index="first", columns="last", values="change")
-    texts = changes.map(lambda change: "" if np.isnan(change) else f"{round(change)}".replace("-", "−"))
-    names = [str(layer) for layer in changes.index]
-    framed = [(layer, layer) for layer in changes.index]
-    look: dict[str, Any] = {"cmap": "Blues_r", "vmin": worst, "vmax": 0, "fontsize": 7.5, "edge": RULE}
-    shades = heat_map(
-        axes, changes.clip(upper=0).to_numpy(), texts.to_numpy().tolist(), names=(names, names), framed=framed, **look
-    )
-    axes.set_aspect("equal")
-    about = rows.iloc[0]
-    label_axes(axes, f"{about.task}, {about.metric}", "last layer removed", "first layer removed")
-    return shades
+    tasks = list(grouped(rows, "task").items())[:MAX_PANELS]
+    panels = {
+        f"{task}, {own.metric.iloc[0]}": own.pivot(index="first", columns="last", values="change")
+        for task, own in tasks
+    }
+    draw_losses(path, panels, x="last layer removed", y="first layer removed", label="relative change, %")
 
 
 def ablation_reading(rows: pd.DataFrame) -> str:
@@ -81,7 +65,7 @@ def ablation_reading(rows: pd.DataFrame) -> str:
         which = f" at most (layer {worst['last']})" if _cost(worst) != NOTHING else ""
         said.append(
             f"{task}: removing one layer costs {_cost(worst)}{which}, the lowest {_cost(lowest)}, all "
-            f"{number_of(len(single), 'layer')} {_cost(every)}, which leaves {every.metric} {every.score:.1f}."
+            f"{counted(len(single), 'layer')} {_cost(every)}, which leaves {every.metric} {every.score:.1f}."
         )
     return " ".join(said)
 
@@ -93,8 +77,7 @@ def _cost(row: Any) -> str:
 EXHIBIT = Exhibit(
     "ablation",
     "Figure 6, left and centre: adapters removed",
-    "BERT-base, size 64, MNLI and CoLA in accuracy: removing any one layer costs 2% at most, removing all leaves "
-    "the majority class (MNLI 37%, CoLA 69%), and the lowest layers matter least.",
+    SAYS["ablation"],
     f"the ablation needs finished runs that measured {ABLATION!r}, and there is none",
     COLUMNS,
     ablation_rows,

@@ -9,23 +9,21 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from polytask.errors import DataError
-from polytask.files import write_text
+from polytask.drawing.page import Section
+from polytask.drawing.table import MISSING, Cell, Row, Table, columns_of, text_table
+from polytask.evaluation.paired import PairedComparison, TaskDifference
+from polytask.files import replace_between
 from polytask.paper.claims import ALL, CLAIMS, Claim, Evidence, Finding
-from polytask.paper.contamination import backbone_in_words, seen_by
+from polytask.paper.comparison import SEEN
 from polytask.paper.edition import Edition, in_parts
 from polytask.paper.edition import identity as identity_of
-from polytask.paper.ledger import Entry, Suite
-from polytask.paper.page import Section
-from polytask.paper.paired import PairedComparison, TaskDifference
-from polytask.paper.published import BERT_BASE_ACCURACY, BERT_BASE_SOURCE
-from polytask.paper.selection import ADAPTERS
-from polytask.paper.table import MISSING, Cell, Column, Row, Table, text_table
-from polytask.paper.wording import listed, number_of, points_in_words, signed
-from polytask.suites.text17 import TEXT17
+from polytask.paper.ledger import Entry
+from polytask.paper.selection import ADAPTERS, backbone_in_words, seen_by
+from polytask.suites.published import BERT_BASE_ACCURACY, BERT_BASE_SOURCE
+from polytask.suites.tasks import Suite, title_of
+from polytask.wording import counted, listed, points_in_words, signed
 
 SAMPLE = "a sample of the official rows"
-SEEN = "the backbone saw texts of this task in its own training"
 GROUPS: Mapping[str, tuple[Suite, ...]] = {"GLUE": ("glue",), "17 further tasks": ("text17",), "all tasks": ALL}
 BEGIN, END = "<!-- begin results of the edition {} -->", "<!-- end results -->"
 
@@ -51,11 +49,10 @@ class ClaimReport:
     def headline(self) -> str:
         """Mean(adapters) − mean(full fine-tuning) with its interval, and how much of the edition it is of."""
         found = self.main
-        of = f"{len(found.differences)} of {number_of(found.num_tasks, 'task')}"
+        of = f"{len(found.differences)} of {counted(found.num_tasks, 'task')}"
         if not found.differences:
             return f"Adapters and full fine-tuning are both finished on {of}: nothing can be said yet."
-        seeds = sum(len(own.by_seed) for own in found.differences)
-        planned = sum(own.num_seeds for own in found.differences)
+        seeds, planned = found.num_seeds
         mean = points_in_words(found.mean, found.interval)
         return (
             f"Mean test score of adapters minus that of full fine-tuning: {mean}, on {of}, with {seeds} of the "
@@ -76,8 +73,7 @@ class ClaimReport:
     @cached_property
     def tasks(self) -> Table:
         """Adapters against full fine-tuning, a line per task, then means."""
-        headings = ("adapters", "full fine-tuning", "difference", "95% interval", "seeds")
-        columns = (Column("task", is_number=False), *map(Column, headings))
+        columns = columns_of(("task", "adapters", "full fine-tuning", "difference", "95% interval", "seeds"))
         lines = tuple(map(_line, self.main.differences))
         caption = (
             "Test scores × 100, each of the setting that validation chose. A task is compared on the seeds for which "
@@ -92,20 +88,19 @@ class ClaimReport:
         """A task with the trials that have run, if there are any."""
         counts = [self.evidence.pairing.progress(task, method) for method in (ADAPTERS, "full")]
         if not any(done for done, _ in counts):
-            return _title(task)
+            return title_of(task)
         (ours, of_ours), (theirs, of_theirs) = counts
-        return f"{_title(task)} ({ours} of {of_ours} trials of adapters, {theirs} of {of_theirs} of full fine-tuning)"
+        return f"{title_of(task)} ({ours} of {of_ours} trials of adapters, {theirs} of {of_theirs} of full fine-tuning)"
 
     def _means(self) -> Iterator[Row]:
         for title, suites in GROUPS.items():
             found = self.evidence.comparison("full", suites)
             if len(found.differences) > 1:
+                name = f"mean of {title} ({len(found.differences)} of {found.num_tasks})"
                 ours, theirs = (
-                    fmean(fmean(s) for s in scores) for scores in zip(*((d.ours, d.theirs) for d in found.differences))
+                    fmean(map(fmean, scores)) for scores in zip(*((d.ours, d.theirs) for d in found.differences))
                 )
-                name = Cell(f"mean of {title} ({len(found.differences)} of {found.num_tasks})")
-                cells = [Cell.number(score, form=".2f") for score in (ours, theirs)]
-                yield [name, *cells, _points(found.mean), _interval(found.interval), Cell("")]
+                yield [Cell(name), *_compared(ours, theirs, found), Cell("")]
 
     @cached_property
     def context(self) -> Table | None:
@@ -115,9 +110,8 @@ class ClaimReport:
             if name in compared and (runs := compared[name].runs).accuracy.notna().any():
                 ours = (100 * runs.accuracy).groupby(runs.method).agg(fmean)
                 numbers = [Cell.number(ours[method], form=".2f") for method in ("full", ADAPTERS)]
-                rows.append((Cell(_title(name)), Cell.number(*theirs, form=".2f"), *numbers))
-        headings = ("BERT-base, full", "ours, full fine-tuning", "ours, adapters")
-        columns = (Column("task", is_number=False), *map(Column, headings))
+                rows.append((Cell(title_of(name)), Cell.number(*theirs, form=".2f"), *numbers))
+        columns = columns_of(("task", "BERT-base, full", "ours, full fine-tuning", "ours, adapters"))
         return Table("Context: accuracy of BERT-base", columns, (tuple(rows),), BERT_BASE_SOURCE) if rows else None
 
     @cached_property
@@ -125,14 +119,9 @@ class ClaimReport:
         """How many trials of each part of the edition have run."""
         done = {identity_of(entry.trial) for entry in self.entries}
         counts = {name: [identity_of(trial) in done for trial in own] for name, own in in_parts(self.edition).items()}
-        rows: list[Sequence[str]] = [(name, f"{sum(own):,}", f"{len(own):,}") for name, own in counts.items()]
-        rows.append(("all", *(f"{sum(map(of, counts.values())):,}" for of in (sum, len))))
+        counts["all"] = [is_done for own in list(counts.values()) for is_done in own]
+        rows = [(name, f"{sum(own):,}", f"{len(own):,}") for name, own in counts.items()]
         return text_table("What has run", ("part", "trials done", "planned"), rows)
-
-    @property
-    def tables(self) -> list[Table]:
-        """All of them, in reading order."""
-        return [self.progress, self.verdicts, self.tasks, *([self.context] if self.context else [])]
 
     def sections(self) -> Iterator[Section]:
         """The sections of the page."""
@@ -143,7 +132,8 @@ class ClaimReport:
 
     def markdown(self) -> str:
         """The headline and all tables."""
-        return "\n".join([f"**{self.headline}**", "", *(table.markdown() for table in self.tables)])
+        tables = [self.progress, self.verdicts, self.tasks, *([self.context] if self.context else [])]
+        return "\n".join([f"**{self.headline}**", "", *(table.markdown() for table in tables)])
 
     def to_json(self) -> dict[str, Any]:
         """The figures as JSON values, points and scores × 100."""
@@ -166,42 +156,20 @@ def update_document(path: str | Path, report: ClaimReport) -> None:
     Raises:
         DataError: the file has no such markers.
     """
-    begin = BEGIN.format(report.edition.name)
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"this cannot be read ({error.strerror})", file=path) from None
-    before, found, rest = text.partition(begin)
-    _, closed, after = rest.partition(END)
-    if not found or not closed:
-        raise DataError("there is no place for the results", file=path, fix=f"Add the lines {begin} and {END}")
-    write_text(path, f"{before}{begin}\n\n{report.markdown()}\n{END}{after}")
+    replace_between(path, BEGIN.format(report.edition.name), END, f"\n\n{report.markdown()}\n")
 
 
 def _line(found: TaskDifference) -> Row:
-    ours, theirs = (Cell.number(fmean(scores), form=".2f") for scores in (found.ours, found.theirs))
-    seeds = Cell(f"{len(found.by_seed)} of {found.num_seeds}")
-    name = Cell(_title(found.task), tuple(_marks(found)))
-    return [name, ours, theirs, _points(found.mean), _interval(found.interval), seeds]
+    marks = [SAMPLE] * bool(found.runs.is_sample.any()) + [SEEN] * (found.task in seen_by(found.runs.entry))
+    name, seeds = Cell(title_of(found.task), tuple(marks)), Cell(f"{len(found.by_seed)} of {found.num_seeds}")
+    return [name, *_compared(fmean(found.ours), fmean(found.theirs), found), seeds]
 
 
-def _title(task: str) -> str:
-    return TEXT17[task].title if task in TEXT17 else {"squad": "SQuAD"}.get(task, task)
-
-
-def _marks(found: TaskDifference) -> Iterator[str]:
-    if found.runs.is_sample.any():
-        yield SAMPLE
-    if found.task in seen_by(found.runs.entry):
-        yield SEEN
-
-
-def _points(value: float) -> Cell:
-    return Cell.number(value, form="+.2f")
-
-
-def _interval(interval: tuple[float, float] | None) -> Cell:
-    return Cell(f"{signed(interval[0])} to {signed(interval[1])}") if interval else Cell(MISSING)
+def _compared(ours: float, theirs: float, found: TaskDifference | PairedComparison) -> list[Cell]:
+    """Both scores, their difference, and its interval."""
+    scores = [Cell.number(score, form=".2f") for score in (ours, theirs)]
+    interval = f"{signed(found.interval[0])} to {signed(found.interval[1])}" if found.interval else MISSING
+    return [*scores, Cell.number(found.mean, form="+.2f"), Cell(interval)]
 
 
 def _task_json(own: TaskDifference) -> dict[str, Any]:

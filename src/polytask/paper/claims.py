@@ -9,16 +9,20 @@ from statistics import fmean
 
 import pandas as pd
 
-from polytask.paper import ablation, initialisation, learning_rates
-from polytask.paper.edition import Edition, of_exhibit, trials
-from polytask.paper.exhibit import Exhibit, grouped
-from polytask.paper.learning_rates import CLOSE, num_close
-from polytask.paper.ledger import Entry, Suite
-from polytask.paper.paired import PairedComparison, Pairing
-from polytask.paper.selection import ADAPTERS, NothingToShow, runs_of
-from polytask.paper.wording import number_of, points_in_words, signed
+from polytask.drawing.exhibit import Exhibit, NothingToShow, grouped
+from polytask.evaluation.paired import PairedComparison, Pairing
+from polytask.paper import ablation, sweeps
+from polytask.paper.edition import Edition, identity, of_exhibit, trials
+from polytask.paper.ledger import Entry
+from polytask.paper.selection import ADAPTERS, family, runs_of
+from polytask.paper.sweeps import CLOSE, num_close
+from polytask.suites.tasks import Suite
+from polytask.wording import signed
 
 ALL: tuple[Suite, ...] = ("glue", "text17", "squad")
+COMPARED = ("table1", "table2", "squad")
+"""The plans whose trials are compared: those of the main tables and of SQuAD."""
+
 INITIAL_STD = 1e-2
 """The largest initial standard deviation up to which the paper finds no difference."""
 
@@ -49,7 +53,13 @@ class Evidence:
     @cached_property
     def pairing(self) -> Pairing:
         """The compared trials, planned and finished."""
-        return Pairing(self.edition, runs_of(self.entries))
+        exhibits = [plan.exhibit for plan in self.edition.plans if plan.exhibit in COMPARED]
+        planned = [trial for exhibit in exhibits for trial in trials(self.edition, exhibit)]
+        rows = [(one.suite, one.task, family(one.method), one.seed, identity(one)) for one in planned]
+        table = pd.DataFrame(rows, columns=["suite", "task", "method", "seed", "trial"]).drop_duplicates()
+        runs = runs_of(self.entries)
+        scores = 100 * runs[["test", "mismatched"]].mean(axis=1)  # MNLI's rows are one task
+        return Pairing(table, runs.assign(trial=[identity(entry.trial) for entry in runs.entry], score=scores))
 
     def comparison(self, theirs: str, suites: Sequence[Suite] = ALL) -> PairedComparison:
         """Adapters against another method."""
@@ -75,21 +85,14 @@ def better_by(margin: float, theirs: str, suites: Sequence[Suite] = ALL) -> Judg
         found = evidence.comparison(theirs, suites)
         if not found.differences:
             return Finding(None, "", f"no task has both methods finished ({found.num_tasks} planned)")
-        ours = difference_in_words(found)
         if not found.is_complete:
-            return Finding(None, ours, f"both methods have finished {found.finished_in_words}")
+            return Finding(None, found.in_words, f"both methods have finished {found.finished_in_words}")
         low, high = found.interval or (found.mean, found.mean)
         is_close = low < margin <= high
         doubt = "; the interval contains it: other tasks or seeds could change this" if is_close else ""
-        return Finding(found.mean >= margin, ours, f"the margin is {signed(margin)} points{doubt}")
+        return Finding(found.mean >= margin, found.in_words, f"the margin is {signed(margin)} points{doubt}")
 
     return judge
-
-
-def difference_in_words(found: PairedComparison) -> str:
-    """``−1.30 points (95% interval −2.31 to −0.42), 9 tasks``."""
-    interval = points_in_words(found.mean, found.interval)
-    return f"{interval}, {number_of(len(found.differences), 'task')}"
 
 
 def at_most(limit: float, unit: str, measured: Callable[[Sequence[float]], float]) -> Judge:
@@ -179,11 +182,11 @@ CLAIMS = (
     Claim(
         "The same for initial standard deviations up to 1e-2",
         "flat (Figure 6)",
-        shown_by(initialisation.EXHIBIT, _initialisations),
+        shown_by(sweeps.INITIALISATION, _initialisations),
     ),
     Claim(
         "Good at more learning rates than full fine-tuning",
         "a wider range (Figure 7)",
-        shown_by(learning_rates.EXHIBIT, _rates),
+        shown_by(sweeps.LEARNING_RATES, _rates),
     ),
 )

@@ -4,39 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import fmean
 
 import pandas as pd
 
-from polytask.paper.caution import is_idle
-from polytask.paper.contamination import seen_by
-from polytask.paper.ledger import Suite
-from polytask.paper.published import Published
-from polytask.paper.selection import choose, over_seeds
-from polytask.paper.suites import MISMATCHED
+from polytask.evaluation.caution import is_idle
+from polytask.evaluation.model_selection import choose, over_seeds
+from polytask.paper.selection import seen_by
+from polytask.suites.published import Published
+from polytask.suites.tasks import MISMATCHED, Listed, Suite, listed_tasks
 
 SAMPLE = "a sample of the official rows: not comparable with the paper"
 OTHER_ROWS = "not tested on all the official rows"
 SEEN = "the backbone saw texts of this task in its own training"
 NOT_RUN = "not run"
 CELL = ["task", "contender"]
-
-
-@dataclass(frozen=True)
-class Line:
-    """A task as the paper lists it.
-
-    Attributes:
-        name: in ``GLUE`` or ``TEXT17``.
-        title: in print.
-        mean_of: lines that share this count as one task in means.
-        rows: official numbers of training rows and of test rows.
-    """
-
-    name: str
-    title: str
-    mean_of: str
-    rows: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -78,7 +59,6 @@ class Comparison:
 
     title: str
     suite: Suite
-    lines: tuple[Line, ...]
     contenders: tuple[Contender, ...]
     theirs: str
     remarks: tuple[str, ...] = ()
@@ -91,14 +71,16 @@ class Comparison:
         ``mean_of``, ``notes`` (on the task), ``tried`` (sizes), ``share`` (parameters trained, head included, as a
         share of the backbone's), ``runs`` (of the chosen setting), ``is_adapter`` (False for MNLI-mm) and ``is_idle``.
         """
-        own = _by_line(runs[runs.suite == self.suite])
+        own, lines = _by_line(runs[runs.suite == self.suite]), {line.name: line for line in listed_tasks(self.suite)}
         competing = pd.concat([contender.of(own) for contender in self.contenders])
-        competing = competing[competing.task.isin([line.name for line in self.lines])]
+        competing = competing[competing.task.isin(lines)]
         chosen = choose(competing, *CELL)
-        if chosen.empty:
-            return chosen
+        return chosen if chosen.empty else self._about_tasks(self._scores(competing, chosen, list(lines)), own, lines)
+
+    def _scores(self, competing: pd.DataFrame, chosen: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
+        """The score of each contender on each task, its parameters, and how it was chosen."""
         shown = [c.name for c in self.contenders if not c.is_optional or c.name in set(chosen.contender)]
-        index = pd.MultiIndex.from_product([[line.name for line in self.lines], shown], names=CELL)
+        index = pd.MultiIndex.from_product([tasks, shown], names=CELL)
         cells = over_seeds(chosen, *CELL).set_index(CELL).rename(columns={"mean": "score"}).reindex(index)
         trained, groups, tried = cells.trained + cells["head"], chosen.groupby(CELL), competing.groupby(CELL)
         cells = cells.assign(
@@ -112,16 +94,18 @@ class Comparison:
         whole = ("seeds", "settings", "diverged", "size")
         cells = cells.fillna(dict.fromkeys(whole, 0)).astype({**dict.fromkeys(whole, int), "trained": "Int64"})
         published = {c.name: c.published.scores for c in self.contenders if c.published}
-        cells["paper"] = [published.get(c, {}).get(task) for task, c in zip(cells.task, cells.contender)]
-        seen, lines = seen_by(own.entry), {line.name: line for line in self.lines}
-        of_task = {name: own[own.task == name] for name in lines}
-        notes = {n: tuple(_notes(lines[n], of_task[n], n in set(chosen.task), seen)) for n in lines}
+        papers = [published.get(c, {}).get(task) for task, c in zip(cells.task, cells.contender)]
+        return cells.assign(method=cells.contender, paper=papers)
+
+    def _about_tasks(self, cells: pd.DataFrame, runs: pd.DataFrame, lines: dict[str, Listed]) -> pd.DataFrame:
+        """The cells with what is to be said of their tasks."""
+        seen, has_run = seen_by(runs.entry), set(cells.task[cells.settings > 0])
+        notes = {n: tuple(_notes(line, runs[runs.task == n], n in has_run, seen)) for n, line in lines.items()}
         return cells.assign(
-            method=cells.contender,
             title=[lines[task].title for task in cells.task],
-            mean_of=[lines[task].mean_of for task in cells.task],
+            mean_of=[lines[task].counts_as for task in cells.task],
             notes=cells.task.map(notes),
-            is_sample=cells.task.isin(own.task[own.is_sample]),
+            is_sample=cells.task.isin(runs.task[runs.is_sample]),
             is_seen=cells.task.isin(seen),
             is_adapter=cells.task != MISMATCHED,
         )
@@ -133,7 +117,7 @@ def _by_line(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([runs, mnli.assign(task=MISMATCHED, test=mnli.mismatched, test_rows=mnli.mismatched_rows)])
 
 
-def _notes(line: Line, runs: pd.DataFrame, has_run: bool, seen: frozenset[str]) -> Iterator[str]:
+def _notes(line: Listed, runs: pd.DataFrame, has_run: bool, seen: frozenset[str]) -> Iterator[str]:
     """Footnotes on a task."""
     if not has_run:
         yield "all runs diverged" if len(runs) else NOT_RUN
@@ -151,15 +135,3 @@ def is_capped(caps: pd.Series[float], rows: pd.Series[int], official: int) -> pd
     """Whether the edition's cap left rows out: the rows are the cap's, less up to a tenth held out."""
     caps = caps.astype(float)
     return (caps < official) & (rows >= caps - caps // 10)
-
-
-def mean_over_tasks(cells: pd.DataFrame, column: str = "score") -> tuple[float, float | None] | None:
-    """The mean over tasks, and its standard error, of one contender; None if there is no task or a score is missing.
-
-    Lines with the same ``mean_of`` count as one task. The error treats scores as independent; None if one has none.
-    """
-    if cells.empty or cells[column].isna().any():
-        return None
-    groups = cells.groupby("mean_of", sort=False)
-    errors = cells["sem"] / groups[column].transform("size") / groups.ngroups
-    return fmean(groups[column].agg(fmean)), None if errors.isna().any() else float((errors**2).sum() ** 0.5)

@@ -1,9 +1,8 @@
-"""Tables 1 and 2 as tables with footnotes, and what they say in words."""
+"""A comparison as a table with footnotes, and what it says in words."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -11,12 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from polytask.paper.caution import on_idle
-from polytask.paper.comparison import NOT_RUN, SAMPLE, Comparison, Contender, mean_over_tasks
-from polytask.paper.contamination import backbone_in_words
-from polytask.paper.exhibit import Exhibit
-from polytask.paper.table import MISSING, Cell, Column, Row, Table
-from polytask.paper.wording import and_so_on, apart, listed, number_of
+from polytask.drawing.exhibit import Exhibit
+from polytask.drawing.table import MISSING, Cell, Column, Row, Table
+from polytask.evaluation.caution import idle_in_words
+from polytask.evaluation.model_selection import mean_over_tasks
+from polytask.paper.comparison import NOT_RUN, SAMPLE, Comparison, Contender
+from polytask.paper.selection import backbone_in_words
+from polytask.suites.published import SAYS
+from polytask.wording import and_so_on, apart, counted, listed
 
 NO_BACKBONE = "no BERT"
 """The column of TF-IDF with logistic regression."""
@@ -27,12 +28,12 @@ COLUMNS = (
 )
 
 
-def comparison_exhibit(name: str, in_paper: str, comparison: Comparison) -> Exhibit:
+def comparison_exhibit(name: str, comparison: Comparison) -> Exhibit:
     """The exhibit that shows a comparison."""
     return Exhibit(
         name,
         comparison.title,
-        in_paper,
+        SAYS[name],
         f"{comparison.title}: the results hold no finished run of the suite {comparison.suite}",
         COLUMNS,
         comparison.cells,
@@ -53,6 +54,11 @@ class ComparisonTable:
     def contenders(self) -> list[Contender]:
         """Those with a column."""
         return [c for c in self.comparison.contenders if c.name in set(self.cells.contender)]
+
+    @cached_property
+    def published(self) -> list[Contender]:
+        """Those with a column in the paper."""
+        return [c for c in self.contenders if c.published]
 
     @cached_property
     def chosen(self) -> pd.DataFrame:
@@ -77,12 +83,14 @@ class ComparisonTable:
         shares = self.of(contender, self.chosen).share.dropna()
         return (fmean(shares), float(shares.sum()) + (not contender.is_whole)) if len(shares) else None
 
+    # -- the table ----------------------------------------------------------------------------------------------------
+
     def table(self) -> Table:
         """Our scores and the paper's, a line per task, then means and parameter counts."""
         columns = [Column("task", is_number=False), *(Column(c.name, "ours") for c in self.contenders)]
-        columns += [Column(c.name, "paper") for c in self.contenders if c.published]
+        columns += [Column(c.name, "paper") for c in self.published]
         scores = tuple(self._score_row(own) for _, own in self.cells.groupby("task", sort=False))
-        means = [self._mean_row(f"mean of {number_of(_num_tasks(self.shared), 'task')}", self.shared)]
+        means = [self._mean_row(f"mean of {counted(_num_tasks(self.shared), 'task')}", self.shared)]
         unmarked = self.shared[~self.shared.is_sample & ~self.shared.is_seen]
         if len(unmarked) < len(self.shared):
             means.append(self._mean_row(f"mean of the {_num_tasks(unmarked)} neither a sample nor seen", unmarked))
@@ -92,17 +100,16 @@ class ComparisonTable:
     def _score_row(self, cells: pd.DataFrame) -> Row:
         line, papers = cells.iloc[0], dict(zip(cells.contender, cells.paper))
         ours = [self._score_cell(cell, (cells.settings > 0).any()) for _, cell in cells.iterrows()]
-        theirs = [Cell.number(_given(papers[c.name])) for c in self.contenders if c.published]
-        return [Cell(line.title, line.notes), *ours, *theirs]
+        return [Cell(line.title, line.notes), *ours, *(Cell.number(papers[c.name]) for c in self.published)]
 
     def _score_cell(self, cell: Any, is_run: bool) -> Cell:
         if pd.isna(cell.score):
-            note = f"{number_of(cell.diverged, 'run')} diverged, no setting is whole" if cell.diverged else NOT_RUN
+            note = f"{counted(cell.diverged, 'run')} diverged, no setting is whole" if cell.diverged else NOT_RUN
             return Cell(MISSING, (note,) if is_run else ())
-        notes = [SAMPLE] if cell.is_sample else []
         usual = int(self.cells.runs[self.cells.contender == cell.contender].max())
-        notes += [f"{number_of(cell.seeds, 'seed')} instead of {usual}"] if cell.seeds < usual else []
-        return Cell.number(cell.score, _given(cell["sem"]), notes=notes)
+        notes = [SAMPLE] if cell.is_sample else []
+        notes += [f"{counted(cell.seeds, 'seed')} instead of {usual}"] if cell.seeds < usual else []
+        return Cell.number(cell.score, cell["sem"], notes=notes)
 
     def _mean_row(self, name: str, cells: pd.DataFrame) -> Row:
         sampled = (SAMPLE,) * bool(cells.is_sample.any())
@@ -112,12 +119,12 @@ class ComparisonTable:
             lacking = ("not run on all of these tasks",) if len(cells) and len(self.of(contender, self.chosen)) else ()
             score, error = mean or (None, None)
             shown.append(Cell.number(score, error, notes=sampled if mean else lacking))
-        theirs = [mean_over_tasks(self.of(c, cells), "paper") for c in self.contenders if c.published]
+        theirs = [mean_over_tasks(self.of(c, cells), "paper") for c in self.published]
         return [*shown, *(Cell.number(mean and mean[0]) for mean in theirs)]
 
     def _parameter_rows(self) -> tuple[Row, Row]:
         ours = [self.parameters(contender) for contender in self.contenders]
-        theirs = [contender.published for contender in self.contenders if contender.published]
+        theirs = [contender.published for contender in self.published if contender.published]
         totals = [Cell.number(own and own[1], form=".2f", unit="×") for own in ours]
         totals += [Cell.number(column.total, form=".4g", unit="×") for column in theirs]
         trained = [Cell.number(own and 100 * own[0], form=".2f", unit="%") for own in ours]
@@ -126,7 +133,7 @@ class ComparisonTable:
 
     def _caption(self) -> Iterator[str]:
         fewest, most = self.chosen.seeds.min(), self.chosen.seeds.max()
-        seeds = number_of(most, "seed") if fewest == most else f"{fewest} to {number_of(most, 'seed')}"
+        seeds = counted(most, "seed") if fewest == most else f"{fewest} to {counted(most, 'seed')}"
         error = " ± standard error" if most > 1 else ""
         yield f"Ours: {backbone_in_words(self.cells.entry.dropna())}, mean over {seeds}{error}."
         yield f"Paper: {self.comparison.theirs}."
@@ -154,14 +161,14 @@ class ComparisonTable:
         unfair = "" if is_fair else " The methods had unequal numbers of trials."
         return f"Settings to choose from for each task: {shown}.{unfair}"
 
+    # -- in words -----------------------------------------------------------------------------------------------------
+
     def missing(self) -> list[str]:
         """What is missing, a sentence for each group of contenders that lack the same."""
-        lacking: dict[tuple[str, ...], list[str]] = defaultdict(list)
-        for title, cells in self.cells[self.cells.score.isna()].groupby("title", sort=False):
-            lacking[tuple(cells.contender)].append(title)
-        everything = tuple(contender.name for contender in self.contenders)
+        lacking = self.cells[self.cells.score.isna()].groupby("title", sort=False).contender.agg(tuple)
+        everything, title = tuple(contender.name for contender in self.contenders), self.comparison.title
         what = {names: "nothing" if names == everything else f"no {listed(names, 'or')}" for names in lacking}
-        return [f"{self.comparison.title}: {what[names]} on {listed(titles)}." for names, titles in lacking.items()]
+        return [f"{title}: {said} on {listed(list(lacking.index[lacking == names]))}." for names, said in what.items()]
 
     def reading(self) -> str:
         """How far the main methods are from full fine-tuning, after what makes these distances mean little."""
@@ -186,35 +193,27 @@ class ComparisonTable:
             theirs = f" (in the paper {apart(published[0] - published_base[0])} on the same tasks)"
         return (
             f"{name} are {apart(ours[0] - base[0], 'full fine-tuning')} on the mean of "
-            f"{number_of(_num_tasks(self.shared), 'task')}, at {100 * parameters[0]:.1f}% of the parameters for "
+            f"{counted(_num_tasks(self.shared), 'task')}, at {100 * parameters[0]:.1f}% of the parameters for "
             f"each{theirs}."
         )
 
     def _warnings(self) -> Iterator[str]:
         """What makes a distance between two methods mean little."""
         trained = [c for c in self.contenders if c.name != NO_BACKBONE and len(self.of(c, self.chosen))]
-        names = [c.name for c in trained]
-        by_title = self.shared[self.shared.contender.isin(names)].groupby("title", sort=False)
+        by_title = self.shared[self.shared.contender.isin([c.name for c in trained])].groupby("title", sort=False)
         idle = by_title.is_idle.agg(lambda cells: cells.dropna().all())
-        if len(trained) > 1 and len(idle) and (by_title.score.agg(_num_levels) == 1).all():
+        num_levels = by_title.score.agg(lambda scores: scores.map("{:.2f}".format).nunique())
+        if len(trained) > 1 and len(idle) and (num_levels == 1).all():
             yield (
                 "All methods trained on the backbone have the same score on every task; where it is that of the most "
                 "frequent class, nothing was learnt."
             )
         elif idle.any():
-            yield on_idle(list(idle.index[idle]))
+            yield idle_in_words(list(idle.index[idle]))
         means = {c.name: mean[0] for c in self.contenders if (mean := mean_over_tasks(self.of(c)))}
         words, best = means.pop(NO_BACKBONE, None), max(means.values(), default=float("inf"))
         if words is not None and words > best:
             yield f"Counted words (TF-IDF) are {apart(words - best, 'every method on the backbone')}."
-
-
-def _num_levels(scores: Sequence[float]) -> int:
-    return len({f"{score:.2f}" for score in scores})
-
-
-def _given(value: float) -> float | None:
-    return None if pd.isna(value) else value
 
 
 def _num_tasks(cells: pd.DataFrame) -> int:

@@ -1,45 +1,35 @@
-"""What an edition costs, and the part of it that fits a budget.
+"""What trials cost.
 
 Tokens are estimated from the lengths of some texts of each task. Seconds are estimated by a short calibration: a few
-steps of each method on the backbone as it is here, and a pass over some texts, all methods in turns. The median counts,
-because another process can make single measurements several times too long. Finished trials correct it.
+steps of each method on the backbone as it is here, and a pass over some texts (``launch.step_times``). Finished trials
+correct it.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from polytask.backbones.backbone import Backbone
 from polytask.data.encoding import encode
-from polytask.data.task import Rows, Task
-from polytask.inference.scoring import scores_of
+from polytask.data.task import Rows
+from polytask.launch.pace import MIN_FINISHED
+from polytask.launch.step_times import jobs_to_time, step_times
 from polytask.methods import Replacement
 from polytask.paper import measurements
-from polytask.paper.edition import Edition, all_trials, cuts, identity, without_task
-from polytask.paper.grids import ABLATION
-from polytask.paper.ledger import Entry, Trial
-from polytask.paper.suites import drawn
+from polytask.paper.ledger import ABLATION, Entry, Trial
 from polytask.paper.worker import loaded, rows_of
-from polytask.training.job import Job, attached_to
-from polytask.training.loop import step
+from polytask.suites.tasks import drawn
 from polytask.training.recipe import Recipe
 
 SAMPLED_TEXTS = 512
 """Texts of a task whose lengths stand for all."""
 
-STEPS = 5
-"""Timed steps of each method."""
-
 FUSED_JOBS = 4
 """The most trials whose steps are timed together, as they train together."""
-
-MIN_FINISHED = 5
-"""The fewest finished trials that correct the estimate."""
 
 
 @dataclass(frozen=True)
@@ -96,27 +86,22 @@ class Costs:
         validated = counts.length * counts.validation * int(trial.recipe["epochs"])
         return self.tokens(trial) * train_s + validated * answer_s
 
-    def _speed(self, trial: Trial, share: float) -> tuple[float, float]:
-        """Seconds per token of training and of answering."""
-        self.measure([trial])
-        train_s, answer_s = (taken[round(share * (len(taken) - 1))] for taken in self._speeds[_kind(trial)])
-        return train_s, answer_s
-
     def measure(self, trials: Iterable[Trial]) -> None:
         """Time what these trials need and was not timed before, all methods in turns.
 
         Measured are seconds per token trained on and per token answered; for TF-IDF, per training row and label.
         """
-        new = {key: trial for trial in trials if (key := _kind(trial)) not in self._speeds}
-        runs = {key: self._prepared(trial) for key, trial in new.items() if trial.has_backbone}
-        for key, trial in new.items():
-            if not trial.has_backbone:
-                words = _words_seconds(trial, loaded(rows_of(trial), self.data).task)
-                self._speeds[key] = ([words], [0.0])
-        taken = [{key: self._timed(jobs) for key, jobs in runs.items()} for _ in range(STEPS)]
-        for key in runs:
-            training, answering = zip(*(own[key] for own in taken))
-            self._speeds[key] = (sorted(training), sorted(answering))
+        new = {kind: trial for trial in trials if (kind := _kind(trial)) not in self._speeds}
+        groups = {kind: self._jobs(trial) for kind, trial in new.items() if trial.has_backbone}
+        words = {kind: self._words_seconds(trial) for kind, trial in new.items() if not trial.has_backbone}
+        self._speeds.update({kind: ([seconds], [0.0]) for kind, seconds in words.items()})
+        self._speeds.update(step_times(self.backbone, groups))
+
+    def _speed(self, trial: Trial, share: float) -> tuple[float, float]:
+        """Seconds per token of training and of answering."""
+        self.measure([trial])
+        train_s, answer_s = (taken[round(share * (len(taken) - 1))] for taken in self._speeds[_kind(trial)])
+        return train_s, answer_s
 
     def _counts(self, trial: Trial) -> _Counts:
         key = (rows_of(trial), trial.recipe.get("max_length"))
@@ -132,46 +117,26 @@ class Costs:
             self._known[key] = _Counts(length, len(task.train), len(task.validation), num_test, len(task.labels))
         return self._known[key]
 
-    def _prepared(self, trial: Trial) -> list[Job]:
-        """Jobs that train together like those of a pack, warmed up."""
-        task, recipe = loaded(rows_of(trial), self.data).task, Recipe.from_json(trial.recipe)
-        some = _with_two_targets(task.train, (STEPS + 1) * recipe.batch_size)
-        small = replace(task, train=some, validation=some.take(range(min(len(some), recipe.batch_size))))
+    def _jobs(self, trial: Trial) -> list[Any]:
+        """Jobs that train together like those of a pack."""
+        recipe = Recipe.from_json(trial.recipe)
         num_jobs = 1 if isinstance(recipe.method, Replacement) else min(self.jobs, FUSED_JOBS)
-        recipes = [replace(recipe, epochs=STEPS + 1, seed=seed) for seed in range(num_jobs)]
-        jobs = [Job(self.backbone, small, own, f"job {own.seed}") for own in recipes]
-        with attached_to(self.backbone, jobs) as attached:
-            step(self.backbone, attached, jobs)
-        return jobs
+        return jobs_to_time(self.backbone, loaded(rows_of(trial), self.data).task, recipe, num_jobs)
 
-    def _timed(self, jobs: list[Job]) -> tuple[float, float]:
-        """Seconds per token of one step, and of one pass over validation rows."""
-        job = jobs[0]
-        with attached_to(self.backbone, jobs) as attached:
-            before = sum(job.num_tokens for job in jobs)
-            started = time.perf_counter()
-            step(self.backbone, attached, jobs)
-            training = (time.perf_counter() - started) / (sum(job.num_tokens for job in jobs) - before)
-        with attached_to(self.backbone, [job]) as attached:
-            started = time.perf_counter()
-            names = [job.name] * job.validation.num_rows
-            scores_of(self.backbone, attached, {job.name: job.live}, job.validation, names)
-            answering = (time.perf_counter() - started) / sum(job.validation.lengths)
-        return training, answering
+    def _words_seconds(self, trial: Trial) -> float:
+        """Seconds of TF-IDF per training row and label."""
+        task, started = loaded(rows_of(trial), self.data).task, time.perf_counter()
+        measurements.word_answers(trial.method, task)
+        return (time.perf_counter() - started) / (len(task.train) * len(task.labels))
 
 
-def _with_two_targets(rows: Rows, limit: int) -> Rows:
-    """At most so many rows, with at least two different targets if there are any, as a task must have."""
-    targets, chosen = rows.targets or (), drawn(len(rows), limit)
-    if len({targets[row] for row in chosen}) == 1:
-        others = (row for row, target in enumerate(targets) if target != targets[chosen[0]])
-        chosen[-1] = next(others, chosen[-1])
-    return rows.take(chosen)
+def method_kind(trial: Trial) -> tuple[str, int | None]:
+    """Trials of one kind take about equally long per token."""
+    return trial.method["name"], trial.method.get("n")
 
 
 def _kind(trial: Trial) -> tuple[Any, ...]:
-    """Trials of one kind take equally long per token."""
-    return (trial.method["name"], trial.method.get("n"), trial.suite)
+    return (*method_kind(trial), trial.suite)
 
 
 def correction(costs: Costs, entries: Iterable[Entry]) -> tuple[float, int]:
@@ -182,38 +147,3 @@ def correction(costs: Costs, entries: Iterable[Entry]) -> tuple[float, int]:
     done = [entry for entry in entries if entry.trial.has_backbone and entry.seconds > 0]
     ratios = [entry.seconds / costs.training_seconds(entry.trial) for entry in done]
     return (statistics.median(ratios), len(ratios)) if len(ratios) >= MIN_FINISHED else (1.0, len(ratios))
-
-
-def _words_seconds(trial: Trial, task: Task) -> float:
-    """Seconds of TF-IDF per training row and label."""
-    started = time.perf_counter()
-    measurements.word_answers(trial.method, task)
-    return (time.perf_counter() - started) / (len(task.train) * len(task.labels))
-
-
-def fitted(edition: Edition, seconds: Mapping[str, float], budget_s: float) -> Edition:
-    """The largest of ever smaller editions that fits a budget, or the smallest if none does.
-
-    Cut are seeds first, then settings of every method, then points of the figures, then the most expensive tasks.
-
-    Args:
-        edition: what was asked for.
-        seconds: of each of its trials that is still to be run, by its ``identity``.
-        budget_s: the time there is.
-    """
-
-    def fits(one: Edition) -> bool:
-        return sum(seconds.get(identity(trial), 0.0) for trial in all_trials(one)) <= budget_s
-
-    if fits(edition):
-        return edition
-    for smaller in cuts(edition):
-        if fits(smaller):
-            return smaller
-    *_, edition = (edition, *cuts(edition))
-    while not fits(edition) and len(tasks := {task for plan in edition.plans for task in plan.tasks}) > 1:
-        by_task: Counter[str] = Counter()
-        for trial in all_trials(edition):
-            by_task[trial.task] += seconds.get(identity(trial), 0.0)  # type: ignore[assignment]
-        edition = without_task(edition, max(sorted(tasks), key=by_task.__getitem__))
-    return edition

@@ -12,14 +12,18 @@ from typing import Any
 from polytask.data.encoding import usual_stride
 from polytask.errors import RecipeError, UnknownName
 from polytask.methods import METHODS, Houlsby
-from polytask.paper.grids import ABLATED, ABLATION, FIGURE_TASKS, WHOLE_SUITES, official_rows
-from polytask.paper.ledger import TFIDF, Entry, Trial
-from polytask.paper.suites import suite_of
-from polytask.serialization import ADDED, to_json
+from polytask.paper.ledger import ABLATION, TFIDF, Entry, Trial
+from polytask.serialization import ADDED, to_json, with_tuples
+from polytask.suites.tasks import official_rows, suite_of
 from polytask.training.recipe import Recipe
+from polytask.wording import counted
 
-MIN_SETTINGS = 2
-"""Of each method, whatever the budget, so that there is a choice."""
+ABLATED = {"name": "houlsby", **Recipe.paper().method.settings()}
+"""The method whose layers are removed one span after another, with the first seed on each task of that exhibit."""
+
+FIGURE_TASKS = ("CoLA", "MNLI-m")
+WHOLE_SUITES = ("table1", "table2", "tradeoff", "squad")
+"""Exhibits for which ``--tasks`` may name any task of their suites."""
 
 Axis = tuple[str, tuple[Any, ...]]
 """A setting of the recipe or the method with its values, the most important first."""
@@ -158,9 +162,17 @@ class Edition:
             raise UnknownName("exhibit", exhibit, plans)
         return plans[exhibit]
 
+    def with_plans(self, change: Callable[[Plan], Plan]) -> Edition:
+        """The edition with each plan changed."""
+        return replace(self, plans=tuple(map(change, self.plans)))
+
+    def with_units(self, change: Callable[[Unit], Unit]) -> Edition:
+        """The edition with each unit changed."""
+        return self.with_plans(lambda plan: replace(plan, units=tuple(map(change, plan.units))))
+
     def on(self, layers: int) -> Edition:
         """The edition for a backbone of so many layers."""
-        edition = _each_unit(self, lambda unit: unit.with_axis("n", unit.values("n", most=layers)))
+        edition = self.with_units(lambda unit: unit.with_axis("n", unit.values("n", most=layers)))
         plans = (replace(plan, units=tuple(unit for unit in plan.units if unit.settings())) for plan in edition.plans)
         return replace(edition, plans=tuple(plans), layers=layers)
 
@@ -169,9 +181,9 @@ class Edition:
         given = {"rows": max_rows, "epochs": epochs, "seeds": seeds}
         edition = replace(self, name=self.name + "".join(f"-{n}{what}" for what, n in given.items() if n))
         if epochs:
-            edition = _each_unit(replace(edition, small_tasks=(0, 0)), lambda unit: unit.with_axis("epochs", (epochs,)))
+            edition = replace(edition, small_tasks=(0, 0)).with_units(lambda u: u.with_axis("epochs", (epochs,)))
         if seeds:
-            edition = _each_plan(edition, lambda plan: replace(plan, seeds=seeds, small_tasks=(0, 0)))
+            edition = edition.with_plans(lambda plan: replace(plan, seeds=seeds, small_tasks=(0, 0)))
         if max_rows:
             validation, test = (min(max_rows, most or max_rows) for most in (self.max_validation, self.max_test))
             edition = replace(edition, max_rows=max_rows, max_validation=validation, max_test=test)
@@ -202,9 +214,9 @@ class Edition:
         epochs = sorted({n for plan in self.plans for unit in plan.units for n in unit.values("epochs")})
         passes = [f"{', '.join(map(str, epochs))} epoch{'' if epochs == [1] else 's'}"] if epochs else []
         rows, more = self.small_tasks
-        passes += [f"{more} epoch{'s' * (more != 1)} of tasks of fewer than {rows:,} rows"] if rows else []
+        passes += [f"{counted(more, 'epoch')} of tasks of fewer than {rows:,} rows"] if rows else []
         few, many = min(plan.seeds for plan in self.plans), max(plan.most_seeds for plan in self.plans)
-        seeds = f"{few} to {many} seeds" if few < many else f"{few} seed{'s' if few > 1 else ''}"
+        seeds = f"{few} to {many} seeds" if few < many else counted(few, "seed")
         return [*said, f"{self.max_length} tokens{windows}", *passes, seeds]
 
     def to_json(self) -> dict[str, Any]:
@@ -214,24 +226,21 @@ class Edition:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Edition:
         """The inverse of ``to_json``."""
-        given = _with_tuples(values)
+        given = with_tuples(values)
         plans = tuple(Plan(**{**p, "units": tuple(Unit(**unit) for unit in p["units"])}) for p in given["plans"])
         return cls(**{**given, "plans": plans, "parts": tuple(Part(**part) for part in given.get("parts", ()))})
 
 
-def trials(edition: Edition, exhibit: str, tasks: Sequence[str] | None = None) -> Iterator[Trial]:
-    """The trials of an exhibit: on every task (or on these) every unit's settings with every seed.
+def trials(edition: Edition, exhibit: str) -> Iterator[Trial]:
+    """The trials of an exhibit: on every task every unit's settings with every seed.
 
     Two exhibits may have equal trials, which are run once.
     """
     plan = edition.plan(exhibit)
-    for task in plan.tasks:
-        if tasks is not None and task not in tasks:
-            continue
-        for unit in plan.units:
-            for values in unit.settings()[: plan.num_settings]:
-                for seed in range(plan.seeds_of(task)):
-                    yield _trial(edition, task, unit.method, {**values, "seed": seed})
+    for task, unit in product(plan.tasks, plan.units):
+        for values in unit.settings()[: plan.num_settings]:
+            for seed in range(plan.seeds_of(task)):
+                yield _trial(edition, task, unit.method, {**values, "seed": seed})
 
 
 def all_trials(edition: Edition) -> list[Trial]:
@@ -296,71 +305,6 @@ def _recipe(edition: Edition, task: str, method: str, values: dict[str, Any]) ->
     return replace(base, **values)
 
 
-# -- smaller editions -------------------------------------------------------------------------------------------------
-
-
-def cuts(edition: Edition) -> Iterator[Edition]:
-    """Ever smaller editions: fewer seeds first, then fewer settings, then fewer points of the figures.
-
-    Each keeps the numbers of trials of compared methods equal.
-    """
-    for seeds in range(max(plan.most_seeds for plan in edition.plans) - 1, 0, -1):
-        edition = _each_plan(edition, lambda plan, seeds=seeds: plan.with_seeds(seeds))  # type: ignore[misc]
-        yield edition
-    while any(plan.num_settings > MIN_SETTINGS for plan in edition.plans):
-        edition = _each_plan(edition, lambda plan: replace(plan, settings=_fewer(plan.num_settings, MIN_SETTINGS)))
-        yield edition
-    while any(len(plan.units) > plan.least_units for plan in edition.plans):
-        edition = _each_plan(edition, lambda p: replace(p, units=p.units[: _fewer(len(p.units), p.least_units)]))
-        yield edition
-
-
-def cut_in_words(before: Edition, after: Edition) -> list[str]:
-    """What the second edition has less of than the first, a sentence for each exhibit."""
-    left = {plan.exhibit: plan for plan in after.plans}
-    said = {plan.exhibit: _less(plan, left.get(plan.exhibit)) for plan in before.plans}
-    return [f"{exhibit}: {'; '.join(less)}" for exhibit, less in said.items() if less]
-
-
-def _less(plan: Plan, other: Plan | None) -> list[str]:
-    if other is None:
-        return ["left out"]
-    counts = [
-        ("seeds", plan.most_seeds, other.most_seeds),
-        ("settings", plan.num_settings, other.num_settings),
-        ("points", len(plan.units), len(other.units)),
-    ]
-    gone = [task for task in plan.tasks if task not in other.tasks]
-    fewer = [f"{now} of {was} {what}" for what, was, now in counts if now < was]
-    return [*fewer, *([f"without {', '.join(gone)}"] if gone else [])]
-
-
-def without_task(edition: Edition, task: str) -> Edition:
-    """The edition without a task, and without the exhibits that have no other."""
-    smaller = _each_plan(edition, lambda plan: replace(plan, tasks=tuple(name for name in plan.tasks if name != task)))
-    return replace(smaller, plans=tuple(plan for plan in smaller.plans if plan.tasks))
-
-
-def _fewer(count: int, least: int) -> int:
-    """Two thirds, but at least ``least`` if there were so many."""
-    return max(min(least, count), count * 2 // 3)
-
-
-def _each_plan(edition: Edition, change: Callable[[Plan], Plan]) -> Edition:
-    return replace(edition, plans=tuple(map(change, edition.plans)))
-
-
-def _each_unit(edition: Edition, change: Callable[[Unit], Unit]) -> Edition:
-    return _each_plan(edition, lambda plan: replace(plan, units=tuple(map(change, plan.units))))
-
-
 def _on_tasks(plan: Plan, asked: Sequence[str]) -> Plan:
     suites = {suite_of(task) for task in plan.tasks} if plan.exhibit in WHOLE_SUITES else set()
     return replace(plan, tasks=tuple(task for task in asked if task in plan.tasks or suite_of(task) in suites))
-
-
-def _with_tuples(value: Any) -> Any:
-    """JSON with tuples for lists."""
-    if isinstance(value, Mapping):
-        return {name: _with_tuples(own) for name, own in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list | tuple) else value

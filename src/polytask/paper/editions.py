@@ -10,19 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from polytask.errors import UnknownName
-from polytask.paper.edition import Axis, Edition, Part, Plan, Unit
-from polytask.paper.grids import ABLATION, FIGURE_TASKS, GLUE_TASKS
-from polytask.paper.ledger import TFIDF
-from polytask.suites.text17 import TEXT17
+from polytask.paper.edition import FIGURE_TASKS, Axis, Edition, Part, Plan, Unit
+from polytask.paper.ledger import ABLATION, TFIDF
+from polytask.suites.tasks import MISMATCHED, listed_tasks
 
-MISSING_EXTENSIONS = (
-    "normalisation inside the adapter",
-    "deeper adapters",
-    "adapters after attention only",
-)
-"""Tried by the authors and not offered by ``polytask.methods``. ``parallel`` is He et al.'s, beside the feed-forward
-sub-layer only and without LayerNorms."""
-
+GLUE_TASKS = tuple(task.name for task in listed_tasks("glue") if task.name != MISMATCHED)
+TEXT_TASKS = tuple(task.name for task in listed_tasks("text17"))
 TOPS = (1, 2, 3, 5, 7, 9, 11, 12)
 RATES = (3e-5, 1e-4, 1e-5, 5e-5, 2e-5, 2e-4)
 """For fine-tuning the backbone itself."""
@@ -103,8 +96,8 @@ def _paper() -> Edition:
     squad_points = _points(squad, tuned_squad, (), (2, 64, 8, 256, 1, 16, 128, 4, 32), TOPS)
     plans = (
         Plan("table1", GLUE_TASKS, glue, settings=18, seeds=5, least_units=2),
-        Plan("table2", tuple(TEXT17), text, settings=72, seeds=3, least_units=4),
-        Plan("tradeoff", (*GLUE_TASKS, *TEXT17), points, settings=6, seeds=3, least_units=5),
+        Plan("table2", TEXT_TASKS, text, settings=72, seeds=3, least_units=4),
+        Plan("tradeoff", (*GLUE_TASKS, *TEXT_TASKS), points, settings=6, seeds=3, least_units=5),
         Plan("squad", ("squad",), squad_points, settings=12, seeds=3, least_units=4),
     )
     return Edition("paper", (*plans, *_figures(adapters, 3e-4, ("epochs", (3,)), (3, 3))))
@@ -122,7 +115,7 @@ def _cpu() -> Edition:
     squad_points = _points(adapters, tuned, (), (2, 64, 8), (1, 3))
     plans = (
         Plan("table1", GLUE_TASKS, (sized, full), settings=4, seeds=2, least_units=2),
-        Plan("table2", tuple(TEXT17), every, settings=4, seeds=2, least_units=4),
+        Plan("table2", TEXT_TASKS, every, settings=4, seeds=2, least_units=4),
         Plan("tradeoff", ("CoLA", "SST-2", "MRPC", "MNLI-m", *few), points, settings=2, seeds=2, least_units=5),
         Plan("squad", ("squad",), squad_points, settings=2, seeds=2, least_units=4),
     )
@@ -145,7 +138,7 @@ def _claim() -> Edition:
     tables = ("table1", "table2")
     plans = (
         Plan("table1", GLUE_TASKS, every, settings=2, seeds=2, least_units=2, small_tasks=(5000, 3)),
-        Plan("table2", tuple(TEXT17), every, settings=2, seeds=2, least_units=2, small_tasks=(5000, 3)),
+        Plan("table2", TEXT_TASKS, every, settings=2, seeds=2, least_units=2, small_tasks=(5000, 3)),
         Plan("squad", ("squad",), trained, settings=2, seeds=2, least_units=2),
         *figures,
         Plan("tradeoff", ("CoLA", "SST-2", "MRPC", "sms_spam"), points, settings=2, seeds=1, least_units=5),

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from polytask.paper import ablation, extensions, initialisation, learning_rates, squad_size, table1, table2, tradeoff
-from polytask.paper.exhibit import Exhibit
+from polytask.drawing.exhibit import Exhibit
+from polytask.paper import ablation, extensions, size_curves, sweeps, tables
 
 EXHIBITS: Mapping[str, Exhibit] = {
     exhibit.name: exhibit
     for exhibit in (
-        table1.EXHIBIT,
-        table2.EXHIBIT,
-        tradeoff.EXHIBIT,
-        tradeoff.TASKS_EXHIBIT,
-        squad_size.EXHIBIT,
+        tables.TABLE_1,
+        tables.TABLE_2,
+        size_curves.TRADEOFF,
+        size_curves.TASKS_TRADEOFF,
+        size_curves.SQUAD,
         ablation.EXHIBIT,
-        initialisation.EXHIBIT,
-        learning_rates.EXHIBIT,
+        sweeps.INITIALISATION,
+        sweeps.LEARNING_RATES,
         extensions.EXHIBIT,
     )
 }

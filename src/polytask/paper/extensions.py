@@ -7,10 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from polytask.drawing.exhibit import Exhibit
+from polytask.evaluation.model_selection import choose, over_seeds
 from polytask.methods import METHODS
-from polytask.paper.exhibit import Exhibit
-from polytask.paper.selection import ADAPTERS, choose, over_seeds
-from polytask.paper.wording import apart, number_of
+from polytask.paper.selection import ADAPTERS
+from polytask.suites.published import SAYS
+from polytask.wording import apart, counted
 
 
 def variant_name(method: Mapping[str, Any]) -> str:
@@ -59,16 +61,15 @@ def extension_reading(rows: pd.DataFrame) -> str:
     name = f"{best.variant}, size {best['size']}" if best["size"] else best.variant
     unfair = "" if (rows.settings == rows.settings_of_adapters).all() else " They had unequal numbers of trials."
     return (
-        f"{better} of {number_of(len(rows), 'variant')} are better than the plain adapter; the best ({name}) is "
-        f"{apart(best.difference)} on the mean of {number_of(best.tasks, 'task')}.{unfair}"
+        f"{better} of {counted(len(rows), 'variant')} are better than the plain adapter; the best ({name}) is "
+        f"{apart(best.difference)} on the mean of {counted(best.tasks, 'task')}.{unfair}"
     )
 
 
 EXHIBIT = Exhibit(
     "extensions",
     "Extensions of the adapter",
-    "No gain from batch or layer normalisation inside the adapter, more layers in it, tanh instead of GELU, adapters "
-    "after attention only, or adapters beside the sub-layers.",
+    SAYS["extensions"],
     "the extensions need a variant of the adapter beside the plain one on the same task",
     ("variant", "size", "tasks", "score", "adapters", "difference", "trained", "settings", "settings_of_adapters"),
     extension_rows,

@@ -11,16 +11,18 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from polytask.errors import DataError, PolytaskError
 from polytask.files import write_text
 from polytask.serialization import checked, to_json
+from polytask.suites.tasks import Suite
 from polytask.training.result import Score
 
 FORMAT = 1
 TFIDF = "tfidf"
-Suite = Literal["glue", "text17", "squad"]
+ABLATION = "ablation"
+"""The measurement of ``Trial.measures`` that removes the adapters of one span of layers after another."""
 
 
 @dataclass(frozen=True)

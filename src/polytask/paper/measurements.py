@@ -17,9 +17,8 @@ from polytask.evaluation.baselines import majority_score, tfidf_answers
 from polytask.evaluation.metrics import all_scores, score
 from polytask.evaluation.significance import bootstrap_interval
 from polytask.methods.bottleneck import Bottleneck
-from polytask.paper.grids import ABLATION
-from polytask.paper.ledger import Entry, Trial
-from polytask.paper.suites import Loaded
+from polytask.paper.ledger import ABLATION, Entry, Trial
+from polytask.suites.tasks import Loaded
 from polytask.training.finish import adapter_of
 from polytask.training.job import Job, attached_to
 from polytask.training.result import Result, Score, environment, label_counts
@@ -54,12 +53,10 @@ def entry_of_job(backbone: Backbone, job: Job, trial: Trial, key: str, loaded: L
         return replace(entry, failure=str(job.failure)), None
     if not torch.isfinite(job.best).all():
         return replace(entry, failure="the parameters of the best epoch are not numbers; lower the learning rate"), None
-    task, rows = job.task, {"validation": job.task.validation, "test": _test_rows(job.task), **loaded.also}
+    task, rows = job.task, {"test": _test_rows(job.task), **loaded.also}
+    encoded = {name: encode(backbone.tokenizer, own, *job.cut) for name, own in rows.items()}
+    rows, encoded = {"validation": task.validation, **rows}, {"validation": job.validation, **encoded}
     with attached_to(backbone, [job]) as attached:
-        encoded = {
-            name: encode(backbone.tokenizer, own, *job.cut) for name, own in rows.items() if name != "validation"
-        }
-        encoded["validation"] = job.validation
         answers = {name: predictions_of(backbone, attached, job.live, job.name, encoded[name]) for name in rows}
     scores = {name: _scored(task, own, answers[name]) for name, own in rows.items()}
     entry = replace(

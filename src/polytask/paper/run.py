@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from polytask.backbones.backbone import Backbone
+from polytask.file_lock import KeyLocks
 from polytask.files import write_text
+from polytask.launch.local import Message
+from polytask.launch.training import Launch
 from polytask.paper.edition import Edition, in_parts
 from polytask.paper.edition import identity as identity_of
 from polytask.paper.ledger import Entry, Ledger, Trial
-from polytask.paper.locks import TrialLocks
 from polytask.paper.measurements import identity
-from polytask.paper.worker import ADAPTERS, UNDER_WAY, Message, adapter_path, loaded, rows_of, work
-
-Launch = Callable[[Iterator[Mapping[str, Any]], Any], Iterator[Message]]
-"""``launch.local.run_packs`` or ``launch.ray.run_packs`` with its options."""
+from polytask.paper.worker import ADAPTERS, UNDER_WAY, adapter_path, loaded, rows_of, work
 
 ALONE = ("full", "top")
 """Methods that train a private copy of the backbone, and so in a pack of their own."""
@@ -74,12 +73,10 @@ def missing(trials: Mapping[str, Trial], ledger: Ledger) -> dict[str, Trial]:
 def by_part(edition: Edition, trials: Mapping[str, Trial]) -> Iterator[dict[str, Trial]]:
     """Trials by the parts of the edition, in their order; others come last."""
     left = {identity_of(trial): key for key, trial in trials.items()}
-    for part in in_parts(edition).values() if edition.parts else ():
-        keys = [left.pop(name) for name in map(identity_of, part) if name in left]
-        if keys:
+    parts = in_parts(edition).values() if edition.parts else ()
+    for names in (*([identity_of(trial) for trial in part] for part in parts), list(left)):
+        if keys := [left.pop(name) for name in names if name in left]:
             yield {key: trials[key] for key in keys}
-    if left:
-        yield {key: trials[key] for key in left.values()}
 
 
 def packs(trials: Mapping[str, Trial], most: int) -> Iterator[dict[str, Trial]]:
@@ -93,9 +90,8 @@ def packs(trials: Mapping[str, Trial], most: int) -> Iterator[dict[str, Trial]]:
         kind: tuple[Any, ...] = (key,) if method in ALONE else ("words",) if not trial.has_backbone else ()
         groups[trial.task, trial.recipe.get("epochs"), kind][key] = trial
     for group in groups.values():
-        keys = list(group)
-        for start in range(0, len(keys), most):
-            yield {key: group[key] for key in keys[start : start + most]}
+        for start in range(0, len(group), most):
+            yield dict(list(group.items())[start : start + most])
 
 
 def run(
@@ -112,7 +108,7 @@ def run(
         ``{"what": "elsewhere", "keys"}`` for those that another process runs.
     """
     ledger = Ledger(place.results, edition.name)
-    locks = TrialLocks(ledger.folder / "claims")
+    locks = KeyLocks(ledger.folder / "claims")
     describe(edition, ledger, cut)
     pending: list[Message] = []
     todo = by_part(edition, missing(trials, ledger))
@@ -140,7 +136,7 @@ def run(
         locks.release_all()
 
 
-def _lock(key: str, locks: TrialLocks, ledger: Ledger) -> bool:
+def _lock(key: str, locks: KeyLocks, ledger: Ledger) -> bool:
     """Whether the trial is now ours; not if it has an entry, perhaps written just before it was locked."""
     if key in ledger or not locks.acquire(key):
         return False
@@ -150,7 +146,7 @@ def _lock(key: str, locks: TrialLocks, ledger: Ledger) -> bool:
     return True
 
 
-def _store(entry: Entry, ledger: Ledger, locks: TrialLocks, *, keep_best: bool) -> None:
+def _store(entry: Entry, ledger: Ledger, locks: KeyLocks, *, keep_best: bool) -> None:
     ledger.write(entry)
     (ledger.folder / UNDER_WAY / f"{entry.key}.ckpt").unlink(missing_ok=True)
     if keep_best:

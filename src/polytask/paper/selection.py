@@ -1,8 +1,6 @@
-"""Finished trials as one table, and the operations on it that all exhibits are made of.
+"""Finished trials as one table, from which all exhibits are made by ``evaluation.model_selection`` and pandas.
 
-A setting is a recipe without its seed, on one task. Validation chooses a setting, test reports. Settings are compared
-by their mean validation score over the seeds that all of them were run with, so that an unfinished setting does not win
-by one lucky seed. A setting with a diverged seed is never chosen. No test score is read before the choice is made.
+A setting is a recipe without its seed, on one task.
 """
 
 from __future__ import annotations
@@ -10,17 +8,20 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean, stdev
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from polytask.errors import PolytaskError, UnknownName
+from polytask.evaluation.model_selection import without
 from polytask.methods import Houlsby
 from polytask.paper.ledger import Entry, Trial
-from polytask.paper.suites import MISMATCHED, SUITES
+from polytask.suites.contamination import tasks_seen_by
 from polytask.suites.glue import GLUE
+from polytask.suites.tasks import MISMATCHED, SUITES
 from polytask.suites.text17 import TEXT17
+from polytask.wording import listed
 
 ADAPTERS = "adapters"
 FAMILIES: Mapping[str, str] = {
@@ -35,17 +36,13 @@ FAMILIES: Mapping[str, str] = {
 NUMBERS = ("lr", "init_std", "validation", "test", "mismatched", "accuracy", "matthews")
 
 
-class NothingToShow(PolytaskError):
-    """The results do not suffice for an exhibit; the message says what is missing."""
-
-
 def runs_of(entries: Iterable[Entry]) -> pd.DataFrame:
     """A row for each trial, tasks in the order of their suites and unknown tasks last.
 
     Columns are ``suite``, ``task``, ``setting`` (a number), ``seed``, ``method`` (a family), ``is_plain``
     (the paper's adapter, whatever its initialisation), ``size`` (of the bottleneck, or the number of top layers; 0
-    without one), settings of the recipe, scores from 0 to 1 (missing if the
-    run diverged), numbers of parameters and of rows, and the ``entry`` itself. The index is the order of the entries.
+    without one), settings of the recipe, scores from 0 to 1 (missing if the run diverged), numbers of parameters and
+    of rows, the ``recipe`` and the ``entry`` themselves. The index is the order of the entries.
     """
     found: dict[tuple[str, int], Entry] = {}
     for entry in entries:
@@ -55,13 +52,8 @@ def runs_of(entries: Iterable[Entry]) -> pd.DataFrame:
     runs = pd.DataFrame([_row(entry) for entry in found.values()], columns=list(_row(None)))
     order = {name: at for at, name in enumerate((*SUITES, *GLUE, *TEXT17))}
     runs["setting"] = pd.factorize(pd.Series([setting for setting, _ in found], dtype=object))[0]
-    runs = runs.astype(
-        {
-            **dict.fromkeys(NUMBERS, float),
-            "epochs": "Int64",
-            **dict.fromkeys(("diverged", "is_sample", "is_plain"), bool),
-        }
-    )
+    flags = dict.fromkeys(("diverged", "is_sample", "is_plain"), bool)
+    runs = runs.astype({**dict.fromkeys(NUMBERS, float), "epochs": "Int64", **flags})
     rank = {"suite": order.get, "task": lambda task: order.get(task, len(order)), "setting": int, "seed": int}
     return runs.sort_values(list(rank), key=lambda column: column.map(rank[column.name]), kind="stable")
 
@@ -97,6 +89,7 @@ def _row(entry: Entry | None) -> dict[str, Any]:
         "test_rows": entry.test and entry.test.rows,
         "mismatched_rows": also and also.rows,
         "is_sample": bool(entry.data.get("is_sample")),
+        "recipe": trial.recipe,
         "entry": entry,
     }
 
@@ -111,70 +104,23 @@ def family(method: Mapping[str, Any]) -> str:
     return "other" if changed or method.get("activation", "gelu") not in ("gelu", "gelu_tanh") else ADAPTERS
 
 
-def choose(runs: pd.DataFrame, *by: str) -> pd.DataFrame:
-    """The runs of the setting that validation chose in each group, with the group's number of ``settings``."""
-    keys = list(by)
-    runs = runs.assign(settings=runs.groupby(keys).setting.transform("nunique"))
-    sound = runs[~runs.groupby([*keys, "setting"]).diverged.transform("any").astype(bool)]
-    if sound.empty:
-        return sound
-    count = sound.groupby(keys).setting.transform("nunique")
-    is_shared = sound.groupby([*keys, "seed"]).setting.transform("nunique") == count
-    has_shared = is_shared.groupby([sound[key] for key in keys]).transform("any")
-    means = sound[is_shared | ~has_shared].groupby([*keys, "setting"], sort=False).validation.agg(fmean).reset_index()
-    best = means.fillna({"validation": -1.0}).groupby(keys, sort=False).validation.idxmax()
-    return sound.merge(means.loc[best, [*keys, "setting"]])
-
-
-def over_seeds(runs: pd.DataFrame, *by: str, score: str = "test") -> pd.DataFrame:
-    """A row for each group of runs, which differ in their seeds.
-
-    Returns:
-        ``score`` in per cent as ``mean``, ``sem`` (its standard error; missing for one seed), ``low`` and ``high``,
-        the numbers of ``seeds`` with a score and of runs that ``diverged``; other columns are those of the first run.
-    """
-    keys = list(by)
-    groups, scored = runs.groupby(keys, sort=False), runs.dropna(subset=[score]).groupby(keys, sort=False)[score]
-    stats = 100 * scored.agg(mean=fmean, sem=_standard_error, low="min", high="max")
-    first = groups.first().assign(diverged=groups.diverged.sum(), seeds=scored.size())
-    return first.join(stats).fillna({"seeds": 0}).astype({"seeds": int}).reset_index()
-
-
-def sweep(runs: pd.DataFrame, vary: str) -> pd.DataFrame:
-    """The runs of one task that differ in ``vary`` (and seeds) alone, in its order; empty if it has one value only.
-
-    Of several such groups: the one with the most values, then the most runs, then the best validation score.
-    """
-
-    def rank(own: pd.DataFrame) -> tuple[int, int, float]:
-        sound = own[~own.groupby("setting").diverged.transform("any")]
-        return own[vary].nunique(), len(own), max(sound.groupby("setting").validation.agg(fmean), default=-1.0)
-
-    runs = runs.dropna(subset=[vary])
-    alike = [json.dumps(_without(entry.trial.recipe, vary, "seed"), sort_keys=True) for entry in runs.entry]
-    widest = max((own for _, own in runs.groupby(alike, sort=False)), key=rank, default=runs)
-    return widest.sort_values(vary, kind="stable") if widest[vary].nunique() > 1 else widest.iloc[:0]
-
-
-def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows as dicts with None for what is missing."""
-    shown = rows.astype(object).where(rows.notna(), None).to_dict("records")
-    return [{**row, "size": row["size"] or None} if "size" in row else row for row in shown]
-
-
-def _standard_error(scores: pd.Series[float]) -> float:
-    return stdev(scores) / len(scores) ** 0.5 if len(scores) > 1 else float("nan")
-
-
 def _setting(trial: Trial) -> str:
-    what = {**vars(trial), "recipe": _without(trial.recipe, "seed"), "edition": "", "measures": ()}
+    what = {**vars(trial), "recipe": without(trial.recipe, "seed"), "edition": "", "measures": ()}
     return json.dumps(what, sort_keys=True)
 
 
-def _without(recipe: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """The recipe without these of its own settings and its method's."""
-    left = {name: value for name, value in recipe.items() if name not in names}
-    return {**left, "method": {name: value for name, value in recipe["method"].items() if name not in names}}
+# -- which entries may stand in one table -----------------------------------------------------------------------------
+
+
+def seen_by(entries: Iterable[Entry]) -> frozenset[str]:
+    """The tasks that the backbone of these entries saw in its own training; empty if nothing is known of it."""
+    return tasks_seen_by(str(entry.backbone["name"]) for entry in entries)
+
+
+def backbone_in_words(entries: Iterable[Entry]) -> str:
+    """The backbone's name without its folders; ``no backbone`` if none was used."""
+    names = {str(entry.backbone["name"]) for entry in entries if entry.backbone["name"] is not None}
+    return listed(sorted(Path(name).name if Path(name).is_absolute() else name for name in names)) or "no backbone"
 
 
 def of_one_backbone(entries: Sequence[Entry], name: str | None = None) -> list[Entry]:

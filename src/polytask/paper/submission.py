@@ -14,9 +14,9 @@ from polytask.errors import DataError
 from polytask.inference.scoring import scores_of
 from polytask.paper.ledger import Entry, Ledger
 from polytask.paper.run import best_adapters
-from polytask.paper.suites import MISMATCHED
 from polytask.paper.worker import adapter_path
 from polytask.suites.glue import GLUE, read_submission_rows, write_submission
+from polytask.suites.tasks import MISMATCHED
 
 ANSWERED_BY = {MISMATCHED: "MNLI-m", "AX": "MNLI-m"}
 """The task whose adapter answers a task that trains none."""

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
-from polytask.errors import AdapterError, CheckpointError, DataError
+from polytask.errors import AdapterError, DataError
+from polytask.launch.checkpoints import Checkpoints
+from polytask.launch.local import Message, Pack
 from polytask.methods import Replacement
 from polytask.paper import measurements
 from polytask.paper.ledger import Trial
-from polytask.paper.suites import Loaded, read
-from polytask.training.checkpoint import SHARE, Checkpoint
+from polytask.suites.tasks import Loaded, read
 from polytask.training.events import Evaluated, Failed, Step
 from polytask.training.fused import measured_budget
 from polytask.training.interrupt import deferred_interrupt
@@ -29,13 +29,12 @@ from polytask.training.job import Job
 from polytask.training.loop import run_jobs
 from polytask.training.recipe import Recipe
 
-Message = dict[str, Any]
 UNDER_WAY, ADAPTERS = "under-way", "adapters"
 STEP_INTERVAL_S = 0.2
 """The least time between two messages on the steps of a trial."""
 
 
-def work(pack: Mapping[str, Any]) -> Iterator[Message]:
+def work(pack: Pack) -> Iterator[Message]:
     """Run the trials of a pack.
 
     Args:
@@ -59,7 +58,7 @@ def work(pack: Mapping[str, Any]) -> Iterator[Message]:
         yield from _train(trained, pack)
 
 
-def _fit_words(trial: Trial, key: str, pack: Mapping[str, Any]) -> Message:
+def _fit_words(trial: Trial, key: str, pack: Pack) -> Message:
     own = _checked(trial, key, pack)
     started = time.perf_counter()
     answers = _word_answers(rows_of(trial), pack["data"], json.dumps(trial.method, sort_keys=True))
@@ -67,7 +66,7 @@ def _fit_words(trial: Trial, key: str, pack: Mapping[str, Any]) -> Message:
     return {"what": "entry", "key": key, "entry": entry.to_json()}
 
 
-def _train(trials: Mapping[str, Trial], pack: Mapping[str, Any]) -> Iterator[Message]:
+def _train(trials: Mapping[str, Trial], pack: Pack) -> Iterator[Message]:
     backbone = _backbone(pack["backbone"], pack["device"], pack["dtype"])
     own = {key: _checked(trial, key, pack, backbone) for key, trial in trials.items()}
     jobs = [Job(backbone, own[key].task, Recipe.from_json(trial.recipe), key) for key, trial in trials.items()]
@@ -97,7 +96,7 @@ def _train(trials: Mapping[str, Trial], pack: Mapping[str, Any]) -> Iterator[Mes
                 raise KeyboardInterrupt
 
 
-def _finished(backbone: Backbone, job: Job, trial: Trial, own: Loaded, pack: Mapping[str, Any]) -> Message:
+def _finished(backbone: Backbone, job: Job, trial: Trial, own: Loaded, pack: Pack) -> Message:
     """The message of a job that is done; its adapter is saved if the pack asks for it."""
     try:
         entry, adapter = measurements.entry_of_job(backbone, job, trial, job.name, own)
@@ -114,40 +113,6 @@ def adapter_path(folder: str | Path, key: str) -> Path:
     return Path(folder) / ADAPTERS / f"{key}.safetensors"
 
 
-class Checkpoints:
-    """The checkpoints of jobs, a file for each. All are written together, in at most a twentieth of the time."""
-
-    def __init__(self, folder: Path, every_s: float = 15.0) -> None:
-        self.folder, self.every_s = folder, every_s
-        self._due = time.monotonic() + every_s
-
-    def path(self, key: str) -> Path:
-        """The file of a job."""
-        return self.folder / f"{key}.ckpt"
-
-    def load(self, backbone: Backbone, jobs: Sequence[Job]) -> list[str]:
-        """Restore the jobs; remarks on those that start over."""
-        notes = []
-        for job in jobs:
-            try:
-                Checkpoint(self.path(job.name)).load(backbone, [job])
-            except CheckpointError as error:
-                self.path(job.name).unlink(missing_ok=True)
-                notes.append(f"{job.task.name} starts over: {error}")
-        return notes
-
-    def write(self, backbone: Backbone, jobs: Sequence[Job], *, is_due: bool = False) -> None:
-        """Write the state of the jobs that have begun, if that is due."""
-        started = time.monotonic()
-        if not is_due and started < self._due:
-            return
-        for job in jobs:
-            if job.step:
-                Checkpoint(self.path(job.name)).write(backbone, [job])
-        now = time.monotonic()
-        self._due = now + max(self.every_s, SHARE * (now - started))
-
-
 RowsKey = tuple[str, int | None, int | None, int | None]
 
 
@@ -162,7 +127,7 @@ def loaded(rows: RowsKey, data: str | None) -> Loaded:
     return read(rows[0], data, max_rows=rows[1], max_validation=rows[2], max_test=rows[3])
 
 
-def _checked(trial: Trial, key: str, pack: Mapping[str, Any], backbone: Backbone | None = None) -> Loaded:
+def _checked(trial: Trial, key: str, pack: Pack, backbone: Backbone | None = None) -> Loaded:
     own = loaded(rows_of(trial), pack["data"])
     if trial.key("" if backbone is None else measurements.identity(backbone), own.task.digest) != key:
         raise DataError(

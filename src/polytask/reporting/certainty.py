@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from polytask.drawing.table import text_table
 from polytask.evaluation.metrics import indicators
 from polytask.evaluation.reliability import reliability
 from polytask.evaluation.selective import measured_answers
 from polytask.reporting.answered import Answered
 from polytask.reporting.drawings import Curve, draw_coverage, draw_curves, draw_reliability
-from polytask.reporting.page import Picture, Section, Table, Tile
+from polytask.reporting.page import Picture, Section, Tile
 from polytask.reporting.wording import named, percent, ranged
 from polytask.suites import squad
 
@@ -54,7 +55,7 @@ def calibration_section(answered: Answered) -> Section:
         f"Probabilities are {100 * after.ece.value:.1f} points off on average. On the dashed line they would be exact.",
         (Tile(f"{after.ece.value:.3f}", "expected calibration error", sides[-1][0]),),
         (Picture(draw_reliability("reliability", bins), f"Probability of {whose}; areas show the number of answers"),),
-        (Table(("", "expected calibration error", "Brier score"), rows, (1, 2)),),
+        (text_table("", ("", "expected calibration error", "Brier score"), rows, (1, 2)),),
         data={name.replace(" ", "_"): own.to_json() for name, own in sides},
     )
 
@@ -88,7 +89,7 @@ def coverage_section(answered: Answered) -> Section:
             ),
         ),
         (Picture(svg, "The surest answers first, with 95% intervals (Wilson)"),),
-        (Table(("answered", y, f"from {what}"), rows, (0, 1, 2)),),
+        (text_table("", ("answered", y, f"from {what}"), rows, (0, 1, 2)),),
         data={
             "points": [list(point) for point in zip(found.coverage, found.score, found.least)],
             "thresholds": measured,

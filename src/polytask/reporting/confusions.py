@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from polytask.drawing.table import text_table
 from polytask.evaluation.per_label import report
 from polytask.reporting.answered import Answered
 from polytask.reporting.drawings import draw_confusion
-from polytask.reporting.page import Picture, Section, Table
-from polytask.reporting.wording import counted, named, percent
+from polytask.reporting.page import Picture, Section
+from polytask.reporting.wording import named, percent
+from polytask.wording import counted
 
 MAX_PAIRS = 20
 MIN_LABELS_SORTED = 8
@@ -46,7 +48,7 @@ def confusion_section(answered: Answered) -> Section:
         "Confusions",
         _lead(pairs),
         pictures=(Picture(draw_confusion("confusion", [labels[at] for at in order], matrix), caption, is_wide=True),),
-        tables=(Table(("true label", "answered", "rows", "of the label"), rows, (2, 3), "Most confused"),),
+        tables=(text_table("Most confused", ("true label", "answered", "rows", "of the label"), rows, (2, 3)),),
         data={"labels": labels, "matrix": counts, "most_confused": [asdict(own) for own in pairs]},
     )
 

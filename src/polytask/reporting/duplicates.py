@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from polytask.data.task import Kind, Rows, Target
+from polytask.drawing.table import Table, text_table
 from polytask.evaluation.metrics import score
 from polytask.inference.inputs import Text
 from polytask.reporting.answered import Answered
-from polytask.reporting.page import Section, Table, Tile
-from polytask.reporting.wording import counted, cut, listed, metric_in_words, named, number, percent, place, row_or_line
+from polytask.reporting.page import Section, Tile
+from polytask.reporting.wording import cut, listed, metric_in_words, named, number, percent, place, row_or_line
+from polytask.wording import counted
 
 MAX_ROWS = 25
 UNKNOWN = "Training rows were not given, so it is not known whether they are among these rows."
@@ -128,7 +130,8 @@ def _table(answered: Answered, found: Sequence[Duplicate], others: Rows, which: 
         shown = (f"{number(answered.rows, own.row):,}", cut(answered.rows.texts[own.row], 160), same, *spelled)
         rows.append(shown)
     more = f", {MAX_ROWS} of {len(found):,}" if len(found) > MAX_ROWS else ""
-    return Table((row_or_line(answered.rows), "text", "same as", "label", "label there"), rows, (0,), title + more)
+    headings = (row_or_line(answered.rows), "text", "same as", "label", "label there")
+    return text_table(title + more, headings, rows, (0,))
 
 
 def target_in_words(kind: Kind, labels: Sequence[str], target: Target) -> str:

@@ -11,7 +11,8 @@ from polytask.evaluation.significance import bootstrap_interval
 from polytask.reporting.answered import Answered
 from polytask.reporting.drawings import Interval, draw_intervals
 from polytask.reporting.page import Picture, Section
-from polytask.reporting.wording import counted, metric_in_words
+from polytask.reporting.wording import metric_in_words
+from polytask.wording import counted
 
 NUM_LENGTHS = 5
 MIN_ROWS = 5

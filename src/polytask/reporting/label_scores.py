@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from polytask.drawing.table import Table, text_table
 from polytask.evaluation.metrics import indicators
 from polytask.evaluation.per_label import LabelScores, report
 from polytask.evaluation.thresholds import Thresholds
 from polytask.reporting.answered import Answered
 from polytask.reporting.drawings import draw_frequency
-from polytask.reporting.page import Picture, Section, Table, Tile
+from polytask.reporting.page import Picture, Section, Tile
 from polytask.reporting.wording import named
 
 MIN_LABELS_DRAWN = 4
@@ -91,7 +92,7 @@ def _table(
         trained = "–" if counts is None else f"{counts[own.label]:,}"
         rows.append((named(own.label), *shown, f"{own.rows:,}", trained, *cuts.get(own.label, ())))
     summary = f"All {len(labels):,} labels, lowest F1 first" if len(labels) >= FOLDED_FROM else ""
-    return Table(headings, rows, tuple(range(1, len(headings))), summary=summary)
+    return text_table("", headings, rows, range(1, len(headings)), summary)
 
 
 def _cuts(labels: tuple[LabelScores, ...], thresholds: Thresholds) -> dict[str, tuple[str]]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from polytask.drawing.table import Table, text_table
 from polytask.evaluation.confident_learning import LabelErrors, find_label_errors
 from polytask.reporting.answered import Answered
 from polytask.reporting.label_scores import average_precisions
-from polytask.reporting.page import Section, Table, Tile
-from polytask.reporting.wording import counted, cut, named, number, percent, row_or_line, where
+from polytask.reporting.page import Section, Tile
+from polytask.reporting.wording import cut, named, number, percent, row_or_line, where
+from polytask.wording import counted
 
 MAX_ROWS = 25
 CAUTION = (
@@ -117,7 +119,7 @@ def _table(answered: Answered, doubts: list[Doubt]) -> Table:
         for own in doubts
     ]
     headings = (row_or_line(answered.rows), "text", "label", "probability", "looks like", "probability")
-    return Table(headings, rows, (0, 3, 5))
+    return text_table("", headings, rows, (0, 3, 5))
 
 
 def _text(answered: Answered, row: int) -> str:

@@ -13,8 +13,9 @@ from polytask.inference.prediction import Prediction
 from polytask.reporting.answered import Answered
 from polytask.reporting.page import Card, Section
 from polytask.reporting.passages import span_passages, weighed_passage
-from polytask.reporting.wording import counted, cut, listed, named, place, where
+from polytask.reporting.wording import cut, listed, named, place, where
 from polytask.suites import squad
+from polytask.wording import counted
 
 MAX_MISTAKES = 12
 MAX_ALIKE = 3

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from polytask.drawing.table import text_table
 from polytask.evaluation.none_of_these import none_measured
 from polytask.reporting.answered import Answered
-from polytask.reporting.page import Section, Table, Tile
-from polytask.reporting.wording import counted, cut, named, number, ranged, row_or_line, where
+from polytask.reporting.page import Section, Tile
+from polytask.reporting.wording import cut, named, number, ranged, row_or_line, where
+from polytask.wording import counted
 
 MAX_ROWS = 12
 
@@ -29,7 +31,8 @@ def none_section(answered: Answered) -> Section | None:
     ]
     names = {"false_alarms": "of the rows with a label are called none of these", "found": "of the others are found"}
     tiles = [Tile(ranged(*own), names[name]) for name, own in shares.items() if own is not None]
-    table = Table((row_or_line(rows), "text", "answered", "probability"), cells, (0, 3), "Not found, the surest first")
+    headings = (row_or_line(rows), "text", "answered", "probability")
+    table = text_table("Not found, the surest first", headings, cells, (0, 3))
     lead = f"{counted(len(rows), 'row')} {'has' if len(rows) == 1 else 'have'} none of the labels."
     data = {"rows": len(rows), **shares, "not_found": [where(rows, at) for at in surest]}
     tables = (table,) if cells else ()

@@ -1,17 +1,18 @@
 """The page: sections of pictures, tables and cards, rendered as one HTML file that needs nothing else.
 
-The templates (``templates/``) escape everything but the SVGs, which matplotlib has escaped. ``dir="auto"`` keeps texts
-that are written from right to left from reordering what is around them.
+The template (``templates/report.html``) extends the one in ``drawing`` and escapes everything but the SVGs, which
+matplotlib has escaped. ``dir="auto"`` keeps texts that are written from right to left from reordering what is around
+them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
-from polytask.drawing.templates import templates_of
+from polytask.drawing.rendering import templates_of
+from polytask.drawing.table import Table
 
 
 @dataclass(frozen=True)
@@ -30,20 +31,6 @@ class Picture:
     svg: str
     caption: str
     is_wide: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells as they are shown. Columns in ``numbers`` are aligned to the right.
-
-    With ``summary`` the table is folded away under it.
-    """
-
-    headings: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    numbers: tuple[int, ...] = ()
-    title: str = ""
-    summary: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,12 +92,5 @@ def render_page(title: str, facts: Sequence[tuple[str, str]], sections: Sequence
         footer: the last line.
     """
     tiles = [tile for section in sections for tile in section.tiles]
-    page = _templates().get_template("report.html")
+    page = templates_of("polytask.reporting").get_template("report.html")
     return str(page.render(title=title, facts=facts, tiles=tiles, sections=sections, footer=footer))
-
-
-@cache
-def _templates() -> Any:
-    from markupsafe import Markup
-
-    return templates_of("polytask.reporting", drawn=Markup)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from statistics import fmean
 
+from polytask.drawing.table import text_table
 from polytask.evaluation.calibration import Conformal
 from polytask.evaluation.reliability import coverage, share
 from polytask.reporting.answered import Answered
 from polytask.reporting.drawings import Interval, draw_histogram, draw_intervals, draw_scatter
 from polytask.reporting.groups import length_groups
-from polytask.reporting.page import Picture, Section, Table, Tile
+from polytask.reporting.page import Picture, Section, Tile
 from polytask.reporting.wording import percent, ranged
 
 NUM_PARTS = 4
@@ -53,7 +54,11 @@ def interval_section(answered: Answered) -> Section | None:
         f"{promised}, and does in {whole}.",
         (Tile(whole, "of the truth is within the interval", f"± {own.radius:.3g}; {own.level:.0%} is promised"),),
         (picture,),
-        (Table(("predicted", "within"), [(at.name, ranged(at.value, at.low, at.high)) for at in parts], (1,)),),
+        (
+            text_table(
+                "", ("predicted", "within"), [(at.name, ranged(at.value, at.low, at.high)) for at in parts], (1,)
+            ),
+        ),
         data={**found, "by_prediction": [[at.name, at.value, at.low, at.high] for at in parts[1:]]},
     )
 

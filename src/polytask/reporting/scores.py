@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from polytask.data.metric_names import metrics_for
 from polytask.data.task import Target
+from polytask.drawing.table import Table, text_table
 from polytask.evaluation.metrics import distinct, score
 from polytask.evaluation.significance import (
     RESAMPLES,
@@ -19,8 +20,9 @@ from polytask.evaluation.significance import (
 from polytask.reporting.answered import Answered
 from polytask.reporting.baselines import Baseline, baselines
 from polytask.reporting.drawings import BLUE, GREY, Interval, draw_intervals
-from polytask.reporting.page import Picture, Section, Table, Tile
-from polytask.reporting.wording import counted, metric_in_words, ranged
+from polytask.reporting.page import Picture, Section, Tile
+from polytask.reporting.wording import metric_in_words, ranged
+from polytask.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,4 +112,4 @@ def _table(answered: Answered, tables: dict[str, dict[str, tuple[float, float, f
     rows = [
         (metric_in_words(name, answered.labels), *(ranged(*own[name]) for own in tables.values())) for name in names
     ]
-    return Table(("", *tables), rows, tuple(range(1, len(tables) + 1)))
+    return text_table("", ("", *tables), rows, range(1, len(tables) + 1))

@@ -28,11 +28,6 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 row``, ``3 rows``, ``2,000 rows``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def percent(share: float) -> str:
     """``93.1%``."""
     return f"{share:.1%}"

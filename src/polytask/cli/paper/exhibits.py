@@ -25,7 +25,8 @@ def write_exhibits(edition: str, out: str, backbone: str | None, html: str | Non
         html: the page; None for ``index.html`` beside the exhibits.
         command: the command that writes the page again, which is printed on it.
     """
-    from polytask.paper.report import Background, write_report
+    from polytask.paper.background import Background
+    from polytask.paper.report import write_report
 
     ledger, entries = read_results(out, edition)
     folder, background = ledger.folder / "exhibits", Background.of(ledger)

@@ -14,10 +14,10 @@ from polytask.errors import DataError, PolytaskError
 
 if TYPE_CHECKING:
     from polytask.backbones.backbone import Backbone
+    from polytask.launch.pace import Pace
     from polytask.paper.cost import Costs
     from polytask.paper.edition import Edition
     from polytask.paper.ledger import Entry, Ledger, Trial
-    from polytask.paper.pace import Pace
     from polytask.paper.run import Place
 
 
@@ -61,7 +61,7 @@ def request_from(given: EditionOptions) -> Request:
     from polytask.paper.editions import edition_named
     from polytask.paper.ledger import Ledger
     from polytask.paper.run import JOBS, Place, keyed
-    from polytask.paper.suites import available
+    from polytask.suites.tasks import available
 
     data, backbone, out = given.data, given.backbone, given.out
     whole = edition_named(given.edition).limited(max_rows=given.max_rows, epochs=given.epochs, seeds=given.seeds)
@@ -105,8 +105,8 @@ def fit_budget(request: Request, budget: float | None) -> tuple[Request, list[st
     Returns:
         The reduced request, and a line for each thing that was cut.
     """
-    from polytask.paper.cost import fitted
-    from polytask.paper.edition import all_trials, cut_in_words, identity
+    from polytask.paper.budget import cut_in_words, fitted
+    from polytask.paper.edition import all_trials, identity
     from polytask.paper.run import missing
 
     if budget is None:
@@ -140,13 +140,16 @@ def entries_here(request: Request) -> list[Entry]:
 
 def pace_of(request: Request) -> Pace:
     """The pace of the request's trials, from those that have already run on this hardware."""
-    from polytask.paper.pace import Pace
+    from polytask.launch.pace import Pace
+    from polytask.paper.cost import method_kind
 
     costs = request.costs()
     with spinner("counting tokens"):
         tokens = {key: costs.tokens(trial) for key, trial in request.trials.items()}
-    pace = Pace(tokens, request.trials)
-    pace.add_entries(entries_here(request))
+    pace = Pace(tokens, {key: method_kind(trial) for key, trial in request.trials.items()})
+    for entry in entries_here(request):
+        if entry.failure is None:
+            pace.add(entry.key, entry.seconds)
     return pace
 
 

@@ -42,9 +42,11 @@ def show(
     form: Annotated[str, typer.Option("--format", metavar="NAME", help=f"{', '.join(FORMATS)}.")] = "rich",
 ) -> None:
     """Print tables, and the numbers of figures, from the results. Nothing is trained."""
+    from polytask.drawing.exhibit import NothingToShow
+    from polytask.paper.background import Background
     from polytask.paper.exhibits import EXHIBITS
-    from polytask.paper.report import Background, shown
-    from polytask.paper.selection import NothingToShow, of_one_backbone, on_one_data
+    from polytask.paper.report import shown
+    from polytask.paper.selection import of_one_backbone, on_one_data
 
     if form not in FORMATS:
         raise UnknownName("format", form, FORMATS)

@@ -16,8 +16,8 @@ from rich.text import Text
 from polytask.cli import console, wording
 
 if TYPE_CHECKING:
+    from polytask.launch.pace import Pace
     from polytask.paper.ledger import Trial
-    from polytask.paper.pace import Pace
     from polytask.training.result import Score
 
 MAX_RUNNING = 8

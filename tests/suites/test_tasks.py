@@ -10,9 +10,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
 from polytask.errors import DataError, UnknownName
-from polytask.paper import suites
-from polytask.paper.suites import available, drawn, names, read
-from polytask.suites import glue
+from polytask.suites import glue, tasks
+from polytask.suites.tasks import available, drawn, names, read
 from tests.papers import write_data
 from tests.suites.test_glue import mnli
 
@@ -124,7 +123,7 @@ def test_stsb_from_the_hub_is_a_regression(hub: Path) -> None:
 
 def test_a_task_with_one_split_on_the_hub_is_split_three_ways(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(hub / "sms", "plain_text", {"train": 100}, ("sms",), ClassLabel(names=["ham", "spam"]))
-    monkeypatch.setitem(suites.TEXT17_HUB, "sms_spam", (f"{hub / 'sms'}:plain_text", "sms", "label"))
+    monkeypatch.setitem(tasks.TEXT17_HUB, "sms_spam", (f"{hub / 'sms'}:plain_text", "sms", "label"))
     task = read("sms_spam").task
     assert task.test is not None
     assert (len(task.train), len(task.validation), len(task.test)) == (81, 10, 9)

@@ -1,4 +1,4 @@
-"""What every exhibit has: a name, what the paper says, its numbers, a sentence about them, and perhaps a drawing."""
+"""What every table and figure of results has: a title, its numbers, a sentence about them, and perhaps a drawing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from polytask.paper.selection import NothingToShow, records
-from polytask.paper.table import Table, table_of_rows
+from polytask.drawing.table import Table, table_of_rows
+from polytask.errors import PolytaskError
+
+
+class NothingToShow(PolytaskError):
+    """The results do not suffice for an exhibit; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,12 @@ class Exhibit:
         in_paper: what the paper says.
         needs: what the results lack if there are no rows.
         columns: of its rows that are shown.
-        measure: its rows, from the runs (``selection.runs_of``).
+        measure: its rows, from the runs (a table with a row for each).
         reading: what the rows say, in a sentence or two.
         draw: writes the figure; None for tables.
         own_table: a table with footnotes on samples, caps and contamination; without one the rows are shown.
         missing: what it lacks, in sentences.
-        plan: the name of its plan in an edition, if it is not ``name``.
+        plan: the name of the plan whose trials it shows, if it is not ``name``.
     """
 
     name: str
@@ -55,8 +59,10 @@ class Exhibit:
         return rows
 
     def records(self, rows: pd.DataFrame) -> list[dict[str, Any]]:
-        """What is shown of the rows, as dicts."""
-        return records(rows[list(self.columns)])
+        """What is shown of the rows, as dicts with None for what is missing and for a size of 0."""
+        own = rows[list(self.columns)]
+        shown = own.astype(object).where(own.notna(), None).to_dict("records")
+        return [{**row, "size": row["size"] or None} if "size" in row else row for row in shown]
 
     def table(self, rows: pd.DataFrame) -> Table:
         """The exhibit as a table."""

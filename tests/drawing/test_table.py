@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from polytask.paper.table import Cell, Column, Table, letter, table_of_rows
+from polytask.drawing.table import Cell, Column, Table, letter, table_of_rows
 
 HOSTILE = "<script>alert('x')</script> 100% & a_b #1 $x$ {y} ~z ^w \\input | `c` [d](e) *f*"
 

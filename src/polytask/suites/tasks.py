@@ -10,14 +10,15 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from polytask.data import folders
 from polytask.data.hub import read_hub, read_hub_rows
 from polytask.data.task import Rows, Task
 from polytask.errors import DataError, UnknownName
-from polytask.paper.ledger import Suite
 from polytask.suites import glue, squad, text17
 
+Suite = Literal["glue", "text17", "squad"]
 SEED = 0
 SUITES: tuple[Suite, ...] = ("glue", "text17", "squad")
 MISMATCHED = "MNLI-mm"
@@ -70,6 +71,42 @@ def suite_of(name: str) -> Suite:
     if name not in of:
         raise UnknownName("task of the paper", name, of)
     return of[name]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A task as the paper lists it.
+
+    Attributes:
+        name: in ``GLUE`` or ``TEXT17``.
+        title: in print.
+        counts_as: tasks that share this count as one in means.
+        rows: official numbers of training rows and of test rows.
+    """
+
+    name: str
+    title: str
+    counts_as: str
+    rows: tuple[int, int]
+
+
+def listed_tasks(suite: Suite) -> tuple[Listed, ...]:
+    """The tasks of GLUE's mean with MNLI-mm, or the 17 text tasks."""
+    if suite == "glue":
+        known = (task for task in glue.GLUE.values() if task.in_mean)
+        return tuple(Listed(task.name, task.name, task.folder or task.name, task.rows[:2]) for task in known)
+    return tuple(Listed(t.name, t.title, t.name, (t.rows[0], t.rows[2])) for t in text17.TEXT17.values())
+
+
+def official_rows(task: str) -> float:
+    """The official number of training rows of a task; infinite if it is unknown."""
+    known = glue.GLUE.get(task) or text17.TEXT17.get(task)
+    return known.rows[0] if known else float("inf")
+
+
+def title_of(task: str) -> str:
+    """The name of a task in print."""
+    return text17.TEXT17[task].title if task in text17.TEXT17 else {"squad": "SQuAD"}.get(task, task)
 
 
 def available(data: str | Path | None) -> set[str]:

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from polytask.data.csv import FORMULAS
+from polytask.drawing.rendering import templates_of
+from polytask.files import write_text
 from polytask.training.grid import value_in_words
 
 MISSING = "–"
@@ -39,9 +43,10 @@ class Cell:
         notes: Sequence[str] = (),
         unit: str = "",
     ) -> Cell:
-        """``56.9 ± 0.4``; a dash for None."""
-        if value is None:
+        """``56.9 ± 0.4``; a dash for None and NaN."""
+        if value is None or math.isnan(value):
             return cls(MISSING, tuple(notes))
+        error = None if error is None or math.isnan(error) else error
         beside = "" if error is None else f" ± {error:{form}}"
         return cls(f"{value:{form}}{unit}{beside}".replace("-", "−"), tuple(notes), value, error)
 
@@ -65,18 +70,26 @@ Row = Sequence[Cell]
 
 @dataclass(frozen=True)
 class Table:
-    """Rows in sections that are separated by rules; ``caption`` says what the numbers are."""
+    """Rows in sections that are separated by rules.
+
+    Attributes:
+        title: above it.
+        columns: their headings.
+        sections: each a tuple of rows.
+        caption: says what the numbers are.
+        summary: on a page the table is folded away under it, if there is one.
+    """
 
     title: str
     columns: tuple[Column, ...]
     sections: tuple[tuple[Row, ...], ...]
     caption: str = ""
+    summary: str = ""
 
     @property
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> list[Row]:
         """The rows of all sections."""
-        for section in self.sections:
-            yield from section
+        return [row for section in self.sections for row in section]
 
     @cached_property
     def letters(self) -> dict[str, str]:
@@ -133,9 +146,14 @@ class Table:
 
     def html(self) -> str:
         """A ``<table>`` with its caption and footnotes; everything is escaped."""
-        from polytask.paper.page import render_table
+        return str(templates_of().get_template("table.html").module.show(self))
 
-        return render_table(self)
+    def write(self, folder: Path, name: str) -> list[Path]:
+        """Write the table as Markdown, LaTeX and CSV; return the files."""
+        texts = {"md": self.markdown(), "tex": self.latex(), "csv": self.csv()}
+        for kind, text in texts.items():
+            write_text(folder / f"{name}.{kind}", text)
+        return [folder / f"{name}.{kind}" for kind in texts]
 
     def rich(self) -> Any:
         """A renderable for ``rich.console.Console.print``."""
@@ -167,10 +185,22 @@ def table_of_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     return Table(title, columns, (tuple(tuple(_as_cell(name, row[name]) for name in names) for row in rows),))
 
 
-def text_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table of texts."""
-    columns = tuple(Column(heading, is_number=False) for heading in headings)
-    return Table(title, columns, (tuple(tuple(map(Cell, row)) for row in rows),))
+def text_table(
+    title: str,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    numbers: Collection[int] = (),
+    summary: str = "",
+) -> Table:
+    """A table of texts; the columns at the positions ``numbers`` are aligned as numbers."""
+    sections = (tuple(tuple(map(Cell, row)) for row in rows),)
+    return Table(title, columns_of(headings, numbers), sections, summary=summary)
+
+
+def columns_of(headings: Sequence[str], numbers: Collection[int] | None = None) -> tuple[Column, ...]:
+    """Columns, of which those at the positions ``numbers`` (default: all but the first) have numbers."""
+    numbers = range(1, len(headings)) if numbers is None else numbers
+    return tuple(Column(heading, is_number=at in numbers) for at, heading in enumerate(headings))
 
 
 def as_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -211,10 +241,9 @@ _LATEX |= {"±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--", "…": 
 
 def _rendered(table: Table, template: str, signs: Mapping[str, str]) -> str:
     """A template's text of the table, with each special character of its texts replaced once."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    loader = PackageLoader("polytask.paper")
-    templates = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
-    templates.filters["braced"] = "{{{}}}".format
-    templates.filters["escaped"] = lambda text: "".join(signs.get(sign, sign) for sign in text)
-    return templates.get_template(template).render(table=table)
+    def escaped(text: str) -> str:
+        return "".join(signs.get(sign, sign) for sign in text)
+
+    found = templates_of(is_html=False).get_template(template)
+    return str(found.render(table=table, escaped=escaped, braced="{{{}}}".format))

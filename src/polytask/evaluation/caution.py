@@ -1,4 +1,4 @@
-"""Warnings that precede what an exhibit says: tasks on which nothing was learnt or nothing was measured."""
+"""Warnings that precede what scores say: tasks on which nothing was learnt or nothing was measured."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from polytask.paper.ledger import TFIDF
-from polytask.paper.wording import listed
+from polytask.wording import listed
 
 IDLE = 0.02
 """The most absolute Matthews correlation of a method that learnt nothing, on some hundred rows."""
@@ -20,7 +19,7 @@ def is_idle(correlations: Iterable[float]) -> bool:
     return bool(values) and all(abs(value) <= IDLE for value in values)
 
 
-def on_idle(titles: Sequence[str]) -> str:
+def idle_in_words(titles: Sequence[str]) -> str:
     """A sentence on tasks of which nothing was learnt; empty if there are none."""
     if not titles:
         return ""
@@ -31,9 +30,9 @@ def on_idle(titles: Sequence[str]) -> str:
 
 
 def caution(runs: pd.DataFrame) -> str:
-    """The warnings on a figure; empty if there are none."""
-    by_task = runs[(runs.method != TFIDF) & ~runs.diverged].sort_index().groupby("task", sort=False)
+    """The warnings on runs (``task``, ``matthews``, ``validation`` and ``test`` of each); empty if there are none."""
+    by_task = runs.groupby("task", sort=False)
     odd = [task for task, own in by_task if not np.isfinite(own[["validation", "test"]]).all(axis=None)]
-    said = [on_idle([task for task, own in by_task if is_idle(own.matthews)])]
+    said = [idle_in_words([task for task, own in by_task if is_idle(own.matthews)])]
     said += [f"Scores on {listed(odd)} are not numbers: what is said of them means nothing."] if odd else []
     return " ".join(filter(None, said))

@@ -6,20 +6,9 @@ import math
 from collections.abc import Sequence
 
 
-def apart(points: float, other: str = "") -> str:
-    """``0.4 points behind full fine-tuning``, ``level with full fine-tuning``."""
-    if math.isnan(points):
-        return f"not to be compared with {other}" if other else "not to be compared"
-    size = f"{abs(points):.1f}"
-    if size == "0.0":
-        return f"level with {other}" if other else "level"
-    direction = "behind" if points < 0 else "ahead of" if other else "ahead"
-    return f"{size} {'point' if size == '1.0' else 'points'} {direction} {other}".rstrip()
-
-
-def number_of(count: int, what: str) -> str:
-    """``1 seed``, ``3 seeds``, ``1,200 rows``."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+def counted(number: int, noun: str) -> str:
+    """``1 row``, ``3 rows``, ``2,000 rows``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def listed(names: Sequence[str], word: str = "and") -> str:
@@ -35,6 +24,17 @@ def and_so_on(names: Sequence[str], most: int) -> str:
 def signed(value: float) -> str:
     """``−1.30``, ``+0.20``."""
     return f"{value:+.2f}".replace("-", "−")
+
+
+def apart(points: float, other: str = "") -> str:
+    """``0.4 points behind full fine-tuning``, ``level with full fine-tuning``."""
+    if math.isnan(points):
+        return f"not to be compared with {other}" if other else "not to be compared"
+    size = f"{abs(points):.1f}"
+    if size == "0.0":
+        return f"level with {other}" if other else "level"
+    direction = "behind" if points < 0 else "ahead of" if other else "ahead"
+    return f"{size} {'point' if size == '1.0' else 'points'} {direction} {other}".rstrip()
 
 
 def points_in_words(mean: float, interval: tuple[float, float] | None) -> str:

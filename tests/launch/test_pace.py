@@ -1,21 +1,16 @@
-"""The time left follows the seconds per token of finished trials."""
+"""The time left follows the seconds per unit of finished work."""
 
 from __future__ import annotations
 
 import pytest
 
-from polytask.paper.edition import all_trials
-from polytask.paper.editions import edition_named
-from polytask.paper.pace import Pace
+from polytask.launch.pace import Pace
 
 
 def pace_of(kinds: str, tokens: int = 100) -> Pace:
-    """Trials ``0``, ``1``, …: ``h`` of adapters, ``f`` of full fine-tuning, ``w`` of TF-IDF."""
-    every = all_trials(edition_named("claim"))
-    name_of = {"h": "houlsby", "f": "full", "w": "tfidf"}
-    by_name = {kind: next(t for t in every if t.method["name"] == name) for kind, name in name_of.items()}
-    trials = {str(at): by_name[kind] for at, kind in enumerate(kinds)}
-    return Pace({key: tokens * trial.has_backbone for key, trial in trials.items()}, trials)
+    """Trials ``0``, ``1``, …: ``h`` of adapters, ``f`` of full fine-tuning, ``w`` of words, whose time is none."""
+    by_key = {str(at): kind for at, kind in enumerate(kinds)}
+    return Pace({key: tokens * (kind != "w") for key, kind in by_key.items()}, by_key)
 
 
 def test_nothing_is_known_before_a_trial_has_finished() -> None:
@@ -32,7 +27,7 @@ def test_each_kind_of_trial_has_its_own_pace() -> None:
 
 def test_a_short_first_trial_does_not_shorten_a_long_run() -> None:
     pace = pace_of("h" * 10, tokens=1000)
-    pace.tokens = {**pace.tokens, "0": 10}
+    pace.amounts = {**pace.amounts, "0": 10}
     pace.add("0", 1.0)
     assert pace.left_s({str(at): 1.0 for at in range(1, 10)}) == pytest.approx((450, 900, 1800))
 
@@ -40,5 +35,5 @@ def test_a_short_first_trial_does_not_shorten_a_long_run() -> None:
 def test_packs_that_run_at_once_share_the_time_and_words_take_none() -> None:
     pace = pace_of("hhw")
     pace.add("0", 10.0)
-    assert pace.left_s({"1": 1.0, "2": 1.0}, num_packs=2) == pytest.approx((2.5, 5, 10))
+    assert pace.left_s({"1": 1.0, "2": 1.0}, num_parallel=2) == pytest.approx((2.5, 5, 10))
     assert pace.left_s({"2": 1.0}) == (0, 0, 0)
