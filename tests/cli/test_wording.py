@@ -19,7 +19,7 @@ from huggingface_hub import constants
 
 from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
-from polytask.bench.training import Trained
+from polytask.bench.training import TrainingRate
 from polytask.cli import live_progress
 from polytask.cli.console import terminal
 from polytask.cli.output import formula_notes
@@ -161,7 +161,7 @@ def test_a_finished_sweep_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
     for job in ("a", "b"):
         shown(Kept(job, run))
     shown.close()
-    assert capsys.readouterr().err.strip() == "2 runs of 2 were finished before"
+    assert capsys.readouterr().err.strip() == "2 runs of 2 had already finished"
 
 
 def test_trials_that_differ_in_how_adapters_start_read_differently() -> None:
@@ -201,7 +201,7 @@ def test_an_unreachable_hub_is_reported_at_once(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(DataError, match="cannot be loaded"):
         hub.read_hub("nobody/there-is-no-such-set")
     assert len(asked) == 1
-    assert constants.HF_HUB_OFFLINE is False  # it may be within reach the next time
+    assert constants.HF_HUB_OFFLINE is False  # it may be measure_rounds reach the next time
     (tmp_path / "here").mkdir()
     with pytest.raises(DataError):
         hub.read_hub(str(tmp_path / "here"))
@@ -259,12 +259,12 @@ def test_earlier_results_in_another_precision_are_used_with_a_note(capsys: pytes
 
 
 def test_an_interrupted_bench_prints_what_was_measured(tiny_bert_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def begun(*_: Any) -> Iterator[list[Trained]]:
-        ours = Trained("sst2", "polytask", "Houlsby, size 64", "fp32", 100.0, 0.0, 1.0, 1, 1)
+    def begun(*_: Any) -> Iterator[list[TrainingRate]]:
+        ours = TrainingRate("sst2", "polytask", "Houlsby, size 64", "fp32", 100.0, 0.0, 1.0, 1, 1)
         yield [ours, replace(ours, trains="LoRA, rank 8")]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bench, "measured", begun)
+    monkeypatch.setattr(bench, "measure_parts", begun)
     done = polytask("bench", "--backbone", tiny_bert_folder, "--json")
     assert done.exit_code == 130
     printed = json.loads(done.stdout)
