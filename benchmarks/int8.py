@@ -31,7 +31,7 @@ from polytask.bench.workload import TEXTS, as_work, spread, synthetic
 from polytask.data.task import Rows, Task
 from polytask.evaluation.metrics import score
 from polytask.inference.predict import MultiTask
-from polytask.interchange.onnx import export_onnx, run
+from polytask.interchange.onnx import export_onnx, run_graph
 from polytask.methods import Houlsby, LoRA, Method
 from polytask.suites.glue import read_glue
 from polytask.suites.text17 import read_text17
@@ -149,7 +149,7 @@ def scored(adapter: Adapter, rows: Rows, backbones: Mapping[str, Backbone]) -> I
             adapter, Path(scratch) / "int8.onnx", backbone=backbones["float32"], int8=True, rows=first(rows, 8)
         )
         tokenizer = Tokenizer.from_file(str(graph.tokenizer))
-        scores = run(str(graph.path), tokenizer, texts)
+        scores = run_graph(str(graph.path), tokenizer, texts)
         labels["onnxruntime int8"] = [int(of.argmax()) for of in scores]
     right = labels["polytask float32"]
     for name, own in labels.items():

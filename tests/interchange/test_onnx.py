@@ -18,7 +18,7 @@ from polytask.data.batches import collate
 from polytask.data.encoding import encode
 from polytask.data.task import Rows
 from polytask.errors import AdapterError, DataError, RouteError
-from polytask.interchange.onnx import run
+from polytask.interchange.onnx import run_graph
 from polytask.methods import IA3, BitFit, FullFineTuning, Houlsby, LayerNormOnly, LoRA, Method, Parallel, Pfeiffer
 from tests.cli.test_cli import refused, succeeded, table
 from tests.interchange.cases import RECORDED, TEXTS, answered, backbone_of, random_adapter
@@ -51,7 +51,7 @@ def test_onnxruntime_answers_as_we_do(
     tokenizer = Tokenizer.from_file(str(written.tokenizer))
     own = answered(backbone, adapter, tmp_path)
     for batch_size in (len(TEXTS), 2, 1):
-        theirs = torch.stack(list(run(str(written.path), tokenizer, TEXTS, batch_size)))
+        theirs = torch.stack(list(run_graph(str(written.path), tokenizer, TEXTS, batch_size)))
         torch.testing.assert_close(theirs, own, rtol=0, atol=1e-4)
 
 
@@ -63,7 +63,7 @@ def test_pairs_are_told_apart(tmp_path: Path) -> None:
     store.put(adapter)
     pairs = [(text, "the film") for text in TEXTS]
     own = [list((p.probs or {}).values()) for p in pt.MultiTask(backbone, store).predict(pairs, "task")]
-    theirs = torch.stack(list(run(str(written.path), Tokenizer.from_file(str(written.tokenizer)), pairs)))
+    theirs = torch.stack(list(run_graph(str(written.path), Tokenizer.from_file(str(written.tokenizer)), pairs)))
     torch.testing.assert_close(theirs, torch.tensor(own), rtol=0, atol=1e-4)
 
 
@@ -80,7 +80,7 @@ def test_logits_of_spans_are_ours(tmp_path: Path) -> None:
     with torch.inference_mode(), attached.routed(pt.Route.of(["qa"])):
         hidden, _ = encode_batch(backbone, batch)
         own = again.head(hidden)
-    (theirs,) = run(str(written.path), Tokenizer.from_file(str(written.tokenizer)), TEXTS[:1])
+    (theirs,) = run_graph(str(written.path), Tokenizer.from_file(str(written.tokenizer)), TEXTS[:1])
     torch.testing.assert_close(theirs, own[0], rtol=0, atol=1e-4)
 
 
@@ -143,7 +143,7 @@ def test_int8_says_what_it_cost_and_asks_for_rows(tmp_path: Path) -> None:
     assert whole.scores == {"fp32": 1.0}
     assert small.scores is not None
     assert small.scores["fp32"] == 1.0
-    theirs = torch.stack(list(run(str(small.path), Tokenizer.from_file(str(small.tokenizer)), TEXTS)))
+    theirs = torch.stack(list(run_graph(str(small.path), Tokenizer.from_file(str(small.tokenizer)), TEXTS)))
     assert small.scores["int8"] == float((theirs.argmax(dim=1) == torch.tensor(targets)).float().mean())
     assert (theirs - own).abs().max() > 1e-6
     assert small.size_bytes < whole.size_bytes
