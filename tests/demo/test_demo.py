@@ -111,7 +111,7 @@ def test_a_change_of_one_bit_in_file_or_answers_is_reported(sha256: str, share: 
         return demo_run.Snapshot(sha256, [Prediction("a", label="x", probs={"x": share})])
 
     trained = cast("list[demo_run.TrainedTask]", [SimpleNamespace(entry=name) for name in ("a@1", "b@1")])
-    told = demo_run.unchanged(trained, snapshot("aa", 0.75), snapshot(sha256, share)).plain
+    told = demo_run.describe_changes(trained, snapshot("aa", 0.75), snapshot(sha256, share)).plain
     assert f"Is a@1 the same as before b@1? {verdict}" in told
 
 
