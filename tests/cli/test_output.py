@@ -71,7 +71,7 @@ def test_the_tables_of_eval_have_one_order() -> None:
     assert found is not None
     assert found.confusion is not None
     out = Console(file=io.StringIO(), width=100)
-    out.print(result_tables.by_label(found), result_tables.confused(("rare", "common"), found.confusion))
+    out.print(result_tables.label_table(found), result_tables.confusion_table(("rare", "common"), found.confusion))
     assert isinstance(out.file, io.StringIO)
     assert re.findall(r"^ (rare|common)", out.file.getvalue(), re.M) == ["rare", "common"] * 2
 

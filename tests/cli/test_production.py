@@ -130,7 +130,7 @@ def check_a_version_that_detects_is_better(
     code, _, err = polytask(capsys, "promote", "mood@2", *promote)
     assert (code, "mood@prod stays mood@1" in " ".join(err.split())) == (2, True)
     code, _, err = polytask(capsys, "promote", "mood@1", *promote)
-    assert (code, "mood@prod is mood@1 already" in " ".join(err.split())) == (2, True)
+    assert (code, "mood@prod already points to mood@1" in " ".join(err.split())) == (2, True)
     assert polytask(capsys, "promote", "mood@1", "--to", "new", "--on", folder / "no.csv", *where)[0] == 2
     code, _, err = polytask(capsys, "rollback", "nope", "--store", folder / "store")
     assert (code, "nope" in err, "promoted" in err) == (2, True, False)

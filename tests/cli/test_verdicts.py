@@ -153,7 +153,7 @@ def test_a_distance_that_is_no_number_is_no_distance() -> None:
     [
         (None, {"a": 8, "b": 8}, ""),
         ({"score": 0.79}, {"a": 8, "b": 8}, ""),
-        ({"score": 0.8}, {"a": 8, "b": 8}, "8 rows a label are few"),
+        ({"score": 0.8}, {"a": 8, "b": 8}, "with only 8 rows per label"),
         ({"score": 0.9}, {"a": 17, "b": 900, "c": 17}, "a probe, which takes seconds to fit, scores 0.900"),
         ({"note": "no probe was fitted"}, {"a": 8, "b": 8}, "no probe was fitted"),
         ({"score": 0.9}, {}, "a probe, which takes seconds to fit"),

@@ -29,7 +29,7 @@ MAX_NAMED = 5
 SHOWN_ROWS = 20
 """The most rows shown on a terminal."""
 MANY_ROWS = 1000
-"""With at least this many rows, a table in a pipe has no layout."""
+"""From this many rows on, a table in a pipe is printed as plain lines."""
 
 
 def tasks_from(given: Sequence[str] | None, adapters: Store) -> list[str]:
@@ -56,7 +56,7 @@ def rows_from_arguments(
         on_error: with ``fail`` at least one text must not be empty, with ``null`` all may be empty.
 
     Raises:
-        DataError: there are no texts, not one pair for each text, or an option for files.
+        DataError: there are no texts, the number of pairs differs, or an option for files is given.
     """
     from polytask.data.task import Rows
     from polytask.inference.inputs import check_texts, problem_of
@@ -126,7 +126,7 @@ def texts_of(rows: Rows) -> list[Any]:
 
 
 def predictions_of(backbone: Backbone, adapters: Store, entry: Entry, rows: Rows) -> list[Prediction]:
-    """The answers of an adapter, with the probabilities by which it chooses a label, not calibrated."""
+    """The answers of an adapter, with uncalibrated probabilities, because labels are chosen by these."""
     from polytask.inference.predict import MultiTask
 
     with spinner(f"answering {wording.counted(len(rows), 'text')}"):
@@ -134,7 +134,7 @@ def predictions_of(backbone: Backbone, adapters: Store, entry: Entry, rows: Rows
 
 
 def target_of(prediction: Prediction, labels: Sequence[str]) -> Target:
-    """A prediction as a target: of one without a label, the likeliest."""
+    """Convert a prediction to a target; one without a label becomes the likeliest label."""
     if prediction.answer is not None:
         return (Answer(prediction.answer, prediction.start or 0),)
     if prediction.score is not None:
@@ -162,12 +162,12 @@ def print_answers_json(answers: Mapping[str, Sequence[Prediction]], num_rows: in
 def show_answers(
     out: Console, rows: Rows, answers: Mapping[str, Sequence[Prediction]], top_k: int | None = None
 ) -> None:
-    """Print a table of all rows; on a terminal, of the first ones."""
+    """Print a table of all rows, or on a terminal of the first ones."""
     num_shown = min(len(rows), SHOWN_ROWS) if out.is_terminal else len(rows)
     pairs = rows.pairs and rows.pairs[:num_shown]
     if num_shown >= MANY_ROWS:
-        out.file.writelines(f"{line}\n" for line in result_tables.plain_answers(rows.texts, answers, pairs, top_k))
+        out.file.writelines(f"{line}\n" for line in result_tables.plain_answer_lines(rows.texts, answers, pairs, top_k))
         return
-    out.print(result_tables.answers(rows.texts[:num_shown], answers, pairs, top_k))
+    out.print(result_tables.answers_table(rows.texts[:num_shown], answers, pairs, top_k))
     if num_shown < len(rows):
         out.print(f"… and {wording.counted(len(rows) - num_shown, 'more row')}. Write them all with --output FILE")

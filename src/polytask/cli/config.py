@@ -23,7 +23,7 @@ NOT_IN_FILES = ("config", "print_config", "help")
 
 
 def _read(context: typer.Context, path: str | None) -> str | None:
-    """Use the options in a file as the defaults of the command line."""
+    """Use the options in a file as the command line's defaults."""
     if path is not None:
         params = {_long_name(param): param for param in context.command.params if param.name not in NOT_IN_FILES}
         given = _mapping_in(path)

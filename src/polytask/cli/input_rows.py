@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def columns_of(
     entries: Sequence[Entry], table: Table, *, text: str | None, text_pair: str | None, **labels: str | None
 ) -> dict[str, str | None]:
-    """The columns to read: the given ones, else those of the training, else None to find them by their usual names.
+    """The columns to read: the given ones, else those used in training, else None to find them by their usual names.
 
-    The columns of the training are used only if all adapters were trained on the same; a note on stderr says if the
-    file lacks one.
+    The columns used in training are read only if they are the same for all adapters. If the file lacks one, a note is
+    printed on stderr.
 
     Args:
         entries: the adapters.
@@ -30,13 +30,13 @@ def columns_of(
         text_pair: the column of second texts, if it was named.
         labels: ``label=…`` if labels are needed.
     """
-    chosen, remarks = _chosen(entries, table, text=text, text_pair=text_pair, **labels)
+    chosen, remarks = _choose_columns(entries, table, text=text, text_pair=text_pair, **labels)
     console.notes(console.terminal(stderr=True), remarks)
     return chosen
 
 
 def label_of_examples(entries: Sequence[Entry], given: str | None) -> str | None:
-    """The label that means none of the adapters' labels: as given, or that of a training; None if there is none.
+    """The label that means none of the adapters' labels: the given one, else the one used in training, else None.
 
     Raises:
         DataError: it is one of their labels, or they have no labels.
@@ -47,9 +47,7 @@ def label_of_examples(entries: Sequence[Entry], given: str | None) -> str | None
         return next((own for entry in entries if (own := label_of_none(entry.header.result)) is not None), None)
     for entry in entries:
         if entry.header.head.kind != "classification" or given in entry.labels:
-            why = (
-                f"{given!r} is one of its labels" if given in entry.labels else "it does not choose one of some labels"
-            )
+            why = f"{given!r} is one of its labels" if given in entry.labels else "it is not a classifier"
             raise DataError(f"--none-label does not fit {entry}: {why}", fix="Leave it out")
     return given
 
@@ -61,7 +59,7 @@ def rows_to_score(entries: Sequence[Entry], file: str, given: ColumnOptions, non
         entries: the adapters.
         file: the file.
         given: the columns that were named, and how to read the file.
-        none_label: a label that means none of theirs; the target of its rows is the number of their labels.
+        none_label: a label that means none of the adapters' labels; its rows get the number of labels as target.
 
     Raises:
         DataError: the file has no texts or pairs as the adapters need them, or an unknown label.
@@ -70,7 +68,7 @@ def rows_to_score(entries: Sequence[Entry], file: str, given: ColumnOptions, non
 
     head = entries[0].header.head
     table = table_of(file, head.kind, encoding=given.encoding)
-    chosen, remarks = _chosen(entries, table, **given.columns)
+    chosen, remarks = _choose_columns(entries, table, **given.columns)
     check_inputs_in(table, entries, chosen)
     console.notes(console.terminal(stderr=True), remarks)
     labels = [*head.labels, *([] if none_label is None else [none_label])]
@@ -117,19 +115,19 @@ def check_inputs_in(table: Table, entries: Sequence[Entry], columns: Mapping[str
         raise DataError(problem, file=table.file, fix=f"Name its column with --text-pair{trained_on}")
 
 
-def _chosen(
+def _choose_columns(
     entries: Sequence[Entry], table: Table, *, text: str | None, text_pair: str | None, **labels: str | None
 ) -> tuple[dict[str, str | None], list[str]]:
     """The columns of ``columns_of``, and notes."""
     of = [_trained_columns(entry) for entry in entries]
-    texts = {name: _common([columns.get(name) for columns in of]) for name in ("text", "text_pair")}
+    texts = {name: _common_name([columns.get(name) for columns in of]) for name in ("text", "text_pair")}
     chosen: dict[str, str | None] = {"text": text, "text_pair": text_pair, **labels}
     missing: list[str] = []
     if text is None and text_pair is None and texts["text"] is not None:
         missing = [name for name in texts.values() if name is not None and not _has(table, name)]
         chosen |= {} if missing else texts
     if "label" in labels and labels["label"] is None:
-        label = _common([columns.get("label") for columns in of])
+        label = _common_name([columns.get("label") for columns in of])
         if label is None or _has(table, label):
             chosen["label"] = label
         else:
@@ -138,7 +136,7 @@ def _chosen(
         return chosen, []
     names = f"column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}"
     usual = "'question' and 'context'" if entries[0].header.head.kind == "span" else "'text' and 'label'"
-    found = f"columns are looked for by their usual names, such as {usual}"
+    found = f"columns are found by their usual names, such as {usual}"
     return chosen, [f"{table.file} has no {names}, which {entries[0]} was trained on, so {found}"]
 
 
@@ -150,7 +148,7 @@ def _trained_columns(entry: Entry) -> dict[str, str | None]:
     return {str(role): name for role, name in columns.items() if name is None or isinstance(name, str)}
 
 
-def _common(names: Sequence[str | None]) -> str | None:
+def _common_name(names: Sequence[str | None]) -> str | None:
     """The name, if all are the same."""
     return names[0] if len(set(names)) == 1 else None
 

@@ -131,7 +131,7 @@ def show_sweep(swept: Sweep, entry: Entry, task: Task, *, folder: str, figure: s
 
     out = console.terminal()
     out.print(settings_table(swept))
-    out.print(result_tables.trained(entry, best_result(swept), majority(task, task.test or task.validation)))
+    out.print(result_tables.training_panel(entry, best_result(swept), majority(task, task.test or task.validation)))
     drawn = "" if figure is None else f", figure in {figure}"
     out.print(f"results of {wording.counted(len(swept.runs), 'run')} in {folder}{drawn}")
     where = "" if store == "adapters" else f" --store {shlex.quote(store)}"
