@@ -1,7 +1,7 @@
 """The part of an adapter's card about probabilities: calibration errors, reliability diagram, thresholds.
 
-``result`` of a header is free JSON and may come from anyone, so values that are not in the form that training writes are
-left out.
+``result`` of a header is free JSON and may come from anyone, so values that are not in the form that training writes
+are left out.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@
 
 The share must reach the target with 95% confidence: the lower end of its one-sided interval (Clopper and Pearson 1934).
 
-The rows that choose thresholds give too good an estimate of them. So ``cross_checked`` reports 5-fold cross-validation:
-each fold is answered with the calibration and thresholds of the other four.
+Estimates on the rows that choose the thresholds are too optimistic. So ``cross_checked`` reports 5-fold
+cross-validation: each fold is answered with the calibration and thresholds of the other four.
 """
 
 from __future__ import annotations
