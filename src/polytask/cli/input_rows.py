@@ -1,18 +1,103 @@
-"""Reads the rows of a file for adapters, by the columns that they were trained on."""
+"""Reads the rows that adapters answer: texts of the command line, or a file with the columns used in training."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from os.path import isfile
+from typing import TYPE_CHECKING, Any
 
-from polytask.cli import console
+from polytask.cli import console, wording
+from polytask.cli.output import check_output
 from polytask.errors import DataError
 
 if TYPE_CHECKING:
     from polytask.adapters.store import Entry
     from polytask.cli.option_groups import ColumnOptions
+    from polytask.data.read import FileRows
     from polytask.data.table import Table
+    from polytask.data.task import Kind, Rows
+
+
+def rows_from_arguments(
+    texts: Sequence[str] | None, pair: Sequence[str] | None, file_options: Sequence[str | None], on_error: str
+) -> Rows:
+    """The texts of the command line.
+
+    Args:
+        texts: the texts.
+        pair: the second text of each text, if there are any.
+        file_options: the values of options that are for files; all must be missing.
+        on_error: with ``fail`` at least one text must not be empty, with ``null`` all may be empty.
+
+    Raises:
+        DataError: there are no texts, the number of pairs differs, or an option for files is given.
+    """
     from polytask.data.task import Rows
+    from polytask.inference.inputs import check_texts, problem_of
+
+    if any(file_options):
+        raise DataError("--output, --text, --text-pair and --encoding are for a file", fix="Name it with --file FILE")
+    if not texts:
+        raise DataError("there are no texts", fix="Give texts, or a file with --file FILE")
+    if pair and len(pair) != len(texts):
+        given = f"{wording.counted(len(texts), 'text')} and {wording.counted(len(pair), 'second text')}"
+        raise DataError(given, fix="Give one --pair for each text")
+    rows = Rows(texts, pair or None)
+    if on_error == "fail" and all(map(problem_of, texts_of(rows))):
+        check_texts(texts_of(rows))
+    if len(texts) == 1 and isfile(texts[0]):
+        command = f"polytask predict --file {shlex.quote(texts[0])}"
+        raise DataError(f"{texts[0]!r} is a file, not a text", fix=f"To answer its rows: {command}")
+    return rows
+
+
+def rows_from_file(
+    file: str,
+    output: str | None,
+    entries: Mapping[str, Entry],
+    columns: Mapping[str, str | None],
+    *,
+    drop_empty: bool,
+    encoding: str | None,
+) -> FileRows:
+    """The rows of a file that adapters are to answer.
+
+    Raises:
+        DataError: the file cannot be read, or its answers cannot be written to ``output``.
+    """
+    from polytask.data.read import read_rows, table_of
+
+    kinds: dict[str, Kind] = {reference: entry.header.head.kind for reference, entry in entries.items()}
+    kind: Kind | None = "span" if "span" in kinds.values() else None
+    table = table_of(file, kind, labelled=False, encoding=encoding)
+    chosen = columns_of(list(entries.values()), table, **columns)
+    source = read_rows(table, **chosen, kind=kind, drop_empty=drop_empty, keep_empty=True)
+    check_output(file, output, source, kinds)
+    return source
+
+
+def check_inputs_of(entries: Mapping[str, Entry], texts: Sequence[Any]) -> None:
+    """Refuse texts that do not suit a task, before the backbone is loaded.
+
+    Raises:
+        DataError: single texts for a task of pairs, the reverse, or tasks of both kinds.
+    """
+    from polytask.inference.inputs import check_inputs
+
+    takes = {reference: entry.header.takes for reference, entry in entries.items()}
+    known = {takes[reference] == "single" for reference in takes if takes[reference] is not None}
+    if len(known) > 1:
+        single = ", ".join(reference for reference, kind in takes.items() if kind == "single")
+        paired = ", ".join(reference for reference, kind in takes.items() if kind not in (None, "single"))
+        raise DataError(f"{single} takes single texts and {paired} takes pairs", fix="Ask them separately")
+    for reference, kind in takes.items():
+        check_inputs(texts, [reference] * len(texts), [reference] * len(texts), [kind] * len(texts))
+
+
+def texts_of(rows: Rows) -> list[Any]:
+    """Texts, or pairs of texts, as ``MultiTask.predict`` takes them."""
+    return list(rows.texts) if rows.pairs is None else list(zip(rows.texts, rows.pairs))
 
 
 def columns_of(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytask.cli import console, options, streams, wording
+from polytask.cli.answers import MAX_NAMED, print_answers_json, row_names, show_answers, tasks_from
+from polytask.cli.input_rows import check_inputs_of, rows_from_arguments, rows_from_file, texts_of
 from polytask.cli.options import USER_ERROR, app, error_exit, examples, load_backbone_of, spinner
 from polytask.cli.output import write
 from polytask.cli.remote import Server
@@ -19,17 +21,6 @@ from polytask.errors import DataError, UnknownName
 if TYPE_CHECKING:
     from polytask.adapters.store import Entry, Store
     from polytask.inference.prediction import Prediction
-from polytask.cli.answers import (
-    MAX_NAMED,
-    check_inputs_of,
-    print_answers_json,
-    row_names,
-    rows_from_arguments,
-    rows_from_file,
-    show_answers,
-    tasks_from,
-    texts_of,
-)
 
 
 @app.command(

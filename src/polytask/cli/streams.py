@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from polytask.cli import console, wording
-from polytask.cli.answers import MAX_NAMED, check_inputs_of, texts_of
-from polytask.cli.input_rows import check_inputs_in, columns_of
+from polytask.cli.answers import MAX_NAMED
+from polytask.cli.input_rows import check_inputs_in, check_inputs_of, columns_of, texts_of
 from polytask.cli.stream_input import open_stream
 from polytask.cli.stream_output import check_stream_output, is_delimited, open_answer_writer, print_row_count
 from polytask.errors import DataError, UnknownName

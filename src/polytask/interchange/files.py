@@ -26,7 +26,7 @@ from polytask.adapters.canonical_json import parsed_json
 from polytask.errors import AdapterError, WriteError
 
 MAX_JSON_BYTES = 16 << 20
-WANTED = ("*.json", "*.safetensors", "*.bin")
+DOWNLOAD_PATTERNS = ("*.json", "*.safetensors", "*.bin")
 """Patterns of the files that are downloaded from a repository."""
 
 
@@ -128,7 +128,7 @@ def files_at(source: str | Path) -> Files:
     from polytask.interchange.hub import download_files
 
     repository, _, revision = name.partition("@")
-    folder, commit = download_files(repository, revision or None, WANTED)
+    folder, commit = download_files(repository, revision or None, DOWNLOAD_PATTERNS)
     return Files(folder, repository, commit)
 
 
