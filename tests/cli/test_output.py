@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -295,3 +296,13 @@ def test_an_output_of_two_tasks_that_write_one_column_is_still_refused(tmp_path:
     source = read_rows(tmp_path / "in.csv")
     with pytest.raises(DataError, match="two tasks would write this column"):
         check_output("in.csv", "out.csv", source, {"t": "classification", "t_prob": "classification"})
+
+
+def test_help_wraps_to_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    text = [line.strip() for line in succeeded("eval", "--help").split("Arguments")[0].splitlines()]
+    start = next(at for at, line in enumerate(text) if line.startswith("Every row is scored"))
+    paragraph = text[start : text.index("", start)]
+    assert len(paragraph) > 2
+    for line, following in pairwise(paragraph):
+        assert len(line) + 1 + len(following.split()[0]) > 68, f"{line!r} ends before its word would have"

@@ -180,7 +180,7 @@ NoneRate = Annotated[
     typer.Option(
         "--none-of-these",
         metavar="RATE",
-        help="Give no label to texts unlike the training texts. RATE (0.05): share of other texts that lose theirs.",
+        help="Give no label to texts unlike the training texts. RATE, such as 0.05, is the false-alarm rate.",
     ),
 ]
 NoneLabel = Annotated[
@@ -211,7 +211,8 @@ ValidationFile = Annotated[
     typer.Option("--validation", metavar="FILE", help="Validation data (default: a tenth of the training data)."),
 ]
 TestFile = Annotated[
-    str | None, typer.Option("--test", metavar="FILE", help="Test data, scored once at the end; it selects nothing.")
+    str | None,
+    typer.Option("--test", metavar="FILE", help="Test data, scored once at the end and never used to choose anything."),
 ]
 TaskKind = Annotated[
     str | None,
@@ -222,7 +223,9 @@ TaskMetric = Annotated[
 ]
 Positive = Annotated[
     str | None,
-    typer.Option("--positive", metavar="LABEL", help="With two labels: the positive one of f1 (default: the second)."),
+    typer.Option(
+        "--positive", metavar="LABEL", help="With two labels: the one that f1 is computed for (default: the second)."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, … or auto.")]
 Dtype = Annotated[

@@ -43,7 +43,7 @@ def predict(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Answer the rows of a file. A .txt file, and - for standard input, has one text per line.",
+            help="Answer the rows of a file. A .txt file and standard input (-) have one text per line.",
         ),
     ] = None,
     output: Annotated[

@@ -32,10 +32,10 @@ RULES = ("not-worse", "better")
 )
 def promote(
     name: Annotated[str, typer.Argument(help="The new version: spam@3.")],
-    to: Annotated[str, typer.Option("--to", help="The alias to move to it.")],
+    to: Annotated[str, typer.Option("--to", help="The alias to move.")],
     on: Annotated[str, typer.Option("--on", metavar="FILE", help="Labelled rows that neither version was trained on.")],
     rule: Annotated[
-        str, typer.Option("--if", metavar="not-worse|better", help="What the test must show of the new version.")
+        str, typer.Option("--if", metavar="not-worse|better", help="What the test must show about the new version.")
     ] = ("not-worse"),
     margin: Annotated[float, typer.Option(help="With not-worse: tolerated loss, in points of 100.")] = 0.5,
     metric: Annotated[str | None, typer.Option(help="Metric (default: that of the new version).")] = None,

@@ -72,7 +72,7 @@ def sweep(
     print_config: PrintConfig = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Train every combination of these settings at once, and put the best by validation in the store.
+    """Train every combination of these settings at once, and store the one with the best validation score.
 
     Each run is saved when it ends. Repeat the same command to continue an interrupted sweep.
     """

@@ -189,7 +189,7 @@ def _find_single(
     taken: Collection[int],
     what: str | None = None,
 ) -> int:
-    """Return the only column with a usual name for a role; ``what`` is what messages call it (default: the role)."""
+    """Return the only column with a usual name for a role; ``what`` names the role in messages (default: ``role``)."""
     what = what or role
     found = _find_usual(table, first, others, taken)
     if len(found) == 1:

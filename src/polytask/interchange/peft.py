@@ -104,7 +104,7 @@ _PARAMETER_PATH = re.compile(r"(?P<module>.+)\.(?P<part>lora_[AB]\.weight|ia3_l|
 def _split(
     tensors: Mapping[str, Tensor], base: BackboneConfig
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
-    """The method's tensors by module and part, and all other tensors by name, as paths in the encoder."""
+    """Separate the method's tensors, by module and parameter, from all others, by path; paths are in the encoder."""
     own: dict[str, dict[str, Tensor]] = {}
     rest: dict[str, Tensor] = {}
     for name, tensor in tensors.items():

@@ -34,7 +34,7 @@ def readme(header: Header, what: str, imports: Sequence[str], model: Sequence[st
         what: one sentence that describes the files.
         imports: the import statements of the library.
         model: the statements that define ``tokenizer`` and ``model``; they may use ``backbone``.
-        is_whole: whether the model includes the head; otherwise it is read from its own file.
+        includes_head: whether the model includes the head; otherwise the head is read from its own file.
     """
     kind, outputs = header.head.kind, "probabilities" if header.head.kind != "regression" else "values"
     labels = ", ".join(header.head.labels)
