@@ -31,7 +31,7 @@ def test_runs_alternate_and_every_round_starts_with_another() -> None:
     assert "".join(order) == "abcbcacab"
 
 
-def test_rounds_go_on_until_the_time_is_over_and_are_three_at_least() -> None:
+def test_there_are_at_least_three_rounds_and_more_while_time_is_left() -> None:
     assert len(interleave.measure_rounds({"nothing": lambda: None}, 0.0)) == interleave.MIN_ROUNDS
     assert len(interleave.measure_rounds({"nothing": lambda: None}, 0.01)) > interleave.MIN_ROUNDS
 
@@ -43,7 +43,7 @@ def test_drawn_lengths_have_the_quantiles_of_the_data_set(name: str) -> None:
         assert lengths[at * 200] == pytest.approx(expected, rel=0.1, abs=1)
 
 
-def test_a_sample_of_batches_is_as_long_as_all_of_them(backbone: Backbone) -> None:
+def test_sampled_batches_have_the_mean_length_of_all_batches(backbone: Backbone) -> None:
     work = synthetic_work(backbone, "sst2", 512, 8)
     whole = num_tokens(work, "grouped")[0] / len(work["orders"]["grouped"])
     some = sample_batches(work, 8)
@@ -112,7 +112,7 @@ def test_unknown_texts_and_impossible_threads_are_refused() -> None:
     assert "cores" in refused("bench", "--threads", 0)
 
 
-def test_rounds_that_would_take_twice_their_time_end_before_there_are_three(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_round_begins_after_twice_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 30))
     monkeypatch.setattr(interleave.time, "perf_counter", lambda: float(next(clock)))
     assert len(interleave.measure_rounds({"slow": lambda: None}, 20.0)) == 1

@@ -34,7 +34,7 @@ def polytask(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[in
     return int(code), said.out, said.err
 
 
-def test_train_with_a_goal_and_overrule_it(
+def test_thresholds_are_trained_and_can_be_overridden(
     folder: Path, tiny_bert_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows, store = folder / "rows.csv", folder / "store"

@@ -106,7 +106,7 @@ def test_train_eval_and_card_say_what_the_score_is_about(
     assert commonest.replace(" ", "") in "".join(char for char in printed if char not in " \n│")
 
 
-def test_no_score_stands_under_two_names() -> None:
+def test_equal_metrics_are_shown_once() -> None:
     three: list[Any] = [[0, 1, 2, 2], [0, 1, 1, 2]]
     scores = all_scores("classification", *three, num_labels=3)
     assert list(distinct(scores, "classification", 3, "accuracy")) == ["accuracy", "matthews", "macro_f1"]
@@ -178,7 +178,7 @@ def test_a_note_warns_of_labels_that_are_formulas(tmp_path: Path) -> None:
     assert formula_notes("out.jsonl", [entry]) == []
 
 
-def test_labels_of_a_picture_are_no_formulas_and_drive_nothing(tmp_path: Path) -> None:
+def test_labels_in_a_figure_are_escaped(tmp_path: Path) -> None:
     assert plain("a $x$\n\x1b[31m") == r"a \$x\$ \x1b[31m"
     for count in (2, 30, 130):
         labels = [f"$label_{at}$" for at in range(count)]
@@ -219,14 +219,14 @@ def test_an_unreachable_hub_is_reported_at_once(monkeypatch: pytest.MonkeyPatch,
         (0.9, None, None, None),
     ],
 )
-def test_a_score_near_the_commonest_labels_is_not_praised(
+def test_a_score_near_that_of_the_majority_class_gets_a_note(
     score: float, interval: tuple[float, float] | None, majority: float | None, said: str | None
 ) -> None:
     notes = beside_majority(Score("accuracy", score, 1, interval), majority)
     assert (notes == []) if said is None else said.split(":")[0] in notes[0]
 
 
-def test_a_log_says_which_step_it_is_at_after_a_silence(
+def test_a_log_reports_the_current_step_at_intervals(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = [0.0]
@@ -240,7 +240,7 @@ def test_a_log_says_which_step_it_is_at_after_a_silence(
     assert second.startswith("t: step 4 of 8")
 
 
-def test_trials_that_are_done_correct_a_plan() -> None:
+def test_finished_trials_correct_a_plan() -> None:
     costs: Any = SimpleNamespace(training_seconds=lambda trial: 20.0)
     done = [replace(entry(seed=seed), seconds=seconds) for seed, seconds in enumerate((60.0, 50.0, 9000.0, 60.0, 70.0))]
     assert correction(costs, done) == (3.0, 5)

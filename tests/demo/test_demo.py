@@ -26,7 +26,7 @@ SMALL = Sizes(train=60, validation=20, test=20)
 
 
 def beginning(text: str) -> str:
-    """The first fifty letters of a text, as a reader who skims would compare them."""
+    """The first fifty letters of a text, to find texts that begin alike."""
     told = re.sub(r"http\S+|@\w+|\brt\b", " ", text.lower())
     return " ".join(re.findall("[a-z]+", told))[:50]
 
@@ -62,7 +62,7 @@ def test_each_split_has_the_labels_in_the_same_shares(task: Task) -> None:
         assert shares(rows) == pytest.approx(shares(task.train), abs=0.01)
 
 
-def test_no_text_of_one_split_stands_in_another(task: Task) -> None:
+def test_splits_share_no_text(task: Task) -> None:
     assert task.test is not None
     train, validation, test = (
         {beginning(text) for text in rows.texts} for rows in (task.train, task.validation, task.test)

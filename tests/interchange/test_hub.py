@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Store:
     return adapters
 
 
-def test_what_is_pushed_is_pulled_as_it_was(hub: Hub, store: Store, tmp_path: Path) -> None:
+def test_a_pulled_adapter_equals_the_pushed_one(hub: Hub, store: Store, tmp_path: Path) -> None:
     pushed = push(store, "spam@1", "owner/spam", endpoint=hub.url)
     assert hub.repositories["owner/spam"]["private"] is True
     assert set(hub.at("owner/spam", "main")[1]) == {".gitattributes", "README.md", "adapter.safetensors"}  # type: ignore[index]
@@ -57,7 +57,7 @@ def test_what_is_pushed_is_pulled_as_it_was(hub: Hub, store: Store, tmp_path: Pa
     assert pushed.commit == hub.repositories["owner/spam"]["main"]
 
 
-def test_a_revision_is_what_it_was(hub: Hub, store: Store) -> None:
+def test_a_revision_keeps_its_content(hub: Hub, store: Store) -> None:
     first = push(store, "spam@1", "owner/spam", endpoint=hub.url)
     push(store, "spam@2", "owner/spam", endpoint=hub.url)
     assert same(load_from_hub(f"owner/spam@{first.commit}", endpoint=hub.url), store.get("spam@1"))
@@ -91,7 +91,7 @@ def test_a_public_repository_gets_nothing_unless_asked(hub: Hub, store: Store) -
     assert "adapter.safetensors" in hub.at("owner/spam", "main")[1]  # type: ignore[index]
 
 
-def test_what_the_hub_refuses_is_one_line_with_advice(hub: Hub, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_hub_is_one_line_with_advice(hub: Hub, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AdapterError, match="There is no such repository"):
         load_from_hub("owner/nothing", endpoint=hub.url)
     with pytest.raises(AdapterError, match="use OWNER/NAME"):
@@ -163,7 +163,7 @@ def test_without_a_network_the_cache_answers(hub: Hub, store: Store, monkeypatch
     assert len(hub.seen) == requests
 
 
-def test_names_on_the_hub_are_checked_and_what_would_change_them_is_refused(hub: Hub, store: Store) -> None:
+def test_hub_names_are_checked_and_cannot_be_changed(hub: Hub, store: Store) -> None:
     for name in ("hub:", "hub:owner", "hub:a/b/c", "hub:owner/spam@"):
         with pytest.raises(AdapterError, match="use OWNER/NAME"):
             store.get(name)

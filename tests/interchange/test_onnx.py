@@ -1,4 +1,4 @@
-"""What onnxruntime answers is what is answered here, for every method and head, mixed batches included."""
+"""onnxruntime gives the same answers, for every method and head, also in mixed batches."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs" / "ecosystem.md"
 
 
 @pytest.mark.parametrize(("method", "architecture", "pooling", "kind", "num_labels", "layers"), EVERY)
-def test_onnxruntime_answers_as_we_do(
+def test_onnxruntime_gives_the_same_answers(
     method: Method, architecture: str, pooling: Any, kind: Any, num_labels: int, layers: Any, tmp_path: Path
 ) -> None:
     backbone = backbone_of(architecture, pooling)
@@ -55,7 +55,7 @@ def test_onnxruntime_answers_as_we_do(
         torch.testing.assert_close(theirs, own, rtol=0, atol=1e-4)
 
 
-def test_pairs_are_told_apart(tmp_path: Path) -> None:
+def test_pairs_give_the_same_answers(tmp_path: Path) -> None:
     backbone = backbone_of("bert", "mean")
     adapter = random_adapter(backbone, Houlsby(4))
     written = pt.export_onnx(adapter, tmp_path / "out.onnx", backbone=backbone)
@@ -67,7 +67,7 @@ def test_pairs_are_told_apart(tmp_path: Path) -> None:
     torch.testing.assert_close(theirs, torch.tensor(own), rtol=0, atol=1e-4)
 
 
-def test_logits_of_spans_are_ours(tmp_path: Path) -> None:
+def test_span_logits_are_the_same(tmp_path: Path) -> None:
     backbone = backbone_of("bert", "cls")
     live = LoadedAdapter(backbone, Houlsby(4, init_std=0.3), "span", (), key=(0,))
     said = {"task": "qa", "kind": "span", "labels": (), "method": live.method, "backbone": backbone}
@@ -93,7 +93,7 @@ MANY: list[list[Method]] = [
 
 
 @pytest.mark.parametrize("methods", MANY, ids=lambda methods: methods[0].name)
-def test_many_adapters_share_a_graph_and_rows_name_theirs(methods: list[Method], tmp_path: Path) -> None:
+def test_adapters_share_a_graph_and_each_row_chooses_its_own(methods: list[Method], tmp_path: Path) -> None:
     backbone = backbone_of("bert", "mean")
     kinds = [("classification", 4), ("multilabel", 2), ("regression", 1)]
     adapters = [random_adapter(backbone, m, kind, n).renamed(kind) for m, (kind, n) in zip(methods, kinds, strict=True)]
@@ -130,7 +130,7 @@ def test_adapters_whose_formulas_differ_do_not_share_a_graph(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_int8_says_what_it_cost_and_asks_for_rows(tmp_path: Path) -> None:
+def test_int8_reports_its_loss_and_needs_labelled_rows(tmp_path: Path) -> None:
     backbone = backbone_of("bert", "mean")
     adapter = random_adapter(backbone, Houlsby(4))
     with pytest.raises(DataError, match="int8 needs labelled rows"):
