@@ -92,7 +92,7 @@ def test_every_route_is_measured(backbone: Backbone) -> None:
 
 def test_the_command_prints_tables_with_ratios_hardware_and_versions(tiny_bert_folder: Path) -> None:
     shown = succeeded("bench", "--backbone", tiny_bert_folder, "--texts", "sst2", "--seconds", 1, "--dtype", "float32")
-    for part in ("all parameters", "bf16 autocast", "×", "one forward pass a task", "torch", "cores"):
+    for part in ("all parameters", "bf16 autocast", "×", "one forward pass per task", "torch", "cores"):
         assert part in shown
 
 

@@ -25,7 +25,7 @@ NUM_TASKS, MAX_BATCHES = 26, 8
 ROUTES = {
     "mixed": "all tasks in one batch",
     "one": "one adapter for all rows",
-    "apart": "one forward pass a task",
+    "apart": "one forward pass per task",
     "bare": "the backbone alone",
 }
 Answer = Callable[[Sequence[int]], float]

@@ -181,7 +181,7 @@ def check_inputs_in(table: Table, entries: Sequence[Entry], columns: Mapping[str
     """Refuse single texts for a task of pairs, and the reverse.
 
     Raises:
-        DataError: with the option that would help.
+        DataError: the file does not fit a task; the message has the option that helps.
     """
     from polytask.data.read import roles_in
 

@@ -28,7 +28,7 @@ def check_folder(file: str | None) -> None:
     """Refuse a file in a folder that does not exist, before any work is done.
 
     Raises:
-        DataError: with the command that makes the folder.
+        DataError: there is no such folder; the message has the command that makes it.
     """
     if file is None or Path(file).parent.is_dir():
         return
@@ -57,7 +57,7 @@ def check_added(file: str, output: str, source: FileRows, kinds: Mapping[str, Ki
     """Refuse columns of answers that the input has, or that two tasks have.
 
     Raises:
-        DataError: with the column.
+        DataError: a column would be written twice, or exists already.
     """
     names = names_added(source, kinds)
     added = [f"{names[task]}{ending}" for task, kind in kinds.items() for ending in ENDINGS.get(kind, ("", "_prob"))]

@@ -44,7 +44,7 @@ def check_stream_output(output: str | None) -> None:
     """Refuse a format of output that cannot be streamed, before any work is done.
 
     Raises:
-        DataError: with names that can be used.
+        DataError: the format cannot be streamed; the message has names that work.
     """
     check_folder(output)
     if output is not None and not is_delimited(output) and not output.lower().endswith(JSON_LINES):

@@ -167,7 +167,7 @@ def progress(output: str | None, share: Callable[[], float | None]) -> Iterator[
 @contextmanager
 def bar(out: Console, share: Callable[[], float | None]) -> Iterator[Callable[[int], None]]:
     """A progress bar with the number of answered rows, the speed and the fraction of the file."""
-    speed = TextColumn("{task.fields[rows]:,} rows, {task.fields[speed]:,.0f} a second")
+    speed = TextColumn("{task.fields[rows]:,} rows, {task.fields[speed]:,.0f} per second")
     columns = (TextColumn("answering", style="bold"), BarColumn(bar_width=20), TaskProgressColumn(), speed)
     with Progress(*columns, TimeRemainingColumn(compact=True), console=out, transient=True) as shown:
         row = shown.add_task("", total=None, rows=0, speed=0.0)

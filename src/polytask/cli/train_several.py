@@ -170,7 +170,7 @@ def check_names(names: Sequence[str], files: Sequence[str]) -> None:
     """Refuse two tasks with the same name, because they would become versions of one adapter.
 
     Raises:
-        DataError: with the names of the files.
+        DataError: two names are equal; the message names the files.
     """
     name, count = Counter(names).most_common(1)[0]
     if count > 1:

@@ -57,7 +57,7 @@ class Goal:
         """Refuse a goal that a task of this kind cannot have.
 
         Raises:
-            RecipeError: with the goals that it can have.
+            RecipeError: it cannot; the message has the possible goals.
         """
         if kind not in ("classification", "multilabel"):
             raise RecipeError(f"thresholds are for labels; this task is {kind}. Leave --{self.aim} out")
