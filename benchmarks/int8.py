@@ -27,7 +27,7 @@ from polytask.adapters.adapter import Adapter
 from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
-from polytask.bench.workload import TEXTS, as_work, spread, synthetic
+from polytask.bench.workload import TEXTS, as_work, sample_batches, synthetic
 from polytask.data.task import Rows, Task
 from polytask.evaluation.metrics import score
 from polytask.inference.predict import MultiTask
@@ -69,7 +69,7 @@ def speed(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             count = 16 * size if texts == "short" else args.batches * size
             encoded = synthetic(TEXTS["sst2"].lengths(count) if texts == "short" else [LONG] * count)
             path = Path(scratch) / f"{texts}.json"
-            work = spread(as_work(encoded, 2, size), args.batches)
+            work = sample_batches(as_work(encoded, 2, size), args.batches)
             path.write_text(json.dumps(work))
             shared = {"work": str(path), "work_kind": "answer", "order": "grouped", "rows_each": rows_each}
             yield from raced(texts, {**shared, "model": str(model_folder("minilm", Path(scratch)))}, graphs, args)
