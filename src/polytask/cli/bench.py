@@ -218,7 +218,7 @@ def answering_table(kinds: Sequence[str], answered: Sequence[AnsweringRate]) -> 
     from polytask.bench.answering import NUM_TASKS, ROUTES
 
     heads = [f"{name}\n{what}" for name in map(kind_in_words, kinds) for what in ("texts/s", "mixed is")]
-    table = console.grid(f"answering {NUM_TASKS} texts of as many tasks", *heads, right=heads)
+    table = console.grid(f"inference on {NUM_TASKS} texts, one per task", *heads, right=heads)
     for route, words in ROUTES.items():
         cells: list[str] = []
         for kind in kinds:

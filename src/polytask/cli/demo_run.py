@@ -137,7 +137,7 @@ def introduction(backbone: Backbone, corpora: Sequence[Corpus], store: str) -> T
         ("One frozen backbone, three tasks\n\n", "bold"),
         f"  backbone  all-MiniLM-L6-v2, {backbone.num_parameters:,} parameters in {kind} on {backbone.device}\n",
         f"  tasks     {', '.join(corpus.about for corpus in corpora)}\n",
-        "  method    a Houlsby adapter each, trained one after the other; the backbone is never touched\n",
+        "  method    one Houlsby adapter per task, trained one after the other; the backbone never changes\n",
         f"  store     {Path(store).resolve()}\n",
     )
 

@@ -164,7 +164,7 @@ def show_costs(backbone: Backbone, task: Task, recipes: Sequence[Recipe], as_jso
     runs = (
         f"{wording.counted(len(recipes), 'run')} of {task.name}: {total['steps']:,} steps, {total['tokens']:,} tokens"
     )
-    time = f"about {wording.seconds_in_words(total['seconds'])} one after another, less where they share forward passes"
+    time = f"about {wording.seconds_in_words(total['seconds'])} one after another, or less if they share forward passes"
     out.print(f"{runs}, {time}. Nothing was trained or written.")
 
 
