@@ -27,11 +27,11 @@ from polytask.adapters.adapter import Adapter
 from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
-from polytask.bench.workload import TEXTS, as_work, spread, synthetic
+from polytask.bench.workload import TEXTS, as_work, sample_batches, synthetic
 from polytask.data.task import Rows, Task
 from polytask.evaluation.metrics import score
 from polytask.inference.predict import MultiTask
-from polytask.interchange.onnx import export_onnx, run
+from polytask.interchange.onnx import export_onnx, run_graph
 from polytask.methods import Houlsby, LoRA, Method
 from polytask.suites.glue import read_glue
 from polytask.suites.text17 import read_text17
@@ -69,7 +69,7 @@ def speed(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             count = 16 * size if texts == "short" else args.batches * size
             encoded = synthetic(TEXTS["sst2"].lengths(count) if texts == "short" else [LONG] * count)
             path = Path(scratch) / f"{texts}.json"
-            work = spread(as_work(encoded, 2, size), args.batches)
+            work = sample_batches(as_work(encoded, 2, size), args.batches)
             path.write_text(json.dumps(work))
             shared = {"work": str(path), "work_kind": "answer", "order": "grouped", "rows_each": rows_each}
             yield from raced(texts, {**shared, "model": str(model_folder("minilm", Path(scratch)))}, graphs, args)
@@ -149,7 +149,7 @@ def scored(adapter: Adapter, rows: Rows, backbones: Mapping[str, Backbone]) -> I
             adapter, Path(scratch) / "int8.onnx", backbone=backbones["float32"], int8=True, rows=first(rows, 8)
         )
         tokenizer = Tokenizer.from_file(str(graph.tokenizer))
-        scores = run(str(graph.path), tokenizer, texts)
+        scores = run_graph(str(graph.path), tokenizer, texts)
         labels["onnxruntime int8"] = [int(of.argmax()) for of in scores]
     right = labels["polytask float32"]
     for name, own in labels.items():

@@ -20,7 +20,7 @@ import torch
 from contenders import results_folder, versions, write_csv
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
-from polytask.bench.answering import passed, routes
+from polytask.bench.answering import answer_batches, answering_functions
 from polytask.bench.interleave import alternated
 from polytask.bench.workload import TEXTS, as_work, synthetic
 from polytask.methods import Houlsby
@@ -53,8 +53,8 @@ def row_of(backbone: Backbone, num_tasks: int, rows_each: int, args: argparse.Na
     texts = TEXTS[args.texts]
     size = num_tasks * rows_each
     work = as_work(synthetic(texts.lengths(args.batches * size)), texts.num_labels, size)
-    with routes(backbone, work, Houlsby(64), num_tasks, rows_each) as ways:
-        run = partial(passed, ways["mixed"], work["orders"]["shuffled"])
+    with answering_functions(backbone, work, Houlsby(64), num_tasks, rows_each) as ways:
+        run = partial(answer_batches, ways["mixed"], work["orders"]["shuffled"])
         seconds = alternated(
             {"looped": partial(by_rule, NOW, run), "stacked": partial(by_rule, before, run)}, args.rounds
         )

@@ -84,7 +84,7 @@ def test_scikit_learn_s_own_suite_accepts_the_estimators_and_knows_that_they_tak
         assert {result["status"] for result in results} <= {"passed", "skipped"}
 
 
-def test_it_learns_and_knows_its_classes(fitted: AdapterClassifier) -> None:
+def test_a_classifier_learns_and_stores_its_classes(fitted: AdapterClassifier) -> None:
     assert list(fitted.classes_) == ["bad", "good"]
     assert fitted.score(TEXTS, LABELS) >= 0.75
     probs = fitted.predict_proba(np.array(TEXTS))
@@ -136,7 +136,7 @@ def test_a_fitted_estimator_is_pickled_with_its_adapter_and_without_its_backbone
         np.testing.assert_array_equal(again.predict_proba(TEXTS), fitted.predict_proba(TEXTS))
 
 
-def test_what_cannot_be_used_is_said(averaging: Path, fitted: AdapterClassifier) -> None:
+def test_unusable_input_is_refused_with_the_reason(averaging: Path, fitted: AdapterClassifier) -> None:
     with pytest.raises(NotFittedError):
         classifier(averaging).predict(TEXTS)
     for X, y, said in (
@@ -273,7 +273,7 @@ def test_targets_that_are_neither_classes_nor_labels_are_refused(averaging: Path
             classifier(averaging).fit(TEXTS, y)
 
 
-def test_what_is_no_text_and_no_class_is_said_in_one_sentence(averaging: Path, fitted: AdapterClassifier) -> None:
+def test_input_without_texts_or_classes_is_refused_in_one_sentence(averaging: Path, fitted: AdapterClassifier) -> None:
     numbers = csr_matrix(np.eye(len(TEXTS)))
     for features in (numbers, numbers.toarray()):
         with pytest.raises(PolytaskError, match=r"X holds numbers .*leave out the vectorizer"):

@@ -11,7 +11,7 @@ from contenders import Run, serve
 from peers.plain import read_work
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
-from polytask.bench.answering import routes
+from polytask.bench.answering import answering_functions
 from polytask.bench.reference_loop import Work
 from polytask.bench.workload import PreparedJob, attached_with
 from polytask.memory import keep_freed_memory as kept_memory
@@ -55,9 +55,9 @@ def training(backbone: Backbone, job: PreparedJob) -> Run:
 
 def answering(backbone: Backbone, work: Work, method: Method, settings: dict[str, Any]) -> Run:
     """What answers a batch, each row by its own adapter, by one of them, or one task after another."""
-    answer = OPEN.enter_context(routes(backbone, work, method, settings["num_tasks"], settings["rows_each"]))[
-        settings["route"]
-    ]
+    answer = OPEN.enter_context(
+        answering_functions(backbone, work, method, settings["num_tasks"], settings["rows_each"])
+    )[settings["route"]]
     batches = work["orders"][settings["order"]]
     return lambda batch: answer(batches[batch])
 

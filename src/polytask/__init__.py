@@ -8,7 +8,7 @@
 >>> store.put(adapter)
 >>> pt.MultiTask(backbone, store).predict(["WIN cash now", "see you at 5"], task="spam")
 
-Data may be a file or a table in memory, and an adapter need not stay here:
+Data may also be in memory, and adapters can be exchanged with the hub and other libraries:
 
 >>> task = pt.read_task(frame, "spam", text="message", label="kind")  # a DataFrame, a Dataset, (texts, labels)
 >>> recipe = pt.Recipe(pt.LoRA(rank=8), lr=1e-3, epochs=5)
@@ -18,7 +18,7 @@ Data may be a file or a table in memory, and an adapter need not stay here:
 >>> pt.export_adapter(adapter, "folder", "peft")
 >>> pt.attach(model, pt.LoRA(rank=8))  # a model of transformers, for Trainer or a loop of your own
 
-``polytask.sklearn`` has estimators for scikit-learn. ``help(pt.read_task)`` and so on say the rest.
+``polytask.sklearn`` has estimators for scikit-learn. See ``help(pt.read_task)`` and so on for details.
 
 Importing this module is cheap: each public name is imported from its own module on first use.
 """

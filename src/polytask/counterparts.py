@@ -1,4 +1,4 @@
-"""The names that other libraries use for what has another name here, so that errors can say the right one."""
+"""Maps names of other libraries to ours, so that error messages can suggest the right one."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ NAMES = {
     **dict.fromkeys(("push_to_hub",), 'store.push("spam@1", "OWNER/NAME")'),
     **dict.fromkeys(("evaluate", "score", "eval"), "polytask eval test.csv --task spam on the command line"),
 }
-"""Names that are looked for in ``polytask``, and what does the same here."""
+"""Names that users of other libraries look for in ``polytask``, and what to use here."""
 
 
 def setting_called(name: str, known: Sequence[str]) -> str | None:
-    """The setting that is meant by ``name``, of those ``known``; None if there is none like it."""
+    """The known setting that ``name`` probably means; None if none is similar."""
     counterpart = SETTINGS.get(name.lower())
     return counterpart if counterpart in known else nearest(name, known)
 
@@ -79,14 +79,12 @@ def missing_name(name: str, known: Sequence[str]) -> AttributeError:
     """The error for a public name that ``polytask`` does not have."""
     meant = NAMES.get(name)
     near = None if meant else nearest(name, known)
-    guess = (
-        f". Here it is: {meant}" if meant else f". Did you mean {near!r}?" if near else ". help(polytask) says what has"
-    )
+    guess = f". Here it is: {meant}" if meant else f". Did you mean {near!r}?" if near else ". See help(polytask)"
     return AttributeError(f"module 'polytask' has no attribute {name!r}{guess}")
 
 
 def known_settings(kind: K) -> K:
-    """Have the constructor of a dataclass refuse unknown settings with the name of the right one.
+    """Make a dataclass refuse unknown settings with an error that suggests the right name.
 
     >>> LoRA(r=8)
     Traceback (most recent call last):

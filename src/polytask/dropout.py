@@ -76,7 +76,7 @@ def keep_mask(shape: tuple[int, ...], rate: float, key: Key, like: Tensor) -> Te
 
 @dataclass(frozen=True)
 class DropoutKey:
-    """The dropout key of some consecutive rows of a batch, those of one job.
+    """The dropout key of the rows of one job, which are consecutive in a batch.
 
     Attributes:
         rows: the rows.
@@ -90,9 +90,9 @@ class DropoutKey:
     _token_indices: dict[object, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def token_indices(self, width: int, device: torch.device) -> Tensor:
-        """The index among its packed tokens of each token of its rows padded to ``width``, ``[B, width]``.
+        """The packed index of each token if these rows are padded to ``width``, ``[B, width]``.
 
-        Padding has the index of some token.
+        Padding gets the index of an arbitrary token.
         """
         key = (width, device)
         if key not in self._token_indices:
@@ -103,17 +103,17 @@ class DropoutKey:
 
     @cached_property
     def num_tokens(self) -> int:
-        """Tokens of a row of attention's grid (``packing``) when its rows are a batch of their own."""
+        """The width of attention's grid (``packing``) for a batch of these rows alone."""
         return grid_width(max(self.lengths))
 
     @cached_property
     def size(self) -> int:
-        """The number of its tokens packed, fillers included (``packing``)."""
+        """The number of packed tokens of these rows, including fillers (``packing``)."""
         return run_size(self.lengths)
 
 
 class KeyedDropoutSource:
-    """The dropout keys of the batch in flight; none outside of training."""
+    """Holds the dropout keys of the current batch; none outside of training."""
 
     def __init__(self) -> None:
         self.keys: tuple[DropoutKey, ...] = ()
@@ -169,7 +169,7 @@ class KeyedDropoutSource:
         return mask
 
     def _row_mask(self, shape: tuple[int, ...], rate: float, site: str, like: Tensor) -> Tensor:
-        """For ``[B, D]``, and for ``[B, H, T, T]`` up to the tokens of each key's longest row."""
+        """The mask of ``[B, D]`` or ``[B, H, T, T]``; in the latter, masks end at the longest row of each key."""
         mask: Tensor | None = None
         for key in self.keys:
             num_rows, t = key.rows.stop - key.rows.start, key.num_tokens

@@ -91,14 +91,14 @@ def _change_holders(change: int) -> None:
 
 
 def keep_some_freed_memory() -> None:
-    """From now on keep up to 64 MiB of freed memory in the process: what passes over some texts need again."""
+    """Keep up to 64 MiB of freed memory in the process from now on, because each forward pass needs it again."""
     with _lock:
         if not _holders:
             _keep(64 * MIB)
 
 
 def _keep(num_bytes: int) -> None:
-    """Keep so much freed memory at the end of the heap, and take no block of up to 32 MiB from elsewhere."""
+    """Keep up to ``num_bytes`` of freed memory at the end of the heap, and allocate blocks of up to 32 MiB there."""
     if _libc is not None:
         _libc.mallopt(MMAP_THRESHOLD, 32 * MIB)
         _libc.mallopt(TRIM_THRESHOLD, num_bytes)

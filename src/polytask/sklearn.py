@@ -101,7 +101,7 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         backbone: a hub id, a folder, or ``minilm``.
         method: a method such as ``Houlsby(size=64)``, or its name for the default settings.
         lr, epochs, batch_size, max_length, long, class_weights, patience, seed: as in ``Recipe``.
-        validation_share: fraction of the rows that is held out to choose the best epoch.
+        validation_share: the fraction of the rows that is held out to choose the best epoch.
         pooling, device, dtype: as in ``load_backbone``.
 
     Attributes:
@@ -161,7 +161,7 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
         return self
 
     def job(self, X: Any, y: Any) -> tuple[Task, Recipe]:
-        """The task and the recipe that ``fit`` trains."""
+        """The task and the recipe for the training job of ``fit``."""
         texts, targets = rows_of(X), self.targets_of(y)
         rows = Rows(texts.texts, texts.pairs, targets)
         kind, labels = self.kind_of(y), self.label_names(y)
@@ -355,20 +355,24 @@ def _column(y: Any) -> np.ndarray:
 
 
 _PRETRAINED: ContextVar[Mapping[Key, Outcome]] = ContextVar("polytask_trained_ahead")
-"""Outcomes of jobs that were trained in advance, which ``fit`` uses."""
+"""Outcomes of jobs that were trained in advance; ``fit`` uses them instead of training."""
 
 
 @contextmanager
 def trained_in_advance(jobs: Sequence[tuple[AdapterEstimator, Task, Recipe]]) -> Iterator[None]:
-    """Train the jobs of many estimators in fused passes; within the block, ``fit`` uses their outcomes."""
-    of_backbone: dict[Key, dict[Key, tuple[AdapterEstimator, Task, Recipe]]] = {}
+    """Train the jobs of many estimators in fused passes. Within the block, ``fit`` uses the outcomes."""
+    by_backbone: dict[Key, dict[Key, tuple[AdapterEstimator, Task, Recipe]]] = {}
     for estimator, task, recipe in jobs:
-        of_backbone.setdefault(estimator._backbone_key, {})[estimator.key(task, recipe)] = (estimator, task, recipe)
+        by_backbone.setdefault(estimator._backbone_key, {})[estimator.key(task, recipe)] = (
+            estimator,
+            task,
+            recipe,
+        )
     outcomes: dict[Key, Outcome] = {}
-    for alike in of_backbone.values():
-        frozen = next(iter(alike.values()))[0].backbone_
-        named = {str(number): (task, recipe) for number, (_, task, recipe) in enumerate(alike.values())}
-        outcomes |= dict(zip(alike, train_many(frozen, named).values(), strict=True))
+    for own in by_backbone.values():
+        frozen = next(iter(own.values()))[0].backbone_
+        named = {str(number): (task, recipe) for number, (_, task, recipe) in enumerate(own.values())}
+        outcomes |= dict(zip(own, train_many(frozen, named).values(), strict=True))
     token = _PRETRAINED.set(outcomes)
     try:
         yield

@@ -1,9 +1,9 @@
-"""Threads on a CPU: as many as there are processors to use, and waiting threads that soon give way.
+"""Limits CPU threads to the available processors, and lets waiting threads sleep soon.
 
-OpenMP threads that wait for the next product spin. Alone on a machine that saves the time to wake up; beside other work
-it takes the processor from the process that would use it, and two trainings at once take longer than one after the
-other (``benchmarks/beside.py`` measures it). libgomp, which torch uses on Linux, reads how long to spin from the
-environment when it is loaded, so it has to be set before torch is imported.
+OpenMP threads spin while they wait for the next product. Alone on a machine, this saves the time to wake up. Together
+with other work, it takes the processor from the process that needs it: two training runs at once take longer than one
+after the other (``benchmarks/beside.py`` measures it). libgomp, which torch uses on Linux, reads the spin count from
+the environment when it is loaded, so it must be set before torch is imported.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 SPIN_COUNT = 2000
-"""Turns that a waiting thread spins before it sleeps; libgomp's own default is 300,000."""
+"""How many times a waiting thread spins before it sleeps; libgomp's default is 300,000."""
 
 _SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _QUOTAS = (("cpu.max", None), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
@@ -22,10 +22,11 @@ _QUOTAS = (("cpu.max", None), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
 
 
 def limit_spinning(environment: MutableMapping[str, str] = os.environ) -> bool:
-    """Let OpenMP's waiting threads sleep soon; whether it was set.
+    """Limit how long OpenMP's waiting threads spin. Child processes inherit the setting.
 
-    Nothing is set where torch is loaded already, which is too late, or where the user has chosen how threads wait.
-    Child processes inherit the setting.
+    Returns:
+        Whether it was set. It is not set if torch is loaded already, which is too late, or if the user has chosen how
+        threads wait.
     """
     if "torch" in sys.modules or any(name in environment for name in _SETTINGS):
         return False
@@ -34,7 +35,7 @@ def limit_spinning(environment: MutableMapping[str, str] = os.environ) -> bool:
 
 
 def limit_threads() -> None:
-    """Let torch use no more threads than this process may use processors, unless OMP_NUM_THREADS says how many."""
+    """Limit torch's threads to the number of processors of this process, unless OMP_NUM_THREADS is set."""
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > num_processors():
@@ -42,14 +43,14 @@ def limit_threads() -> None:
 
 
 def num_processors(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """The processors that this process may use: its affinity, and the quota of its container (cgroup 1 and 2)."""
+    """The number of processors that this process may use, by affinity and the container's quota (cgroup 1 and 2)."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [quota for folder in (root, root / "cpu") if (quota := _quota(folder)) is not None]
     return max(1, min([affinity, *quotas]))
 
 
 def _quota(group: Path) -> int | None:
-    """The processors that a control group's quota amounts to, rounded up; None where there is no quota."""
+    """The quota of a control group in processors, rounded up; None without a quota."""
     for quota_file, period_file in _QUOTAS:
         try:
             fields = (group / quota_file).read_text(encoding="utf-8").split()

@@ -11,10 +11,10 @@ import torch
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.bench import interleave
-from polytask.bench.answering import ROUTES, answering_rates, routes
+from polytask.bench.answering import ROUTES, answering_functions, answering_rates
 from polytask.bench.reference_loop import PlainTraining
-from polytask.bench.training import FULL, Others, texts_of, training_rates
-from polytask.bench.workload import TEXTS, num_tokens, spread
+from polytask.bench.training import FULL, OtherLibraries, synthetic_work, training_rates
+from polytask.bench.workload import TEXTS, num_tokens, sample_batches
 from polytask.methods import Houlsby
 from tests.cli.test_cli import refused, succeeded
 
@@ -31,9 +31,9 @@ def test_runs_alternate_and_every_round_starts_with_another() -> None:
     assert "".join(order) == "abcbcacab"
 
 
-def test_rounds_go_on_until_the_time_is_over_and_are_three_at_least() -> None:
-    assert len(interleave.within({"nothing": lambda: None}, 0.0)) == interleave.MIN_ROUNDS
-    assert len(interleave.within({"nothing": lambda: None}, 0.01)) > interleave.MIN_ROUNDS
+def test_there_are_at_least_three_rounds_and_more_while_time_is_left() -> None:
+    assert len(interleave.measure_rounds({"nothing": lambda: None}, 0.0)) == interleave.MIN_ROUNDS
+    assert len(interleave.measure_rounds({"nothing": lambda: None}, 0.01)) > interleave.MIN_ROUNDS
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -43,20 +43,20 @@ def test_drawn_lengths_have_the_quantiles_of_the_data_set(name: str) -> None:
         assert lengths[at * 200] == pytest.approx(expected, rel=0.1, abs=1)
 
 
-def test_a_sample_of_batches_is_as_long_as_all_of_them(backbone: Backbone) -> None:
-    work = texts_of(backbone, "sst2", 512, 8)
+def test_sampled_batches_have_the_mean_length_of_all_batches(backbone: Backbone) -> None:
+    work = synthetic_work(backbone, "sst2", 512, 8)
     whole = num_tokens(work, "grouped")[0] / len(work["orders"]["grouped"])
-    some = spread(work, 8)
+    some = sample_batches(work, 8)
     assert [len(batches) for batches in some["orders"].values()] == [8, 8]
     assert num_tokens(some, "grouped")[0] / 8 == pytest.approx(whole, rel=0.05)
 
 
 def test_the_reference_loop_trains(backbone: Backbone) -> None:
-    others = Others(backbone)
-    _, plain = others.found["transformers", FULL]
+    others = OtherLibraries(backbone)
+    _, plain = others.models["transformers", FULL]
     assert isinstance(plain, PlainTraining)
     before = {name: p.detach().clone() for name, p in plain.trained.items()}
-    work = texts_of(backbone, "sst2", 8, 8)
+    work = synthetic_work(backbone, "sst2", 8, 8)
     losses = [plain.step(work, range(8), kind) for kind in ("float32", "autocast")]
     assert all(loss > 0 for loss in losses)
     assert any(not torch.equal(p, before[name]) for name, p in plain.trained.items())
@@ -64,7 +64,7 @@ def test_the_reference_loop_trains(backbone: Backbone) -> None:
 
 def test_all_libraries_are_measured_on_the_same_texts_and_the_backbone_is_unchanged(backbone: Backbone) -> None:
     before = {name: p.clone() for name, p in backbone.model.named_parameters()}
-    others = Others(backbone)
+    others = OtherLibraries(backbone)
     rates = training_rates(backbone, others, "sst2", 0.0)
     found = {(rate.library, rate.trains) for rate in rates}
     assert found >= {("polytask", "Houlsby, size 64"), ("polytask", "LoRA, rank 8"), ("transformers", FULL)}
@@ -76,9 +76,9 @@ def test_all_libraries_are_measured_on_the_same_texts_and_the_backbone_is_unchan
 
 
 def test_a_mixed_batch_and_a_pass_per_task_give_the_same_answers(backbone: Backbone) -> None:
-    work = texts_of(backbone, "sst2", 12, 6)
+    work = synthetic_work(backbone, "sst2", 12, 6)
     rows = work["orders"]["shuffled"][0]
-    with routes(backbone, work, Houlsby(4), 3, 2) as functions:
+    with answering_functions(backbone, work, Houlsby(4), 3, 2) as functions:
         assert list(functions) == list(ROUTES)
         assert functions["mixed"](rows) == pytest.approx(functions["apart"](rows), abs=1e-5)
         assert functions["mixed"](rows) != pytest.approx(functions["one"](rows), abs=1e-7)
@@ -92,7 +92,7 @@ def test_every_route_is_measured(backbone: Backbone) -> None:
 
 def test_the_command_prints_tables_with_ratios_hardware_and_versions(tiny_bert_folder: Path) -> None:
     shown = succeeded("bench", "--backbone", tiny_bert_folder, "--texts", "sst2", "--seconds", 1, "--dtype", "float32")
-    for part in ("all parameters", "bf16 autocast", "×", "one forward pass a task", "torch", "cores"):
+    for part in ("all parameters", "bf16 autocast", "×", "one forward pass per task", "torch", "cores"):
         assert part in shown
 
 
@@ -112,7 +112,7 @@ def test_unknown_texts_and_impossible_threads_are_refused() -> None:
     assert "cores" in refused("bench", "--threads", 0)
 
 
-def test_rounds_that_would_take_twice_their_time_end_before_there_are_three(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_round_begins_after_twice_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 30))
     monkeypatch.setattr(interleave.time, "perf_counter", lambda: float(next(clock)))
-    assert len(interleave.within({"slow": lambda: None}, 20.0)) == 1
+    assert len(interleave.measure_rounds({"slow": lambda: None}, 20.0)) == 1

@@ -114,9 +114,9 @@ def test_what_is_about_one_task_is_refused_for_several(tables: Path, tmp_path: P
     assert "--tune applies to one task" in polytask("train", tables, "--tune").stderr
     other = tmp_path / "mood.csv"
     other.write_bytes(mood.read_bytes())
-    assert "make tasks of one name, 'mood'" in polytask("train", mood, other).stderr
+    assert "give tasks with the same name, 'mood'" in polytask("train", mood, other).stderr
     (tables / "test.csv").write_bytes(mood.read_bytes())
-    assert "test.csv looks like a part of one task" in polytask("train", tables).stderr
+    assert "test.csv looks like a split of one task" in polytask("train", tables).stderr
     (tmp_path / "none").mkdir()
     assert "the folder has no file of rows" in polytask("train", tmp_path / "none").stderr
 

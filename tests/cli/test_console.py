@@ -48,8 +48,8 @@ def test_a_long_text_is_cut_to_one_line() -> None:
 
 def test_text_is_not_interpreted_as_markup() -> None:
     answer = Prediction("mood", label="[bold]", probs={"[bold]": 0.9})
-    assert "[red]not red[/red]" in shown(result_tables.answers(["[red]not red[/red]"], {"mood": [answer]}))
-    assert "[bold] 90%" in shown(result_tables.answers(["x"], {"mood": [answer]}))
+    assert "[red]not red[/red]" in shown(result_tables.answers_table(["[red]not red[/red]"], {"mood": [answer]}))
+    assert "[bold] 90%" in shown(result_tables.answers_table(["x"], {"mood": [answer]}))
 
 
 def test_each_kind_of_answer_is_formatted() -> None:
@@ -65,11 +65,11 @@ def test_each_kind_of_answer_is_formatted() -> None:
 
 def test_truncated_texts_are_counted() -> None:
     recipe = Recipe(max_length=64).to_json()
-    assert "12 of 100 texts (12%)" in result_tables.truncated(12, 100, recipe).plain
-    assert "none of 100 texts" in result_tables.truncated(0, 100, recipe).plain
+    assert "12 of 100 texts (12%)" in result_tables.truncation_in_words(12, 100, recipe).plain
+    assert "none of 100 texts" in result_tables.truncation_in_words(0, 100, recipe).plain
     of_spans = {**recipe, "stride": 21}
-    assert "none: texts of more than 64 tokens" in result_tables.truncated(0, 100, of_spans).plain
-    assert "3 of 100 questions truncated" in result_tables.truncated(3, 100, of_spans).plain
+    assert "none: texts of more than 64 tokens" in result_tables.truncation_in_words(0, 100, of_spans).plain
+    assert "3 of 100 questions truncated" in result_tables.truncation_in_words(3, 100, of_spans).plain
 
 
 def test_many_rows_in_a_pipe_are_the_same_table() -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_the_tables_of_eval_have_one_order() -> None:
     assert found is not None
     assert found.confusion is not None
     out = Console(file=io.StringIO(), width=100)
-    out.print(result_tables.by_label(found), result_tables.confused(("rare", "common"), found.confusion))
+    out.print(result_tables.label_table(found), result_tables.confusion_table(("rare", "common"), found.confusion))
     assert isinstance(out.file, io.StringIO)
     assert re.findall(r"^ (rare|common)", out.file.getvalue(), re.M) == ["rare", "common"] * 2
 
@@ -102,7 +103,7 @@ def test_json_lines_say_which_row_they_answer(folder: Path) -> None:
     assert [(line["row"], line["task"]) for line in lines] == [(1, "mail"), (1, "news"), (2, "mail"), (2, "news")]
 
 
-def test_an_empty_text_on_the_command_line_has_an_empty_answer_as_a_row_has(folder: Path) -> None:
+def test_an_empty_text_on_the_command_line_has_an_empty_answer(folder: Path) -> None:
     asked = ("predict", "a", "", "b", "--task", "mail", "--store", folder / "store", "--json")
     failed = polytask(*asked)
     assert failed.exit_code == 2
@@ -173,7 +174,7 @@ def test_a_parquet_output_keeps_the_order_of_classes(folder: Path, tmp_path: Pat
 
 
 def test_scores_are_written_as_short_as_float32_is_exact() -> None:
-    """A head answers in float32. Of the 17 digits of the float64 that holds such a number 8 say something."""
+    """A head computes in float32, so of the 17 digits of a float64 only 8 are significant."""
     numbers = np.random.default_rng(0).normal(size=1000).astype(np.float32)
     for number in map(float, [*numbers, 0.1, 1e-30, 3e30, -0.0, 2.8373208045959473]):
         written = shortest_float(number)
@@ -183,7 +184,7 @@ def test_scores_are_written_as_short_as_float32_is_exact() -> None:
     assert cells_of("stars", [Prediction("stars", score=2.8373208045959473)]) == {"stars": [2.8373208]}
 
 
-def test_labels_that_are_read_as_truth_are_said_once(tmp_path: Path) -> None:
+def test_boolean_labels_give_one_note(tmp_path: Path) -> None:
     written = table(tmp_path / "t.csv", [("a", "True"), ("b", "False")] * 6)
     said = [note for note in read_task(written).notes if "'true' and 'false'" in note]
     assert said == ["'False' and 'True' in column 'label' are read as 'true' and 'false', as in all formats."]
@@ -290,8 +291,18 @@ def test_a_range_of_time_is_in_one_unit() -> None:
     assert range_in_words(0, 0, 0) == "0.0 s"
 
 
-def test_an_output_of_two_tasks_that_write_one_column_is_still_refused(tmp_path: Path) -> None:
+def test_an_output_with_one_column_for_two_tasks_is_refused(tmp_path: Path) -> None:
     write_table(tmp_path / "in.csv", ["text"], [["a"]])
     source = read_rows(tmp_path / "in.csv")
     with pytest.raises(DataError, match="two tasks would write this column"):
         check_output("in.csv", "out.csv", source, {"t": "classification", "t_prob": "classification"})
+
+
+def test_help_wraps_to_the_width_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    text = [line.strip() for line in succeeded("eval", "--help").split("Arguments")[0].splitlines()]
+    start = next(at for at, line in enumerate(text) if line.startswith("Every row is scored"))
+    paragraph = text[start : text.index("", start)]
+    assert len(paragraph) > 2
+    for line, following in pairwise(paragraph):
+        assert len(line) + 1 + len(following.split()[0]) > 68, f"{line!r} ends before its word would have"

@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 from polytask.adapters.store import Store
 from polytask.backbones.loading import load_backbone
 from polytask.cli import app
-from polytask.cli.stream_input import arriving
+from polytask.cli.stream_input import chunks_as_they_arrive
 from polytask.cli.streams import bar
 from polytask.data import row_stream
 from polytask.data.formats import read_table, write_table
@@ -66,7 +66,7 @@ def test_lines_of_standard_input_are_answered_in_json(store: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["in.csv", "in.csv.gz", "in.jsonl", "in.jsonl.gz", "in.parquet", "in.txt", "in.txt.gz"]
 )
-def test_a_file_in_chunks_is_answered_as_it_is_whole(
+def test_a_file_in_chunks_has_the_same_answers_as_the_whole_file(
     name: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(row_stream, "CHUNK_ROWS", 5)
@@ -91,7 +91,7 @@ def test_a_file_in_chunks_is_answered_as_it_is_whole(
         "text,label\n",
     ],
 )
-def test_a_csv_in_chunks_has_the_rows_and_lines_that_it_has_as_a_whole(
+def test_a_csv_in_chunks_has_the_same_rows_and_lines_as_the_whole_file(
     content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(row_stream, "CHUNK_ROWS", 1)
@@ -117,7 +117,7 @@ def whole_of(path: Path) -> Iterator[tuple[tuple[str, ...], list[str], int]]:
         raise DataError("there are no rows", file=str(path))
 
 
-def test_a_text_in_another_encoding_is_refused_by_its_line_and_read_if_that_is_named(
+def test_a_text_in_another_encoding_is_refused_with_its_line_and_read_with_encoding(
     store: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "in.txt"
@@ -186,7 +186,7 @@ def test_rows_of_standard_input_are_answered_by_rows(
     )
 
 
-def test_a_csv_in_chunks_is_written_as_it_is_whole(
+def test_a_csv_in_chunks_gives_the_same_output_as_the_whole_file(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "in.csv"
@@ -217,7 +217,7 @@ def test_a_format_that_does_not_fit_is_refused(store: Path, tmp_path: Path) -> N
     assert (unclosed.exit_code, "<stdin>:2" in unclosed.stderr) == (2, True)
 
 
-def test_a_second_text_of_the_command_line_has_no_row_in_a_stream(store: Path) -> None:
+def test_pair_is_refused_with_a_stream(store: Path) -> None:
     result = predict(store, "--pair", "b", given="a\n")
     assert result.exit_code == 2
     assert "--pair is for texts of the command line" in result.output
@@ -232,10 +232,10 @@ def test_top_k_gives_the_likeliest_labels_first(store: Path) -> None:
     assert "asks for no label" in predict(store, "--top-k", 0, "good film").stderr
 
 
-def test_what_has_come_is_given_before_more_comes() -> None:
+def test_arrived_items_are_yielded_before_more_arrive() -> None:
     script = (
-        "import sys\nfrom polytask.cli.stream_input import arriving\n"
-        "for chunk in arriving(sys.stdin, 3):\n    print(len(chunk), flush=True)\n"
+        "import sys\nfrom polytask.cli.stream_input import chunks_as_they_arrive\n"
+        "for chunk in chunks_as_they_arrive(sys.stdin, 3):\n    print(len(chunk), flush=True)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -249,14 +249,14 @@ def test_what_has_come_is_given_before_more_comes() -> None:
         assert run.stdout.read() == ""
 
 
-def test_arriving_gives_all_in_order_and_then_raises_what_was_raised() -> None:
+def test_chunks_have_all_items_in_order_and_then_the_error_is_raised() -> None:
     def lines() -> Iterator[int]:
         yield from range(1000)
         raise DataError("broken")
 
     found: list[int] = []
     with pytest.raises(DataError, match="broken"):
-        found.extend(itertools.chain.from_iterable(arriving(lines(), 7)))
+        found.extend(itertools.chain.from_iterable(chunks_as_they_arrive(lines(), 7)))
     assert found == list(range(1000))
 
 

@@ -48,7 +48,7 @@ PERHAPS = PERHAPS_NO_BETTER.partition(" scores")[0]
         (NAN, (NAN, NAN), 0.5, NO_NUMBER),
     ],
 )
-def test_train_says_of_a_score_what_is_true(
+def test_notes_on_a_score_are_true(
     score: float, interval: tuple[float, float] | None, majority: float | None, said: str | None
 ) -> None:
     notes = beside_majority(Score("accuracy", score, 1, interval), majority)
@@ -75,7 +75,7 @@ def difference(value: float, p_value: float = 0.01, num_apart: int = 9) -> Diffe
         (difference(math.inf, 0.002), 90, "is not a number, so they cannot be compared"),
     ],
 )
-def test_compare_says_of_a_difference_what_is_true(found: Difference, rows: int, said: str) -> None:
+def test_the_verdict_on_a_difference_is_true(found: Difference, rows: int, said: str) -> None:
     assert said in verdict("a", "b", "accuracy", found, rows)
 
 
@@ -151,13 +151,15 @@ def test_a_distance_that_is_no_number_is_no_distance() -> None:
     [
         (None, {"a": 8, "b": 8}, ""),
         ({"score": 0.79}, {"a": 8, "b": 8}, ""),
-        ({"score": 0.8}, {"a": 8, "b": 8}, "8 rows a label are few"),
+        ({"score": 0.8}, {"a": 8, "b": 8}, "with only 8 rows per label"),
         ({"score": 0.9}, {"a": 17, "b": 900, "c": 17}, "a probe, which takes seconds to fit, scores 0.900"),
         ({"note": "no probe was fitted"}, {"a": 8, "b": 8}, "no probe was fitted"),
         ({"score": 0.9}, {}, "a probe, which takes seconds to fit"),
     ],
 )
-def test_a_probe_that_is_as_good_is_said(probe: dict[str, object] | None, counts: dict[str, int], said: str) -> None:
+def test_a_probe_that_is_as_good_is_mentioned(
+    probe: dict[str, object] | None, counts: dict[str, int], said: str
+) -> None:
     assert "".join(beside_probe(Score("accuracy", 0.8, 100), probe, counts)).startswith(said)
     assert bool(beside_probe(Score("accuracy", 0.8, 100), probe, counts)) == bool(said)
 

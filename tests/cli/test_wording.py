@@ -19,7 +19,7 @@ from huggingface_hub import constants
 
 from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
-from polytask.bench.training import Trained
+from polytask.bench.training import TrainingRate
 from polytask.cli import live_progress
 from polytask.cli.console import terminal
 from polytask.cli.output import formula_notes
@@ -106,7 +106,7 @@ def test_train_eval_and_card_say_what_the_score_is_about(
     assert commonest.replace(" ", "") in "".join(char for char in printed if char not in " \n│")
 
 
-def test_no_score_stands_under_two_names() -> None:
+def test_equal_metrics_are_shown_once() -> None:
     three: list[Any] = [[0, 1, 2, 2], [0, 1, 1, 2]]
     scores = all_scores("classification", *three, num_labels=3)
     assert list(distinct(scores, "classification", 3, "accuracy")) == ["accuracy", "matthews", "macro_f1"]
@@ -161,7 +161,7 @@ def test_a_finished_sweep_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
     for job in ("a", "b"):
         shown(Kept(job, run))
     shown.close()
-    assert capsys.readouterr().err.strip() == "2 runs of 2 were finished before"
+    assert capsys.readouterr().err.strip() == "2 runs of 2 had already finished"
 
 
 def test_trials_that_differ_in_how_adapters_start_read_differently() -> None:
@@ -178,7 +178,7 @@ def test_a_note_warns_of_labels_that_are_formulas(tmp_path: Path) -> None:
     assert formula_notes("out.jsonl", [entry]) == []
 
 
-def test_labels_of_a_picture_are_no_formulas_and_drive_nothing(tmp_path: Path) -> None:
+def test_labels_in_a_figure_are_escaped(tmp_path: Path) -> None:
     assert plain("a $x$\n\x1b[31m") == r"a \$x\$ \x1b[31m"
     for count in (2, 30, 130):
         labels = [f"$label_{at}$" for at in range(count)]
@@ -201,7 +201,7 @@ def test_an_unreachable_hub_is_reported_at_once(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(DataError, match="cannot be loaded"):
         hub.read_hub("nobody/there-is-no-such-set")
     assert len(asked) == 1
-    assert constants.HF_HUB_OFFLINE is False  # it may be within reach the next time
+    assert constants.HF_HUB_OFFLINE is False  # it may be measure_rounds reach the next time
     (tmp_path / "here").mkdir()
     with pytest.raises(DataError):
         hub.read_hub(str(tmp_path / "here"))
@@ -219,14 +219,14 @@ def test_an_unreachable_hub_is_reported_at_once(monkeypatch: pytest.MonkeyPatch,
         (0.9, None, None, None),
     ],
 )
-def test_a_score_near_the_commonest_labels_is_not_praised(
+def test_a_score_near_that_of_the_majority_class_gets_a_note(
     score: float, interval: tuple[float, float] | None, majority: float | None, said: str | None
 ) -> None:
     notes = beside_majority(Score("accuracy", score, 1, interval), majority)
     assert (notes == []) if said is None else said.split(":")[0] in notes[0]
 
 
-def test_a_log_says_which_step_it_is_at_after_a_silence(
+def test_a_log_reports_the_current_step_at_intervals(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = [0.0]
@@ -240,7 +240,7 @@ def test_a_log_says_which_step_it_is_at_after_a_silence(
     assert second.startswith("t: step 4 of 8")
 
 
-def test_trials_that_are_done_correct_a_plan() -> None:
+def test_finished_trials_correct_a_plan() -> None:
     costs: Any = SimpleNamespace(training_seconds=lambda trial: 20.0)
     done = [replace(entry(seed=seed), seconds=seconds) for seed, seconds in enumerate((60.0, 50.0, 9000.0, 60.0, 70.0))]
     assert correction(costs, done) == (3.0, 5)
@@ -259,12 +259,12 @@ def test_earlier_results_in_another_precision_are_used_with_a_note(capsys: pytes
 
 
 def test_an_interrupted_bench_prints_what_was_measured(tiny_bert_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def begun(*_: Any) -> Iterator[list[Trained]]:
-        ours = Trained("sst2", "polytask", "Houlsby, size 64", "fp32", 100.0, 0.0, 1.0, 1, 1)
+    def begun(*_: Any) -> Iterator[list[TrainingRate]]:
+        ours = TrainingRate("sst2", "polytask", "Houlsby, size 64", "fp32", 100.0, 0.0, 1.0, 1, 1)
         yield [ours, replace(ours, trains="LoRA, rank 8")]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bench, "measured", begun)
+    monkeypatch.setattr(bench, "measure_parts", begun)
     done = polytask("bench", "--backbone", tiny_bert_folder, "--json")
     assert done.exit_code == 130
     printed = json.loads(done.stdout)

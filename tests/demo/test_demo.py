@@ -26,7 +26,7 @@ SMALL = Sizes(train=60, validation=20, test=20)
 
 
 def beginning(text: str) -> str:
-    """The first fifty letters of a text, as a reader who skims would compare them."""
+    """The first fifty letters of a text, to find texts that begin alike."""
     told = re.sub(r"http\S+|@\w+|\brt\b", " ", text.lower())
     return " ".join(re.findall("[a-z]+", told))[:50]
 
@@ -62,7 +62,7 @@ def test_each_split_has_the_labels_in_the_same_shares(task: Task) -> None:
         assert shares(rows) == pytest.approx(shares(task.train), abs=0.01)
 
 
-def test_no_text_of_one_split_stands_in_another(task: Task) -> None:
+def test_splits_share_no_text(task: Task) -> None:
     assert task.test is not None
     train, validation, test = (
         {beginning(text) for text in rows.texts} for rows in (task.train, task.validation, task.test)
@@ -111,7 +111,7 @@ def test_a_change_of_one_bit_in_file_or_answers_is_reported(sha256: str, share: 
         return demo_run.Snapshot(sha256, [Prediction("a", label="x", probs={"x": share})])
 
     trained = cast("list[demo_run.TrainedTask]", [SimpleNamespace(entry=name) for name in ("a@1", "b@1")])
-    told = demo_run.unchanged(trained, snapshot("aa", 0.75), snapshot(sha256, share)).plain
+    told = demo_run.describe_changes(trained, snapshot("aa", 0.75), snapshot(sha256, share)).plain
     assert f"Is a@1 the same as before b@1? {verdict}" in told
 
 

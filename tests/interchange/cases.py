@@ -1,4 +1,4 @@
-"""Recorded files of other libraries, and how they are answered here."""
+"""Recorded files of other libraries, and functions that answer with them."""
 
 from __future__ import annotations
 

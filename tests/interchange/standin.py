@@ -1,4 +1,4 @@
-"""A hub in this process: what of its HTTP API is needed to push, pull and fetch, over files in memory."""
+"""A hub in this process: the parts of its HTTP API for pushing, pulling and downloading, with files in memory."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def standin() -> Iterator[Hub]:
-    """A hub for the length of the block."""
+    """A hub that runs within the block."""
     with Hub() as hub:
         thread = threading.Thread(target=hub.serve_forever, daemon=True)
         thread.start()

@@ -1,4 +1,4 @@
-"""What is exported answers as it does here, by the Python of its own README, and comes back as it was.
+"""Exports give the same answers with the code of their READMEs, and are the same after an import.
 
 That peft and adapters themselves read these files is proven in their own environments, by
 ``benchmarks/peers/interchange.py``; here transformers runs what is merged, and the importer reads all others.
@@ -63,7 +63,7 @@ MERGED: list[tuple[Method, str, Any, Any, int, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("to", "method", "architecture", "pooling", "kind", "num_labels", "layers"), ROUND_TRIPS)
-def test_exported_and_imported_it_is_as_it_was(
+def test_an_adapter_is_the_same_after_export_and_import(
     to: Any, method: Method, architecture: str, pooling: Any, kind: Any, num_labels: int, layers: Any, tmp_path: Path
 ) -> None:
     backbone = backbone_of(architecture, pooling)
@@ -80,7 +80,7 @@ def test_exported_and_imported_it_is_as_it_was(
 
 
 @pytest.mark.parametrize(("method", "architecture", "pooling", "kind", "num_labels", "layers"), MERGED)
-def test_merged_it_answers_by_the_python_of_its_readme(
+def test_the_code_in_the_readme_of_a_merged_export_gives_the_same_answers(
     method: Method,
     architecture: str,
     pooling: Any,
@@ -101,7 +101,7 @@ def test_merged_it_answers_by_the_python_of_its_readme(
     torch.testing.assert_close(answered(backbone, adapter, tmp_path / "after"), own, rtol=0, atol=0)
 
 
-def test_a_pipeline_of_transformers_runs_what_is_merged_and_knows_the_labels(tmp_path: Path) -> None:
+def test_a_transformers_pipeline_runs_a_merged_export_with_its_labels(tmp_path: Path) -> None:
     backbone = backbone_of("bert", "pooler")
     adapter = random_adapter(backbone, LoRA(4), "classification", 3)
     pt.export_adapter(adapter, tmp_path / "out", "merged", backbone=backbone)
@@ -111,7 +111,7 @@ def test_a_pipeline_of_transformers_runs_what_is_merged_and_knows_the_labels(tmp
         assert theirs == pytest.approx({f"label {n}": prob for n, prob in enumerate(probs)}, abs=1e-5)
 
 
-def test_only_where_transformers_reads_a_text_as_we_do_the_head_is_in_its_own_class(tmp_path: Path) -> None:
+def test_the_head_is_in_transformers_class_only_if_that_pools_as_we_do(tmp_path: Path) -> None:
     whole = random_adapter(backbone_of("bert", "pooler"), LoRA(4))
     bare = random_adapter(backbone_of("bert", "mean"), LoRA(4))
     kinds = {}
@@ -138,7 +138,7 @@ REFUSED: list[tuple[Any, Method, str, str]] = [
 
 
 @pytest.mark.parametrize(("to", "method", "architecture", "reason"), REFUSED)
-def test_what_a_library_cannot_hold_is_refused_with_the_reason_and_leaves_nothing(
+def test_an_unsupported_method_is_refused_with_the_reason_and_writes_nothing(
     to: Any, method: Method, architecture: str, reason: str, tmp_path: Path
 ) -> None:
     backbone = backbone_of(architecture, "cls")
@@ -148,13 +148,13 @@ def test_what_a_library_cannot_hold_is_refused_with_the_reason_and_leaves_nothin
 
 
 @pytest.mark.parametrize("to", ["peft", "adapterhub"])
-def test_a_probe_is_refused_with_what_can_hold_it(to: Any, tmp_path: Path) -> None:
+def test_a_probe_is_refused_with_the_formats_that_support_it(to: Any, tmp_path: Path) -> None:
     probe = random_adapter(backbone_of("bert", "pooler"), Probe(), "classification", 3)
     with pytest.raises(AdapterError, match=r"nothing to the frozen model but a head. Export it with --to merged"):
         pt.export_adapter(probe, tmp_path / "out", to)
 
 
-def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
     adapter = random_adapter(backbone_of("bert", "mean"), LoRA(2))
     (tmp_path / "out").mkdir()
     pt.export_adapter(adapter, tmp_path / "out", "peft")
@@ -202,7 +202,7 @@ CUTS: list[tuple[Any, Any, Any, list[float | None] | None]] = [
 
 
 @pytest.mark.parametrize(("kind", "calibrated", "thresholds", "cuts"), CUTS)
-def test_an_export_names_the_probability_from_which_a_label_holds(
+def test_an_export_has_the_threshold_of_each_label(
     kind: Any, calibrated: Any, thresholds: Any, cuts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone = backbone_of("bert", "pooler")

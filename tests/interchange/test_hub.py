@@ -16,7 +16,7 @@ from polytask.backbones.backbone import Backbone
 from polytask.cli.serve import pull_missing
 from polytask.errors import AdapterError, StoreError
 from polytask.interchange import hub as hub_module
-from polytask.interchange.hub import pull, pulled, push
+from polytask.interchange.hub import load_from_hub, pull, push
 from polytask.methods import Houlsby
 from tests.cli.test_cli import refused, succeeded
 from tests.interchange.cases import RECORDED
@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Store:
     return adapters
 
 
-def test_what_is_pushed_is_pulled_as_it_was(hub: Hub, store: Store, tmp_path: Path) -> None:
+def test_a_pulled_adapter_equals_the_pushed_one(hub: Hub, store: Store, tmp_path: Path) -> None:
     pushed = push(store, "spam@1", "owner/spam", endpoint=hub.url)
     assert hub.repositories["owner/spam"]["private"] is True
     assert set(hub.at("owner/spam", "main")[1]) == {".gitattributes", "README.md", "adapter.safetensors"}  # type: ignore[index]
@@ -57,11 +57,11 @@ def test_what_is_pushed_is_pulled_as_it_was(hub: Hub, store: Store, tmp_path: Pa
     assert pushed.commit == hub.repositories["owner/spam"]["main"]
 
 
-def test_a_revision_is_what_it_was(hub: Hub, store: Store) -> None:
+def test_a_revision_keeps_its_content(hub: Hub, store: Store) -> None:
     first = push(store, "spam@1", "owner/spam", endpoint=hub.url)
     push(store, "spam@2", "owner/spam", endpoint=hub.url)
-    assert same(pulled(f"owner/spam@{first.commit}", endpoint=hub.url), store.get("spam@1"))
-    assert same(pulled("owner/spam", endpoint=hub.url), store.get("spam@2"))
+    assert same(load_from_hub(f"owner/spam@{first.commit}", endpoint=hub.url), store.get("spam@1"))
+    assert same(load_from_hub("owner/spam", endpoint=hub.url), store.get("spam@2"))
     assert str(pull(store, f"hub:owner/spam@{first.commit}", task="other", endpoint=hub.url)) == "other@1"
 
 
@@ -91,11 +91,11 @@ def test_a_public_repository_gets_nothing_unless_asked(hub: Hub, store: Store) -
     assert "adapter.safetensors" in hub.at("owner/spam", "main")[1]  # type: ignore[index]
 
 
-def test_what_the_hub_refuses_is_one_line_with_advice(hub: Hub, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_hub_is_one_line_with_advice(hub: Hub, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AdapterError, match="There is no such repository"):
-        pulled("owner/nothing", endpoint=hub.url)
+        load_from_hub("owner/nothing", endpoint=hub.url)
     with pytest.raises(AdapterError, match="use OWNER/NAME"):
-        pulled("a/b/c", endpoint=hub.url)
+        load_from_hub("a/b/c", endpoint=hub.url)
     with pytest.raises(StoreError, match="metadata"):
         push(store, "spam@1", "owner/spam", card="---\na: [\n---\n", endpoint=hub.url)
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
@@ -108,7 +108,7 @@ def test_a_repository_without_an_adapter_or_with_an_altered_one_is_refused(hub: 
     content = hub.at("owner/spam", "main")[1]["adapter.safetensors"]  # type: ignore[index]
     hub.commit("owner/spam", {"adapter.safetensors": content[:-4] + b"\x00\x00\x00\x01"})
     with pytest.raises(AdapterError):
-        pulled("owner/spam", endpoint=hub.url)
+        load_from_hub("owner/spam", endpoint=hub.url)
 
 
 def test_adapters_of_other_libraries_are_imported_from_the_hub(hub: Hub) -> None:
@@ -163,7 +163,7 @@ def test_without_a_network_the_cache_answers(hub: Hub, store: Store, monkeypatch
     assert len(hub.seen) == requests
 
 
-def test_names_on_the_hub_are_checked_and_what_would_change_them_is_refused(hub: Hub, store: Store) -> None:
+def test_hub_names_are_checked_and_cannot_be_changed(hub: Hub, store: Store) -> None:
     for name in ("hub:", "hub:owner", "hub:a/b/c", "hub:owner/spam@"):
         with pytest.raises(AdapterError, match="use OWNER/NAME"):
             store.get(name)

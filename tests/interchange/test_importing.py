@@ -1,4 +1,4 @@
-"""What peft and adapter-hub saved answers here as it did there; what has no counterpart is refused with the reason."""
+"""Imported adapters give the answers of peft and adapter-hub; those without an equivalent are refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def imported(name: str, folder: Path | None = None) -> Adapter:
 
 
 @pytest.mark.parametrize("name", cases())
-def test_it_answers_as_it_did_there(name: str, tmp_path: Path) -> None:
+def test_an_imported_adapter_gives_the_answers_of_its_library(name: str, tmp_path: Path) -> None:
     case, adapter = case_of(name), imported(name)
     backbone = backbone_of(case["backbone"], adapter.header.pooling)
     own = answered(backbone, adapter, tmp_path)
@@ -57,7 +57,7 @@ def test_it_answers_as_it_did_there(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", cases())
-def test_what_was_trained_matters_to_the_answers(name: str, tmp_path: Path) -> None:
+def test_an_adapter_without_its_deltas_gives_other_answers(name: str, tmp_path: Path) -> None:
     case, adapter = case_of(name), imported(name)
     backbone = backbone_of(case["backbone"], adapter.header.pooling)
     of, head = adapter.header, {k: v for k, v in adapter.tensors.items() if k.startswith("head.")}
@@ -84,7 +84,7 @@ REASONS = {
 
 
 @pytest.mark.parametrize("name", cases("refused"))
-def test_what_has_no_counterpart_is_refused_with_the_reason(name: str) -> None:
+def test_an_adapter_without_an_equivalent_is_refused_with_the_reason(name: str) -> None:
     with pytest.raises(AdapterError, match=REASONS[name]):
         imported(name)
 
@@ -99,7 +99,7 @@ def changed(folder: Path, **settings: object) -> Path:
     return folder
 
 
-def test_a_setting_that_is_not_known_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
     for number, (setting, value) in enumerate(
         [("use_new_lora", True), ("bias", "all"), ("init_lora_weights", "pissa")]
     ):
@@ -110,7 +110,7 @@ def test_a_setting_that_is_not_known_is_refused(tmp_path: Path) -> None:
         imported("peft/lora-bert", changed(copied("peft/lora-bert", tmp_path / "kind"), peft_type="VERA"))
 
 
-def test_a_pickle_that_runs_something_is_refused(tmp_path: Path) -> None:
+def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     folder = copied("adapters/houlsby-bert", tmp_path)
 
     class Harm:
@@ -123,7 +123,7 @@ def test_a_pickle_that_runs_something_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "harm").exists()
 
 
-def test_without_a_head_there_is_nothing_to_answer_with(tmp_path: Path) -> None:
+def test_an_adapter_without_a_head_is_refused(tmp_path: Path) -> None:
     folder = copied("adapters/houlsby-bert", tmp_path)
     (folder / "head_config.json").unlink()
     with pytest.raises(AdapterError, match=r"no head_config.json"):
@@ -132,7 +132,7 @@ def test_without_a_head_there_is_nothing_to_answer_with(tmp_path: Path) -> None:
         imported("adapters/houlsby-bert", tmp_path)
 
 
-def test_a_backbone_that_pools_otherwise_or_is_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backbone_with_another_pooling_or_architecture_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WrongBackbone, match=r"pooling 'pooler'.*load_backbone"):
         pt.import_adapter(RECORDED / "peft/lora-bert", "mood", backbone=backbone_of("bert", "mean"))
     with pytest.raises(AdapterError, match="the adapter is for a bert model, and the backbone is a roberta"):
@@ -196,7 +196,7 @@ def test_an_imported_adapter_answers_and_is_scored_with_its_own_pooling(tmp_path
     assert backbone_and_pooling_of(str(tmp_path / "served")) == (str(place), "cls")
 
 
-def test_a_stranger_s_file_can_cause_nothing_but_one_clear_error(tmp_path: Path) -> None:
+def test_a_malformed_file_raises_one_clear_error(tmp_path: Path) -> None:
     folder = copied("peft/lora-bert", tmp_path)
     for content in (b"", b"[]", b"{", b'{"peft_type": 3, "config": 1, "model_type": 2}'):
         (folder / "adapter_config.json").write_bytes(content)
@@ -204,7 +204,7 @@ def test_a_stranger_s_file_can_cause_nothing_but_one_clear_error(tmp_path: Path)
             imported("peft/lora-bert", folder)
 
 
-def test_a_pooler_that_was_never_saved_is_said(tmp_path: Path) -> None:
+def test_a_missing_pooler_is_reported(tmp_path: Path) -> None:
     place = Path(shutil.copytree(RECORDED / "backbones" / "bert", tmp_path / "bert"))
     tensors = {k: v for k, v in load_file(place / "model.safetensors").items() if not k.startswith("pooler.")}
     save_file(tensors, place / "model.safetensors", {"format": "pt"})
@@ -228,14 +228,12 @@ def test_a_pooler_that_was_never_saved_is_said(tmp_path: Path) -> None:
         ("adapters/lora-bert", {"name": 3}),
     ],
 )
-def test_settings_that_make_no_sense_are_one_clear_error(
-    name: str, settings: dict[str, object], tmp_path: Path
-) -> None:
+def test_invalid_settings_raise_one_clear_error(name: str, settings: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(PolytaskError):
         imported(name, changed(copied(name, tmp_path), **settings))
 
 
-def test_tensors_of_other_shapes_are_one_clear_error(tmp_path: Path) -> None:
+def test_tensors_with_wrong_shapes_raise_one_clear_error(tmp_path: Path) -> None:
     folder = copied("peft/lora-bert", tmp_path)
     tensors = load_file(folder / "adapter_model.safetensors")
     for name in list(tensors)[:3]:

@@ -1,4 +1,4 @@
-"""What onnxruntime answers is what is answered here, for every method and head, mixed batches included."""
+"""onnxruntime gives the same answers, for every method and head, also in mixed batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from polytask.data.batches import collate
 from polytask.data.encoding import encode
 from polytask.data.task import Rows
 from polytask.errors import AdapterError, DataError, RouteError
-from polytask.interchange.onnx import run
+from polytask.interchange.onnx import run_graph
 from polytask.methods import IA3, BitFit, FullFineTuning, Houlsby, LayerNormOnly, LoRA, Method, Parallel, Pfeiffer
 from tests.cli.test_cli import refused, succeeded, table
 from tests.interchange.cases import RECORDED, TEXTS, answered, backbone_of, random_adapter
@@ -42,7 +42,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs" / "ecosystem.md"
 
 
 @pytest.mark.parametrize(("method", "architecture", "pooling", "kind", "num_labels", "layers"), EVERY)
-def test_onnxruntime_answers_as_we_do(
+def test_onnxruntime_gives_the_same_answers(
     method: Method, architecture: str, pooling: Any, kind: Any, num_labels: int, layers: Any, tmp_path: Path
 ) -> None:
     backbone = backbone_of(architecture, pooling)
@@ -51,11 +51,11 @@ def test_onnxruntime_answers_as_we_do(
     tokenizer = Tokenizer.from_file(str(written.tokenizer))
     own = answered(backbone, adapter, tmp_path)
     for batch_size in (len(TEXTS), 2, 1):
-        theirs = torch.stack(list(run(str(written.path), tokenizer, TEXTS, batch_size)))
+        theirs = torch.stack(list(run_graph(str(written.path), tokenizer, TEXTS, batch_size)))
         torch.testing.assert_close(theirs, own, rtol=0, atol=1e-4)
 
 
-def test_pairs_are_told_apart(tmp_path: Path) -> None:
+def test_pairs_give_the_same_answers(tmp_path: Path) -> None:
     backbone = backbone_of("bert", "mean")
     adapter = random_adapter(backbone, Houlsby(4))
     written = pt.export_onnx(adapter, tmp_path / "out.onnx", backbone=backbone)
@@ -63,11 +63,11 @@ def test_pairs_are_told_apart(tmp_path: Path) -> None:
     store.put(adapter)
     pairs = [(text, "the film") for text in TEXTS]
     own = [list((p.probs or {}).values()) for p in pt.MultiTask(backbone, store).predict(pairs, "task")]
-    theirs = torch.stack(list(run(str(written.path), Tokenizer.from_file(str(written.tokenizer)), pairs)))
+    theirs = torch.stack(list(run_graph(str(written.path), Tokenizer.from_file(str(written.tokenizer)), pairs)))
     torch.testing.assert_close(theirs, torch.tensor(own), rtol=0, atol=1e-4)
 
 
-def test_logits_of_spans_are_ours(tmp_path: Path) -> None:
+def test_span_logits_are_the_same(tmp_path: Path) -> None:
     backbone = backbone_of("bert", "cls")
     live = LoadedAdapter(backbone, Houlsby(4, init_std=0.3), "span", (), key=(0,))
     said = {"task": "qa", "kind": "span", "labels": (), "method": live.method, "backbone": backbone}
@@ -80,7 +80,7 @@ def test_logits_of_spans_are_ours(tmp_path: Path) -> None:
     with torch.inference_mode(), attached.routed(pt.Route.of(["qa"])):
         hidden, _ = encode_batch(backbone, batch)
         own = again.head(hidden)
-    (theirs,) = run(str(written.path), Tokenizer.from_file(str(written.tokenizer)), TEXTS[:1])
+    (theirs,) = run_graph(str(written.path), Tokenizer.from_file(str(written.tokenizer)), TEXTS[:1])
     torch.testing.assert_close(theirs, own[0], rtol=0, atol=1e-4)
 
 
@@ -93,7 +93,7 @@ MANY: list[list[Method]] = [
 
 
 @pytest.mark.parametrize("methods", MANY, ids=lambda methods: methods[0].name)
-def test_many_adapters_share_a_graph_and_rows_name_theirs(methods: list[Method], tmp_path: Path) -> None:
+def test_adapters_share_a_graph_and_each_row_chooses_its_own(methods: list[Method], tmp_path: Path) -> None:
     backbone = backbone_of("bert", "mean")
     kinds = [("classification", 4), ("multilabel", 2), ("regression", 1)]
     adapters = [random_adapter(backbone, m, kind, n).renamed(kind) for m, (kind, n) in zip(methods, kinds, strict=True)]
@@ -130,7 +130,7 @@ def test_adapters_whose_formulas_differ_do_not_share_a_graph(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_int8_says_what_it_cost_and_asks_for_rows(tmp_path: Path) -> None:
+def test_int8_reports_its_loss_and_needs_labelled_rows(tmp_path: Path) -> None:
     backbone = backbone_of("bert", "mean")
     adapter = random_adapter(backbone, Houlsby(4))
     with pytest.raises(DataError, match="int8 needs labelled rows"):
@@ -143,7 +143,7 @@ def test_int8_says_what_it_cost_and_asks_for_rows(tmp_path: Path) -> None:
     assert whole.scores == {"fp32": 1.0}
     assert small.scores is not None
     assert small.scores["fp32"] == 1.0
-    theirs = torch.stack(list(run(str(small.path), Tokenizer.from_file(str(small.tokenizer)), TEXTS)))
+    theirs = torch.stack(list(run_graph(str(small.path), Tokenizer.from_file(str(small.tokenizer)), TEXTS)))
     assert small.scores["int8"] == float((theirs.argmax(dim=1) == torch.tensor(targets)).float().mean())
     assert (theirs - own).abs().max() > 1e-6
     assert small.size_bytes < whole.size_bytes

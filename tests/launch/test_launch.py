@@ -35,7 +35,7 @@ HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed: pip install 'polytask[ray]'")
 IS_RAY_ASKED = HAS_RAY and os.environ.get("POLYTASK_TEST_RAY") == "1"
 if_ray_is_asked = pytest.mark.skipif(not IS_RAY_ASKED, reason="slow: POLYTASK_TEST_RAY=1 runs it")
-"""For tests of what one test with Ray covers already; a cluster takes a quarter of a minute to start."""
+"""Skips a test whose subject another test with Ray covers; a cluster takes a quarter of a minute to start."""
 Launch = Callable[..., Iterator[dict[str, Any]]]
 
 LAUNCHERS = [
@@ -135,7 +135,7 @@ def test_packs_give_the_tensors_of_train_many(launch: Launch, tiny_backbone: Bac
 
 
 @pytest.mark.parametrize("launch", TRAINING, indirect=True)
-def test_a_sweep_by_a_launcher_is_the_sweep_of_one_process(
+def test_a_sweep_with_a_launcher_equals_a_sweep_in_one_process(
     launch: Launch, tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path
 ) -> None:
     recipes = grid(Recipe(Houlsby(4), epochs=1, batch_size=8), lr=(1e-3, 1e-2), seeds=2)
@@ -156,7 +156,7 @@ def test_a_sweep_by_a_launcher_is_the_sweep_of_one_process(
     assert len(again.runs) == 2
 
 
-def test_a_job_that_diverges_and_a_changed_backbone_are_told(
+def test_a_diverged_job_and_a_changed_backbone_are_reported(
     tiny_bert_folder: Path, tiny_task: Task, tmp_path: Path
 ) -> None:
     backbone = load_backbone(tiny_bert_folder, device="cpu", dtype="float32")
@@ -177,7 +177,7 @@ def test_a_job_that_diverges_and_a_changed_backbone_are_told(
 
 @needs_ray
 @pytest.mark.usefixtures("cluster")
-def test_train_and_sweep_on_ray_are_those_of_this_machine(tmp_path: Path, tiny_bert_folder: Path) -> None:
+def test_train_and_sweep_on_ray_give_the_results_of_this_machine(tmp_path: Path, tiny_bert_folder: Path) -> None:
     (tmp_path / "tasks").mkdir()
     for name in ("mood", "tone"):
         table(tmp_path / "tasks" / f"{name}.csv", ROWS * 3)
@@ -196,7 +196,7 @@ def test_train_and_sweep_on_ray_are_those_of_this_machine(tmp_path: Path, tiny_b
     assert Store(tmp_path / "ray").versions("mood") == Store(tmp_path / "here").versions("mood")
 
 
-def test_options_of_a_cluster_are_for_a_cluster(tmp_path: Path) -> None:
+def test_cluster_options_are_refused_without_a_cluster(tmp_path: Path) -> None:
     mood = table(tmp_path / "mood.csv", ROWS)
     tone = table(tmp_path / "tone.csv", ROWS)
     assert "--address is for --on ray" in refused("train", mood, "--address", "auto")

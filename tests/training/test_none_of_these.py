@@ -64,7 +64,7 @@ def test_a_stored_detector_answers_as_it_was_fitted(method: Method, tiny_backbon
     assert all(own.label for own in multi.predict(texts, "mood", abstain=False))
     assert all(own.label for own in multi.predict(texts, "mood", threshold=0.0))
     assert {value for name, value in facts(entry) if name == "none of these"} >= {
-        f"by {(header.none or {})['score']}, with 0.1 false alarms by 48 validation rows"
+        f"{(header.none or {})['score']}, false-alarm rate 0.1, chosen on 48 validation rows"
     }
 
 

@@ -1,1 +1,1 @@
-"""Speed on this machine beside other libraries. ``benchmarks/`` measures the same in more detail."""
+"""Measures the speed of this machine next to other libraries; ``benchmarks/`` measures the same in more detail."""

@@ -1,4 +1,4 @@
-"""Inference for many tasks in one batch, beside one adapter for all rows, the bare backbone, and a pass per task."""
+"""Measures inference: tasks mixed in one batch, one adapter for all rows, one pass per task, and the bare backbone."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch
 from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter
 from polytask.backbones.backbone import Backbone
-from polytask.bench.interleave import MIN_ROUNDS, Run, medians, within
+from polytask.bench.interleave import MIN_ROUNDS, Run, measure_rounds, medians
 from polytask.bench.reference_loop import Work, inputs_of
-from polytask.bench.training import texts_of
+from polytask.bench.training import synthetic_work
 from polytask.bench.workload import num_tokens
 from polytask.data.encoding import Encoded
 from polytask.inference.scoring import scores_of
@@ -25,14 +25,14 @@ NUM_TASKS, MAX_BATCHES = 26, 8
 ROUTES = {
     "mixed": "all tasks in one batch",
     "one": "one adapter for all rows",
-    "apart": "one forward pass a task",
+    "apart": "one forward pass per task",
     "bare": "the backbone alone",
 }
 Answer = Callable[[Sequence[int]], float]
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnsweringRate:
     """The speed of inference on one kind of texts by one of ``ROUTES``."""
 
     texts: str
@@ -45,21 +45,24 @@ class Answered:
 
 
 @contextmanager
-def routes(
+def answering_functions(
     backbone: Backbone, work: Work, method: Method, num_tasks: int, rows_each: int
 ) -> Iterator[dict[str, Answer]]:
-    """Functions that answer a batch of ``rows_each`` neighbouring rows per task, by the names of ``ROUTES``."""
+    """Functions that answer a batch, by the names of ``ROUTES``.
+
+    A batch has ``rows_each`` consecutive rows of each task. The adapters are attached within the block.
+    """
     attached = Attached.of(backbone)
     labels = tuple(f"label {label}" for label in range(work["num_labels"]))
-    live = {}
+    loaded = {}
     for task in range(num_tasks):
         name = f"t{task}"
-        live[name] = LoadedAdapter(backbone, method, "classification", labels, key=(0, name)).frozen(backbone.dtype)
-        attached.add(name, live[name].deltas)
+        loaded[name] = LoadedAdapter(backbone, method, "classification", labels, key=(0, name)).frozen(backbone.dtype)
+        attached.add(name, loaded[name].deltas)
     everything = Encoded(work["ids"], work["types"], 0)
 
     def scores(rows: Sequence[int], names: list[str]) -> float:
-        answers = scores_of(backbone, attached, live, everything.take(rows), names, batch_tokens=1 << 20)
+        answers = scores_of(backbone, attached, loaded, everything.take(rows), names, batch_tokens=1 << 20)
         return float(sum(answer[0] for answer in answers))
 
     def mixed(rows: Sequence[int]) -> float:
@@ -82,40 +85,44 @@ def routes(
     try:
         yield {"mixed": mixed, "one": one, "apart": apart, "bare": bare}
     finally:
-        for name in live:
+        for name in loaded:
             attached.remove(name)
 
 
 def answering_rates(
-    backbone: Backbone, texts: str, seconds: float, told: Run = lambda: None, num_tasks: int = NUM_TASKS
-) -> list[Answered]:
-    """The speed of each route on batches of one text per task, measured for so many seconds or three rounds."""
+    backbone: Backbone, texts: str, seconds: float, on_run: Run = lambda: None, num_tasks: int = NUM_TASKS
+) -> list[AnsweringRate]:
+    """Measure each route on batches of one text per task, for about ``seconds``, but at least three rounds."""
     started = time.perf_counter()
-    work = texts_of(backbone, texts, MAX_BATCHES * num_tasks, num_tasks)
-    with routes(backbone, work, Houlsby(64), num_tasks, 1) as functions:
+    work = synthetic_work(backbone, texts, MAX_BATCHES * num_tasks, num_tasks)
+    with answering_functions(backbone, work, Houlsby(64), num_tasks, 1) as functions:
         first = work["orders"]["shuffled"][:1]
-        warm = [timed(partial(passed, answer, first)) for answer in functions.values() for _ in range(2)]
+        warm_up = [
+            measure_seconds(partial(answer_batches, answer, first)) for answer in functions.values() for _ in range(2)
+        ]
         left = seconds - (time.perf_counter() - started)
-        num_batches = int(left / MIN_ROUNDS / sum(warm[1::2]))
+        num_batches = int(left / MIN_ROUNDS / sum(warm_up[1::2]))
         work["orders"]["shuffled"] = work["orders"]["shuffled"][: max(1, num_batches)]
         batches = work["orders"]["shuffled"]
-        taken = within({name: partial(passed, answer, batches) for name, answer in functions.items()}, left, told)
+        taken = measure_rounds(
+            {name: partial(answer_batches, answer, batches) for name, answer in functions.items()}, left, on_run
+        )
     tokens, _ = num_tokens(work, "shuffled")
     num_texts = num_tasks * len(batches)
     return [
-        Answered(texts, route, num_texts / own, tokens / own, 1e3 * own / len(batches), len(taken), len(batches))
+        AnsweringRate(texts, route, num_texts / own, tokens / own, 1e3 * own / len(batches), len(taken), len(batches))
         for route, own in medians(taken).items()
     ]
 
 
-def passed(answer: Answer, batches: Sequence[Sequence[int]]) -> None:
-    """Answer every batch once; the answers are on the CPU afterwards."""
+def answer_batches(answer: Answer, batches: Sequence[Sequence[int]]) -> None:
+    """Answer every batch once. Answers are copied to the CPU, so the device has finished afterwards."""
     for rows in batches:
         answer(rows)
 
 
-def timed(run: Run) -> float:
-    """The seconds that a run takes."""
+def measure_seconds(run: Run) -> float:
+    """Return the seconds that a run takes."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start

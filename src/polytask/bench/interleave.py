@@ -1,4 +1,4 @@
-"""Interleaved timing: machines drift, so runs alternate (A B C, B C A, …) and the median over rounds counts."""
+"""Interleaved timing: runs alternate (A B C, B C A, …), because machines drift, and the median over rounds counts."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from statistics import fmean, median
 
 MIN_ROUNDS = 3
 GRACE_S = 10.0
-"""How long the first rounds may take, however little time there is."""
+"""The first rounds may take this long even if less time was asked for."""
 Run = Callable[[], object]
 
 
-def rounds(runs: Mapping[str, Run], told: Callable[[], object] = lambda: None) -> Iterator[dict[str, float]]:
-    """The seconds of each run, round after round; each round starts with another. ``told`` is called after each run."""
+def rounds(runs: Mapping[str, Run], on_run: Callable[[], object] = lambda: None) -> Iterator[dict[str, float]]:
+    """Yield the seconds of each run, round after round. Each round starts with another run.
+
+    Args:
+        runs: what to time, by name.
+        on_run: called after each run.
+    """
     names = list(runs)
     for turn in itertools.count():
         by = turn % max(1, len(names))
@@ -23,22 +28,25 @@ def rounds(runs: Mapping[str, Run], told: Callable[[], object] = lambda: None) -
             start = time.perf_counter()
             runs[name]()
             taken[name] = time.perf_counter() - start
-            told()
+            on_run()
         yield {name: taken[name] for name in names}
 
 
 def alternated(runs: Mapping[str, Run], num_rounds: int) -> dict[str, float]:
-    """The median seconds of each run over so many rounds, after one warm-up round."""
+    """The median seconds of each run over ``num_rounds`` rounds, after one warm-up round."""
     return medians(list(itertools.islice(rounds(runs), 1, num_rounds + 1)))
 
 
-def within(
-    runs: Mapping[str, Run], seconds: float, told: Callable[[], object] = lambda: None
+def measure_rounds(
+    runs: Mapping[str, Run], seconds: float, on_run: Callable[[], object] = lambda: None
 ) -> list[dict[str, float]]:
-    """At least three rounds, and as many as fit ``seconds``; after twice that time no further round begins."""
+    """Run at least three rounds, and more while they fit into ``seconds``.
+
+    No round begins after twice that time, so on a slow machine there may be fewer than three.
+    """
     taken: list[dict[str, float]] = []
     started = time.perf_counter()
-    for one in rounds(runs, told):
+    for one in rounds(runs, on_run):
         taken.append(one)
         totals = [sum(each.values()) for each in taken]
         if len(taken) >= MIN_ROUNDS and sum(totals) + fmean(totals) > seconds:

@@ -1,6 +1,6 @@
-"""The models of other libraries, built as in their documentation. No other module of Polytask is imported here.
+"""Builds the models of other libraries as in their documentation. Imports no other module of Polytask.
 
-Dropout is the checkpoint's, 0.1, as in Polytask; LoRA's own dropout is off in both.
+Dropout is that of the checkpoint, 0.1, as in Polytask. LoRA's own dropout is off in both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import nn
 
 
 def classifier(source: str, num_labels: int, **loading: Any) -> nn.Module:
-    """The model of transformers for full fine-tuning."""
+    """A sequence classification model of transformers, for full fine-tuning."""
     from transformers import AutoModelForSequenceClassification
 
     model: nn.Module = AutoModelForSequenceClassification.from_pretrained(source, num_labels=num_labels, **loading)
@@ -19,7 +19,7 @@ def classifier(source: str, num_labels: int, **loading: Any) -> nn.Module:
 
 
 def lora() -> Any:
-    """The configuration of peft's LoRA: rank 8 on queries and values."""
+    """The LoRA configuration of peft: rank 8 on queries and values."""
     from peft import LoraConfig, TaskType
 
     return LoraConfig(
@@ -28,14 +28,14 @@ def lora() -> Any:
 
 
 def with_peft(model: nn.Module, name: str = "t0") -> Any:
-    """The same model with peft's LoRA."""
+    """The model with peft's LoRA."""
     from peft import get_peft_model
 
     return get_peft_model(model, lora(), adapter_name=name)
 
 
 def houlsby(hidden: int) -> Any:
-    """The configuration of the adapters library: two bottlenecks of size 64 per layer with Polytask's activation."""
+    """The bottleneck configuration of the adapters library: two of size 64 per layer, with Polytask's activation."""
     from adapters import DoubleSeqBnConfig
 
     return DoubleSeqBnConfig(reduction_factor=hidden / 64, non_linearity="gelu")
@@ -44,7 +44,7 @@ def houlsby(hidden: int) -> Any:
 def with_adapters(
     source: str, num_labels: int, names: tuple[str, ...] = ("t0",), config: Any = None, **loading: Any
 ) -> Any:
-    """A model of the adapters library with an adapter (default: Houlsby's) and a head for each name."""
+    """A model of the adapters library with an adapter (default: ``houlsby``) and a head for each name."""
     from adapters import AutoAdapterModel
 
     model: Any = AutoAdapterModel.from_pretrained(source, **loading)

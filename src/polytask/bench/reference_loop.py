@@ -1,6 +1,6 @@
-"""The training loop of other libraries' documentation, without a trainer, and the rows that it is given.
+"""The plain training loop that other libraries document, without a trainer, and the rows that it trains on.
 
-It needs torch only, because the environments of other libraries run it (``benchmarks/peers``).
+It imports torch only, because it also runs in the environments of other libraries (``benchmarks/peers``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ IN_HEAD = ("classifier", "heads.", "score.")
 
 
 class Work(TypedDict):
-    """Rows as token ids with targets, and named orders: the rows of each batch. Its values are JSON."""
+    """A workload as JSON values: rows of token ids, their targets, and the batches of each named order."""
 
     ids: list[list[int]]
     types: list[list[int]]
@@ -27,7 +27,7 @@ class Work(TypedDict):
 
 
 def inputs_of(work: Work, rows: Sequence[int], device: str, *, with_types: bool = True) -> Inputs:
-    """A batch padded to its longest row: tensors [B, T]."""
+    """The inputs of a batch, padded to its longest row, each ``[B, T]``."""
     width = max(len(work["ids"][row]) for row in rows)
 
     def filled(lists: list[list[int]]) -> Tensor:
@@ -41,16 +41,16 @@ def inputs_of(work: Work, rows: Sequence[int], device: str, *, with_types: bool 
 
 
 def precision(kind: str, device: str) -> contextlib.AbstractContextManager[object]:
-    """bf16 autocast if ``kind`` is ``autocast``."""
+    """A context with bf16 autocast if ``kind`` is ``autocast``, else without."""
     if kind == "autocast":
         return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
 
 
 class PlainTraining:
-    """A model for sequence classification with its optimizer.
+    """A sequence classification model with its optimizer.
 
-    Fused AdamW and gradients clipped to a norm of 1, as in the trainer of transformers.
+    It uses fused AdamW and clips gradients to a norm of 1, as the trainer of transformers does.
     """
 
     def __init__(self, model: nn.Module, device: str, *, with_types: bool = True) -> None:
@@ -60,12 +60,12 @@ class PlainTraining:
 
     @property
     def num_trained(self) -> int:
-        """Trained parameters outside the head."""
+        """Number of trained parameters outside the head."""
         own = (p for name, p in self.trained.items() if not any(part in name for part in IN_HEAD))
         return sum(p.numel() for p in own)
 
     def step(self, work: Work, rows: Sequence[int], kind: str) -> float:
-        """Train on these rows in this precision and return the loss."""
+        """Train on a batch of rows in the precision ``kind``, and return the loss."""
         targets = torch.tensor([work["targets"][row] for row in rows], device=self.device)
         with precision(kind, self.device):
             logits = self.model(**inputs_of(work, rows, self.device, with_types=self.with_types)).logits

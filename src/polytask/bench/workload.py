@@ -1,6 +1,6 @@
-"""Synthetic texts with the lengths of known data sets, in batches of two orders.
+"""Synthetic texts with the lengths of known data sets, in two orders of batches.
 
-``grouped`` batches have rows of similar length; ``shuffled`` batches are those of a loader that ignores lengths.
+``grouped`` batches have rows of similar length; ``shuffled`` batches ignore lengths.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from polytask.training.job import Job
 from polytask.training.recipe import Recipe
 
 SYMBOLS = (1000, 30000)
-"""The range of token ids from which synthetic texts are drawn: ordinary word pieces."""
+"""The range of token ids from which synthetic texts are drawn; all are ordinary word pieces."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Texts:
     """A data set's name, its number of labels, and the lengths of its texts.
 
     Attributes:
-        vigintiles: lengths at 0, 5, …, 100% of the training rows in BERT's uncased word pieces, [CLS] and [SEP]
-            included, truncated at 128: counted on 3,500 rows of the official files.
+        vigintiles: the 0%, 5%, …, 100% quantiles of the length in tokens, counted on 3,500 training rows of the
+            official files with BERT's uncased tokenizer, including [CLS] and [SEP], truncated at 128.
     """
 
     data: str
@@ -37,7 +37,7 @@ class Texts:
     vigintiles: tuple[int, ...]
 
     def lengths(self, num_rows: int) -> list[int]:
-        """Lengths drawn for so many rows, the same each time."""
+        """Lengths of ``num_rows`` rows, drawn with a fixed seed."""
         draw = random.Random(0)
         return [_length(self.vigintiles, draw.random()) for _ in range(num_rows)]
 
@@ -51,42 +51,42 @@ MAX_LENGTH = 128
 
 
 def _length(vigintiles: Sequence[int], share: float) -> int:
-    """The length below which ``share`` of the rows are."""
+    """The length that a fraction ``share`` of the rows does not exceed."""
     at = share * (len(vigintiles) - 1)
     low, high = list(pairwise(vigintiles))[int(at)]
     return max(3, round(low + (high - low) * (at % 1)))
 
 
 def synthetic(lengths: Sequence[int], num_symbols: int = SYMBOLS[1]) -> Encoded:
-    """Rows of these lengths, of the first ``num_symbols`` tokens of a vocabulary without its special ones."""
+    """Rows of these lengths, of random ordinary tokens among the first ``num_symbols`` of a vocabulary."""
     draw, symbols = random.Random(1), range(min(SYMBOLS[0], num_symbols // 2), min(SYMBOLS[1], num_symbols))
     ids = [draw.choices(symbols, k=length) for length in lengths]
     return Encoded(ids, [[0] * length for length in lengths], 0)
 
 
 def as_work(encoded: Encoded, num_labels: int, batch_size: int) -> Work:
-    """The rows with random targets and batches in both orders."""
+    """The rows with random targets, in batches of both orders."""
     draw = random.Random(2)
     shuffled = draw.sample(range(len(encoded)), len(encoded))
     by_length = sorted(shuffled, key=encoded.lengths.__getitem__)
-    grouped = cut(by_length, batch_size)
+    grouped = split_into_batches(by_length, batch_size)
     draw.shuffle(grouped)
     return {
         "ids": encoded.ids,
         "types": encoded.types or [[0] * length for length in encoded.lengths],
         "targets": [draw.randrange(num_labels) for _ in encoded.ids],
         "num_labels": num_labels,
-        "orders": {"grouped": grouped, "shuffled": cut(shuffled, batch_size)},
+        "orders": {"grouped": grouped, "shuffled": split_into_batches(shuffled, batch_size)},
     }
 
 
-def cut(rows: Sequence[int], size: int) -> list[list[int]]:
-    """The rows in batches of ``size``."""
+def split_into_batches(rows: Sequence[int], size: int) -> list[list[int]]:
+    """Split rows into batches of ``size``."""
     return [list(rows[at : at + size]) for at in range(0, len(rows), size)]
 
 
-def spread(work: Work, num_batches: int) -> Work:
-    """The rows with only so many batches of each order; those of ``grouped`` represent the distribution of lengths."""
+def sample_batches(work: Work, num_batches: int) -> Work:
+    """Keep ``num_batches`` batches of each order; those of ``grouped`` are sample_batches evenly over the lengths."""
     by_length = sorted(work["orders"]["grouped"], key=lambda rows: len(work["ids"][rows[-1]]))
     at = [(2 * batch + 1) * len(by_length) // (2 * num_batches) for batch in range(num_batches)]
     orders = {"grouped": [by_length[quantile] for quantile in at], "shuffled": work["orders"]["shuffled"][:num_batches]}
@@ -94,13 +94,13 @@ def spread(work: Work, num_batches: int) -> Work:
 
 
 def num_tokens(work: Work, order: str) -> tuple[int, int]:
-    """The numbers of tokens of all batches without and with padding."""
+    """The total number of tokens of all batches, without and with padding."""
     lengths = [[len(work["ids"][row]) for row in rows] for rows in work["orders"][order]]
     return sum(map(sum, lengths)), sum(len(of_batch) * max(of_batch) for of_batch in lengths)
 
 
 class PreparedJob(Job):
-    """A job with given rows and batches; ``batch`` is the number of the next one."""
+    """A job that trains on given rows and batches; ``batch`` is the index of the next one."""
 
     def __init__(self, backbone: Backbone, work: Work, method: Method, name: str = "task") -> None:
         labels = tuple(f"label {label}" for label in range(work["num_labels"]))

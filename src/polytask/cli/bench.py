@@ -1,4 +1,4 @@
-"""``polytask bench``: measure the speed of this machine, beside plain transformers and other libraries."""
+"""``polytask bench``: measure the speed of this machine, next to plain transformers and other libraries."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from polytask.backbones.backbone import Backbone
-    from polytask.bench.answering import Answered
-    from polytask.bench.training import Trained
+    from polytask.bench.answering import AnsweringRate
+    from polytask.bench.training import TrainingRate
 
 ANSWERING_SHARE = 0.15
-"""Share of the time for measuring answers, which take far less than training."""
+"""Share of the time that is spent on inference, which is far faster than training."""
 
 EXPLANATION = (
-    "A ratio says how many times as fast Polytask is, in tokens of text per second without padding. fp32 with batches "
-    "as they come is the default of the other libraries; autocast with rows grouped by length is their best setting. "
-    "Dropout is on, weights and texts are the same, and the libraries take turns. A tenth more or less is noise."
+    "A ratio says how many times as fast Polytask is, in tokens per second without padding. The default of the other "
+    "libraries is fp32 with shuffled batches; their best setting is autocast with rows grouped by length. Dropout is "
+    "on, weights and texts are the same, and the libraries take turns. Differences of up to a tenth are noise."
 )
 
 
 @dataclass
 class Measurements:
-    """What was measured so far.
+    """What has been measured so far.
 
     Attributes:
         trained: rates of training.
@@ -47,17 +47,17 @@ class Measurements:
         is_whole: whether nothing was interrupted.
     """
 
-    trained: list[Trained] = field(default_factory=list)
-    answered: list[Answered] = field(default_factory=list)
+    trained: list[TrainingRate] = field(default_factory=list)
+    answered: list[AnsweringRate] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     is_whole: bool = True
 
-    def add(self, rates: Sequence[Trained | Answered]) -> None:
+    def add(self, rates: Sequence[TrainingRate | AnsweringRate]) -> None:
         """Add the rates of one part."""
-        from polytask.bench.training import Trained
+        from polytask.bench.training import TrainingRate
 
         for rate in rates:
-            if isinstance(rate, Trained):
+            if isinstance(rate, TrainingRate):
                 self.trained.append(rate)
             else:
                 self.answered.append(rate)
@@ -67,13 +67,16 @@ class Measurements:
 def bench(
     model: BackboneOptions,
     texts: Annotated[
-        str, typer.Option("--texts", help="Lengths of the texts: sst2 (short), mrpc, newsgroups (long).")
+        str,
+        typer.Option("--texts", help="Data sets whose text lengths are used: sst2 (short), mrpc, newsgroups (long)."),
     ] = "sst2,newsgroups",
-    seconds: Annotated[float, typer.Option("--seconds", help="Duration; the longer, the less noise.")] = 120.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", help="How long to measure; longer runs are less noisy.")
+    ] = 120.0,
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads (default: all cores).")] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure training and answering on this machine, beside plain transformers and other installed libraries."""
+    """Measure training and inference on this machine, next to plain transformers and other installed libraries."""
     started = time.perf_counter()
     with options.spinner("loading torch and transformers"):
         from polytask.bench.workload import TEXTS
@@ -85,24 +88,24 @@ def bench(
             raise UnknownName("kind of texts", kind, TEXTS)
     set_threads(threads)
     backbone = model.load()
-    found = Measurements()
+    measurements = Measurements()
     try:
-        with bench_progress(seconds, started) as tell, warnings.catch_warnings():
+        with bench_progress(seconds, started) as show_progress, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # other libraries warn about themselves
             left = seconds - (time.perf_counter() - started)
-            for rates in measured(backbone, kinds, left, found.missing, tell):
-                found.add(rates)
+            for rates in measure_parts(backbone, kinds, left, measurements.missing, show_progress):
+                measurements.add(rates)
     except KeyboardInterrupt:
-        if not found.trained:
+        if not measurements.trained:
             raise
-        found.is_whole = False
+        measurements.is_whole = False
     where = environment(backbone.device, backbone.dtype)
-    where["versions"] |= versions({rate.library for rate in found.trained} - {"polytask"})
+    where["versions"] |= versions({rate.library for rate in measurements.trained} - {"polytask"})
     if as_json:
-        print_json(to_json(found, backbone, where, time.perf_counter() - started))
+        print_json(to_json(measurements, backbone, where, time.perf_counter() - started))
     else:
-        show(found, machine_in_words(backbone, where, time.perf_counter() - started))
-    if not found.is_whole:
+        show(measurements, machine_in_words(backbone, where, time.perf_counter() - started))
+    if not measurements.is_whole:
         raise error_exit("interrupted: only these parts were measured", INTERRUPTED)
 
 
@@ -121,79 +124,85 @@ def set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
-def measured(
-    backbone: Backbone, kinds: Sequence[str], seconds: float, missing: dict[str, str], tell: Callable[[str], None]
-) -> Iterator[Sequence[Trained | Answered]]:
+def measure_parts(
+    backbone: Backbone,
+    kinds: Sequence[str],
+    seconds: float,
+    missing: dict[str, str],
+    show_progress: Callable[[str], None],
+) -> Iterator[Sequence[TrainingRate | AnsweringRate]]:
     """Measure one part after another, in about ``seconds``; long texts get more time than short ones.
 
-    On a busy or slow machine a part takes as long as one round of it takes. Libraries that cannot be measured are added
-    to ``missing`` with the reason.
+    On a busy or slow machine a part takes at least one round. Libraries that cannot be measured are added to
+    ``missing`` with the reason.
     """
     from polytask.bench.answering import answering_rates
-    from polytask.bench.training import Others, training_rates
+    from polytask.bench.training import OtherLibraries, training_rates
     from polytask.bench.workload import TEXTS
 
     started = time.perf_counter()
-    tell("loading the other libraries")
-    others = Others(backbone)
+    show_progress("loading the other libraries")
+    others = OtherLibraries(backbone)
     missing |= others.missing
     left = seconds - (time.perf_counter() - started)
     means = {kind: sum(TEXTS[kind].vigintiles) for kind in kinds}
     shares = {kind: 0.5 * (1 / len(kinds) + mean / sum(means.values())) for kind, mean in means.items()}
     for kind in kinds:
         own = left * (1 - ANSWERING_SHARE) * shares[kind]
-        yield training_rates(backbone, others, kind, own, partial(tell, f"training, {kind}"))
+        yield training_rates(backbone, others, kind, own, partial(show_progress, f"training, {kind}"))
     for kind in kinds:
         own = left * ANSWERING_SHARE * shares[kind]
-        yield answering_rates(backbone, kind, own, partial(tell, f"answering, {kind}"))
+        yield answering_rates(backbone, kind, own, partial(show_progress, f"inference, {kind}"))
 
 
-def to_json(found: Measurements, backbone: Backbone, where: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+def to_json(measurements: Measurements, backbone: Backbone, where: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """What ``bench --json`` prints."""
-    trained, answered = found.trained, found.answered
+    trained, answered = measurements.trained, measurements.answered
     return {
         "backbone": backbone.name,
         "environment": where,
         "seconds": round(seconds, 1),
         "training": [{**asdict(rate), "ours_over_this": ratios(rate, trained)} for rate in trained],
         "answering": [{**asdict(rate), "mixed_over_this": mixed_ratio(rate, answered)} for rate in answered],
-        "not_measured": found.missing,
-        "is_whole": found.is_whole,
+        "not_measured": measurements.missing,
+        "is_whole": measurements.is_whole,
     }
 
 
-def show(found: Measurements, machine: str) -> None:
+def show(measurements: Measurements, machine: str) -> None:
     """Print the tables, how to read them, and the machine."""
     out = console.terminal()
-    for kind in dict.fromkeys(rate.texts for rate in found.trained):
-        out.print(training_table(kind, found.trained))
-    if found.answered:
-        out.print(answering_table(list(dict.fromkeys(rate.texts for rate in found.answered)), found.answered))
+    for kind in dict.fromkeys(rate.texts for rate in measurements.trained):
+        out.print(training_table(kind, measurements.trained))
+    if measurements.answered:
+        out.print(
+            answering_table(list(dict.fromkeys(rate.texts for rate in measurements.answered)), measurements.answered)
+        )
     out.print(EXPLANATION, style="dim")
-    for library, reason in found.missing.items():
+    for library, reason in measurements.missing.items():
         out.print(f"{library} was not measured: {reason}.", style="dim")
     out.print(machine, style="dim")
 
 
-def ratios(rate: Trained, trained: Sequence[Trained]) -> dict[str, float]:
-    """Our rate over this one, for each thing that we train."""
+def ratios(rate: TrainingRate, trained: Sequence[TrainingRate]) -> dict[str, float]:
+    """The rate of each of Polytask's methods divided by this rate."""
     ours = [one for one in trained if (one.library, one.texts) == ("polytask", rate.texts)]
     return {one.trains: one.tokens_per_s / rate.tokens_per_s for one in ours}
 
 
-def mixed_ratio(rate: Answered, answered: Sequence[Answered]) -> float:
-    """The rate of the mixed batch over this one."""
+def mixed_ratio(rate: AnsweringRate, answered: Sequence[AnsweringRate]) -> float:
+    """The rate of the mixed batch divided by this rate."""
     (mixed,) = (one for one in answered if (one.route, one.texts) == ("mixed", rate.texts))
     return mixed.texts_per_s / rate.texts_per_s
 
 
-def training_table(kind: str, trained: Sequence[Trained]) -> Table:
-    """One line per library and setting, with its rate and ours over it."""
+def training_table(kind: str, trained: Sequence[TrainingRate]) -> Table:
+    """One line per library and setting, with its rate, and Polytask's rates divided by it."""
     from polytask.bench.workload import TEXTS
 
     numbers = ("padding", "tokens/s", "Houlsby is", "LoRA is")
     mean = sum(TEXTS[kind].vigintiles) / len(TEXTS[kind].vigintiles)
-    title = f"Training with texts as long as those of {kind_in_words(kind)}: {mean:.0f} tokens"
+    title = f"Training on texts with the lengths of {kind_in_words(kind)}, {mean:.0f} tokens on average"
     table = console.grid("library", "trains", "precision", *numbers, right=numbers, title=title)
     for rate in trained:
         if rate.texts == kind:
@@ -204,12 +213,12 @@ def training_table(kind: str, trained: Sequence[Trained]) -> Table:
     return table
 
 
-def answering_table(kinds: Sequence[str], answered: Sequence[Answered]) -> Table:
-    """One line per way of answering the texts of several tasks."""
+def answering_table(kinds: Sequence[str], answered: Sequence[AnsweringRate]) -> Table:
+    """One line for each way to answer the texts of several tasks."""
     from polytask.bench.answering import NUM_TASKS, ROUTES
 
     heads = [f"{name}\n{what}" for name in map(kind_in_words, kinds) for what in ("texts/s", "mixed is")]
-    table = console.grid(f"answering {NUM_TASKS} texts of as many tasks", *heads, right=heads)
+    table = console.grid(f"inference on {NUM_TASKS} texts, one per task", *heads, right=heads)
     for route, words in ROUTES.items():
         cells: list[str] = []
         for kind in kinds:
@@ -249,12 +258,12 @@ def bench_progress(seconds: float, started: float) -> Iterator[Callable[[str], N
     if not out.is_terminal:
         seen: set[str] = set()
 
-        def tell(what: str) -> None:
+        def show_progress(what: str) -> None:
             if what not in seen:
                 seen.add(what)
                 out.print(what, style="dim")
 
-        yield tell
+        yield show_progress
         return
     columns = (TextColumn("{task.description}", style="bold"), BarColumn(bar_width=40), TimeElapsedColumn())
     with Progress(*columns, console=out, transient=True) as bar:

@@ -25,7 +25,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def facts(entry: Entry) -> list[tuple[str, str]]:
-    """The facts about an adapter as names and values."""
+    """The facts about an adapter: the names and values that the card shows."""
     header, result, recipe = entry.header, entry.header.result, entry.header.recipe
     train, where = _object(result.get("train")), _object(result.get("environment"))
     settings = ", ".join(f"{key} {value}" for key, value in header.method.settings().items() if value is not None)
@@ -52,7 +52,7 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
         ("hardware", ", ".join(str(where[key]) for key in ("hardware", "device", "dtype") if key in where)),
         ("threads", str(where.get("threads", ""))),
         ("versions", ", ".join(f"{name} {version}" for name, version in header.versions.items())),
-        ("made", header.created),
+        ("created", header.created),
         ("digest", header.digest),
         ("size", bytes_in_words(entry.size_bytes)),
     ]
@@ -84,8 +84,8 @@ def markdown(entry: Entry, repository: str | None = None) -> str:
         f"# {_escaped(str(entry))}",
         "",
         f"An adapter of {_escaped(shown_name(header.backbone.name))} for a {header.head.kind} task, trained "
-        "with Polytask. It holds what the task adds to the frozen transformer and works with that transformer only, "
-        "whose fingerprint it checks.",
+        "with Polytask. It contains only what the task adds to the frozen transformer. It works with that transformer "
+        "only, and checks its fingerprint.",
         "",
         "## Use",
         "",
@@ -107,12 +107,12 @@ def markdown(entry: Entry, repository: str | None = None) -> str:
     if labels:
         parts += ["", "## Labels", "", "| label | training rows |", "|---|---:|", *labels]
     parts += reliability_diagram(header)
-    parts += ["", "Intervals hold the score in 95% of 1,000 resamples of the same rows (bootstrap).", ""]
+    parts += ["", "Intervals are 95% bootstrap intervals over 1,000 resamples of the rows.", ""]
     return "\n".join(parts)
 
 
 def shown_name(backbone: str) -> str:
-    """A backbone's name without local folders."""
+    """A backbone's name; of a local folder, only the last part of its path."""
     path = Path(backbone)
     return path.name if path.is_absolute() or backbone.startswith((".", "~")) else backbone
 

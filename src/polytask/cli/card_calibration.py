@@ -1,6 +1,7 @@
-"""The part of an adapter's card about its probabilities: calibration errors, reliability diagram, thresholds.
+"""The part of an adapter's card about probabilities: calibration errors, reliability diagram, thresholds.
 
-``result`` of a header is free JSON and may come from anyone, so values that training would not write are left out.
+``result`` of a header is free JSON and may come from anyone, so values that are not in the form that training writes
+are left out.
 """
 
 from __future__ import annotations
@@ -17,33 +18,48 @@ BAR = 20
 
 def calibration_facts(header: Header) -> list[tuple[str, str]]:
     """Names and values for the panel and the table."""
-    said = _object(header.result.get("calibration"))
-    facts = [("calibration", _map_in_words(header.calibration)), *_errors(said), ("interval", _coverage(said))]
-    facts += [("thresholds", _thresholds(header)), ("thresholds", _held(_object(header.result.get("thresholds"))))]
-    facts += [("none of these", _none(header)), ("none of these", _none_held(_object(header.result.get("none"))))]
-    notes = said.get("notes")
+    saved = _object(header.result.get("calibration"))
+    facts = [
+        ("calibration", _calibration_in_words(header.calibration)),
+        *_errors(saved),
+        ("interval", _coverage(saved)),
+    ]
+    facts += [
+        ("thresholds", _thresholds(header)),
+        ("thresholds", _threshold_scores(_object(header.result.get("thresholds")))),
+    ]
+    facts += [
+        ("none of these", _detector_in_words(header)),
+        ("none of these", _detector_scores(_object(header.result.get("none")))),
+    ]
+    notes = saved.get("notes")
     facts += [("calibration", note) for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
     return [(name, value) for name, value in facts if value]
 
 
 def reliability_diagram(header: Header) -> list[str]:
     """Markdown: the share of right answers in each bin of probability, before and after calibration."""
-    said = _object(header.result.get("calibration"))
-    before, after = (_bins(_object(said.get(name))) for name in ("before", "after"))
+    saved = _object(header.result.get("calibration"))
+    before, after = (_bins(_object(saved.get(name))) for name in ("before", "after"))
     if not after:
         return []
-    lines = ["", "## Reliability", "", f"Of the probabilities of {_of_rows(said)}: the share of the answers that is"]
-    lines += ["right, beside the mean probability. Where probabilities can be believed, the two are alike.", ""]
+    lines = [
+        "",
+        "## Reliability",
+        "",
+        f"For {_of_rows(saved)}: the mean probability in each bin, and the share of answers",
+    ]
+    lines += ["that are right. For reliable probabilities, the two are about equal.", ""]
     for name, bins in (("Before calibration", before), ("After calibration", after)):
         if bins:
             lines += [f"{name}:", "", "| probability | right | answers | |", "|---:|---:|---:|---|"]
             lines += [f"| {p:.3f} | {right:.3f} | {rows} | `{_bar(p, right)}` |" for rows, p, right in bins] + [""]
-    return [*lines[:-1], *_curve(said)]
+    return [*lines[:-1], *_curve(saved)]
 
 
-def _curve(said: Mapping[str, Any]) -> list[str]:
+def _curve(saved: Mapping[str, Any]) -> list[str]:
     """Markdown: the accuracy of the most probable answers."""
-    given = said.get("curve")
+    given = saved.get("curve")
     points = [own for own in given if _is_estimate(own)] if isinstance(given, list) else []
     if not points:
         return []
@@ -59,20 +75,20 @@ def _curve(said: Mapping[str, Any]) -> list[str]:
 
 
 def _bar(probability: float, right: float) -> str:
-    """``██████|··``: filled up to the share of right answers, with a line at the probability."""
+    """``██████|··``: filled to the share of right answers, with a line at the mean probability."""
     cells = ["█" if cell < round(right * BAR) else "·" for cell in range(BAR)]
     cells.insert(min(max(round(probability * BAR), 0), BAR), "|")
     return "".join(cells)
 
 
-def _map_in_words(given: Mapping[str, Any] | None) -> str:
+def _calibration_in_words(given: Mapping[str, Any] | None) -> str:
     """``temperature 1.632, fitted on 200 validation rows``."""
     if given is None:
         return ""
     template = {
         "temperature": "temperature {temperature:.3f}, fitted on {rows:,} validation rows",
         "platt": "a slope and an offset for each label, fitted on {rows:,} validation rows",
-        "conformal": "± {radius:.4g} holds the truth in {level:.0%} of new rows, by {rows:,} validation rows",
+        "conformal": "± {radius:.4g} contains the truth for {level:.0%} of new rows; from {rows:,} validation rows",
     }[given["kind"]]
     return template.format(**given)
 
@@ -85,54 +101,55 @@ def _thresholds(header: Header) -> str:
     goal = given["goal"] if given["target"] is None else f"{given['goal']} {given['target']}"
     values = [("never" if value is None else f"from {value:.3f}") for value in given["values"]]
     if len(set(values)) == 1:
-        return f"{goal}: answered {values[0]}, by {given['rows']:,} validation rows"
+        return f"{goal}: answered {values[0]}, chosen on {given['rows']:,} validation rows"
     each = ", ".join(f"{label} {value}" for label, value in zip(header.head.labels, values, strict=True))
-    return f"{goal}: {each}; by {given['rows']:,} validation rows"
+    return f"{goal}: {each}; chosen on {given['rows']:,} validation rows"
 
 
-def _held(said: Mapping[str, Any]) -> str:
+def _threshold_scores(saved: Mapping[str, Any]) -> str:
     """``on 400 test rows coverage 0.812 (0.77 to 0.85), precision …``."""
-    test = _object(said.get("test"))
+    test = _object(saved.get("test"))
     shares = {name: test.get(name) for name in ("coverage", "precision", "recall")}
     shown = [f"{n} {s[0]:.3f} ({s[1]:.3f} to {s[2]:.3f})" for n, s in shares.items() if s and _is_estimate(s)]
     return f"on {test.get('rows')} test rows {', '.join(shown)}" if shown else ""
 
 
-def _none(header: Header) -> str:
-    """``by mahalanobis, with 5% false alarms on 200 validation rows``."""
+def _detector_in_words(header: Header) -> str:
+    """``mahalanobis, false-alarm rate 0.05, chosen on 200 validation rows``."""
     given = header.none
     if given is None:
         return ""
-    return f"by {given['score']}, with {given['false_alarm']:.3g} false alarms by {given['rows']:,} validation rows"
+    rate = f"false-alarm rate {given['false_alarm']:.3g}"
+    return f"{given['score']}, {rate}, chosen on {given['rows']:,} validation rows"
 
 
-def _none_held(said: Mapping[str, Any]) -> str:
+def _detector_scores(saved: Mapping[str, Any]) -> str:
     """``on test rows false alarms 0.051 (0.03 to 0.08), found 0.71 (0.62 to 0.79)``."""
-    shares = {name: said.get(name) for name in ("false_alarms", "found")}
+    shares = {name: saved.get(name) for name in ("false_alarms", "found")}
     shown = [f"{n} {s[0]:.3f} ({s[1]:.3f} to {s[2]:.3f})" for n, s in shares.items() if s and _is_estimate(s)]
     return f"on test rows {', '.join(shown)}".replace("_", " ") if shown else ""
 
 
-def _errors(said: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _errors(saved: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = []
     for error, name in ERRORS.items():
-        sides = [_object(said.get(side)).get(error) for side in ("before", "after")]
+        sides = [_object(saved.get(side)).get(error) for side in ("before", "after")]
         if all(map(_is_estimate, sides)):
             shown = [f"{side[0]:.4f} ({side[1]:.4f} to {side[2]:.4f})" for side in sides if side]
-            found.append((name, f"{shown[0]} before calibration, {shown[1]} after, on {_of_rows(said)}"))
+            found.append((name, f"{shown[0]} before calibration, {shown[1]} after, on {_of_rows(saved)}"))
     return found
 
 
-def _coverage(said: Mapping[str, Any]) -> str:
-    share = said.get("coverage")
+def _coverage(saved: Mapping[str, Any]) -> str:
+    share = saved.get("coverage")
     if not _is_estimate(share) or share is None:
         return ""
-    return f"held the truth in {share[0]:.1%} ({share[1]:.1%} to {share[2]:.1%}) of {_of_rows(said)}"
+    return f"contains the truth for {share[0]:.1%} ({share[1]:.1%} to {share[2]:.1%}) of {_of_rows(saved)}"
 
 
-def _of_rows(said: Mapping[str, Any]) -> str:
-    which = "test rows" if said.get("on") == "test" else "validation rows, each calibrated by the others"
-    return f"{said['rows']:,} {which}" if isinstance(said.get("rows"), int) else which
+def _of_rows(saved: Mapping[str, Any]) -> str:
+    which = "test rows" if saved.get("on") == "test" else "validation rows, each calibrated on the other folds"
+    return f"{saved['rows']:,} {which}" if isinstance(saved.get("rows"), int) else which
 
 
 def _bins(side: Mapping[str, Any]) -> list[list[float]]:

@@ -36,7 +36,7 @@ def compare(
     second: Annotated[str, typer.Argument(metavar="B", help="Another adapter with the same labels.")],
     file: Annotated[str, typer.Argument(help="Texts with labels that neither adapter was trained on.")],
     input_columns: ColumnOptions,
-    metric: Annotated[str | None, typer.Option(help="Metric (default: the one that A was trained by).")] = None,
+    metric: Annotated[str | None, typer.Option(help="Metric (default: that of A).")] = None,
     none_label: options.NoneLabel = None,
     store: options.StoreFolder = "adapters",
     device: options.Device = "auto",
@@ -45,9 +45,9 @@ def compare(
 ) -> None:
     """Score two adapters on the same rows and test whether the difference is statistically significant.
 
-    The test is a paired bootstrap over 1,000 resamples of the rows. Where rows have the label that means none of these
-    (--none-label, or that of the training), this is one more label: such a row is right if it is called none of these,
-    any other is wrong if it is.
+    The test is a paired bootstrap over 1,000 resamples of the rows. If the file has rows of the label that means none
+    of these (--none-label, by default the one used in training), it counts as one more label: the right answer to these
+    rows is none of these.
     """
     from polytask.adapters.store import Store
     from polytask.data.metric_names import check_metric
@@ -61,7 +61,7 @@ def compare(
     check_metric(name, head.kind)
     rows = rows_to_score(entries, file, input_columns, label_of_examples(entries, none_label))
     assert rows.targets is not None, "labelled rows have targets"
-    num_labels = labels_to_tell(entries[0], rows, name)
+    num_labels = num_labels_in(entries[0], rows, name)
     answers = answers_of_both(adapters, entries, rows, device, dtype)
     shared = (name, head.kind, rows.targets)
     scores = [score(*shared, column, num_labels=num_labels) for column in answers]
@@ -77,23 +77,21 @@ def compare(
         interval = [found.low, found.high]
         print_json({**whole, "interval": interval, **rest, "is_more_than_chance": found.is_more_than_chance})
         return
-    scored = [result_tables.scored(name, value, len(rows), near) for value, near in zip(scores, intervals)]
+    scored = [result_tables.score_in_words(name, value, len(rows), near) for value, near in zip(scores, intervals)]
     show_comparison(entries, scored, found, name, Path(file).name, len(rows))
 
 
-def labels_to_tell(entry: Entry, rows: Rows, metric: str) -> int:
-    """The number of labels; one more where rows have the label that means none of these.
+def num_labels_in(entry: Entry, rows: Rows, metric: str) -> int:
+    """The number of labels, plus one if some rows have the label that means none of these.
 
     Raises:
-        RecipeError: the metric is about one of two labels, and there is a third.
+        RecipeError: the metric needs two labels, and none of these would be a third.
     """
     labels = entry.labels
     if entry.header.head.kind != "classification" or len(labels) not in (rows.targets or ()):
         return len(labels)
     if metric == "f1" and len(labels) == 2:
-        raise RecipeError(
-            "f1 is of one of two labels, and none of these is a third. Give --metric macro_f1 or accuracy"
-        )
+        raise RecipeError("f1 needs two labels, and none of these would be a third. Give --metric macro_f1 or accuracy")
     return len(labels) + 1
 
 
@@ -107,25 +105,25 @@ def answers_of_both(
     }
     labels = entries[0].labels
     return [
-        in_order_of(
+        reordered_answers(
             labels,
             entry.labels,
-            targets_given(backbones[entry.header.backbone.name, entry.header.pooling], adapters, entry, rows),
+            targets_predicted(backbones[entry.header.backbone.name, entry.header.pooling], adapters, entry, rows),
         )
         for entry in entries
     ]
 
 
-def targets_given(backbone: Backbone, adapters: Store, entry: Entry, rows: Rows) -> list[Target]:
+def targets_predicted(backbone: Backbone, adapters: Store, entry: Entry, rows: Rows) -> list[Target]:
     """The answers of an adapter: label indices, numbers or spans.
 
-    Every row is answered with its likeliest label. Only where rows have the label that means none of these
-    (their target is the number of labels), what is called so is answered with that number.
+    A row is answered with its likeliest label. If some rows have the label that means none of these (their target is
+    the number of labels), a text that is detected as none of these is answered with that number.
     """
     none = len(entry.labels)
-    is_told = entry.header.head.kind == "classification" and none in (rows.targets or ())
+    counts_none = entry.header.head.kind == "classification" and none in (rows.targets or ())
     return [
-        none if own.none and is_told else target_of(own, entry.labels)
+        none if own.none and counts_none else target_of(own, entry.labels)
         for own in predictions_of(backbone, adapters, entry, rows)
     ]
 
@@ -153,14 +151,14 @@ def check_comparable(first: Entry, second: Entry) -> None:
     one, other = first.header.head, second.header.head
     if one.kind != other.kind:
         raise RecipeError(
-            f"{first} is of the kind {one.kind} and {second} of the kind {other.kind}, so they cannot be compared"
+            f"{first} is a {one.kind} task and {second} is a {other.kind} task, so they cannot be compared"
         )
     if set(one.labels) != set(other.labels):
         odd = ", ".join(map(repr, sorted(set(one.labels) ^ set(other.labels))[:5]))
         raise RecipeError(f"{first} and {second} do not have the same labels. Only one of them has {odd}")
 
 
-def in_order_of(labels: Sequence[str], own: Sequence[str], answers: Sequence[Target]) -> list[Target]:
+def reordered_answers(labels: Sequence[str], own: Sequence[str], answers: Sequence[Target]) -> list[Target]:
     """Answers as indices into ``labels``; ``own`` are the same labels in the order of the adapter."""
     if tuple(labels) == tuple(own):
         return list(answers)

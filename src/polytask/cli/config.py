@@ -23,7 +23,7 @@ NOT_IN_FILES = ("config", "print_config", "help")
 
 
 def _read(context: typer.Context, path: str | None) -> str | None:
-    """Use the options in a file as the defaults of the command line."""
+    """Use the options in a file as the command line's defaults."""
     if path is not None:
         params = {_long_name(param): param for param in context.command.params if param.name not in NOT_IN_FILES}
         given = _mapping_in(path)
@@ -40,12 +40,10 @@ def _read(context: typer.Context, path: str | None) -> str | None:
 ConfigFile = Annotated[
     str | None,
     typer.Option(
-        "--config", metavar="FILE", is_eager=True, callback=_read, help="YAML of options by their long names."
+        "--config", metavar="FILE", is_eager=True, callback=_read, help="YAML file of options by their long names."
     ),
 ]
-PrintConfig = Annotated[
-    bool, typer.Option("--print-config", help="Only print all options as they would be used, for --config.")
-]
+PrintConfig = Annotated[bool, typer.Option("--print-config", help="Only print all options, as YAML for --config.")]
 
 
 def print_resolved(context: typer.Context) -> None:

@@ -55,7 +55,7 @@ class TrainedTask:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What must not change: the bytes of an adapter's file, and its answers to the bit."""
+    """What must not change about an adapter: the bytes of its file and its answers, bit for bit."""
 
     sha256: str
     answers: Sequence[Prediction]
@@ -88,8 +88,8 @@ def run_demo(
         err: the console for progress.
         store: the folder of the adapters.
         device: as in ``load_backbone``.
-        dtype: as in ``load_backbone``.
-        seed: of the rows, the initial weights and the training.
+        dtype: likewise.
+        seed: the seed of the rows, the initial weights and the training.
         corpora: the tasks; the first one is checked for changes.
         sizes: the number of rows of each split.
 
@@ -102,21 +102,21 @@ def run_demo(
     adapters = Store(store)
     out.print(introduction(backbone, corpora, store))
     first = train_task(backbone, *tasks[0], adapters, err, seed)
-    out.print(one_line(first))
-    texts = _test(first.task).texts[:NUM_COMPARED]
+    out.print(result_line(first))
+    texts = _test_rows(first.task).texts[:NUM_COMPARED]
     before = Snapshot.of(first.entry, backbone, adapters, texts)
     trained = [first]
     for corpus, task in tasks[1:]:
         trained.append(train_task(backbone, corpus, task, adapters, err, seed))
-        out.print(one_line(trained[-1]))
+        out.print(result_line(trained[-1]))
     after = Snapshot.of(first.entry, backbone, adapters, texts)
-    out.print(scores(trained))
-    out.print(unchanged(trained, before, after))
+    out.print(scores_table(trained))
+    out.print(describe_changes(trained, before, after))
     assert before == after, f"{first.entry} has changed"
-    out.print(classified(backbone, adapters, trained))
+    out.print(sentences_table(backbone, adapters, trained))
     console.hint(out, f'polytask predict --store {store} --task {trained[-1].task.name} "your own sentence"')
     console.hint(out, "polytask train your.csv --task NAME")
-    console.hint(out, f"polytask serve --store {store}   # the same adapters behind HTTP, with a page")
+    console.hint(out, f"polytask serve --store {store}   # the same adapters over HTTP, with a web page")
 
 
 def train_task(backbone: Backbone, corpus: Corpus, task: Task, adapters: Store, err: Console, seed: int) -> TrainedTask:
@@ -125,9 +125,9 @@ def train_task(backbone: Backbone, corpus: Corpus, task: Task, adapters: Store, 
     with live_progress.watching(err) as progress:
         adapter, result = train(backbone, task, recipe, progress=progress)
     entry = adapters.put(adapter)
-    majority = majority_score(task, _test(task))
+    majority = majority_score(task, _test_rows(task))
     assert majority is not None, "a task of one label per row"
-    return TrainedTask(corpus.about, task, entry, result, majority, tfidf_score(task, _test(task)))
+    return TrainedTask(corpus.about, task, entry, result, majority, tfidf_score(task, _test_rows(task)))
 
 
 def introduction(backbone: Backbone, corpora: Sequence[Corpus], store: str) -> Text:
@@ -137,14 +137,14 @@ def introduction(backbone: Backbone, corpora: Sequence[Corpus], store: str) -> T
         ("One frozen backbone, three tasks\n\n", "bold"),
         f"  backbone  all-MiniLM-L6-v2, {backbone.num_parameters:,} parameters in {kind} on {backbone.device}\n",
         f"  tasks     {', '.join(corpus.about for corpus in corpora)}\n",
-        "  method    a Houlsby adapter each, trained one after the other; the backbone is never touched\n",
+        "  method    one Houlsby adapter per task, trained one after the other; the backbone never changes\n",
         f"  store     {Path(store).resolve()}\n",
     )
 
 
-def one_line(done: TrainedTask) -> Text:
+def result_line(done: TrainedTask) -> Text:
     """The score of a task that was just trained."""
-    test = _scored(done.result)
+    test = _test_score(done.result)
     seconds = wording.seconds_in_words(done.result.train["seconds"])
     return Text.assemble(
         ("✓ ", "green"),
@@ -153,12 +153,12 @@ def one_line(done: TrainedTask) -> Text:
     )
 
 
-def scores(trained: Sequence[TrainedTask]) -> Table:
+def scores_table(trained: Sequence[TrainedTask]) -> Table:
     """One line per task with its scores, its baselines and its cost."""
     numbers = ("classes", "train\n+ test", "adapter", "majority\nclass", "TF-IDF\n+ LR", "trained", "file", "time")
     table = console.grid("task", *numbers, right=numbers)
     for done in trained:
-        test, train_rows = _scored(done.result), len(done.task.train)
+        test, train_rows = _test_score(done.result), len(done.task.train)
         table.add_row(
             Text.assemble((done.task.name, "bold"), (f"\n{done.about}", "dim")),
             str(len(done.task.labels)),
@@ -171,14 +171,14 @@ def scores(trained: Sequence[TrainedTask]) -> Table:
             wording.seconds_in_words(done.result.train["seconds"]),
         )
     table.caption = (
-        "Accuracy on held-out texts. TF-IDF + LR counts words and fits a logistic regression to the same training "
-        "texts, in full where the adapter reads their first tokens."
+        "Accuracy on held-out texts. TF-IDF + LR is a logistic regression on word counts of the same training texts; "
+        "it reads whole texts, the adapter only their first tokens."
     )
     table.caption_justify = "left"
     return table
 
 
-def unchanged(trained: Sequence[TrainedTask], before: Snapshot, after: Snapshot) -> Text:
+def describe_changes(trained: Sequence[TrainedTask], before: Snapshot, after: Snapshot) -> Text:
     """Whether the first task's file and answers are the same as before the other tasks were trained."""
     first, *others = trained
     yes, no = ("yes", "bold green"), ("NO", "bold red")
@@ -193,21 +193,21 @@ def unchanged(trained: Sequence[TrainedTask], before: Snapshot, after: Snapshot)
     )
 
 
-def classified(backbone: Backbone, adapters: Store, trained: Sequence[TrainedTask]) -> Table:
+def sentences_table(backbone: Backbone, adapters: Store, trained: Sequence[TrainedTask]) -> Table:
     """Some sentences, answered by every task."""
     together = MultiTask(backbone, adapters)
     names = {done.task.name: str(done.entry) for done in trained}
     answers = {name: together.predict(SENTENCES, entry) for name, entry in names.items()}
-    table = result_tables.answers(SENTENCES, answers)
+    table = result_tables.answers_table(SENTENCES, answers)
     table.title = "Six sentences that no task has seen, each answered by all three"
     return table
 
 
-def _test(task: Task) -> Rows:
+def _test_rows(task: Task) -> Rows:
     assert task.test is not None, "tasks of the demo have held-out rows"
     return task.test
 
 
-def _scored(result: Result) -> Score:
+def _test_score(result: Result) -> Score:
     assert result.test is not None, "tasks of the demo have held-out rows"
     return result.test

@@ -35,7 +35,7 @@ def evaluate(
     file: Annotated[str, typer.Argument(help="Texts with labels.")],
     task: Annotated[str, typer.Option(help="The adapter: sentiment, sentiment@2, sentiment@best, hub:OWNER/NAME.")],
     input_columns: ColumnOptions,
-    metric: Annotated[str | None, typer.Option(help="Metric (default: the one of the training).")] = None,
+    metric: Annotated[str | None, typer.Option(help="Metric (default: that of the training).")] = None,
     confusion: Annotated[
         str | None, typer.Option(metavar="FILE.png", help="Draw the confusion matrix; needs polytask\\[paper].")
     ] = None,
@@ -48,8 +48,8 @@ def evaluate(
 ) -> None:
     """Score an adapter on texts with labels: overall, per label, and which labels it confuses.
 
-    Every row is scored by its likeliest label. Of an adapter that detects texts of none of its labels, its false alarms
-    are shown, and which share of the rows of --none-label it finds (default: the label of its training).
+    Every row is scored by its likeliest label. If the adapter detects texts with none of its labels, the false-alarm
+    rate is shown, and the share of the rows of --none-label that it finds (default: the label used in training).
     """
     from polytask.adapters.store import Store
     from polytask.data.metric_names import check_metric
@@ -62,14 +62,16 @@ def evaluate(
     head, name = entry.header.head, metric or entry.metric
     check_metric(name, head.kind)
     check_drawable(confusion, head.kind)
-    unlike = label_of_examples([entry], none_label)
-    rows, examples = without_examples(rows_to_score([entry], file, input_columns, unlike), entry, unlike)
+    examples_label = label_of_examples([entry], none_label)
+    rows, examples = without_examples(
+        rows_to_score([entry], file, input_columns, examples_label), entry, examples_label
+    )
     assert rows.targets is not None, "labelled rows have targets"
     frozen = load_backbone_of(entry, device, dtype, backbone)
     predictions = predictions_of(frozen, adapters, entry, rows)
     answers = [target_of(prediction, entry.labels) for prediction in predictions]
     of_examples = predictions_of(frozen, adapters, entry, examples) if len(examples) else []
-    detection = detected(entry, predictions, of_examples, unlike)
+    detection = measured_detection(entry, predictions, of_examples, examples_label)
     num_labels = len(head.labels)
     metrics = distinct(all_scores(head.kind, rows.targets, answers, num_labels=num_labels), head.kind, num_labels, name)
     interval = bootstrap_interval(name, head.kind, rows.targets, answers, num_labels=num_labels)
@@ -85,19 +87,19 @@ def evaluate(
         return
     out = console.terminal()
     if by_label is not None:
-        out.print(result_tables.by_label(by_label))
+        out.print(result_tables.label_table(by_label))
         if by_label.confusion is not None:
-            out.print(result_tables.confused(head.labels, by_label.confusion))
+            out.print(result_tables.confusion_table(head.labels, by_label.confusion))
     majority = majority_of_training(entry.header, name, rows.targets)
-    out.print(result_tables.evaluated(entry, file, len(rows), name, metrics, interval, majority, detection))
+    out.print(result_tables.evaluation_panel(entry, file, len(rows), name, metrics, interval, majority, detection))
     if confusion is not None:
         out.print(f"the confusion matrix is drawn in {confusion}")
 
 
-def detected(
+def measured_detection(
     entry: Entry, predictions: Sequence[Prediction], of_examples: Sequence[Prediction], label: str | None
 ) -> dict[str, Any] | None:
-    """How well none of these is detected: ``label``, its ``rows``, ``false_alarms``, ``found``; None if it is not."""
+    """How well none of these is detected: ``label``, ``rows``, ``false_alarms``, ``found``; None without a detector."""
     from polytask.evaluation.none_of_these import none_measured
 
     if entry.header.none is None and not of_examples:

@@ -33,9 +33,9 @@ def export(
     also: Annotated[
         list[str] | None, typer.Option(metavar="TASK", help="For onnx: another adapter in the same graph.")
     ] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="For onnx: 8-bit products; needs --test.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="For onnx: quantize to 8 bits; needs --test.")] = False,
     test: Annotated[
-        str | None, typer.Option(metavar="FILE", help="For onnx: texts with labels, to measure the loss by int8.")
+        str | None, typer.Option(metavar="FILE", help="For onnx: texts with labels, to measure how much int8 loses.")
     ] = None,
     store: options.StoreFolder = "adapters",
     backbone: options.OfBackbone = None,

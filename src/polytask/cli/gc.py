@@ -14,7 +14,10 @@ from polytask.cli.options import app, examples, print_json
 def gc(
     store: options.StoreFolder = "adapters",
     older_than: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="Keep younger files, which may belong to a running process.")
+        float,
+        typer.Option(
+            metavar="SECONDS", min=0, help="Keep files that are younger, because a running process may be using them."
+        ),
     ] = 3600.0,
     as_json: options.AsJson = False,
 ) -> None:

@@ -78,17 +78,17 @@ def layer_table(
     for site, number in sites.items():
         layer, what = _layer_and_rest(site)
         by_layer.setdefault(layer, []).append((what, number))
-    table = console.grid("where", "trained there", "parameters", right=("parameters",))
+    table = console.grid("where", "trained", "parameters", right=("parameters",))
     for layer, trained_there in by_layer.items():
         shown = Text(", ".join(f"{what} {number:,}" for what, number in trained_there))
         table.add_row(layer, shown, f"{sum(number for _, number in trained_there):,}")
     rows: list[tuple[str, RenderableType]] = [
         ("trained", f"{parameters['trained']:,} parameters; a head is added for each task"),
         ("backbone", f"{parameters['backbone']:,} parameters, embeddings included"),
-        ("per cent", f"{parameters['percent']:.3f}% of the backbone a task"),
+        ("share", f"{parameters['percent']:.3f}% of the backbone's parameters per task"),
         (
             "on disk",
-            f"{wording.bytes_in_words(size_bytes)} ({size_bytes:,} bytes) a task, in fp32, without head and header",
+            f"{wording.bytes_in_words(size_bytes)} ({size_bytes:,} bytes) per task, in fp32, without head and header",
         ),
     ]
     settings = ", ".join(f"{key}={value}" for key, value in method.settings().items() if value is not None)

@@ -47,7 +47,7 @@ class LaunchOptions:
         return self.on == "ray"
 
     def check(self) -> None:
-        """Refuse options that do not go together.
+        """Refuse options that contradict each other.
 
         Raises:
             UnknownName: there is no such launcher.
@@ -64,8 +64,8 @@ class LaunchOptions:
     ) -> Iterator[tuple[str, Outcome]]:
         """Train jobs on the cluster; ``settings`` are those of ``train_in_packs``."""
         from polytask.launch.ray import run_packs
-        from polytask.launch.training import TOGETHER, train_in_packs
+        from polytask.launch.training import JOBS_PER_PACK, train_in_packs
 
         launch = partial(run_packs, address=self.address, gpus=self.gpus, cpus=self.cpus)
-        together = TOGETHER if self.together is None else self.together
+        together = JOBS_PER_PACK if self.together is None else self.together
         return train_in_packs(launch, backbone, jobs, together=together, progress=progress, **settings)

@@ -1,4 +1,4 @@
-"""The command-line app, the options that mean the same for every verb, error exits and JSON output."""
+"""The command-line app, options that mean the same for every verb, error exits and JSON output."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ORDER = (
     *("inspect", "bench", "paper", "demo"),
 )
 ARGUMENTS = "polytask.arguments"
-"""The key of ``context.meta`` under which the arguments of the command line are kept."""
+"""The key in ``context.meta`` of the command-line arguments."""
 
 
 class Verbs(usage.Verbs):
@@ -41,7 +41,7 @@ class Verbs(usage.Verbs):
         return sorted(super().list_commands(ctx), key=ORDER.index)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Keep the arguments, so that a verb can print the command that continues it."""
+        """Store the arguments, so that a verb can print the command that continues its run."""
         ctx.meta[ARGUMENTS] = list(args)
         with usage_errors_as_one_line():
             return super().parse_args(ctx, args)
@@ -74,7 +74,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def out_of_memory(error: BaseException) -> str:
-    """The message of an allocation that failed, in one line."""
+    """The message for a failed allocation, in one line."""
     reason = (str(error).strip() or "no memory is left").splitlines()[0]
     return f"out of memory: {reason}. Try a smaller --size, --batch-size or --max-length"
 
@@ -98,7 +98,7 @@ def usage_errors_as_one_line() -> Iterator[None]:
 
 
 def error_exit(message: str, code: int) -> typer.Exit:
-    """Print the message as one red line; the returned exit is to be raised."""
+    """Print the message as one red line, and return the exit to raise."""
     console.error(console.terminal(stderr=True), message)
     return typer.Exit(code)
 
@@ -168,42 +168,39 @@ Stride = Annotated[
 ]
 Precision = Annotated[
     float | None,
-    typer.Option(help="Abstain below the probability at which this share is right (with 95% confidence)."),
+    typer.Option(help="Abstain when unsure, so that this share of the answers is right (with 95% confidence)."),
 ]
-Recall = Annotated[
-    float | None, typer.Option(help="Abstain below the probability at which this share of true labels is found.")
-]
-Coverage = Annotated[
-    float | None, typer.Option(help="Abstain below the probability at which this share of rows is answered.")
-]
+Recall = Annotated[float | None, typer.Option(help="Abstain when unsure, but find this share of the true labels.")]
+Coverage = Annotated[float | None, typer.Option(help="Abstain when unsure, but answer this share of the rows.")]
 F1 = Annotated[
-    bool, typer.Option("--f1", help="For several labels: thresholds with the best F1 of each label, instead of 0.5.")
+    bool, typer.Option("--f1", help="With several labels per text: give each label the threshold with its best F1.")
 ]
 NoneRate = Annotated[
     float | None,
     typer.Option(
         "--none-of-these",
         metavar="RATE",
-        help="Give no label to texts unlike all training texts; this share of other texts may lose theirs: 0.05.",
+        help="Give no label to texts unlike the training texts. RATE, such as 0.05, is the false-alarm rate.",
     ),
 ]
 NoneLabel = Annotated[
     str | None,
-    typer.Option("--none-label", metavar="LABEL", help="The label in the file that means none of the others."),
+    typer.Option("--none-label", metavar="LABEL", help="The label in the file that means none of the other labels."),
 ]
 BesideProbe = Annotated[
-    bool, typer.Option("--probe/--no-probe", help="Also score a probe, for comparison (up to 5,000 training rows).")
+    bool,
+    typer.Option("--probe/--no-probe", help="Also score a linear probe, for comparison (up to 5,000 training rows)."),
 ]
 PerLabel = Annotated[bool, typer.Option("--per-label", help="One threshold for each label, not one for all.")]
 KeepPrefix = Annotated[
     bool,
-    typer.Option(help="With --set layers=2: run the layers below without dropout, and only once per text."),
+    typer.Option(help="With --set layers=2: compute the layers below only once per text, without dropout."),
 ]
 ClassWeights = Annotated[
     str | None,
     typer.Option(
         "--class-weights",
-        help="For rare labels: 'balanced' weighs them more, 'logit-adjusted' allows for how frequent each label is.",
+        help="For rare labels: 'balanced' weighs them more, 'logit-adjusted' corrects for label frequencies.",
     ),
 ]
 Patience = Annotated[
@@ -214,7 +211,8 @@ ValidationFile = Annotated[
     typer.Option("--validation", metavar="FILE", help="Validation data (default: a tenth of the training data)."),
 ]
 TestFile = Annotated[
-    str | None, typer.Option("--test", metavar="FILE", help="Test data, scored once at the end; it selects nothing.")
+    str | None,
+    typer.Option("--test", metavar="FILE", help="Test data, scored once at the end and never used to choose anything."),
 ]
 TaskKind = Annotated[
     str | None,
@@ -225,12 +223,16 @@ TaskMetric = Annotated[
 ]
 Positive = Annotated[
     str | None,
-    typer.Option("--positive", metavar="LABEL", help="With two labels: the positive one of f1 (default: the second)."),
+    typer.Option(
+        "--positive", metavar="LABEL", help="With two labels: the one that f1 is computed for (default: the second)."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, … or auto.")]
 Dtype = Annotated[
     str,
-    typer.Option(help="Type of the frozen weights: float32, bfloat16, auto for the faster one here; int8 to answer."),
+    typer.Option(
+        help="Type of the frozen weights: float32, bfloat16, auto (the faster one here), or int8 (inference only)."
+    ),
 ]
 TextColumn = Annotated[str | None, typer.Option("--text", metavar="COLUMN", help="The column of texts.")]
 PairColumn = Annotated[str | None, typer.Option("--text-pair", metavar="COLUMN", help="The column of second texts.")]
@@ -263,7 +265,7 @@ Settings = Annotated[
 
 
 def examples(*lines: str) -> str:
-    """The epilog of a help: one example per line."""
+    """The examples at the end of a help page, one per line."""
     return "\n\n".join(f"[dim]$[/dim] [cyan]{line}[/cyan]" for line in lines)
 
 

@@ -21,14 +21,14 @@ ENDINGS = {"span": ("", "_prob", "_start", "_end")}
 """Endings of the added columns by kind of task; other kinds have ``""`` and ``_prob``."""
 
 RENAMED = "_answer"
-"""Ending of a task's columns where its name alone would be read as a column of the input."""
+"""Ending of a task's columns if its name alone would be read as a column of the input."""
 
 
 def check_folder(file: str | None) -> None:
     """Refuse a file in a folder that does not exist, before any work is done.
 
     Raises:
-        DataError: with the command that makes the folder.
+        DataError: there is no such folder; the message has the command that makes it.
     """
     if file is None or Path(file).parent.is_dir():
         return
@@ -40,7 +40,7 @@ def check_output(file: str, output: str | None, source: FileRows, kinds: Mapping
     """Refuse an output that would overwrite something, before any work is done.
 
     Raises:
-        DataError: it is the input file, or has two columns of one name, or cannot be written.
+        DataError: it is the input file, would have two columns with the same name, or cannot be written.
     """
     from polytask.data.formats import check_writable
 
@@ -57,7 +57,7 @@ def check_added(file: str, output: str, source: FileRows, kinds: Mapping[str, Ki
     """Refuse columns of answers that the input has, or that two tasks have.
 
     Raises:
-        DataError: with the column.
+        DataError: a column would be written twice, or exists already.
     """
     names = names_added(source, kinds)
     added = [f"{names[task]}{ending}" for task, kind in kinds.items() for ending in ENDINGS.get(kind, ("", "_prob"))]
@@ -86,7 +86,7 @@ def names_added(source: FileRows, kinds: Mapping[str, Kind]) -> dict[str, str]:
 
 
 def _roles(header: Sequence[str], kind: Kind | None = None) -> Roles | None:
-    """The columns that are read if none is named; None if that is not clear."""
+    """The columns that are read if none is named; None if they are ambiguous."""
     from polytask.data.read import roles_in
     from polytask.data.table import Table
 

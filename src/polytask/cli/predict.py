@@ -1,4 +1,4 @@
-"""``polytask predict``: adapters answer texts."""
+"""``polytask predict``: answer texts with adapters."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polytask.cli import console, options, streams, wording
+from polytask.cli.answers import MAX_NAMED, print_answers_json, row_names, show_answers, tasks_from
+from polytask.cli.input_rows import check_inputs_of, rows_from_arguments, rows_from_file, texts_of
 from polytask.cli.options import USER_ERROR, app, error_exit, examples, load_backbone_of, spinner
 from polytask.cli.output import write
 from polytask.cli.remote import Server
@@ -19,17 +21,6 @@ from polytask.errors import DataError, UnknownName
 if TYPE_CHECKING:
     from polytask.adapters.store import Entry, Store
     from polytask.inference.prediction import Prediction
-from polytask.cli.answers import (
-    MAX_NAMED,
-    check_inputs_of,
-    print_answers_json,
-    row_names,
-    rows_from_arguments,
-    rows_from_file,
-    show_answers,
-    tasks_from,
-    texts_of,
-)
 
 
 @app.command(
@@ -52,7 +43,7 @@ def predict(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Answer the rows of a file. A .txt file, and - for standard input, has one text per line.",
+            help="Answer the rows of a file. A .txt file and standard input (-) have one text per line.",
         ),
     ] = None,
     output: Annotated[
@@ -63,7 +54,7 @@ def predict(
         str | None,
         typer.Option(
             metavar="FORMAT",
-            help="Format of standard input: txt (default), csv, tsv or jsonl. Answers to csv or tsv keep it.",
+            help="Format of standard input: txt (default), csv, tsv or jsonl. Answers to csv and tsv keep the format.",
         ),
     ] = None,
     text: options.TextColumn = None,
@@ -85,7 +76,7 @@ def predict(
         bool, typer.Option("--uncalibrated", help="Print uncalibrated probabilities; labels stay the same.")
     ] = False,
     threshold: Annotated[
-        float | None, typer.Option(help="Least probability of a label, instead of the adapters' own thresholds.")
+        float | None, typer.Option(help="Minimum probability of a label, instead of the adapters' own thresholds.")
     ] = None,
     store: options.StoreFolder = "adapters",
     url: Annotated[
@@ -111,7 +102,7 @@ def predict(
         how: dict[str, Any] = {"calibrated": not uncalibrated, "threshold": threshold}
         if url is not None:
             return partial(adapters.predict, **how)
-        return _predict_here(adapters, entries[tasks[0]], backbone, device, dtype, how)
+        return _local_predictor(adapters, entries[tasks[0]], backbone, device, dtype, how)
 
     if streams.is_streamed(file, texts, output, as_json=as_json):
         if pair:
@@ -131,7 +122,7 @@ def predict(
             top_k=top_k,
         )
         console.notes(console.terminal(stderr=True), missing)
-        end_with(missing, on_error)
+        exit_if_missing(missing, on_error)
         return
     source = None
     if file is None:
@@ -147,7 +138,7 @@ def predict(
     predict_task = predictor()
     with spinner(f"answering {wording.counted(len(asked), 'text')}"):
         answers = {reference: predict_task(given, reference) for reference in tasks}
-    missing = missing_texts(row_names(source, len(asked)), next(iter(answers.values())))
+    missing = notes_on_missing(row_names(source, len(asked)), next(iter(answers.values())))
     console.notes(console.terminal(stderr=True), missing)
     if source is not None and output is not None:
         write(output, source, answers, entries)
@@ -157,10 +148,10 @@ def predict(
         console.terminal().print(f"{wording.counted(len(asked), 'row')} written to {output}")
     else:
         show_answers(console.terminal(), asked, answers, top_k)
-    end_with(missing, on_error)
+    exit_if_missing(missing, on_error)
 
 
-def _predict_here(
+def _local_predictor(
     adapters: Store, entry: Entry, backbone: str | None, device: str, dtype: str, how: dict[str, Any]
 ) -> Callable[[Sequence[Any], str], list[Prediction]]:
     """Load the backbone; return a function that answers texts with an adapter of the store."""
@@ -170,8 +161,8 @@ def _predict_here(
     return lambda texts, reference: together.predict(texts, reference, on_error="null", **how)
 
 
-def missing_texts(place: Callable[[int], str], predictions: Sequence[Prediction]) -> list[str]:
-    """Notes on rows without an answer: where the first of them are, and why."""
+def notes_on_missing(place: Callable[[int], str], predictions: Sequence[Prediction]) -> list[str]:
+    """Notes on rows without an answer: the places of the first ones and the reasons."""
     lines = [f"{place(row)}: {own.error}" for row, own in enumerate(predictions) if own.error]
     more = len(lines) - MAX_NAMED
     return [
@@ -180,8 +171,8 @@ def missing_texts(place: Callable[[int], str], predictions: Sequence[Prediction]
     ]
 
 
-def end_with(missing: Sequence[str], on_error: str) -> None:
-    """Exit with 2 if rows have no answer, except with ``--on-error null``."""
+def exit_if_missing(missing: Sequence[str], on_error: str) -> None:
+    """Exit with code 2 if rows have no answer, except with ``--on-error null``."""
     if missing and on_error == "fail":
         raise error_exit(
             "some rows have no answer and are empty in the output. Accept this with --on-error null", USER_ERROR

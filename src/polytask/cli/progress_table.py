@@ -81,11 +81,11 @@ class ProgressTable:
             self.num_logged += 1
 
     def close(self) -> None:
-        """Log how many runs had ended before."""
+        """Log how many runs an earlier call had finished."""
         finished_before = sum(not line.is_running for line in self.lines.values()) - self.num_logged
         if finished_before:
             self.console.print(
-                f"{wording.counted(finished_before, 'run')} of {len(self.lines)} were finished before", style="dim"
+                f"{wording.counted(finished_before, 'run')} of {len(self.lines)} had already finished", style="dim"
             )
 
     def log(self, line: Line) -> None:

@@ -1,4 +1,4 @@
-"""A server in place of a store, for ``polytask predict --url``."""
+"""Makes a server look like a store, for ``polytask predict --url``."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ VARIABLE = "POLYTASK_KEY"
 
 @dataclass(frozen=True)
 class ServedHead:
-    """As ``Head`` of an adapter's header, as far as a server describes it."""
+    """Like ``Head`` of an adapter's header, with what a server reports."""
 
     kind: Kind
 
 
 @dataclass(frozen=True)
 class ServedHeader:
-    """As an adapter's ``Header``, as far as a server describes it; it does not tell the columns of the training."""
+    """Like an adapter's ``Header``, with what a server reports; it does not report the columns used in training."""
 
     head: ServedHead
     takes: str | None
@@ -34,7 +34,7 @@ class ServedHeader:
 
 @dataclass(frozen=True)
 class ServedEntry:
-    """As ``Entry`` of a store, for a version on a server."""
+    """Like ``Entry`` of a store, for a version on a server."""
 
     name: str
     labels: tuple[str, ...]
@@ -58,7 +58,7 @@ class Server:
 
     @property
     def models(self) -> list[dict[str, Any]]:
-        """All versions, as the server describes them; asked for once."""
+        """All versions, as the server reports them; requested once."""
         if self._models is None:
             self._models = self.client.models()
         return self._models
@@ -68,7 +68,7 @@ class Server:
         return sorted({model["task"] for model in self.models})
 
     def entry(self, reference: str) -> Any:
-        """The version that a reference names; the latest of its task where only the server can resolve it.
+        """The version that a reference names; the latest of the task if only the server can resolve the reference.
 
         Raises:
             PolytaskError: the server has no such task.

@@ -1,4 +1,4 @@
-"""``polytask report``: how an adapter answers labelled rows, as one HTML page."""
+"""``polytask report``: write an HTML page about how an adapter answers labelled rows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def report(
     out: Annotated[str, typer.Option("--out", metavar="FILE.html", help="Where the page is written.")] = "report.html",
     train: Annotated[
         str | None,
-        typer.Option("--train", metavar="FILE", help="The training rows: adds a linear probe and shared rows."),
+        typer.Option(
+            "--train", metavar="FILE", help="The training rows: adds a linear probe and rows that both files share."
+        ),
     ] = None,
     none_label: options.NoneLabel = None,
     store: options.StoreFolder = "adapters",
@@ -58,11 +60,11 @@ def report(
     check_drawing()
     adapters = Store(store)
     entry = adapters.entry(name)
-    unlike = label_of_examples([entry], none_label)
-    rows = rows_to_score([entry], file, input_columns, unlike)
-    known = None if train is None else rows_to_score([entry], train, input_columns, unlike)
+    examples_label = label_of_examples([entry], none_label)
+    rows = rows_to_score([entry], file, input_columns, examples_label)
+    known = None if train is None else rows_to_score([entry], train, input_columns, examples_label)
     frozen = load_backbone_of(entry, device, dtype, backbone)
-    with stages() as progress:
+    with report_progress() as progress:
         made = report_on(frozen, adapters, str(entry), rows, out, train=known, name=Path(file).name, progress=progress)
     if as_json:
         print_json({"file": out, **made.figures})
@@ -85,8 +87,8 @@ def check_out(out: str, file: str, train: str | None) -> None:
 
 
 @contextmanager
-def stages() -> Iterator[ShowProgress]:
-    """A ``progress`` for ``pt.report``: a bar for the current stage, or on what is no terminal a line for each."""
+def report_progress() -> Iterator[ShowProgress]:
+    """A ``progress`` for ``pt.report``: a progress bar on a terminal, else one line per stage."""
     out = console.terminal(stderr=True)
     if not out.is_terminal:
         said: set[str] = set()

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 MIN_TEXT_WIDTH, MAX_ANSWER_WIDTH, MAX_MAJORITY_WIDTH = 24, 48, 24
 MAX_COLUMNS = 10
-"""Labels up to which a confusion matrix is shown; with more, the most frequent mistakes are listed."""
+"""Up to this many labels, a confusion matrix is shown; with more, the most frequent mistakes are listed."""
 UNLIMITED = sys.maxsize
 ROUTING = {"grouped": ", trained in one product with other runs"}
-"""What is said of a training whose ``routing`` is not that of a single run."""
+"""Said of a run that trained together with others; a single run gets no remark."""
 
 
 def answer_in_words(prediction: Prediction, top_k: int | None = None) -> Text:
@@ -62,7 +62,7 @@ def answer_in_words(prediction: Prediction, top_k: int | None = None) -> Text:
 
 
 def _likeliest_as(prediction: Prediction, what: str) -> Text:
-    """``(none: billing 31%)``: why there is no label, and the likeliest."""
+    """``(none: billing 31%)``: why there is no label, and the likeliest label."""
     best, share = max((prediction.probs or {}).items(), key=lambda pair: pair[1])
     return Text.assemble(f"({what}: ", _with_share(shortened(best, MAX_ANSWER_WIDTH), share), ")")
 
@@ -72,7 +72,7 @@ def _with_share(answer: str, share: float) -> Text:
     return Text.assemble(answer, " ", (f"{share:.0%}", style))
 
 
-def answers(
+def answers_table(
     texts: Sequence[str],
     by_task: Mapping[str, Sequence[Prediction]],
     pairs: Sequence[str] | None = None,
@@ -86,13 +86,13 @@ def answers(
     return table
 
 
-def plain_answers(
+def plain_answer_lines(
     texts: Sequence[str],
     by_task: Mapping[str, Sequence[Prediction]],
     pairs: Sequence[str] | None = None,
     top_k: int | None = None,
 ) -> Iterator[str]:
-    """The same table for a pipe, line by line: laying out a table of rich takes longer than answering its texts."""
+    """Yield the lines of the same table, for a pipe. Rich's layout would take longer than answering the texts."""
     columns = [[name, *(cell.plain for cell in own)] for name, own in answer_cells(texts, by_task, pairs, top_k)]
     widths = [max(map(cell_len, column)) for column in columns]
     header, *rows = zip(*columns)
@@ -122,7 +122,7 @@ def answer_cells(
     return [*((name, [Text(shortened(text, room)) for text in column]) for name, column in given.items()), *columns]
 
 
-def entries(found: Sequence[Entry]) -> Table:
+def entries_table(found: Sequence[Entry]) -> Table:
     """The adapters of a store."""
     table = grid("adapter", "labels", "method", "score", "backbone", "size", "created", right=("size",))
     for entry in found:
@@ -141,26 +141,28 @@ def entries(found: Sequence[Entry]) -> Table:
     return table
 
 
-def trained(entry: Entry, result: Result, majority: Majority | None, max_length: int = UNLIMITED) -> RenderableType:
+def training_panel(
+    entry: Entry, result: Result, majority: Majority | None, max_length: int = UNLIMITED
+) -> RenderableType:
     """The result of a training run: its scores beside the majority class, its cost, and the file of the adapter.
 
     Args:
         entry: the adapter in the store.
         result: the result of the training.
         majority: the score of the majority class.
-        max_length: the most tokens that the backbone reads of a text.
+        max_length: the maximum number of tokens that the backbone reads.
     """
     train = result.train
     called = metric_in_words(result.validation.metric, entry.labels)
     padded = "" if "padding" not in train else f", {train['padding']:.0%} padding{ROUTING.get(train['routing'], '')}"
     rows: list[tuple[str, RenderableType]] = []
     if result.test is not None:
-        rows.append(("test", scored(**{**asdict(result.test), "metric": called}, majority=majority)))
+        rows.append(("test", score_in_words(**{**asdict(result.test), "metric": called}, majority=majority)))
     versus = majority if result.test is None else None
     if "score" in (result.probe or {}):
-        rows.append(("probe", probed(result.probe or {}, called)))
+        rows.append(("probe", probe_in_words(result.probe or {}, called)))
     rows += [
-        ("validation", scored(**{**asdict(result.validation), "metric": called}, majority=versus)),
+        ("validation", score_in_words(**{**asdict(result.validation), "metric": called}, majority=versus)),
         ("best", f"epoch {result.best_epoch} of {train['epochs']}"),
         ("trained", trained_parameters(result.parameters)),
         (
@@ -168,19 +170,19 @@ def trained(entry: Entry, result: Result, majority: Majority | None, max_length:
             f"{seconds_in_words(train['seconds'])}, {train['epochs']} × {counted(train['rows'], 'text')}, "
             f"{train['tokens_per_second']:,.0f} tokens/s{padded}",
         ),
-        ("truncated", truncated(result.truncated, train["rows"], result.recipe, max_length)),
+        ("truncated", truncation_in_words(result.truncated, train["rows"], result.recipe, max_length)),
         ("adapter", Text.assemble((entry.path, "bold"), f"  {bytes_in_words(entry.size_bytes)}")),
     ]
     name = f"{entry} · {method_in_words(result.method)} on {entry.header.backbone.name}"
     return panel(f"{name} ({result.environment['dtype']}, {result.environment['device']})", rows)
 
 
-def probed(probe: Mapping[str, Any], called: str) -> str:
+def probe_in_words(probe: Mapping[str, Any], called: str) -> str:
     """``accuracy 0.912 on the same rows, fitted in 2.3 s``."""
     return f"{called} {probe['score']:.3f} on the same rows, fitted in {seconds_in_words(probe['seconds'])}"
 
 
-def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
+def estimate_panel(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
     """The estimated cost of a training run."""
     parameters, memory, recipe = cost.parameters, cost.memory_bytes, cost.recipe
     windows = "" if cost.texts == cost.rows else f" in {counted(cost.texts, 'window')}"
@@ -192,7 +194,7 @@ def estimated(task: str, backbone: Backbone, cost: Estimate) -> RenderableType:
     rows: list[tuple[str, RenderableType]] = [
         ("rows", f"{cost.rows:,} for training{windows}, {cost.validation_rows:,} for validation"),
         ("tokens", f"{cost.tokens_an_epoch:,} per epoch, {cost.tokens:,} in total"),
-        ("truncated", truncated(cost.truncated, cost.rows, recipe, backbone.max_length)),
+        ("truncated", truncation_in_words(cost.truncated, cost.rows, recipe, backbone.max_length)),
         ("steps", f"{cost.steps:,}: {counted(cost.epochs, 'epoch')} in batches of at most {recipe['batch_size']}"),
         ("trained", trained_parameters(parameters)),
         ("memory", memory_text),
@@ -212,7 +214,7 @@ def trained_parameters(parameters: Mapping[str, Any]) -> str:
     )
 
 
-def scored(
+def score_in_words(
     metric: str,
     score: float,
     rows: int,
@@ -231,8 +233,10 @@ def scored(
     return Text.assemble(f"{metric} ", (f"{score:.3f}", "bold green"), (f"{versus} on {counted(rows, 'text')}", "dim"))
 
 
-def truncated(num_truncated: int, num_rows: int, recipe: Mapping[str, Any], text_limit: int = UNLIMITED) -> Text:
-    """How many texts were truncated; ``text_limit`` is the most tokens that the backbone reads."""
+def truncation_in_words(
+    num_truncated: int, num_rows: int, recipe: Mapping[str, Any], text_limit: int = UNLIMITED
+) -> Text:
+    """How many texts were truncated; ``text_limit`` is the maximum number of tokens that the backbone reads."""
     max_length, is_span = min(recipe["max_length"], text_limit), recipe["stride"] is not None
     if is_span and num_truncated:
         return Text(f"{num_truncated:,} of {counted(num_rows, 'question')} truncated; contexts are read in windows")
@@ -245,7 +249,7 @@ def truncated(num_truncated: int, num_rows: int, recipe: Mapping[str, Any], text
     return Text(text, style="yellow" if share >= 0.1 else "")
 
 
-def evaluated(
+def evaluation_panel(
     entry: Entry,
     file: str,
     num_rows: int,
@@ -257,13 +261,15 @@ def evaluated(
 ) -> RenderableType:
     """The scores of an adapter on a file, and how well it detects none of these."""
     called = metric_in_words(metric, entry.labels)
-    rows: list[tuple[str, RenderableType]] = [("score", scored(called, metrics[metric], num_rows, interval, majority))]
+    rows: list[tuple[str, RenderableType]] = [
+        ("score", score_in_words(called, metrics[metric], num_rows, interval, majority))
+    ]
     rows += [(metric_in_words(name, entry.labels), f"{value:.3f}") for name, value in metrics.items() if name != metric]
-    rows += [] if detection is None else [("none of these", none_told(detection))]
+    rows += [] if detection is None else [("none of these", detection_in_words(detection))]
     return panel(f"{entry} on {file}", rows)
 
 
-def none_told(detection: Mapping[str, Any]) -> str:
+def detection_in_words(detection: Mapping[str, Any]) -> str:
     """``false alarms 0.030 (0.016 to 0.056), found 0.912 (0.830 to 0.957) of 80 rows of 'oos'``."""
     alarms, found = (
         "" if own is None else f"{own[0]:.3f} ({own[1]:.3f} to {own[2]:.3f})"
@@ -273,8 +279,8 @@ def none_told(detection: Mapping[str, Any]) -> str:
     return ", ".join(part for part in (f"false alarms {alarms}" if alarms else "", of) if part)
 
 
-def by_label(report: Report) -> Table:
-    """Precision, recall and F1 of each label, in the order of ``confused``."""
+def label_table(report: Report) -> Table:
+    """Precision, recall and F1 of each label."""
     table = grid("label", *_OF_LABELS, right=_OF_LABELS)
     for label in report.labels:
         shares = (f"{share:.3f}" for share in (label.precision, label.recall, label.f1))
@@ -285,7 +291,7 @@ def by_label(report: Report) -> Table:
 _OF_LABELS = ("precision", "recall", "F1", "rows")
 
 
-def confused(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> Table:
+def confusion_table(labels: Sequence[str], confusion: Sequence[Sequence[int]]) -> Table:
     """The confusion matrix, or the most frequent mistakes if there are many labels."""
     names = [shortened(label, 16) for label in labels]
     if len(labels) > MAX_COLUMNS:

@@ -1,4 +1,4 @@
-"""``polytask rollback``: an alias goes back to the version before its last promotion."""
+"""``polytask rollback``: move an alias back to the version before its last promotion."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from polytask.cli.options import app, examples, print_json
 @app.command(epilog=examples("polytask rollback spam", "polytask rollback spam --alias canary"))
 def rollback(
     task: Annotated[str, typer.Argument(help="The task.")],
-    alias: Annotated[str, typer.Option(help="The alias that is to point to what it pointed to before.")] = "prod",
+    alias: Annotated[str, typer.Option(help="The alias to move back.")] = "prod",
     store: options.StoreFolder = "adapters",
     as_json: options.AsJson = False,
 ) -> None:
-    """Let an alias point again to the version that it pointed to before the last promotion."""
+    """Move an alias back to the version that it pointed to before its last promotion."""
     from polytask.adapters.promotions import roll_back
     from polytask.adapters.store import Store
 
@@ -25,4 +25,4 @@ def rollback(
     if as_json:
         print_json({"task": task, "alias": alias, "version": back, "before": left})
         return
-    console.terminal().print(f"{task}@{alias} is {task}@{back} again, no longer {task}@{left}")
+    console.terminal().print(f"{task}@{alias} points to {task}@{back} again, no longer to {task}@{left}")

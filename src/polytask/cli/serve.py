@@ -33,11 +33,13 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="OWNER/NAME",
-            help="Before serving, put this adapter of the Hugging Face hub in the store, unless it is there.",
+            help="Before serving, download this adapter from the Hugging Face hub into the store, unless it is there.",
         ),
     ] = None,
     backbone: options.OfBackbone = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; other than loopback only with keys.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; without keys only a loopback address.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 chooses a free one.")] = 8000,
     keys: Annotated[
         str | None,
@@ -61,12 +63,14 @@ def serve(
         float, typer.Option(min=0, help="How long an idle server waits for more rows before it computes a batch.")
     ] = 2.0,
     queue_tokens: Annotated[
-        int, typer.Option(min=1, help="Maximum tokens accepted and not yet answered; beyond it 429.")
+        int, typer.Option(min=1, help="Maximum tokens accepted and not yet answered; then requests get status 429.")
     ] = 65536,
     max_queue: Annotated[
         float,
         typer.Option(
-            metavar="SECONDS", min=0.001, help="Maximum expected time for all accepted tokens; beyond it 429."
+            metavar="SECONDS",
+            min=0.001,
+            help="Maximum expected time to answer all accepted tokens; then requests get 429.",
         ),
     ] = 5.0,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="Deadline of a request.")] = 30.0,
@@ -141,14 +145,14 @@ def serve(
 
 
 def pull_missing(folder: str, repositories: Sequence[str]) -> None:
-    """Put adapters of the hub in the store; one whose digest is there already makes no new version."""
+    """Download adapters from the hub into the store. One that is there already, by its digest, gets no new version."""
     from polytask.adapters.store import Store
-    from polytask.interchange.hub import pulled
+    from polytask.interchange.hub import load_from_hub
     from polytask.training.to_store import put_once
 
     for repository in repositories:
         with spinner(f"pulling {repository}"):
-            entry = put_once(Store(folder), pulled(repository))
+            entry = put_once(Store(folder), load_from_hub(repository))
         typer.echo(f"{entry} is {repository}", err=True)
 
 

@@ -38,7 +38,7 @@ def open_stream(
         return iter(rows), lambda: rows.share
     text = io.TextIOWrapper(standard_input(), encoding=encoding or "utf-8-sig", newline="")
     lines = checked_lines(STDIN, text)
-    return tables_of(format, STDIN, lines, lambda items: arriving(items, CHUNK_ROWS)), lambda: None
+    return tables_of(format, STDIN, lines, lambda items: chunks_as_they_arrive(items, CHUNK_ROWS)), lambda: None
 
 
 def standard_input() -> Any:
@@ -49,10 +49,10 @@ def standard_input() -> Any:
         return sys.stdin.buffer
 
 
-def arriving(items: Iterable[T], most: int) -> Iterator[list[T]]:
+def chunks_as_they_arrive(items: Iterable[T], most: int) -> Iterator[list[T]]:
     """Yield the items that have arrived since the last chunk: at least one, at most ``most``.
 
-    A thread reads ahead by as many items.
+    A thread reads up to ``most`` items ahead.
 
     Raises:
         Exception: any error of ``items``, after the items before it were yielded.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 Write = Callable[["FileRows", Sequence[int], Mapping[str, Sequence["Prediction"]]], None]
-"""Write the answers to these rows of a chunk; ``answers`` has one for each of them, by task."""
+"""Write the answers to some rows of a chunk; ``answers`` has one for each of these rows, by task."""
 
 
 def is_delimited(output: str) -> bool:
@@ -44,7 +44,7 @@ def check_stream_output(output: str | None) -> None:
     """Refuse a format of output that cannot be streamed, before any work is done.
 
     Raises:
-        DataError: with names that can be used.
+        DataError: the format cannot be streamed; the message has names that work.
     """
     check_folder(output)
     if output is not None and not is_delimited(output) and not output.lower().endswith(JSON_LINES):
@@ -53,10 +53,10 @@ def check_stream_output(output: str | None) -> None:
 
 
 @contextmanager
-def written(
+def open_answer_writer(
     output: str | None, format: str | None, entries: Mapping[str, Entry], first: FileRows, top_k: int | None
 ) -> Iterator[Write]:
-    """Give a function that writes answers: to a file, which appears when it is complete, or directly to stdout.
+    """Yield a function that writes answers to a file, which appears when it is complete, or to stdout.
 
     Args:
         output: the file; its suffix gives the format.
@@ -72,24 +72,30 @@ def written(
 
     format = format if output is None else output.rpartition(".")[2].lower()
     if output is None:
-        yield _rows(sys.stdout, format, output, entries, first) if format in DELIMITERS else _lines(print_json, top_k)
+        yield (
+            _delimited_writer(sys.stdout, format, output, entries, first)
+            if format in DELIMITERS
+            else _json_writer(print_json, top_k)
+        )
         return
     if is_delimited(output):
         check_output(first.table.file, output, first, _kinds(entries))
     with whole_file(output) as part, part.open("w", encoding="utf-8", newline="\n") as out:
         if is_delimited(output):
-            yield _rows(out, format, output, entries, first)
+            yield _delimited_writer(out, format, output, entries, first)
         else:
-            yield _lines(lambda value: print(json.dumps(value, ensure_ascii=False, allow_nan=False), file=out), top_k)
+            yield _json_writer(
+                lambda value: print(json.dumps(value, ensure_ascii=False, allow_nan=False), file=out), top_k
+            )
 
 
-def told(output: str, count: int) -> None:
+def print_row_count(output: str, count: int) -> None:
     """Print the number of rows written to a file."""
     if is_delimited(output):
         console.terminal().print(f"{wording.counted(count, 'row')} written to {output}")
 
 
-def _lines(print_line: Callable[[dict[str, Any]], None], top_k: int | None) -> Write:
+def _json_writer(print_line: Callable[[dict[str, Any]], None], top_k: int | None) -> Write:
     """Write a line of JSON for each row and task."""
     number = itertools.count(1)
 
@@ -102,7 +108,9 @@ def _lines(print_line: Callable[[dict[str, Any]], None], top_k: int | None) -> W
     return write
 
 
-def _rows(out: TextIO, format: str | None, output: str | None, entries: Mapping[str, Entry], first: FileRows) -> Write:
+def _delimited_writer(
+    out: TextIO, format: str | None, output: str | None, entries: Mapping[str, Entry], first: FileRows
+) -> Write:
     """Write the columns of the input and of each task's answers; the header is written with the first rows."""
     from polytask.data.csv import format_delimited
 

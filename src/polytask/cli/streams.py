@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from polytask.cli import console, wording
-from polytask.cli.answers import MAX_NAMED, check_inputs_of, texts_of
-from polytask.cli.input_rows import check_inputs_in, columns_of
+from polytask.cli.answers import MAX_NAMED
+from polytask.cli.input_rows import check_inputs_in, check_inputs_of, columns_of, texts_of
 from polytask.cli.stream_input import open_stream
-from polytask.cli.stream_output import check_stream_output, is_delimited, told, written
+from polytask.cli.stream_output import check_stream_output, is_delimited, open_answer_writer, print_row_count
 from polytask.errors import DataError, UnknownName
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Unanswered:
             self.lines.append(f"{place}: {reason}")
 
     def notes(self) -> list[str]:
-        """One line for each of the first rows, and one that counts the others."""
+        """One line for each of the first ``MAX_NAMED`` rows, and one with the number of other rows."""
         more = self.count - len(self.lines)
         rest = [f"… and {wording.counted(more, 'more row')} without an answer"] if more else []
         return [*self.lines, *rest]
@@ -51,7 +51,7 @@ class Unanswered:
 def is_streamed(file: str | None, texts: list[str] | None, output: str | None, *, as_json: bool) -> bool:
     """Whether rows are answered as a stream.
 
-    This holds for a pipe, a file of text lines, a file whose answers are printed as JSON, and CSV to CSV or TSV.
+    Streamed are a pipe, a file of text lines, a file whose answers are printed as JSON, and CSV to CSV or TSV.
     """
     from polytask.data.row_stream import TEXT_LINES, can_stream
 
@@ -66,7 +66,7 @@ def is_streamed(file: str | None, texts: list[str] | None, output: str | None, *
 
 
 def check_format(format: str | None, file: str | None) -> None:
-    """Refuse ``--format`` with a file, whose name gives its format.
+    """Refuse ``--format`` together with a file: the format is known from the file's name.
 
     Raises:
         UnknownName: there is no such format.
@@ -128,7 +128,7 @@ def answer_stream(
     unanswered, count, predict = Unanswered(), 0, None
     how = read_rows(first, **chosen, kind=kind, keep_empty=True)
     with (
-        written(output, None if as_json else format, entries, how, top_k) as write,
+        open_answer_writer(output, None if as_json else format, entries, how, top_k) as write,
         progress(output, share) as advance,
     ):
         for table in itertools.chain([first], tables):
@@ -146,7 +146,7 @@ def answer_stream(
             count += len(rows)
             advance(len(rows))
     if output is not None:
-        told(output, count)
+        print_row_count(output, count)
     return unanswered.notes()
 
 
@@ -167,7 +167,7 @@ def progress(output: str | None, share: Callable[[], float | None]) -> Iterator[
 @contextmanager
 def bar(out: Console, share: Callable[[], float | None]) -> Iterator[Callable[[int], None]]:
     """A progress bar with the number of answered rows, the speed and the fraction of the file."""
-    speed = TextColumn("{task.fields[rows]:,} rows, {task.fields[speed]:,.0f} a second")
+    speed = TextColumn("{task.fields[rows]:,} rows, {task.fields[speed]:,.0f} per second")
     columns = (TextColumn("answering", style="bold"), BarColumn(bar_width=20), TaskProgressColumn(), speed)
     with Progress(*columns, TimeRemainingColumn(compact=True), console=out, transient=True) as shown:
         row = shown.add_task("", total=None, rows=0, speed=0.0)

@@ -72,7 +72,7 @@ def sweep(
     print_config: PrintConfig = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Train every combination of these settings at once, and put the best by validation in the store.
+    """Train every combination of these settings at once, and store the one with the best validation score.
 
     Each run is saved when it ends. Repeat the same command to continue an interrupted sweep.
     """
@@ -131,7 +131,7 @@ def show_sweep(swept: Sweep, entry: Entry, task: Task, *, folder: str, figure: s
 
     out = console.terminal()
     out.print(settings_table(swept))
-    out.print(result_tables.trained(entry, best_result(swept), majority(task, task.test or task.validation)))
+    out.print(result_tables.training_panel(entry, best_result(swept), majority(task, task.test or task.validation)))
     drawn = "" if figure is None else f", figure in {figure}"
     out.print(f"results of {wording.counted(len(swept.runs), 'run')} in {folder}{drawn}")
     where = "" if store == "adapters" else f" --store {shlex.quote(store)}"
@@ -164,7 +164,7 @@ def show_costs(backbone: Backbone, task: Task, recipes: Sequence[Recipe], as_jso
     runs = (
         f"{wording.counted(len(recipes), 'run')} of {task.name}: {total['steps']:,} steps, {total['tokens']:,} tokens"
     )
-    time = f"about {wording.seconds_in_words(total['seconds'])} one after another, less where they share forward passes"
+    time = f"about {wording.seconds_in_words(total['seconds'])} one after another, or less if they share forward passes"
     out.print(f"{runs}, {time}. Nothing was trained or written.")
 
 

@@ -31,7 +31,7 @@ def tasks(
     if as_json:
         print_json([entry_to_json(entry) for entry in found])
     elif found:
-        console.terminal().print(result_tables.entries(found))
+        console.terminal().print(result_tables.entries_table(found))
     else:
         where = "" if store == "adapters" else f" --store {store}"
         is_there = "://" in store or Path(store).is_dir()

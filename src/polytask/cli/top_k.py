@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_top_k(top_k: int | None, output: str | None, entries: Mapping[str, Entry]) -> None:
-    """Refuse ``--top-k`` where it does not apply.
+    """Refuse ``--top-k`` if it does not apply.
 
     Raises:
         PolytaskError: the number is less than one, a table is to be written, or a task has no labels.

@@ -100,7 +100,7 @@ def train(
             "--test": data.test,
         }
         of_one |= {"--tune": tune, "--dry-run": dry_run, "--log": log}
-        train_several.check_about_all(of_one)
+        train_several.check_single_task_options(of_one)
         check_launch(launch, resume, checkpoint)
         tasks = [data.read(source, seed) for source in sources]
         train_several.check_names([task.name for task in tasks], sources)
@@ -199,7 +199,7 @@ def check_single_run_options(log: str | None, dry_run: bool) -> None:
 
 
 def check_launch(launch: LaunchOptions, resume: bool, checkpoint: str | None) -> None:
-    """Refuse to resume on a cluster."""
+    """Refuse ``--resume`` and ``--checkpoint`` on a cluster."""
     if launch.is_remote and (resume or checkpoint):
         option = "--resume" if resume else "--checkpoint"
         raise PolytaskError(f"{option} is for --on local: on a cluster each adapter is stored when it is finished")
@@ -222,7 +222,7 @@ def show_estimate(backbone: Backbone, task: Task, recipe: Recipe, as_json: bool)
     if as_json:
         print_json({"task": task.name, **cost.to_json()})
     else:
-        console.terminal().print(result_tables.estimated(task.name, backbone, cost))
+        console.terminal().print(result_tables.estimate_panel(task.name, backbone, cost))
 
 
 def show_run(run: StoredRun, task: Task, backbone: Backbone, store: str) -> None:
@@ -231,7 +231,7 @@ def show_run(run: StoredRun, task: Task, backbone: Backbone, store: str) -> None
 
     majority = majority_of(task, task.test or task.validation)
     out = console.terminal()
-    out.print(result_tables.trained(run.entry, run.result, majority, backbone.max_length))
+    out.print(result_tables.training_panel(run.entry, run.result, majority, backbone.max_length))
     reported = run.result.test or run.result.validation
     remarks = beside_majority(reported, None if majority is None else majority.score)
     remarks += beside_probe(reported, run.result.probe, run.result.label_counts)

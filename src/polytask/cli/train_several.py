@@ -35,8 +35,8 @@ SourceFiles = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[FILE]...",
-        help="Rows to train on: CSV, TSV, JSON lines (also .gz) or Parquet; for spans, SQuAD's JSON too. Several "
-        "files, or a folder of them: a task each, all trained in one pass.",
+        help="Training data: CSV, TSV, JSON lines (also .gz) or Parquet; for spans also SQuAD's JSON. Several files, "
+        "or a folder: one task per file, all trained in one pass.",
         show_default=False,
     ),
 ]
@@ -62,12 +62,14 @@ def files_in(given: Sequence[str] | None) -> list[str]:
             raise DataError("the folder has no file of rows", file=name, fix=f"Supported are: {', '.join(SUFFIXES)}")
         if splits := [path for path in found if stem(path).lower() in SPLITS]:
             fix = f"Name them: polytask train {splits[0]} --task NAME --validation FILE --test FILE"
-            raise DataError(f"{Path(splits[0]).name} looks like a part of one task, not a task", file=name, fix=fix)
+            raise DataError(
+                f"{Path(splits[0]).name} looks like a split of one task, not a task of its own", file=name, fix=fix
+            )
         files += found
     return files
 
 
-def check_about_all(options: Mapping[str, object]) -> None:
+def check_single_task_options(options: Mapping[str, object]) -> None:
     """Refuse options that apply to a single task.
 
     Raises:
@@ -168,16 +170,18 @@ def check_names(names: Sequence[str], files: Sequence[str]) -> None:
     """Refuse two tasks with the same name, because they would become versions of one adapter.
 
     Raises:
-        DataError: with the names of the files.
+        DataError: two names are equal; the message names the files.
     """
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
         alike = " and ".join(file for file, own in zip(files, names) if own == name)
-        raise DataError(f"{alike} make tasks of one name, {name!r}", fix="Rename a file, or train it with --task NAME")
+        raise DataError(
+            f"{alike} give tasks with the same name, {name!r}", fix="Rename a file, or train it with --task NAME"
+        )
 
 
 def show_json(stored: Sequence[tuple[Entry, Any, Result]], errors: Mapping[str, str]) -> None:
-    """A line for each task: what ``train --json`` prints, or its error."""
+    """Print a line for each task: the JSON of ``train --json``, or its error."""
     from polytask.cli.train import run_to_json
 
     for entry, adapter, result in stored:

@@ -51,12 +51,17 @@ def page(verb: TyperCommand, context: Any) -> RenderableType:
     usage = " ".join([context.command_path, *verb.collect_usage_pieces(context)])
     parts: list[RenderableType] = [
         Padding(Text.assemble(("Usage: ", "yellow"), (usage, "bold")), (1, 1, 0, 1)),
-        Padding(Text.from_markup(inspect.cleandoc(verb.help or "")), (1, 1)),
+        Padding(Text.from_markup(_unwrapped(inspect.cleandoc(verb.help or ""))), (1, 1)),
     ]
     parts += [_option_table(name, own, context) for name, own in (("Arguments", arguments), ("Options", others)) if own]
     if verb.epilog:
         parts.append(Padding(Text.from_markup(verb.epilog.replace("\n\n", "\n")), (0, 1, 1, 1)))
     return Group(*parts)
+
+
+def _unwrapped(text: str) -> str:
+    """The text with one line per paragraph, so that the terminal wraps it to its own width."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _option_table(title: str, params: Iterable[Any], context: Any) -> Panel:

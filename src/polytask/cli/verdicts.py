@@ -26,14 +26,14 @@ PROBE_NO_WORSE = (
     "a probe, which takes seconds to fit, scores {probe:.3f} on the same rows: try --method probe, or train longer "
     "(--epochs) or with --tune"
 )
-FEW_ROWS_PROBE = "{rows} a label are few: a probe scores {probe:.3f} on the same rows. Try --method probe"
+FEW_ROWS_PROBE = "with only {rows} per label, a probe scores {probe:.3f} on the same rows. Try --method probe"
 RARE_LABELS = (
-    "labels with under {most} training rows: {labels}. Expect most of their texts to be answered with another label, "
-    "and no score of them that means much. Add rows, join labels, or try --class-weights logit-adjusted"
+    "labels with fewer than {most} training rows: {labels}. Most of their texts will probably get another label, and "
+    "their scores mean little. Add rows, merge labels, or try --class-weights logit-adjusted"
 )
 RARE_ROWS = 10
 FEW_ROWS = 16
-"""Rows a label up to which they are called few."""
+"""Up to this many rows per label are called few."""
 
 
 def beside_majority(reported: Score, majority: float | None) -> list[str]:
@@ -50,7 +50,7 @@ def beside_majority(reported: Score, majority: float | None) -> list[str]:
 
 
 def beside_probe(reported: Score, probe: Mapping[str, Any] | None, label_counts: Mapping[str, int]) -> list[str]:
-    """The notes on a probe that scores as well, and on labels with so few rows that one usually does."""
+    """The notes on a probe that scores at least as well, and on labels with few rows, where it often does."""
     said = [str(probe["note"])] if probe is not None and "note" in probe else []
     few = sorted(label_counts.values())[len(label_counts) // 2] if label_counts else FEW_ROWS + 1
     if probe is None or not probe.get("score", -math.inf) >= reported.score:

@@ -121,7 +121,7 @@ def roles_in(
     label: str | None = None,
     needs_label: bool = True,
 ) -> Roles:
-    """The columns of a table that a task of this kind reads. Errors as of ``find_roles``."""
+    """The columns of a table that a task of this kind reads. Errors are those of ``find_roles``."""
     find = find_span_roles if kind == "span" else find_roles
     return find(table, text=text, text_pair=text_pair, label=label, needs_label=needs_label)
 
@@ -189,7 +189,7 @@ def _find_single(
     taken: Collection[int],
     what: str | None = None,
 ) -> int:
-    """Return the only column with a usual name for a role; ``what`` is what messages call it (default: the role)."""
+    """Return the only column with a usual name for a role; ``what`` names the role in messages (default: ``role``)."""
     what = what or role
     found = _find_usual(table, first, others, taken)
     if len(found) == 1:
@@ -210,7 +210,7 @@ def _find_single(
 
 
 def _option(table: Table, role: str, column: str | None = None) -> str:
-    """How a column is named: ``--text-pair second`` for a file, ``text_pair="second"`` for rows in memory."""
+    """How the user gives a column: ``--text-pair second`` for a file, ``text_pair="second"`` for rows in memory."""
     if table.file.startswith("<") and table.file != "<stdin>":
         return f"{role.replace('-', '_')}={json.dumps(column or 'COLUMN', ensure_ascii=False)}"
     return f"--{role}" if column is None else f"--{role} {shlex.quote(column)}"

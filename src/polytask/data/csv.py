@@ -71,7 +71,7 @@ def delimiter_in(text: str) -> str:
 
 
 class CsvRows:
-    """The rows of a CSV as they are read, the names of the columns first, each with the line it starts on.
+    """Iterates over the rows of a CSV, each with the line on which it starts. The first row is the header.
 
     Raises:
         DataError: quotation marks are not closed, or a row is not as long as the first one.

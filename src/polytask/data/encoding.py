@@ -112,7 +112,7 @@ def encode(tokenizer: Any, rows: Rows, max_length: int, long: str = "truncate", 
 
 
 def _shorten(tokenizer: Any, rows: Rows, max_length: int) -> Rows:
-    """Shorten texts that are far longer than ``max_length``; their tokens up to it do not change."""
+    """Shorten texts that are far longer than ``max_length``; their first ``max_length`` tokens do not change."""
     if rows.pairs is None:
         return Rows([shorten_text(tokenizer, text, max_length) for text in rows.texts])
     shortened = [shorten_pair(tokenizer, text, pair, max_length) for text, pair in zip(rows.texts, rows.pairs)]

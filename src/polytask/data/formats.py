@@ -105,7 +105,7 @@ _ADVICE = {
 
 
 def encodings_of(files: Sequence[object], encoding: str | None) -> list[str | None]:
-    """The encoding to read each file in: SQuAD's JSON is UTF-8 beside files in another encoding."""
+    """The encoding of each file; None for SQuAD's JSON, which is UTF-8 even if the other files are not."""
     is_json = [isinstance(file, str | os.PathLike) and str(file).lower().endswith(JSON_SUFFIXES) for file in files]
     is_mixed = any(file is not None and not json for file, json in zip(files, is_json))
     return [None if json and is_mixed else encoding for json in is_json]
@@ -149,7 +149,7 @@ def _read_bytes(path: PathLike) -> bytes:
 
 
 def no_such_file(path: PathLike) -> DataError:
-    """The error that names the file that was probably meant, or those that are there."""
+    """The error for a missing file; it suggests a similar name, or lists the files in the folder."""
     place = Path(path)
     if not place.parent.is_dir():
         return DataError(f"there is no folder {str(place.parent)!r}", file=path)

@@ -14,7 +14,7 @@ from typing import Any
 from polytask.backbones.hub import is_reachable
 from polytask.data.columns import find_roles
 from polytask.data.in_memory import table_from
-from polytask.data.read import Asked, task_from_splits
+from polytask.data.read import ReadOptions, task_from_splits
 from polytask.data.source import Source
 from polytask.data.task import Kind, Rows, Task
 from polytask.errors import DataError
@@ -51,8 +51,8 @@ def read_hub(
     """
     path, _, configuration = spec.partition(":")
     splits = _load(spec, path, configuration or None)
-    asked = Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty, positive)
-    return task_from_splits(name or (configuration or path.rstrip("/")).split("/")[-1], splits, spec, asked)
+    options = ReadOptions(text, text_pair, label, kind, metric, seed, validation_share, drop_empty, positive)
+    return task_from_splits(name or (configuration or path.rstrip("/")).split("/")[-1], splits, spec, options)
 
 
 def read_hub_rows(

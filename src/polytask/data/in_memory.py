@@ -110,7 +110,9 @@ def _columns_of(data: Any) -> tuple[Columns, Classes]:
         return {str(name): cells_of(column) for name, column in data.items()}, {}
     if is_table(data):
         return _of_two_lists(*map(cells_of, data)), {}
-    raise DataError(f"rows can be read from {ACCEPTED}; a {type(data).__name__} was given", fix=_instead(data))
+    raise DataError(
+        f"rows can be read from {ACCEPTED}; a {type(data).__name__} was given", fix=_conversion_advice(data)
+    )
 
 
 def _of_two_lists(texts: Sequence[Cell], labels: Sequence[Cell]) -> Columns:
@@ -121,7 +123,7 @@ def _of_two_lists(texts: Sequence[Cell], labels: Sequence[Cell]) -> Columns:
     return {TEXT: [text for text, _ in texts], PAIR: [pair for _, pair in texts], LABEL: labels}
 
 
-def _instead(data: Any) -> str | None:
+def _conversion_advice(data: Any) -> str | None:
     """How to convert an object that is almost acceptable; None if there is no advice."""
     if _of_class(data, ("polars", "LazyFrame")):
         return "Compute it first: frame.collect()"

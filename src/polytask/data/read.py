@@ -42,7 +42,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReadOptions:
     """The arguments of ``read_task`` that say how to read a table; ``None`` means: infer it from the data."""
 
     text: str | None = None
@@ -126,18 +126,18 @@ def read_task(
         RecipeError: the metric does not fit the kind, or the share is not between 0 and 1.
     """
     text, text_pair, label = (None if column is None else str(column) for column in (text, text_pair, label))
-    asked = Asked(text, text_pair, label, kind, metric, seed, validation_share, drop_empty, positive)
+    options = ReadOptions(text, text_pair, label, kind, metric, seed, validation_share, drop_empty, positive)
     if not is_path(data) and (splits := splits_in(data)) is not None:
         if validation is not None or test is not None:
             fix = "Leave out validation= and test=, or give the training rows alone"
             raise DataError(f"a {type(data).__name__} has its own splits", fix=fix)
-        return task_from_splits(_name(data, name), splits, called(data), asked)
+        return task_from_splits(_name(data, name), splits, called(data), options)
     files = (data, validation, test)
     own = encodings_of(files, encoding)
     train, *held = [None if rows is None else table_of(rows, kind, encoding=of) for rows, of in zip(files, own)]
     if train is None:
         raise DataError("there are no training rows: data is None", fix="Give a file's name, or rows in memory")
-    return task_from_tables(_name(data, name), train, held[0], held[1], asked)
+    return task_from_tables(_name(data, name), train, held[0], held[1], options)
 
 
 def _name(data: PathLike | Any, name: str | None) -> str:
@@ -218,8 +218,8 @@ def task_from_tables(
     train: Table,
     validation: Table | None,
     test: Table | None,
-    asked: Asked,
-    remarked: Sequence[str] = (),
+    options: ReadOptions,
+    notes_on_tables: Sequence[str] = (),
 ) -> Task:
     """Build a task from tables.
 
@@ -228,24 +228,24 @@ def task_from_tables(
         train: the training rows, from which columns, kind and labels are inferred.
         validation: rows with the same columns; ``None`` to hold out some of ``train``.
         test: rows with the same columns.
-        asked: the user's options.
-        remarked: notes from reading the tables.
+        options: the user's options.
+        notes_on_tables: notes from reading the tables.
 
     Raises:
         PolytaskError: as ``read_task``.
     """
     check_name(name)
-    roles = roles_in(train, asked.kind, text=asked.text, text_pair=asked.text_pair, label=asked.label)
+    roles = roles_in(train, options.kind, text=options.text, text_pair=options.text_pair, label=options.label)
     source = Source(train, roles)
-    kind = _task_kind(source, asked)
-    metric = default_metric(kind) if asked.metric is None else check_metric(asked.metric, kind)
-    notes = list(remarked)
-    if kind != "span" and asked.text is None and asked.text_pair is None:
+    kind = _task_kind(source, options)
+    metric = default_metric(kind) if options.metric is None else check_metric(options.metric, kind)
+    notes = list(notes_on_tables)
+    if kind != "span" and options.text is None and options.text_pair is None:
         notes += checks.check_pairs(*source.names[:2])
 
     def complete(table: Table) -> Source:
         whole = source.for_table(table)
-        if not asked.drop_empty:
+        if not options.drop_empty:
             return whole
         kept = whole.without_empty(kind)
         notes.extend(checks.check_dropped(whole.table, kept.table))
@@ -254,23 +254,23 @@ def task_from_tables(
     source = complete(train)
     known = () if kind in ("regression", "span") else tuple(train.classes.get(source.label.name, ()))
     labels = known or label_names(normalize_labels(source.label, kind), kind)
-    if asked.positive is not None:
-        labels = put_positive_last(labels, kind, asked.positive)
+    if options.positive is not None:
+        labels = put_positive_last(labels, kind, options.positive)
     given = source.labelled_rows(kind, labels)
     assert given.targets is not None
     check_variety(source.label, kind, given.targets, labels)
     test_rows = None if test is None else complete(test).labelled_rows(kind, labels)
     if validation is None:
-        train_rows, validation_rows = _hold_out_validation(source, given, kind, asked)
+        train_rows, validation_rows = _hold_out_validation(source, given, kind, options)
         notes += checks.check_rare_labels(kind, labels, train_rows.targets or (), validation_rows.targets or ())
     else:
         train_rows, validation_rows = given, complete(validation).labelled_rows(kind, labels)
 
-    if asked.kind is None and not known:
+    if options.kind is None and not known:
         notes += checks.check_kind(source.label, kind, labels, given.targets) + checks.check_several_labels(
             source.label, kind
         )
-    if asked.positive is None:
+    if options.positive is None:
         notes += checks.check_positive_label(metric, labels)
     notes += checks.check_label_names(source.label, kind, labels, given.targets) + checks.check_texts(given)
     notes += checks.check_overlap(train_rows, validation_rows, "validation")
@@ -282,16 +282,16 @@ def task_from_tables(
     return Task(name, kind, labels, metric, train_rows, validation_rows, test_rows, tuple(notes), columns)
 
 
-def task_from_splits(name: str, splits: Mapping[str, Any], file: str, asked: Asked) -> Task:
-    """Make a task of the splits ``train``, ``validation`` and ``test`` of a data set, which ``table_from`` takes.
+def task_from_splits(name: str, splits: Mapping[str, Any], file: str, options: ReadOptions) -> Task:
+    """Build a task from the splits ``train``, ``validation`` and ``test`` of a data set (see ``table_from``).
 
-    A split whose rows have no labels, as the test rows of GLUE, is left out with a note.
+    A split whose rows have no labels, such as the test rows of GLUE, is left out with a note.
 
     Args:
         name: the task's name.
         splits: rows by the name of their split.
-        file: what errors call the data set.
-        asked: what the user asked for.
+        file: the name of the data set in error messages.
+        options: the user's options.
 
     Raises:
         PolytaskError: there is no split ``train``; or as ``read_task``.
@@ -299,7 +299,7 @@ def task_from_splits(name: str, splits: Mapping[str, Any], file: str, asked: Ask
     if "train" not in splits:
         raise DataError(f"there is no split 'train'. There are: {', '.join(map(str, splits))}", file=file)
     train = table_from(splits["train"], f"{file}[train]")
-    roles = roles_in(train, asked.kind, text=asked.text, text_pair=asked.text_pair, label=asked.label)
+    roles = roles_in(train, options.kind, text=options.text, text_pair=options.text_pair, label=options.label)
     assert roles.label is not None
     label = train.header[roles.label]
     notes: list[str] = []
@@ -312,7 +312,7 @@ def task_from_splits(name: str, splits: Mapping[str, Any], file: str, asked: Ask
         notes.append(f"The {split} rows of {file} have no labels and are not used.")
         return None
 
-    return task_from_tables(name, train, labelled(_VALIDATION), labelled(_TEST), asked, notes)
+    return task_from_tables(name, train, labelled(_VALIDATION), labelled(_TEST), options, notes)
 
 
 def _is_unlabelled(table: Table, label: str) -> bool:
@@ -323,26 +323,26 @@ def check_name(name: str) -> None:
     """Check that a task's name has 1 to 64 letters, digits, dots, dashes and underscores.
 
     Raises:
-        DataError: it has not.
+        DataError: the name is not valid.
     """
     if not _PLAIN_NAME.fullmatch(name):
         fix = "Give one with --task: up to 64 letters A to Z, digits, '.', '_' and '-', the first a letter or digit"
         raise DataError(f"{name[:80]!r} cannot be the name of a task", fix=fix)
 
 
-def _task_kind(source: Source, asked: Asked) -> Kind:
-    if asked.kind is None:
+def _task_kind(source: Source, options: ReadOptions) -> Kind:
+    if options.kind is None:
         if source.label.name in source.table.classes:
             return "multilabel" if any(isinstance(cell, list) for cell in source.label.cells) else "classification"
         column = normalize_labels(source.label, None)
         return infer_kind([cell for cell in column.cells if not is_empty(cell)], column.name)
-    if asked.kind not in FILE_KINDS:
-        raise UnknownName("kind of task in files", asked.kind, FILE_KINDS)
-    return asked.kind
+    if options.kind not in FILE_KINDS:
+        raise UnknownName("kind of task in files", options.kind, FILE_KINDS)
+    return options.kind
 
 
-def _hold_out_validation(source: Source, rows: Rows, kind: Kind, asked: Asked) -> tuple[Rows, Rows]:
-    share, seed = asked.validation_share, asked.seed
+def _hold_out_validation(source: Source, rows: Rows, kind: Kind, options: ReadOptions) -> tuple[Rows, Rows]:
+    share, seed = options.validation_share, options.seed
     if kind == "span":
         kept, held_out = hold_out_groups(source.articles(), share=share, seed=seed)
     else:

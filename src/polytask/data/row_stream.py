@@ -38,7 +38,7 @@ class Chunked(Protocol):
 
 
 def in_chunks(items: Iterator[T]) -> Iterable[list[T]]:
-    """``CHUNK_ROWS`` items at a time."""
+    """Group items into chunks of ``CHUNK_ROWS``."""
     return iter(lambda: list(itertools.islice(items, CHUNK_ROWS)), [])
 
 
@@ -47,7 +47,7 @@ class RowStream:
 
     Args:
         file: a path that ``can_stream``.
-        encoding: of a text format; UTF-8 unless given.
+        encoding: the encoding of a text format (default: UTF-8).
 
     Raises:
         DataError: the file cannot be opened. Iterating raises the errors of ``read_table``.
@@ -82,7 +82,7 @@ class RowStream:
 
 
 def can_stream(file: PathLike) -> bool:
-    """Whether the rows of a file of this name can be read a chunk at a time."""
+    """Whether a file with this name can be read in chunks."""
     name = os.fspath(file).lower()
     return name.endswith((".parquet", *_READERS, *(f"{ending}.gz" for ending in _READERS))) and not name.endswith(
         _WHOLE

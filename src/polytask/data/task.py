@@ -198,11 +198,15 @@ class Task:
     def _repr_html_(self) -> str:
         """Its first training rows, for notebooks."""
         first, has_pairs = self.train.take(range(min(len(self.train), MOST_SHOWN))), self.train.pairs is not None
-        columns = [first.texts, *([first.pairs or ()] if has_pairs else []), map(self._spelled, first.targets or ())]
+        columns = [
+            first.texts,
+            *([first.pairs or ()] if has_pairs else []),
+            map(self._target_in_words, first.targets or ()),
+        ]
         header = ("text", *(("text_pair",) if has_pairs else ()), "label")
         return html_table(repr(self), header, zip(*columns))
 
-    def _spelled(self, target: Target) -> str:
+    def _target_in_words(self, target: Target) -> str:
         """A target in words: names of labels, a number, or the texts of the answers."""
         if self.kind == "classification":
             return self.labels[target]

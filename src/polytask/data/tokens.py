@@ -42,7 +42,7 @@ _WORD_PRE_TOKENIZERS = {
     "Split",
     "Metaspace",
 }
-_TOKENIZES_WORDS_ALONE: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+_TOKENIZES_WORDS_INDEPENDENTLY: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
 def shorten_text(tokenizer: Any, text: str, num_tokens: int, max_chars: int | None = None) -> str:
@@ -52,7 +52,7 @@ def shorten_text(tokenizer: Any, text: str, num_tokens: int, max_chars: int | No
     or if the tokenizer's tokens may depend on what follows a space.
     """
     max_chars = MAX_CHARS_PER_TOKEN if max_chars is None else max_chars
-    if len(text) <= max_chars * num_tokens or not _tokenizes_words_alone(tokenizer):
+    if len(text) <= max_chars * num_tokens or not _tokenizes_words_independently(tokenizer):
         return text
     for prefix in _prefixes(text, FIRST_CHARS_PER_TOKEN * num_tokens):
         if count_tokens(tokenizer, prefix) >= num_tokens + EXTRA_TOKENS:
@@ -89,23 +89,23 @@ def _prefixes(text: str, size: int) -> Iterator[str]:
         size *= 2
 
 
-def _tokenizes_words_alone(tokenizer: Any) -> bool:
-    """Whether text after a space never changes the tokens before it, and truncation removes the end."""
+def _tokenizes_words_independently(tokenizer: Any) -> bool:
+    """Whether the tokens before a space never depend on the text after it, and truncation removes the end."""
     if tokenizer.truncation_side != "right":
         return False
-    if tokenizer not in _TOKENIZES_WORDS_ALONE:
+    if tokenizer not in _TOKENIZES_WORDS_INDEPENDENTLY:
         backend = getattr(tokenizer, "backend_tokenizer", None)
         parts = None if backend is None else json.loads(backend.to_str())["pre_tokenizer"]
-        _TOKENIZES_WORDS_ALONE[tokenizer] = _splits_at_spaces(parts or {})
-    return _TOKENIZES_WORDS_ALONE[tokenizer]
+        _TOKENIZES_WORDS_INDEPENDENTLY[tokenizer] = _splits_at_spaces(parts or {})
+    return _TOKENIZES_WORDS_INDEPENDENTLY[tokenizer]
 
 
 def _splits_at_spaces(parts: dict[str, Any]) -> bool:
     if parts.get("type") == "Sequence":
         own = parts["pretokenizers"]
-        return bool(own) and all(map(_is_known, own)) and any(map(_splits_at_spaces, own))
-    return _is_known(parts) and parts["type"] not in ("Punctuation", "Digits", "Split")
+        return bool(own) and all(map(_splits_words, own)) and any(map(_splits_at_spaces, own))
+    return _splits_words(parts) and parts["type"] not in ("Punctuation", "Digits", "Split")
 
 
-def _is_known(parts: dict[str, Any]) -> bool:
+def _splits_words(parts: dict[str, Any]) -> bool:
     return parts.get("type") in _WORD_PRE_TOKENIZERS and parts.get("split", True) and parts.get("use_regex", True)

@@ -51,7 +51,7 @@ class Corpus:
         path: a file or folder inside the package.
         read: yields the labelled texts of the file or folder.
         epochs: number of epochs in the demo.
-        max_length: tokens of a text.
+        max_length: maximum tokens of a text.
     """
 
     task: str

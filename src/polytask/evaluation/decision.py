@@ -61,7 +61,7 @@ class Decision:
     is_raw: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The header's fields; None for those that are not set."""
+        """The header's fields; None for a field that is not set."""
         return {name: (own := getattr(self, name)) and own.to_json() for name in FIELDS}
 
     def asked(self, *, calibrated: bool = True, abstain: bool = True, threshold: float | None = None) -> Decision:
@@ -116,7 +116,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class DecisionOptions:
-    """What a caller asks of the decisions of all adapters; the parameters of ``Decision.asked``."""
+    """The options of a call for the decisions of all adapters; the parameters of ``Decision.asked``."""
 
     calibrated: bool = True
     abstain: bool = True

@@ -6,7 +6,7 @@ Familiarity is computed from the pooled vector and the logits, which the head co
 * energy (Liu et al., arXiv:2010.03759)
 * the Mahalanobis distance to the nearest class mean, with a shared covariance (Lee et al., arXiv:1807.03888)
 * the cosine to the nearest class mean
-* a linear classifier, if there are examples
+* a linear classifier, if there are example texts with none of the labels
 """
 
 from __future__ import annotations

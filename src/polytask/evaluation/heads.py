@@ -124,7 +124,7 @@ class ClassificationHead(Head):
         return outputs.softmax(dim=-1)
 
     def prediction(self, scores: Tensor) -> int:
-        """Return the index of the most probable label. What stands after the labels' scores is not read."""
+        """Return the index of the most probable label. Values after the labels' scores are ignored."""
         return int(scores[: len(self.bias)].argmax())
 
 

@@ -30,7 +30,7 @@ class DetectNone:
     """A request for a detector.
 
     Attributes:
-        false_alarm: the share of texts that do have one of the labels and may get none.
+        false_alarm: the share of texts with one of the labels that may wrongly get none.
         label: a label of the task that means "none of the others". Its rows are used to choose and fit the detector,
             not to train the adapter.
         examples: these rows, by split; set by ``taken_out_of``.
@@ -176,14 +176,14 @@ def label_of_none(result: Mapping[str, Any]) -> str | None:
 
 
 def none_measured(familiar: Sequence[bool], unfamiliar: Sequence[bool]) -> dict[str, list[float] | None]:
-    """Of rows with a right label the share called none of these, and of those without it the share that is found.
+    """The false-alarm rate on rows with one of the labels, and the share that is found of rows with none of them.
 
     Args:
-        familiar: of each row with a right label, whether it was called none of these.
-        unfamiliar: likewise, of each row without.
+        familiar: for each row with one of the labels, whether it was answered with none of these.
+        unfamiliar: likewise, for each row with none of the labels.
 
     Returns:
-        ``false_alarms`` and ``found``: a share and its 95% interval (Wilson); None of no rows.
+        ``false_alarms`` and ``found``: a share and its 95% interval (Wilson); None without rows.
     """
     return {"false_alarms": share(sum(familiar), len(familiar)), "found": share(sum(unfamiliar), len(unfamiliar))}
 

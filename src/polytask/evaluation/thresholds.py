@@ -9,8 +9,8 @@
 
 The share must reach the target with 95% confidence: the lower end of its one-sided interval (Clopper and Pearson 1934).
 
-The rows that choose thresholds give too good an estimate of them. So ``cross_checked`` reports 5-fold cross-validation:
-each fold is answered with the calibration and thresholds of the other four.
+Estimates on the rows that choose the thresholds are too optimistic. So ``cross_checked`` reports 5-fold
+cross-validation: each fold is answered with the calibration and thresholds of the other four.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Goal:
         """Refuse a goal that a task of this kind cannot have.
 
         Raises:
-            RecipeError: with the goals that it can have.
+            RecipeError: it cannot; the message has the possible goals.
         """
         if kind not in ("classification", "multilabel"):
             raise RecipeError(f"thresholds are for labels; this task is {kind}. Leave --{self.aim} out")

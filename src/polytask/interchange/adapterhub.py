@@ -1,7 +1,7 @@
 """Reads files of adapter-hub's ``adapters`` library: bottlenecks, LoRA and IA3, with its prediction heads.
 
-The library configures all bottlenecks by some thirty switches of one class. Three combinations are methods here; any
-other setting is refused with the name of the switch.
+The library configures all bottlenecks with some thirty switches of one class. Three combinations correspond to methods
+here; any other is refused with the name of the switch.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from polytask.data.task import Kind
 from polytask.errors import AdapterError
 from polytask.interchange.files import Files
 from polytask.interchange.foreign import (
-    Base,
-    Foreign,
+    BackboneConfig,
+    ForeignAdapter,
     ForeignHead,
-    Update,
-    check_none_left,
-    gains_of,
+    LowRankUpdate,
+    check_all_read,
+    combined_lora,
+    ia3_gains,
     layer_and_site,
     layers_setting,
-    lora_of,
 )
 from polytask.interchange.separate_head import read_separate_head
-from polytask.interchange.sequence_heads import head_read
+from polytask.interchange.sequence_heads import read_sequence_head
 from polytask.methods import IA3, Houlsby, Method, Parallel, Pfeiffer
 
 CONFIG, HEAD_CONFIG = "adapter_config.json", "head_config.json"
@@ -47,9 +47,9 @@ ACTIVATIONS = {
     "silu": "silu",
     "tanh": "tanh",
 }
-"""Our name of each of its activations."""
-_BEFORE_VERSIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
-"""The meaning of activation names in old files, which have no version."""
+"""Our names of its activations."""
+_UNVERSIONED_ACTIVATIONS = {"gelu": "gelu_new", "gelu_orig": "gelu"}
+"""The meaning of activation names in old files, which have no version number."""
 _ARCHITECTURES = {
     "prefix_tuning": "prefix tuning",
     "prompt_tuning": "prompt tuning",
@@ -57,13 +57,13 @@ _ARCHITECTURES = {
     "reft": "ReFT",
     "mtl_lora": "MTL-LoRA",
 }
-_SHAPES: dict[tuple[bool, bool, bool, bool], type[Houlsby | Pfeiffer | Parallel]] = {
+_METHODS_BY_SWITCHES: dict[tuple[bool, bool, bool, bool], type[Houlsby | Pfeiffer | Parallel]] = {
     # after attention, after the feed-forward part, parallel, LayerNorm before
     (True, True, False, False): Houlsby,
     (False, True, False, True): Pfeiffer,
     (False, True, True, False): Parallel,
 }
-_USUAL = {
+_EXPECTED_SWITCHES = {
     "ln_before": (False, "it has an additional LayerNorm before the bottleneck"),
     "ln_after": (False, "it has an additional LayerNorm after the bottleneck"),
     "use_gating": (False, "it is gated"),
@@ -91,7 +91,7 @@ def backbone_named(files: Files) -> str | None:
     return files.text(CONFIG, "model_name")
 
 
-def read(files: Files, base: Base) -> tuple[Foreign, str]:
+def read(files: Files, base: BackboneConfig) -> tuple[ForeignAdapter, str]:
     """Read an adapter for a model with this configuration.
 
     Returns:
@@ -111,20 +111,20 @@ def read(files: Files, base: Base) -> tuple[Foreign, str]:
         what = _ARCHITECTURES.get(architecture, repr(architecture))
         raise AdapterError(f"adapter-hub's {what} is not supported: no method here is equivalent")
     file = files.weights(*WEIGHTS)
-    own = {_LEGACY.sub("adapters", base.within(k)): tensor for k, tensor in files.tensors(file).items()}
+    own = {_LEGACY.sub("adapters", base.path_in_encoder(k)): tensor for k, tensor in files.tensors(file).items()}
     name, version = str(saved.get("name")), str(saved.get("version") or "")
     if architecture == "lora":
-        method, tensors = _low_rank(own, config, base, name, version)
+        method, tensors = _read_lora_or_ia3(own, config, base, name, version)
     else:
-        method, tensors = _bottlenecks(own, config, base, name, version)
-    return Foreign(method, tensors, _head(files, base)), file
+        method, tensors = _read_bottlenecks(own, config, base, name, version)
+    return ForeignAdapter(method, tensors, _read_head(files, base)), file
 
 
-def _bottlenecks(
-    own: Mapping[str, Tensor], config: Mapping[str, Any], base: Base, name: str, version: str
+def _read_bottlenecks(
+    own: Mapping[str, Tensor], config: Mapping[str, Any], base: BackboneConfig, name: str, version: str
 ) -> tuple[Method, dict[str, Tensor]]:
     """Bottlenecks of one size; smaller ones are padded with zeros, which does not change the output."""
-    kind, activation = _shape(config), _activation(config, version)
+    kind, activation = _method_class(config), _activation(config, version)
     scale = 1.0 if kind is Parallel else float(config.get("scaling", 1.0))
     places = _PLACES | ({"output": "ffn_norm", "output_adapters": "ffn_norm"} if kind is Pfeiffer else {})
     pattern = re.compile(
@@ -132,7 +132,7 @@ def _bottlenecks(
         rf"{re.escape(name)}\.adapter_(down|up)(?:\.0)?\.(weight|bias)"
     )
     found = {key: pattern.fullmatch(key) for key in own}
-    check_none_left("the adapter", [key for key, match in found.items() if match is None])
+    check_all_read("the adapter", [key for key, match in found.items() if match is None])
     size = max((len(tensor) for key, tensor in own.items() if ".adapter_down." in key), default=0)
     tensors: dict[str, Tensor] = {}
     for key, match in found.items():
@@ -154,21 +154,21 @@ def _padded(tensor: Tensor, which: str, part: str, size: int, scale: float) -> T
     return F.pad(tensor, (0, 0, 0, missing) if part == "weight" else (0, missing))
 
 
-def _shape(config: Mapping[str, Any]) -> type[Houlsby | Pfeiffer | Parallel]:
-    """The method that a combination of switches stands for.
+def _method_class(config: Mapping[str, Any]) -> type[Houlsby | Pfeiffer | Parallel]:
+    """The class of the method that a combination of switches corresponds to.
 
     Raises:
         AdapterError: no method is equivalent.
     """
     is_parallel = bool(config.get("is_parallel", False))
-    for name, (usual, reason) in _USUAL.items():
+    for name, (usual, reason) in _EXPECTED_SWITCHES.items():
         if config.get(name, usual) != usual and not (is_parallel and name == "residual_before_ln"):
             raise AdapterError(f"{name}={config[name]!r}: {reason}, which no method here supports")
     if not isinstance(config.get("scaling", 1.0), int | float):
         raise AdapterError(f"scaling={config['scaling']!r}: no method here has a learned scale")
     switches = ("mh_adapter", "output_adapter", "is_parallel", "original_ln_before")
     has = tuple(bool(config.get(name, False)) for name in switches)
-    kind = _SHAPES.get(cast(tuple[bool, bool, bool, bool], has))
+    kind = _METHODS_BY_SWITCHES.get(cast(tuple[bool, bool, bool, bool], has))
     if kind is None:
         given = ", ".join(f"{name}={value}" for name, value in zip(switches, has, strict=True))
         raise AdapterError(
@@ -179,14 +179,14 @@ def _shape(config: Mapping[str, Any]) -> type[Houlsby | Pfeiffer | Parallel]:
 
 def _activation(config: Mapping[str, Any], version: str) -> str:
     name = str(config.get("non_linearity")).lower()
-    name = name if version else _BEFORE_VERSIONS.get(name, name)
+    name = name if version else _UNVERSIONED_ACTIVATIONS.get(name, name)
     if name not in ACTIVATIONS:
         raise AdapterError(f"non_linearity={name!r} is not supported; supported are {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 
 
-def _low_rank(
-    own: Mapping[str, Tensor], config: Mapping[str, Any], base: Base, name: str, version: str
+def _read_lora_or_ia3(
+    own: Mapping[str, Tensor], config: Mapping[str, Any], base: BackboneConfig, name: str, version: str
 ) -> tuple[Method, dict[str, Tensor]]:
     """LoRA, or IA3, which adapter-hub stores as a LoRA with ``composition_mode="scale"``."""
     for switch, reason in (("use_gating", "it is gated"), ("use_dora", "it is DoRA"), ("vera_d", "it is VeRA")):
@@ -201,22 +201,22 @@ def _low_rank(
             unknown.append(key)
         else:
             parts.setdefault(place, {})[part] = tensor
-    check_none_left("the adapter", unknown)
+    check_all_read("the adapter", unknown)
     scales = config.get("composition_mode") == "scale"
-    return _scaled(parts, config, base) if scales else _updated(parts, config, base, version)
+    return _read_ia3(parts, config, base) if scales else _read_lora(parts, config, base, version)
 
 
-def _updated(
-    parts: Mapping[str, Mapping[str, Tensor]], config: Mapping[str, Any], base: Base, version: str
+def _read_lora(
+    parts: Mapping[str, Mapping[str, Tensor]], config: Mapping[str, Any], base: BackboneConfig, version: str
 ) -> tuple[Method, dict[str, Tensor]]:
     alpha = float(config["r"] if _is_older(version, (1, 1)) else config["alpha"])  # versions before 1.1 ignored alpha
     updates = {
-        place: Update(own["lora_A"], own["lora_B"], alpha / len(own["lora_A"]))
+        place: LowRankUpdate(own["lora_A"], own["lora_B"], alpha / len(own["lora_A"]))
         for place, own in parts.items()
         if {"lora_A", "lora_B"} == set(own)
     }
-    check_none_left("the adapter", sorted(set(parts) - set(updates)))
-    return lora_of(updates, base.num_layers, float(config.get("dropout") or 0.0))
+    check_all_read("the adapter", sorted(set(parts) - set(updates)))
+    return combined_lora(updates, base.num_layers, float(config.get("dropout") or 0.0))
 
 
 def _is_older(version: str, than: tuple[int, int]) -> bool:
@@ -224,8 +224,8 @@ def _is_older(version: str, than: tuple[int, int]) -> bool:
     return found is not None and (int(found[1]), int(found[2])) < than
 
 
-def _scaled(
-    parts: Mapping[str, Mapping[str, Tensor]], config: Mapping[str, Any], base: Base
+def _read_ia3(
+    parts: Mapping[str, Mapping[str, Tensor]], config: Mapping[str, Any], base: BackboneConfig
 ) -> tuple[Method, dict[str, Tensor]]:
     elsewhere = [place for place in parts if layer_and_site(place)[1] not in ("key", "value")]
     if elsewhere:
@@ -234,34 +234,40 @@ def _scaled(
             "paper's, which is used here, scales it after. The answers would differ"
         )
     scale = float(config.get("alpha", 1))
-    return IA3(), gains_of({place: scale * own["lora_B"].flatten() for place, own in parts.items()}, base)
+    return IA3(), ia3_gains({place: scale * own["lora_B"].flatten() for place, own in parts.items()}, base)
 
 
-def _head(files: Files, base: Base) -> ForeignHead:
+def _read_head(files: Files, base: BackboneConfig) -> ForeignHead:
     separate_head = read_separate_head(files)
     if separate_head is not None:
         return separate_head
     if not files.has(HEAD_CONFIG):
         raise AdapterError(f"{files.folder} has no {HEAD_CONFIG}. Save the trained head together with the adapter")
     saved = files.json(HEAD_CONFIG)
-    tensors = {base.within(name): tensor for name, tensor in files.tensors(files.weights(*HEAD_WEIGHTS)).items()}
+    tensors = {
+        base.path_in_encoder(name): tensor for name, tensor in files.tensors(files.weights(*HEAD_WEIGHTS)).items()
+    }
     config = saved.get("config")
     if config is None:  # a model with transformers' own head
-        head = head_read(tensors, base.model_type)
+        head = read_sequence_head(tensors, base.model_type)
         return ForeignHead(head.tensors, head.pooling, head.layers, None, _labels(saved.get("label2id")))
-    return _flexible_head(config, tensors, str(saved.get("name")), base)
+    return _read_flexible_head(config, tensors, str(saved.get("name")), base)
 
 
-_KINDS: dict[str, Kind] = {"classification": "classification", "multilabel_classification": "multilabel"}
+_HEAD_KINDS: dict[str, Kind] = {"classification": "classification", "multilabel_classification": "multilabel"}
 
 
-def _flexible_head(config: Mapping[str, Any], tensors: Mapping[str, Tensor], name: str, base: Base) -> ForeignHead:
+def _read_flexible_head(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], name: str, base: BackboneConfig
+) -> ForeignHead:
     """Read a ``ClassificationHead``: each layer is dropout, linear, activation; the last has no activation."""
     head_type, num_layers = config.get("head_type"), int(config.get("layers", 1))
-    if head_type not in _KINDS:
-        raise AdapterError(f"a head of type {head_type!r} is not supported; supported are {', '.join(_KINDS)}")
+    if head_type not in _HEAD_KINDS:
+        raise AdapterError(f"a head of type {head_type!r} is not supported; supported are {', '.join(_HEAD_KINDS)}")
     activation = config.get("activation_function")
-    kind: Kind = "regression" if config.get("num_labels") == 1 and head_type == "classification" else _KINDS[head_type]
+    kind: Kind = (
+        "regression" if config.get("num_labels") == 1 and head_type == "classification" else _HEAD_KINDS[head_type]
+    )
     layers: list[str] = []
     found: dict[str, Tensor] = {}
     at = 1
@@ -274,7 +280,7 @@ def _flexible_head(config: Mapping[str, Any], tensors: Mapping[str, Tensor], nam
         if ours != "head":
             layers += ["dense", *([_activation_of_head(activation)] if activation else [])]
         at += 3 if activation else 2
-    check_none_left(
+    check_all_read(
         "the head", sorted(set(tensors) - {f"heads.{name}.{n}.{p}" for n in range(at) for p in ("weight", "bias")})
     )
     pooling: Pooling = "pooler" if config.get("use_pooler") else "cls"

@@ -36,8 +36,12 @@ _CLASSES = {
     "electra": "ElectraAdapterModel",
 }
 _THEIR_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "swish", "tanh": "tanh"}
-_WHERE = {"attn_out": "attention.output", "ffn_out": "output", "ffn_norm": "output"}
-_WHERE_DISTILBERT = {"attn_out": "attention_adapters", "ffn_out": "output_adapters", "ffn_norm": "output_adapters"}
+_MODULES_OF_SITES = {"attn_out": "attention.output", "ffn_out": "output", "ffn_norm": "output"}
+_MODULES_OF_SITES_DISTILBERT = {
+    "attn_out": "attention_adapters",
+    "ffn_out": "output_adapters",
+    "ffn_norm": "output_adapters",
+}
 _PARTS = {"down": "adapter_down.0", "up": "adapter_up"}
 _WHY_NOT = {
     "probe": "it adds nothing to the frozen model but a head. Export it with --to merged or --to onnx",
@@ -55,7 +59,7 @@ def write_adapterhub(adapter: Adapter, folder: Path) -> None:
     """
     header, name = adapter.header, adapter.header.task.replace(".", "_")
     _check(header)
-    tensors = {_renamed(key, header, name): t for key, t in adapter.tensors.items() if not key.startswith("head.")}
+    tensors = {_tensor_name(key, header, name): t for key, t in adapter.tensors.items() if not key.startswith("head.")}
     common = {
         "hidden_size": header.backbone.hidden,
         "model_class": _CLASSES[header.backbone.architecture],
@@ -65,12 +69,12 @@ def write_adapterhub(adapter: Adapter, folder: Path) -> None:
         "version": VERSION,
     }
     _write(folder, "adapter", "adapter_config.json", {**common, "config": _config(header)}, tensors)
-    is_whole = header.pooling != "mean" and _has_their_layers(header)
-    if is_whole:
+    includes_head = header.pooling != "mean" and _has_flexible_head(header)
+    if includes_head:
         head = {f"heads.{name}.{theirs}": adapter.tensors[ours] for ours, theirs in _head_names(header).items()}
         _write(folder, "model_head", "head_config.json", {**common, "config": _head_config(header)}, head)
-    write_settings(folder, adapter, with_head=not is_whole)
-    (folder / "README.md").write_text(_readme(header, is_whole=is_whole), "utf-8")
+    write_settings(folder, adapter, with_head=not includes_head)
+    (folder / "README.md").write_text(_readme(header, includes_head=includes_head), "utf-8")
 
 
 def _check(header: Header) -> None:
@@ -89,15 +93,15 @@ def _check(header: Header) -> None:
         raise AdapterError(f"{method.name!r} cannot be exported to adapter-hub: {reason}")
 
 
-def _renamed(key: str, header: Header, name: str) -> str:
-    """The library's name of a delta's tensor."""
+def _tensor_name(key: str, header: Header, name: str) -> str:
+    """The name of a delta's tensor in the library."""
     architecture = header.backbone.architecture
     row = architecture_of(architecture)
     _, layer, site, which, part = key.split(".")
     at = f"{encoder_prefix(architecture)}{row.layers}.{layer}"
     if isinstance(header.method, LoRA):
         return f"{at}.{row.sites[site]}.loras.{name}.lora_{'A' if which == 'down' else 'B'}"
-    where = _WHERE_DISTILBERT if architecture == "distilbert" else _WHERE
+    where = _MODULES_OF_SITES_DISTILBERT if architecture == "distilbert" else _MODULES_OF_SITES
     return f"{at}.{where[site]}.adapters.{name}.{_PARTS[which]}.{part}"
 
 
@@ -145,14 +149,14 @@ def _lora_config(method: LoRA) -> dict[str, Any]:
     }
 
 
-def _has_their_layers(header: Header) -> bool:
+def _has_flexible_head(header: Header) -> bool:
     """Whether the prediction head is dense layers, each followed by the same activation, as the library's are."""
     layers = layer_names(header.prediction_layers)
     return set(layers[::2]) <= {"dense"} and len(layers) % 2 == 0 and len(set(layers[1::2]) - {"dense"}) <= 1
 
 
 def _head_names(header: Header) -> dict[str, str]:
-    """The library's names of the head's tensors: each layer is dropout, linear, activation."""
+    """The names of the head's tensors in the library, where each layer is dropout, linear, activation."""
     numbers = {f"head.{n}": str(3 * (n // 2) + 1) for n in range(0, len(layer_names(header.prediction_layers)), 2)}
     numbers["head"] = str(3 * (len(layer_names(header.prediction_layers)) // 2) + 1)
     return {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in numbers.items() for part in ("weight", "bias")}
@@ -183,24 +187,24 @@ def _write(folder: Path, stem: str, config_name: str, config: dict[str, Any], te
     (folder / f"pytorch_{stem}.bin").write_bytes(content.getvalue())
 
 
-def _readme(header: Header, *, is_whole: bool) -> str:
+def _readme(header: Header, *, includes_head: bool) -> str:
     what = (
         "An adapter of adapter-hub's `adapters` with its prediction head."
-        if is_whole
+        if includes_head
         else "An adapter of adapter-hub's `adapters`. Its head is in `head.safetensors`, because the library's heads "
         "pool differently."
     )
-    auto = "AutoAdapterModel" if is_whole else "AutoModel"
+    auto = "AutoAdapterModel" if includes_head else "AutoModel"
     imports = (
         ("from adapters import AutoAdapterModel", "from transformers import AutoTokenizer")
-        if is_whole
+        if includes_head
         else ("import adapters", "from transformers import AutoModel, AutoTokenizer")
     )
     model = (
         "tokenizer = AutoTokenizer.from_pretrained(backbone)",
         f"model = {auto}.from_pretrained(backbone)",
-        *(() if is_whole else ("adapters.init(model)",)),
+        *(() if includes_head else ("adapters.init(model)",)),
         'model.load_adapter(".", set_active=True)',
         "model.eval()",
     )
-    return readme(header, what, imports, model, is_whole=is_whole)
+    return readme(header, what, imports, model, includes_head=includes_head)

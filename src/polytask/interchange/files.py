@@ -26,7 +26,7 @@ from polytask.adapters.canonical_json import parsed_json
 from polytask.errors import AdapterError, WriteError
 
 MAX_JSON_BYTES = 16 << 20
-WANTED = ("*.json", "*.safetensors", "*.bin")
+DOWNLOAD_PATTERNS = ("*.json", "*.safetensors", "*.bin")
 """Patterns of the files that are downloaded from a repository."""
 
 
@@ -62,7 +62,7 @@ class Files:
         return content
 
     def weights(self, *names: str) -> str:
-        """The first of these files that exists.
+        """The name of the first of these files that exists.
 
         Raises:
             AdapterError: none exists.
@@ -125,10 +125,10 @@ def files_at(source: str | Path) -> Files:
     name = str(source).removeprefix("hub:")
     if folder.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise AdapterError(f"there is no folder {source}. Give a folder, or a repository on the hub as OWNER/NAME")
-    from polytask.interchange.hub import fetched
+    from polytask.interchange.hub import download_files
 
     repository, _, revision = name.partition("@")
-    folder, commit = fetched(repository, revision or None, WANTED)
+    folder, commit = download_files(repository, revision or None, DOWNLOAD_PATTERNS)
     return Files(folder, repository, commit)
 
 

@@ -1,4 +1,4 @@
-"""Represents adapters of other libraries by our methods, sites and tensor names."""
+"""Describes adapters of other libraries with our methods, sites and tensor names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ForeignHead:
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ForeignAdapter:
     """An adapter of another library: a method with its tensors, named as in our files, and a head."""
 
     method: Method
@@ -45,8 +45,8 @@ class Foreign:
 
 
 @dataclass(frozen=True)
-class Base:
-    """The backbone of another library's file, as described by its ``config.json``."""
+class BackboneConfig:
+    """The configuration of the backbone that another library's adapter belongs to, from its ``config.json``."""
 
     config: Any
 
@@ -83,7 +83,7 @@ class Base:
         site = {path: site for site, path in self.row.sites.items() if site in NAMED}.get(found[2]) if found else None
         return None if found is None or site is None else f"layer.{found[1]}.{site}"
 
-    def within(self, module: str) -> str:
+    def path_in_encoder(self, module: str) -> str:
         """A module's path in the encoder, without the prefix (``bert.``) of the model with a head."""
         roots = {self.row.layers.partition(".")[0], (self.row.embed_norm or "").partition(".")[0], "pooler"}
         prefix, _, rest = module.partition(".")
@@ -101,13 +101,13 @@ def layer_and_site(place: str) -> tuple[int, str]:
 
 
 def layers_setting(layers: Iterable[int], num_layers: int) -> tuple[int, ...] | None:
-    """The ``layers`` setting of a method for these layers: None if they are all."""
+    """The ``layers`` setting of a method for these layers; None for all layers."""
     chosen = tuple(sorted(set(layers)))
     return None if chosen == tuple(range(num_layers)) else chosen
 
 
 @dataclass(frozen=True)
-class Update:
+class LowRankUpdate:
     """A low-rank update of one linear: ``scale · up(down(x))``."""
 
     down: Tensor
@@ -120,7 +120,9 @@ class Update:
         return F.pad(self.down, (0, 0, 0, missing)), F.pad(self.up, (0, missing)) * (self.scale / scale)
 
 
-def lora_of(updates: Mapping[str, Update], num_layers: int, dropout: float = 0.0) -> tuple[Method, dict[str, Tensor]]:
+def combined_lora(
+    updates: Mapping[str, LowRankUpdate], num_layers: int, dropout: float = 0.0
+) -> tuple[Method, dict[str, Tensor]]:
     """Combine updates, by place, into one LoRA; their ranks and scales may differ.
 
     Smaller ranks are padded with zeros, differing scales are multiplied into ``up``, and a linear that is updated in
@@ -142,25 +144,25 @@ def lora_of(updates: Mapping[str, Update], num_layers: int, dropout: float = 0.0
     for layer in layers:
         for site in sites:
             place, like = f"layer.{layer}.{site}", by_site[site]
-            nothing = Update(torch.zeros(1, like.down.shape[1]), torch.zeros(len(like.up), 1), scale)
+            nothing = LowRankUpdate(torch.zeros(1, like.down.shape[1]), torch.zeros(len(like.up), 1), scale)
             down, up = updates.get(place, nothing).padded(rank, scale)
             tensors |= {f"{place}.down.weight": down, f"{place}.up.weight": up}
     method = LoRA(rank, scale * rank, dropout, sites, layers=layers_setting(layers, num_layers))
     return method, tensors
 
 
-def gains_of(gains: Mapping[str, Tensor], base: Base) -> dict[str, Tensor]:
-    """The tensors of IA3 from gains by place; missing gains are ones, which changes nothing."""
+def ia3_gains(gains: Mapping[str, Tensor], base: BackboneConfig) -> dict[str, Tensor]:
+    """The tensors of IA3 from gains by place. Missing gains are filled with ones, which changes nothing."""
     widths = {"key": base.hidden, "value": base.hidden, "ffn_mid": base.intermediate}
     places = {f"layer.{layer}.{site}": width for layer in range(base.num_layers) for site, width in widths.items()}
     return {f"{place}.gain": gains.get(place, torch.ones(width)) for place, width in places.items()}
 
 
-def check_none_left(what: str, left: Sequence[str]) -> None:
-    """Check that no tensors are left unread.
+def check_all_read(what: str, left: Sequence[str]) -> None:
+    """Check that all tensors were read.
 
     Raises:
-        AdapterError: some are.
+        AdapterError: some tensors are left.
     """
     if left:
         more = f" and {len(left) - 3} more" if len(left) > 3 else ""

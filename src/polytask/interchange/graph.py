@@ -1,7 +1,7 @@
 """Plain modules of a backbone with one or many adapters, to be traced for ONNX.
 
-They do not use the library's routing. Each delta's ``forward`` runs in a hook at its site. With many adapters, its
-parameters are gathered by an adapter index for each row; the formulas accept such stacked parameters.
+They do not use ``polytask.routing``. Each delta's ``forward`` runs in a hook at its site. With many adapters, the
+parameters of each row are looked up by the index of its adapter; the formulas accept parameters stacked like this.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from polytask.backbones.encoder import Encoder
 from polytask.dropout import KeyedDropoutSource
 from polytask.errors import AdapterError, RouteError
 from polytask.evaluation.heads import Head
-from polytask.interchange.merged import copy_of, merged_model
+from polytask.interchange.merged import copy_model, merged_model
 from polytask.methods import Delta
 from polytask.methods.bottleneck import Bottleneck
 from polytask.routing.stacking import padded, tensors_of, with_parameters
 
 KINDS = ("classification", "multilabel", "regression")
-"""Kinds of heads that can share a graph; the index is used in it."""
+"""Kinds of heads that can share a graph. The graph stores their indices."""
 PADDING_LOGIT = -1e9
 """The logit of a label that a task does not have; its probability is 0."""
 
@@ -74,7 +74,7 @@ class Graph(nn.Module):
             read.register_forward_pre_hook(remember, with_kwargs=True)
         written.register_forward_hook(replace)
 
-    def encoded(self, ids: Tensor, mask: Tensor, types: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def encode(self, ids: Tensor, mask: Tensor, types: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Hidden states ``[B, T, D]`` and pooled vectors ``[B, D]``."""
         model: Any = self.encoder.model
         named = dict(zip(("token_type_ids",), types))
@@ -86,23 +86,23 @@ class OneTask(Graph):
     """One adapter. Scores are probabilities ``[B, K]``, values ``[B, 1]``, or for spans logits ``[B, T, 2]``."""
 
     def __init__(self, backbone: Backbone, adapter: Adapter) -> None:
-        live = LoadedAdapter.from_adapter(backbone, adapter)
-        can_merge = not any(isinstance(delta, Bottleneck) for delta in live.deltas.values())
-        super().__init__(backbone, merged_model(backbone, adapter) if can_merge else copy_of(backbone.model).float())
-        self.head: Head = live.head.float()
+        loaded = LoadedAdapter.from_adapter(backbone, adapter)
+        can_merge = not any(isinstance(delta, Bottleneck) for delta in loaded.deltas.values())
+        super().__init__(backbone, merged_model(backbone, adapter) if can_merge else copy_model(backbone.model).float())
+        self.head: Head = loaded.head.float()
         if not can_merge:
-            self.deltas = nn.ModuleDict({name.replace(".", "-"): d.float() for name, d in live.deltas.items()})
-            self.hook(list(live.deltas), self._changed)
+            self.deltas = nn.ModuleDict({name.replace(".", "-"): d.float() for name, d in loaded.deltas.items()})
+            self.hook(list(loaded.deltas), self._apply_delta)
         self.eval().requires_grad_(False)
 
-    def _changed(self, place: str, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
+    def _apply_delta(self, place: str, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
         delta: Any = self.deltas[place.replace(".", "-")]
         changed: Tensor = delta.forward(x, y, base)
         return changed
 
     def forward(self, ids: Tensor, mask: Tensor, *types: Tensor) -> Tensor:
         """Inputs are ``[B, T]``; returns the scores."""
-        hidden, pooled = self.encoded(ids, mask, types)
+        hidden, pooled = self.encode(ids, mask, types)
         return self.head.scores(self.head(hidden if self.head.reads_tokens else pooled))
 
 
@@ -110,22 +110,22 @@ class ManyTasks(Graph):
     """Many adapters, chosen for each row by index. Scores are ``[B, K]`` with K the largest number of labels.
 
     Raises:
-        RouteError: their methods differ in more than size, or a head reads tokens or has a prediction head.
+        RouteError: their methods differ in more than size, or a head reads tokens or has more than one layer.
     """
 
     def __init__(self, backbone: Backbone, adapters: Sequence[Adapter]) -> None:
-        lives = [LoadedAdapter.from_adapter(backbone, adapter) for adapter in adapters]
-        check_same_formula(adapters, lives)
-        super().__init__(backbone, copy_of(backbone.model).float())
-        self._deltas = {place: delta.float() for place, delta in lives[0].deltas.items()}
+        loaded_adapters = [LoadedAdapter.from_adapter(backbone, adapter) for adapter in adapters]
+        check_same_formula(adapters, loaded_adapters)
+        super().__init__(backbone, copy_model(backbone.model).float())
+        self._deltas = {place: delta.float() for place, delta in loaded_adapters[0].deltas.items()}
         self._names: dict[str, list[str]] = {}
         for place in self._deltas:
-            for name, stack in stacked([live.deltas[place] for live in lives]).items():
+            for name, stack in stacked([loaded.deltas[place] for loaded in loaded_adapters]).items():
                 self._names.setdefault(place, []).append(name)
                 self.register_buffer(_buffer(place, name), stack)
-        self._stack_heads([live.head for live in lives])
+        self._stack_heads([loaded.head for loaded in loaded_adapters])
         self._adapter: Tensor | None = None
-        self.hook(list(self._deltas), self._changed)
+        self.hook(list(self._deltas), self._apply_delta)
         self.eval().requires_grad_(False)
 
     def _stack_heads(self, heads: Sequence[Head]) -> None:
@@ -143,7 +143,7 @@ class ManyTasks(Graph):
         """The names of the inputs of ``forward``."""
         return (*super().inputs, "adapter")
 
-    def _changed(self, place: str, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
+    def _apply_delta(self, place: str, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
         assert self._adapter is not None
         own = {
             name: self.get_buffer(_buffer(place, name)).index_select(0, self._adapter) for name in self._names[place]
@@ -153,25 +153,25 @@ class ManyTasks(Graph):
     def forward(self, ids: Tensor, mask: Tensor, *rest: Tensor) -> Tensor:
         """Inputs are ``[B, T]``, and ``adapter`` ``[B]``, the index of each row's adapter; returns the scores."""
         *types, self._adapter = rest
-        _, pooled = self.encoded(ids, mask, types)
+        _, pooled = self.encode(ids, mask, types)
         weights, biases, kinds = (getattr(self, name)[self._adapter] for name in ("weights", "biases", "kinds"))
         logits = torch.bmm(weights, pooled[:, :, None]).squeeze(-1) + biases
         scores = torch.where((kinds == 0)[:, None], logits.softmax(dim=-1), logits)
         return torch.where((kinds == 1)[:, None], logits.sigmoid(), scores)
 
 
-def check_same_formula(adapters: Sequence[Adapter], lives: Sequence[LoadedAdapter]) -> None:
+def check_same_formula(adapters: Sequence[Adapter], loaded_adapters: Sequence[LoadedAdapter]) -> None:
     """Check that all adapters have the same formulas.
 
     Raises:
         RouteError: one of them differs.
     """
-    first = lives[0]
-    for adapter, live in zip(adapters, lives):
-        if live.head.reads_tokens or live.head.layers:
+    first = loaded_adapters[0]
+    for adapter, loaded in zip(adapters, loaded_adapters):
+        if loaded.head.reads_tokens or loaded.head.layers:
             raise RouteError(f"{adapter.header.task!r} has a head that cannot share a graph: export it alone")
-        same = live.deltas.keys() == first.deltas.keys() and bool(live.deltas)
-        if not same or any(delta.kind != first.deltas[place].kind for place, delta in live.deltas.items()):
+        same = loaded.deltas.keys() == first.deltas.keys() and bool(loaded.deltas)
+        if not same or any(delta.kind != first.deltas[place].kind for place, delta in loaded.deltas.items()):
             raise RouteError(
                 f"adapters in one graph may differ in size only: {adapter.header.task!r} is {adapter.method} and "
                 f"{adapters[0].header.task!r} is {adapters[0].method}. Export them one by one"

@@ -62,8 +62,8 @@ def pull(
     return store.pull(repository, task=task, alias=alias, endpoint=endpoint)
 
 
-def pulled(repository: str, *, endpoint: str | None = None) -> Adapter:
-    """The adapter in a repository of the hub, ``OWNER/NAME`` or ``OWNER/NAME@revision``.
+def load_from_hub(repository: str, *, endpoint: str | None = None) -> Adapter:
+    """Load the adapter in a repository of the hub, ``OWNER/NAME`` or ``OWNER/NAME@revision``.
 
     Raises:
         AdapterError: there is no such repository, or it does not hold a valid adapter.
@@ -71,7 +71,7 @@ def pulled(repository: str, *, endpoint: str | None = None) -> Adapter:
     return Adapter.load(hub_entry(repository, endpoint=endpoint).path)
 
 
-def fetched(repository: str, revision: str | None, wanted: Sequence[str]) -> tuple[Path, str]:
+def download_files(repository: str, revision: str | None, wanted: Sequence[str]) -> tuple[Path, str]:
     """Download the matching files of a repository; returns their folder and the commit.
 
     Raises:

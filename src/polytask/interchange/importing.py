@@ -18,7 +18,7 @@ from polytask.data.task import KINDS, Kind
 from polytask.errors import AdapterError, BackboneError, PolytaskError, UnknownName, WrongBackbone
 from polytask.interchange import adapterhub, peft
 from polytask.interchange.files import Files, files_at
-from polytask.interchange.foreign import Base, Foreign, ForeignHead
+from polytask.interchange.foreign import BackboneConfig, ForeignAdapter, ForeignHead
 from polytask.interchange.head_layers import head_layers
 from polytask.interchange.separate_head import saved_labels
 
@@ -62,9 +62,9 @@ def import_adapter(
         raise UnknownName("kind of an imported task", kind, KINDS[:3])
     files = files_at(source)
     format_ = _format_of(files)
-    base = Base(_config_of(backbone, format_.backbone_named(files)))
+    base = BackboneConfig(_backbone_config(backbone, format_.backbone_named(files)))
     foreign, weights = _read(format_, files, base)
-    frozen = _loaded(backbone, format_.backbone_named(files), foreign.head.pooling, device, dtype)
+    frozen = _load_backbone(backbone, format_.backbone_named(files), foreign.head.pooling, device, dtype)
     named = _labels(foreign.head, base.config, labels, saved_labels(files))
     of_kind = _kind(foreign.head, base.config, kind)
     return Adapter.create(
@@ -99,10 +99,10 @@ def _format_of(files: Files) -> Any:
     )
 
 
-def _read(format_: Any, files: Files, base: Base) -> tuple[Foreign, str]:
+def _read(format_: Any, files: Files, base: BackboneConfig) -> tuple[ForeignAdapter, str]:
     """Read the files; any malformed content raises a one-line error."""
     try:
-        found: tuple[Foreign, str] = format_.read(files, base)
+        found: tuple[ForeignAdapter, str] = format_.read(files, base)
     except PolytaskError:
         raise
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError, ArithmeticError, re.error) as error:
@@ -110,19 +110,19 @@ def _read(format_: Any, files: Files, base: Base) -> tuple[Foreign, str]:
     return found
 
 
-def _config_of(backbone: Backbone | str | Path | None, named: str | None) -> Any:
+def _backbone_config(backbone: Backbone | str | Path | None, named: str | None) -> Any:
     if isinstance(backbone, Backbone):
         return backbone.config
-    return config_named(_name(backbone, named))
+    return config_named(_backbone_name(backbone, named))
 
 
-def _name(backbone: str | Path | None, named: str | None) -> str:
+def _backbone_name(backbone: str | Path | None, named: str | None) -> str:
     if backbone is None and named is None:
         raise BackboneError("the files do not name their backbone: give it with --backbone (backbone= in Python)")
     return str(backbone or named)
 
 
-def _loaded(
+def _load_backbone(
     backbone: Backbone | str | Path | None, named: str | None, pooling: Pooling, device: str, dtype: str
 ) -> Backbone:
     """The backbone, with the pooling of the head."""
@@ -133,7 +133,7 @@ def _loaded(
                 f"{backbone.pooling!r}. Use load_backbone({backbone.name!r}, pooling={pooling!r})"
             )
         return backbone
-    name = _name(backbone, named)
+    name = _backbone_name(backbone, named)
     try:
         return load_backbone(name, pooling=pooling, device=device, dtype=dtype)
     except BackboneError as error:

@@ -1,4 +1,4 @@
-"""Adds thresholds of labels to the files of other libraries, which only have scores."""
+"""Adds label thresholds to exported files, because other libraries store scores only."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _RULES = {
 def label_thresholds_of(header: Header) -> list[float | None] | None:
     """The least calibrated probability at which each label is given, None for a label that never is.
 
-    These are the adapter's thresholds. A multi-label adapter without thresholds has the calibrated value of 0.5. A
-    classification without thresholds and a regression have none.
+    They are the adapter's thresholds. For a multi-label adapter without thresholds, they are the calibrated values of
+    0.5. A classification without thresholds and a regression have none.
     """
     kind, labels = header.head.kind, header.head.labels
     decision = decision_of(kind, labels, header.decides)

@@ -23,7 +23,7 @@ from polytask.backbones.checkpoint import quiet_transformers
 from polytask.errors import AdapterError
 from polytask.interchange.readme import readme
 from polytask.interchange.separate_head import write_settings
-from polytask.interchange.sequence_heads import head_written, is_compatible
+from polytask.interchange.sequence_heads import matches_sequence_class, sequence_head_tensors
 from polytask.methods import Delta
 from polytask.methods.bottleneck import Bottleneck
 from polytask.methods.lora import LowRank
@@ -37,7 +37,7 @@ PROBLEMS = {
 
 
 def _rows(spot: Located) -> Any:
-    """The rows of the projection that belong to the site; all rows if it is not fused."""
+    """The rows of a fused projection that belong to the site; all rows of one that is not fused."""
     return slice(None) if spot.rows is None else list(spot.rows)
 
 
@@ -61,7 +61,7 @@ def _bias(spot: Located) -> Any:
     return spot.output.bias
 
 
-def _gain_before(module: Any, delta: Any) -> None:
+def _gain_of_input(module: Any, delta: Any) -> None:
     module.weight *= delta.gain
 
 
@@ -91,8 +91,8 @@ def merged_model(backbone: Backbone, adapter: Adapter) -> nn.Module:
         AdapterError: the method cannot be merged.
         IncompatibleAdapter: the adapter belongs to another backbone.
     """
-    live = LoadedAdapter.from_adapter(backbone, adapter)
-    for delta in live.deltas.values():
+    loaded = LoadedAdapter.from_adapter(backbone, adapter)
+    for delta in loaded.deltas.values():
         if isinstance(delta, Bottleneck):
             raise AdapterError(
                 f"{adapter.method.name!r} cannot be merged: a bottleneck has a non-linearity, which cannot be "
@@ -100,20 +100,20 @@ def merged_model(backbone: Backbone, adapter: Adapter) -> nn.Module:
             )
         if type(delta) not in _MERGES:
             raise AdapterError(f"{adapter.method.name!r} cannot be merged into the backbone's weights")
-    model = copy_of(backbone.model).float()
+    model = copy_model(backbone.model).float()
     own = dict(model.named_parameters())
-    for name, values in live.copies.items():
+    for name, values in loaded.copies.items():
         own[name].copy_(values)
     located = {spot.place.name: spot for spot in locate(model, backbone.row)}
-    for place, delta in live.deltas.items():
+    for place, delta in loaded.deltas.items():
         if place.endswith(".ffn_mid"):
-            _gain_before(located[place.replace("ffn_mid", "ffn_down")].output, delta)
+            _gain_of_input(located[place.replace("ffn_mid", "ffn_down")].output, delta)
         else:
             _MERGES[type(delta)](located[place], delta)
     return model
 
 
-def copy_of(model: nn.Module) -> nn.Module:
+def copy_model(model: nn.Module) -> nn.Module:
     """A copy of the model, without hooks and with eager attention."""
     config: Any = copy.deepcopy(model.config)
     config._attn_implementation = "eager"
@@ -137,22 +137,22 @@ def write_merged(adapter: Adapter, backbone: Backbone, folder: Path) -> None:
         AdapterError: the method cannot be merged.
     """
     encoder, header = merged_model(backbone, adapter), adapter.header
-    is_whole = is_compatible(header)
-    model: Any = _with_head(encoder, adapter) if is_whole else encoder
+    includes_head = matches_sequence_class(header)
+    model: Any = _with_head(encoder, adapter) if includes_head else encoder
     with quiet_transformers():
         model.save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
-    write_settings(folder, adapter, with_head=not is_whole)
-    auto = "AutoModelForSequenceClassification" if is_whole else "AutoModel"
+    write_settings(folder, adapter, with_head=not includes_head)
+    auto = "AutoModelForSequenceClassification" if includes_head else "AutoModel"
     what = (
         'A transformers checkpoint with a classification head: `pipeline("text-classification", folder)` runs it.'
-        if is_whole
+        if includes_head
         else "A transformers encoder with the adapter merged into it. The head is in `head.safetensors`, because "
         "transformers' class for sequence classification pools differently."
     )
     lines = ('tokenizer = AutoTokenizer.from_pretrained(".")', f'model = {auto}.from_pretrained(".").eval()')
     imports = (f"from transformers import {auto}, AutoTokenizer",)
-    (folder / "README.md").write_text(readme(header, what, imports, lines, is_whole=is_whole), "utf-8")
+    (folder / "README.md").write_text(readme(header, what, imports, lines, includes_head=includes_head), "utf-8")
 
 
 @torch.no_grad()
@@ -167,5 +167,5 @@ def _with_head(encoder: Any, adapter: Adapter) -> nn.Module:
     config.problem_type = PROBLEMS[header.head.kind]
     model: nn.Module = AutoModelForSequenceClassification.from_config(config)
     state: dict[str, Tensor] = {f"{model.base_model_prefix}.{k}": v for k, v in encoder.state_dict().items()}
-    model.load_state_dict({**state, **head_written(adapter.tensors, header.backbone.architecture)})
+    model.load_state_dict({**state, **sequence_head_tensors(adapter.tensors, header.backbone.architecture)})
     return model.eval()

@@ -68,7 +68,7 @@ def export_onnx(
         path: the file to write, ``NAME.onnx``. The tokenizer is written to ``NAME.tokenizer.json``.
         backbone: the backbone that they were trained on; by default the one in the first header.
         int8: quantize weights and matrix products to 8 bits.
-        rows: labelled rows to score the graph of one adapter on; required with ``int8``, to measure the loss.
+        rows: labelled rows to score the graph of one adapter on; required with ``int8``, to measure how much is lost.
 
     Raises:
         RouteError: the adapters cannot share a graph.
@@ -85,13 +85,13 @@ def export_onnx(
         raise DataError(
             "int8 needs labelled rows of one task, because its loss of accuracy differs from task to task", fix=fix
         )
-    frozen = backbone if isinstance(backbone, Backbone) else _loaded(given[0], backbone)
+    frozen = backbone if isinstance(backbone, Backbone) else _load_backbone(given[0], backbone)
     folded = [adapter.folded() for adapter in given]
     graph = OneTask(frozen, folded[0]) if len(given) == 1 else ManyTasks(frozen, folded)
-    content = _described(_traced(graph), given)
-    contents = {"fp32": content, **({"int8": _quantized(content)} if int8 else {})}
+    content = _with_metadata(_trace(graph), given)
+    contents = {"fp32": content, **({"int8": _quantize(content)} if int8 else {})}
     tokenizer = _tokenizer(frozen, max(map(_length, given)))
-    scores = None if rows is None else {n: _scored(c, tokenizer, given[0], rows) for n, c in contents.items()}
+    scores = None if rows is None else {n: _score_graph(c, tokenizer, given[0], rows) for n, c in contents.items()}
     chosen = contents["int8" if int8 else "fp32"]
     with whole_file(path) as part:
         part.write_bytes(chosen)
@@ -100,7 +100,7 @@ def export_onnx(
     return OnnxExport(path, beside, len(chosen), given[0].header.metric if scores else None, scores)
 
 
-def _loaded(adapter: Adapter, backbone: str | Path | None) -> Backbone:
+def _load_backbone(adapter: Adapter, backbone: str | Path | None) -> Backbone:
     of = adapter.header
     return load_backbone(backbone or of.backbone.name, pooling=of.pooling, device="cpu", dtype="float32")
 
@@ -109,7 +109,7 @@ def _length(adapter: Adapter) -> int:
     return max_length(adapter.header)
 
 
-def _traced(graph: Graph) -> Any:
+def _trace(graph: Graph) -> Any:
     """The ONNX model, with dynamic batch size and text length."""
     try:
         import onnx  # noqa: F401
@@ -149,7 +149,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _described(model: Any, adapters: Sequence[Adapter]) -> bytes:
+def _with_metadata(model: Any, adapters: Sequence[Adapter]) -> bytes:
     """The serialized model with a description of its scores in the metadata."""
     from onnx.helper import set_model_props
 
@@ -170,7 +170,7 @@ def _described(model: Any, adapters: Sequence[Adapter]) -> bytes:
     return content
 
 
-def _quantized(content: bytes) -> bytes:
+def _quantize(content: bytes) -> bytes:
     """The model quantized to 8 bits."""
     try:
         from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -190,14 +190,14 @@ def _quantized(content: bytes) -> bytes:
 
 
 def _tokenizer(backbone: Backbone, length: int) -> Tokenizer:
-    """The backbone's tokenizer with the truncation of the training and padding to the batch."""
+    """The backbone's tokenizer, set to truncate as in training and to pad each batch."""
     own = Tokenizer.from_str(backbone.tokenizer.backend_tokenizer.to_str())
     own.enable_truncation(min(length, backbone.max_length))
     own.enable_padding(pad_id=backbone.tokenizer.pad_token_id or 0, pad_token=str(backbone.tokenizer.pad_token))
     return own
 
 
-def _scored(content: bytes, tokenizer: Tokenizer, adapter: Adapter, rows: Rows) -> float:
+def _score_graph(content: bytes, tokenizer: Tokenizer, adapter: Adapter, rows: Rows) -> float:
     """The adapter's metric on labelled rows, computed with the graph."""
     header = adapter.header
     kind, labels = header.head.kind, header.head.labels
@@ -206,19 +206,21 @@ def _scored(content: bytes, tokenizer: Tokenizer, adapter: Adapter, rows: Rows) 
     if kind == "span":
         raise DataError("question answering cannot be scored here", fix="Leave the rows out")
     head = head_for(kind, len(labels), header.backbone.hidden)
-    cuts = _margins(header)
+    cuts = _label_cuts(header)
     texts = list(rows.texts) if rows.pairs is None else list(zip(rows.texts, rows.pairs))
-    given = [head.prediction(row if cuts is None else row - cuts + 0.5) for row in run(content, tokenizer, texts)]
+    given = [head.prediction(row if cuts is None else row - cuts + 0.5) for row in run_graph(content, tokenizer, texts)]
     return score(header.metric, kind, rows.targets, given, num_labels=len(labels))
 
 
-def _margins(header: Header) -> Tensor | None:
-    """Of several labels, the probability in the graph from which each holds, above 1 where it never does."""
+def _label_cuts(header: Header) -> Tensor | None:
+    """The least probability at which each label of a multi-label task is given; above 1 for a label that never is."""
     cuts = label_thresholds_of(header) if header.head.kind == "multilabel" else None
     return None if cuts is None else torch.tensor([2.0 if cut is None else cut for cut in cuts])
 
 
-def run(content: bytes | str, tokenizer: Tokenizer, texts: Sequence[Any], batch_size: int = 32) -> Iterator[Tensor]:
+def run_graph(
+    content: bytes | str, tokenizer: Tokenizer, texts: Sequence[Any], batch_size: int = 32
+) -> Iterator[Tensor]:
     """Run a graph of one task on texts; yields the scores of each text.
 
     Args:

@@ -17,17 +17,17 @@ from torch import Tensor
 from polytask.errors import AdapterError
 from polytask.interchange.files import Files
 from polytask.interchange.foreign import (
-    Base,
-    Foreign,
+    BackboneConfig,
+    ForeignAdapter,
     ForeignHead,
-    Update,
-    check_none_left,
-    gains_of,
+    LowRankUpdate,
+    check_all_read,
+    combined_lora,
+    ia3_gains,
     layers_setting,
-    lora_of,
 )
 from polytask.interchange.separate_head import read_separate_head
-from polytask.interchange.sequence_heads import head_read
+from polytask.interchange.sequence_heads import read_sequence_head
 from polytask.methods import IA3, LayerNormOnly, Method
 
 CONFIG = "adapter_config.json"
@@ -35,7 +35,7 @@ WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 FORMAT = "peft"
 _PREFIX = "base_model.model."
 
-_HARMLESS = set(
+_ACCEPTED_SETTINGS = set(
     "peft_type peft_version auto_mapping base_model_name_or_path revision task_type inference_mode target_modules "
     "exclude_modules modules_to_save layers_to_transform layers_pattern fan_in_fan_out ensure_weight_tying "
     "r lora_alpha lora_dropout use_rslora rank_pattern alpha_pattern init_lora_weights megatron_config megatron_core "
@@ -43,7 +43,7 @@ _HARMLESS = set(
     "init_ia3_weights".split()
 )
 """Settings that are read here, that follow from the tensors, or that affect training only."""
-_REASONS = {
+_WHY_REFUSED = {
     "use_dora": "DoRA scales each update by the norm of the merged weight, which no method here supports",
     "lora_bias": "LoRA has no biases of the updates here",
     "trainable_token_indices": "it trains token embeddings of the backbone, which is frozen here",
@@ -51,7 +51,7 @@ _REASONS = {
     "layer_replication": "it repeats layers of the backbone, which is frozen here",
     "bias": "it also trains biases of the backbone, which is frozen here",
 }
-_HARMLESS_INITS = (True, False, "gaussian", "eva", "orthogonal")
+_ACCEPTED_INITS = (True, False, "gaussian", "eva", "orthogonal")
 """Initializations that do not change the backbone's weights."""
 
 
@@ -65,7 +65,7 @@ def backbone_named(files: Files) -> str | None:
     return files.text(CONFIG, "base_model_name_or_path")
 
 
-def read(files: Files, base: Base) -> tuple[Foreign, str]:
+def read(files: Files, base: BackboneConfig) -> tuple[ForeignAdapter, str]:
     """Read an adapter for a model with this configuration.
 
     Returns:
@@ -82,51 +82,55 @@ def read(files: Files, base: Base) -> tuple[Foreign, str]:
     file = files.weights(*WEIGHTS)
     own, rest = _split(files.tensors(file), base)
     method, tensors = _READERS[kind](own, settings, base)
-    return Foreign(method, tensors, _head(files, rest, base, settings)), file
+    return ForeignAdapter(method, tensors, _read_head(files, rest, base, settings)), file
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
-    if settings.get("init_lora_weights", True) not in _HARMLESS_INITS:
+    if settings.get("init_lora_weights", True) not in _ACCEPTED_INITS:
         raise AdapterError(
             f"init_lora_weights={settings['init_lora_weights']!r} changes the backbone's weights, so the updates do "
             "not fit the original checkpoint. Convert it to plain LoRA with peft first"
         )
     for name, value in settings.items():
-        if name in _HARMLESS or not value or value == "none":
+        if name in _ACCEPTED_SETTINGS or not value or value == "none":
             continue
-        reason = _REASONS.get(name, "this setting is unknown and may change the answers")
+        reason = _WHY_REFUSED.get(name, "this setting is unknown and may change the answers")
         raise AdapterError(f"{name}={value!r:.60}: {reason}")
 
 
-_PARTS = re.compile(r"(?P<module>.+)\.(?P<part>lora_[AB]\.weight|ia3_l|ln_tuning_layers\.(?:weight|bias))")
+_PARAMETER_PATH = re.compile(r"(?P<module>.+)\.(?P<part>lora_[AB]\.weight|ia3_l|ln_tuning_layers\.(?:weight|bias))")
 
 
-def _split(tensors: Mapping[str, Tensor], base: Base) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
-    """The method's tensors by module and part, and all other tensors by name, as paths in the encoder."""
+def _split(
+    tensors: Mapping[str, Tensor], base: BackboneConfig
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+    """Separate the method's tensors, by module and parameter, from all others, by path; paths are in the encoder."""
     own: dict[str, dict[str, Tensor]] = {}
     rest: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        path = base.within(name.removeprefix(_PREFIX))
-        if found := _PARTS.fullmatch(path):
+        path = base.path_in_encoder(name.removeprefix(_PREFIX))
+        if found := _PARAMETER_PATH.fullmatch(path):
             own.setdefault(found["module"], {})[found["part"]] = tensor
         else:
             rest[path] = tensor
     return own, rest
 
 
-def _head(files: Files, rest: Mapping[str, Tensor], base: Base, settings: Mapping[str, Any]) -> ForeignHead:
+def _read_head(
+    files: Files, rest: Mapping[str, Tensor], base: BackboneConfig, settings: Mapping[str, Any]
+) -> ForeignHead:
     separate_head = read_separate_head(files)
     if separate_head is not None:
-        check_none_left("the file", list(rest))
+        check_all_read("the file", list(rest))
         return separate_head
     task = settings.get("task_type")
     if task not in (None, "SEQ_CLS", "FEATURE_EXTRACTION"):
         raise AdapterError(f"task_type {task!r} is not supported; only SEQ_CLS is")
-    return head_read(rest, base.model_type)
+    return read_sequence_head(rest, base.model_type)
 
 
-def _lora(own: Mapping[str, Mapping[str, Tensor]], settings: Mapping[str, Any], base: Base) -> Any:
-    updates: dict[str, Update] = {}
+def _read_lora(own: Mapping[str, Mapping[str, Tensor]], settings: Mapping[str, Any], base: BackboneConfig) -> Any:
+    updates: dict[str, LowRankUpdate] = {}
     unknown = []
     for module, parts in own.items():
         place = base.place_of(module)
@@ -136,9 +140,9 @@ def _lora(own: Mapping[str, Mapping[str, Tensor]], settings: Mapping[str, Any], 
         rank = len(parts["lora_A.weight"])
         alpha = _by_pattern(settings.get("alpha_pattern") or {}, module, settings.get("lora_alpha", 8))
         scale = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-        updates[place] = Update(parts["lora_A.weight"], parts["lora_B.weight"], scale)
-    check_none_left("the file", unknown)
-    return lora_of(updates, base.num_layers, float(settings.get("lora_dropout") or 0.0))
+        updates[place] = LowRankUpdate(parts["lora_A.weight"], parts["lora_B.weight"], scale)
+    check_all_read("the file", unknown)
+    return combined_lora(updates, base.num_layers, float(settings.get("lora_dropout") or 0.0))
 
 
 def _by_pattern(patterns: Mapping[str, float], module: str, default: float) -> float:
@@ -149,7 +153,7 @@ def _by_pattern(patterns: Mapping[str, float], module: str, default: float) -> f
     return float(default)
 
 
-def _ia3(own: Mapping[str, Mapping[str, Tensor]], settings: Mapping[str, Any], base: Base) -> Any:
+def _read_ia3(own: Mapping[str, Mapping[str, Tensor]], settings: Mapping[str, Any], base: BackboneConfig) -> Any:
     """Read IA3: gains on the output of a linear are ``[O, 1]``, gains on its input ``[1, I]``.
 
     A gain on the input of the attention's output projection equals one on the values, feature by feature. A gain on the
@@ -167,8 +171,8 @@ def _ia3(own: Mapping[str, Mapping[str, Tensor]], settings: Mapping[str, Any], b
             continue
         name = f"{layer}.{ours}"
         gains[name] = gains.get(name, torch.ones(tensor.numel())) * tensor.flatten()
-    check_none_left("IA3 in the file", unknown)
-    return IA3(), gains_of(gains, base)
+    check_all_read("IA3 in the file", unknown)
+    return IA3(), ia3_gains(gains, base)
 
 
 _GAINS = {
@@ -179,11 +183,13 @@ _GAINS = {
 }
 
 
-def _norms(own: Mapping[str, Mapping[str, Tensor]], settings: Mapping[str, Any], base: Base) -> Any:
+def _read_layer_norms(
+    own: Mapping[str, Mapping[str, Tensor]], settings: Mapping[str, Any], base: BackboneConfig
+) -> Any:
     tensors: dict[str, Tensor] = {}
     layers = set()
     places = {module: base.place_of(module) for module in own}
-    check_none_left("LN tuning in the file", [module for module, place in places.items() if place is None])
+    check_all_read("LN tuning in the file", [module for module, place in places.items() if place is None])
     for module, parts in own.items():
         place = str(places[module])
         tensors |= {f"{place}.{part.rpartition('.')[2]}": tensor for part, tensor in parts.items()}
@@ -194,4 +200,8 @@ def _norms(own: Mapping[str, Mapping[str, Tensor]], settings: Mapping[str, Any],
     return LayerNormOnly(layers=chosen), tensors
 
 
-_READERS: dict[str, Callable[..., tuple[Method, dict[str, Tensor]]]] = {"LORA": _lora, "IA3": _ia3, "LN_TUNING": _norms}
+_READERS: dict[str, Callable[..., tuple[Method, dict[str, Tensor]]]] = {
+    "LORA": _read_lora,
+    "IA3": _read_ia3,
+    "LN_TUNING": _read_layer_norms,
+}

@@ -27,19 +27,19 @@ _ACTIVATIONS = {
 }
 
 
-def readme(header: Header, what: str, imports: Sequence[str], model: Sequence[str], *, is_whole: bool) -> str:
+def readme(header: Header, what: str, imports: Sequence[str], model: Sequence[str], *, includes_head: bool) -> str:
     """Markdown for the export of an adapter.
 
     Args:
         what: one sentence that describes the files.
         imports: the import statements of the library.
         model: the statements that define ``tokenizer`` and ``model``; they may use ``backbone``.
-        is_whole: whether the model includes the head; otherwise it is read from its own file.
+        includes_head: whether the model includes the head; otherwise the head is read from its own file.
     """
     kind, outputs = header.head.kind, "probabilities" if header.head.kind != "regression" else "values"
     labels = ", ".join(header.head.labels)
     of = f" over {labels}" if labels else ""
-    code = "\n".join(_code(header, imports, model, is_whole=is_whole))
+    code = "\n".join(_code(header, imports, model, includes_head=includes_head))
     return (
         f"# {header.task}\n\n{what} It was exported by Polytask for a {kind} task: `answer` returns "
         f"{outputs}{of}, one row for each text.\n\n"
@@ -49,16 +49,16 @@ def readme(header: Header, what: str, imports: Sequence[str], model: Sequence[st
     )
 
 
-def _code(header: Header, imports: Sequence[str], model: Sequence[str], *, is_whole: bool) -> list[str]:
+def _code(header: Header, imports: Sequence[str], model: Sequence[str], *, includes_head: bool) -> list[str]:
     scores = _SCORES[header.head.kind]
     usual = ["import torch", *imports]
     loads: list[str] = list(model)
-    if is_whole:
+    if includes_head:
         body = [f"return {scores.format('model(**batch).logits')}"]
     else:
         usual += ["from safetensors.torch import load_file", "from torch.nn import functional as F"]
         loads.append('head = load_file("head.safetensors")')
-        body = ["out = model(**batch)", *_POOLED[header.pooling], *_before(header.prediction_layers)]
+        body = ["out = model(**batch)", *_POOLED[header.pooling], *_head_layers(header.prediction_layers)]
         logits = 'F.linear(pooled, head["weight"], head["bias"])'
         body.append(f"return {scores.format(logits)}")
     cut = f"padding=True, truncation=True, max_length={max_length(header)}"
@@ -67,8 +67,8 @@ def _code(header: Header, imports: Sequence[str], model: Sequence[str], *, is_wh
     return [*usual, "", f'backbone = "{header.backbone.name}"', *loads, "", "", *answer]
 
 
-def _before(layers: Sequence[HeadLayer]) -> list[str]:
-    """The statements that apply the prediction head's layers."""
+def _head_layers(layers: Sequence[HeadLayer]) -> list[str]:
+    """The statements that apply the layers of the prediction head before the last one."""
     lines = []
     for number, layer in enumerate(layers):
         weight, bias = f'head["{number}.weight"]', f'head["{number}.bias"]' if layer.bias else "None"

@@ -1,7 +1,7 @@
 """The heads of transformers' sequence classification classes, one table row for each architecture.
 
-If an adapter's pooling and head match such a class, the head can be stored in it; otherwise it goes into a file of its
-own (``beside``).
+If an adapter's pooling and head match such a class, the head can be stored in it; otherwise it is stored in separate
+files (``separate_head``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from polytask.interchange.head_layers import layer_names
 
 @dataclass(frozen=True)
 class SequenceHead:
-    """The pooling of such a class, the layers of its head, and the modules of those layers by our names."""
+    """The pooling of such a class, the layers of its head, and its modules by our tensor names."""
 
     pooling: Pooling
     layers: tuple[str, ...]
@@ -42,13 +42,13 @@ WITH_POOLER = SequenceHead("cls", ("dense", "tanh"), {"head.0": "pooler.dense", 
 """BERT's head if the file includes a trained pooler, which is a dense layer and tanh."""
 
 
-def is_compatible(header: Header) -> bool:
+def matches_sequence_class(header: Header) -> bool:
     """Whether an adapter's pooling and head match transformers' class for its architecture."""
     own = SEQUENCE_HEADS.get(header.backbone.architecture)
     return own is not None and own.pooling == header.pooling and own.layers == layer_names(header.prediction_layers)
 
 
-def head_read(tensors: Mapping[str, Tensor], model_type: str) -> ForeignHead:
+def read_sequence_head(tensors: Mapping[str, Tensor], model_type: str) -> ForeignHead:
     """Read a head from tensors with the names of such a class, such as ``classifier.weight``.
 
     Raises:
@@ -75,7 +75,7 @@ def head_read(tensors: Mapping[str, Tensor], model_type: str) -> ForeignHead:
     return ForeignHead(found, own.pooling, own.layers)
 
 
-def head_written(tensors: Mapping[str, Tensor], model_type: str) -> dict[str, Tensor]:
+def sequence_head_tensors(tensors: Mapping[str, Tensor], model_type: str) -> dict[str, Tensor]:
     """The tensors of an adapter's head under the names of such a class."""
     modules = SEQUENCE_HEADS[model_type].modules
     return {

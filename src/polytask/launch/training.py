@@ -32,10 +32,10 @@ from polytask.training.recipe import Recipe
 Jobs = Mapping[str, tuple[Task, Recipe]]
 Launch = Callable[[Iterator[Pack], Work], Iterator[Message]]
 
-TOGETHER = 8
-"""The default number of jobs in a pack, as in the paper's runs."""
+JOBS_PER_PACK = 8
+"""The default number of jobs in a pack, as in ``polytask paper``."""
 STEP_INTERVAL_S = 0.2
-"""The least time between two messages on the steps of a job."""
+"""Minimum time between two messages about the steps of a job."""
 
 
 def train_in_packs(
@@ -43,7 +43,7 @@ def train_in_packs(
     backbone: Backbone,
     jobs: Jobs,
     *,
-    together: int = TOGETHER,
+    together: int = JOBS_PER_PACK,
     progress: Progress | None = None,
     budget_tokens: int | None = None,
     with_test: bool = True,
@@ -53,11 +53,13 @@ def train_in_packs(
 
     Args:
         launch: ``run_packs`` of a launcher, with its options.
-        backbone: loaded here; the machines load one of the same name and precision, and it must be the same.
+        backbone: the backbone, loaded here. The machines load the one with the same name and precision, which must have
+            the same weights.
         jobs: tasks and recipes by name.
-        together: how many jobs train in one pass. Those with private copies of the backbone train alone.
+        together: how many jobs train in one pass. A job with a private copy of the backbone trains alone.
         progress: called with each job's ``Step`` (at most five a second), ``Evaluated`` and ``Failed``.
-        budget_tokens: the most tokens of a step of a pack. None: as memory allows there, which is measured.
+        budget_tokens: maximum tokens of a step of a pack. None: as many as fit into memory, which is measured on the
+            machine that trains the pack.
         with_test: score the test rows.
         extras: what to add to each adapter after its training.
 
@@ -72,7 +74,7 @@ def train_in_packs(
         raise RecipeError(f"{together} jobs cannot train together. Give a whole number from 1")
     report: Progress = progress or (lambda event: None)
     shared = {
-        "backbone": _described(backbone),
+        "backbone": _backbone_description(backbone),
         "budget_tokens": budget_tokens,
         "with_test": with_test,
         "extras": extras,
@@ -94,7 +96,7 @@ def packs(jobs: Jobs, together: int) -> Iterator[Jobs]:
 
 
 def train_pack(pack: Pack) -> Iterator[Message]:
-    """Train the jobs of a pack in one fused pass: the work of a launcher.
+    """Train the jobs of a pack in one fused pass. This is the function that a launcher runs.
 
     Args:
         pack: ``jobs``, ``backbone``, ``device``, ``budget_tokens``, ``with_test``, ``extras``.
@@ -102,21 +104,21 @@ def train_pack(pack: Pack) -> Iterator[Message]:
     Yields:
         ``{"what": "event", "event"}`` and, for each job, ``{"what": "outcome", "name", "outcome"}``.
     """
-    backbone = _backbone(device=pack["device"], **pack["backbone"])
+    backbone = _load_backbone(device=pack["device"], **pack["backbone"])
     encodings = Encodings(backbone.tokenizer)
     jobs, extras = [], {}
     for name, (task, recipe) in pack["jobs"].items():
         own, extras[name] = pack["extras"].prepared(task)
         jobs.append(Job(backbone, own, recipe, name, encodings))
-    told: dict[str, float] = {}
+    reported_at: dict[str, float] = {}
     with closing(
         run_jobs(backbone, jobs, budget_tokens=pack["budget_tokens"] or measured_budget(backbone, jobs))
     ) as run:
         for event in run:
             if isinstance(event, Step):
-                if time.monotonic() - told.get(event.job, 0.0) < STEP_INTERVAL_S:
+                if time.monotonic() - reported_at.get(event.job, 0.0) < STEP_INTERVAL_S:
                     continue
-                told[event.job] = time.monotonic()
+                reported_at[event.job] = time.monotonic()
             yield {"what": "event", "event": event}
     for job in jobs:
         job.restore_best()
@@ -124,8 +126,8 @@ def train_pack(pack: Pack) -> Iterator[Message]:
         yield {"what": "outcome", "name": job.name, "outcome": outcome}
 
 
-def _described(backbone: Backbone) -> dict[str, Any]:
-    """What a machine needs to load the same backbone. A folder is given by its absolute path."""
+def _backbone_description(backbone: Backbone) -> dict[str, Any]:
+    """What a machine needs to load the same backbone; a folder is named by its absolute path."""
     return {
         "name": backbone.name,
         "source": os.path.abspath(backbone.name) if os.path.isdir(backbone.name) else backbone.name,
@@ -136,7 +138,7 @@ def _described(backbone: Backbone) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _backbone(name: str, source: str, pooling: Any, dtype: str, fingerprint: str, device: str) -> Backbone:
+def _load_backbone(name: str, source: str, pooling: Any, dtype: str, fingerprint: str, device: str) -> Backbone:
     backbone = load_backbone(source, device=device, dtype=dtype, pooling=pooling)
     if backbone.fingerprint != fingerprint:
         raise BackboneError(f"{name} has different weights on the training machine and on this one")

@@ -44,7 +44,7 @@ class Glue:
         labels: the label names in the order of their indices; empty for regression.
         metric: the task's metric.
         config: the configuration on the Hugging Face hub.
-        rows: the official row counts of train, dev and test; 0 for a missing split.
+        rows: the official numbers of rows in train, dev and test; 0 for a missing split.
         is_numbered: whether the files and the server write a label as its index instead of its name.
         in_mean: whether the task counts in the paper's mean.
         columns: the columns of labelled files without a header.
@@ -281,7 +281,7 @@ def _parse_score(value: Any) -> float | None:
 
 
 def _notes(row: Glue, place: TaskFolder, counts: Mapping[str, tuple[int, int]]) -> list[str]:
-    """Describe deviations from GLUE; ``counts`` are the rows and skipped rows of train and dev."""
+    """Describe deviations from GLUE; ``counts`` has the numbers of rows and skipped rows of train and dev."""
     notes = [f"{row.name}: a sample, read from {place.folder.name}"] if place.is_sample else []
     for official, (split, (rows, skipped)) in zip(row.rows, counts.items(), strict=False):
         if rows != official:

@@ -28,7 +28,7 @@ class Text17:
         name: the task's name and folder.
         title: its name in the paper.
         num_classes: the number of classes in the paper.
-        rows: the paper's row counts of train, validation and test.
+        rows: the paper's numbers of rows in train, validation and test.
         no_bert: test accuracy without BERT, in per cent, as the next three.
         full: with full fine-tuning.
         top: with fine-tuning of the top n layers, for the best n.

@@ -56,25 +56,26 @@ class EditionOptions:
         typer.Option(
             "--exhibits",
             metavar="NAMES",
-            help="Of table1,table2,tradeoff,squad,ablation,init,lr,extensions (default: all).",
+            help="Some of table1,table2,tradeoff,squad,ablation,init,lr,extensions (default: all).",
         ),
     ] = None
     tasks: Annotated[
-        str | None, typer.Option("--tasks", metavar="NAMES", help="Such as CoLA,RTE,sms_spam (default: all).")
+        str | None,
+        typer.Option("--tasks", metavar="NAMES", help="Some tasks, such as CoLA,RTE,sms_spam (default: all)."),
     ] = None
     budget: Annotated[
         float | None,
         typer.Option("--budget", metavar="HOURS", help="Reduce the edition to fit, equally for all methods."),
     ] = None
     max_rows: Annotated[
-        int | None, typer.Option("--max-rows", help="Maximum rows of each split; makes an edition of its own.")
+        int | None, typer.Option("--max-rows", help="Maximum rows of each split; makes a separate edition.")
     ] = None
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", help="Epochs of every trial; makes an edition of its own.")
-    ] = None
-    seeds: Annotated[
-        int | None, typer.Option("--seeds", help="Seeds of every setting; makes an edition of its own.")
-    ] = None
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs of every trial; makes a separate edition.")] = (
+        None
+    )
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Seeds of every setting; makes a separate edition.")] = (
+        None
+    )
     device: options.Device = "auto"
     dtype: options.Dtype = "auto"
 
@@ -102,7 +103,7 @@ class LaunchOptions:
     ] = "best"
 
     def check(self) -> None:
-        """Refuse options that do not go together.
+        """Refuse options that contradict each other.
 
         Raises:
             UnknownName: there is no such launcher or choice of adapters.
@@ -120,14 +121,20 @@ class LaunchOptions:
             )
 
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only plan, as paper plan does. Trains nothing.")]
-ReportEdition = Annotated[str, typer.Option("--edition", metavar="NAME", help="Which of the folders under --out.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the plan, as paper plan does. Trains nothing.")]
+ReportEdition = Annotated[
+    str, typer.Option("--edition", metavar="NAME", help="Name of the edition, a folder under --out.")
+]
 ReportResults = Annotated[str, typer.Option("--out", metavar="DIR", help="Folder of the results.")]
 ReportBackbone = Annotated[
-    str | None, typer.Option("--backbone", metavar="NAME", help="Which backbone, if there are results of several.")
+    str | None,
+    typer.Option("--backbone", metavar="NAME", help="Backbone whose results are used, if there are several."),
 ]
 Page = Annotated[
-    str | None, typer.Option("--html", metavar="FILE", help="The page (default: index.html beside the exhibits).")
+    str | None,
+    typer.Option(
+        "--html", metavar="FILE", help="File of the page (default: index.html in the folder of the exhibits)."
+    ),
 ]
 Update = Annotated[
     str | None,

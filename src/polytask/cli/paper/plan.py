@@ -14,7 +14,7 @@ from polytask.cli.paper.trials import part_table, plan_table
 
 @app.command(epilog=examples("polytask paper plan --edition cpu --data DIR --exhibits table1,lr"))
 def plan(given: EditionOptions, as_json: options.AsJson = False) -> None:
-    """Say what a run would do and cost: trials, tokens, and the time, estimated from a few steps. Trains nothing."""
+    """Show what a run would do and cost: trials, tokens, and the time, estimated from a few steps. Trains nothing."""
     show_plan(request_from(given), given.budget, as_json)
 
 

@@ -29,10 +29,10 @@ def report(
     update: Update = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Write every table and figure, one page with all of them, and what they say of the paper's claims. Trains nothing.
+    """Write every table and figure, one page with all of them, and whether they confirm the paper's claims.
 
     Tables are written as Markdown, LaTeX and CSV, figures as PNG and SVG, to OUT/EDITION/exhibits. The page is one
-    file that needs no other.
+    self-contained file. Nothing is trained.
     """
     from polytask.paper.claim_report import update_document
 
