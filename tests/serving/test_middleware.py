@@ -132,6 +132,8 @@ def test_keys_are_read_from_a_file_and_an_environment_variable(tmp_path: Path) -
     assert keys.find(key + " ") is None
     assert hashlib.sha256(key.encode()).hexdigest() in line
     assert key not in line
+    with pytest.raises(PolytaskError, match=r"no scope called 'inver'\. Did you mean 'infer'"):
+        new_key("metrics,inver")
 
 
 @pytest.mark.parametrize("line", ["infer", "root abc", "infer short", f"infer,, {'0' * 64}", f"infer {'0' * 64} a b"])
@@ -153,7 +155,8 @@ def test_without_keys_only_loopback_hosts_and_origins_are_allowed(served: Served
         check_host(host, Keys())
     for name in ("evil.example", "localhost.evil.example", "127.0.0.1.nip.io"):
         assert served.get("/v1/models", headers={"Host": name}).status_code == 421
-    assert served.get("/v1/models", headers={"Host": "LOCALHOST:1"}).status_code == 200
+    for name in ("LOCALHOST:1", "127.0.0.2", "[::1]:1"):
+        assert served.get("/v1/models", headers={"Host": name}).status_code == 200
     assert served.get("/v1/models", headers={"Origin": "https://evil.example"}).status_code == 403
     assert served.get("/v1/models", headers={"Origin": served.url}).status_code == 200
 
@@ -256,6 +259,33 @@ def test_malformed_heads_cause_no_server_error(impatient: Served, lines: tuple[s
     received = raw(impatient, *lines)
     assert not received or int(received.split(b" ")[1]) in (200, 400, 404, 408, 414, 422, 431), received[:200]
     assert impatient.get("/ready").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("version", "headers"),
+    [("1.1", ("Content-Length: 5", "Transfer-Encoding: chunked")), ("1.0", ("Transfer-Encoding: chunked",))],
+)
+def test_a_body_of_ambiguous_length_is_refused_and_the_connection_closed(
+    served: Served, version: str, headers: tuple[str, ...]
+) -> None:
+    own = "\r\n".join(
+        [f"POST /v1/classify HTTP/{version}", "Host: localhost", "Connection: keep-alive", *headers, "", ""]
+    )
+    with connected(served) as connection:
+        connection.sendall(own.encode() + b"0\r\n\r\nGET /v1/stats HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert received.startswith(b"HTTP/1.1 422")
+    assert received.count(b"HTTP/1.1 ") == 1, "what follows is not read as a request"
+
+
+def test_head_is_answered_as_get_without_a_body(guarded: Served) -> None:
+    for path in ("/", "/ready", "/v1/models"):
+        own = {"headers": bearer(KEYS["infer"])}
+        head, whole = guarded.http.head(path, **own), guarded.http.get(path, **own)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == str(len(whole.content))
+    assert guarded.http.head("/v1/models").status_code == 401
+    assert guarded.http.head("/v1/classify", headers=bearer(KEYS["infer"])).status_code == 405
 
 
 def num_requests(served: Served) -> float:

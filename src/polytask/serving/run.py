@@ -7,7 +7,6 @@ ones, and only then stops listening, so that no request is cut off. A second sig
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import sys
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from polytask.serving.app import create_app
 from polytask.serving.auth import Keys
 from polytask.serving.limits import Limits
 from polytask.serving.logs import configure
+from polytask.serving.middleware import is_loopback
 from polytask.serving.service import Service
 
 MAX_HEAD_BYTES = 32 << 10
@@ -146,14 +146,6 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def check_host(host: str, keys: Keys) -> None:
     """Check that a server without keys listens on loopback only.
 
@@ -229,9 +221,8 @@ def listening(host: str, port: int) -> socket.socket:
 def announce(service: Service, keys: Keys, host: str, port: int) -> None:
     """Print the server's address, and who may use it, to stderr."""
     shown = f"[{host}]" if ":" in host else host
-    tasks = service.catalog.tasks()
+    num_tasks = len(service.catalog.tasks())
     access = "with a key" if keys.are_set else "from this machine only, because no keys are set"
-    print(
-        f"serving {len(tasks)} tasks on {service.backbone.name} at http://{shown}:{port}/ ({access})", file=sys.stderr
-    )
+    tasks = "1 task" if num_tasks == 1 else f"{num_tasks} tasks"
+    print(f"serving {tasks} on {service.backbone.name} at http://{shown}:{port}/ ({access})", file=sys.stderr)
     sys.stderr.flush()

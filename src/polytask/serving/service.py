@@ -78,12 +78,13 @@ class Service:
         self.batcher = Batcher(self.engine.answer, self.limits, self.metrics.observe_batch)
         self.is_ready = self.is_draining = False
         self.num_in_flight = 0
-        self.started = time.time()
+        self.started = time.monotonic()
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="polytask-tokenizer")
         self._watching = ThreadPoolExecutor(1, thread_name_prefix="polytask-watcher")
         self._watch: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[str] | None = None
         self._probed_at = 0.0
+        self._store_problem = ""
 
     # Lifecycle
 
@@ -118,16 +119,32 @@ class Service:
         self._watching.shutdown(wait=False, cancel_futures=True)
 
     async def refresh(self) -> None:
-        """Scan the store now."""
-        await asyncio.get_running_loop().run_in_executor(self._watching, self.catalog.refresh)
+        """Scan the store now.
+
+        Raises:
+            Fault: the store cannot be read; what is known of it is still served.
+        """
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._watching, self.catalog.refresh)
+        except Exception as error:
+            self._log_store(error)
+            raise Fault("unhealthy", "the store cannot be read; try again later", retry_after_s=5) from error
+        self._log_store(None)
+
+    def _log_store(self, error: Exception | None) -> None:
+        """Log that the store cannot be read, or can again; once, not at every scan."""
+        problem = "" if error is None else repr(error)
+        if problem and problem != self._store_problem:
+            log.error("the store cannot be read", exc_info=error)
+        elif self._store_problem and not problem:
+            log.info("the store can be read again")
+        self._store_problem = problem
 
     async def _watch_store(self) -> None:
         while True:
             await asyncio.sleep(self.limits.poll_s)
-            try:
+            with contextlib.suppress(Fault):
                 await self.refresh()
-            except Exception:  # the store is unreadable for now: keep serving what is known
-                log.exception("the store cannot be read")
 
     def _admit(self, entry: Entry) -> None:
         """Read and verify a whole version; keep it in memory if there is room."""
@@ -278,12 +295,9 @@ class Service:
 
     async def _tokenized(self, queries: Sequence[Query], entries: dict[str, Entry]) -> list[list[Row]]:
         names = [[str(entries[reference]) for reference in query.references] for query in queries]
-        tokenize = partial(self._tokenize, queries, names)
+        texts, options = [query.text for query in queries], [query.options for query in queries]
+        tokenize = partial(self.engine.tokenize, texts, names, options)
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, tokenize)
-
-    def _tokenize(self, queries: Sequence[Query], names: Sequence[Sequence[str]]) -> list[list[Row]]:
-        tokenize = self.engine.tokenize
-        return [tokenize(query.text, own, query.options) for query, own in zip(queries, names, strict=True)]
 
     async def _answers_of(self, items: Sequence[Item]) -> list[Sequence[Answer]]:
         """The answers of all items. If this is cancelled or one item fails, the others leave the queue."""
@@ -314,7 +328,7 @@ class Service:
         """Throughput, load and memory, for ``/v1/stats`` and the page."""
         return {
             **self.metrics.recent(),
-            "uptime_s": time.time() - self.started,
+            "uptime_s": time.monotonic() - self.started,
             "queue_tokens": self.batcher.reserved_tokens,
             "in_flight": self.num_in_flight,
             "adapters": len(self.catalog.tasks()),
