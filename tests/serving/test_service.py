@@ -19,6 +19,7 @@ from polytask.serving.admission import (
     Query,
     estimate_tokens,
 )
+from polytask.serving.catalog import Catalog
 from polytask.serving.engine import Engine
 from polytask.serving.watched_store import WatchedStore
 from tests.serving.servers import eventually, serving
@@ -50,6 +51,15 @@ def test_the_tokenization_of_long_texts_counts_as_work() -> None:
     limits = {"mood": 32, "topic": 32}
     assert estimate_tokens([short], limits) == len("a film") // CHARACTERS_PER_TOKEN + 8
     assert estimate_tokens([long], limits) == 2 * 32 + 1_000_000 // CHARACTERS_TOKENIZED_PER_TOKEN
+
+
+def test_a_request_resolves_each_name_once(backbone: Backbone, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved: list[str] = []
+    whole = Catalog.resolve
+    monkeypatch.setattr(Catalog, "resolve", lambda self, name: (resolved.append(name), whole(self, name))[1])
+    with serving(backbone, filled) as served:
+        served.classify(models=["mood", "topic"], input=["a film", "bad"]).raise_for_status()
+    assert resolved == ["mood", "topic"], "with shares of traffic, a second draw could be another version"
 
 
 def test_a_slow_load_ends_at_the_deadline(backbone: Backbone, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

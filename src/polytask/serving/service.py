@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -242,7 +242,9 @@ class Service:
         estimate = estimate_tokens(queries, max_tokens)
         check_num_tokens(estimate, self.limits)
         with self._reserved(estimate, timeout_s):
-            async with self._held(references) as entries:
+            async with self._held(resolved) as entries:
+                if any(entries[reference] is not resolved[reference] for reference in references):
+                    check_queries(queries, entries)
                 valid = [query for at, query in enumerate(queries) if at not in problems]
                 start = time.monotonic()
                 rows = await self._tokenized(valid, entries)
@@ -268,21 +270,20 @@ class Service:
             self.batcher.release(num_tokens)
 
     @asynccontextmanager
-    async def _held(self, references: Sequence[str]) -> AsyncIterator[dict[str, Entry]]:
-        """The versions that these names refer to now, kept in memory within the block."""
+    async def _held(self, resolved: Mapping[str, Entry]) -> AsyncIterator[dict[str, Entry]]:
+        """The versions that these names refer to, kept in memory within the block."""
         entries: dict[str, Entry] = {}
         try:
-            for reference in references:
-                entries[reference] = await self._hold(reference)
+            for reference, entry in resolved.items():
+                entries[reference] = await self._hold(reference, entry)
             yield entries
         finally:
             for entry in entries.values():
                 self.residency.release(str(entry))
 
-    async def _hold(self, reference: str) -> Entry:
+    async def _hold(self, reference: str, entry: Entry) -> Entry:
         """Hold the version that a name refers to. One that cannot be loaded is refused and the next one tried."""
         for _ in range(MAX_LOAD_ATTEMPTS):
-            entry = self.catalog.resolve(reference)
             try:
                 await self.residency.hold(str(entry))
                 return entry
@@ -291,6 +292,7 @@ class Service:
             except AdapterError as error:
                 run_in_thread = asyncio.get_running_loop().run_in_executor
                 await run_in_thread(self._watching, self.catalog.refuse, entry, error)
+            entry = self.catalog.resolve(reference)
         raise Fault("adapter_refused", f"no version of {reference} can be loaded", param="model")
 
     async def _tokenized(self, queries: Sequence[Query], entries: dict[str, Entry]) -> list[list[Row]]:
