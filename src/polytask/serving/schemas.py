@@ -210,8 +210,8 @@ class TrafficRequest(Closed):
 
     shares: Annotated[
         dict[Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")], Annotated[float, Field(ge=0, le=1)]],
-        BeforeValidator(check_num_shares),
         Field(max_length=MAX_SHARES),
+        BeforeValidator(check_num_shares),
     ]
 
 

@@ -17,7 +17,8 @@ function typeOf(schema) {
   if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(" | ");
   if (schema.const !== undefined) return JSON.stringify(schema.const);
   if (schema.type === "array") return `[${typeOf(schema.items || {})}]`;
-  if (schema.type === "object" && schema.additionalProperties) return `{NAME: ${typeOf(schema.additionalProperties)}}`;
+  const [values] = Object.values(schema.patternProperties || {});
+  if (values) return `{NAME: ${typeOf(values)}}`;
   return schema.type || "any";
 }
 
