@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -80,6 +82,43 @@ def serving(
     finally:
         server.should_exit = True
         thread.join()
+
+
+def raw(served: Served, *lines: str, body: bytes = b"", more: bool = False) -> bytes:
+    """The bytes that the server sends back."""
+    host, port = served.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        head = "\r\n".join([lines[0], "Host: localhost", "Connection: close", *lines[1:]])
+        connection.sendall((head if more else head + "\r\n\r\n").encode("latin-1") + body)
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+    return received
+
+
+def raw_status(served: Served, *lines: str, body: bytes = b"") -> int:
+    return int(raw(served, *lines, body=body).split(b" ")[1])
+
+
+def connected(served: Served, receive_buffer: int | None = None) -> socket.socket:
+    host, port = served.url.removeprefix("http://").split(":")
+    connection = socket.socket()
+    connection.settimeout(60)
+    if receive_buffer is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.connect((host, int(port)))
+    return connection
+
+
+def request_bytes(body: object) -> bytes:
+    content = json.dumps(body).encode()
+    lines = ("POST /v1/classify HTTP/1.1", "Host: localhost", "Content-Type: application/json")
+    return "\r\n".join([*lines, f"Content-Length: {len(content)}", "", ""]).encode() + content
+
+
+def clients_of(served: Served) -> set[int]:
+    """The ports of the clients that are connected to the server."""
+    return {connection.client[1] for connection in list(served.server.server_state.connections)}
 
 
 class Process:

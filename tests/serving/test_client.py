@@ -16,13 +16,15 @@ from typing import Any
 
 import pytest
 
+from polytask.backbones.backbone import Backbone
 from polytask.errors import PolytaskError
 from polytask.inference.predict import MultiTask
 from polytask.inference.prediction import Prediction
 from polytask.serving import client as client_module
+from polytask.serving.auth import Keys
 from polytask.serving.client import AsyncClient, Client, ServerError
 from tests.cli.test_cli import polytask, refused, succeeded
-from tests.serving.servers import Served
+from tests.serving.servers import Served, serving
 from tests.serving.stores import SERVED, TEXTS
 
 CONTEXT = "the team won the match at five and the actor was great"
@@ -157,6 +159,27 @@ def test_clients_retry_broken_connections_and_give_up_after_the_last_retry(busy:
     assert Busy.plan == []
     with Client("http://127.0.0.1:9", retries=1) as client, pytest.raises(ServerError, match="cannot be reached"):
         client.predict(["a"], "mood")
+
+
+def test_clients_refuse_one_string_and_an_address_without_http(served: Served) -> None:
+    with Client(served.url) as client, pytest.raises(PolytaskError, match="expected a list of texts"):
+        client.predict("good", "mood")
+    with pytest.raises(PolytaskError, match="starts with http://"):
+        Client("localhost:8000")
+
+
+def test_predict_by_url_says_where_the_key_is_read_from(
+    backbone: Backbone, filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(backbone, filled, keys=Keys.from_lines(["infer a-key-of-mine-here"], "", allow_plain=True)) as guarded:
+        asked = ("predict", "--url", guarded.url, "--task", "mood", "good film")
+        for key, problem in (("", "a key is required"), ("another-key", "the key is unknown")):
+            monkeypatch.setenv("POLYTASK_KEY", key)
+            message = refused(*asked)
+            assert problem in message
+            assert "POLYTASK_KEY" in message
+        monkeypatch.setenv("POLYTASK_KEY", "a-key-of-mine-here")
+        succeeded(*asked)
 
 
 def test_predict_by_url(served: Served, library: MultiTask) -> None:

@@ -71,12 +71,12 @@ def test_response_headers_have_request_id_versions_and_times(served: Served) -> 
         ({"model": "../mood", "input": "a"}, 422, "malformed", "model"),
         ({"model": "mood", "models": ["mood"], "input": "a"}, 422, "malformed", "model"),
         ({"input": "a"}, 422, "malformed", "model"),
-        ({"model": "mood", "input": []}, 422, "malformed", None),
+        ({"model": "mood", "input": []}, 422, "malformed", "input"),
         ({"model": "mood", "input": ["a", ""]}, 422, "malformed", "input.1"),
         ({"model": "mood", "input": "  "}, 422, "malformed", "input.0"),
         ({"model": "mood", "input": [["a", "b"]]}, 422, "malformed", "input.0"),
         ({"model": "qa", "input": ["a"]}, 422, "malformed", "input.0"),
-        ({"model": "mood", "input": 7}, 422, "malformed", None),
+        ({"model": "mood", "input": 7}, 422, "malformed", "input"),
         ({"model": "mood", "input": "a", "colour": 1}, 422, "malformed", "colour"),
         ({"model": "mood", "input": "a", "timeout_s": 0}, 422, "malformed", "timeout_s"),
         ({"model": "mood", "input": ["a"] * 1025}, 413, "too_large", "input"),
@@ -97,6 +97,27 @@ def test_invalid_requests_get_the_common_error_body(
     assert not error["retryable"]
     if param is not None:
         assert error["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "message", "param"),
+    [
+        ('{"model": "mood", "input": []}', "json", "List should have at least 1 item, not 0", "input"),
+        ('{"model": "mood", "input": ["a", ["b"]]}', "json", "List should have at least 2 items, not 1", "input.1"),
+        ('{"model": "mood", "input": ["a", 7]}', "json", "Input should be a valid string or a valid list", "input.1"),
+        ('{"model": "the mood", "input": "a"}', "json", "expected TASK, TASK@VERSION or TASK@ALIAS", "model"),
+        ('{"model": "mood", "input": "a", "my-field": 1}', "json", "there is no such field", "my-field"),
+        ('{"model": ', "json", "the body is not JSON: Expecting value at character 10", None),
+        ('{"model": "mood", "input": "a"}', "x-www-form-urlencoded", "Content-Type: application/json", None),
+    ],
+)
+def test_a_malformed_request_is_told_what_was_expected(
+    served: Served, content: str, kind: str, message: str, param: str | None
+) -> None:
+    response = served.http.post("/v1/classify", content=content, headers={"content-type": f"application/{kind}"})
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (422, param)
+    assert message in error["message"]
 
 
 def test_on_error_null_puts_the_error_in_place_of_the_answer(served: Served) -> None:

@@ -36,7 +36,7 @@ def test_a_text_is_classified_using_only_the_keyboard(browser: Browser, served: 
     browser.press("Enter", ctrl=True)
     browser.wait(f"{SHOWN} === 8")
     shown = browser.run("[...document.querySelectorAll('.answer h3')].map((node) => node.textContent)")
-    assert shown == [f"{task}{task}@1" for task in sorted(SERVED) if task != "qa"]
+    assert shown == [f"{task}@1" for task in sorted(SERVED) if task != "qa"]
     probs = served.classify(model="mood", input="a great film").json()["data"][0]["probs"]
     first = browser.run("document.querySelector('.answer .bars b').textContent")
     assert abs(float(first.rstrip("%")) - 100 * max(probs.values())) <= 0.6
@@ -53,6 +53,7 @@ def test_the_page_shows_adapters_and_throughput(browser: Browser, served: Served
     row = browser.run("document.querySelector('#adapters tr').innerText").split("\t")
     assert row[:4] == ["mood@1", "classification", "bad, good", "houlsby, size 4"]
     assert row[4] == "accuracy 0.500"
+    assert row[6] == "in memory"
     served.classify(model="mood", input=["a"] * 50)
     browser.wait("Number(document.getElementById('rows').textContent) > 0")
 
@@ -103,16 +104,37 @@ def test_strings_of_an_adapter_are_escaped(browser: Browser, backbone: Backbone,
         assert browser.run("document.title") == "Polytask"
 
 
+def test_long_labels_fit_a_phone(browser: Browser, backbone: Backbone, tmp_path: Path) -> None:
+    long = ["l" * 200, "Rückerstattung innerhalb der gesetzlichen Frist " * 4]
+    Store(tmp_path / "long").put(with_labels(random_adapter(backbone, "n" * 64), long))
+    with serving(backbone, tmp_path / "long") as served:
+        browser.send("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
+        browser.open(served.url)
+        browser.wait("document.querySelectorAll('#adapters tr').length === 1")
+        browser.type("a film")
+        browser.press("Enter", ctrl=True)
+        browser.wait(f"{SHOWN} === 1")
+        assert browser.run("document.documentElement.scrollWidth") == 390
+        for part, most in (("#adapters tr", 200), (".answer", 260)):
+            assert 40 < browser.run(f"document.querySelector('{part}').offsetHeight") < most, part
+        assert browser.run("document.querySelector('.said').title") in long
+
+
 def test_a_server_with_keys_asks_for_one(browser: Browser, backbone: Backbone, filled: Path) -> None:
     keys = Keys.from_lines(["infer a-key-for-the-page x"], "here", allow_plain=True)
     with serving(backbone, filled, keys=keys) as served:
         browser.open(served.url)
         browser.wait("!document.getElementById('key-field').hidden")
-        browser.run(
-            "const field = document.getElementById('key'); field.value = 'a-key-for-the-page';"
-            "field.dispatchEvent(new Event('change'))"
-        )
+        browser.wait("document.activeElement.id === 'key'")
+        browser.type("an-unknown-key")
+        browser.press("Enter")
+        browser.wait("document.getElementById('status').textContent === 'This key is unknown'")
+        browser.run("document.getElementById('key').value = ''; document.getElementById('key').focus()")
+        browser.type("a-key-for-the-page")
+        browser.press("Enter")
         browser.wait("document.querySelectorAll('.chip').length === 9")
+        assert browser.run("document.getElementById('key-field').hidden") is True
+        assert browser.run("document.getElementById('status').textContent") == ""
         browser.open(served.url + "/docs")
         browser.wait("document.body.innerText.includes('POST /v1/classify')")
 

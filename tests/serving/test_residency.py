@@ -13,7 +13,7 @@ from polytask.backbones.backbone import Backbone
 from polytask.errors import AdapterError
 from polytask.inference.predict import MultiTask
 from polytask.methods import IA3
-from polytask.serving.engine import Engine
+from polytask.serving.engine import DEFAULT_OPTIONS, Engine
 from polytask.serving.residency import Residency
 from polytask.serving.watched_store import WatchedStore
 from tests.serving.stores import TEXTS, random_adapter
@@ -129,7 +129,8 @@ def test_a_thousand_adapters_are_served_within_a_budget_for_a_hundred(backbone: 
         for n in [*range(1000), *range(0, 1000, 97)]:
             await residency.hold(f"t{n}@1")
             if n % 37 == 0:
-                (answer,) = engine.answer(engine.tokenize(TEXTS[0], [f"t{n}@1"]))
+                (rows,) = engine.tokenize([TEXTS[0]], [[f"t{n}@1"]], [DEFAULT_OPTIONS])
+                (answer,) = engine.answer(rows)
                 assert answer.probs == pytest.approx(expected[n % 3], abs=1e-5)  # type: ignore[union-attr]
             residency.release(f"t{n}@1")
 

@@ -13,6 +13,13 @@ import pytest
 
 from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
+from polytask.serving.admission import (
+    CHARACTERS_PER_TOKEN,
+    CHARACTERS_TOKENIZED_PER_TOKEN,
+    Query,
+    estimate_tokens,
+)
+from polytask.serving.catalog import Catalog
 from polytask.serving.engine import Engine
 from polytask.serving.watched_store import WatchedStore
 from tests.serving.servers import eventually, serving
@@ -27,6 +34,32 @@ def test_a_request_with_more_tokens_than_estimated_is_413(backbone: Backbone, fo
         assert response.status_code == 413
         assert "tokens; the limit is 400" in response.json()["error"]["message"]
         assert served.service.batcher.reserved_tokens == 0
+
+
+def test_texts_in_windows_answer_alike_together_and_alone(backbone: Backbone, folder: Path) -> None:
+    Store(folder).put(random_adapter(backbone, "split", recipe={"max_length": 32, "long": "split"}))
+    texts = ["a film " * 40, "bad", "the plot was not great at all " * 20]
+    with serving(backbone, folder) as served:
+        together = served.classify(model="split", input=texts).json()["data"]
+        for text, item in zip(texts, together, strict=True):
+            (alone,) = served.classify(model="split", input=text).json()["data"]
+            assert item["probs"] == pytest.approx(alone["probs"], abs=1e-5)
+
+
+def test_the_tokenization_of_long_texts_counts_as_work() -> None:
+    short, long = Query("a film", ("mood",)), Query("a" * 1_000_000, ("mood", "topic"))
+    limits = {"mood": 32, "topic": 32}
+    assert estimate_tokens([short], limits) == len("a film") // CHARACTERS_PER_TOKEN + 8
+    assert estimate_tokens([long], limits) == 2 * 32 + 1_000_000 // CHARACTERS_TOKENIZED_PER_TOKEN
+
+
+def test_a_request_resolves_each_name_once(backbone: Backbone, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolved: list[str] = []
+    whole = Catalog.resolve
+    monkeypatch.setattr(Catalog, "resolve", lambda self, name: (resolved.append(name), whole(self, name))[1])
+    with serving(backbone, filled) as served:
+        served.classify(models=["mood", "topic"], input=["a film", "bad"]).raise_for_status()
+    assert resolved == ["mood", "topic"], "with shares of traffic, a second draw could be another version"
 
 
 def test_a_slow_load_ends_at_the_deadline(backbone: Backbone, filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -318,4 +318,4 @@ def test_serve_reports_errors_in_one_line(filled: Path, tmp_path: Path, served: 
     key = polytask("serve", "--new-key", "infer,metrics")
     assert key.exit_code == 0
     assert "infer,metrics " in key.stdout
-    assert "expected SCOPES SHA256" in refused("serve", "--new-key", "root")
+    assert "no scope called 'root'" in refused("serve", "--new-key", "root")

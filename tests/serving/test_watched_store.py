@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from polytask.adapters.adapter import Adapter
+from polytask.adapters.storage import LocalFiles
 from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
-from polytask.errors import AdapterError
+from polytask.errors import AdapterError, StoreError
 from polytask.inference.predict import MultiTask
 from polytask.methods import Houlsby
 from polytask.serving.watched_store import WatchedStore
@@ -230,6 +231,52 @@ def test_traffic_is_split_by_shares(living: Served, backbone: Backbone, folder: 
     assert {version(living) for _ in range(5)} == {"mood@2"}
     assert put("/v1/adapters/mood/traffic", json={"shares": {"9": 1.0}}).status_code == 404
     assert put("/v1/adapters/mood/traffic", json={"shares": {"1": 0.0}}).status_code == 422
+
+
+def test_a_store_that_disappears_is_served_from_memory_until_it_is_back(
+    backbone: Backbone, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = folder.with_name("away")
+    with serving(backbone, folder) as living, caplog.at_level(logging.INFO, logger="polytask.serving.service"):
+        before = probs(living, "mood")
+        folder.rename(away)
+        response = living.post("/v1/adapters/mood/load")
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "unhealthy")
+        assert "/" not in response.json()["error"]["message"]
+        eventually(lambda: "the store cannot be read" in caplog.messages)
+        assert probs(living, "mood") == pytest.approx(before)
+        Store(away).put(random_adapter(backbone, "mood", seed=7))
+        away.rename(folder)
+        eventually(lambda: version(living) == "mood@2")
+    assert (
+        caplog.messages.count("the store cannot be read") == caplog.messages.count("the store can be read again") == 1
+    )
+
+
+def test_a_folder_that_cannot_be_read_is_served_as_before(
+    backbone: Backbone, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    readable = LocalFiles.names
+
+    def names(files: LocalFiles, *task: str) -> list[str]:
+        if (files.root, *task) == (folder, "mood"):
+            raise StoreError("mood cannot be read: Permission denied")  # as root, no permission is denied
+        return readable(files, *task)
+
+    with serving(backbone, folder) as living:
+        monkeypatch.setattr(LocalFiles, "names", names)
+        living.post("/v1/adapters/topic/load").raise_for_status()
+        living.post("/v1/adapters/topic/load").raise_for_status()
+        assert version(living) == "mood@1"
+        assert [record.task for record in caplog.records if "cannot be read" in record.message] == ["mood"]
+
+
+def test_a_refused_file_is_tried_again_when_its_permissions_change(folder: Path) -> None:
+    store = WatchedStore(folder)
+    before = store.file_stamp("mood", 1)
+    assert store.file_stamp("mood", 1) == before
+    (folder / "mood" / "1.safetensors").chmod(0o600)
+    assert store.file_stamp("mood", 1) != before
 
 
 def test_a_store_on_an_fsspec_file_system_is_served(backbone: Backbone) -> None:

@@ -53,15 +53,25 @@ class Server:
     def __init__(self, url: str) -> None:
         from polytask.serving.client import Client
 
-        self.client = Client(url, key=os.environ.get(VARIABLE))
+        self.client = Client(url, key=os.environ.get(VARIABLE) or None)
         self._models: list[dict[str, Any]] | None = None
 
     @property
     def models(self) -> list[dict[str, Any]]:
         """All versions, as the server reports them; requested once."""
         if self._models is None:
-            self._models = self.client.models()
+            self._models = self._ask_for_models()
         return self._models
+
+    def _ask_for_models(self) -> list[dict[str, Any]]:
+        from polytask.serving.client import ServerError
+
+        try:
+            return self.client.models()
+        except ServerError as error:
+            if error.status == 401:
+                raise PolytaskError(f"{error}. The key is read from the environment variable {VARIABLE}") from error
+            raise
 
     def tasks(self) -> list[str]:
         """The tasks that are served."""

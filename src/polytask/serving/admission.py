@@ -15,6 +15,8 @@ from polytask.serving.limits import Limits
 
 CHARACTERS_PER_TOKEN = 3
 """For the estimate of a request's tokens before it is tokenized."""
+CHARACTERS_TOKENIZED_PER_TOKEN = 512
+"""Characters that are tokenized in about the time in which one token is computed."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,9 @@ def _check_threshold(query: Query, entry: Entry) -> None:
 def estimate_tokens(queries: Sequence[Query], max_tokens: Mapping[str, int | None]) -> int:
     """Tokens of all queries, estimated from the length of their texts.
 
+    A long text is tokenized whole before it is truncated, which counts as work, too: otherwise a few huge texts would
+    delay everybody unnoticed.
+
     Args:
         max_tokens: where each reference truncates a text; None if it reads all of it.
     """
@@ -101,6 +106,7 @@ def estimate_tokens(queries: Sequence[Query], max_tokens: Mapping[str, int | Non
     for query in queries:
         texts = query.text if isinstance(query.text, tuple) else (query.text,)
         length = sum(len(str(text)) for text in texts)
+        total += length // CHARACTERS_TOKENIZED_PER_TOKEN
         for reference in query.references:
             total += min(length // CHARACTERS_PER_TOKEN + 8, max_tokens[reference] or length)
     return total

@@ -17,6 +17,7 @@ from polytask.serving.auth import Keys
 from polytask.serving.faults import CODES, Fault
 from polytask.serving.middleware import CONTEXT, Context, RequestMiddleware
 from polytask.serving.service import Service
+from polytask.serving.validation import malformed
 
 ROUTERS = (
     native.routes,
@@ -74,9 +75,7 @@ async def _on_fault(request: Request, error: Any) -> JSONResponse:
 
 
 async def _on_malformed(request: Request, error: Any) -> JSONResponse:
-    first, *_ = error.errors()
-    place = [str(part) for part in first["loc"] if part not in ("body", "path", "query")]
-    return _response(request, Fault("malformed", str(first["msg"]), param=".".join(place)[:200] or None))
+    return _response(request, malformed(error.errors()))
 
 
 async def _on_http_error(request: Request, error: Any) -> JSONResponse:

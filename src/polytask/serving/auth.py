@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from polytask.errors import PolytaskError
+from polytask.errors import PolytaskError, UnknownName
 
 Scope = Literal["infer", "manage", "metrics"]
 SCOPES: frozenset[str] = frozenset(get_args(Scope))
@@ -121,7 +121,8 @@ def new_key(scopes: str) -> tuple[str, str]:
     Raises:
         PolytaskError: a scope is unknown.
     """
+    for scope in scopes.split(","):
+        if scope not in SCOPES:
+            raise UnknownName("scope", scope, sorted(SCOPES))
     key = f"pt-{secrets.token_urlsafe(32)}"
-    line = f"{scopes} {hashlib.sha256(key.encode()).hexdigest()}"
-    _key(line.split(), "--new-key", allow_plain=False)
-    return key, line
+    return key, f"{scopes} {hashlib.sha256(key.encode()).hexdigest()}"

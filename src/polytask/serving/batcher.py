@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from polytask.inference.prediction import Prediction
 from polytask.serving.engine import Row
@@ -47,7 +48,7 @@ class Item:
     started: float = 0.0
     inference_s: float = 0.0
 
-    @property
+    @cached_property
     def num_tokens(self) -> int:
         """Tokens of all rows."""
         return sum(row.num_tokens for row in self.rows)

@@ -11,14 +11,13 @@ from __future__ import annotations
 import errno
 import logging
 import random
-import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from polytask.adapters.store import BEST, LATEST, Entry
-from polytask.errors import AdapterError, IncompatibleAdapter, NoSuchAdapter, PolytaskError, nearest
-from polytask.serving.faults import Fault
+from polytask.errors import AdapterError, IncompatibleAdapter, NoSuchAdapter, PolytaskError, StoreError, nearest
+from polytask.serving.faults import Fault, without_paths
 from polytask.serving.watched_store import Stamp, WatchedStore
 
 log = logging.getLogger(__name__)
@@ -30,12 +29,6 @@ NO_STAMP: Stamp = ()
 _TEMPORARY = frozenset(
     (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 )
-_PATH = re.compile(r"(?:[A-Za-z]:)?(?:[/\\\\][^/\\\\'\s]+)+[/\\\\]([^/\\\\'\s]+)")
-
-
-def without_paths(message: str) -> str:
-    """The message with each path reduced to its last part: clients must not learn where files are."""
-    return _PATH.sub(r"\1", message)
 
 
 def is_temporary(error: BaseException) -> bool:
@@ -91,6 +84,7 @@ class Catalog:
         self._tasks: dict[str, Versions] = {}
         self._hidden: frozenset[str] = frozenset()
         self._shares: dict[str, Shares] = {}
+        self._unreadable: frozenset[str] = frozenset()
         self._scanning = threading.Lock()
 
     def __contains__(self, task: str) -> bool:
@@ -99,16 +93,27 @@ class Catalog:
     # Scanning the store
 
     def refresh(self) -> None:
-        """Scan the store for changes; one thread at a time."""
+        """Scan the store for changes; one thread at a time.
+
+        Raises:
+            StoreError: its folder cannot be read or is gone, as when a disk is unmounted; nothing changes then.
+        """
         with self._scanning:
             folders = self.store.folders()
+            if self._tasks and not folders and not self.store.exists():
+                raise StoreError(f"{self.store!r} is gone")
             for task in folders:
                 before = self._tasks.get(task, Versions())
                 stamp = self.store.stamp(task)
                 if stamp is None or stamp != before.stamp or self._has_changed_refusals(task, before):
                     self._replace(task, before, self._scan(task, before, stamp))
-            for task in self._tasks.keys() - set(folders):
+            missing = self._tasks.keys() - set(folders)
+            unreadable = frozenset(filter(self.store.has_folder, missing))
+            for task in missing - unreadable:
                 self._replace(task, self._tasks[task], None)
+            for task in unreadable - self._unreadable:
+                log.warning("a folder cannot be read; its task is served as before", extra={"task": task})
+            self._unreadable = unreadable
 
     def _has_changed_refusals(self, task: str, before: Versions) -> bool:
         return any(self.store.file_stamp(task, v) != refusal.stamp for v, refusal in before.refused.items())

@@ -52,6 +52,8 @@ class _BaseClient:
     """Shared by the two clients: settings, errors, and the wait before a retry."""
 
     def __init__(self, url: str, key: str | None, timeout_s: float, retries: int) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise PolytaskError(f"the server's address starts with http:// or https://, unlike {url!r}")
         self.url, self.timeout_s, self.retries = url.rstrip("/"), timeout_s, retries
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._options: dict[str, Any] = {"base_url": self.url, "headers": headers, "timeout": timeout_s}
@@ -107,10 +109,12 @@ def chunks_of(texts: Texts, task: str | Sequence[str]) -> Iterator[tuple[str, li
     """The requests for these texts, each as its task and the rows of its texts.
 
     Raises:
-        PolytaskError: the numbers of tasks and texts differ.
+        PolytaskError: the texts are one string, or the numbers of tasks and texts differ.
     """
+    if isinstance(texts, str):
+        raise PolytaskError("expected a list of texts, and got one string: give [text], or use predict_all")
     tasks = [task] * len(texts) if isinstance(task, str) else list(task)
-    if isinstance(texts, str) or len(tasks) != len(texts):
+    if len(tasks) != len(texts):
         raise PolytaskError(f"{len(texts)} texts and {len(tasks)} tasks: give one task, or one a text")
     order = sorted(range(len(texts)), key=tasks.__getitem__)
     for name, rows in groupby(order, key=tasks.__getitem__):

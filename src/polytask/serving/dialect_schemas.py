@@ -129,7 +129,7 @@ class InferResponse(Closed):
 
     model_name: str
     model_version: str
-    id: str | None
+    id: str | None = None
     outputs: list[TensorOut]
 
 

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from polytask.adapters.module import LoadedAdapter, encode_batch
+from polytask.adapters.module import encode_batch
 from polytask.adapters.store import Entry, Store
 from polytask.backbones.backbone import Backbone
 from polytask.data.batches import collate
-from polytask.data.encoding import Encoded, encode, joined
+from polytask.data.encoding import Cut, Encoded, encode, joined
 from polytask.data.task import Rows
 from polytask.errors import PolytaskError
-from polytask.evaluation.decision import DecisionOptions
+from polytask.evaluation.decision import Decision, DecisionOptions
 from polytask.inference.cutting import cut_of
-from polytask.inference.inputs import Text
+from polytask.inference.inputs import Text, as_rows
 from polytask.inference.predict import MultiTask
 from polytask.inference.prediction import Prediction
 from polytask.inference.scoring import scores_of
@@ -66,13 +66,27 @@ class Engine(MultiTask):
         """Memory that a loaded adapter takes."""
         return sum(parameter.nbytes for parameter in self.adapters[name].tree.parameters())
 
-    def tokenize(self, text: Text, names: Sequence[str], options: DecisionOptions = DEFAULT_OPTIONS) -> list[Row]:
-        """A row of the text for each adapter; adapters with the same tokenizer settings share the tokens."""
-        is_pair = isinstance(text, tuple | list)
-        rows = Rows([text[0]], [text[1]]) if is_pair else Rows([str(text)])
-        cuts = [self._cut(self.adapters[name]) for name in names]
-        encoded = {cut: encode(self.backbone.tokenizer, rows, *cut) for cut in dict.fromkeys(cuts)}
-        return [Row(encoded[cut], name, options) for cut, name in zip(cuts, names, strict=True)]
+    def tokenize(
+        self, texts: Sequence[Text], names: Sequence[Sequence[str]], options: Sequence[DecisionOptions]
+    ) -> list[list[Row]]:
+        """For each text a row for each of its adapters.
+
+        All texts with the same tokenizer settings are tokenized in one call, and adapters with the same settings share
+        the tokens.
+        """
+        cuts = {name: self._cut(self.adapters[name]) for name in {name for own in names for name in own}}
+        alike: dict[tuple[Cut, bool], list[int]] = {}
+        for at, (text, own) in enumerate(zip(texts, names, strict=True)):
+            for cut in {cuts[name] for name in own}:
+                alike.setdefault((cut, isinstance(text, tuple | list)), []).append(at)
+        encoded: dict[tuple[int, Cut], Encoded] = {}
+        for (cut, _), chosen in alike.items():
+            together = encode(self.backbone.tokenizer, as_rows([texts[at] for at in chosen]), *cut)
+            encoded |= zip([(at, cut) for at in chosen], one_by_one(together), strict=True)
+        return [
+            [Row(encoded[at, cuts[name]], name, asked) for name in own]
+            for at, (own, asked) in enumerate(zip(names, options, strict=True))
+        ]
 
     def answer(self, rows: Sequence[Row]) -> list[Prediction | Exception]:
         """One prediction for each row; an error in place of one that is not finite.
@@ -82,9 +96,11 @@ class Engine(MultiTask):
         """
         names = [row.name for row in rows]
         with self.adapters.in_use(names) as adapters:
+            asked = dict.fromkeys((row.name, row.options) for row in rows)
+            decisions = {(name, options): options.apply(adapters[name].decision) for name, options in asked}
             encoded = joined([(row.encoded, [at]) for at, row in enumerate(rows)])
             scores = scores_of(self.backbone, self.adapters.attached, adapters, encoded, names, self.batch_tokens)
-        return [_prediction(row, adapters[row.name], own) for row, own in zip(rows, scores, strict=True)]
+        return [_prediction(row, decisions[row.name, row.options], own) for row, own in zip(rows, scores, strict=True)]
 
     @torch.inference_mode()
     def probe(self) -> None:
@@ -101,9 +117,15 @@ class Engine(MultiTask):
             raise RuntimeError("the backbone's output is not finite")
 
 
-def _prediction(row: Row, live: LoadedAdapter, scores: object) -> Prediction | Exception:
+def one_by_one(encoded: Encoded) -> list[Encoded]:
+    """Each row of an encoding as an encoding of its own."""
+    alone = [encoded.take(texts) for texts in encoded.by_row()]
+    return alone if encoded.owners is None else [replace(one, owners=[0] * len(one)) for one in alone]
+
+
+def _prediction(row: Row, decision: Decision, scores: object) -> Prediction | Exception:
     try:
-        prediction = Prediction.of(row.name.partition("@")[0], row.options.apply(live.decision), scores)
+        prediction = Prediction.of(row.name.partition("@")[0], decision, scores)
     except PolytaskError as error:
         return RuntimeError(str(error))
     return prediction if is_finite(prediction) else RuntimeError(f"the output of {row.name} is not finite")

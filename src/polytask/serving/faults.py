@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from polytask.errors import AdapterError, IncompatibleAdapter, NoSuchAdapter, PolytaskError, StoreError
@@ -26,8 +27,19 @@ STATUS = {
     "deadline": 504,
 }
 RETRYABLE = {"overloaded", "draining", "unhealthy", "deadline", "slow_request"}
+_CODE_OF: dict[type[PolytaskError], str] = {
+    IncompatibleAdapter: "wrong_backbone",
+    AdapterError: "adapter_refused",
+    NoSuchAdapter: "not_found",
+    StoreError: "not_found",
+    PolytaskError: "malformed",
+}
+"""The code of an error, by the first class that it is an instance of."""
 CODES = {status: code for code, status in reversed(STATUS.items())}
 """The default code of an HTTP status."""
+
+
+_PATH = re.compile(r"(?:[A-Za-z]:)?(?:[/\\\\][^/\\\\'\s]+)+[/\\\\]([^/\\\\'\s]+)")
 
 
 class Fault(Exception):
@@ -64,16 +76,16 @@ class Fault(Exception):
         return {"Retry-After": str(max(1, round(self.retry_after_s + 0.5)))}
 
 
+def without_paths(message: str) -> str:
+    """The message with each path reduced to its last part: clients must not learn where files are."""
+    return _PATH.sub(r"\1", message)
+
+
 def fault_of(error: BaseException, *, param: str | None = None) -> Fault:
     """The fault to report for an error; unexpected errors are reported without details."""
     if isinstance(error, Fault):
         return error
-    if isinstance(error, IncompatibleAdapter):
-        return Fault("wrong_backbone", str(error), param=param)
-    if isinstance(error, AdapterError):
-        return Fault("adapter_refused", str(error), param=param)
-    if isinstance(error, NoSuchAdapter | StoreError):
-        return Fault("not_found", str(error), param=param)
-    if isinstance(error, PolytaskError):
-        return Fault("malformed", str(error), param=param)
+    for kind, code in _CODE_OF.items():
+        if isinstance(error, kind):
+            return Fault(code, without_paths(str(error)), param=param)
     return Fault("failed", "the server failed on this request; the log has the details", param=param)

@@ -8,6 +8,7 @@ scope (``api/access.py``).
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import logging
 import re
@@ -33,7 +34,6 @@ PUBLIC = frozenset(
         *("/health", "/ready", "/v2/health/live", "/v2/health/ready"),
     )
 )
-LOOPBACK = frozenset(("localhost", "127.0.0.1", "[::1]"))
 CONTEXT = "polytask"
 MAX_LOGGED_ADAPTERS = 8
 CLIENT_GONE = 499
@@ -50,6 +50,7 @@ class Context:
 
     request_id: str
     start: float
+    method: str
     scopes: frozenset[str] = frozenset()
     key_name: str = ""
     tasks: Sequence[str] = ()
@@ -86,8 +87,9 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        context = Context(request_id_of(headers), time.monotonic())
-        scope[CONTEXT] = context
+        context = Context(request_id_of(headers), time.monotonic(), scope["method"])
+        routed = "GET" if context.method == "HEAD" else context.method  # uvicorn sends no body for HEAD
+        scope = {**scope, "method": routed, CONTEXT: context}
         limited = LimitedReceive(receive, context, self.service.limits, self.in_progress)
         has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
@@ -97,7 +99,8 @@ class RequestMiddleware:
                 own = {"x-request-id": context.request_id, **context.headers}
                 if has_body and context.fault is None and "expect" not in headers:
                     await limited.discard_rest()
-                if self.service.is_draining or (has_body and not limited.is_complete):
+                is_unread = has_body and not limited.is_complete
+                if self.service.is_draining or is_unread or has_ambiguous_length(scope, headers):
                     own["connection"] = "close"
                 message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in own.items())]
             await send(message)
@@ -119,7 +122,7 @@ class RequestMiddleware:
         """Authenticate a request before its body is read.
 
         Raises:
-            Fault: it is not allowed, or announces a body that is too large.
+            Fault: it is not allowed, or announces a body that is too large or of ambiguous length.
         """
         if not self.keys.are_set:
             check_loopback(headers)
@@ -131,6 +134,8 @@ class RequestMiddleware:
             elif scope["path"] not in PUBLIC:
                 problem = "the key is unknown" if secret else "a key is required: Authorization: Bearer KEY"
                 raise Fault("unauthenticated", problem)
+        if has_ambiguous_length(scope, headers):
+            raise Fault("malformed", "a body has either Content-Length or, in HTTP/1.1, Transfer-Encoding")
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self.service.limits.body_bytes:
             raise too_large(self.service.limits.body_bytes)
@@ -146,7 +151,7 @@ class RequestMiddleware:
             metrics.rejected.labels(context.code or str(context.status)).inc()
         fields: dict[str, Any] = {
             "request_id": context.request_id,
-            "method": scope["method"],
+            "method": context.method,
             "route": route,
             "status": status,
             "duration_s": round(seconds, 6),
@@ -244,16 +249,30 @@ def check_loopback(headers: Headers) -> None:
     Raises:
         Fault: the ``Host`` or ``Origin`` is not this machine.
     """
-    if host_of(headers.get("host", "localhost")) not in LOOPBACK:
+    if not is_loopback(host_of(headers.get("host", "localhost"))):
         raise Fault("wrong_host", "without keys this server answers as localhost only")
     origin = headers.get("origin")
-    if origin is not None and host_of(origin.partition("://")[2]) not in LOOPBACK:
+    if origin is not None and not is_loopback(host_of(origin.partition("://")[2])):
         raise Fault("forbidden", "without keys this server refuses requests from pages of other sites")
 
 
 def host_of(authority: str) -> str:
-    """``localhost`` for ``LOCALHOST:8000``."""
-    return re.sub(r":\d*$", "", authority.lower())
+    """``localhost`` for ``LOCALHOST:8000``, ``::1`` for ``[::1]:8000``."""
+    host = re.sub(r":\d*$", "", authority.lower())
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def has_ambiguous_length(scope: Scope, headers: Headers) -> bool:
+    """Whether a proxy in front could see another end of the body than this server (request smuggling)."""
+    return "transfer-encoding" in headers and ("content-length" in headers or scope["http_version"] == "1.0")
 
 
 async def respond(fault: Fault, context: Context, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""Runs the application under uvicorn, with timeouts for slow clients and a graceful shutdown.
+"""Runs the application under uvicorn, with a graceful shutdown.
 
 On SIGTERM (or Ctrl-C) the server reports that it is not ready, answers new requests with 503, finishes the accepted
 ones, and only then stops listening, so that no request is cut off. A second signal stops it at once.
@@ -7,90 +7,26 @@ ones, and only then stops listening, so that no request is cut off. A second sig
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from polytask.errors import PolytaskError
 from polytask.serving.app import create_app
 from polytask.serving.auth import Keys
-from polytask.serving.limits import Limits
+from polytask.serving.connections import BoundedProtocol, connection_limits
 from polytask.serving.logs import configure
+from polytask.serving.middleware import is_loopback
 from polytask.serving.service import Service
 
 MAX_HEAD_BYTES = 32 << 10
 KEEP_ALIVE_S = 75
-BACKLOG = 2048
 FIRST_REQUEST_S = 2.0
 """Time for a connection that was made just before shutdown to send its request."""
-
-
-class TimeoutProtocol(H11Protocol):
-    """HTTP/1.1 that disconnects clients that are slow to send a request's head or to read a response.
-
-    The transport's write buffer has no high-water mark, so that ``pause_writing`` is called whenever the client leaves
-    data unread, and ``resume_writing`` once it has read all of it.
-    """
-
-    head_s, send_s = Limits.body_s, Limits.send_s
-    _head_timer: asyncio.TimerHandle | None = None
-    _send_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        """Start waiting for the first head."""
-        super().connection_made(transport)
-        transport.set_write_buffer_limits(high=0)
-        self._start_head_timer()
-
-    def data_received(self, data: bytes) -> None:
-        """Keep the timer running while a head is incomplete."""
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._stop_head_timer()
-        elif self._head_timer is None:
-            self._start_head_timer()
-
-    def pause_writing(self) -> None:
-        """Start waiting for the client to read."""
-        super().pause_writing()
-        self._stop_send_timer()
-        self._send_timer = self.loop.call_later(self.send_s, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        """Stop waiting: the client has read everything."""
-        self._stop_send_timer()
-        super().resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timers."""
-        self._stop_head_timer()
-        self._stop_send_timer()
-        super().connection_lost(exc)
-
-    def _start_head_timer(self) -> None:
-        self._head_timer = self.loop.call_later(self.head_s, self._close_if_idle)
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _stop_send_timer(self) -> None:
-        if self._send_timer is not None:
-            self._send_timer.cancel()
-            self._send_timer = None
-
-    def _close_if_idle(self) -> None:
-        self._head_timer = None
-        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
-            self.transport.close()
 
 
 class DrainingServer(uvicorn.Server):
@@ -146,14 +82,6 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def check_host(host: str, keys: Keys) -> None:
     """Check that a server without keys listens on loopback only.
 
@@ -172,17 +100,18 @@ def make_server(
 ) -> DrainingServer:
     """A server whose ``run(sockets=[…])`` serves until it is stopped; ``on_start`` is called with the port."""
     limits = service.limits
-    TimeoutProtocol.head_s, TimeoutProtocol.send_s = limits.body_s, limits.send_s
+    BoundedProtocol.head_s, BoundedProtocol.send_s = limits.body_s, limits.send_s
+    BoundedProtocol.max_connections, backlog = connection_limits()
     config = uvicorn.Config(
         create_app(service, keys, with_texts=with_texts),
-        http=TimeoutProtocol,
+        http=BoundedProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        backlog=BACKLOG,
+        backlog=backlog,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(limits.drain_s) + 1,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
@@ -229,9 +158,8 @@ def listening(host: str, port: int) -> socket.socket:
 def announce(service: Service, keys: Keys, host: str, port: int) -> None:
     """Print the server's address, and who may use it, to stderr."""
     shown = f"[{host}]" if ":" in host else host
-    tasks = service.catalog.tasks()
+    num_tasks = len(service.catalog.tasks())
     access = "with a key" if keys.are_set else "from this machine only, because no keys are set"
-    print(
-        f"serving {len(tasks)} tasks on {service.backbone.name} at http://{shown}:{port}/ ({access})", file=sys.stderr
-    )
+    tasks = "1 task" if num_tasks == 1 else f"{num_tasks} tasks"
+    print(f"serving {tasks} on {service.backbone.name} at http://{shown}:{port}/ ({access})", file=sys.stderr)
     sys.stderr.flush()

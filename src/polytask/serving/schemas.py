@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 PLAIN = r"[A-Za-z0-9][A-Za-z0-9._\-]{0,63}"
-Task = Annotated[str, StringConstraints(pattern=rf"^{PLAIN}$", max_length=64)]
-Reference = Annotated[str, StringConstraints(pattern=rf"^{PLAIN}(@{PLAIN})?$", max_length=129)]
+TASK_PATTERN, REFERENCE_PATTERN = rf"^{PLAIN}$", rf"^{PLAIN}(@{PLAIN})?$"
+Task = Annotated[str, StringConstraints(pattern=TASK_PATTERN, max_length=64)]
+Reference = Annotated[str, StringConstraints(pattern=REFERENCE_PATTERN, max_length=129)]
 """``task``, ``task@version`` or ``task@alias``."""
 Pair = Annotated[list[str], Field(min_length=2, max_length=2, fail_fast=True)]
 TextList = Annotated[list[str | Pair], Field(min_length=1, fail_fast=True)]
@@ -209,8 +210,8 @@ class TrafficRequest(Closed):
 
     shares: Annotated[
         dict[Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")], Annotated[float, Field(ge=0, le=1)]],
-        BeforeValidator(check_num_shares),
         Field(max_length=MAX_SHARES),
+        BeforeValidator(check_num_shares),
     ]
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -78,12 +78,13 @@ class Service:
         self.batcher = Batcher(self.engine.answer, self.limits, self.metrics.observe_batch)
         self.is_ready = self.is_draining = False
         self.num_in_flight = 0
-        self.started = time.time()
+        self.started = time.monotonic()
         self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="polytask-tokenizer")
         self._watching = ThreadPoolExecutor(1, thread_name_prefix="polytask-watcher")
         self._watch: asyncio.Task[None] | None = None
         self._probe: asyncio.Task[str] | None = None
         self._probed_at = 0.0
+        self._store_problem = ""
 
     # Lifecycle
 
@@ -118,16 +119,32 @@ class Service:
         self._watching.shutdown(wait=False, cancel_futures=True)
 
     async def refresh(self) -> None:
-        """Scan the store now."""
-        await asyncio.get_running_loop().run_in_executor(self._watching, self.catalog.refresh)
+        """Scan the store now.
+
+        Raises:
+            Fault: the store cannot be read; what is known of it is still served.
+        """
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._watching, self.catalog.refresh)
+        except Exception as error:
+            self._log_store(error)
+            raise Fault("unhealthy", "the store cannot be read; try again later", retry_after_s=5) from error
+        self._log_store(None)
+
+    def _log_store(self, error: Exception | None) -> None:
+        """Log that the store cannot be read, or can again; once, not at every scan."""
+        problem = "" if error is None else repr(error)
+        if problem and problem != self._store_problem:
+            log.error("the store cannot be read", exc_info=error)
+        elif self._store_problem and not problem:
+            log.info("the store can be read again")
+        self._store_problem = problem
 
     async def _watch_store(self) -> None:
         while True:
             await asyncio.sleep(self.limits.poll_s)
-            try:
+            with contextlib.suppress(Fault):
                 await self.refresh()
-            except Exception:  # the store is unreadable for now: keep serving what is known
-                log.exception("the store cannot be read")
 
     def _admit(self, entry: Entry) -> None:
         """Read and verify a whole version; keep it in memory if there is room."""
@@ -225,7 +242,9 @@ class Service:
         estimate = estimate_tokens(queries, max_tokens)
         check_num_tokens(estimate, self.limits)
         with self._reserved(estimate, timeout_s):
-            async with self._held(references) as entries:
+            async with self._held(resolved) as entries:
+                if any(entries[reference] is not resolved[reference] for reference in references):
+                    check_queries(queries, entries)
                 valid = [query for at, query in enumerate(queries) if at not in problems]
                 start = time.monotonic()
                 rows = await self._tokenized(valid, entries)
@@ -251,21 +270,20 @@ class Service:
             self.batcher.release(num_tokens)
 
     @asynccontextmanager
-    async def _held(self, references: Sequence[str]) -> AsyncIterator[dict[str, Entry]]:
-        """The versions that these names refer to now, kept in memory within the block."""
+    async def _held(self, resolved: Mapping[str, Entry]) -> AsyncIterator[dict[str, Entry]]:
+        """The versions that these names refer to, kept in memory within the block."""
         entries: dict[str, Entry] = {}
         try:
-            for reference in references:
-                entries[reference] = await self._hold(reference)
+            for reference, entry in resolved.items():
+                entries[reference] = await self._hold(reference, entry)
             yield entries
         finally:
             for entry in entries.values():
                 self.residency.release(str(entry))
 
-    async def _hold(self, reference: str) -> Entry:
+    async def _hold(self, reference: str, entry: Entry) -> Entry:
         """Hold the version that a name refers to. One that cannot be loaded is refused and the next one tried."""
         for _ in range(MAX_LOAD_ATTEMPTS):
-            entry = self.catalog.resolve(reference)
             try:
                 await self.residency.hold(str(entry))
                 return entry
@@ -274,16 +292,14 @@ class Service:
             except AdapterError as error:
                 run_in_thread = asyncio.get_running_loop().run_in_executor
                 await run_in_thread(self._watching, self.catalog.refuse, entry, error)
+            entry = self.catalog.resolve(reference)
         raise Fault("adapter_refused", f"no version of {reference} can be loaded", param="model")
 
     async def _tokenized(self, queries: Sequence[Query], entries: dict[str, Entry]) -> list[list[Row]]:
         names = [[str(entries[reference]) for reference in query.references] for query in queries]
-        tokenize = partial(self._tokenize, queries, names)
+        texts, options = [query.text for query in queries], [query.options for query in queries]
+        tokenize = partial(self.engine.tokenize, texts, names, options)
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, tokenize)
-
-    def _tokenize(self, queries: Sequence[Query], names: Sequence[Sequence[str]]) -> list[list[Row]]:
-        tokenize = self.engine.tokenize
-        return [tokenize(query.text, own, query.options) for query, own in zip(queries, names, strict=True)]
 
     async def _answers_of(self, items: Sequence[Item]) -> list[Sequence[Answer]]:
         """The answers of all items. If this is cancelled or one item fails, the others leave the queue."""
@@ -314,7 +330,7 @@ class Service:
         """Throughput, load and memory, for ``/v1/stats`` and the page."""
         return {
             **self.metrics.recent(),
-            "uptime_s": time.time() - self.started,
+            "uptime_s": time.monotonic() - self.started,
             "queue_tokens": self.batcher.reserved_tokens,
             "in_flight": self.num_in_flight,
             "adapters": len(self.catalog.tasks()),

@@ -38,9 +38,20 @@ class WatchedStore(Store):
             raise AdapterError(f"{name} was overwritten in place; add a new version instead")
         return adapter
 
+    def exists(self) -> bool:
+        """Whether the store's folder exists; always for a remote store."""
+        return not isinstance(self._files, LocalFiles) or self._files.root.exists()
+
     def folders(self) -> list[str]:
         """All tasks, including those without versions."""
         return self._folders()
+
+    def has_folder(self, task: str) -> bool:
+        """Whether a task's folder exists, even if it cannot be read; False for a remote store."""
+        if not isinstance(self._files, LocalFiles):
+            return False
+        path = self._files.path(task)
+        return os.path.isdir(path) and not os.path.islink(path)
 
     def numbers(self, task: str) -> list[int]:
         """The version numbers of a task, ascending; empty if there is no such task."""
@@ -71,9 +82,9 @@ class WatchedStore(Store):
 
 
 def _stat(path: str) -> Stamp:
-    """Modification time, size and inode of a file; empty if there is none."""
+    """Modification time, size, inode and change time (also of its permissions) of a file; empty if there is none."""
     try:
         found = os.stat(path, follow_symlinks=False)
     except OSError:
         return ()
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return found.st_mtime_ns, found.st_size, found.st_ino, found.st_ctime_ns

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Depends, Request, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
+from pydantic_core import to_json
 
 from polytask.evaluation.decision import DecisionOptions
 from polytask.serving.admission import Query
@@ -123,9 +124,17 @@ async def _disconnect(request: Request) -> None:
         pass
 
 
+class QuickJSONResponse(JSONResponse):
+    """A JSON response that pydantic writes, several times as fast as the standard library."""
+
+    def render(self, content: Any) -> bytes:
+        """The body; a number that is not finite becomes null."""
+        return to_json(content, inf_nan_mode="null")
+
+
 def as_json(body: Any, status: int = 200) -> JSONResponse:
     """A JSON response that FastAPI does not validate again."""
-    return JSONResponse(body, status)
+    return QuickJSONResponse(body, status)
 
 
 def ok(model: Any, description: str = "Answered") -> dict[int | str, dict[str, Any]]:

@@ -78,8 +78,8 @@ async def infer(request: Request, body: InferRequest, name: Name) -> JSONRespons
     entry = found.entries[0]
     predictions = [row[0].answer for row in found.rows]
     outputs = tensors_of(entry, predictions)
-    own = {"model_name": entry.task, "model_version": str(entry.version), "id": body.id}
-    return as_json({**own, "outputs": outputs})
+    own = {"model_name": entry.task, "model_version": str(entry.version), "outputs": outputs}
+    return as_json(own if body.id is None else {**own, "id": body.id})
 
 
 @routes.post("/v2/models/{name}/versions/{version}/infer", responses=ok(InferResponse))

@@ -2,8 +2,8 @@
 "use strict";
 
 const at = (id) => document.getElementById(id);
-const MOST_BARS = 8, MOST_TASKS = 128, LIVE_MS = 2000, MODELS_MS = 10000;
-const points = [];
+const MOST_BARS = 8, MOST_TASKS = 128, MOST_LABELS = 6, MOST_POINTS = 60, LIVE_MS = 2000, MODELS_MS = 10000;
+const points = Array(MOST_POINTS).fill(0);
 let models = [], chosen = null;
 
 function made(tag, content, ...classes) {
@@ -22,15 +22,26 @@ async function asked(path, body) {
     method: body === undefined ? "GET" : "POST", headers, body: body === undefined ? undefined : JSON.stringify(body),
   });
   const content = await response.json().catch(() => ({}));
-  if (response.status === 401 || response.status === 403) at("key-field").hidden = false;
+  if (response.status === 401) {
+    askForKey();
+    throw new Error(key ? "This key is unknown" : "Enter a key");
+  }
   if (!response.ok) throw new Error(content.error ? content.error.message : `HTTP ${response.status}`);
   return { content, headers: response.headers };
 }
 
+function askForKey() {
+  if (!at("key-field").hidden) return;
+  at("key-field").hidden = false;
+  at("metrics").hidden = true;  // a link cannot send a key
+  if (!at("text").value) at("key").focus();
+}
+
 const inBytes = (n) => n >= 1e9 ? `${(n / 1e9).toFixed(1)} GB` : n >= 1e6 ? `${(n / 1e6).toFixed(1)} MB` : `${Math.round(n / 1e3)} kB`;
 const rounded = (n) => n.toFixed(3);
-const percent = (p) => `${(100 * p).toFixed(p > 0.0995 || p === 0 ? 0 : 1)}%`;
+const percent = (p) => p > 0 && p < 0.0005 ? "<0.1%" : `${(100 * p).toFixed(p > 0.0995 || p === 0 ? 0 : 1)}%`;
 const latest = () => models.filter((model) => model.is_latest);
+const counted = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
 const isPaired = (model) => model.takes === "pair" || model.takes === "question+context";
 
 function inWords(method) {
@@ -41,6 +52,7 @@ function inWords(method) {
 
 function showTasks() {
   if (chosen === null) chosen = new Set(latest().filter((model) => !isPaired(model)).slice(0, 8).map((model) => model.task));
+  const focused = at("tasks").contains(document.activeElement) ? document.activeElement.value : undefined;
   at("tasks").replaceChildren(...latest().map((model) => {
     const box = made("input");
     box.type = "checkbox";
@@ -56,6 +68,8 @@ function showTasks() {
     label.append(box, name);
     return label;
   }));
+  const again = [...at("tasks").querySelectorAll("input")].find((box) => box.value === focused);
+  if (again) again.focus();
   showPair();
 }
 
@@ -63,15 +77,26 @@ function showPair() {
   at("pair-field").hidden = !latest().some((model) => chosen.has(model.task) && isPaired(model));
 }
 
+// Labels may be of any length, and written from right to left: each is cut, and isolated from its neighbours.
+function labelsOf(model) {
+  const cell = made("td", undefined, "labels");
+  model.labels.slice(0, MOST_LABELS).forEach((label, n) => {
+    const name = made("bdi", label);
+    name.title = label;
+    cell.append(n ? ", " : "", name);
+  });
+  if (model.labels.length > MOST_LABELS) cell.append(`, … (${model.labels.length})`);
+  return cell;
+}
+
 function showAdapters() {
   at("adapters").replaceChildren(...models.map((model) => {
     const row = made("tr");
     const names = [model.id, ...model.aliases.map((alias) => `@${alias}`)];
-    const labels = model.labels.slice(0, 6).join(", ") + (model.labels.length > 6 ? `, … (${model.labels.length})` : "");
     row.append(
-      made("td", names.join(" ")), made("td", model.kind), made("td", labels), made("td", inWords(model.method)),
+      made("td", names.join(" "), "name"), made("td", model.kind), labelsOf(model), made("td", inWords(model.method)),
       made("td", `${model.metric} ${model.score.toFixed(3)}`, "right"), made("td", inBytes(model.size_bytes), "right"),
-      made("td", model.is_resident ? "yes" : "on demand"),
+      made("td", model.is_resident ? "in memory" : "on demand"),
     );
     return row;
   }));
@@ -81,27 +106,30 @@ async function refresh() {
   const { content } = await asked("/v1/models");
   const before = JSON.stringify(latest().map((model) => model.id));
   models = content.data;
-  at("about").textContent = `${latest().length} tasks on one frozen ${content.backbone.split("/").pop()}`;
+  at("about").textContent = `${counted(latest().length, "task")} on one frozen ${content.backbone.split("/").pop()}`;
   if (JSON.stringify(latest().map((model) => model.id)) !== before) showTasks();
   showAdapters();
-  at("refused").replaceChildren(...content.refused.map((model) => made("li", `${model.id} is not served: ${model.reason}`)));
+  at("refused").hidden = !content.refused.length;
+  at("num-refused").textContent = `${counted(content.refused.length, "version")} not served`;
+  at("reasons").replaceChildren(...content.refused.map((model) => made("li", `${model.id}: ${model.reason}`)));
 }
 
 async function live() {
   const { content } = await asked("/v1/stats");
   at("rows").textContent = content.rows_per_s.toFixed(1);
   at("tokens").textContent = Math.round(content.tokens_per_s).toLocaleString("en");
-  at("memory").textContent = `${content.adapters_resident} · ${inBytes(content.resident_bytes)}`;
+  at("memory").textContent = `${counted(content.adapters_resident, "adapter")}, ${inBytes(content.resident_bytes)}`;
   points.push(content.rows_per_s);
-  if (points.length > 60) points.shift();
+  points.shift();
   const most = Math.max(1, ...points);
-  const path = points.map((value, n) => `${(n * 120) / 59},${31 - (30 * value) / most}`);
+  const path = points.map((value, n) => `${(n * 120) / (MOST_POINTS - 1)},${31 - (30 * value) / most}`);
   document.querySelector("#spark polyline").setAttribute("points", path.join(" "));
 }
 
 function bar(label, prob, holds) {
   const name = made("span", label), track = made("div", undefined, "track"), fill = made("div", undefined, "fill");
   name.title = label;
+  name.dir = "auto";
   track.append(fill);
   if (holds) track.classList.add("holds");
   requestAnimationFrame(() => { fill.style.width = `${100 * prob}%`; });
@@ -122,7 +150,7 @@ function belowThreshold(version, [label, prob]) {
   const model = modelOf(version);
   const threshold = model && model.thresholds ? model.thresholds.values[model.labels.indexOf(label)] : undefined;
   if (threshold === null) return `the adapter never answers ${label}`;
-  return `${label} is likeliest, but ${percent(prob)} is below its threshold${threshold === undefined ? "" : ` of ${percent(threshold)}`}`;
+  return `${label} is most likely, but ${percent(prob)} is below its threshold${threshold === undefined ? "" : ` of ${percent(threshold)}`}`;
 }
 
 function intervalLevel(version) {
@@ -133,14 +161,17 @@ function intervalLevel(version) {
 function card(item, version) {
   const node = made("article", undefined, "answer");
   const title = made("h3");
-  title.append(made("span", item.task), made("span", version));
+  title.append(made("span", item.task), made("span", version.slice(item.task.length), "version"));
   node.append(title);
   if (item.error) {
     node.append(made("p", item.error, "more"));
     return node;
   }
   const holding = new Set(item.labels || (item.label ? [item.label] : []));
-  node.append(made("p", answerOf(item), "said", ...(item.abstained ? ["abstained"] : [])));
+  const said = made("p", answerOf(item), "said", ...(item.abstained ? ["abstained"] : []));
+  said.title = said.textContent;
+  said.dir = "auto";
+  node.append(said);
   if (item.probs) {
     const ranked = Object.entries(item.probs).sort((one, other) => other[1] - one[1]);
     const bars = made("div", undefined, "bars");
@@ -183,7 +214,8 @@ async function classify(event) {
     });
     at("answers").replaceChildren(...items.map(([item, version]) => card(item, version)));
     const engine = parts.map(({ headers }) => Number(headers.get("x-inference-time")));
-    say(`${items.length} answers in ${Math.round(performance.now() - start)} ms, ${Math.max(...engine).toFixed(1)} ms of them in the engine`);
+    const ms = Math.round(performance.now() - start);
+    say(`${counted(items.length, "answer")} in ${ms} ms (${Math.round(Math.max(...engine))} ms in the model)`);
   } catch (error) {
     say(error.message, true);
   } finally {
@@ -217,6 +249,11 @@ at("key").addEventListener("change", () => {
   sessionStorage.setItem("key", at("key").value);
   say("");
   refresh().then(() => { at("key-field").hidden = true; }, (error) => say(error.message, true));
+});
+at("key").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter") return;
+  event.preventDefault();  // which would submit the form
+  at("key").blur();
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) classify(event);
