@@ -29,6 +29,9 @@ SETTINGS = {
     **dict.fromkeys(("early_stopping_patience", "early_stopping"), "patience"),
     **dict.fromkeys(("random_state", "random_seed"), "seed"),
     **dict.fromkeys(("class_weight",), "class_weights"),
+    **dict.fromkeys(("ema_decay", "swa", "averaging"), "ema"),
+    **dict.fromkeys(("r_drop", "kl_weight"), "rdrop"),
+    **dict.fromkeys(("num_experts", "num_expert"), "num_modules"),
     **dict.fromkeys(("peft_config", "adapter_config"), "method"),
 }
 """Settings of peft, adapter-hub, transformers and scikit-learn, and their names in a method or a recipe."""

@@ -363,6 +363,15 @@ def test_patience_class_weights_windows_and_a_log(reviews: Path, backbone: Path,
     assert json.loads(line)["label"] in ("bad", "good")
 
 
+def test_averages_and_two_passes(reviews: Path, backbone: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    where = ("train", reviews, "--task", "mood", "--backbone", backbone, "--store", store, *QUICK, "--epochs", 1)
+    succeeded(*where, "--method", "houlsby", "--size", 4, "--ema", 0.9, "--rdrop", 1, "--num-modules", 2)
+    recipe = Store(store).entry("mood").header.recipe
+    assert (recipe["ema"], recipe["rdrop"], recipe["num_modules"]) == (0.9, 1, 2)
+    assert "'layernorm' has none" in refused(*where, "--num-modules", 2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -17,8 +17,9 @@ from polytask.data.task import Rows, Task
 from polytask.errors import RecipeError
 from polytask.inference.predict import MultiTask
 from polytask.methods import METHODS, FullFineTuning, Houlsby, LayerNormOnly, Method, TopLayers
+from polytask.training.class_weights import class_weights, log_priors
 from polytask.training.events import Evaluated, Step
-from polytask.training.job import Job, class_weights, log_priors
+from polytask.training.job import Job
 from polytask.training.loop import run_jobs, train
 from polytask.training.recipe import Recipe
 

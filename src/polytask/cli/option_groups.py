@@ -168,6 +168,9 @@ class RecipeOptions:
     class_weights: options.ClassWeights = None
     keep_prefix: options.KeepPrefix = True
     patience: options.Patience = None
+    ema: options.MovingAverage = None
+    rdrop: options.RDrop = None
+    num_modules: options.NumModules = None
 
     def recipe(
         self, *, seed: int, size: int | None = None, lr: float | None = None, epochs: int | None = None
@@ -184,4 +187,6 @@ class RecipeOptions:
             raise RecipeError("a probe is fitted in one pass, without a learning rate. Leave out --lr and --epochs")
         names = ("batch_size", "max_length", "long", "stride", "class_weights", "keep_prefix", "patience")
         settings: dict[str, Any] = {name: getattr(self, name) for name in names}
+        later = {name: getattr(self, name) for name in ("ema", "rdrop", "num_modules")}
+        settings |= {name: value for name, value in later.items() if value is not None}
         return Recipe(method_of(self.method, size, self.setting), lr=lr, epochs=epochs, seed=seed, **settings)

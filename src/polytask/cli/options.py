@@ -206,6 +206,19 @@ ClassWeights = Annotated[
 Patience = Annotated[
     int | None, typer.Option("--patience", help="Stop after this many epochs without a better validation score.")
 ]
+MovingAverage = Annotated[
+    float | None, typer.Option("--ema", metavar="DECAY", help="Keep a moving average of the weights: 0.99; free.")
+]
+RDrop = Annotated[
+    float | None,
+    typer.Option("--rdrop", metavar="WEIGHT", help="Read each row twice and add the divergence of its answers: 1.0."),
+]
+NumModules = Annotated[
+    int | None,
+    typer.Option(
+        "--num-modules", help="Train several bottlenecks in turns and average them (AdaMix): 4, with --rdrop."
+    ),
+]
 ValidationFile = Annotated[
     str | None,
     typer.Option("--validation", metavar="FILE", help="Validation data (default: a tenth of the training data)."),

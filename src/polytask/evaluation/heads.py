@@ -73,6 +73,14 @@ class Head(nn.Module, ABC):
         """Return one loss per row, ``[B]``."""
 
     @abstractmethod
+    def divergences(self, first: Tensor, second: Tensor, targets: Tensor) -> Tensor:
+        """Return the symmetric Kullback-Leibler divergence of two outputs for the same rows, ``[B]``.
+
+        For softmax and sigmoid that is half the product of the differences of probabilities and of logits. It is in
+        the unit of ``losses``: a mean over labels where those are one.
+        """
+
+    @abstractmethod
     def scores(self, outputs: Tensor) -> Tensor:
         """Convert outputs to probabilities ``[B, K]``, or values ``[B, 1]``."""
 
@@ -119,6 +127,10 @@ class ClassificationHead(Head):
         """Cross-entropy."""
         return F.cross_entropy(outputs, targets, reduction="none")
 
+    def divergences(self, first: Tensor, second: Tensor, targets: Tensor) -> Tensor:
+        """Between the distributions over labels."""
+        return ((first.softmax(dim=-1) - second.softmax(dim=-1)) * (first - second)).sum(dim=-1) / 2
+
     def scores(self, outputs: Tensor) -> Tensor:
         """Probabilities that sum to one."""
         return outputs.softmax(dim=-1)
@@ -144,6 +156,10 @@ class MultilabelHead(Head):
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Binary cross-entropy, the mean over labels."""
         return F.binary_cross_entropy_with_logits(outputs, targets.to(outputs.dtype), reduction="none").mean(dim=-1)
+
+    def divergences(self, first: Tensor, second: Tensor, targets: Tensor) -> Tensor:
+        """The mean over labels."""
+        return ((first.sigmoid() - second.sigmoid()) * (first - second)).mean(dim=-1) / 2
 
     def scores(self, outputs: Tensor) -> Tensor:
         """A probability for each label."""
@@ -180,6 +196,10 @@ class RegressionHead(Head):
         """Squared error divided by the variance of the training targets."""
         return ((outputs.squeeze(-1) - targets.to(outputs.dtype)) / self.spread) ** 2
 
+    def divergences(self, first: Tensor, second: Tensor, targets: Tensor) -> Tensor:
+        """Between normal distributions around the two values, with the variance of the training targets."""
+        return ((first - second).squeeze(-1) / self.spread) ** 2 / 2
+
     def scores(self, outputs: Tensor) -> Tensor:
         """The values."""
         return outputs
@@ -214,9 +234,14 @@ class SpanHead(Head):
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean of the two cross-entropies, ``[B]``, of ``outputs`` ``[B, T, 2]``; padding is masked."""
-        is_padding = torch.arange(outputs.shape[1], device=outputs.device) >= targets[:, 2:]
-        choices = outputs.masked_fill(is_padding[..., None], -torch.inf)
+        choices = outputs.masked_fill(_is_padding(outputs, targets), -torch.inf)
         return F.cross_entropy(choices, targets[:, :2], reduction="none").mean(dim=-1)
+
+    def divergences(self, first: Tensor, second: Tensor, targets: Tensor) -> Tensor:
+        """The mean of those of the first and of the last token."""
+        is_padding = _is_padding(first, targets)
+        one, other = (outputs.masked_fill(is_padding, -torch.inf).softmax(dim=1) for outputs in (first, second))
+        return ((one - other) * (first - second)).sum(dim=1).mean(dim=-1) / 2
 
     def scores(self, outputs: Tensor) -> Tensor:
         """The logits, ``[B, T, 2]``."""
@@ -233,6 +258,11 @@ class SpanHead(Head):
     def prediction(self, scores: Sequence[Span]) -> tuple[Answer, ...]:
         """The best span."""
         return tuple(Answer(span.text, span.start) for span in scores[:1])
+
+
+def _is_padding(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Which tokens of ``[B, T, 2]`` are padding, ``[B, T, 1]``, from the numbers of tokens in ``targets``."""
+    return (torch.arange(outputs.shape[1], device=outputs.device) >= targets[:, 2:])[..., None]
 
 
 def answers(heads: Sequence[Head], hidden: Tensor, pooled: Tensor) -> list[Tensor]:

@@ -112,13 +112,12 @@ def _extrapolate(small: Estimate, large: Estimate, distance: float, method: Meth
 def _measure(backbone: Backbone, task: Task, recipe: Recipe) -> Estimate:
     """The cost of a recipe whose adapter is small enough to create."""
     job = Job(backbone, task, recipe)
-    live, tokens = job.live, sum(job.train.lengths)
-    trained = sum(p.numel() for p in live.tree.parameters())
+    live, tokens = job.live, job.num_passes * sum(job.train.lengths)
     by_size = _steps_by_size(job)
     job.step = by_size[-1][0]
     memory = {
         "backbone": sum(p.nbytes for p in backbone.model.parameters()),
-        "training": COPIES * trained * job.optimizer.flat.element_size(),
+        "training": (COPIES + bool(recipe.ema)) * job.optimizer.flat.nbytes,
         "step": step_bytes(backbone, recipe.method, live, [job.train.lengths[row] for row in job.next_rows()]),
     }
     memory["total"] = sum(memory.values())

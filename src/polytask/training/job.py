@@ -22,7 +22,9 @@ from polytask.dropout import DropoutKey, Key, keep_mask
 from polytask.errors import BackboneError, DataError, PolytaskError, PolytaskWarning, RecipeError
 from polytask.evaluation.heads import RegressionHead
 from polytask.memory import free_bytes
-from polytask.methods import Method
+from polytask.methods.delta import Delta
+from polytask.training.averaging import Mixture, MovingAverage, check_mixture
+from polytask.training.class_weights import class_weights, log_priors
 from polytask.training.optimizer import FlatAdam, linear_schedule
 from polytask.training.recipe import Recipe
 
@@ -66,7 +68,8 @@ class Job:
         check_type(task, Task, DataError)
         check_type(recipe, Recipe, RecipeError)
         backbone.check_trainable()
-        check_memory(backbone, recipe.method)
+        check_mixture(recipe.method, recipe.num_modules)
+        check_memory(backbone, recipe)
         self.name = name or task.name
         self.encodings = encodings or Encodings(backbone.tokenizer)
         warn_if_too_long(recipe.max_length, backbone)
@@ -85,8 +88,11 @@ class Job:
         weighting = self.recipe.class_weights
         self.weights = class_weights(task) if weighting == "balanced" else None
         self.log_priors = log_priors(task).to(backbone.device) if weighting == "logit-adjusted" else None
+        self.num_passes = 2 if self.recipe.rdrop else 1
+        several = self.recipe.num_modules > 1
+        self.mixture = Mixture(self.live.deltas, recipe.num_modules, self.num_passes, self.key) if several else None
         self.optimizer = FlatAdam(
-            dict(self.live.tree.named_parameters()),
+            {**dict(self.live.tree.named_parameters()), **dict(self.mixture.parameters() if self.mixture else ())},
             weight_decay=self.recipe.weight_decay,
             clip=self.recipe.clip,
             epsilon=self.recipe.epsilon,
@@ -98,6 +104,7 @@ class Job:
         self.step, self.lr = 0, 0.0
         self.best_score, self.best_epoch = -math.inf, 0
         self.best: Tensor = self.optimizer.flat.clone()
+        self.average = MovingAverage(self.optimizer.flat, self.recipe.ema) if self.recipe.ema else None
         self.history: list[dict[str, float]] = []
         self.num_tokens, self.seconds, self.loss_sum = 0, 0.0, 0.0
         self.padding_sum, self.num_grouped, self.is_grouped = 0.0, 0, False
@@ -139,7 +146,7 @@ class Job:
     @property
     def batch_tokens(self) -> int:
         """The most tokens of one of its steps, padding included."""
-        return self.recipe.batch_size * max(self.train.lengths)
+        return self.num_passes * self.recipe.batch_size * max(self.train.lengths)
 
     @property
     def next_shape(self) -> tuple[int, int]:
@@ -148,12 +155,26 @@ class Job:
         return len(rows), max(len(self.train.ids[row]) for row in rows)
 
     def next_rows(self) -> list[int]:
-        """The training rows of the next step."""
+        """The training rows of the next step, once for each pass."""
         epoch, at = divmod(self.step, self.steps_an_epoch)
         if self._plan[0] != epoch:
             plan = epoch_batches(self.train.lengths, self.recipe.batch_size, epoch, *self.key, "shuffle")
             self._plan = (epoch, plan)
-        return self._plan[1][at]
+        return self._plan[1][at] * self.num_passes
+
+    @property
+    def attachments(self) -> dict[str, Mapping[str, Delta]]:
+        """The deltas to attach, by their name in routes: one set, or one for each pass of a mixture."""
+        own = {self.name: self.live.deltas} if self.live.deltas else {}
+        others = () if self.mixture is None else self.mixture.other_passes
+        return {**own, **{f"{self.name}, pass {number}": deltas for number, deltas in enumerate(others, start=2)}}
+
+    def routes(self, num_rows: int) -> list[str | None]:
+        """The name in a route of each row of the next step, whose modules are chosen here if there are several."""
+        if self.mixture is not None:
+            self.mixture.choose(self.step)
+        names: list[str | None] = [*self.attachments] or [None]
+        return [name for name in names for _ in range(num_rows // len(names))]
 
     def dropout_key(self, first: int, rows: Sequence[int]) -> DropoutKey:
         """The dropout key of the job's rows in a batch, where they begin at row ``first``."""
@@ -176,7 +197,11 @@ class Job:
         outputs = head(vectors)
         if self.log_priors is not None:
             outputs = outputs + self.log_priors.to(outputs.dtype)
-        losses = head.losses(outputs, head.targets(picked, vectors.device))
+        targets = head.targets(picked, vectors.device)
+        losses = head.losses(outputs, targets)
+        if self.num_passes > 1:
+            first, second = outputs.chunk(2)
+            losses = losses + self.recipe.rdrop * head.divergences(first, second, targets[: len(first)]).repeat(2)
         if self.weights is None:
             return losses.mean()
         weights = torch.tensor([self.weights[target] for target in picked], device=vectors.device)
@@ -190,6 +215,8 @@ class Job:
         self.lr = (self.recipe.lr or 0.0) * linear_schedule(self.step, self.num_steps, self.recipe.warmup)
         self.optimizer.step(self.lr)
         self.step += 1
+        if self.average is not None:
+            self.average.update(self.optimizer.flat, self.step)
         self.loss_sum += loss
         self.num_tokens += sum(len(self.train.ids[row]) for row in rows)
 
@@ -216,8 +243,26 @@ class Job:
         is_best = score > self.best_score
         if is_best:
             self.best_score, self.best_epoch = score, self.epoch
-            self.best.copy_(self.optimizer.flat)
+            with self.averaged():
+                self.best.copy_(self.optimizer.flat)
         return is_best
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block, the weights are the averages over steps and modules: what is validated and kept."""
+        if self.average is None and self.mixture is None:
+            yield
+            return
+        flat = self.optimizer.flat
+        own = flat.clone()
+        try:
+            if self.average is not None:
+                flat.copy_(self.average.mean)
+            if self.mixture is not None:
+                self.mixture.merge()
+            yield
+        finally:
+            flat.copy_(own)
 
     @torch.no_grad()
     def restore_best(self) -> None:
@@ -228,12 +273,15 @@ class Job:
         """The state for a checkpoint: tensors, and JSON values."""
         progress = {name: getattr(self, name) for name in _PROGRESS}
         progress["best_score"] = self.best_score if self.history else None
-        return {**self.optimizer.state(), "best": self.best}, progress
+        average = {} if self.average is None else {"average": self.average.mean}
+        return {**self.optimizer.state(), "best": self.best, **average}, progress
 
     def load(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
         """Restore the state of a checkpoint."""
         self.optimizer.load(tensors)
         self.best.copy_(tensors["best"])
+        if self.average is not None:
+            self.average.mean.copy_(tensors["average"])
         for name in _PROGRESS:
             setattr(self, name, progress[name])
         self.best_score = -math.inf if progress["best_score"] is None else progress["best_score"]
@@ -262,8 +310,8 @@ def attached_to(backbone: Backbone, jobs: Sequence[Job]) -> Iterator[Attached]:
     """Attach the deltas of these jobs to the backbone within the block."""
     attached = Attached.of(backbone)
     for job in jobs:
-        if job.live.deltas:
-            attached.add(job.name, job.live.deltas)
+        for name, deltas in job.attachments.items():
+            attached.add(name, deltas)
     try:
         yield attached
     finally:
@@ -272,14 +320,15 @@ def attached_to(backbone: Backbone, jobs: Sequence[Job]) -> Iterator[Attached]:
                 attached.remove(name)
 
 
-def check_memory(backbone: Backbone, method: Method) -> None:
+def check_memory(backbone: Backbone, recipe: Recipe) -> None:
     """Refuse a method whose parameters and optimizer state do not fit into the free memory, before allocating them.
 
     Raises:
         RecipeError: with the memory that is needed and free.
     """
-    count, free = num_trained(backbone, method), free_bytes(backbone.device)
-    needed = COPIES * count * torch.promote_types(backbone.dtype, torch.float32).itemsize
+    method = recipe.method
+    count, free = num_trained(backbone, method) * recipe.num_modules, free_bytes(backbone.device)
+    needed = (COPIES + bool(recipe.ema)) * count * torch.promote_types(backbone.dtype, torch.float32).itemsize
     if needed > free:
         raise RecipeError(
             f"{method.name!r} would train {count:,} parameters, which takes {needed / 1e9:,.1f} GB of memory with the "
@@ -310,28 +359,6 @@ def warn_of_unknown_tokens(ids: Sequence[Sequence[int]], tokenizer: Any) -> None
             PolytaskWarning,
             stacklevel=4,
         )
-
-
-def class_weights(task: Task) -> list[float]:
-    """A weight per class, proportional to the inverse of its frequency, with a mean of one over the training rows."""
-    counts = _class_counts(task)
-    return [sum(counts) / (len(counts) * count) if count else 0.0 for count in counts]
-
-
-def log_priors(task: Task) -> Tensor:
-    """The logarithm of each class's share of the training rows, ``[K]``; a class without rows counts as having one.
-
-    Added to the logits in training, it makes the head answer as if all classes were equally frequent.
-    """
-    counts = torch.tensor(_class_counts(task), dtype=torch.float64).clamp(min=1)
-    return (counts / counts.sum()).log()
-
-
-def _class_counts(task: Task) -> list[int]:
-    if task.kind != "classification":
-        raise RecipeError(f"class weights are for classification; this task is {task.kind}")
-    targets = _targets(task.train)
-    return [targets.count(label) for label in range(len(task.labels))]
 
 
 def _targets(rows: Rows) -> Sequence[Target]:

@@ -225,7 +225,7 @@ def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tupl
     batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device)
     firsts = list(itertools.accumulate((len(rows) for _, rows in taken), initial=0))
     keys = tuple(job.dropout_key(first, rows) for first, (job, rows) in zip(firsts, taken))
-    route = Route.of(job.name if job.live.deltas else None for job, rows in taken for _ in rows)
+    route = Route.of(name for job, rows in taken for name in job.routes(len(rows)))
     undropped_site = backbone.encoder.undropped_site(jobs[0].entry)
     with backbone.one_pass(training=True):
         batch = with_cached_prefix(backbone, batch, parts, jobs[0].entry, attached)

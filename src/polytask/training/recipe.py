@@ -17,7 +17,7 @@ from polytask.data.encoding import Long, usual_stride
 from polytask.data.task import Kind
 from polytask.errors import RecipeError, nearest
 from polytask.methods import METHODS, Houlsby, Method, Probe, described, method_described
-from polytask.serialization import checked, to_json
+from polytask.serialization import ADDED, checked, to_json
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -69,6 +69,12 @@ class Recipe:
             logarithm of each class's share of the training rows to its logit in training (arXiv:2007.07314), so that
             answers do not favour frequent classes.
         patience: stop after this many epochs without a better validation score. None: never.
+        ema: the decay of an exponential moving average of the weights, which is what is validated and kept. 0: none.
+            It costs nothing.
+        rdrop: the weight of R-Drop's loss (arXiv:2106.14448): each step reads its rows twice, with two dropout masks,
+            and the divergence of the two answers is added to the loss. 0: none. It doubles the cost of training.
+        num_modules: modules of each bottleneck, of which each step trains one at random; their mean is kept (AdaMix,
+            arXiv:2205.12410, which has 4 of them and ``rdrop=1``). Costs nothing by itself.
     """
 
     method: Method = field(default_factory=Houlsby)
@@ -88,6 +94,9 @@ class Recipe:
     keep_prefix: bool = True
     class_weights: str | None = None
     patience: int | None = None
+    ema: float = field(default=0.0, metadata=ADDED)
+    rdrop: float = field(default=0.0, metadata=ADDED)
+    num_modules: int = field(default=1, metadata=ADDED)
 
     def __post_init__(self) -> None:
         checks = {
@@ -108,6 +117,9 @@ class Recipe:
             "keep_prefix": isinstance(self.keep_prefix, bool),
             "class_weights": self.class_weights in (None, *CLASS_WEIGHTS),
             "patience": self.patience is None or _is_whole(self.patience, 1),
+            "ema": _is_number(self.ema) and 0 <= self.ema <= 1,
+            "rdrop": _is_number(self.rdrop) and self.rdrop >= 0,
+            "num_modules": _is_whole(self.num_modules, 1),
         }
         for name, is_right in checks.items():
             if not is_right:
@@ -153,7 +165,7 @@ class Recipe:
         A probe is fitted in one pass and has no learning rate, so both are ignored.
         """
         if isinstance(self.method, Probe):
-            return replace(self, lr=None, epochs=1)
+            return replace(self, lr=None, epochs=1, ema=0.0, rdrop=0.0)
         steps_an_epoch = -(-num_rows // self.batch_size)
         epochs = max(MIN_EPOCHS, min(MAX_EPOCHS, -(-MIN_STEPS // steps_an_epoch)))
         lr = LEARNING_RATES[self.method.name] if self.lr is None else self.lr
@@ -208,6 +220,9 @@ _RANGES = {
     "keep_prefix": "Give True or False",
     "class_weights": "Give 'balanced', 'logit-adjusted' or nothing",
     "patience": "Give a whole number of epochs from 1",
+    "ema": "Give a decay between 0 and 1, such as 0.99",
+    "rdrop": "Give a weight from 0, such as 1.0",
+    "num_modules": "Give a whole number from 1",
 }
 
 

@@ -22,7 +22,8 @@ from polytask.training.result import Score
 def validate(backbone: Backbone, attached: Attached, job: Job) -> float:
     """The score of a job's current parameters on its validation rows."""
     task, keep = job.task, job.recipe.keep_prefix
-    return score_on(backbone, attached, job.live, job.name, task, task.validation, job.validation, keep_prefix=keep)
+    with job.averaged():
+        return score_on(backbone, attached, job.live, job.name, task, task.validation, job.validation, keep_prefix=keep)
 
 
 def score_on(

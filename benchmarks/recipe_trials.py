@@ -1,0 +1,180 @@
+"""Compares recipes on development tasks: variants × tasks × seeds, one JSON file for each run.
+
+    python benchmarks/recipe_trials.py --tasks DIR/grammar DIR/mood --variants variants.json --seeds 2
+
+A task is a folder with ``train.csv``, ``validation.csv`` and, if there is one, ``test.csv`` (columns ``text``,
+``label`` and, for pairs, ``text_pair``). The variants are settings of a recipe by name, those of its method under
+``method``; the first is what the others are compared with:
+
+    {"plain": {"lr": 1e-3, "epochs": 5}, "averaged": {"lr": 1e-3, "epochs": 5, "ema": 0.99},
+     "full": {"lr": 1e-4, "epochs": 5, "method": {"name": "full"}}}
+
+What has run is not run again, and what was interrupted continues. Choose tasks whose scores are not reported
+elsewhere. With ``--together``, runs of a task share forward passes: faster, but their seconds say nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+import polytask as pt
+from polytask.files import write_text
+from polytask.methods import METHODS
+from polytask.training.result import Result
+
+SPLITS = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A variant on a task with a seed, and the file of its result."""
+
+    task: str
+    variant: str
+    recipe: pt.Recipe
+    file: Path
+
+    def saved(self) -> dict[str, Any] | None:
+        """Its result as JSON values; None if it has not run."""
+        if not self.file.exists():
+            return None
+        result: dict[str, Any] = json.loads(self.file.read_text())
+        asked = self.recipe.to_json()
+        if any(asked[name] not in (None, value) for name, value in result["recipe"].items() if name in asked):
+            raise SystemExit(f"{self.file} was run with other settings: give the variant another name")
+        return result
+
+    def save(self, result: Result, together: int) -> None:
+        """Write its result."""
+        values = {"variant": self.variant, "together": together, **result.to_json()}
+        write_text(self.file, json.dumps(values, indent=1) + "\n")
+
+
+def recipe_of(settings: Mapping[str, Any], seed: int) -> pt.Recipe:
+    """The recipe with these settings, the others at their defaults."""
+    method = dict(settings.get("method", {}))
+    made = METHODS[method.pop("name", "houlsby")](**method)
+    return pt.Recipe(made, **{"max_length": 128, **{k: v for k, v in settings.items() if k != "method"}}, seed=seed)
+
+
+def read(folder: Path, rows: int | None) -> pt.Task:
+    """The task in a folder, with its first ``rows`` training rows."""
+    files = {split: folder / f"{split}.csv" for split in SPLITS if (folder / f"{split}.csv").exists()}
+    task = pt.read_task(folder / "train.csv", name=folder.name, **files)
+    return replace(task, train=task.train.take(range(min(rows or len(task.train), len(task.train)))))
+
+
+def run_missing(runs: list[Run], folders: list[Path], args: argparse.Namespace) -> None:
+    """Train what has not run, task by task."""
+    backbone = pt.load_backbone(args.backbone, dtype=args.dtype)
+    for folder in folders:
+        missing = [run for run in runs if run.task == folder.name and run.saved() is None]
+        task = read(folder, args.rows) if missing else None
+        for start in range(0, len(missing), args.together):
+            chunk = missing[start : start + args.together]
+            jobs = {run.file.stem: (task, run.recipe) for run in chunk}
+            checkpoint = checkpoint_of(chunk)
+            outcomes = pt.train_many(backbone, jobs, checkpoint=checkpoint, resume=True)
+            for run, outcome in zip(chunk, outcomes.values(), strict=True):
+                if isinstance(outcome, Exception):
+                    print(f"{run.file.stem}: {outcome}", flush=True)
+                    continue
+                run.save(outcome[1], len(chunk))
+                print(f"{run.file.stem}: {outcome[1].validation.score:.4f}", flush=True)
+            checkpoint.unlink(missing_ok=True)
+
+
+def checkpoint_of(chunk: list[Run]) -> Path:
+    """The checkpoint of runs that train together, beside their results."""
+    name = hashlib.sha256(" ".join(run.file.stem for run in chunk).encode()).hexdigest()[:16]
+    return chunk[0].file.with_name(f".{name}.ckpt")
+
+
+def table(runs: list[Run]) -> Iterator[str]:
+    """The lines of the summary: a row for each task and variant, then one for each variant over all tasks."""
+    done = [(run, saved) for run in runs if (saved := run.saved()) is not None]
+    tasks, variants = dict.fromkeys(run.task for run, _ in done), dict.fromkeys(run.variant for run in runs)
+    found = {(run.task, run.variant, run.recipe.seed): saved for run, saved in done}
+    yield "| task | variant | seeds | validation | test | minus the first | loss | epochs | seconds |"
+    yield "|---" * 9 + "|"
+    first = next(iter(variants))
+    for task, variant in product(tasks, variants):
+        own = [saved for (of, name, _), saved in found.items() if (of, name) == (task, variant)]
+        if own:
+            gains = differences(found, task, variant, first)
+            loss = mean(saved["history"][-1]["loss"] for saved in own)
+            epochs = mean(saved["best_epoch"] for saved in own)
+            alone = [saved["train"]["seconds"] for saved in own if saved["together"] == 1]
+            cells = [scores(own, split) for split in SPLITS]
+            seconds = f"{mean(alone):.0f}" if alone else "–"
+            row = [task, variant, len(own), *cells, spread(gains), f"{loss:.3f}", f"{epochs:.1f}", seconds]
+            yield f"| {' | '.join(map(str, row))} |"
+    for variant in variants:
+        each = [mean(gains) for task in tasks if (gains := differences(found, task, variant, first))]
+        if each:
+            yield f"| **mean of {len(each)} tasks** | {variant} | | | | {spread(each)} | | | |"
+
+
+def differences(found: Mapping[tuple[str, str, int], Any], task: str, variant: str, first: str) -> list[float]:
+    """Per seed, the score on test rows (without any: validation rows) minus that of the first variant."""
+    seeds = [seed for of, name, seed in found if (of, name) == (task, variant) and (task, first, seed) in found]
+    return [reported(found[task, variant, seed]) - reported(found[task, first, seed]) for seed in seeds]
+
+
+def reported(saved: Mapping[str, Any]) -> float:
+    """The score × 100 on test rows, or else on validation rows."""
+    return 100 * float((saved["test"] or saved["validation"])["score"])
+
+
+def scores(saved: list[dict[str, Any]], split: str) -> str:
+    """Mean and standard deviation over seeds of the score × 100."""
+    return spread([100 * one[split]["score"] for one in saved if one[split]], sign="")
+
+
+def spread(values: list[float], sign: str = "+") -> str:
+    """``+0.52 ± 0.30``; without a deviation for one value, a dash for none."""
+    if not values:
+        return "–"
+    return f"{mean(values):{sign}.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def main() -> None:
+    """Run what is missing and print the summary."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", type=Path, nargs="+", required=True, help="folders of tasks")
+    parser.add_argument("--variants", type=Path, required=True, help="a JSON file of settings by name")
+    parser.add_argument("--only", nargs="+", help="names of variants to run and show, instead of all")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--rows", type=int, help="the most training rows")
+    parser.add_argument("--together", type=int, default=1, help="runs that share forward passes")
+    parser.add_argument("--backbone", default="minilm")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("results/recipes"))
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(args.threads)
+    variants = json.loads(args.variants.read_text())
+    chosen = {name: variants[name] for name in args.only or variants}
+    runs = [
+        Run(folder.name, name, recipe_of(chosen[name], seed), args.out / f"{folder.name}-{name}-{seed}.json")
+        for folder, seed, name in product(args.tasks, range(args.seeds), chosen)
+    ]
+    if not args.report:
+        run_missing(runs, args.tasks, args)
+    print("\n".join(table(runs)))
+
+
+if __name__ == "__main__":
+    main()
