@@ -24,8 +24,8 @@ USER_ERROR, INTERRUPTED = 2, 130
 """Exit codes."""
 
 ORDER = (
-    *("train", "sweep", "eval", "predict", "compare", "report", "promote", "rollback"),
-    *("tasks", "show", "alias", "remove", "verify", "gc"),
+    *("train", "multitask", "sweep", "eval", "predict", "compare", "report", "promote", "rollback"),
+    *("tasks", "show", "alias", "remove", "verify", "gc", "merge"),
     *("serve", "import", "export", "push", "pull", "convert"),
     *("inspect", "bench", "paper", "demo"),
 )
@@ -208,6 +208,14 @@ ClassWeights = Annotated[
 ]
 Patience = Annotated[
     int | None, typer.Option("--patience", help="Stop after this many epochs without a better validation score.")
+]
+Start = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--start",
+        metavar="NAME",
+        help="Start from this adapter of the store, not from random weights; several are averaged; 'auto' chooses one.",
+    ),
 ]
 ValidationFile = Annotated[
     str | None,

@@ -20,9 +20,15 @@ from polytask.training.result import Score
 
 
 def validate(backbone: Backbone, attached: Attached, job: Job) -> float:
-    """The score of a job's current parameters on its validation rows."""
-    task, keep = job.task, job.recipe.keep_prefix
-    return score_on(backbone, attached, job.live, job.name, task, task.validation, job.validation, keep_prefix=keep)
+    """The score of a job's current parameters on its validation rows, or the mean of those of its parts."""
+    keep = job.recipe.keep_prefix
+    scores = [
+        score_on(
+            backbone, attached, part.live, job.name, part.task, part.task.validation, part.validation, keep_prefix=keep
+        )
+        for part in job.parts
+    ]
+    return sum(scores) / len(scores)
 
 
 def score_on(
