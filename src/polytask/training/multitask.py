@@ -93,20 +93,14 @@ class MultitaskJob(Job):
         _check_tasks(tasks, recipe)
         encodings = Encodings(backbone.tokenizer)
         self._parts = [Job(backbone, task, recipe, task.name, encodings, start) for task in tasks]
-        first = self._parts[0]
-        self.name, self.task, self.live, self.origin = (
-            "+".join(task.name for task in tasks),
-            first.task,
-            first.live,
-            first.origin,
-        )
-        self.max_length, self.cut = first.max_length, first.cut
         resolved = recipe.resolved(sum(len(part.train) for part in self._parts))
         for part in self._parts:
             part.recipe = replace(part.recipe, epochs=resolved.epochs, lr=resolved.lr)
-        self.recipe, self.key = first.recipe, (recipe.seed, self.digest)
-        self._first_rows = list(itertools.accumulate((len(part.train) for part in self._parts), initial=0))
+        first = self._parts[0]
+        self.task, self.recipe, self.live, self.origin = first.task, first.recipe, first.live, first.origin
+        self.name, self.key = "+".join(task.name for task in tasks), (recipe.seed, self.digest)
         self.train = _joined([part.train for part in self._parts])
+        self._first_rows = list(itertools.accumulate((len(part.train) for part in self._parts), initial=0))
         self.begin(self._shared_parameters(), sum(part.steps_an_epoch for part in self._parts))
         for part in self._parts:
             part.optimizer, part.best = self.optimizer, self.best
@@ -132,24 +126,23 @@ class MultitaskJob(Job):
     @property
     def reads_tokens(self) -> bool:
         """Whether the head of the next step's task is applied to each token."""
-        return self._part.reads_tokens
-
-    @property
-    def _part(self) -> Job:
-        """The job of the next step's task, at its own step."""
-        number, own_step = self._draws[self.step]
-        self._parts[number].step = own_step
-        return self._parts[number]
+        return self._advanced_part()[0].reads_tokens
 
     def next_rows(self) -> list[int]:
         """The rows of the next step, numbered through all tasks."""
-        first = self._first_rows[self._draws[self.step][0]]
-        return [first + row for row in self._part.next_rows()]
+        part, first_row = self._advanced_part()
+        return [first_row + row for row in part.next_rows()]
 
     def loss(self, vectors: Tensor, rows: Sequence[int]) -> Tensor:
         """The mean loss over the rows of a step, all of one task."""
-        first = self._first_rows[self._draws[self.step][0]]
-        return self._part.loss(vectors, [row - first for row in rows])
+        part, first_row = self._advanced_part()
+        return part.loss(vectors, [row - first_row for row in rows])
+
+    def _advanced_part(self) -> tuple[Job, int]:
+        """The job of the next step's task, set to its own step, and the number of its first row."""
+        number, step = self._draws[self.step]
+        self._parts[number].step = step
+        return self._parts[number], self._first_rows[number]
 
     def _shared_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters of the first part, whose deltas all parts share from now on, and the heads of the others."""
