@@ -1,8 +1,8 @@
 """Starting from a stored adapter: tasks with few rows, from random weights and from adapters of larger tasks.
 
 Sources are trained once: IMDB reviews and tweets, alone and together (multi-task), on 2,000 rows each. Targets are
-200 or 1,000 sentences of Rotten Tomatoes, 200 tweets and 200 news. Each start gets the same trials: the default rate, the
-same rows, epochs and seeds. The epoch is chosen on 200 validation rows; the score is the accuracy on 500 others.
+200 or 1,000 sentences of Rotten Tomatoes, 200 tweets and 200 news. Each start gets the same trials: the default rate,
+the same rows, epochs and seeds. The epoch is chosen on 200 validation rows; the score is the accuracy on 500 others.
 ``auto`` chooses by a trial among IMDB, tweets and random weights. None of these is a reported task.
 
     python benchmarks/shared_start.py results/start --store DIR
