@@ -59,7 +59,11 @@ if TYPE_CHECKING:
     from polytask.training.grid import grid as grid
     from polytask.reporting.report import Report as Report, report as report
     from polytask.routing.route import Route as Route
+    from polytask.adapters.averaging import average_adapters as average_adapters
     from polytask.training.fused import train_many as train_many
+    from polytask.training.multitask import train_multitask as train_multitask
+    from polytask.training.start import Start as Start
+    from polytask.training.start_trial import choose_start as choose_start
     from polytask.training.loop import train as train
     from polytask.training.recipe import Recipe as Recipe
     from polytask.training.result import Result as Result
@@ -109,7 +113,11 @@ _MODULE_OF = {
     "Task": "polytask.data.task",
     "grid": "polytask.training.grid",
     "train": "polytask.training.loop",
+    "average_adapters": "polytask.adapters.averaging",
     "train_many": "polytask.training.fused",
+    "train_multitask": "polytask.training.multitask",
+    "Start": "polytask.training.start",
+    "choose_start": "polytask.training.start_trial",
     "Report": "polytask.reporting.report",
     "report": "polytask.reporting.report",
     "Route": "polytask.routing.route",

@@ -114,6 +114,7 @@ class Adapter:
         inputs: Inputs | None = None,
         prediction_head: Sequence[HeadLayer] = (),
         source: Mapping[str, str] | None = None,
+        start: Mapping[str, Any] | None = None,
         decides: Mapping[str, Mapping[str, Any] | None] | None = None,
     ) -> Adapter:
         """A new adapter; the tensors are copied.
@@ -132,7 +133,7 @@ class Adapter:
             versions: versions of the packages that a result depends on.
             inputs: what a row of the task is; left out if None.
             prediction_head: the layers of the head before its last.
-            source: the file of another library that this was read from: ``format``, ``name``, ``revision``, ``sha256``.
+            source, start: the file of another library, or the adapters, that this was made from (``provenance.py``).
             decides: the header's fields on how scores become answers, such as ``calibration``; none unless given.
 
         Raises:
@@ -143,10 +144,10 @@ class Adapter:
         free = {"recipe": dict(recipe), "result": dict(result or {}), "versions": dict(versions or {})}
         copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
         layers = [layer.to_json() for layer in prediction_head]
-        given = {"inputs": inputs, "prediction_head": layers, "source": source and dict(source)}
-        given |= {name: of and dict(of) for name, of in (decides or {}).items()}
+        objects = {"source": source, "start": start, **(decides or {})}
+        given = {"inputs": inputs, "prediction_head": layers, **{k: of and dict(of) for k, of in objects.items()}}
         added = {name: value for name, value in given.items() if value}
-        return cls._with_digest(
+        return cls.with_digest(
             {"format": 2 if added else 1, **own, **added, **free, **_backbone_fields(backbone)}, copies
         )
 
@@ -190,7 +191,7 @@ class Adapter:
 
     def renamed(self, task: str) -> Adapter:
         """The same adapter under another task's name."""
-        return self._with_digest({**self.header.to_object(), "task": plain_name(task)}, self.tensors)
+        return self.with_digest({**self.header.to_object(), "task": plain_name(task)}, self.tensors)
 
     def folded(self) -> Adapter:
         """The same adapter with its calibration folded into the head and without ``none``, for other libraries.
@@ -202,11 +203,11 @@ class Adapter:
         tensors = {name: tensor for name, tensor in self.tensors.items() if not name.startswith(NONE)}
         given = replace(header, calibration=None, none=None).to_object()
         if own is None:
-            return self if header.none is None else self._with_digest(given, tensors)
+            return self if header.none is None else self.with_digest(given, tensors)
         scale, shift = (torch.tensor(part, dtype=torch.float64) for part in own.affine(header.head.num_outputs))
         weight, bias = (self.tensors[f"head.{name}"].double() for name in ("weight", "bias"))
         head = {"head.weight": weight * scale[:, None], "head.bias": bias * scale + shift}
-        return self._with_digest(given, {**tensors, **{name: tensor.float() for name, tensor in head.items()}})
+        return self.with_digest(given, {**tensors, **{name: tensor.float() for name, tensor in head.items()}})
 
     def fits(self, backbone: Identity) -> None:
         """Refuse a backbone other than the one that this adapter was trained on.
@@ -249,8 +250,8 @@ class Adapter:
         return _hash_tensors(self.tensors).hexdigest()
 
     @classmethod
-    def _with_digest(cls, given: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Adapter:
-        """An adapter with these header fields; ``digest`` and ``created`` are added."""
+    def with_digest(cls, given: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Adapter:
+        """An adapter with these header fields as JSON values; ``digest`` and ``created`` are added."""
         _check_float32(tensors)
         unsigned = parsed_json(canonical({**given, "created": now(), "digest": "0" * 64}), "the header")
         header = Header.from_object(unsigned)

@@ -24,7 +24,7 @@ Optional fields; a header with one of them has ``format`` 2::
     inputs           what the task takes: "single", "pair" or "question+context"
     prediction_head  the layers below the head's last, with tensors named "head.<n>.…":
                      [{"layer": "dense", "bias": true}, {"layer": "gelu"}, {"layer": "norm", "bias": false, …}]
-    source           {"format", "name", "revision", "sha256"}: the file of another library that this was read from
+    source, start    the file of another library, or the adapters, that it was made from: adapters/provenance.py
     calibration, thresholds, none  how a row's scores become its answer: evaluation/decision.py
 """
 
@@ -32,16 +32,18 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
 from polytask.adapters.canonical_json import canonical, parsed_json
+from polytask.adapters.provenance import DIGEST, check_source, check_start
+from polytask.adapters.schema import check_filled, closed
 from polytask.architectures import HEAD_ACTIVATIONS, POOLINGS, HeadLayer, Pooling
 from polytask.data.task import KINDS, Kind, num_outputs
-from polytask.errors import AdapterError, PolytaskError, nearest
+from polytask.errors import AdapterError, PolytaskError
 from polytask.evaluation.decision import FIELDS, decision_of
 from polytask.methods import Method, described, method_described
 from polytask.serialization import ADDED, added_fields, to_json
@@ -53,7 +55,6 @@ MAX_WIDTH = 1 << 20
 MAX_HEAD_LAYERS = 8
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 # A setting has the type of its default, or one of these: ``layers`` is None, a number or a list.
 _ALSO_OF: Mapping[type, tuple[type, ...]] = {float: (int,), type(None): (int, tuple)}
 _MOST_SCORE = sys.float_info.max
@@ -75,8 +76,13 @@ _HEADER: Mapping[str, tuple[type, ...]] = {
     "created": (str,),
     "digest": (str,),
 }
-_OPTIONAL: dict[str, tuple[type, ...]] = {"inputs": (str,), "prediction_head": (list,), "source": (dict,), **FIELDS}
-_SOURCE: Mapping[str, tuple[type, ...]] = {"format": (str,), "name": (str,), "revision": (str,), "sha256": (str,)}
+_OPTIONAL: dict[str, tuple[type, ...]] = {
+    "inputs": (str,),
+    "prediction_head": (list,),
+    "source": (dict,),
+    "start": (dict,),
+    **FIELDS,
+}
 """Optional fields are left out at their default, so files of format 1 keep their digests."""
 Inputs = Literal["single", "pair", "question+context"]
 _HEAD: Mapping[str, tuple[type, ...]] = {"kind": (str,), "labels": (list,)}
@@ -138,6 +144,7 @@ class Header:
     inputs: Inputs | None = field(default=None, metadata=ADDED)
     prediction_head: tuple[Mapping[str, Any], ...] = field(default=(), metadata=ADDED)
     source: Mapping[str, str] | None = field(default=None, metadata=ADDED)
+    start: Mapping[str, Any] | None = field(default=None, metadata=ADDED)
     calibration: Mapping[str, Any] | None = field(default=None, metadata=ADDED)
     thresholds: Mapping[str, Any] | None = field(default=None, metadata=ADDED)
     none: Mapping[str, Any] | None = field(default=None, metadata=ADDED)
@@ -173,7 +180,7 @@ class Header:
             raise AdapterError(
                 f"the file has format {given['format']!r}; this version of Polytask reads formats {FORMATS}"
             )
-        of = _closed("the header", given, _HEADER, _OPTIONAL)
+        of = closed("the header", given, _HEADER, _OPTIONAL)
         number = 2 if _OPTIONAL.keys() & of.keys() else 1
         if of["format"] != number:
             raise AdapterError(f"the file says format {of['format']} but has the fields of format {number}")
@@ -185,14 +192,15 @@ class Header:
             raise AdapterError(f"the score is {of['score']!r}, which is not a finite number")
         if not all(isinstance(version, str) for version in of["versions"].values()):
             raise AdapterError("'versions' must map names to version strings")
-        if not _DIGEST.fullmatch(of["digest"]):
+        if not DIGEST.fullmatch(of["digest"]):
             raise AdapterError(f"the digest is {of['digest']!r}; it must be 64 hexadecimal digits")
-        _check_filled("the header", of, ("tokenizer",))
+        check_filled("the header", of, ("tokenizer",))
         _check_created(of["created"])
         backbone = _backbone(of["backbone"])
         head = _head(of["head"])
         _check_inputs(of.get("inputs"), head.kind)
-        _check_source(of.get("source"))
+        check_source(of.get("source"))
+        check_start(of.get("start"))
         decision_of(head.kind, head.labels, of)
         made: dict[str, Any] = {name: value for name, value in of.items() if name != "format"}
         made |= {"head": head, "backbone": backbone, "score": float(of["score"])}
@@ -253,31 +261,8 @@ def now() -> str:
     return datetime.now(timezone.utc).strftime(_CREATED)
 
 
-def _closed(
-    what: str,
-    given: object,
-    schema: Mapping[str, tuple[type, ...]],
-    optional: Mapping[str, tuple[type, ...]] = MappingProxyType({}),
-) -> dict[str, Any]:
-    """``given``, if it has all fields of ``schema``, none but those and ``optional`` ones, and the right types."""
-    if not isinstance(given, dict):
-        raise AdapterError(f"{what} is a {type(given).__name__}; it must be a JSON object")
-    known = {**schema, **optional}
-    for problem, names in (("unknown", set(given) - set(known)), ("missing", set(schema) - set(given))):
-        if names:
-            near = nearest(min(map(str, names)), known) if problem == "unknown" else None
-            guess = f". Did you mean {near!r}?" if near else ""
-            raise AdapterError(f"{what} has {problem} fields: {', '.join(sorted(map(repr, names)))}{guess}")
-    for name, types in known.items():
-        if name in given and type(given[name]) not in types:
-            raise AdapterError(
-                f"{name!r} of {what} is a {type(given[name]).__name__}; it must be a {types[0].__name__}"
-            )
-    return given
-
-
 def _head(given: object) -> HeadHeader:
-    of = _closed("'head'", given, _HEAD)
+    of = closed("'head'", given, _HEAD)
     kind, labels = of["kind"], tuple(of["labels"])
     if kind not in KINDS:
         raise AdapterError(f"the head's kind is {kind!r}; it can be {', '.join(KINDS)}")
@@ -311,7 +296,7 @@ def _head_layer(given: Any) -> HeadLayer:
     kind = str(given.get("layer")) if isinstance(given, dict) else "of no kind"
     if kind not in _HEAD_LAYERS:
         raise AdapterError(f"'prediction_head' has a layer {kind!r:.60}; it can be {', '.join(_HEAD_LAYERS)}")
-    of = _closed(f"the layer {kind!r} of 'prediction_head'", given, {"layer": (str,), **_HEAD_LAYERS[kind]})
+    of = closed(f"the layer {kind!r} of 'prediction_head'", given, {"layer": (str,), **_HEAD_LAYERS[kind]})
     return HeadLayer(kind, of.get("bias", False), float(of.get("eps", 0.0)))
 
 
@@ -323,18 +308,9 @@ def _check_inputs(inputs: str | None, kind: Kind) -> None:
         raise AdapterError(f"inputs is {inputs!r}; of a {kind} task it can be {' or '.join(map(repr, right))}")
 
 
-def _check_source(source: object) -> None:
-    if source is None:
-        return
-    of = _closed("'source'", source, _SOURCE)
-    _check_filled("'source'", of, ("format", "name"))
-    if not _DIGEST.fullmatch(of["sha256"]):
-        raise AdapterError(f"'sha256' of 'source' is {of['sha256']!r}; it must be 64 hexadecimal digits")
-
-
 def _backbone(given: object) -> BackboneHeader:
-    of = _closed("'backbone'", given, _BACKBONE)
-    _check_filled("'backbone'", of, ("name", "architecture", "fingerprint"))
+    of = closed("'backbone'", given, _BACKBONE)
+    check_filled("'backbone'", of, ("name", "architecture", "fingerprint"))
     for name, most in (("hidden", MAX_WIDTH), ("layers", MAX_LAYERS)):
         if not 1 <= of[name] <= most:
             raise AdapterError(f"the backbone's {name!r} is {of[name]!r}; it must be between 1 and {most:,}")
@@ -356,12 +332,6 @@ def _method(given: dict[str, Any], num_layers: int) -> Method:
     if max(layers if isinstance(layers, tuple) else ((layers or 0) - 1,), default=0) >= num_layers:
         raise AdapterError(f"the method's layers={layers!r} do not all exist: the backbone has {num_layers} layers")
     return method
-
-
-def _check_filled(what: str, of: Mapping[str, Any], names: Sequence[str]) -> None:
-    for name in names:
-        if not of[name]:
-            raise AdapterError(f"{name!r} of {what} is empty")
 
 
 def _check_created(created: str) -> None:

@@ -28,7 +28,7 @@ from polytask.errors import AdapterError
 from polytask.evaluation.decision import Decision, decision_of
 from polytask.evaluation.heads import RegressionHead, head_for
 from polytask.methods import Probe
-from polytask.methods.delta import DeltaMethod, Method, Replacement
+from polytask.methods.delta import Delta, DeltaMethod, Method, Replacement
 
 COPIES = "backbone"
 
@@ -67,10 +67,7 @@ class LoadedAdapter:
                 self.copies = {name: nn.Parameter(own[name].detach().clone()) for name in names}
         if key is not None:
             self.head.start(keyed_generator(*key, "init", "head"))
-        self.tree = module_tree({**self.deltas, "head": self.head})
-        for name, copy in self.copies.items():
-            parent, last = parent_of(self.tree, f"{COPIES}.{name}")
-            parent.register_parameter(last, copy)
+        self.tree = _tree_of(self.deltas, self.head, self.copies)
         self.tree.to(torch.promote_types(backbone.dtype, torch.float32))
         self.lowest = lowest_entry(backbone.model, backbone.row, [*self.deltas, *self.copies])
 
@@ -110,6 +107,11 @@ class LoadedAdapter:
             parameter.data = parameter.data.to(dtype or parameter.dtype)
         return self
 
+    def share(self, other: LoadedAdapter) -> None:
+        """Use the deltas or private copies of another adapter of the same method, with its own head."""
+        self.deltas, self.copies = other.deltas, other.copies
+        self.tree = _tree_of(self.deltas, self.head, self.copies)
+
     def familiarity(self, vectors: Tensor) -> Tensor:
         """How familiar texts are to a detector of none of these, ``[B]`` on the CPU, from pooled vectors ``[B, D]``."""
         assert self.decision.none is not None, "the adapter has a detector"
@@ -135,6 +137,15 @@ class LoadedAdapter:
             own = self.head.state_in_own_unit({name: state[f"head.{name}"] for name in ("weight", "bias")})
             state.update({f"head.{name}": tensor for name, tensor in own.items()})
         return {name: tensor.detach().float().cpu().contiguous().clone() for name, tensor in state.items()}
+
+
+def _tree_of(deltas: Mapping[str, Delta], head: nn.Module, copies: Mapping[str, nn.Parameter]) -> nn.Module:
+    """One module that holds all parameters under the names of an adapter file."""
+    tree = module_tree({**deltas, "head": head})
+    for name, copy in copies.items():
+        parent, last = parent_of(tree, f"{COPIES}.{name}")
+        parent.register_parameter(last, copy)
+    return tree
 
 
 def num_trained(backbone: Backbone, method: Method) -> int:

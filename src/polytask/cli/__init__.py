@@ -22,6 +22,8 @@ from polytask.cli.export import export
 from polytask.cli.gc import gc
 from polytask.cli.import_ import import_
 from polytask.cli.inspect import inspect
+from polytask.cli.merge import merge
+from polytask.cli.multitask import multitask
 from polytask.cli.options import Verbs, app, examples
 from polytask.cli.paper import app as paper
 from polytask.cli.predict import predict
@@ -53,6 +55,8 @@ __all__ = [
     "import_",
     "inspect",
     "main",
+    "merge",
+    "multitask",
     "paper",
     "predict",
     "promote",

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polytask.adapters.provenance import start_in_words
 from polytask.cli.card_calibration import calibration_facts, reliability_diagram
 from polytask.cli.wording import bytes_in_words, counted, seconds_in_words
 from polytask.errors import printable
@@ -38,6 +39,8 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
         ("majority class", _majority(entry)),
         *calibration_facts(header),
         ("method", f"{header.method.name} ({settings})"),
+        ("started from", "" if header.start is None else start_in_words(header.start)),
+        ("trained together", ", ".join(map(str, _list(result.get("together"))))),
         ("backbone", f"{shown_name(of.name)}, {of.architecture}, {of.layers} layers of width {of.hidden}"),
         ("backbone's fingerprint", of.fingerprint),
         ("tokenizer's fingerprint", header.tokenizer),
@@ -167,6 +170,10 @@ def _majority(entry: Entry) -> str:
 
 def _object(given: Any) -> Mapping[str, Any]:
     return given if isinstance(given, Mapping) else {}
+
+
+def _list(given: Any) -> list[Any]:
+    return given if isinstance(given, list) else []
 
 
 def _counted(given: Any, noun: str) -> str:

@@ -171,6 +171,20 @@ class RecipeOptions:
     ema: options.MovingAverage = None
     rdrop: options.RDrop = None
     num_modules: options.NumModules = None
+    start: options.Start = None
+
+    @property
+    def start_from(self) -> str | list[str] | None:
+        """The start, as ``train_to_store`` takes it.
+
+        Raises:
+            RecipeError: ``auto`` and a name are given.
+        """
+        if self.start and "auto" in self.start:
+            if len(self.start) > 1:
+                raise RecipeError("--start auto chooses among all adapters of the store. Leave out the other --start")
+            return "auto"
+        return self.start
 
     def recipe(
         self, *, seed: int, size: int | None = None, lr: float | None = None, epochs: int | None = None

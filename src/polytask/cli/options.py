@@ -24,8 +24,8 @@ USER_ERROR, INTERRUPTED = 2, 130
 """Exit codes."""
 
 ORDER = (
-    *("train", "sweep", "eval", "predict", "compare", "report", "promote", "rollback"),
-    *("tasks", "show", "alias", "remove", "verify", "gc"),
+    *("train", "multitask", "sweep", "eval", "predict", "compare", "report", "promote", "rollback"),
+    *("tasks", "show", "alias", "remove", "verify", "gc", "merge"),
     *("serve", "import", "export", "push", "pull", "convert"),
     *("inspect", "bench", "paper", "demo"),
 )
@@ -217,6 +217,14 @@ NumModules = Annotated[
     int | None,
     typer.Option(
         "--num-modules", help="Train several bottlenecks in turns and average them (AdaMix): 4, with --rdrop."
+    ),
+]
+Start = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--start",
+        metavar="NAME",
+        help="Start from this adapter of the store, not from random weights; several are averaged; 'auto' chooses one.",
     ),
 ]
 ValidationFile = Annotated[

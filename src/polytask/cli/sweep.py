@@ -23,11 +23,12 @@ from polytask.errors import RecipeError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from polytask.adapters.store import Entry
+    from polytask.adapters.store import Entry, Store
     from polytask.backbones.backbone import Backbone
     from polytask.data.task import Task
     from polytask.training.recipe import Recipe
     from polytask.training.result import Result
+    from polytask.training.start import Start
     from polytask.training.sweep_cost import SettingCost
     from polytask.training.sweep_result import Sweep
 
@@ -96,6 +97,7 @@ def sweep(
     check_drawable(figure, recipes)
     launch.check()
     adapters = Store(store)
+    start = sweep_start(training, adapters)
     task, extras = thresholds.extras().prepared(data.read(file, seed))
     folder = results or str(Path("sweeps", task.name))
     backbone = model.resuming(started_with(folder)).load()
@@ -106,8 +108,11 @@ def sweep(
     try:
         with live_progress_table(console.terminal(stderr=True), labelled(recipes), task.metric) as progress:
             how: dict[str, Any] = {"folder": folder, "progress": progress, "budget_tokens": budget_tokens}
+            how["start"] = start
             if launch.is_remote:
-                how["train"] = partial(launch.train, backbone, budget_tokens=budget_tokens, with_test=False)
+                how["train"] = partial(
+                    launch.train, backbone, budget_tokens=budget_tokens, with_test=False, start=start
+                )
             swept = run_sweep(backbone, task, recipes, **how, **vars(extras))
     except KeyboardInterrupt:
         command = shlex.join(["polytask", *context.meta[ARGUMENTS]])
@@ -136,6 +141,19 @@ def show_sweep(swept: Sweep, entry: Entry, task: Task, *, folder: str, figure: s
     out.print(f"results of {wording.counted(len(swept.runs), 'run')} in {folder}{drawn}")
     where = "" if store == "adapters" else f" --store {shlex.quote(store)}"
     console.hint(out, f"polytask show {entry}{where}")
+
+
+def sweep_start(training: RecipeOptions, adapters: Store) -> Start | None:
+    """What all runs start from.
+
+    Raises:
+        RecipeError: it is ``auto``, which chooses for one recipe.
+    """
+    from polytask.training.start import start_from
+
+    if training.start_from == "auto":
+        raise RecipeError("--start auto is for one recipe, and a sweep has several. Name the adapter to start from")
+    return start_from(training.start_from, adapters)
 
 
 def best_result(swept: Sweep) -> Result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from polytask.training.events import Event, Progress
     from polytask.training.recipe import Recipe
     from polytask.training.result import Result
+    from polytask.training.start_trial import ChosenStart
     from polytask.training.to_store import StoredRun
     from polytask.training.tune import Tuned
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
         "polytask train pairs.tsv --task rte --text premise --text-pair hypothesis --metric f1 --size 128",
         "polytask train --hub nyu-mll/glue:cola --metric matthews --dry-run",
         "polytask train reviews.csv --task sentiment --tune",
+        "polytask train reviews.csv --task sentiment --start movies@1",
         "polytask train reviews.csv --task sentiment --resume",
         "polytask train questions.csv --task qa --kind span",
         "polytask train spam.csv topic.csv mood.csv",
@@ -90,7 +93,7 @@ def train(
     recipe = training.recipe(size=size, lr=lr, epochs=epochs, seed=seed)
     Store(store)  # refuse an address that cannot be used before any work is done
     launch.check()
-    extras = thresholds.extras()
+    extras, start = thresholds.extras(), training.start_from
     sources = train_several.files_in(files)
     if len(sources) > 1:
         of_one: dict[str, object] = {
@@ -105,7 +108,7 @@ def train(
         tasks = [data.read(source, seed) for source in sources]
         train_several.check_names([task.name for task in tasks], sources)
         where: dict[str, Any] = {"checkpoint": checkpoint, "resume": resume, "command": context.meta[ARGUMENTS]}
-        train_several.train_files(tasks, recipe, model, store, launch, extras, as_json=as_json, **where)
+        train_several.train_files(tasks, recipe, model, store, launch, extras, start, as_json=as_json, **where)
         return
     if launch.is_remote:
         raise PolytaskError("--on ray is for several files or a sweep: one adapter trains on one machine")
@@ -123,7 +126,7 @@ def train(
     backbone = model.load()
     try:
         sizes = () if size is None else (size,)
-        where = {"checkpoint": checkpoint, "resume": resume, **vars(extras)}
+        where = {"checkpoint": checkpoint, "resume": resume, "start": start, **vars(extras)}
         run = (
             tuned_run(backbone, task, recipe, store, sizes, **where)
             if tune
@@ -133,7 +136,7 @@ def train(
         raise error_exit(how_to_resume(path, context.meta[ARGUMENTS]), INTERRUPTED) from None
     if as_json:
         tuned = {} if run.tuned is None else {"tuned": tuned_to_json(run.tuned)}
-        print_json({**run_to_json(run.entry, run.adapter, run.result), **tuned})
+        print_json({**run_to_json(run.entry, run.adapter, run.result, run.chosen), **tuned})
     else:
         show_run(run, task, backbone, store)
 
@@ -154,9 +157,10 @@ def tuned_run(
 ) -> StoredRun:
     """Search the learning rate and the size, with a table of all settings, and print why the best was chosen."""
     from polytask.training.to_store import tune_to_store
-    from polytask.training.tune import recipes_to_try
+    from polytask.training.tune import recipes_to_try, sizes_to_try
 
     err = console.terminal(stderr=True)
+    sizes = sizes or sizes_to_try(base.method, is_fixed=where["start"] is not None)
     labels = {name: name for name in recipes_to_try(base, len(task.train), size=sizes)}
     with live_progress_table(err, labels, task.metric) as progress:
         run = tune_to_store(
@@ -250,9 +254,10 @@ def tuned_to_json(tuned: Tuned) -> dict[str, Any]:
     return {"why": tuned.why, "recipe": tuned.recipe.to_json(), "trials": trials}
 
 
-def run_to_json(entry: Entry, adapter: Adapter, result: Result) -> dict[str, Any]:
+def run_to_json(entry: Entry, adapter: Adapter, result: Result, chosen: ChosenStart | None = None) -> dict[str, Any]:
     """The JSON of a run that ``train --json`` and ``sweep --json`` print."""
     scores = result.to_json()
+    trial = None if chosen is None else {**asdict(replace(chosen, start=None)), "start": result.start}
     return {
         "task": entry.task,
         "method": result.method["name"],
@@ -271,4 +276,6 @@ def run_to_json(entry: Entry, adapter: Adapter, result: Result) -> dict[str, Any
         "thresholds": result.thresholds,
         "none": result.none,
         "probe": result.probe,
+        "start": result.start,
+        "start_trial": trial,
     }

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from polytask.training.decision import Extras
     from polytask.training.recipe import Recipe
     from polytask.training.result import Result
+    from polytask.training.start import Start
     from polytask.training.to_store import StoredRun
 
     Jobs: TypeAlias = Mapping[str, tuple[Task, Recipe]]
@@ -89,6 +90,7 @@ def train_files(
     store: str,
     launch: LaunchOptions,
     extras: Extras,
+    start: str | list[str] | None,
     *,
     checkpoint: str | None,
     resume: bool,
@@ -116,9 +118,11 @@ def train_files(
         with live_progress_table(err, {name: name for name in jobs}, metric) as shown:
             backbone = model.load()
             runs = (
-                trained_remotely(launch, backbone, jobs, store, shown, extras)
+                trained_remotely(launch, backbone, jobs, store, shown, extras, start)
                 if launch.is_remote
-                else trained_here(backbone, jobs, store, shown, checkpoint=checkpoint, resume=resume, **vars(extras))
+                else trained_here(
+                    backbone, jobs, store, shown, checkpoint=checkpoint, resume=resume, start=start, **vars(extras)
+                )
             )
     except KeyboardInterrupt:
         advice = (
@@ -139,14 +143,21 @@ def trained_here(backbone: Backbone, jobs: Jobs, store: str, progress: Any, **ho
 
 
 def trained_remotely(
-    launch: LaunchOptions, backbone: Backbone, jobs: Jobs, store: str, progress: Any, extras: Extras
+    launch: LaunchOptions,
+    backbone: Backbone,
+    jobs: Jobs,
+    store: str,
+    progress: Any,
+    extras: Extras,
+    start: str | list[str] | None,
 ) -> Runs:
     """Train on a cluster; store each adapter as soon as it comes back."""
     from polytask.adapters.store import Store
     from polytask.training.to_store import StoredRun
 
     runs: dict[str, StoredRun | RecipeError] = {}
-    for name, outcome in launch.train(backbone, jobs, progress, extras=extras):
+    starts = starts_on_this_machine(backbone, jobs, store, extras, start)
+    for name, outcome in launch.train(backbone, jobs, progress, extras=extras, start=starts):
         if isinstance(outcome, RecipeError):
             runs[name] = outcome
         else:
@@ -154,12 +165,25 @@ def trained_remotely(
     return {name: runs[name] for name in jobs}
 
 
+def starts_on_this_machine(
+    backbone: Backbone, jobs: Jobs, store: str, extras: Extras, start: str | list[str] | None
+) -> dict[str, Start | None]:
+    """What each job starts from; with ``auto``, a trial on this machine chooses it."""
+    from polytask.adapters.store import Store
+    from polytask.training.start_trial import start_or_trial
+
+    return {
+        name: start_or_trial(start, Store(store), backbone, extras.prepared(task)[0], recipe)[0]
+        for name, (task, recipe) in jobs.items()
+    }
+
+
 def show_runs(runs: Runs, tasks: Sequence[Task], *, as_json: bool) -> None:
     """Print the adapters that were stored, and exit with 2 if a task diverged."""
     errors = {name: str(run) for name, run in runs.items() if isinstance(run, RecipeError)}
     stored = [run for run in runs.values() if not isinstance(run, RecipeError)]
     if as_json:
-        show_json([(run.entry, run.adapter, run.result) for run in stored], errors)
+        show_json(stored, errors)
     else:
         console.terminal().print(results_table([(run.entry, run.result) for run in stored], tasks))
     if errors:
@@ -180,12 +204,12 @@ def check_names(names: Sequence[str], files: Sequence[str]) -> None:
         )
 
 
-def show_json(stored: Sequence[tuple[Entry, Any, Result]], errors: Mapping[str, str]) -> None:
+def show_json(stored: Sequence[StoredRun], errors: Mapping[str, str]) -> None:
     """Print a line for each task: the JSON of ``train --json``, or its error."""
     from polytask.cli.train import run_to_json
 
-    for entry, adapter, result in stored:
-        print_json(run_to_json(entry, adapter, result))
+    for run in stored:
+        print_json(run_to_json(run.entry, run.adapter, run.result, run.chosen))
     for task, error in errors.items():
         print_json({"task": task, "error": error})
 

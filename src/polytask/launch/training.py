@@ -28,6 +28,7 @@ from polytask.training.fused import Outcome, measured_budget
 from polytask.training.job import Job
 from polytask.training.loop import run_jobs
 from polytask.training.recipe import Recipe
+from polytask.training.start import StartFrom, starts_of
 
 Jobs = Mapping[str, tuple[Task, Recipe]]
 Launch = Callable[[Iterator[Pack], Work], Iterator[Message]]
@@ -48,6 +49,7 @@ def train_in_packs(
     budget_tokens: int | None = None,
     with_test: bool = True,
     extras: Extras = NO_EXTRAS,
+    start: StartFrom | Mapping[str, StartFrom] = None,
 ) -> Iterator[tuple[str, Outcome]]:
     """Train jobs with a launcher.
 
@@ -62,6 +64,7 @@ def train_in_packs(
             machine that trains the pack.
         with_test: score the test rows.
         extras: what to add to each adapter after its training.
+        start: as in ``train_many``.
 
     Yields:
         The name and outcome of each job, as soon as it is finished.
@@ -79,7 +82,9 @@ def train_in_packs(
         "with_test": with_test,
         "extras": extras,
     }
-    for message in launch(({**shared, "jobs": pack} for pack in packs(jobs, together)), train_pack):
+    starts = starts_of(start, list(jobs))
+    made = ({**shared, "jobs": pack, "starts": {name: starts[name] for name in pack}} for pack in packs(jobs, together))
+    for message in launch(made, train_pack):
         if message["what"] == "event":
             report(message["event"])
         else:
@@ -99,7 +104,7 @@ def train_pack(pack: Pack) -> Iterator[Message]:
     """Train the jobs of a pack in one fused pass. This is the function that a launcher runs.
 
     Args:
-        pack: ``jobs``, ``backbone``, ``device``, ``budget_tokens``, ``with_test``, ``extras``.
+        pack: ``jobs``, ``backbone``, ``device``, ``budget_tokens``, ``with_test``, ``extras`` and ``starts``.
 
     Yields:
         ``{"what": "event", "event"}`` and, for each job, ``{"what": "outcome", "name", "outcome"}``.
@@ -109,7 +114,7 @@ def train_pack(pack: Pack) -> Iterator[Message]:
     jobs, extras = [], {}
     for name, (task, recipe) in pack["jobs"].items():
         own, extras[name] = pack["extras"].prepared(task)
-        jobs.append(Job(backbone, own, recipe, name, encodings))
+        jobs.append(Job(backbone, own, recipe, name, encodings, pack["starts"][name]))
     reported_at: dict[str, float] = {}
     with closing(
         run_jobs(backbone, jobs, budget_tokens=pack["budget_tokens"] or measured_budget(backbone, jobs))

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from polytask.adapters.provenance import start_in_words
 from polytask.backbones.backbone import Backbone
 from polytask.errors import CheckpointError, RecipeError
 from polytask.files import whole_file
@@ -122,8 +123,14 @@ def run_setting(backbone: Backbone, jobs: Sequence[Job]) -> dict[str, Any]:
         "backbone": backbone.fingerprint,
         "tokenizer": backbone.tokenizer_fingerprint,
         "pooling": backbone.pooling,
-        "jobs": {job.name: {"data": job.task.digest, "recipe": job.recipe.to_json()} for job in jobs},
+        "jobs": {job.name: _described(job) for job in jobs},
     }
+
+
+def _described(job: Job) -> dict[str, Any]:
+    """Data, recipe and, unless it started from random weights, the adapters that a job started from."""
+    own: dict[str, Any] = {"data": job.digest, "recipe": job.recipe.to_json()}
+    return own if job.origin is None else {**own, "start": job.origin}
 
 
 def check_same(path: Path, kept: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -154,9 +161,9 @@ def _changes(kept: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _settings(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Data digest and recipe; settings that the checkpoint leaves out are at their defaults."""
+    """Data digest, recipe and start; settings that the checkpoint leaves out are at their defaults."""
     try:
-        return {"data": job["data"], **Recipe.from_json(job["recipe"]).settings()}
+        return {"data": job["data"], **Recipe.from_json(job["recipe"]).settings(), "start": job.get("start")}
     except RecipeError as error:
         raise CheckpointError(f"the checkpoint's recipe cannot be read: {error}") from None
 
@@ -179,5 +186,8 @@ def _as_json(value: Any) -> Any:
 
 
 def _shortened(value: Any) -> str:
-    """The value for a message, with only the beginning of a digest."""
+    """The value for a message: a start in words, and of a digest only the beginning."""
+    if isinstance(value, Mapping):
+        digests = "+".join(parent["tensor_digest"][:8] for parent in value["adapters"])
+        return f"{start_in_words(value)} ({digests})"
     return repr(value[:12] if isinstance(value, str) else value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,12 @@ from polytask.training.scoring import inputs_of, score_with_interval, scores_on,
 
 
 def finish_job(
-    backbone: Backbone, job: Job, *, with_test: bool = True, extras: Extras = NO_EXTRAS
+    backbone: Backbone,
+    job: Job,
+    *,
+    with_test: bool = True,
+    extras: Extras = NO_EXTRAS,
+    together: Sequence[str] | None = None,
 ) -> tuple[Adapter, Result]:
     """Make the adapter and result of a trained job. This scores the test rows, once.
 
@@ -33,6 +38,7 @@ def finish_job(
         job: a trained job.
         with_test: whether to score the test rows.
         extras: what to add to the adapter: thresholds, a detector of "none of these", the score of a probe.
+        together: the tasks of a multi-task training.
     """
     task, live = job.task, job.live
     on_validation = scores_on(backbone, job, job.validation)
@@ -69,6 +75,8 @@ def finish_job(
         columns=task.columns,
         calibration=measure_calibration(task, found, on_validation, on_test),
         probe=score_probe(backbone, job) if extras.probe else None,
+        start=job.origin,
+        together=None if together is None else list(together),
     )
     own = decide(backbone, job, result, found.calibration, on_validation, on_test, extras)
     return adapter_of(backbone, {**live.tensors(), **own.tensors}, task, own.result, own.fields), own.result
@@ -96,6 +104,7 @@ def adapter_of(
         "thresholds",
         "none",
         "probe",
+        "together",
     )
     values, method = result.to_json(), Recipe.from_json(result.recipe).method
     return Adapter.create(
@@ -112,6 +121,7 @@ def adapter_of(
         inputs=inputs_of(task),
         prediction_head=() if task.kind == "span" or isinstance(method, Probe) else backbone.head_layers,
         result={name: values[name] for name in shown if name in values},
+        start=result.start,
         decides=decides,
     )
 

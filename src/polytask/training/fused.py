@@ -28,6 +28,7 @@ from polytask.training.job import Job, attached_to, check_type
 from polytask.training.loop import forward, forward_groups, train_jobs
 from polytask.training.recipe import Recipe, takes_recipe
 from polytask.training.result import Result
+from polytask.training.start import StartFrom, starts_of
 
 Outcome = tuple[Adapter, Result] | RecipeError
 MEMORY_SHARE = 0.5
@@ -46,6 +47,7 @@ def train_many(
     goal: Goal | None = None,
     none: DetectNone | None = None,
     probe: bool = False,
+    start: StartFrom | Mapping[str, StartFrom] = None,
 ) -> dict[str, Outcome]:
     """Train many adapters at once.
 
@@ -58,6 +60,7 @@ def train_many(
         budget_tokens: the most tokens of a step, all jobs together. Jobs that do not fit wait until one finishes.
             None: as many as fit into half of the free memory, which is measured.
         goal, none, probe: as in ``train``, for every job.
+        start: as in ``train``, for every job, or by the names of jobs.
 
     Returns:
         By name, in the order given, the adapter and its result, or the error of a job that diverged.
@@ -72,10 +75,10 @@ def train_many(
     named = dict(jobs) if isinstance(jobs, Mapping) else _named_as_tasks(jobs)
     check_type(backbone, Backbone, BackboneError)
     encodings = Encodings(backbone.tokenizer)
-    made, extras = [], {}
+    starts, made, extras = starts_of(start, list(named)), [], {}
     for name, (task, recipe) in named.items():
         own, extras[name] = Extras(goal, none, probe).prepared(task)
-        made.append(Job(backbone, own, recipe, name, encodings))
+        made.append(Job(backbone, own, recipe, name, encodings, starts[name]))
     if budget_tokens is None:
         budget_tokens = measured_budget(backbone, made)
     options = {"progress": progress, "checkpoint": checkpoint, "resume": resume, "budget_tokens": budget_tokens}

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter, num_trained
@@ -27,6 +27,7 @@ from polytask.training.averaging import Mixture, MovingAverage, check_mixture
 from polytask.training.class_weights import class_weights, log_priors
 from polytask.training.optimizer import FlatAdam, linear_schedule
 from polytask.training.recipe import Recipe
+from polytask.training.start import Start
 
 COPIES = 5
 """Numbers held per trained parameter: itself, its gradient, Adam's two moments, and the best epoch's value."""
@@ -51,6 +52,7 @@ class Job:
         recipe: how to train; settings that are None are chosen here.
         name: the job's name; by default the task's.
         encodings: encoded texts, shared by jobs of the same task.
+        start: the adapters that it starts from. None: random weights.
 
     Raises:
         RecipeError: the recipe does not fit the task, or the adapter does not fit into memory.
@@ -63,6 +65,7 @@ class Job:
         recipe: Recipe,
         name: str | None = None,
         encodings: Encodings | None = None,
+        start: Start | None = None,
     ) -> None:
         check_type(backbone, Backbone, BackboneError)
         check_type(task, Task, DataError)
@@ -70,6 +73,8 @@ class Job:
         backbone.check_trainable()
         check_mixture(recipe.method, recipe.num_modules)
         check_memory(backbone, recipe)
+        if start is not None:
+            start.check_fits(backbone, recipe.method)
         self.name = name or task.name
         self.encodings = encodings or Encodings(backbone.tokenizer)
         warn_if_too_long(recipe.max_length, backbone)
@@ -82,6 +87,7 @@ class Job:
         self.task, self.recipe = task, recipe.resolved(len(self.train))
         self.key: Key = (self.recipe.seed, task.digest)
         self.live = LoadedAdapter(backbone, recipe.method, task.kind, task.labels, key=self.key)
+        self.origin = None if start is None else start.load_into(self.live)
         self.targets = self.live.head.training_targets(self.train, _targets(task.train))
         if isinstance(self.live.head, RegressionHead):
             self.live.head.standardise(self.targets)
@@ -91,14 +97,22 @@ class Job:
         self.num_passes = 2 if self.recipe.rdrop else 1
         several = self.recipe.num_modules > 1
         self.mixture = Mixture(self.live.deltas, recipe.num_modules, self.num_passes, self.key) if several else None
+        parameters = {
+            **dict(self.live.tree.named_parameters()),
+            **dict(self.mixture.parameters() if self.mixture else ()),
+        }
+        self.begin(parameters, -(-len(self.train) // self.recipe.batch_size))
+
+    def begin(self, parameters: Mapping[str, nn.Parameter], steps_an_epoch: int) -> None:
+        """Make the optimizer of these parameters and set all progress to that of a training that has not begun."""
         self.optimizer = FlatAdam(
-            {**dict(self.live.tree.named_parameters()), **dict(self.mixture.parameters() if self.mixture else ())},
+            parameters,
             weight_decay=self.recipe.weight_decay,
             clip=self.recipe.clip,
             epsilon=self.recipe.epsilon,
             bias_correction=self.recipe.bias_correction,
         )
-        self.steps_an_epoch = -(-len(self.train) // self.recipe.batch_size)
+        self.steps_an_epoch = steps_an_epoch
         self.num_epochs = self.recipe.epochs or 1
         self.num_steps = self.steps_an_epoch * self.num_epochs
         self.step, self.lr = 0, 0.0
@@ -110,6 +124,26 @@ class Job:
         self.padding_sum, self.num_grouped, self.is_grouped = 0.0, 0, False
         self.failure: RecipeError | None = None
         self._plan: tuple[int, list[list[int]]] = (-1, [])
+
+    @property
+    def parts(self) -> Sequence[Job]:
+        """The jobs whose validation rows score it: itself, unless it trains on several tasks."""
+        return [self]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its data."""
+        return self.task.digest
+
+    @property
+    def metric(self) -> str:
+        """The name of the metric that chooses the best epoch."""
+        return self.task.metric
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the head of the next step is applied to each token."""
+        return self.live.head.reads_tokens
 
     @property
     def epoch(self) -> int:

@@ -36,6 +36,7 @@ from polytask.training.probe import fit_jobs
 from polytask.training.recipe import Recipe, takes_recipe
 from polytask.training.result import Result
 from polytask.training.scoring import validate
+from polytask.training.start import StartFrom, start_from
 
 MAX_SHARED_TOKENS = {"cpu": 4096}
 MAX_SHARED_TOKENS_ELSEWHERE = 1 << 18
@@ -54,6 +55,7 @@ def train(
     goal: Goal | None = None,
     none: DetectNone | None = None,
     probe: bool = False,
+    start: StartFrom = None,
 ) -> tuple[Adapter, Result]:
     """Train one adapter and keep its best epoch.
 
@@ -69,6 +71,7 @@ def train(
         goal: what the adapter's thresholds must reach. None: it answers every text.
         none: how to detect texts with none of the labels. None: every text gets a label.
         probe: also score a probe (``methods.Probe``) on the same rows, for comparison; it takes seconds.
+        start: a trained adapter to start from; several are averaged. Its head is taken over if the labels are equal.
 
     Returns:
         The adapter, ready for a store, and the result: scores, seconds, parameters and versions.
@@ -79,7 +82,7 @@ def train(
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
     task, extras = Extras(goal, none, probe).prepared(task)
-    job = Job(backbone, task, recipe or Recipe())
+    job = Job(backbone, task, recipe or Recipe(), start=start_from(start))
     train_jobs(backbone, [job], progress=progress, checkpoint=checkpoint, resume=resume)
     if job.failure is not None:
         raise job.failure
@@ -194,7 +197,7 @@ def _step_and_validate(backbone: Backbone, attached: Attached, jobs: Sequence[Jo
         yield Step(job.name, *at, loss, job.num_tokens, job.seconds, padding, job.lr)
         if job.name in scores:
             is_best = job.best_epoch == job.epoch
-            yield Evaluated(job.name, job.epoch, job.num_epochs, job.task.metric, scores[job.name], is_best)
+            yield Evaluated(job.name, job.epoch, job.num_epochs, job.metric, scores[job.name], is_best)
 
 
 def step(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tuple[list[float], float]:
@@ -235,6 +238,6 @@ def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tupl
         job.is_grouped = job.name in route.grouped
     losses = []
     for key, (job, rows) in zip(keys, taken, strict=True):
-        reads_tokens = job.live.head.reads_tokens
-        losses.append(job.loss(hidden[key.rows, : max(key.lengths)] if reads_tokens else pooled[key.rows], rows))
+        vectors = hidden[key.rows, : max(key.lengths)] if job.reads_tokens else pooled[key.rows]
+        losses.append(job.loss(vectors, rows))
     return losses, batch.ids.numel()

@@ -64,6 +64,8 @@ class Result:
             without a goal.
         none: scores of the detector of "none of these" (``polytask.training.none_of_these``); None without a detector.
         probe: the score of a probe on the same rows (``polytask.training.probe.score_probe``); None if not requested.
+        start: the adapters that it started from (``adapters.provenance``); None for random weights.
+        together: the tasks of a multi-task training (``training.multitask``); None for a task alone.
         columns: the names of the task's columns, as in ``Task``, if it was read from a table.
     """
 
@@ -86,6 +88,8 @@ class Result:
     thresholds: dict[str, Any] | None = field(default=None, metadata=ADDED)
     none: dict[str, Any] | None = field(default=None, metadata=ADDED)
     probe: dict[str, Any] | None = field(default=None, metadata=ADDED)
+    start: dict[str, Any] | None = field(default=None, metadata=ADDED)
+    together: list[str] | None = field(default=None, metadata=ADDED)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values (see ``polytask.serialization``)."""

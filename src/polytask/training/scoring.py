@@ -20,10 +20,23 @@ from polytask.training.result import Score
 
 
 def validate(backbone: Backbone, attached: Attached, job: Job) -> float:
-    """The score of a job's current parameters on its validation rows."""
-    task, keep = job.task, job.recipe.keep_prefix
+    """The score of a job's current parameters on its validation rows, or the mean of those of its parts."""
+    keep = job.recipe.keep_prefix
     with job.averaged():
-        return score_on(backbone, attached, job.live, job.name, task, task.validation, job.validation, keep_prefix=keep)
+        scores = [
+            score_on(
+                backbone,
+                attached,
+                part.live,
+                job.name,
+                part.task,
+                part.task.validation,
+                part.validation,
+                keep_prefix=keep,
+            )
+            for part in job.parts
+        ]
+    return sum(scores) / len(scores)
 
 
 def score_on(

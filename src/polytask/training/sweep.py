@@ -40,6 +40,7 @@ from polytask.training.job import Job
 from polytask.training.loop import run_jobs
 from polytask.training.recipe import Recipe, takes_recipe
 from polytask.training.scoring import score_with_interval, test_scores
+from polytask.training.start import Start, StartFrom, start_from
 from polytask.training.sweep_files import CHECKPOINT, SweepFolder, check_same_sweep, checkpoint_header, identity_of
 from polytask.training.sweep_result import Kept, Progress, Run, Sweep, best_run_of, by_setting
 
@@ -61,6 +62,7 @@ def sweep(
     none: DetectNone | None = None,
     probe: bool = False,
     train: Train | None = None,
+    start: StartFrom = None,
 ) -> Sweep:
     """Train one task with many recipes, each exactly as ``train`` would.
 
@@ -81,6 +83,7 @@ def sweep(
         goal, none, probe: as in ``train``, for the adapter of the best run; the folder's files are as without them.
         train: trains the runs elsewhere, such as on a cluster (``launch.training.train_in_packs`` without test scores).
             Runs that it has not finished start over in the next sweep.
+        start: as in ``train``, for all runs that are trained here.
 
     Returns:
         All runs, including those found in ``folder``, and the adapter of the best one.
@@ -96,9 +99,9 @@ def sweep(
     task, extras = Extras(goal, none, probe).prepared(task)
     asked = _distinct(settled(backbone, task, recipes))
     report: Progress = progress or (lambda event: None)
-    encodings = Encodings(backbone.tokenizer)
+    encodings, own_start = Encodings(backbone.tokenizer), start_from(start)
     with _folder_or_temporary(folder) as place, _lock(Path(place), task):
-        results = SweepFolder(Path(place), identity_of(backbone, task))
+        results = SweepFolder(Path(place), identity_of(backbone, task, own_start))
         runs = {key: run for key, recipe in asked.items() if (run := results.read(recipe)) is not None}
         for key, run in runs.items():
             report(Kept(key, run))
@@ -108,9 +111,9 @@ def sweep(
             runs |= {run.key: run for run in _trained_elsewhere(train, task, missing, results, report)}
             missing = []
         for together in _training_groups(missing):
-            jobs = [Job(backbone, task, recipe, recipe.key, encodings) for recipe in together]
+            jobs = [Job(backbone, task, recipe, recipe.key, encodings, own_start) for recipe in together]
             if checkpoint is not None:
-                _resume(checkpoint, results.identity, backbone, task, jobs)
+                _resume(checkpoint, results.identity, backbone, task, jobs, own_start)
             for run in _train_and_save(backbone, jobs, results, checkpoint, report, budget_tokens):
                 runs[run.key] = run
         ordered = by_setting([runs[key] for key in asked])
@@ -246,7 +249,12 @@ def _with_test_score(backbone: Backbone, task: Task, run: Run, results: SweepFol
 
 
 def _resume(
-    checkpoint: Checkpoint, identity: Mapping[str, Any], backbone: Backbone, task: Task, jobs: Sequence[Job]
+    checkpoint: Checkpoint,
+    identity: Mapping[str, Any],
+    backbone: Backbone,
+    task: Task,
+    jobs: Sequence[Job],
+    start: Start | None,
 ) -> None:
     """Restore the jobs in the checkpoint."""
     header = checkpoint_header(checkpoint)
@@ -259,5 +267,5 @@ def _resume(
     names = [name for name in now if name not in ("jobs", "threads")]
     check_same_sweep(checkpoint.path, kept, {**{name: now[name] for name in names}, "data": identity["data"]})
     others = {name: Recipe.from_json(of["recipe"]) for name, of in held.items() if name not in ours}
-    finished_since = {name: Job(backbone, task, recipe, name) for name, recipe in others.items()}
+    finished_since = {name: Job(backbone, task, recipe, name, start=start) for name, recipe in others.items()}
     checkpoint.load(backbone, [ours.get(name) or finished_since[name] for name in held])

@@ -15,6 +15,7 @@ from polytask.files import write_text
 from polytask.training.checkpoint import Checkpoint, differences, run_setting
 from polytask.training.recipe import Recipe
 from polytask.training.result import Result
+from polytask.training.start import Start
 from polytask.training.sweep_result import Run
 
 FORMAT = 1
@@ -76,11 +77,12 @@ def started_with(folder: str | Path) -> dict[str, Any] | None:
     return None if header is None else dict(header["setting"])
 
 
-def identity_of(backbone: Backbone, task: Task) -> dict[str, Any]:
-    """What all runs of a sweep have in common."""
+def identity_of(backbone: Backbone, task: Task, start: Start | None = None) -> dict[str, Any]:
+    """What all runs of a sweep have in common; ``start`` is left out if they start from random weights."""
     setting = run_setting(backbone, ())
     names = ("backbone", "tokenizer", "pooling", "dtype", "device")
-    return {"data": task.digest, **{name: setting[name] for name in names}}
+    own = {"data": task.digest, **{name: setting[name] for name in names}}
+    return own if start is None else {**own, "start": start.digest}
 
 
 def check_same_sweep(path: Path, kept: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -89,7 +91,8 @@ def check_same_sweep(path: Path, kept: Mapping[str, Any], now: Mapping[str, Any]
     Raises:
         CheckpointError: with what differs.
     """
-    changes = differences({name: kept.get(name) for name in now}, now)
+    names = {*now, *({"start"} & kept.keys())}
+    changes = differences({name: kept.get(name) for name in names}, {name: now.get(name) for name in names})
     if changes:
         raise CheckpointError(
             f"{path} belongs to another sweep: {'; '.join(changes)}. "

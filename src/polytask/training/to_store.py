@@ -24,12 +24,16 @@ from polytask.evaluation.none_of_these import DetectNone
 from polytask.evaluation.thresholds import Goal
 from polytask.file_lock import exclusive_run
 from polytask.training.checkpoint import Checkpoint
+from polytask.training.decision import Extras
 from polytask.training.events import Progress
 from polytask.training.fused import train_many
 from polytask.training.job import Job
 from polytask.training.loop import train
+from polytask.training.multitask import train_multitask
 from polytask.training.recipe import Recipe, takes_recipe
 from polytask.training.result import Result
+from polytask.training.start import Start, StartFrom, start_from
+from polytask.training.start_trial import ChosenStart, start_or_trial
 from polytask.training.tune import Progress as TuneProgress
 from polytask.training.tune import Tuned, tune
 
@@ -45,12 +49,14 @@ class StoredRun:
         adapter: the adapter.
         result: scores, cost and environment of the training.
         tuned: the settings that were compared; None if the recipe was given.
+        chosen: the starts that were compared; None unless ``start`` was ``auto``.
     """
 
     entry: Entry
     adapter: Adapter
     result: Result
     tuned: Tuned | None = None
+    chosen: ChosenStart | None = None
 
 
 @takes_recipe
@@ -65,6 +71,7 @@ def train_to_store(
     goal: Goal | None = None,
     none: DetectNone | None = None,
     probe: bool = False,
+    start: StartFrom = None,
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> StoredRun:
@@ -79,6 +86,8 @@ def train_to_store(
         resume: continue the run in ``checkpoint``, if there is one. A run whose adapter is stored already is not
             stored a second time.
         goal, none, probe: as in ``train``.
+        start: as in ``train``, or names of adapters in the store, or ``auto``: a short trial chooses among the adapters
+            of other tasks in the store and random weights (``choose_start``), at the cost of at most half a training.
         progress: called with each ``Step``, ``Evaluated`` and ``Failed``.
         notify: called with each remark about the checkpoint (default: a ``PolytaskWarning``).
 
@@ -90,9 +99,13 @@ def train_to_store(
     """
     with _checkpointed([task.name], store, checkpoint, resume, notify) as kept:
         how: dict[str, Any] = {"goal": goal, "none": none, "probe": probe}
-        adapter, result = train(backbone, task, recipe, progress=progress, checkpoint=kept, resume=resume, **how)
+        trial_task = Extras(**how).prepared(task)[0]
+        own, chosen = start_or_trial(start, Store(store), backbone, trial_task, recipe, interrupted=_job(kept, resume))
+        _tell_choice(chosen, notify)
+        how |= {"start": own, "progress": progress, "checkpoint": kept, "resume": resume}
+        adapter, result = train(backbone, task, recipe, **how)
         entry = _put(Store(store), adapter, resume)
-    return StoredRun(entry, adapter, result)
+    return StoredRun(entry, adapter, result, chosen=chosen)
 
 
 @takes_recipe
@@ -108,6 +121,7 @@ def tune_to_store(
     goal: Goal | None = None,
     none: DetectNone | None = None,
     probe: bool = False,
+    start: StartFrom = None,
     progress: TuneProgress | None = None,
     notify: Notify | None = None,
 ) -> StoredRun:
@@ -122,9 +136,13 @@ def tune_to_store(
     """
     with _checkpointed([task.name], store, checkpoint, resume, notify) as kept:
         how: dict[str, Any] = {"goal": goal, "none": none, "probe": probe}
-        tuned = tune(backbone, task, base, size=size, progress=progress, checkpoint=kept, resume=resume, **how)
+        trial_task = Extras(**how).prepared(task)[0]
+        own, chosen = start_or_trial(start, Store(store), backbone, trial_task, base, interrupted=_job(kept, resume))
+        _tell_choice(chosen, notify)
+        how |= {"start": own, "progress": progress, "checkpoint": kept, "resume": resume}
+        tuned = tune(backbone, task, base, size=size, **how)
         entry = _put(Store(store), tuned.adapter, resume)
-    return StoredRun(entry, tuned.adapter, tuned.result, tuned)
+    return StoredRun(entry, tuned.adapter, tuned.result, tuned, chosen)
 
 
 def train_many_to_store(
@@ -137,6 +155,7 @@ def train_many_to_store(
     goal: Goal | None = None,
     none: DetectNone | None = None,
     probe: bool = False,
+    start: StartFrom = None,
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> dict[str, StoredRun | RecipeError]:
@@ -153,14 +172,47 @@ def train_many_to_store(
     """
     with _checkpointed(list(jobs), store, checkpoint, resume, notify) as kept:
         how: dict[str, Any] = {"goal": goal, "none": none, "probe": probe}
-        outcomes = train_many(backbone, jobs, progress=progress, checkpoint=kept, resume=resume, **how)
-        adapters = Store(store)
+        adapters, starts, chosen = Store(store), dict[str, Start | None](), dict[str, ChosenStart | None]()
+        for name, (task, recipe) in jobs.items():
+            of_job = (Extras(**how).prepared(task)[0], recipe)
+            interrupted = _job(kept, resume, name)
+            starts[name], chosen[name] = start_or_trial(start, adapters, backbone, *of_job, interrupted=interrupted)
+            _tell_choice(chosen[name], notify, f"{name}: ")
+        how |= {"start": starts, "progress": progress, "checkpoint": kept, "resume": resume}
         return {
             name: outcome
             if isinstance(outcome, RecipeError)
-            else StoredRun(_put(adapters, outcome[0], resume), *outcome)
-            for name, outcome in outcomes.items()
+            else StoredRun(_put(adapters, outcome[0], resume), *outcome, chosen=chosen[name])
+            for name, outcome in train_many(backbone, jobs, **how).items()
         }
+
+
+def train_multitask_to_store(
+    backbone: Backbone,
+    tasks: Sequence[Task],
+    recipe: Recipe,
+    store: str | Path,
+    *,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    start: StartFrom = None,
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+) -> dict[str, StoredRun]:
+    """Train one adapter on several tasks as ``train_multitask`` does and store it for each task as a new version.
+
+    Args:
+        tasks: with different names.
+        checkpoint: a file for the state of the run (default: in ``.training`` of the store, named by the tasks).
+        start: adapters, or names of adapters in the store.
+
+    The other arguments and the errors are those of ``train_to_store``.
+    """
+    with _checkpointed([task.name for task in tasks], store, checkpoint, resume, notify) as kept:
+        how: dict[str, Any] = {"progress": progress, "checkpoint": kept, "resume": resume}
+        outcomes = train_multitask(backbone, tasks, recipe, start=start_from(start, Store(store)), **how)
+        adapters = Store(store)
+        return {name: StoredRun(_put(adapters, own[0], resume), *own) for name, own in outcomes.items()}
 
 
 def checkpoint_path(store: str | Path, *tasks: str) -> Path:
@@ -221,6 +273,20 @@ def _versions(store: Store, task: str) -> Iterator[Entry]:
     with suppress(NoSuchAdapter):
         for version in reversed(store.versions(task)):
             yield store.entry(f"{task}@{version}")
+
+
+def _job(checkpoint: Checkpoint, resume: bool, name: str | None = None) -> Mapping[str, Any] | None:
+    """What the checkpoint of a run that is resumed says about a job, or about the first one."""
+    header = checkpoint.header() if resume else None
+    jobs: dict[str, Any] = {} if header is None else header["setting"]["jobs"]
+    return next(iter(jobs.values()), None) if name is None else jobs.get(name)
+
+
+def _tell_choice(chosen: ChosenStart | None, notify: Notify | None, of: str = "") -> None:
+    """Say which start a trial chose, and what it cost."""
+    if chosen is not None and notify is not None:
+        cost = f". The trial took {chosen.steps:,} steps" if chosen.steps else ""
+        notify(f"{of}{chosen.why}{cost}")
 
 
 def _put(store: Store, adapter: Adapter, resume: bool) -> Entry:

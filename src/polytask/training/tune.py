@@ -21,7 +21,7 @@ from polytask.data.task import Task
 from polytask.errors import RecipeError
 from polytask.evaluation.none_of_these import DetectNone
 from polytask.evaluation.thresholds import Goal
-from polytask.methods import Probe
+from polytask.methods import Method, Probe
 from polytask.training.checkpoint import Checkpoint
 from polytask.training.decision import Extras
 from polytask.training.events import Event
@@ -33,6 +33,7 @@ from polytask.training.job import Job
 from polytask.training.loop import run_jobs
 from polytask.training.recipe import LEARNING_RATES, Recipe, takes_recipe
 from polytask.training.result import Result
+from polytask.training.start import StartFrom, start_from
 
 LR_FACTORS = (0.3, 1, 3, 10)
 """The default learning rates to try, in units of the method's own."""
@@ -115,6 +116,7 @@ def tune(
     goal: Goal | None = None,
     none: DetectNone | None = None,
     probe: bool = False,
+    start: StartFrom = None,
 ) -> Tuned:
     """Find a learning rate and a size for a task, and train with them, at the cost of a few ordinary runs.
 
@@ -130,6 +132,7 @@ def tune(
         budget_tokens: the most tokens of a step, all settings together. Settings that do not fit wait. None: measured,
             as in ``train_many``.
         goal, none, probe: as in ``train``, for the setting that is chosen.
+        start: as in ``train``, for all settings. It fits one size, so only the learning rate is searched.
 
     Raises:
         RecipeError: the method has no size to vary, a value is out of range or given twice, or all settings diverged.
@@ -137,9 +140,11 @@ def tune(
         KeyboardInterrupt: on Ctrl-C, after the checkpoint is written.
     """
     task, extras = Extras(goal, none, probe).prepared(task)
-    recipes = recipes_to_try(base or Recipe(), len(task.train), lr=lr, size=size)
+    base, own_start = base or Recipe(), start_from(start)
+    sizes = size or sizes_to_try(base.method, is_fixed=own_start is not None)
+    recipes = recipes_to_try(base, len(task.train), lr=lr, size=sizes)
     encodings = Encodings(backbone.tokenizer)
-    jobs = [TuneJob(backbone, task, recipe, name, encodings) for name, recipe in recipes.items()]
+    jobs = [TuneJob(backbone, task, recipe, name, encodings, own_start) for name, recipe in recipes.items()]
     budget = measured_budget(backbone, jobs) if budget_tokens is None else budget_tokens
     if isinstance(checkpoint, str | Path):
         checkpoint = Checkpoint(checkpoint)
@@ -177,9 +182,7 @@ def recipes_to_try(
         raise RecipeError("a probe chooses its regularisation itself and has nothing to tune. Train it without --tune")
     own = LEARNING_RATES[base.method.name]
     rates = (base.lr,) if base.lr is not None else tuple(float(f"{own * factor:.2g}") for factor in LR_FACTORS)
-    full = size_of(base.method)
-    sizes = () if full is None else tuple(dict.fromkeys(max(1, round(full * share)) for share in SIZE_FACTORS))
-    recipes = grid(base, lr=lr or rates, size=size or sizes, seeds=1)
+    recipes = grid(base, lr=lr or rates, size=size or sizes_to_try(base.method), seeds=1)
     recipes = [recipe.resolved(num_rows) for recipe in recipes]
     names = varying(recipes)
     named = {in_words({name: recipe.settings()[name] for name in reversed(names)}): recipe for recipe in recipes}
@@ -190,6 +193,13 @@ def recipes_to_try(
     if len(named) < len(recipes):
         raise RecipeError(f"a value is given twice: lr={tuple(lr)}, size={tuple(size)}. Give each once")
     return named
+
+
+def sizes_to_try(method: Method, *, is_fixed: bool = False) -> tuple[int, ...]:
+    """The sizes to try by default; only the method's own if it is fixed, and none if it has no size."""
+    full = size_of(method)
+    shares = (1.0,) if is_fixed else SIZE_FACTORS
+    return () if full is None else tuple(dict.fromkeys(max(1, round(full * share)) for share in shares))
 
 
 def rungs(num_epochs: int, num_settings: int) -> list[tuple[int, int]]:
