@@ -10,7 +10,7 @@ import typer
 
 from polytask.cli import console, options, streams, wording
 from polytask.cli.options import USER_ERROR, app, error_exit, examples, load_backbone_of, spinner
-from polytask.cli.output import write
+from polytask.cli.output import tasks_that_abstain, write
 from polytask.cli.remote import Server
 from polytask.cli.stream_output import DELIMITERS
 from polytask.cli.top_k import check_top_k
@@ -57,7 +57,9 @@ def predict(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="File to write: the input columns and, for each task, TASK, TASK_prob, …."),
+        typer.Option(
+            metavar="FILE", help="File to write: the input columns and, for each task, TASK, TASK_prob, TASK_reason, …."
+        ),
     ] = None,
     format: Annotated[
         str | None,
@@ -105,6 +107,7 @@ def predict(
     adapters: Any = Store(store) if url is None else Server(url)
     tasks = tasks_from(task, adapters)
     entries = {reference: adapters.entry(reference) for reference in tasks}
+    abstaining = tasks_that_abstain(entries, threshold)
     check_top_k(top_k, output or (format if format in DELIMITERS and not as_json else None), entries)
 
     def predictor() -> Callable[[Sequence[Any], str], list[Prediction]]:
@@ -129,6 +132,7 @@ def predict(
             drop_empty=drop_empty,
             encoding=encoding,
             top_k=top_k,
+            abstaining=abstaining,
         )
         console.notes(console.terminal(stderr=True), missing)
         end_with(missing, on_error)
@@ -140,7 +144,8 @@ def predict(
         if texts or pair:
             raise DataError("texts and a file are given", fix="Give one of them")
         columns = {"text": text, "text_pair": text_pair}
-        source = rows_from_file(file, output, entries, columns, drop_empty=drop_empty, encoding=encoding)
+        how: dict[str, Any] = {"drop_empty": drop_empty, "encoding": encoding, "abstaining": abstaining}
+        source = rows_from_file(file, output, entries, columns, **how)
         asked = source.rows
     given = texts_of(asked)
     check_inputs_of(entries, given)
@@ -150,7 +155,7 @@ def predict(
     missing = missing_texts(row_names(source, len(asked)), next(iter(answers.values())))
     console.notes(console.terminal(stderr=True), missing)
     if source is not None and output is not None:
-        write(output, source, answers, entries)
+        write(output, source, answers, entries, abstaining)
     if as_json:
         print_answers_json(answers, len(asked), top_k)
     elif output is not None:
