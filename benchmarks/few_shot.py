@@ -9,7 +9,7 @@ one pass. One JSON file a task, method, number of rows and seed; what is there i
 
 ``setfit`` runs in its own environment (``benchmarks/peers/setup.sh .venv-peers setfit``): ``--methods setfit --python
 .venv-peers/setfit/bin/python``. Recipes for few rows were compared on tasks that are not in the table: ``--tasks
-crowdflower_disasters,crowdflower_political_audience,crowdflower_primary_emotions`` into ``results/few_shot_recipes``.
+crowdflower_disasters,crowdflower_political_audience`` into ``results/few_shot_recipes``.
 """
 
 from __future__ import annotations

@@ -188,10 +188,10 @@ def cells_of(name: str, predictions: Sequence[Prediction], may_abstain: bool = F
     of them. Spans also have ``name_start`` and ``name_end``, in characters of the context. Classifications that may
     abstain also have ``name_reason``: ``none of these``, ``below the threshold``, or empty beside a label.
     """
-    answered = [prediction for prediction in predictions if prediction.error is None]
     if may_abstain:
-        own = cells_of(name, predictions)
-        return {**own, f"{name}{REASON}": [prediction.reason for prediction in predictions]}
+        reasons = [prediction.reason for prediction in predictions]
+        return {**cells_of(name, predictions), f"{name}{REASON}": reasons}
+    answered = [prediction for prediction in predictions if prediction.error is None]
     if len(answered) < len(predictions):
         own = cells_of(name, answered) if answered else {name: [], f"{name}_prob": []}
         return {column: with_gaps(cells, predictions) for column, cells in own.items()}
