@@ -10,6 +10,7 @@ import pytest
 from polytask.adapters.promotions import promotions
 from polytask.adapters.store import Store
 from polytask.backbones.loading import load_backbone
+from polytask.data.formats import read_table
 from polytask.data.task import Task
 from polytask.methods import Houlsby
 from polytask.training.loop import train
@@ -97,6 +98,9 @@ def test_a_probe_and_none_of_these(folder: Path, tiny_bert_folder: Path, capsys:
     assert (code, scored["rows"], scored["none"]["label"], scored["none"]["rows"]) == (0, 96, "oos", 24)
     assert scored["none"]["found"] == said["none"]["found"]
     assert scored["none"]["false_alarms"] == said["none"]["false_alarms"]
+    assert scored["none"]["auroc"] == pytest.approx(said["none"]["auroc"])
+    assert 0 <= scored["none"]["fpr95"] <= 1
+    check_tables_say_why_there_is_no_label(folder, rows, capsys)
     page = ("--out", folder / "page.html", "--train", rows)
     code, out, _ = polytask(capsys, "report", "mood", rows, *page, *where, "--json")
     assert (code, json.loads(out)["none_of_these"]["found"]) == (0, said["none"]["found"])
@@ -110,6 +114,24 @@ def test_a_probe_and_none_of_these(folder: Path, tiny_bert_folder: Path, capsys:
     assert (code, "Leave out --lr and --epochs" in " ".join(err.split())) == (2, True)
     code, _, err = polytask(capsys, *how, "--none-label", "odd")
     assert (code, "no row has the label 'odd'" in " ".join(err.split())) == (2, True)
+
+
+def check_tables_say_why_there_is_no_label(folder: Path, rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The column ``mood_reason`` of streamed and whole tables is ``reason`` of the JSON."""
+    ask = ("predict", "--task", "mood", "--store", folder / "store", "--file", rows)
+    _, out, _ = polytask(capsys, *ask, "--json")
+    reasons = [json.loads(line).get("reason") for line in out.splitlines()]
+    assert set(reasons) == {None, "none of these"}
+    for output in ("streamed.csv", "whole.jsonl"):
+        assert polytask(capsys, *ask, "--output", folder / output)[0] == 0
+        found = read_table(folder / output)
+        assert found.header == ("text", "label", "mood", "mood_prob", "mood_reason")
+        assert [row[-1] or None for row in found.rows] == reasons
+        assert [not row[2] for row in found.rows] == [reason is not None for reason in reasons]
+    assert polytask(capsys, *ask, "--output", folder / "sure.csv", "--threshold", 1)[0] == 0
+    assert {row[-1] for row in read_table(folder / "sure.csv").rows} == {"below the threshold"}
+    assert polytask(capsys, *ask, "--output", folder / "all.csv", "--threshold", 0)[0] == 0
+    assert read_table(folder / "all.csv").header == ("text", "label", "mood", "mood_prob")
 
 
 def check_a_version_that_detects_is_better(

@@ -157,4 +157,5 @@ def test_an_adapter_with_thresholds_abstains_everywhere_and_can_be_overruled(
         assert whole.label is not None
         assert answer.abstained == (likeliest < cut)
         assert answer.label == (None if answer.abstained else whole.label)
-        assert none.to_json() == {"task": "mood", "label": None, "abstained": True, "probs": whole.probs}
+        why = {"abstained": True, "reason": "below the threshold"}
+        assert none.to_json() == {"task": "mood", "label": None, **why, "probs": whole.probs}

@@ -38,7 +38,7 @@ class LoadedAdapter:
 
     ``tree`` holds them all under the names of an adapter file. Below the entry ``lowest`` the backbone is as it was.
     ``takes`` says what a row is, where that is known; ``recipe`` how a stored adapter was trained, as JSON values;
-    ``decision`` how scores become an answer.
+    ``decision`` how scores become an answer; ``trained_dtype`` the precision of the backbone in its training.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class LoadedAdapter:
         self.method, self.kind, self.labels = method, kind, tuple(labels)
         self.takes: Inputs | None = None
         self.recipe: Mapping[str, Any] = {}
+        self.trained_dtype: str | None = None
         self.decision = Decision(kind, self.labels)
         self.none_tensors: dict[str, Tensor] = {}
         own_head = () if isinstance(method, Probe) else backbone.head_layers
@@ -84,6 +85,8 @@ class LoadedAdapter:
         live = cls(backbone, adapter.method, *own, key=None, prediction_head=header.prediction_layers)
         live.takes, live.recipe = header.takes, header.recipe
         live.decision = decision_of(*own, header.decides)
+        environment = header.result.get("environment")
+        live.trained_dtype = environment.get("dtype") if isinstance(environment, Mapping) else None
         live.load({name: tensor for name, tensor in adapter.tensors.items() if not name.startswith(NONE)})
         own_none = {name: tensor for name, tensor in adapter.tensors.items() if name.startswith(NONE)}
         live.none_tensors = {name: tensor.to(backbone.device) for name, tensor in own_none.items()}

@@ -99,13 +99,20 @@ def evaluate(
 def measured_detection(
     entry: Entry, predictions: Sequence[Prediction], of_examples: Sequence[Prediction], label: str | None
 ) -> dict[str, Any] | None:
-    """How well none of these is detected: ``label``, ``rows``, ``false_alarms``, ``found``; None without a detector."""
-    from polytask.evaluation.none_of_these import none_measured
+    """How well none of these is detected; None if the adapter has no detector and the file no such rows.
+
+    Returns:
+        ``label``, its ``rows``, ``false_alarms``, ``found``, and where there are such rows ``auroc`` and ``fpr95``.
+    """
+    from polytask.evaluation.none_of_these import none_measured, separated
 
     if entry.header.none is None and not of_examples:
         return None
     shares = none_measured([own.none for own in predictions], [own.none for own in of_examples])
-    return {"label": label, "rows": len(of_examples), **shares}
+    familiar, unfamiliar = (
+        [own.familiarity for own in answers if own.familiarity is not None] for answers in (predictions, of_examples)
+    )
+    return {"label": label, "rows": len(of_examples), **shares, **separated(familiar, unfamiliar)}
 
 
 def check_drawable(file: str | None, kind: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from os.path import isfile
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,7 @@ def rows_from_file(
     *,
     drop_empty: bool,
     encoding: str | None,
+    abstaining: Collection[str] = (),
 ) -> FileRows:
     """The rows of a file that adapters are to answer.
 
@@ -73,7 +74,7 @@ def rows_from_file(
     table = table_of(file, kind, labelled=False, encoding=encoding)
     chosen = columns_of(list(entries.values()), table, **columns)
     source = read_rows(table, **chosen, kind=kind, drop_empty=drop_empty, keep_empty=True)
-    check_output(file, output, source, kinds)
+    check_output(file, output, source, kinds, abstaining)
     return source
 
 

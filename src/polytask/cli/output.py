@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from polytask.data.task import Kind
     from polytask.inference.prediction import Prediction
 
-ENDINGS = {"span": ("", "_prob", "_start", "_end")}
+ENDINGS = {"span": ("", "_prob", "_start", "_end"), "regression": ("",)}
 """Endings of the added columns by kind of task; other kinds have ``""`` and ``_prob``."""
+
+REASON = "_reason"
+"""Ending of the column that says why there is no label, of tasks that may abstain."""
 
 RENAMED = "_answer"
 """Ending of a task's columns if its name alone would be read as a column of the input."""
@@ -36,8 +39,35 @@ def check_folder(file: str | None) -> None:
     raise DataError(f"there is no folder {folder!r}", file=file, fix=f"Make it first: mkdir -p {shlex.quote(folder)}")
 
 
-def check_output(file: str, output: str | None, source: FileRows, kinds: Mapping[str, Kind]) -> None:
+def tasks_that_abstain(entries: Mapping[str, Entry], threshold: float | None = None) -> frozenset[str]:
+    """The classifications that may leave a text without a label.
+
+    Args:
+        entries: the adapters, by task.
+        threshold: one threshold for all labels, instead of the adapters' own thresholds and detectors.
+    """
+    headers = {task: entry.header for task, entry in entries.items() if entry.header.head.kind == "classification"}
+    if threshold is not None:
+        return frozenset(headers if threshold > 0 else ())
+    return frozenset(task for task, own in headers.items() if own.thresholds is not None or own.none is not None)
+
+
+def endings_of(kind: Kind, may_abstain: bool) -> tuple[str, ...]:
+    """The endings of the columns with a task's answers."""
+    return (*ENDINGS.get(kind, ("", "_prob")), *([REASON] if may_abstain else []))
+
+
+def check_output(
+    file: str, output: str | None, source: FileRows, kinds: Mapping[str, Kind], abstaining: Collection[str] = ()
+) -> None:
     """Refuse an output that would overwrite something, before any work is done.
+
+    Args:
+        file: the input.
+        output: the output; None if there is none.
+        source: the rows of the input.
+        kinds: the kind of each task.
+        abstaining: the tasks that may abstain.
 
     Raises:
         DataError: it is the input file, would have two columns with the same name, or cannot be written.
@@ -50,17 +80,21 @@ def check_output(file: str, output: str | None, source: FileRows, kinds: Mapping
     check_folder(output)
     if Path(output).resolve() == Path(file).resolve():
         raise DataError("the output would overwrite the input", file=output, fix="Give it another name")
-    check_added(file, output, source, kinds)
+    check_added(file, output, source, kinds, abstaining)
 
 
-def check_added(file: str, output: str, source: FileRows, kinds: Mapping[str, Kind]) -> None:
-    """Refuse columns of answers that the input has, or that two tasks have.
+def check_added(
+    file: str, output: str, source: FileRows, kinds: Mapping[str, Kind], abstaining: Collection[str] = ()
+) -> None:
+    """Refuse columns of answers that the input has, or that two tasks have. Arguments are those of ``check_output``.
 
     Raises:
         DataError: a column would be written twice, or exists already.
     """
     names = names_added(source, kinds)
-    added = [f"{names[task]}{ending}" for task, kind in kinds.items() for ending in ENDINGS.get(kind, ("", "_prob"))]
+    added = [
+        f"{names[task]}{ending}" for task, kind in kinds.items() for ending in endings_of(kind, task in abstaining)
+    ]
     for name in added:
         if name in source.table.header:
             fix = "Rename that column: a column of this name is added"
@@ -113,7 +147,11 @@ def renaming_notes(names: Mapping[str, str]) -> list[str]:
 
 
 def write(
-    output: str, source: FileRows, answers: Mapping[str, Sequence[Prediction]], entries: Mapping[str, Entry]
+    output: str,
+    source: FileRows,
+    answers: Mapping[str, Sequence[Prediction]],
+    entries: Mapping[str, Entry],
+    abstaining: Collection[str] = (),
 ) -> None:
     """Write the columns of the input and of each task's answers, and print notes about the columns."""
     from polytask.data.formats import write_table
@@ -121,7 +159,7 @@ def write(
     names = names_added(source, {task: entry.header.head.kind for task, entry in entries.items()})
     header, columns = [*source.table.header], []
     for task, predictions in answers.items():
-        for name, cells in cells_of(names[task], predictions).items():
+        for name, cells in cells_of(names[task], predictions, task in abstaining).items():
             header.append(name)
             columns.append(cells)
     classes = {**source.table.classes, **{names[task]: entry.labels for task, entry in entries.items() if entry.labels}}
@@ -143,12 +181,16 @@ def formula_notes(output: str, entries: Iterable[Entry]) -> list[str]:
     ]
 
 
-def cells_of(name: str, predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
+def cells_of(name: str, predictions: Sequence[Prediction], may_abstain: bool = False) -> dict[str, list[Any]]:
     """The columns of one task's answers, by name.
 
     ``name`` is the label, a list of labels, a number or the text of a span. ``name_prob`` is its probability, or a list
-    of them. Spans also have ``name_start`` and ``name_end``, in characters of the context.
+    of them. Spans also have ``name_start`` and ``name_end``, in characters of the context. Classifications that may
+    abstain also have ``name_reason``: ``none of these``, ``below the threshold``, or empty beside a label.
     """
+    if may_abstain:
+        reasons = [prediction.reason for prediction in predictions]
+        return {**cells_of(name, predictions), f"{name}{REASON}": reasons}
     answered = [prediction for prediction in predictions if prediction.error is None]
     if len(answered) < len(predictions):
         own = cells_of(name, answered) if answered else {name: [], f"{name}_prob": []}

@@ -12,7 +12,7 @@ from polytask.cli import console, options, streams, wording
 from polytask.cli.answers import MAX_NAMED, print_answers_json, row_names, show_answers, tasks_from
 from polytask.cli.input_rows import check_inputs_of, rows_from_arguments, rows_from_file, texts_of
 from polytask.cli.options import USER_ERROR, app, error_exit, examples, load_backbone_of, spinner
-from polytask.cli.output import write
+from polytask.cli.output import tasks_that_abstain, write
 from polytask.cli.remote import Server
 from polytask.cli.stream_output import DELIMITERS
 from polytask.cli.top_k import check_top_k
@@ -48,7 +48,9 @@ def predict(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="File to write: the input columns and, for each task, TASK, TASK_prob, …."),
+        typer.Option(
+            metavar="FILE", help="File to write: the input columns and, for each task, TASK, TASK_prob, TASK_reason, …."
+        ),
     ] = None,
     format: Annotated[
         str | None,
@@ -96,6 +98,7 @@ def predict(
     adapters: Any = Store(store) if url is None else Server(url)
     tasks = tasks_from(task, adapters)
     entries = {reference: adapters.entry(reference) for reference in tasks}
+    abstaining = tasks_that_abstain(entries, threshold)
     check_top_k(top_k, output or (format if format in DELIMITERS and not as_json else None), entries)
 
     def predictor() -> Callable[[Sequence[Any], str], list[Prediction]]:
@@ -120,6 +123,7 @@ def predict(
             drop_empty=drop_empty,
             encoding=encoding,
             top_k=top_k,
+            abstaining=abstaining,
         )
         console.notes(console.terminal(stderr=True), missing)
         exit_if_missing(missing, on_error)
@@ -131,7 +135,8 @@ def predict(
         if texts or pair:
             raise DataError("texts and a file are given", fix="Give one of them")
         columns = {"text": text, "text_pair": text_pair}
-        source = rows_from_file(file, output, entries, columns, drop_empty=drop_empty, encoding=encoding)
+        how: dict[str, Any] = {"drop_empty": drop_empty, "encoding": encoding, "abstaining": abstaining}
+        source = rows_from_file(file, output, entries, columns, **how)
         asked = source.rows
     given = texts_of(asked)
     check_inputs_of(entries, given)
@@ -141,7 +146,7 @@ def predict(
     missing = notes_on_missing(row_names(source, len(asked)), next(iter(answers.values())))
     console.notes(console.terminal(stderr=True), missing)
     if source is not None and output is not None:
-        write(output, source, answers, entries)
+        write(output, source, answers, entries, abstaining)
     if as_json:
         print_answers_json(answers, len(asked), top_k)
     elif output is not None:

@@ -29,6 +29,8 @@ class ServedHeader:
 
     head: ServedHead
     takes: str | None
+    thresholds: Mapping[str, Any] | None = None
+    none: Mapping[str, Any] | None = None
     result: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -91,7 +93,8 @@ class Server:
             raise PolytaskError(f"{self.client.url}: no adapter called {task!r}{suggestion}")
         latest = next(model for model in own if model["is_latest"])
         found = next((m for m in own if m["id"] == reference or selector in m["aliases"]), latest)
-        header = ServedHeader(ServedHead(found["kind"]), found["takes"])
+        head = ServedHead(found["kind"])
+        header = ServedHeader(head, found["takes"], thresholds=found.get("thresholds"), none=found.get("none"))
         return ServedEntry(found["id"], tuple(found["labels"]), header)
 
     def predict(

@@ -270,13 +270,16 @@ def evaluation_panel(
 
 
 def detection_in_words(detection: Mapping[str, Any]) -> str:
-    """``false alarms 0.030 (0.016 to 0.056), found 0.912 (0.830 to 0.957) of 80 rows of 'oos'``."""
+    """``false alarms 0.030 (0.016 to 0.056), found 0.912 (0.830 to 0.957) of 80 rows of 'oos', AUROC 0.971, …``."""
     alarms, found = (
         "" if own is None else f"{own[0]:.3f} ({own[1]:.3f} to {own[2]:.3f})"
         for own in (detection["false_alarms"], detection["found"])
     )
     of = f"found {found} of {detection['rows']:,} rows of {detection['label']!r}" if found else ""
-    return ", ".join(part for part in (f"false alarms {alarms}" if alarms else "", of) if part)
+    parts = [f"false alarms {alarms}" if alarms else "", of]
+    if "auroc" in detection:
+        parts += [f"AUROC {detection['auroc']:.3f}", f"FPR at 95% {detection['fpr95']:.3f}"]
+    return ", ".join(part for part in parts if part)
 
 
 def label_table(report: Report) -> Table:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from polytask.cli import console, wording
 from polytask.cli.options import print_json
 from polytask.cli.output import (
-    ENDINGS,
     cells_of,
     check_added,
     check_folder,
     check_output,
+    endings_of,
     formula_notes,
     names_added,
     renaming_notes,
@@ -54,7 +54,12 @@ def check_stream_output(output: str | None) -> None:
 
 @contextmanager
 def open_answer_writer(
-    output: str | None, format: str | None, entries: Mapping[str, Entry], first: FileRows, top_k: int | None
+    output: str | None,
+    format: str | None,
+    entries: Mapping[str, Entry],
+    first: FileRows,
+    top_k: int | None,
+    abstaining: Collection[str] = (),
 ) -> Iterator[Write]:
     """Yield a function that writes answers to a file, which appears when it is complete, or to stdout.
 
@@ -64,6 +69,7 @@ def open_answer_writer(
         entries: the adapters.
         first: the rows of the first chunk.
         top_k: how many labels have a probability in a JSON line.
+        abstaining: the tasks that may abstain.
 
     Raises:
         DataError: the input has a column with the name of an added one.
@@ -73,16 +79,16 @@ def open_answer_writer(
     format = format if output is None else output.rpartition(".")[2].lower()
     if output is None:
         yield (
-            _delimited_writer(sys.stdout, format, output, entries, first)
+            _delimited_writer(sys.stdout, format, output, entries, first, abstaining)
             if format in DELIMITERS
             else _json_writer(print_json, top_k)
         )
         return
     if is_delimited(output):
-        check_output(first.table.file, output, first, _kinds(entries))
+        check_output(first.table.file, output, first, _kinds(entries), abstaining)
     with whole_file(output) as part, part.open("w", encoding="utf-8", newline="\n") as out:
         if is_delimited(output):
-            yield _delimited_writer(out, format, output, entries, first)
+            yield _delimited_writer(out, format, output, entries, first, abstaining)
         else:
             yield _json_writer(
                 lambda value: print(json.dumps(value, ensure_ascii=False, allow_nan=False), file=out), top_k
@@ -109,25 +115,31 @@ def _json_writer(print_line: Callable[[dict[str, Any]], None], top_k: int | None
 
 
 def _delimited_writer(
-    out: TextIO, format: str | None, output: str | None, entries: Mapping[str, Entry], first: FileRows
+    out: TextIO,
+    format: str | None,
+    output: str | None,
+    entries: Mapping[str, Entry],
+    first: FileRows,
+    abstaining: Collection[str],
 ) -> Write:
     """Write the columns of the input and of each task's answers; the header is written with the first rows."""
     from polytask.data.csv import format_delimited
 
     kinds = _kinds(entries)
     if output is None:
-        check_added(first.table.file, first.table.file, first, kinds)
+        check_added(first.table.file, first.table.file, first, kinds, abstaining)
     names = names_added(first, kinds)
-    added = {task: [f"{names[task]}{ending}" for ending in _endings(kind)] for task, kind in kinds.items()}
+    endings = {task: endings_of(kind, task in abstaining) for task, kind in kinds.items()}
+    added = {task: [f"{names[task]}{ending}" for ending in own] for task, own in endings.items()}
     header: list[str] | None = [*first.table.header, *itertools.chain.from_iterable(added.values())]
     remarks = [*renaming_notes(names), *formula_notes(output or f"stdout.{format}", entries.values())]
     console.notes(console.terminal(stderr=True), remarks)
 
     def write(source: FileRows, rows: Sequence[int], answers: Mapping[str, Sequence[Prediction]]) -> None:
         nonlocal header
-        cells = {task: cells_of(names[task], column) for task, column in answers.items()} if rows else {}
-        columns = [cells[task].get(name, [None] * len(rows)) for task in cells for name in added[task]]
-        whole = [[*source.table.rows[row], *own] for row, *own in zip(rows, *columns)]
+        own = {task: cells_of(names[task], column, task in abstaining) for task, column in answers.items() if rows}
+        columns = [cells.get(name, [None] * len(rows)) for task, cells in own.items() for name in added[task]]
+        whole = [[*source.table.rows[row], *cells] for row, *cells in zip(rows, *columns)]
         out.write(format_delimited(header, whole, DELIMITERS[format or "csv"]))
         out.flush()
         header = None
@@ -137,7 +149,3 @@ def _delimited_writer(
 
 def _kinds(entries: Mapping[str, Entry]) -> dict[str, Any]:
     return {task: entry.header.head.kind for task, entry in entries.items()}
-
-
-def _endings(kind: str) -> Sequence[str]:
-    return ("",) if kind == "regression" else ENDINGS.get(kind, ("", "_prob"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -92,6 +92,7 @@ def answer_stream(
     drop_empty: bool,
     encoding: str | None,
     top_k: int | None,
+    abstaining: Collection[str] = (),
 ) -> list[str]:
     """Print the answers to each row, or write them to a file.
 
@@ -107,6 +108,7 @@ def answer_stream(
         drop_empty: whether to skip rows without a text.
         encoding: the encoding of the rows.
         top_k: how many labels to show for each answer.
+        abstaining: the tasks that may abstain.
 
     Returns:
         Notes on rows without an answer.
@@ -128,7 +130,7 @@ def answer_stream(
     unanswered, count, predict = Unanswered(), 0, None
     how = read_rows(first, **chosen, kind=kind, keep_empty=True)
     with (
-        open_answer_writer(output, None if as_json else format, entries, how, top_k) as write,
+        open_answer_writer(output, None if as_json else format, entries, how, top_k, abstaining) as write,
         progress(output, share) as advance,
     ):
         for table in itertools.chain([first], tables):

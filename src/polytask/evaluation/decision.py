@@ -38,6 +38,7 @@ class Decided:
         interval: the interval of that number; None if it is not calibrated.
         abstained: whether a classification has no label, because none is probable enough or because of ``none``.
         none: whether the text is unlike the training texts of all labels.
+        familiarity: what the detector of such texts computed; None without a detector.
     """
 
     label: int | None = None
@@ -47,6 +48,7 @@ class Decided:
     interval: tuple[float, float] | None = None
     abstained: bool = False
     none: bool = False
+    familiarity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,13 @@ class Decision:
         shown = scores if self.is_raw else probs
         if self.kind == "multilabel":
             return Decided(labels=tuple(k for k in range(len(scores)) if self._is_given(k, scores, probs)), probs=shown)
-        if self.none is not None and familiarity and familiarity[0] < self.none.threshold:
-            return Decided(probs=shown, abstained=True, none=True)
+        of_text = familiarity[0] if familiarity else None
+        if self.none is not None and of_text is not None and of_text < self.none.threshold:
+            return Decided(probs=shown, abstained=True, none=True, familiarity=of_text)
         label = max(range(len(scores)), key=scores.__getitem__)
         if self.thresholds is not None and not self.thresholds.accepts(label, probs[label]):
-            return Decided(probs=shown, abstained=True)
-        return Decided(label=label, probs=shown)
+            return Decided(probs=shown, abstained=True, familiarity=of_text)
+        return Decided(label=label, probs=shown, familiarity=of_text)
 
     def _interval(self, score: float) -> tuple[float, float] | None:
         own = self.calibration

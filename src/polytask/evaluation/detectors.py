@@ -6,6 +6,7 @@ Familiarity is computed from the pooled vector and the logits, which the head co
 * energy (Liu et al., arXiv:2010.03759)
 * the Mahalanobis distance to the nearest class mean, with a shared covariance (Lee et al., arXiv:1807.03888)
 * the cosine to the nearest class mean
+* the cosines to the nearest training texts (after Sun et al., arXiv:2204.06507)
 * a linear classifier, if there are example texts with none of the labels
 """
 
@@ -21,6 +22,8 @@ from torch.nn import functional as F
 
 DIRECTIONS = 64
 """The number of directions in which the shared covariance is stored; in all others its mean is used."""
+EXAMPLES, NEIGHBOURS = 256, 5
+"""The number of training texts that ``Neighbours`` keeps, and how many of the nearest count."""
 Tensors = Mapping[str, Tensor]
 
 
@@ -131,6 +134,32 @@ class NearestMean(Detector):
         return (x @ tensors["means"].T).amax(dim=-1)
 
 
+class Neighbours(Detector):
+    """The mean cosine between a vector and the nearest of some training vectors, all centred at their mean."""
+
+    name = "knn"
+
+    @classmethod
+    def shapes(cls, num_labels: int, hidden: int) -> dict[str, tuple[int, ...]]:
+        """The centre, and the directions of the training vectors; zero where there are fewer."""
+        return {"centre": (hidden,), "examples": (EXAMPLES, hidden)}
+
+    @classmethod
+    def fit(cls, vectors: Tensor, targets: Tensor, num_labels: int, unfamiliar: Tensor | None) -> dict[str, Tensor]:
+        """Keep evenly spaced training vectors."""
+        centre = vectors.mean(dim=0)
+        kept = vectors[:: -(-len(vectors) // EXAMPLES)]
+        examples = vectors.new_zeros(EXAMPLES, vectors.shape[1])
+        examples[: len(kept)] = F.normalize(kept - centre, dim=-1)
+        return {"centre": centre, "examples": examples}
+
+    @classmethod
+    def familiarity(cls, vectors: Tensor, logits: Tensor, tensors: Tensors) -> Tensor:
+        """The mean of the largest ``NEIGHBOURS`` of ``cos(x - c, e - c)``."""
+        x = F.normalize(vectors - tensors["centre"], dim=-1)
+        return (x @ tensors["examples"].T).topk(NEIGHBOURS, dim=-1).values.mean(dim=-1)
+
+
 class Linear(Detector):
     """A logistic regression that separates training texts from examples with none of the labels."""
 
@@ -159,7 +188,7 @@ class Linear(Detector):
 
 
 DETECTORS: dict[str, type[Detector]] = {
-    own.name: own for own in (Probability, Energy, Mahalanobis, NearestMean, Linear)
+    own.name: own for own in (Probability, Energy, Mahalanobis, NearestMean, Neighbours, Linear)
 }
 DEFAULT = "nearest_mean"
 """The best on average on held-out classes of real tasks (``benchmarks/out_of_scope.py``)."""

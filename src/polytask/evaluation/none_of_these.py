@@ -188,6 +188,13 @@ def none_measured(familiar: Sequence[bool], unfamiliar: Sequence[bool]) -> dict[
     return {"false_alarms": share(sum(familiar), len(familiar)), "found": share(sum(unfamiliar), len(unfamiliar))}
 
 
+def separated(familiar: Sequence[float], unfamiliar: Sequence[float]) -> dict[str, float]:
+    """``auroc`` and ``fpr95`` of the familiarity of rows with a right label and of rows without; empty without both."""
+    if not familiar or not unfamiliar:
+        return {}
+    return {"auroc": auroc(familiar, unfamiliar), "fpr95": false_positives(familiar, unfamiliar)}
+
+
 def auroc(familiar: Sequence[float], unfamiliar: Sequence[float]) -> float:
     """The area under the ROC curve: the share of pairs in which the familiar text has the larger number."""
     from sklearn.metrics import roc_auc_score

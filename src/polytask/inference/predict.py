@@ -17,6 +17,7 @@ from polytask.inference import stream
 from polytask.inference.cutting import cut_of, encoded_texts
 from polytask.inference.inputs import Text, check_inputs, check_length, check_texts, problem_of, texts_in, with_pairs
 from polytask.inference.loaded import LoadedAdapters
+from polytask.inference.precision import warn_of_other_precision
 from polytask.inference.prediction import Prediction
 from polytask.inference.scoring import scores_of
 
@@ -171,10 +172,12 @@ class MultiTask:
             encoded = encoded_texts(self.backbone, texts, [self._cut(adapters[name]) for name in names])
             scores = scores_of(self.backbone, self.adapters.attached, adapters, encoded, names)
         decisions = {name: options.apply(adapter.decision) for name, adapter in adapters.items()}
-        return [
+        answers = [
             Prediction.of(reference.partition("@")[0], decisions[name], row)
             for reference, name, row in zip(tasks, names, scores, strict=True)
         ]
+        warn_of_other_precision(adapters, names, answers, str(self.backbone.dtype).removeprefix("torch."))
+        return answers
 
     def _columns_of(self, task: str | Sequence[str]) -> tuple[Mapping[str, str | None], Kind | None]:
         """The columns that a task was trained on, where all rows are for one task, and its kind."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from polytask.errors import PolytaskError
 from polytask.evaluation.decision import Decision
 
-NONE_OF_THESE = "none of these"
+NONE_OF_THESE, BELOW_THRESHOLD = "none of these", "below the threshold"
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Prediction:
     ``score`` its probability among the best spans; or ``score`` is the number that regression answers with, and
     ``interval`` holds the truth in nine of ten rows like those that it was validated on.
     ``abstained`` says that no label is sure enough for the adapter's thresholds: ``label`` is None, ``probs`` stay.
-    With ``none`` the text is unlike the texts of all labels: none of these.
+    With ``none`` the text is unlike the texts of all labels: none of these. ``familiarity`` is what the adapter's
+    detector of such texts computed; it is not part of the JSON, and None of answers of a server.
     """
 
     task: str
@@ -37,6 +38,14 @@ class Prediction:
     start: int | None = None
     end: int | None = None
     error: str | None = None
+    familiarity: float | None = field(default=None, compare=False)
+
+    @property
+    def reason(self) -> str | None:
+        """Why a classification has no label, ``none of these`` or ``below the threshold``; None if it has one."""
+        if not self.abstained:
+            return None
+        return NONE_OF_THESE if self.none else BELOW_THRESHOLD
 
     @property
     def likeliest(self) -> str | None:
@@ -48,8 +57,15 @@ class Prediction:
         if self.error is not None:
             return {"task": self.task, "label": None, "error": self.error}
         if self.abstained:
-            why = {"none": True, "reason": NONE_OF_THESE} if self.none else {}
-            return {"task": self.task, "label": None, "abstained": True, **why, "probs": self.probs}
+            none = {"none": True} if self.none else {}
+            return {
+                "task": self.task,
+                "label": None,
+                "abstained": True,
+                **none,
+                "reason": self.reason,
+                "probs": self.probs,
+            }
         fields = ("label", "labels", "probs", "answer", "start", "end", "score", "interval")
         return {"task": self.task, **{k: v for k in fields if (v := getattr(self, k)) is not None}}
 
@@ -70,4 +86,5 @@ class Prediction:
             interval=of.interval,
             abstained=of.abstained,
             none=of.none,
+            familiarity=of.familiarity,
         )

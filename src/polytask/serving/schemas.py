@@ -142,6 +142,7 @@ class Model(Closed):
     labels: list[str]
     calibration: dict[str, Any] | None
     thresholds: dict[str, Any] | None
+    none: dict[str, Any] | None
     method: dict[str, Any]
     metric: str
     score: float

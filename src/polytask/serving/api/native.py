@@ -80,6 +80,7 @@ def model(service: Service, entry: Entry, latest: int) -> dict[str, Any]:
         "labels": list(entry.labels),
         "calibration": header.calibration,
         "thresholds": header.thresholds,
+        "none": header.none,
         "method": header.to_object()["method"],
         "metric": entry.metric,
         "score": entry.score,
