@@ -362,12 +362,8 @@ _PRETRAINED: ContextVar[Mapping[Key, Outcome]] = ContextVar("polytask_trained_ah
 def trained_in_advance(jobs: Sequence[tuple[AdapterEstimator, Task, Recipe]]) -> Iterator[None]:
     """Train the jobs of many estimators in fused passes. Within the block, ``fit`` uses the outcomes."""
     by_backbone: dict[Key, dict[Key, tuple[AdapterEstimator, Task, Recipe]]] = {}
-    for estimator, task, recipe in jobs:
-        by_backbone.setdefault(estimator._backbone_key, {})[estimator.key(task, recipe)] = (
-            estimator,
-            task,
-            recipe,
-        )
+    for job in jobs:
+        by_backbone.setdefault(job[0]._backbone_key, {})[job[0].key(*job[1:])] = job
     outcomes: dict[Key, Outcome] = {}
     for own in by_backbone.values():
         frozen = next(iter(own.values()))[0].backbone_
