@@ -77,10 +77,10 @@ def untrained(backbone: Any, task: str, method: Any) -> Any:
 def of_store(scratch: Path, count: int) -> dict[str, Any]:
     """A store of ``count`` versions, a hundred to a task: the time to put all of them, and of single calls then."""
     import polytask as pt
-    from polytask.methods import LayerNorms
+    from polytask.methods import LayerNormOnly
 
     backbone, store = pt.load_backbone("minilm", device="cpu"), pt.Store(scratch / "store")
-    adapters = [untrained(backbone, f"task{number}", LayerNorms()) for number in range(math.ceil(count / 100))]
+    adapters = [untrained(backbone, f"task{number}", LayerNormOnly()) for number in range(math.ceil(count / 100))]
     put = seconds_of(lambda: [store.put(adapters[number // 100]) for number in range(count)])
     return {
         "seconds": put,
