@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polytask.errors import printable
+from polytask.wording import counted as counted
 
 
 def bytes_in_words(size_bytes: float) -> str:
@@ -24,11 +25,6 @@ def seconds_in_words(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 epoch``, ``3 epochs``, ``2,000 texts``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def shortened(text: str, longest: int) -> str:
