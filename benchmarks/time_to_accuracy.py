@@ -34,18 +34,18 @@ from work import model_folder
 TASKS = ("CoLA", "SST-2", "crowdflower_airline", "crowdflower_disasters", "MRPC")
 OURS = "polytask"
 PEERS = ("adapters-default", "adapters-best", "peft-default", "peft-best")
-MAX_LENGTH = 128
+MAX_LENGTH, VALIDATION = 128, 300
 Curve = list[tuple[float, float]]
 
 
 def read(name: str, data: Path, rows: int) -> Any:
-    """The task, with at most so many training rows."""
+    """The task, with at most so many training rows, and ``VALIDATION`` rows to score on."""
     from polytask.suites.glue import read_glue
     from polytask.suites.text17 import TEXT17, read_text17
 
-    if name in TEXT17:
-        return read_text17(name, data / "text17", limit=rows)
-    return read_glue(name, data / "glue", limit=rows)
+    task = read_text17(name, data / "text17") if name in TEXT17 else read_glue(name, data / "glue")
+    parts = {"train": (task.train, rows), "validation": (task.validation, VALIDATION)}
+    return replace(task, **{part: own.take(range(min(len(own), most))) for part, (own, most) in parts.items()})
 
 
 def write_work(name: str, data: Path, rows: int, model: Path, path: Path) -> None:

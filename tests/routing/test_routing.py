@@ -70,6 +70,18 @@ def test_an_adapter_with_many_units_gets_a_tile_of_its_own() -> None:
     assert [(len(tile.adapters), tile.width) for tile in even.tiles] == [(21, 104)]
 
 
+@pytest.mark.parametrize(("longest", "is_looped"), [(47, False), (400, True)])
+def test_adapters_run_one_after_another_only_if_padding_costs_more_than_single_calls(
+    longest: int, is_looped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "TILE_COST", 1 << 20)  # so that everything is in one tile
+    deltas = {name: deltas_of("houlsby")["a"] for name in map(str, range(20))}
+    sizes = (longest, *[10] * 19)
+    with torch.no_grad():
+        found = Route.of(deltas).groups(deltas, "auto", sizes)
+    assert len(found) == (20 if is_looped else 1)
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 700)), min_size=1, max_size=12))
 def test_each_unit_has_a_place_in_a_tile_of_its_adapter(rows: list[tuple[int, int]]) -> None:
     owned: dict[str, list[int]] = {}

@@ -13,7 +13,8 @@ from polytask.methods.delta import Delta
 from polytask.routing.groups import Group, Sizes
 
 Mode = Literal["looped", "grouped", "auto"]
-MAX_PADDING_RATIO = 4
+MAX_PADDING = 128
+"""Padding an adapter, in units, up to which adapters run together in inference: more costs more than single calls."""
 MAX_STACKED_UNITS = 40
 """Units an adapter up to which LayerNorms run together in inference (benchmarks/looped_norms.py)."""
 
@@ -91,11 +92,11 @@ def prefers_loop(group: Group, deltas: Mapping[str | None, Delta]) -> bool:
 
     This affects speed only (benchmarks/routing.py). LayerNorms on a CPU, for which torch has a kernel for one adapter
     only, are looped in training and for adapters with many units. Others are looped in training if adapters have
-    different numbers of units, and in inference if most of a grouped product would be padding.
+    different numbers of units, and in inference if there would be much padding.
     """
     delta, num_units = deltas[group.names[0]], sum(group.counts)
     if delta.prefers_loop and next(delta.parameters()).device.type == "cpu":
         return torch.is_grad_enabled() or num_units > MAX_STACKED_UNITS * len(group.counts)
     if torch.is_grad_enabled():
         return delta.prefers_loop or not group.is_even
-    return sum(tile.size for tile in group.tiles) > MAX_PADDING_RATIO * num_units
+    return sum(tile.size for tile in group.tiles) - num_units > MAX_PADDING * len(group.counts)
