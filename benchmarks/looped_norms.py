@@ -1,8 +1,8 @@
 """LayerNorms of a mixed batch: one adapter after another, or several stacked into one formula.
 
-On a CPU, torch's bf16 LayerNorm takes fp32 gains, but only one set. ``stacked`` is the earlier rule: up to 40 tokens an
-adapter, one formula with the gains of all adapters; it rounds differently, so an answer depended on the rest of its
-batch. ``looped`` is the rule of ``polytask.routing.apply``. Houlsby-64; both rules alternate over the same texts.
+On a CPU, torch's bf16 LayerNorm takes fp32 gains, but only one set. ``stacked`` is what ``polytask.routing`` does for
+adapters with few tokens: torch's kernel computes mean and deviation, and one formula applies the gains of all adapters.
+Both give the same bits. Houlsby-64; both alternate over the same texts.
 
     python benchmarks/looped_norms.py --threads 2
 """
@@ -10,7 +10,7 @@ batch. ``looped`` is the rule of ``polytask.routing.apply``. Houlsby-64; both ru
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,28 +24,16 @@ from polytask.bench.answering import answer_batches, answering_functions
 from polytask.bench.interleave import alternated
 from polytask.bench.workload import TEXTS, as_work, synthetic
 from polytask.methods import Houlsby
-from polytask.methods.delta import Delta
-from polytask.routing import groups, route
-
-MOST_STACKED = 40
-"""Tokens an adapter up to which LayerNorms were stacked."""
-NOW = route.prefers_loop
+from polytask.routing import route
 
 
-def before(group: groups.Group, deltas: Mapping[str | None, Delta]) -> bool:
-    """The rule as it was."""
-    if deltas[group.names[0]].prefers_loop:
-        return sum(group.counts) > MOST_STACKED * len(group.counts)
-    return NOW(group, deltas)
-
-
-def by_rule(rule: Callable[..., bool], run: Callable[[], object]) -> None:
-    """Run by this rule."""
-    route.prefers_loop = rule
+def limited(most_units: int, run: Callable[[], object]) -> None:
+    """Run with LayerNorms stacked for adapters with at most so many tokens on average."""
+    before, route.MAX_STACKED_UNITS = route.MAX_STACKED_UNITS, most_units
     try:
         run()
     finally:
-        route.prefers_loop = NOW
+        route.MAX_STACKED_UNITS = before
 
 
 def row_of(backbone: Backbone, num_tasks: int, rows_each: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -53,11 +41,10 @@ def row_of(backbone: Backbone, num_tasks: int, rows_each: int, args: argparse.Na
     texts = TEXTS[args.texts]
     size = num_tasks * rows_each
     work = as_work(synthetic(texts.lengths(args.batches * size)), texts.num_labels, size)
-    with answering_functions(backbone, work, Houlsby(64), num_tasks, rows_each) as ways:
-        run = partial(answer_batches, ways["mixed"], work["orders"]["shuffled"])
-        seconds = alternated(
-            {"looped": partial(by_rule, NOW, run), "stacked": partial(by_rule, before, run)}, args.rounds
-        )
+    with answering_functions(backbone, work, Houlsby(64), num_tasks, rows_each) as answers:
+        run = partial(answer_batches, answers["mixed"], work["orders"]["shuffled"])
+        ways = {"looped": partial(limited, 0, run), "stacked": run}
+        seconds = alternated(ways, args.rounds)
     looped_ms, stacked_ms = (1e3 * seconds[way] / args.batches for way in ("looped", "stacked"))
     return {
         "texts": args.texts,

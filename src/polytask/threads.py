@@ -14,7 +14,11 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 SPIN_COUNT = 2000
-"""How many times a waiting thread spins before it sleeps; libgomp's default is 300,000."""
+"""How many times a waiting thread spins before it sleeps; libgomp's default is 300,000.
+
+Higher counts gain nothing measurable for a training alone, and from 10,000 on two trainings at once take longer than
+one after the other (docs/log.md).
+"""
 
 _SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _QUOTAS = (("cpu.max", None), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))

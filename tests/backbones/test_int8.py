@@ -32,7 +32,7 @@ PRODUCT_ERROR = 0.02
 """The norm of the error of an int8 product over that of the product."""
 
 pytestmark = pytest.mark.skipif(
-    int8._what_int8_lacks(torch.device("cpu")) is not None, reason="no fast int8 products here"
+    int8._missing_for_int8(torch.device("cpu")) is not None, reason="no fast int8 products here"
 )
 
 

@@ -15,7 +15,8 @@ from polytask.adapters.module import LoadedAdapter
 from polytask.backbones.loading import load_backbone
 from polytask.dropout import KeyedDropoutSource
 from polytask.methods import METHODS, DeltaMethod, FullFineTuning, Houlsby
-from polytask.methods.delta import Delta, Place
+from polytask.methods.delta import Delta, Norm, Place
+from polytask.methods.scaling import tuned_norm
 from polytask.routing import groups
 from polytask.routing.apply import apply_deltas
 from polytask.routing.groups import Group
@@ -69,16 +70,84 @@ def test_an_adapter_with_many_units_gets_a_tile_of_its_own() -> None:
     assert [(len(tile.adapters), tile.width) for tile in even.tiles] == [(21, 104)]
 
 
+@pytest.mark.parametrize(("longest", "is_looped"), [(47, False), (400, True)])
+def test_adapters_run_one_after_another_only_if_padding_costs_more_than_single_calls(
+    longest: int, is_looped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "TILE_COST", 1 << 20)  # so that everything is in one tile
+    deltas = {name: deltas_of("houlsby")["a"] for name in map(str, range(20))}
+    sizes = (longest, *[10] * 19)
+    with torch.no_grad():
+        found = Route.of(deltas).groups(deltas, "auto", sizes)
+    assert len(found) == (20 if is_looped else 1)
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 700)), min_size=1, max_size=12))
 def test_each_unit_has_a_place_in_a_tile_of_its_adapter(rows: list[tuple[int, int]]) -> None:
     owned: dict[str, list[int]] = {}
     for row, (owner, _) in enumerate(rows):
         owned.setdefault(f"t{owner}", []).append(row)
     group = Group.of(list(owned.items()), [size for _, size in rows], is_trained=False)
-    places, units = group.gather_indices
-    assert units[places].tolist() == list(range(sum(group.counts)))
-    owners = [k for tile in group.tiles for k in tile.adapters for _ in range(tile.width)]
-    assert [owners[place] for place in places.tolist()] == group.adapter_index.tolist()
+    for extra in (0, 2):  # a stack with other adapters, too
+        num_stacked = len(group.adapters) + extra
+        positions = tuple(reversed(range(extra, num_stacked)))
+        layout = group.layout(positions, num_stacked)
+        assert layout.units[layout.places].tolist() == list(range(sum(group.counts)))
+        assert sum(tile.size(num_stacked) for tile in layout.tiles) == len(layout.units)
+        everyone = list(range(num_stacked))
+        of_tiles = [everyone if tile.positions is None else tile.positions.tolist() for tile in layout.tiles]
+        owners = [row for own, tile in zip(of_tiles, layout.tiles) for row in own for _ in range(tile.width)]
+        assert [owners[place] for place in layout.places.tolist()] == [positions[k] for k in group.adapter_index]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("norm", ["layer", "gain"])
+def test_grouped_norms_have_the_bits_of_each_adapter_alone(norm: Norm, dtype: torch.dtype) -> None:
+    generator, width, sizes = torch.Generator().manual_seed(0), 48, (5, 1, 30, 4)
+    deltas: dict[str, Delta] = {name: tuned_norm(Place("attn_norm", 0, width, width, norm=norm)) for name in "abc"}
+    for delta in deltas.values():
+        for parameter in delta.requires_grad_(False).parameters():
+            parameter.copy_(1 + torch.randn(width, generator=generator))
+    x = (3 * torch.randn(sum(sizes), 1, width, generator=generator) + 1).to(dtype)
+
+    def out(mode: Mode) -> Tensor:
+        with torch.no_grad():
+            given = (deltas, x, x, nn.Identity(), KeyedDropoutSource(), "site", mode, StackCache(), sizes)
+            return apply_deltas(Route.of("abca"), *given)
+
+    assert torch.equal(out("grouped"), out("looped"))
+
+
+def test_a_stack_serves_batches_that_lack_some_of_its_adapters() -> None:
+    deltas = list(deltas_of("houlsby").values())
+    deltas = [*deltas, *deltas_of("houlsby").values()]
+    stacks, how = StackCache(), {"is_trained": False, "is_exact": False}
+    first = stacks.get(deltas[:5], torch.float64, **how)
+    whole = stacks.get(deltas[1:], torch.float64, **how)
+    assert set(map(id, whole.members)) == set(map(id, deltas))
+    assert stacks.get(deltas[:5], torch.float64, **how) is whole is not first
+    assert whole.positions_of([deltas[0], deltas[1]]) == (5, 0)
+    alone = stacks.get(deltas[:2], torch.float64, **how)
+    assert alone.members == tuple(deltas[:2]), "a stack of many more adapters than the batch has is not kept"
+    assert stacks.get(deltas[:2], torch.float32, **how).dtype == torch.float32
+
+
+@pytest.mark.parametrize("method", METHODS_OF_DELTAS)
+def test_an_answer_does_not_depend_on_the_adapters_of_earlier_batches(method: str) -> None:
+    deltas = {f"{name}{copy}": delta for copy in "01" for name, delta in deltas_of(method).items()}
+    names, sizes = list(deltas), (4, 7, 1, 3, 2, 9)
+    x, y = torch.randn(2, sum(sizes), 1, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+
+    def out(stacks: StackCache, count: int) -> Tensor:
+        units = sum(sizes[:count])
+        with torch.no_grad():
+            base, source, route = nn.LayerNorm(WIDTH).double(), KeyedDropoutSource(), Route.of(names[:count])
+            given = x[:units], y[:units], base, source, "site"
+            return apply_deltas(route, deltas, *given, mode="grouped", stacks=stacks, sizes=sizes[:count])
+
+    kept = StackCache()
+    out(kept, 6)
+    assert torch.equal(out(kept, 5), out(StackCache(), 5))
 
 
 def test_matrices_of_a_loaded_adapter_have_the_type_of_the_backbone(tiny_bert_folder: Path) -> None:

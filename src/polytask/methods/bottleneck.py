@@ -15,6 +15,7 @@ from polytask.counterparts import known_settings
 from polytask.errors import RecipeError, UnknownName
 from polytask.methods.delta import (
     NORMS,
+    AdditiveDelta,
     Delta,
     DeltaMethod,
     EmptyLinear,
@@ -69,10 +70,14 @@ class Bottleneck(Delta):
         return {**shapes, "up.weight": (width_out, padded), "up.bias": (width_out,)}
 
 
-class SerialBottleneck(Bottleneck):
+class SerialBottleneck(Bottleneck, AdditiveDelta):
     """A bottleneck after a sub-layer, before the residual sum."""
 
     reads_input = False
+
+    def change(self, h: Tensor) -> Tensor:
+        """``f(y)``."""
+        return self.bottleneck(h)
 
     def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
         """``y + f(y)``."""
@@ -81,7 +86,7 @@ class SerialBottleneck(Bottleneck):
             weights = (self.down.weight, self.down.bias, self.up.weight, self.up.bias)
             out: Tensor = FusedSerialBottleneck.apply(y, *weights, GELUS[self.activation])  # type: ignore[no-untyped-call]
             return out
-        return self.bottleneck(y).add_(y)
+        return self.change(y).add_(y)
 
 
 class PreNormBottleneck(SerialBottleneck):
@@ -137,7 +142,7 @@ class NormBottleneck(Bottleneck):
         return out
 
 
-class ParallelBottleneck(Bottleneck):
+class ParallelBottleneck(Bottleneck, AdditiveDelta):
     """A bottleneck in parallel to a sub-layer, with the same input."""
 
     def __init__(
@@ -146,9 +151,9 @@ class ParallelBottleneck(Bottleneck):
         super().__init__(width_in, width_out, size, activation, init_std)
         self.scale = scale
 
-    def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
-        """``y + s·f(x)``."""
-        return y + self.scale * self.bottleneck(x)
+    def change(self, h: Tensor) -> Tensor:
+        """``s·f(x)``."""
+        return self.scale * self.bottleneck(h)
 
     def start(self, base: nn.Module, generator: torch.Generator) -> None:
         """Initialize to the identity, as in the paper: small ``down``, zero ``up``."""

@@ -123,6 +123,18 @@ class Delta(nn.Module, ABC):
         return self._first.requires_grad
 
 
+class AdditiveDelta(Delta):
+    """A delta whose formula is a sum: ``y`` and a change that is computed from ``x``, or from ``y`` alone."""
+
+    @abstractmethod
+    def change(self, h: Tensor) -> Tensor:
+        """What is added to ``y``: from ``x``, ``[B, T, width_in]``, or from ``y`` unless ``reads_input``."""
+
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
+        """``y + change``."""
+        return y + self.change(x if self.reads_input else y)
+
+
 _STACK_KEYS: dict[object, int] = {}
 
 

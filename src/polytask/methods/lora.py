@@ -13,10 +13,20 @@ from torch import Tensor, nn
 
 from polytask.counterparts import known_settings
 from polytask.errors import RecipeError, UnknownName
-from polytask.methods.delta import FFN_GATE, LINEARS, Delta, DeltaMethod, EmptyLinear, Place, affine, power_of_two
+from polytask.methods.delta import (
+    FFN_GATE,
+    LINEARS,
+    AdditiveDelta,
+    Delta,
+    DeltaMethod,
+    EmptyLinear,
+    Place,
+    affine,
+    power_of_two,
+)
 
 
-class LowRank(Delta):
+class LowRank(AdditiveDelta):
     """``y + s · up(down(x))`` on a linear, without biases: ``R (I + O)`` parameters."""
 
     def __init__(self, width_in: int, width_out: int, rank: int, scale: float, dropout: float) -> None:
@@ -25,9 +35,9 @@ class LowRank(Delta):
         self.up = EmptyLinear(rank, width_out, bias=False)
         self.scale, self.dropout = scale, dropout
 
-    def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
-        """``y + s·(x A B)``."""
-        return y + self.scale * affine(affine(x, self.down.weight), self.up.weight)
+    def change(self, h: Tensor) -> Tensor:
+        """``s·(x A B)``."""
+        return self.scale * affine(affine(h, self.down.weight), self.up.weight)
 
     def start(self, base: nn.Module, generator: torch.Generator) -> None:
         """Initialize to the identity: ``down`` as torch initializes a linear, ``up`` zero."""

@@ -1,1 +1,1 @@
-"""Applies to each row of a batch the deltas of its own adapter."""
+"""Applies the deltas of each row's adapter to a batch."""

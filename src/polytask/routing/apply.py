@@ -10,15 +10,15 @@ The output does not depend on adapters that are not in the batch: adding or remo
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from polytask.dropout import KeyedDropoutSource
 from polytask.errors import RouteError
-from polytask.methods.delta import Delta
-from polytask.routing.groups import Group, Sizes
+from polytask.methods.delta import AdditiveDelta, Delta
+from polytask.routing.groups import Group, Layout, Sizes
 from polytask.routing.route import Mode, Route
 from polytask.routing.stacking import StackCache, tensors_of, with_parameters
 
@@ -97,10 +97,10 @@ def _apply_to_slices(
 def apply_group(
     group: Group, deltas: Mapping[str, Delta], x: Tensor, y: Tensor, base: nn.Module, stacks: StackCache
 ) -> Tensor:
-    """Apply a group's deltas with one call of the formula for each tile.
+    """Apply a group's deltas together, with their parameters stacked.
 
-    The units of an adapter are laid out as one long row, ``[K, L, D]``; shorter rows are filled up with units whose
-    output is dropped. Where all parameters are vectors, each unit gets its own from the stack, ``[units, D]``.
+    If all adapters have equally many units, each adapter's units are one row of ``[K, L, D]``. If all parameters are
+    vectors, each unit gets its own from the stack, ``[units, D]``. Else units are copied into tiles.
 
     Args:
         x, y: input and output of the frozen part, for the group's units only.
@@ -108,21 +108,44 @@ def apply_group(
     num_adapters, delta = len(group.adapters), deltas[group.names[0]]
     if num_adapters == 1:
         return delta.forward(x, y, base)
-    stacked = stacks.get([deltas[name] for name in group.adapters], y.dtype, is_trained=group.is_trained)
+    own = [deltas[name] for name in group.adapters]
+    stack = stacks.get(own, y.dtype, is_trained=group.is_trained, is_exact=group.is_even)
     if group.is_even:
         long = [tensor.reshape(num_adapters, -1, tensor.shape[-1]) for tensor in (x, y)]
-        return stacked.forward(long[0], long[1], base).reshape(y.shape)
-    tensors = tensors_of(stacked)
+        return stack.delta.forward(long[0], long[1], base).reshape(y.shape)
+    positions, tensors = stack.positions_of(own), tensors_of(stack.delta)
     if all(tensor.dim() == 2 for tensor in tensors.values()):
-        own = {name: tensor.index_select(0, group.adapter_index.to(y.device)) for name, tensor in tensors.items()}
-        return with_parameters(stacked, own).forward(x, y, base)
-    places, units = (index.to(y.device) for index in group.gather_indices)
-    sizes = [tile.size for tile in group.tiles]
-    wide_y = y.index_select(0, units).split(sizes)
-    wide_x = x.index_select(0, units).split(sizes) if delta.reads_input else wide_y
+        index = torch.tensor(positions)[group.adapter_index].to(y.device)
+        of_units = {name: tensor.index_select(0, index) for name, tensor in tensors.items()}
+        return with_parameters(stack.delta, of_units).forward(x, y, base)
+    layout, num_stacked = group.layout(positions, len(stack.members)), len(stack.members)
+    if isinstance(delta, AdditiveDelta):
+        inputs = [x if delta.reads_input else y]
+        return y + _in_tiles(layout, num_stacked, stack.delta, inputs, lambda own, h: own.change(h))
+    return _in_tiles(layout, num_stacked, stack.delta, [x, y], lambda own, x, y: own.forward(x, y, base))
+
+
+def _in_tiles(
+    layout: Layout, num_stacked: int, stacked: Delta, inputs: Sequence[Tensor], formula: Callable[..., Tensor]
+) -> Tensor:
+    """The output of a formula for a group's units, computed tile by tile.
+
+    Each adapter's units are a row of its tile, ``[K, L, D]``. Shorter rows are filled up with other units, whose output
+    is not used.
+
+    Args:
+        layout: where the units are in the tiles.
+        num_stacked: the number of stacked adapters.
+        stacked: their deltas.
+        inputs: the inputs of the formula, for the group's units.
+        formula: called with the stacked delta of a tile's adapters, and the inputs in the tile.
+    """
+    places, units = (index.to(inputs[0].device) for index in (layout.places, layout.units))
+    sizes = [tile.size(num_stacked) for tile in layout.tiles]
+    wide = [tensor.index_select(0, units).split(sizes) for tensor in inputs]
     outs = []
-    for tile, *wide in zip(group.tiles, wide_x, wide_y):
-        long = [tensor.view(len(tile.adapters), -1, tensor.shape[-1]) for tensor in wide]
-        outs.append(tile.select(stacked).forward(long[0], long[1], base).flatten(0, 1))
+    for tile, *parts in zip(layout.tiles, *wide):
+        long = [part.view(len(part) // tile.width, -1, part.shape[-1]) for part in parts]
+        outs.append(formula(tile.select(stacked), *long).flatten(0, 1))
     out = outs[0] if len(outs) == 1 else torch.cat(outs)
-    return out.view(-1, *y.shape[1:-1], out.shape[-1]).index_select(0, places)
+    return out.view(-1, *inputs[0].shape[1:-1], out.shape[-1]).index_select(0, places)

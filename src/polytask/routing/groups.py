@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -36,6 +36,7 @@ class Group:
     names: tuple[str, ...]
     sizes: tuple[int, ...]
     is_trained: bool
+    _layouts: dict[object, Layout] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, adapters: Sequence[tuple[str, list[int]]], sizes: Sequence[int], is_trained: bool) -> Group:
@@ -89,25 +90,33 @@ class Group:
         number = {name: k for k, name in enumerate(self.adapters)}
         return torch.tensor([number[name] for name in self.names]).repeat_interleave(torch.tensor(self.sizes))
 
-    @cached_property
-    def gather_indices(self) -> tuple[Tensor, Tensor]:
+    def layout(self, positions: tuple[int, ...], num_stacked: int) -> Layout:
         """The layout of units in tiles, each adapter's units next to each other, tile after tile.
 
-        Returns:
-            The place of each unit, ``[units]``, and the unit at each place, ``[places]``; empty places have unit 0.
+        Args:
+            positions: the position of each of its adapters in a stack.
+            num_stacked: the number of adapters in the stack, whether they are of this group or not.
         """
+        key = (positions, num_stacked)
+        if key not in self._layouts:
+            self._layouts[key] = self._layout(torch.tensor(positions), num_stacked)
+        return self._layouts[key]
+
+    def _layout(self, positions: Tensor, num_stacked: int) -> Layout:
         order = self.adapter_index.sort(stable=True).indices
         owner, within = self.adapter_index[order], torch.cat([torch.arange(count) for count in self.counts])
-        taken, start, below = torch.empty_like(order), 0, 0
+        taken, start, below, placed = torch.empty_like(order), 0, 0, []
         for tile in self.tiles:
             here = (within >= below) & (within < below + tile.width)
-            slots = torch.zeros(len(self.counts), dtype=torch.long)
-            slots[tile.adapter_index] = torch.arange(len(tile.adapters))
-            taken[here] = start + slots[owner[here]] * tile.width + within[here] - below
-            start, below = start + tile.size, below + tile.width
+            row = torch.zeros(len(self.counts), dtype=torch.long)
+            row[list(tile.adapters)] = positions if tile.has_all else torch.arange(len(tile.adapters))
+            taken[here] = start + row[owner[here]] * tile.width + within[here] - below
+            placed.append(PlacedTile(tile.width, None if tile.has_all else positions[list(tile.adapters)]))
+            start += tile.width * (num_stacked if tile.has_all else len(tile.adapters))
+            below += tile.width
         places = torch.empty_like(order).index_copy_(0, order, taken)
         units = torch.zeros(start, dtype=torch.long).index_copy_(0, taken, order)
-        return places, units
+        return Layout(places, units, tuple(placed))
 
 
 @dataclass(frozen=True)
@@ -123,20 +132,42 @@ class Tile:
         """The number of places, empty ones included."""
         return len(self.adapters) * self.width
 
-    @cached_property
-    def adapter_index(self) -> Tensor:
-        """The positions of its adapters in the group."""
-        return torch.tensor(self.adapters)
+
+@dataclass(frozen=True)
+class PlacedTile:
+    """A tile of a layout: a row for each adapter of a stack, or for those at ``positions``, with ``width`` units."""
+
+    width: int
+    positions: Tensor | None
+
+    def size(self, num_stacked: int) -> int:
+        """The number of places, empty ones included."""
+        return self.width * (num_stacked if self.positions is None else len(self.positions))
 
     def select(self, stacked: D) -> D:
-        """The stacked delta of its own adapters, out of that of all adapters of the group."""
-        if self.has_all:
+        """The stacked delta of its own adapters, out of that of all adapters of the stack."""
+        if self.positions is None:
             return stacked
         own = {
-            name: tensor.index_select(0, self.adapter_index.to(tensor.device))
+            name: tensor.index_select(0, self.positions.to(tensor.device))
             for name, tensor in tensors_of(stacked).items()
         }
         return with_parameters(stacked, own)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a group's units are in its tiles.
+
+    Attributes:
+        places: the place of each unit, ``[units]``.
+        units: the unit at each place, ``[places]``; empty places have unit 0.
+        tiles: the tiles, one after another.
+    """
+
+    places: Tensor
+    units: Tensor
+    tiles: tuple[PlacedTile, ...]
 
 
 def round_up(count: int) -> int:

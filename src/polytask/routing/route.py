@@ -13,7 +13,10 @@ from polytask.methods.delta import Delta
 from polytask.routing.groups import Group, Sizes
 
 Mode = Literal["looped", "grouped", "auto"]
-MAX_PADDING_RATIO = 4
+MAX_PADDING = 128
+"""Padding an adapter, in units, up to which adapters run together in inference: more costs more than single calls."""
+MAX_STACKED_UNITS = 40
+"""Units an adapter up to which LayerNorms run together in inference (benchmarks/looped_norms.py)."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,13 @@ class Route:
 def prefers_loop(group: Group, deltas: Mapping[str | None, Delta]) -> bool:
     """Whether to run the adapters of a group one after another instead of together.
 
-    Deltas with a torch kernel for one adapter only (LayerNorms on a CPU) are always looped: the stacked formula rounds
-    differently, so an answer would depend on the other adapters in the batch. For all others the faster way is chosen
-    (benchmarks/routing.py): looped in training when adapters have different numbers of rows, and in inference when most
-    of a grouped product would be padding.
+    This affects speed only (benchmarks/routing.py). LayerNorms on a CPU, for which torch has a kernel for one adapter
+    only, are looped in training and for adapters with many units. Others are looped in training if adapters have
+    different numbers of units, and in inference if there would be much padding.
     """
-    delta = deltas[group.names[0]]
+    delta, num_units = deltas[group.names[0]], sum(group.counts)
     if delta.prefers_loop and next(delta.parameters()).device.type == "cpu":
-        return True
+        return torch.is_grad_enabled() or num_units > MAX_STACKED_UNITS * len(group.counts)
     if torch.is_grad_enabled():
         return delta.prefers_loop or not group.is_even
-    return sum(tile.size for tile in group.tiles) > MAX_PADDING_RATIO * sum(group.counts)
+    return sum(tile.size for tile in group.tiles) - num_units > MAX_PADDING * len(group.counts)

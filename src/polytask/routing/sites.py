@@ -19,7 +19,7 @@ Output = Callable[["Site", Tensor, Tensor], Tensor]
 
 
 class Site:
-    """A place in a model with the deltas of adapters.
+    """A place in a model, and the deltas of adapters there.
 
     Args:
         place: the place.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -15,30 +17,96 @@ from polytask.methods.delta import Delta
 D = TypeVar("D", bound=nn.Module)
 
 
+MAX_STACK_RATIO = 1.25
+"""The number of adapters in a stack over those in the batch, at most: the others are computed for nothing."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Deltas with equal keys, stacked.
+
+    Attributes:
+        members: the deltas. The stack keeps them, so their ids stay their own.
+        delta: one delta with the parameters of all, ``[K, …]``.
+        dtype: the type that its matrices were asked in.
+    """
+
+    members: tuple[Delta, ...]
+    delta: Delta
+    dtype: torch.dtype | None = None
+
+    @cached_property
+    def positions(self) -> dict[int, int]:
+        """The position of each delta, by its id."""
+        return {id(delta): position for position, delta in enumerate(self.members)}
+
+    def positions_of(self, deltas: Sequence[Delta]) -> tuple[int, ...]:
+        """The positions of these deltas."""
+        return tuple(self.positions[id(delta)] for delta in deltas)
+
+    def serves(self, deltas: Sequence[Delta], dtype: torch.dtype, *, is_exact: bool) -> bool:
+        """Whether a batch with these deltas can use this stack: it has them, and few others."""
+        if self.dtype != dtype:
+            return False
+        if is_exact:
+            return tuple(map(id, deltas)) == tuple(self.positions)
+        has_few_others = len(self.members) <= MAX_STACK_RATIO * len(deltas)
+        return has_few_others and all(id(delta) in self.positions for delta in deltas)
+
+
 class StackCache:
     """The last stack of each kind of delta at a site, for deltas that do not train.
 
-    Consecutive batches of the same tasks then copy nothing. Only one stack of each kind is kept, so memory grows with
-    the adapters in a batch, not with those that are loaded.
+    A stack also serves batches that lack some of its adapters. So once it has all tasks that come, tasks that change
+    from batch to batch copy nothing, if there are not many more of them than in one batch. One stack of each kind is
+    kept, and one for batches that need an exact one: memory grows with the adapters in a batch, not with the loaded
+    ones.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[object, tuple[tuple[int, ...], torch.dtype, Delta]] = {}
+        self._stacks: dict[object, Stack] = {}
+        self._tensors: dict[int, tuple[Delta, dict[str, Tensor]]] = {}
 
-    def get(self, deltas: Sequence[Delta], dtype: torch.dtype, *, is_trained: bool) -> Delta:
-        """Stack deltas with equal keys: parameters ``[K, …]``, with matrices in ``dtype`` if the stack is cached."""
+    def get(self, deltas: Sequence[Delta], dtype: torch.dtype, *, is_trained: bool, is_exact: bool) -> Stack:
+        """A stack that has these deltas, which have equal keys.
+
+        Args:
+            deltas: the deltas of a batch.
+            dtype: the type of the matrices, unless the deltas train.
+            is_trained: whether the deltas train; their stack is not kept.
+            is_exact: whether the stack must have these deltas in this order and no others.
+        """
         if is_trained:
-            return with_parameters(deltas[0], stack(deltas))
-        which, key = tuple(map(id, deltas)), deltas[0].stack_key
-        kept = self._kept.get(key)
-        if kept is None or kept[:2] != (which, dtype):
-            made = {name: p.to(dtype) if p.dim() > 2 else p for name, p in stack(deltas).items()}
-            kept = self._kept[key] = (which, dtype, with_parameters(deltas[0], made))
-        return kept[2]
+            return Stack(tuple(deltas), with_parameters(deltas[0], stack([padded_tensors(delta) for delta in deltas])))
+        key = (deltas[0].stack_key, is_exact)
+        kept = self._stacks.get(key)
+        if kept is None or not kept.serves(deltas, dtype, is_exact=is_exact):
+            before = () if kept is None or is_exact else kept.members
+            kept = self._stacks[key] = self._stacked(with_earlier(deltas, before), dtype)
+        return kept
+
+    def _stacked(self, members: Sequence[Delta], dtype: torch.dtype) -> Stack:
+        made = stack([self._tensors_of(delta) for delta in members])
+        tensors = {name: tensor.to(dtype) if tensor.dim() > 2 else tensor for name, tensor in made.items()}
+        return Stack(tuple(members), with_parameters(members[0], tensors), dtype)
+
+    def _tensors_of(self, delta: Delta) -> dict[str, Tensor]:
+        """``padded_tensors``, found once; the entry keeps the delta, so its id stays its own."""
+        if id(delta) not in self._tensors:
+            self._tensors[id(delta)] = delta, padded_tensors(delta)
+        return self._tensors[id(delta)][1]
 
     def clear(self) -> None:
-        """Drop all stacks, because an adapter was removed."""
-        self._kept.clear()
+        """Drop everything, because an adapter was removed."""
+        self._stacks.clear()
+        self._tensors.clear()
+
+
+def with_earlier(deltas: Sequence[Delta], earlier: Sequence[Delta]) -> list[Delta]:
+    """The deltas of a batch, followed by those of an earlier stack unless these are too many."""
+    own = set(map(id, deltas))
+    others = [delta for delta in earlier if id(delta) not in own]
+    return [*deltas, *others] if len(deltas) + len(others) <= MAX_STACK_RATIO * len(deltas) else list(deltas)
 
 
 def tensors_of(delta: nn.Module) -> dict[str, Tensor]:
@@ -63,11 +131,15 @@ def with_parameters(delta: D, tensors: Mapping[str, Tensor]) -> D:
     return other
 
 
-def stack(deltas: Sequence[Delta]) -> dict[str, Tensor]:
-    """The parameters of deltas with equal keys as ``[K, …]``, padded with zeros to their stack shapes."""
-    shapes = deltas[0].stack_shapes()
-    trees = [tensors_of(delta) for delta in deltas]
-    return {name: torch.stack([padded(tree[name], shape) for tree in trees]) for name, shape in shapes.items()}
+def stack(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The parameters of several deltas as ``[K, …]``, from those of each by name."""
+    return {name: torch.stack([member[name] for member in members]) for name in members[0]}
+
+
+def padded_tensors(delta: Delta) -> dict[str, Tensor]:
+    """A delta's parameters by dotted name, padded with zeros to their stack shapes."""
+    tensors = tensors_of(delta)
+    return {name: padded(tensors[name], shape) for name, shape in delta.stack_shapes().items()}
 
 
 def padded(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -1,1 +1,1 @@
-"""The fast path on a CPU: faster layers for the families of BERT and ModernBERT."""
+"""Faster layers on a CPU for the families of BERT and ModernBERT."""

@@ -45,8 +45,8 @@ def mask(*args: Any, **settings: Any) -> Tensor | None:
     """
     settings["allow_is_causal_skip"] = False  # without a mask ``attention`` is bidirectional
     settings["allow_is_bidirectional_skip"] = settings.get("allow_is_bidirectional_skip") and not _ALWAYS.get()
-    seen: Tensor | None = sdpa_mask(*args, **settings)
-    return None if seen is None else seen | ~seen.any(-1, keepdim=True)
+    visible: Tensor | None = sdpa_mask(*args, **settings)
+    return None if visible is None else visible | ~visible.any(-1, keepdim=True)
 
 
 def attention(
@@ -97,13 +97,13 @@ def padded_sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, 
     Returns:
         ``[B, H, T, D/H]``.
     """
-    more = -key.shape[-2] % LANES
-    if more and key.dtype == torch.bfloat16 and key.device.type == "cpu":
+    missing = -key.shape[-2] % LANES
+    if missing and key.dtype == torch.bfloat16 and key.device.type == "cpu":
         if mask is None:
             mask = torch.ones(1, 1, 1, key.shape[-2], dtype=torch.bool)
         hidden = False if mask.dtype == torch.bool else torch.finfo(mask.dtype).min
-        key, value = F.pad(key, (0, 0, 0, more)), F.pad(value, (0, 0, 0, more))
-        mask = F.pad(mask, (0, more), value=hidden)
+        key, value = F.pad(key, (0, 0, 0, missing)), F.pad(value, (0, 0, 0, missing))
+        mask = F.pad(mask, (0, missing), value=hidden)
     return F.scaled_dot_product_attention(query, key, value, mask, scale=scaling)
 
 

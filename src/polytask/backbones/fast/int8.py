@@ -17,25 +17,25 @@ from polytask.errors import BackboneError
 aten, onednn = torch.ops.aten, torch.ops.onednn
 ZERO_POINT = 128
 LEVELS = 126
-"""The magnitude that a row's largest number gets: one less than fits, because its scale is rounded, too."""
+"""The magnitude of a row's largest number after quantisation: one less than fits, because scales are rounded."""
 TINY = 1e-20
-"""The least magnitude that a row's scale is taken from, so that a row of zeros stays one."""
+"""The smallest magnitude that a scale is computed from, so that a row of zeros divides by no zero."""
 BITS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 NO_TRAINING = "an int8 backbone only answers. Load it with dtype='auto' (--dtype auto) to train"
 
 
 def check_int8(device: torch.device) -> None:
-    """Check that int8 products are fast here.
+    """Check that this device, processor and torch have fast int8 products.
 
     Raises:
-        BackboneError: this device, processor or torch has none.
+        BackboneError: they have none.
     """
-    lacks = _what_int8_lacks(device)
-    if lacks is not None:
-        raise BackboneError(f"int8 cannot be used here: {lacks}. Choose dtype='auto' (--dtype auto)")
+    missing = _missing_for_int8(device)
+    if missing is not None:
+        raise BackboneError(f"int8 cannot be used here: {missing}. Choose dtype='auto' (--dtype auto)")
 
 
-def _what_int8_lacks(device: torch.device) -> str | None:
+def _missing_for_int8(device: torch.device) -> str | None:
     if device.type != "cpu":
         return f"it runs on a CPU only, not on {device.type}"
     if not all(hasattr(onednn, name) for name in ("qlinear_prepack", "qlinear_pointwise")):
@@ -48,8 +48,8 @@ def _what_int8_lacks(device: torch.device) -> str | None:
 def quantized_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """Quantise each row of ``[N, I]`` symmetrically.
 
-    The order of magnitudes is that of their bits as integers, which torch compares several times as fast; it also
-    converts to int8 several times as fast as to uint8.
+    Magnitudes are compared by their bits as integers, whose order is the same; torch is several times as fast at that.
+    It also converts to int8 several times as fast as to uint8.
 
     Returns:
         ``uint8`` numbers ``[N, I]`` around ``ZERO_POINT``, and the scale of each row ``[N, 1]`` in the type of ``x``.
@@ -62,7 +62,7 @@ def quantized_rows(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Int8Weight:
-    """A frozen weight ``[O, I]`` in int8, in the layout of the processor's dot products, and its bias ``[O]``."""
+    """A frozen weight ``[O, I]`` in int8, in the layout of oneDNN's products, and its bias ``[O]``."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         scales = weight.float().abs().amax(1).clamp_(min=TINY) / 127
@@ -85,19 +85,19 @@ class Int8Weight:
 class Int8Linear(nn.Linear):
     """A linear of a frozen model whose product runs in int8.
 
-    The parameters stay, for what reads or replaces them; a replaced weight runs in its own type.
+    It keeps its parameters, because other code reads or replaces them. A replaced weight is used in its own type.
     """
 
     @classmethod
     def of(cls, linear: nn.Linear) -> Int8Linear:
-        """The same linear, with the same parameters."""
+        """An int8 linear with the parameters of ``linear``."""
         own = cls(linear.in_features, linear.out_features, device="meta")
         own.weight, own.bias = linear.weight, linear.bias
         return own.train(linear.training)
 
     def __init__(self, *args: object, **settings: object) -> None:
         super().__init__(*args, **settings)  # type: ignore[arg-type]
-        self._held: tuple[object, Int8Weight] | None = None
+        self._prepared: tuple[object, Int8Weight] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """``[…, I]`` to ``[…, O]``."""
@@ -105,10 +105,10 @@ class Int8Linear(nn.Linear):
             return super().forward(x)
         if torch.is_grad_enabled() and x.requires_grad:
             raise BackboneError(NO_TRAINING)
-        made_from = version_of(self.weight)
-        if self._held is None or self._held[0] != made_from:
-            self._held = made_from, Int8Weight(self.weight.detach(), self.bias)
-        return self._held[1](x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+        version = version_of(self.weight)
+        if self._prepared is None or self._prepared[0] != version:
+            self._prepared = version, Int8Weight(self.weight.detach(), self.bias)
+        return self._prepared[1](x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
 
 
 def is_frozen(linear: nn.Linear) -> bool:

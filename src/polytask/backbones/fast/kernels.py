@@ -30,23 +30,23 @@ class PrepackedLinear:
 
     An ordinary product converts the weight to that layout each time, which takes longer than the product for a short
     batch (benchmarks/products.py). Without that layout in torch, and for types other than bf16, this is an ordinary
-    product. Linears that run in int8 (``int8``) run in int8 here, too.
+    product. For int8 linears (``int8``) the product is in int8.
     """
 
     def __init__(self, *linears: nn.Linear) -> None:
         self.linears = linears
-        self._made_from: object = None
+        self._versions: object = None
         self._prepared: tuple[Tensor, Tensor | None, Tensor | Int8Weight | None] | None = None
         self._packed_transpose: Tensor | None = None
 
     @property
     def is_frozen(self) -> bool:
-        """Whether no weight trains, and none is a temporary copy of a task that replaces parameters."""
+        """Whether no weight trains or is the private copy of a task that replaces parameters."""
         return all(map(is_frozen, self.linears))
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.linears[0].weight.device
 
     def __call__(self, x: Tensor, gelu: str | None = None) -> Tensor:
@@ -55,8 +55,8 @@ class PrepackedLinear:
         if isinstance(packed, Int8Weight):
             return packed(x, gelu)
         if packed is not None:
-            then = ("none", "") if gelu is None else ("gelu", gelu)
-            return mkldnn._linear_pointwise(x, packed, bias, then[0], [], then[1])  # type: ignore[no-any-return]
+            activation, kind = ("none", "") if gelu is None else ("gelu", gelu)
+            return mkldnn._linear_pointwise(x, packed, bias, activation, [], kind)  # type: ignore[no-any-return]
         out = F.linear(x, weight, bias)
         return out if gelu is None else F.gelu(out, approximate=gelu)
 
@@ -75,21 +75,21 @@ class PrepackedLinear:
 
     def _weights(self) -> tuple[Tensor, Tensor | None, Tensor | Int8Weight | None]:
         """Weight, bias and the weight in the matrix unit's layout; prepared again when a weight has changed."""
-        made_from = [version_of(linear.weight) for linear in self.linears]
-        if self._prepared is None or self._made_from != made_from:
+        versions = [version_of(linear.weight) for linear in self.linears]
+        if self._prepared is None or self._versions != versions:
             weight = _concatenated([linear.weight.detach() for linear in self.linears])
             biases = [linear.bias.detach() for linear in self.linears if linear.bias is not None]
             bias = _concatenated(biases) if biases else None
             self._prepared = weight, bias, self._packed(weight, bias)
             self._packed_transpose = None
-            self._made_from = made_from
+            self._versions = versions
         return self._prepared
 
     def _packed(self, weight: Tensor, bias: Tensor | None) -> Tensor | Int8Weight | None:
         if all(isinstance(linear, Int8Linear) for linear in self.linears):
             return Int8Weight(weight, bias)
-        can = HAS_PREPACKED and weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
-        return mkldnn._reorder_linear_weight(weight) if can else None
+        is_packed = HAS_PREPACKED and weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
+        return mkldnn._reorder_linear_weight(weight) if is_packed else None
 
 
 def _concatenated(parts: list[Tensor]) -> Tensor:

@@ -119,7 +119,7 @@ class FastLayer(ABC):
 
         Args:
             attached: the adapters on the model.
-            names: those of the batch (default: all). The others do not matter: they must not change a bit.
+            names: those of the batch (default: all). Adapters that are not in the batch must not change a bit.
         """
         is_frozen = all(linear.is_frozen for linear in self.linears)
         is_served = attached is None or not any(site.has_deltas_of(names) for site in self.attached[attached])
@@ -154,8 +154,8 @@ class FastLayer(ABC):
         """
         packing = layout.packing
         q, k, v = layout.rotated(heads[0]), layout.rotated(heads[1]), heads[2]
-        most = MAX_EXP_TOKENS.get(heads.dtype, MAX_EXP_TOKENS_DEFAULT)
-        if packing.grid[1] <= most and not heads.requires_grad and not packing.keep_padding:
+        max_tokens = MAX_EXP_TOKENS.get(heads.dtype, MAX_EXP_TOKENS_DEFAULT)
+        if packing.grid[1] <= max_tokens and not heads.requires_grad and not packing.keep_padding:
             weights, share = attention_weights(q, k, layout.bias(heads.dtype))
             return torch.bmm(weights, v).mul_(share)
         q, k, v = (t.unflatten(0, (-1, self.num_heads)) for t in (q, k, v))

@@ -27,24 +27,27 @@ class PostNormLayer(FastLayer):
 
     def find_modules(self, model: nn.Module, layer: Any) -> None:
         """Set ``linears``, ``drops``, ``norms`` and ``num_heads``."""
-        qkv = [self._written(site) for site in QKV_SITES]
+        qkv = [self._output_module(site) for site in QKV_SITES]
         self.projections, self.projection = [PrepackedLinear(linear) for linear in qkv], PrepackedLinear(*qkv)
         rest = ("attn_dense", "ffn_up", "ffn_down")
-        self.dense, self.up, self.down = (PrepackedLinear(self._written(site)) for site in rest)
+        self.dense, self.up, self.down = (PrepackedLinear(self._output_module(site)) for site in rest)
         self.linears = (*self.projections, self.dense, self.up, self.down)
-        ends = {PROBS: self._read("attn_out").dropout, **{end: self._written(end) for end in ("attn_out", "ffn_out")}}
+        ends = {
+            PROBS: self._input_module("attn_out").dropout,
+            **{end: self._output_module(end) for end in ("attn_out", "ffn_out")},
+        }
         self.drops = {name: end for name, end in ends.items() if isinstance(end, DROPOUTS)}
-        self.norms = {site: self._written(site) for site in ("attn_norm", "ffn_norm")}
+        self.norms = {site: self._output_module(site) for site in ("attn_norm", "ffn_norm")}
         config: Any = model.config
         self.num_heads = int(config.num_attention_heads)
         path = self.row.position_bias
         self.position_bias: Callable[[Tensor], Tensor] | None = None if path is None else attrgetter(path)(model)
 
-    def _read(self, site: str) -> Any:
+    def _input_module(self, site: str) -> Any:
         """The module whose input a site reads."""
         return self.layer.get_submodule(str(self.row.sites[site]).partition(" > ")[0])
 
-    def _written(self, site: str) -> Any:
+    def _output_module(self, site: str) -> Any:
         """The module whose output a site writes."""
         return self.layer.get_submodule(str(self.row.sites[site]).rpartition(" > ")[2])
 
@@ -74,7 +77,7 @@ class PostNormLayer(FastLayer):
         return self.norm("ffn_norm", x_again + self.apply_deltas("ffn_out", x, y, attached), attached)
 
     def attention(self, x: Tensor, packing: Packing, attached: Attached | None) -> tuple[Tensor, Tensor]:
-        """The attention branch, and ``x``."""
+        """The attention branch, and ``x`` for the residual sum."""
         b, t = packing.grid
         layout = self.layout(packing, x.dtype)
         keep = self.dropout_mask(PROBS, x, (b, self.num_heads, t, t))
@@ -93,8 +96,8 @@ class PostNormLayer(FastLayer):
         qkv = self.projection(x.view(len(x), -1))[:, None]
         if any(self.site_with_deltas(site, attached) for site in QKV_SITES):
             projected = qkv.chunk(3, dim=-1)
-            met = [self.apply_deltas(site, x, y, attached) for site, y in zip(QKV_SITES, projected, strict=True)]
-            qkv = torch.cat(met, dim=-1)
+            changed = [self.apply_deltas(site, x, y, attached) for site, y in zip(QKV_SITES, projected, strict=True)]
+            qkv = torch.cat(changed, dim=-1)
         return self._context_without_gradients(qkv.squeeze(1), layout)
 
     def attention_branch(self, x: Tensor, packing: Packing) -> Tensor:
