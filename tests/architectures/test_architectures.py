@@ -179,6 +179,44 @@ def test_hidden_states_gradients_and_answers_are_those_of_transformers(
     torch.testing.assert_close(_gradient(pair, ids, mask, ours=True), _gradient(pair, ids, mask), rtol=0, atol=1e-5)
 
 
+SCALED = {
+    "longrope": {
+        "original_max_position_embeddings": 10,
+        "short_factor": [1.0, 1.1, 1.2, 1.3],
+        "long_factor": [2.0] * 4,
+    },
+    "dynamic": {"factor": 4.0},
+    "yarn": {"factor": 4.0, "original_max_position_embeddings": 16},
+    "llama3": {
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16,
+    },
+}
+"""Scalings of rotary positions; the first two depend on the length of the longest text."""
+
+
+@pytest.mark.parametrize("kind", SCALED)
+@pytest.mark.parametrize("architecture", ["modernbert", "llama", "gemma3_text", "nomic_bert"])
+def test_scaled_rotary_positions_are_those_of_transformers(architecture: str, kind: str, tmp_path: Path) -> None:
+    rope: dict[str, Any] = {"rope_type": kind, "rope_theta": 50.0, **SCALED[kind]}
+    if architecture in ("modernbert", "gemma3_text"):
+        rope = dict.fromkeys(("full_attention", "sliding_attention"), rope)
+    pair = pair_of(tmp_path, architecture, rope_parameters=rope, max_position_embeddings=24)
+    for lengths in ((9, 3), (12, 5), (22, 24)):
+        ids, mask = pair.inputs(lengths)
+        with torch.no_grad():
+            theirs = pair.theirs(input_ids=ids, attention_mask=mask).logits
+            torch.testing.assert_close(pair.ours(ids, mask)[1], theirs, rtol=0, atol=1e-5)
+
+
+def test_a_head_with_an_activation_that_is_not_supported_is_refused(tmp_path: Path) -> None:
+    backbone = load_backbone(save_tiny(tmp_path, "modernbert", classifier_activation="quick_gelu"), device="cpu")
+    with pytest.raises(BackboneError, match=r"the activation 'quick_gelu'; supported are gelu, .* own head"):
+        LoadedAdapter(backbone, Houlsby(size=4), "classification", ("a", "b"), key=(0,))
+
+
 def _gradient(pair: Pair, ids: Tensor, mask: Tensor, ours: bool = False) -> Tensor:
     """Of the answers with regard to the embeddings of words."""
     model: Any = pair.backbone.model if ours else pair.theirs

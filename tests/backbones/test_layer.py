@@ -15,6 +15,7 @@ from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter, encode_batch
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.entry_point import EntryPoint
+from polytask.backbones.fast.grids import Grids
 from polytask.backbones.fast.kernels import HAS_PREPACKED, PrepackedLinear
 from polytask.backbones.fast.layer import FAST_ARCHITECTURES, FastLayer, fast_layer_of
 from polytask.backbones.loading import load_backbone
@@ -24,6 +25,7 @@ from polytask.data.task import Rows
 from polytask.dropout import DropoutKey
 from polytask.errors import RouteError
 from polytask.methods import METHODS, DeltaMethod
+from polytask.packing import Packing
 from polytask.routing.route import Route
 from tests.tiny import WITHOUT_BIASES, save_tiny
 
@@ -101,6 +103,31 @@ def test_a_gated_layer_is_that_of_transformers_with_narrow_windows_and_biases(
         slow = [case.answers("ab-b"), *case.gradients("abab")]
     for ours, theirs in zip(fast, slow, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("texts", [5, 8, 11])
+def test_texts_of_unequal_lengths_answer_in_two_grids_as_in_one(
+    texts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = load_backbone(save_tiny(tmp_path, "modernbert", local_attention=20), device="cpu", dtype="float64")
+    lengths = torch.linspace(3, 60, texts).long()[torch.randperm(texts, generator=torch.Generator().manual_seed(0))]
+    mask = (torch.arange(60) < lengths[:, None]).long()
+    ids = torch.randint(5, 70, mask.shape, generator=torch.Generator().manual_seed(1)) * mask
+    grids = Grids(Packing(mask), 4)
+    assert [part.grid[0] for part in grids.parts] == [texts // 2, texts - texts // 2]
+    for of in (mask, mask.flip(1)):  # padding on the left, too
+        with torch.no_grad():
+            fast = backbone.encoder(ids if of is mask else ids.flip(1), of, None)[0]
+            with slowly(monkeypatch):
+                slow = backbone.encoder(ids if of is mask else ids.flip(1), of, None)[0]
+        torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-9)
+
+
+def test_texts_of_one_length_or_about_the_same_share_one_grid() -> None:
+    for lengths in ([40] * 6, [33, 36, 38, 40, 41, 42], [7]):
+        mask = (torch.arange(42) < torch.tensor(lengths)[:, None]).long()
+        packing = Packing(mask[:, : max(lengths)])
+        assert Grids(packing, 4).parts == (packing,)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "mpnet", "distilbert", "modernbert"])

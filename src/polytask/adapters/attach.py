@@ -339,6 +339,7 @@ def attach(model: nn.Module, method: Method, *, name: str = "default", seed: int
         )
     if row.prepare is not None:
         row.prepare(encoder)
+    method = method.fitted(row.is_pre_norm)
     deltas = deltas_for(encoder, row, method, key=(seed, name))
     attached = _ATTACHED.get(model) or Attached(encoder, row)
     attached.add(name, deltas)

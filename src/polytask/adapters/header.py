@@ -56,7 +56,7 @@ MAX_HEAD_LAYERS = 8
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # A setting has the type of its default, or one of these: ``layers`` is None, a number or a list.
-_ALSO_OF: Mapping[type, tuple[type, ...]] = {float: (int,), type(None): (int, tuple)}
+_ALSO_OF: Mapping[type, tuple[type, ...]] = {float: (int,), type(None): (int, tuple, bool)}
 _MOST_SCORE = sys.float_info.max
 _CREATED = "%Y-%m-%dT%H:%M:%SZ"
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from polytask.errors import BackboneError
 from polytask.methods.delta import EMBED_NORM, FINAL_NORM, NORMS, SITES, Norm, Place
 
 Pooling = Literal["pooler", "cls", "mean", "last"]
@@ -19,6 +20,7 @@ POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean", "last")
 INTO = "into "
 HEAD_ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh")
 """Activations of prediction heads, by their names in transformers."""
+HEAD_LAYERS = ("dense", "norm", *HEAD_ACTIVATIONS)
 
 WIDTHS: dict[str, tuple[str, str]] = {
     EMBED_NORM: ("embedding", "embedding"),
@@ -139,6 +141,21 @@ class Architecture:
             return self.pooling
         name, meanings = self.pooling_field
         return meanings.get(str(getattr(config, name, None)), self.pooling)
+
+    def head_of(self, config: Any) -> tuple[HeadLayer, ...]:
+        """The layers of the prediction head that a configuration implies.
+
+        Raises:
+            BackboneError: its activation is not supported.
+        """
+        layers = self.head(config)
+        for layer in layers:
+            if layer.kind not in HEAD_LAYERS:
+                raise BackboneError(
+                    f"the prediction head of this backbone has the activation {layer.kind!r}; supported are "
+                    f"{', '.join(HEAD_ACTIVATIONS)}. Set one of these in config.json: each task trains its own head"
+                )
+        return layers
 
     def first_position_of(self, config: Any) -> int:
         """The position of a text's first token: 0, or one after that of padding (RoBERTa's family and MPNet)."""

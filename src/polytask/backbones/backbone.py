@@ -97,7 +97,7 @@ class Backbone:
     @property
     def head_layers(self) -> tuple[HeadLayer, ...]:
         """The layers of the prediction head that each task trains below its classifier; often none."""
-        return self.row.head(self.config)
+        return self.row.head_of(self.config)
 
     @property
     def num_layers(self) -> int:

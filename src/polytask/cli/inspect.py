@@ -46,6 +46,7 @@ def inspect(
 
     model, architecture = empty_backbone(backbone or "") if config is None else empty_model(config)
     name = backbone or config or ""
+    chosen = chosen.fitted(architecture.is_pre_norm)
     sites = trained_by_site(model, architecture, chosen)
     trained, total = sum(sites.values()), sum(p.numel() for p in model.parameters())
     parameters = {"trained": trained, "backbone": total, "percent": 100 * trained / total}

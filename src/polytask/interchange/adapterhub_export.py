@@ -81,7 +81,7 @@ def _check(header: Header) -> None:
     method, architecture = header.method, header.backbone.architecture
     if architecture not in _CLASSES:
         raise AdapterError(f"adapter-hub has no {architecture} models; it has {', '.join(_CLASSES)}")
-    if isinstance(method, Houlsby) and method.norms:
+    if isinstance(method, Houlsby) and method.trains_norms:
         raise AdapterError(
             "this adapter also trains LayerNorms, as in its paper, which adapter-hub's double_seq_bn does not support. "
             "Train with norms=False (--set norms=false) to export it"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from polytask.methods.delta import (
     Delta,
     DeltaMethod,
     EmptyLinear,
+    Method,
     Place,
     affine,
     power_of_two,
@@ -102,9 +103,18 @@ class PreNormBottleneck(SerialBottleneck):
         nn.init.zeros_(self.up.weight)
 
 
-def serial_bottleneck(place: Place, method: BottleneckMethod) -> Delta:
+class NormedBottleneck(PreNormBottleneck):
+    """A pre-norm bottleneck that reads the normalised branch, because a few huge features would hide the others."""
+
+    def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
+        """``y + f(norm(y))``, with a LayerNorm that has no gain and bias."""
+        return self.bottleneck(F.layer_norm(y, (y.shape[-1],))).add_(y)
+
+
+def serial_bottleneck(place: Place, method: SerialBottleneckMethod) -> Delta:
     """A new bottleneck on the residual branch at ``place``."""
-    kind = PreNormBottleneck if place.is_pre_norm else SerialBottleneck
+    pre_norm = NormedBottleneck if method.input_norm else PreNormBottleneck
+    kind = pre_norm if place.is_pre_norm else SerialBottleneck
     return kind(place.width_out, place.width_out, method.size, method.activation, method.init_std)
 
 
@@ -192,29 +202,63 @@ class BottleneckMethod(DeltaMethod):
             raise RecipeError(f"init_std={self.init_std!r}: a standard deviation cannot be negative")
 
 
+@dataclass(frozen=True)
+class SerialBottleneckMethod(BottleneckMethod):
+    """Settings of methods with a bottleneck on the residual branches.
+
+    Args:
+        input_norm: for backbones whose norms come before the sub-layers: whether the bottleneck reads the normalised
+            branch (``NormedBottleneck``). None: yes for a new adapter (``fitted``), and no in a stored one that does
+            not say so.
+    """
+
+    in_pre_norm: ClassVar[Mapping[str, bool]] = {"input_norm": True}
+    """What None becomes in a new adapter of a backbone whose norms come before the sub-layers."""
+
+    input_norm: bool | None = field(default=None, kw_only=True, metadata=ADDED)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.in_pre_norm:
+            if not isinstance(getattr(self, name), bool | None):
+                raise RecipeError(f"{name}={getattr(self, name)!r}: give True or False")
+
+    def fitted(self, is_pre_norm: bool) -> Method:
+        """The same method with the settings of ``in_pre_norm`` chosen, if the backbone's norms come first."""
+        if is_pre_norm:
+            chosen: dict[str, Any] = {k: v for k, v in self.in_pre_norm.items() if getattr(self, k) is None}
+            return replace(self, **chosen)
+        if self.input_norm:
+            raise RecipeError("input_norm=True is for backbones with norms before the sub-layers. Leave it out")
+        return self
+
+
 @known_settings
 @dataclass(frozen=True)
-class Houlsby(BottleneckMethod):
+class Houlsby(SerialBottleneckMethod):
     """Parameter-Efficient Transfer Learning for NLP, arXiv:1902.00751.
 
     Two serial bottlenecks a layer and every LayerNorm. For BERT-base and size 64: 2,417,664 parameters.
     ``activation``: ``gelu`` is the exact one, ``gelu_tanh`` the approximation in the paper's code.
-    ``norms=False`` leaves the LayerNorms frozen, as adapter-hub's ``double_seq_bn`` does.
+    ``norms=False`` leaves the LayerNorms frozen, as adapter-hub's ``double_seq_bn`` does. None trains them, as in the
+    paper; but a new adapter leaves them frozen where they come before the sub-layers (``fitted``).
     """
 
     name: ClassVar = "houlsby"
     sites: ClassVar = ("attn_out", "ffn_out", *NORMS)
 
-    norms: bool = field(default=True, metadata=ADDED)
+    in_pre_norm: ClassVar = {"input_norm": True, "norms": False}
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.norms, bool):
-            raise RecipeError(f"norms={self.norms!r}: give True or False")
+    norms: bool | None = field(default=None, metadata=ADDED)
+
+    @property
+    def trains_norms(self) -> bool:
+        """Whether the norms of the backbone train, too."""
+        return self.norms is not False
 
     def acts_at(self, place: Place, num_layers: int) -> bool:
         """On the residual branches, and on the norms unless they stay frozen."""
-        return (self.norms or place.site not in NORMS) and super().acts_at(place, num_layers)
+        return (self.trains_norms or place.site not in NORMS) and super().acts_at(place, num_layers)
 
     def delta(self, place: Place) -> Delta:
         """A bottleneck on a residual branch, a trained gain and bias on a norm."""
@@ -225,7 +269,7 @@ class Houlsby(BottleneckMethod):
 
 @known_settings
 @dataclass(frozen=True)
-class Pfeiffer(BottleneckMethod):
+class Pfeiffer(SerialBottleneckMethod):
     """AdapterFusion, arXiv:2005.00247: one bottleneck a layer, after the feed-forward sub-layer.
 
     It acts on the LayerNorm after that sub-layer; in pre-norm backbones on the feed-forward branch.

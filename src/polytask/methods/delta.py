@@ -143,6 +143,17 @@ class Method(ABC):
 
     name: ClassVar[str]
 
+    def fitted(self, is_pre_norm: bool) -> Method:
+        """The same method with settings that are None chosen for a new adapter.
+
+        Args:
+            is_pre_norm: whether the backbone's norms come before the sub-layers.
+
+        Raises:
+            RecipeError: a setting does not apply to such a backbone.
+        """
+        return self
+
     def settings(self) -> dict[str, Any]:
         """The fields as JSON values; added fields (``polytask.serialization``) only if not at their default."""
         return to_json(self)

@@ -81,7 +81,7 @@ def estimate(backbone: Backbone, task: Task, recipe: Recipe | None = None) -> Es
     size = getattr(recipe.method, name, 0)
     if size <= LARGEST_MEASURED:
         return _measure(backbone, task, recipe)
-    trained = num_trained(backbone, recipe.method)
+    trained = num_trained(backbone, recipe.method.fitted(backbone.row.is_pre_norm))
     smaller = (LARGEST_MEASURED // 2, LARGEST_MEASURED)
     methods = [replace(recipe.method, **{name: of}) for of in smaller]  # type: ignore[type-var]
     small, large = (_measure(backbone, task, replace(recipe, method=method)) for method in methods)
@@ -118,7 +118,7 @@ def _measure(backbone: Backbone, task: Task, recipe: Recipe) -> Estimate:
     memory = {
         "backbone": sum(p.nbytes for p in backbone.model.parameters()),
         "training": (COPIES + bool(recipe.ema)) * job.optimizer.flat.nbytes,
-        "step": step_bytes(backbone, recipe.method, live, [job.train.lengths[row] for row in job.next_rows()]),
+        "step": step_bytes(backbone, job.recipe.method, live, [job.train.lengths[row] for row in job.next_rows()]),
     }
     memory["total"] = sum(memory.values())
     memory["free"] = free_bytes(backbone.device)

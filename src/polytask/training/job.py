@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -71,6 +72,7 @@ class Job:
         check_type(task, Task, DataError)
         check_type(recipe, Recipe, RecipeError)
         backbone.check_trainable()
+        recipe = replace(recipe, method=recipe.method.fitted(backbone.row.is_pre_norm))
         check_mixture(recipe.method, recipe.num_modules)
         check_memory(backbone, recipe)
         if start is not None:
@@ -79,7 +81,7 @@ class Job:
         self.encodings = encodings or Encodings(backbone.tokenizer)
         warn_if_too_long(recipe.max_length, backbone)
         self.max_length = min(recipe.max_length, backbone.max_length)
-        recipe = recipe.fitted(task.kind, self.max_length)
+        recipe = recipe.fitted(task.kind, self.max_length, backbone.row.is_pre_norm)
         self.cut: Cut = (self.max_length, recipe.long, recipe.stride)
         self.train = self.encodings.of(task.train, *self.cut)
         self.validation = self.encodings.of(task.validation, *self.cut)

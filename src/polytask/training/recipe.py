@@ -136,28 +136,31 @@ class Recipe:
         settings = {"max_length": 128, "bias_correction": False, "keep_prefix": False}
         return cls(method, lr=lr, epochs=epochs, seed=seed, **settings)  # type: ignore[arg-type]
 
-    def fitted(self, kind: Kind, max_length: int) -> Recipe:
-        """The same recipe for a task of this kind; for spans, its stride is chosen.
+    def fitted(self, kind: Kind, max_length: int, is_pre_norm: bool = False) -> Recipe:
+        """The same recipe for a task of this kind and a backbone; its method's settings, and for spans its stride, are
+        chosen.
 
         Args:
             kind: the task's kind.
             max_length: the most tokens of a text.
+            is_pre_norm: whether the backbone's norms come before the sub-layers.
 
         Raises:
             RecipeError: a setting does not apply to tasks of this kind.
         """
+        own = replace(self, method=self.method.fitted(is_pre_norm))
         if isinstance(self.method, Probe) and kind == "span":
             raise RecipeError("a probe answers from one vector of a text, so it cannot find spans. Choose a method")
         if kind != "span":
             if self.stride is not None:
                 raise RecipeError(f"stride={self.stride} is for spans; this task is {kind}. Leave it out")
-            return self
+            return own
         if self.long != "truncate":
             raise RecipeError(
                 f"long={self.long!r} is for texts with labels. The context of a question is always read in "
                 "windows; stride says how many tokens two neighbours share"
             )
-        return replace(self, stride=usual_stride(max_length) if self.stride is None else self.stride)
+        return replace(own, stride=usual_stride(max_length) if self.stride is None else self.stride)
 
     def resolved(self, num_rows: int) -> Recipe:
         """The same recipe with ``lr`` and ``epochs`` chosen, for a task of ``num_rows`` training rows.

@@ -139,7 +139,8 @@ def settled(backbone: Backbone, task: Task, recipes: Sequence[Recipe]) -> list[R
         RecipeError: a setting does not apply to the task's kind.
     """
     lengths = [min(recipe.max_length, backbone.max_length) for recipe in recipes]
-    fitted = [recipe.fitted(task.kind, length) for recipe, length in zip(recipes, lengths, strict=True)]
+    is_pre_norm = backbone.row.is_pre_norm
+    fitted = [recipe.fitted(task.kind, length, is_pre_norm) for recipe, length in zip(recipes, lengths, strict=True)]
     return [recipe.resolved(len(task.train)) for recipe in fitted]
 
 

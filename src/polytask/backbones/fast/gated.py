@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from polytask.backbones.fast.grids import Grids
+from polytask.backbones.fast.int8 import Int8Linear
 from polytask.backbones.fast.kernels import (
     Attention,
     GatedFeedForward,
@@ -20,7 +23,12 @@ from polytask.packing import Packing
 
 
 class GatedLayer(FastLayer):
-    """ModernBERT's layer: two residual branches after a norm each, rotary windowed attention, gated feed-forward."""
+    """ModernBERT's layer: two residual branches after a norm each, rotary windowed attention, gated feed-forward.
+
+    With gradients and without them the same is computed. Without them nothing has to be kept, so the products also
+    multiply by the gate and add the residual, queries and keys are rotated before attention adds padding, and texts of
+    unequal lengths attend in two grids.
+    """
 
     embeds_positions = False
     can_enter_after_attention = False
@@ -35,6 +43,9 @@ class GatedLayer(FastLayer):
         self.projection, self.dense = PrepackedLinear(layer.attn.Wqkv), PrepackedLinear(layer.attn.Wo)
         self.up, self.down = PrepackedLinear(layer.mlp.Wi), PrepackedLinear(layer.mlp.Wo)
         self.linears = (self.projection, self.dense, self.up, self.down)
+        middle, self.is_int8 = layer.mlp.Wo.in_features, isinstance(layer.mlp.Wi, Int8Linear)
+        halves = slice(middle), slice(middle, None)
+        self.activated, self.gate = (PrepackedLinear(layer.mlp.Wi, rows=rows) for rows in halves)
         ends = {PROBS: layer.attn.dropout, "attn_out": layer.attn.out_drop}
         self.drops = {name: end for name, end in ends.items() if isinstance(end, DROPOUTS)}
         self.norms = {"attn_norm": layer.attn_norm, "ffn_norm": layer.mlp_norm}
@@ -46,8 +57,10 @@ class GatedLayer(FastLayer):
     def fast_forward(self, x: Tensor, packing: Packing, attention: Tensor | None = None) -> Tensor:
         """The layer on packed texts; see ``FastLayer``."""
         attached = next(iter(self.active), None)
-        h = x.contiguous()
-        h = h if isinstance(self.norms["attn_norm"], nn.Identity) else self.norm("attn_norm", h, attached)
+        x = x.contiguous()
+        h = x if isinstance(self.norms["attn_norm"], nn.Identity) else self.norm("attn_norm", x, attached)
+        if not torch.is_grad_enabled() and not self.layer.training:
+            return self._answer(x, h, packing, attached)
         y = self._out(self._context(h, self.layout(packing, h.dtype), attached), h)
         x = x + self.apply_deltas("attn_out", h, y, attached)
         h = self.norm("ffn_norm", x, attached)
@@ -60,18 +73,27 @@ class GatedLayer(FastLayer):
 
     def layout(self, packing: Packing, dtype: torch.dtype) -> HeadLayout:
         """The layout of heads, with rotations that all layers of a kind share."""
+        return HeadLayout(self.num_heads, packing, self._rotation(packing, dtype), self.window)
+
+    def _rotation(self, packing: Packing, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosines and sines for each position of the grid, ``[T, D/H]``; the last text's end counts for padding.
+
+        Some scalings of positions depend on the length of the longest text, which the grid may exceed.
+        """
         key = (self.kind, dtype)
         if key not in packing.cache:
-            like, places = torch.empty(0, dtype=dtype), torch.arange(packing.grid[1])[None]
-            packing.cache[key] = tuple(part[0] for part in self.rotary(like, places, self.kind))
-        return HeadLayout(self.num_heads, packing, packing.cache[key], self.window)
+            places = torch.arange(packing.grid[1]).clamp(max=packing.is_token.shape[1] - 1)[None]
+            cos, sin = self.rotary(torch.empty(0, dtype=dtype), places, self.kind)
+            packing.cache[key] = cos[0], sin[0]
+        cos, sin = packing.cache[key]
+        return cos, sin
 
     def _context(self, h: Tensor, layout: HeadLayout, attached: Attached | None) -> Tensor:
         """The attention context of ``[N, 1, D]``."""
         b, t = layout.packing.grid
         keep = self.dropout_mask(PROBS, h, (b, self.num_heads, t, t))
         has_deltas = any(self.site_with_deltas(site, attached) for site in QKV_SITES)
-        if keep is None and not (torch.is_grad_enabled() and h.requires_grad):
+        if keep is None and not h.requires_grad:
             qkv = self.projection(h.view(len(h), -1))[:, None]
             return self._context_without_gradients(
                 (self._with_deltas(h, qkv, attached) if has_deltas else qkv).squeeze(1), layout
@@ -93,3 +115,69 @@ class GatedLayer(FastLayer):
         """The output projection of attention, followed by dropout."""
         out: Tensor = Linear.apply(context, self.dense, self.dropout_mask("attn_out", x))  # type: ignore[no-untyped-call]
         return out
+
+    def _answer(self, x: Tensor, h: Tensor, packing: Packing, attached: Attached | None) -> Tensor:
+        """The layer without gradients and dropout, for its input ``x`` and the normalised ``h``."""
+        qkv = self._projected(h, attached)
+        self._rotate(qkv, packing)
+        x = self._added(x, "attn_out", h, self._answered_context(qkv, packing), self.dense, attached)
+        h = self.norm("ffn_norm", x, attached)
+        return self._added(x, "ffn_out", h, self._gated(h.squeeze(1)), self.down, attached)
+
+    def _projected(self, h: Tensor, attached: Attached | None) -> Tensor:
+        """Queries, keys and values with their deltas, ``[N, 1, D]`` to ``[N, 3D]``."""
+        qkv = self.projection(h.squeeze(1))
+        for site, part in zip(QKV_SITES, qkv.chunk(3, dim=-1), strict=True):
+            if self.site_with_deltas(site, attached) is not None:
+                part.copy_(self.apply_deltas(site, h, part[:, None], attached).squeeze(1))
+        return qkv
+
+    def _answered_context(self, qkv: Tensor, packing: Packing) -> Tensor:
+        """The attention context of rotated queries, keys and values, ``[N, 3D]`` to ``[N, D]``."""
+        if "grids" not in packing.cache:
+            packing.cache["grids"] = Grids(packing, self.num_heads)
+        grids: Grids = packing.cache["grids"]
+        width = qkv.shape[1] // (3 * self.num_heads)
+        return grids.merge(
+            [
+                self._attention(
+                    part.split_heads(qkv, self.num_heads, width), HeadLayout(self.num_heads, part, None, self.window)
+                )
+                for part in grids.parts
+            ]
+        )
+
+    def _rotate(self, qkv: Tensor, packing: Packing) -> None:
+        """Rotate the queries and keys in ``[N, 3D]`` by their tokens' positions, in place."""
+        cos, sin = self._rotation_of_tokens(packing, qkv.dtype)
+        rotated = qkv[:, : cos.shape[1]]
+        first, second = rotated.unflatten(1, (2 * self.num_heads, 2, -1)).unbind(2)
+        swapped = torch.stack((second, first), 2).view(cos.shape)
+        rotated.mul_(cos).addcmul_(swapped, sin)
+
+    def _rotation_of_tokens(self, packing: Packing, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosines, and sines that are negative in the first half of a head, for queries and keys, ``[N, 2D]``."""
+        key = ("tokens", self.kind, dtype)
+        if key not in packing.cache:
+            cos, sin = self._rotation(packing, dtype)
+            first, second = sin.chunk(2, dim=-1)
+            places = packing.pack_ids(torch.arange(packing.grid[1]).expand(packing.grid)).squeeze(1)
+            each = cos, torch.cat((-first, second), dim=-1)
+            packing.cache[key] = tuple(part[places].repeat(1, 2 * self.num_heads) for part in each)
+        cos, sin = packing.cache[key]
+        return cos, sin
+
+    def _gated(self, h: Tensor) -> Tensor:
+        """The hidden layer of the feed-forward sub-layer, ``[N, D]`` to ``[N, F]``."""
+        if self.is_int8:  # one product, because each one quantises its input
+            active, gate = self.up(h).chunk(2, dim=-1)
+            return F.gelu(active, approximate=self.gelu).mul_(gate)
+        return self.gate.combined(h, "mul", self.activated(h, self.gelu))
+
+    def _added(
+        self, x: Tensor, site: str, h: Tensor, y: Tensor, linear: PrepackedLinear, attached: Attached | None
+    ) -> Tensor:
+        """``x`` plus the branch that ends with ``linear`` of ``y``, with the deltas of the site, which read ``h``."""
+        if self.site_with_deltas(site, attached) is None:
+            return linear.combined(y, "add", x.squeeze(1))[:, None]
+        return x + self.apply_deltas(site, h, linear(y)[:, None], attached)

@@ -12,7 +12,7 @@ as masks (``dropout``); None means no dropout.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +31,14 @@ class PrepackedLinear:
     An ordinary product converts the weight to that layout each time, which takes longer than the product for a short
     batch (benchmarks/products.py). Without that layout in torch, and for types other than bf16, this is an ordinary
     product. For int8 linears (``int8``) the product is in int8.
+
+    Args:
+        linears: the linears.
+        rows: the rows of the concatenated weight to use (default: all).
     """
 
-    def __init__(self, *linears: nn.Linear) -> None:
-        self.linears = linears
+    def __init__(self, *linears: nn.Linear, rows: slice = slice(None)) -> None:
+        self.linears, self.rows = linears, rows
         self._versions: object = None
         self._prepared: tuple[Tensor, Tensor | None, Tensor | Int8Weight | None] | None = None
         self._packed_transpose: Tensor | None = None
@@ -60,6 +64,14 @@ class PrepackedLinear:
         out = F.linear(x, weight, bias)
         return out if gelu is None else F.gelu(out, approximate=gelu)
 
+    def combined(self, x: Tensor, operation: Literal["add", "mul"], other: Tensor) -> Tensor:
+        """``[N, I]`` to ``[N, O]``, added to ``other`` ``[N, O]`` or multiplied by it in the same operation."""
+        weight, bias, packed = self._weights()
+        if isinstance(packed, Tensor):
+            return mkldnn._linear_pointwise.binary(x, other, packed, bias, operation)  # type: ignore[no-any-return]
+        out = F.linear(x, weight, bias) if packed is None else packed(x)
+        return out.add_(other) if operation == "add" else out.mul_(other)
+
     def input_gradient(self, grad: Tensor, onto: Tensor | None = None) -> Tensor:
         """The gradient of the input, ``[N, O]`` to ``[N, I]``, added to ``onto`` if given."""
         weight, _, packed = self._weights()
@@ -77,9 +89,9 @@ class PrepackedLinear:
         """Weight, bias and the weight in the matrix unit's layout; prepared again when a weight has changed."""
         versions = [version_of(linear.weight) for linear in self.linears]
         if self._prepared is None or self._versions != versions:
-            weight = _concatenated([linear.weight.detach() for linear in self.linears])
+            weight = _concatenated([linear.weight.detach() for linear in self.linears])[self.rows]
             biases = [linear.bias.detach() for linear in self.linears if linear.bias is not None]
-            bias = _concatenated(biases) if biases else None
+            bias = _concatenated(biases)[self.rows] if biases else None
             self._prepared = weight, bias, self._packed(weight, bias)
             self._packed_transpose = None
             self._versions = versions
