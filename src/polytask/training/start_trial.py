@@ -121,7 +121,8 @@ def start_or_trial(
         return start_from(given, store), None
     if interrupted is not None:
         return recorded_start(interrupted.get("start"), store), None
-    chosen = choose_start(backbone, task, recipe, candidates_in(store, backbone, task, recipe.method))
+    method = recipe.method.fitted(backbone.row.is_pre_norm)
+    chosen = choose_start(backbone, task, recipe, candidates_in(store, backbone, task, method))
     return chosen.start, chosen
 
 
