@@ -12,7 +12,7 @@ from polytask.adapters.store import Store
 from polytask.cli.card import facts
 from tests.cli.test_cli import ROWS, averaging, polytask, refused, succeeded, table
 
-QUICK = ("--size", 2, "--lr", 0.01, "--batch-size", 8, "--epochs", 1, "--dtype", "float32", "--no-probe")
+QUICK = ("--size", 2, "--batch-size", 8, "--epochs", 1, "--dtype", "float32")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_auto_says_what_it_chose_and_the_cost(folder: Path) -> None:
 
 
 def test_a_sweep_starts_from_an_adapter(folder: Path) -> None:
-    options = [option for option in shared(folder) if option not in ("--lr", 0.01)]
+    options = shared(folder)
     more = ("--lr", "0.01,0.02", "--seeds", 1, "--results", folder / "swept", "--start", "first", "--json")
     assert json.loads(succeeded("sweep", folder / "other.csv", *options, *more))["best"]["start"]["head"] == "fresh"
     assert "auto is for one recipe" in refused("sweep", folder / "other.csv", *options, "--start", "auto")
