@@ -1,6 +1,6 @@
 """Compares recipes on development tasks: variants × tasks × seeds, one JSON file for each run.
 
-    python benchmarks/recipe_trials.py --tasks DIR/grammar DIR/mood --variants variants.json --seeds 2
+    python benchmarks/recipe_trials.py --tasks DIR/grammar DIR/mood --seeds 2     # variants: recipe_variants.json
 
 A task is a folder with ``train.csv``, ``validation.csv`` and, if there is one, ``test.csv`` (columns ``text``,
 ``label`` and, for pairs, ``text_pair``). The variants are settings of a recipe by name, those of its method under
@@ -33,6 +33,7 @@ from polytask.methods import METHODS
 from polytask.training.result import Result
 
 SPLITS = ("validation", "test")
+VARIANTS = Path(__file__).with_name("recipe_variants.json")
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Run:
         if not self.file.exists():
             return None
         result: dict[str, Any] = json.loads(self.file.read_text())
-        asked = self.recipe.to_json()
-        if any(asked[name] not in (None, value) for name, value in result["recipe"].items() if name in asked):
+        asked, ran = self.recipe.to_json(), result["recipe"]
+        if asked.keys() != ran.keys() or any(asked[name] not in (None, ran[name]) for name in asked):
             raise SystemExit(f"{self.file} was run with other settings: give the variant another name")
         return result
 
@@ -152,7 +153,7 @@ def main() -> None:
     """Run what is missing and print the summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=Path, nargs="+", required=True, help="folders of tasks")
-    parser.add_argument("--variants", type=Path, required=True, help="a JSON file of settings by name")
+    parser.add_argument("--variants", type=Path, default=VARIANTS, help="a JSON file of settings by name")
     parser.add_argument("--only", nargs="+", help="names of variants to run and show, instead of all")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rows", type=int, help="the most training rows")
