@@ -157,11 +157,12 @@ def test_an_interrupted_run_resumes_from_the_same_start_only(
     begin("first@1")
     with pytest.raises(CheckpointError, match=r"start was first@1, with a fresh head \([0-9a-f]{8}\) and is None"):
         train(tiny_backbone, other, QUICK, checkpoint=state, resume=True)
-    resumed = train_to_store(tiny_backbone, other, QUICK, tmp_path, start="first@1", checkpoint=state, resume=True)
+    how = {"checkpoint": state, "resume": True, "notify": list[str]().append}
+    resumed = train_to_store(tiny_backbone, other, QUICK, tmp_path, start="first@1", **how)  # type: ignore[arg-type]
     assert str(resumed.entry) == str(whole.entry), "it is the same adapter, which is not stored twice"
     plain = train_to_store(tiny_backbone, other, QUICK, tmp_path)
     begin(None)
-    resumed = train_to_store(tiny_backbone, other, QUICK, tmp_path, start="auto", checkpoint=state, resume=True)
+    resumed = train_to_store(tiny_backbone, other, QUICK, tmp_path, start="auto", **how)  # type: ignore[arg-type]
     assert resumed.chosen is None, "a resumed run keeps the start that it had"
     assert str(resumed.entry) == str(plain.entry)
 
