@@ -93,7 +93,7 @@ def test_each_unit_has_a_place_in_a_tile_of_its_adapter(rows: list[tuple[int, in
         positions = tuple(reversed(range(extra, num_stacked)))
         layout = group.layout(positions, num_stacked)
         assert layout.units[layout.places].tolist() == list(range(sum(group.counts)))
-        assert sum(tile.size(num_stacked) for tile in layout.tiles) == len(layout.units)
+        assert sum(tile.size for tile in layout.tiles) == len(layout.units)
         everyone = list(range(num_stacked))
         of_tiles = [everyone if tile.positions is None else tile.positions.tolist() for tile in layout.tiles]
         owners = [row for own, tile in zip(of_tiles, layout.tiles) for row in own for _ in range(tile.width)]

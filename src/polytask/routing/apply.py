@@ -118,16 +118,14 @@ def apply_group(
         index = torch.tensor(positions)[group.adapter_index].to(y.device)
         of_units = {name: tensor.index_select(0, index) for name, tensor in tensors.items()}
         return with_parameters(stack.delta, of_units).forward(x, y, base)
-    layout, num_stacked = group.layout(positions, len(stack.members)), len(stack.members)
+    layout = group.layout(positions, len(stack.members))
     if isinstance(delta, AdditiveDelta):
         inputs = [x if delta.reads_input else y]
-        return y + _in_tiles(layout, num_stacked, stack.delta, inputs, lambda own, h: own.change(h))
-    return _in_tiles(layout, num_stacked, stack.delta, [x, y], lambda own, x, y: own.forward(x, y, base))
+        return y + _in_tiles(layout, stack.delta, inputs, lambda stacked, h: stacked.change(h))
+    return _in_tiles(layout, stack.delta, [x, y], lambda stacked, x, y: stacked.forward(x, y, base))
 
 
-def _in_tiles(
-    layout: Layout, num_stacked: int, stacked: Delta, inputs: Sequence[Tensor], formula: Callable[..., Tensor]
-) -> Tensor:
+def _in_tiles(layout: Layout, stacked: Delta, inputs: Sequence[Tensor], formula: Callable[..., Tensor]) -> Tensor:
     """The output of a formula for a group's units, computed tile by tile.
 
     Each adapter's units are a row of its tile, ``[K, L, D]``. Shorter rows are filled up with other units, whose output
@@ -135,17 +133,16 @@ def _in_tiles(
 
     Args:
         layout: where the units are in the tiles.
-        num_stacked: the number of stacked adapters.
-        stacked: their deltas.
+        stacked: the stacked delta.
         inputs: the inputs of the formula, for the group's units.
-        formula: called with the stacked delta of a tile's adapters, and the inputs in the tile.
+        formula: computes a tile's output from the stacked delta of its adapters and the inputs of its units.
     """
     places, units = (index.to(inputs[0].device) for index in (layout.places, layout.units))
-    sizes = [tile.size(num_stacked) for tile in layout.tiles]
+    sizes = [tile.size for tile in layout.tiles]
     wide = [tensor.index_select(0, units).split(sizes) for tensor in inputs]
     outs = []
     for tile, *parts in zip(layout.tiles, *wide):
-        long = [part.view(len(part) // tile.width, -1, part.shape[-1]) for part in parts]
+        long = [part.view(tile.num_rows, -1, part.shape[-1]) for part in parts]
         outs.append(formula(tile.select(stacked), *long).flatten(0, 1))
     out = outs[0] if len(outs) == 1 else torch.cat(outs)
     return out.view(-1, *inputs[0].shape[1:-1], out.shape[-1]).index_select(0, places)

@@ -111,9 +111,9 @@ class Group:
             row = torch.zeros(len(self.counts), dtype=torch.long)
             row[list(tile.adapters)] = positions if tile.has_all else torch.arange(len(tile.adapters))
             taken[here] = start + row[owner[here]] * tile.width + within[here] - below
-            placed.append(PlacedTile(tile.width, None if tile.has_all else positions[list(tile.adapters)]))
-            start += tile.width * (num_stacked if tile.has_all else len(tile.adapters))
-            below += tile.width
+            num_rows = num_stacked if tile.has_all else len(tile.adapters)
+            placed.append(PlacedTile(num_rows, tile.width, None if tile.has_all else positions[list(tile.adapters)]))
+            start, below = start + placed[-1].size, below + tile.width
         places = torch.empty_like(order).index_copy_(0, order, taken)
         units = torch.zeros(start, dtype=torch.long).index_copy_(0, taken, order)
         return Layout(places, units, tuple(placed))
@@ -135,14 +135,22 @@ class Tile:
 
 @dataclass(frozen=True)
 class PlacedTile:
-    """A tile of a layout: a row for each adapter of a stack, or for those at ``positions``, with ``width`` units."""
+    """A tile for the adapters of a stack.
 
+    Attributes:
+        num_rows: the number of its rows, one for each adapter.
+        width: the number of units of a row.
+        positions: the positions of its adapters in the stack; None if it has a row for every adapter of the stack.
+    """
+
+    num_rows: int
     width: int
     positions: Tensor | None
 
-    def size(self, num_stacked: int) -> int:
+    @property
+    def size(self) -> int:
         """The number of places, empty ones included."""
-        return self.width * (num_stacked if self.positions is None else len(self.positions))
+        return self.num_rows * self.width
 
     def select(self, stacked: D) -> D:
         """The stacked delta of its own adapters, out of that of all adapters of the stack."""

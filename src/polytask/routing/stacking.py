@@ -26,9 +26,9 @@ class Stack:
     """Deltas with equal keys, stacked.
 
     Attributes:
-        members: the deltas. The stack keeps them, so their ids stay their own.
+        members: the deltas, which stay alive with the stack, so no other has their ids.
         delta: one delta with the parameters of all, ``[K, …]``.
-        dtype: the type that its matrices were asked in.
+        dtype: the type of its matrices; None for deltas that train.
     """
 
     members: tuple[Delta, ...]
@@ -77,7 +77,8 @@ class StackCache:
             is_exact: whether the stack must have these deltas in this order and no others.
         """
         if is_trained:
-            return Stack(tuple(deltas), with_parameters(deltas[0], stack([padded_tensors(delta) for delta in deltas])))
+            tensors = stack(deltas[0].stack_shapes(), [tensors_of(delta) for delta in deltas])
+            return Stack(tuple(deltas), with_parameters(deltas[0], tensors))
         key = (deltas[0].stack_key, is_exact)
         kept = self._stacks.get(key)
         if kept is None or not kept.serves(deltas, dtype, is_exact=is_exact):
@@ -86,14 +87,14 @@ class StackCache:
         return kept
 
     def _stacked(self, members: Sequence[Delta], dtype: torch.dtype) -> Stack:
-        made = stack([self._tensors_of(delta) for delta in members])
+        made = stack(members[0].stack_shapes(), [self._tensors_of(delta) for delta in members])
         tensors = {name: tensor.to(dtype) if tensor.dim() > 2 else tensor for name, tensor in made.items()}
         return Stack(tuple(members), with_parameters(members[0], tensors), dtype)
 
     def _tensors_of(self, delta: Delta) -> dict[str, Tensor]:
-        """``padded_tensors``, found once; the entry keeps the delta, so its id stays its own."""
+        """``tensors_of``, computed once."""
         if id(delta) not in self._tensors:
-            self._tensors[id(delta)] = delta, padded_tensors(delta)
+            self._tensors[id(delta)] = delta, tensors_of(delta)
         return self._tensors[id(delta)][1]
 
     def clear(self) -> None:
@@ -131,15 +132,9 @@ def with_parameters(delta: D, tensors: Mapping[str, Tensor]) -> D:
     return other
 
 
-def stack(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The parameters of several deltas as ``[K, …]``, from those of each by name."""
-    return {name: torch.stack([member[name] for member in members]) for name in members[0]}
-
-
-def padded_tensors(delta: Delta) -> dict[str, Tensor]:
-    """A delta's parameters by dotted name, padded with zeros to their stack shapes."""
-    tensors = tensors_of(delta)
-    return {name: padded(tensors[name], shape) for name, shape in delta.stack_shapes().items()}
+def stack(shapes: Mapping[str, tuple[int, ...]], members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The parameters of several deltas as ``[K, …]``, each padded with zeros to its shape in ``shapes``."""
+    return {name: torch.stack([padded(tensors[name], shape) for tensors in members]) for name, shape in shapes.items()}
 
 
 def padded(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
