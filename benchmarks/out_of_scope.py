@@ -12,6 +12,7 @@ is not run again.
 from __future__ import annotations
 
 import argparse
+import math
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -84,8 +85,7 @@ def read(name: str, data: Path) -> Task:
 
 def parted(task: Task, seed: int) -> tuple[Task, Rows, list[str]]:
     """The task without some classes, the test rows of these, and their names; each seed leaves out others."""
-    targets = list(task.train.targets or ())
-    common = [label for label in range(len(task.labels)) if targets.count(label) >= 20]
+    common = common_labels(task)
     random.Random(task.name).shuffle(common)
     count = LEFT_OUT[task.name]
     left_out = {common[place % len(common)] for place in range(seed * count, (seed + 1) * count)}
@@ -99,6 +99,18 @@ def parted(task: Task, seed: int) -> tuple[Task, Rows, list[str]]:
     train = rest.train.take(range(min(TRAIN_ROWS, len(rest.train))))
     validation = rest.validation.take(range(min(60, len(rest.validation))))
     return replace(rest, train=train, validation=validation), none.examples["test"], names_of(task, left_out)
+
+
+def common_labels(task: Task) -> list[int]:
+    """The classes with at least 20 training rows, of which some are left out."""
+    targets = list(task.train.targets or ())
+    return [label for label in range(len(task.labels)) if targets.count(label) >= 20]
+
+
+def num_choices(task: Task) -> int:
+    """The number of seeds until a seed would leave out the same classes as another."""
+    common = len(common_labels(task))
+    return common // math.gcd(common, LEFT_OUT[task.name])
 
 
 def names_of(task: Task, labels: set[int]) -> list[str]:
@@ -155,7 +167,10 @@ def run(given: argparse.Namespace) -> None:
         file = given.out / f"{name}-{method}-{seed}.json"
         if file.exists():
             continue
-        task, near, left_out = parted(read(name, data), seed)
+        whole = read(name, data)
+        if seed >= num_choices(whole):
+            continue
+        task, near, left_out = parted(whole, seed)
         assert task.test is not None, "the tasks have test rows"
         rows = {"familiar": task.test, "near": near, "far": far.take(range(FAR_ROWS))}
         rows = {what: replace(own.take(range(min(TEST_ROWS, len(own)))), targets=None) for what, own in rows.items()}
