@@ -29,7 +29,7 @@ def test_a_name_of_another_library_is_answered_with_ours(name: str) -> None:
 def test_a_name_that_is_nearly_right_is_answered_with_the_nearest() -> None:
     with pytest.raises(AttributeError, match=r"no attribute 'read_tasks'. Did you mean 'read_task'"):
         pt.read_tasks  # noqa: B018
-    with pytest.raises(AttributeError, match=r"no attribute 'zzz'. help\(polytask\)"):
+    with pytest.raises(AttributeError, match=r"no attribute 'zzz'. See help\(polytask\)"):
         pt.zzz  # noqa: B018
 
 

@@ -136,7 +136,7 @@ def test_the_version_is_printed() -> None:
 
 def test_train_prints_the_object_that_programs_rely_on(trained: dict[str, Any], store: Path) -> None:
     keys = ["task", "method", "adapter", "parameters", "train", "validation", "test"]
-    keys += ["calibration", "thresholds", "none", "probe"]
+    keys += ["calibration", "thresholds", "none", "probe", "start", "start_trial"]
     assert list(trained) == keys
     assert (trained["task"], trained["method"]) == ("mood", "houlsby")
     assert trained["adapter"]["version"] == 1

@@ -106,9 +106,13 @@ class PreNormBottleneck(SerialBottleneck):
 class NormedBottleneck(PreNormBottleneck):
     """A pre-norm bottleneck that reads the normalised branch, because a few huge features would hide the others."""
 
+    def change(self, h: Tensor) -> Tensor:
+        """``f(norm(y))``, with a LayerNorm that has no gain and bias."""
+        return self.bottleneck(F.layer_norm(h, (h.shape[-1],)))
+
     def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
-        """``y + f(norm(y))``, with a LayerNorm that has no gain and bias."""
-        return self.bottleneck(F.layer_norm(y, (y.shape[-1],))).add_(y)
+        """``y + f(norm(y))``."""
+        return self.change(y).add_(y)
 
 
 def serial_bottleneck(place: Place, method: SerialBottleneckMethod) -> Delta:
