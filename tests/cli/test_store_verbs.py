@@ -115,7 +115,7 @@ def test_compare_says_that_a_few_rows_are_not_enough(store: Path, tmp_path: Path
 
 
 def test_compare_refuses_other_labels_and_kinds(store: Path, test_rows: Path, backbone: Path, tmp_path: Path) -> None:
-    assert "kind regression" in refused("compare", "mood", "stars", test_rows, "--store", store)
+    assert "a regression task" in refused("compare", "mood", "stars", test_rows, "--store", store)
     other = Path(shutil.copytree(store, tmp_path / "other"))
     rows = table(tmp_path / "rows.csv", [("good film", "good"), ("bad film", "ugly")] * 5)
     succeeded("train", rows, "--task", "looks", "--backbone", backbone, "--store", other, "--epochs", 1, *QUICK)

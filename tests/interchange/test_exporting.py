@@ -213,7 +213,7 @@ def test_an_export_has_the_threshold_of_each_label(
     if thresholds:
         decides["thresholds"] = {"goal": "precision", "target": 0.9, "values": thresholds, "rows": 50}
     said = {**plain.header.to_object(), **decides, "format": 2}
-    adapter = plain._with_digest(said, plain.tensors) if decides else plain
+    adapter = plain.with_digest(said, plain.tensors) if decides else plain
     for to in ("peft", "adapterhub", "merged"):
         pt.export_adapter(adapter, tmp_path / to, to, **({"backbone": backbone} if to == "merged" else {}))
         settings = json.loads((tmp_path / to / "polytask.json").read_text())

@@ -131,7 +131,7 @@ def test_a_card_of_a_strangers_result_leaves_out_what_it_does_not_know(tiny_back
     adapter, _ = train(tiny_backbone, task_of("classification"), RECIPE)
     for odd in (5, {"before": {"ece": "x"}, "after": {"bins": [[1], "y"]}, "notes": 3}, {"coverage": [1, 2]}):
         given = {**adapter.header.to_object(), "result": {"calibration": odd}}
-        entry = Store(tmp_path).put(Adapter._with_digest(given, adapter.tensors))
+        entry = Store(tmp_path).put(Adapter.with_digest(given, adapter.tensors))
         assert "expected calibration error" not in dict(facts(entry))
         assert "Reliability" not in markdown(entry)
 
