@@ -44,12 +44,10 @@ from polytask.training.recipe import Recipe
 METHODS: dict[str, Method] = {
     "houlsby": Houlsby(64),
     "houlsby-tuned": Houlsby(64, norms=True),
-    "houlsby-raw": Houlsby(64, norms=False, input_norm=False),
-    "houlsby-raw-tuned": Houlsby(64, norms=True, input_norm=False),
     "lora": LoRA(rank=8),
     "full": FullFineTuning(),
 }
-"""``tuned`` trains the norms, too; ``raw`` bottlenecks read branches as they are, which was the default at first."""
+"""``tuned`` trains the norms of pre-norm backbones, too."""
 PROBE = "probe"
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 """The inverse regularisation strengths of the probe; validation rows choose one."""

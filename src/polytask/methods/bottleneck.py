@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -19,7 +19,6 @@ from polytask.methods.delta import (
     Delta,
     DeltaMethod,
     EmptyLinear,
-    Method,
     Place,
     affine,
     power_of_two,
@@ -103,22 +102,9 @@ class PreNormBottleneck(SerialBottleneck):
         nn.init.zeros_(self.up.weight)
 
 
-class NormedBottleneck(PreNormBottleneck):
-    """A pre-norm bottleneck that reads the normalised branch, because a few huge features would hide the others."""
-
-    def change(self, h: Tensor) -> Tensor:
-        """``f(norm(y))``, with a LayerNorm that has no gain and bias."""
-        return self.bottleneck(F.layer_norm(h, (h.shape[-1],)))
-
-    def forward(self, x: Tensor, y: Tensor, base: nn.Module) -> Tensor:
-        """``y + f(norm(y))``."""
-        return self.change(y).add_(y)
-
-
-def serial_bottleneck(place: Place, method: SerialBottleneckMethod) -> Delta:
+def serial_bottleneck(place: Place, method: BottleneckMethod) -> Delta:
     """A new bottleneck on the residual branch at ``place``."""
-    pre_norm = NormedBottleneck if method.input_norm else PreNormBottleneck
-    kind = pre_norm if place.is_pre_norm else SerialBottleneck
+    kind = PreNormBottleneck if place.is_pre_norm else SerialBottleneck
     return kind(place.width_out, place.width_out, method.size, method.activation, method.init_std)
 
 
@@ -206,40 +192,9 @@ class BottleneckMethod(DeltaMethod):
             raise RecipeError(f"init_std={self.init_std!r}: a standard deviation cannot be negative")
 
 
-@dataclass(frozen=True)
-class SerialBottleneckMethod(BottleneckMethod):
-    """Settings of methods with a bottleneck on the residual branches.
-
-    Args:
-        input_norm: for backbones whose norms come before the sub-layers: whether the bottleneck reads the normalised
-            branch (``NormedBottleneck``). None: yes for a new adapter (``fitted``), and no in a stored one that does
-            not say so.
-    """
-
-    in_pre_norm: ClassVar[Mapping[str, bool]] = {"input_norm": True}
-    """What None becomes in a new adapter of a backbone whose norms come before the sub-layers."""
-
-    input_norm: bool | None = field(default=None, kw_only=True, metadata=ADDED)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in self.in_pre_norm:
-            if not isinstance(getattr(self, name), bool | None):
-                raise RecipeError(f"{name}={getattr(self, name)!r}: give True or False")
-
-    def fitted(self, is_pre_norm: bool) -> Method:
-        """The same method with the settings of ``in_pre_norm`` chosen, if the backbone's norms come first."""
-        if is_pre_norm:
-            chosen: dict[str, Any] = {k: v for k, v in self.in_pre_norm.items() if getattr(self, k) is None}
-            return replace(self, **chosen)
-        if self.input_norm:
-            raise RecipeError("input_norm=True is for backbones with norms before the sub-layers. Leave it out")
-        return self
-
-
 @known_settings
 @dataclass(frozen=True)
-class Houlsby(SerialBottleneckMethod):
+class Houlsby(BottleneckMethod):
     """Parameter-Efficient Transfer Learning for NLP, arXiv:1902.00751.
 
     Two serial bottlenecks a layer and every LayerNorm. For BERT-base and size 64: 2,417,664 parameters.
@@ -251,9 +206,16 @@ class Houlsby(SerialBottleneckMethod):
     name: ClassVar = "houlsby"
     sites: ClassVar = ("attn_out", "ffn_out", *NORMS)
 
-    in_pre_norm: ClassVar = {"input_norm": True, "norms": False}
-
     norms: bool | None = field(default=None, metadata=ADDED)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.norms, bool | None):
+            raise RecipeError(f"norms={self.norms!r}: give True or False")
+
+    def fitted(self, is_pre_norm: bool) -> Houlsby:
+        """The same method; if the backbone's norms come before the sub-layers, they stay frozen unless asked for."""
+        return replace(self, norms=False) if is_pre_norm and self.norms is None else self
 
     @property
     def trains_norms(self) -> bool:
@@ -273,7 +235,7 @@ class Houlsby(SerialBottleneckMethod):
 
 @known_settings
 @dataclass(frozen=True)
-class Pfeiffer(SerialBottleneckMethod):
+class Pfeiffer(BottleneckMethod):
     """AdapterFusion, arXiv:2005.00247: one bottleneck a layer, after the feed-forward sub-layer.
 
     It acts on the LayerNorm after that sub-layer; in pre-norm backbones on the feed-forward branch.
