@@ -42,7 +42,7 @@ def part_of(file: Path) -> str:
 
 def package_of(name: str) -> str:
     """The name itself where it is that of a package, ``base`` for a module at the top that all may use."""
-    return "base" if (PACKAGE / f"{name}.py").exists() and name != "sklearn" else name
+    return "base" if (PACKAGE / f"{name}.py").exists() else name
 
 
 def imported(file: Path) -> Iterator[tuple[int, str]]:

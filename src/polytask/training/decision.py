@@ -16,7 +16,8 @@ from polytask.evaluation.decision import Decision
 from polytask.evaluation.none_of_these import DetectNone
 from polytask.evaluation.thresholds import Goal
 from polytask.training.calibration import choose_for_goal, measure_thresholds
-from polytask.training.job import Job, check_type
+from polytask.training.job import Job
+from polytask.training.job_checks import check_type
 from polytask.training.none_of_these import fit_detector
 from polytask.training.result import Result
 

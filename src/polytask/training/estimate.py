@@ -21,7 +21,8 @@ from polytask.inference.scoring import scores_of
 from polytask.memory import free_bytes
 from polytask.methods import Method, described
 from polytask.training.activation_memory import step_bytes
-from polytask.training.job import COPIES, Job, attached_to
+from polytask.training.job import Job, attached_to
+from polytask.training.job_checks import COPIES
 from polytask.training.loop import step
 from polytask.training.recipe import Recipe
 

@@ -24,7 +24,8 @@ from polytask.training.checkpoint import Checkpoint
 from polytask.training.decision import Extras
 from polytask.training.events import Progress
 from polytask.training.finish import finish_job
-from polytask.training.job import Job, attached_to, check_type
+from polytask.training.job import Job, attached_to
+from polytask.training.job_checks import check_type
 from polytask.training.loop import forward, forward_groups, train_jobs
 from polytask.training.recipe import Recipe, takes_recipe
 from polytask.training.result import Result

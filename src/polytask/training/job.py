@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
@@ -13,33 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from polytask.adapters.attach import Attached
-from polytask.adapters.module import LoadedAdapter, num_trained
+from polytask.adapters.module import LoadedAdapter
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.entry_point import FIRST, EntryPoint
 from polytask.data.batches import epoch_batches
 from polytask.data.encoding import Cut, Encodings
 from polytask.data.task import Rows, Target, Task
 from polytask.dropout import DropoutKey, Key, keep_mask
-from polytask.errors import BackboneError, DataError, PolytaskError, PolytaskWarning, RecipeError
+from polytask.errors import BackboneError, DataError, RecipeError
 from polytask.evaluation.heads import RegressionHead
-from polytask.memory import free_bytes
 from polytask.methods.delta import Delta
 from polytask.training.averaging import Mixture, MovingAverage, check_mixture
 from polytask.training.class_weights import class_weights, log_priors
+from polytask.training.job_checks import check_memory, check_type, warn_if_too_long, warn_of_unknown_tokens
 from polytask.training.optimizer import FlatAdam, linear_schedule
 from polytask.training.recipe import Recipe
 from polytask.training.start import Start
-
-COPIES = 5
-"""Numbers held per trained parameter: itself, its gradient, Adam's two moments, and the best epoch's value."""
-MAX_UNKNOWN = 0.1
-"""The share of unknown training tokens above which a warning is given. English has under 0.005 with MiniLM."""
-
-_MADE_BY: dict[type, str] = {
-    Backbone: ". Load one: pt.load_backbone(name)",
-    Task: '. Make one from a file, a table or lists: pt.read_task(data, "name", text="COLUMN", label="COLUMN")',
-    Recipe: ". Make one: pt.Recipe(pt.Houlsby(64), lr=1e-3, epochs=5)",
-}
 
 
 class Job:
@@ -326,21 +314,6 @@ class Job:
 _PROGRESS = ("step", "best_epoch", "history", "loss_sum", "num_tokens", "seconds", "padding_sum", "num_grouped")
 
 
-def check_type(value: object, kind: type, error: type[PolytaskError]) -> None:
-    """Refuse a value of another type, in one line that describes it and says how to make the right one.
-
-    Raises:
-        error: with the columns, if the value is a table.
-    """
-    if isinstance(value, kind):
-        return
-    names: Any = getattr(value, "columns", getattr(value, "column_names", None))
-    has_names = isinstance(names, Iterable) and not isinstance(names, str | Mapping)
-    shown = f"with the columns {', '.join(map(repr, names))}" if has_names else " ".join(repr(value).split())
-    named = "" if shown.startswith(type(value).__name__) else f"{type(value).__name__} "
-    raise error(f"{named}{shown:.120} is not a {kind.__name__}{_MADE_BY.get(kind, '')}")
-
-
 @contextmanager
 def attached_to(backbone: Backbone, jobs: Sequence[Job]) -> Iterator[Attached]:
     """Attach the deltas of these jobs to the backbone within the block."""
@@ -354,47 +327,6 @@ def attached_to(backbone: Backbone, jobs: Sequence[Job]) -> Iterator[Attached]:
         with backbone.one_pass(training=False):
             for name in list(attached.names):
                 attached.remove(name)
-
-
-def check_memory(backbone: Backbone, recipe: Recipe) -> None:
-    """Refuse a method whose parameters and optimizer state do not fit into the free memory, before allocating them.
-
-    Raises:
-        RecipeError: with the memory that is needed and free.
-    """
-    method = recipe.method
-    count, free = num_trained(backbone, method) * recipe.num_modules, free_bytes(backbone.device)
-    needed = (COPIES + bool(recipe.ema)) * count * torch.promote_types(backbone.dtype, torch.float32).itemsize
-    if needed > free:
-        raise RecipeError(
-            f"{method.name!r} would train {count:,} parameters, which takes {needed / 1e9:,.1f} GB of memory with the "
-            f"optimizer's state, and {free / 1e9:,.1f} GB are free. Choose a smaller size or rank, or layers=2"
-        )
-
-
-def warn_if_too_long(max_length: int, backbone: Backbone) -> None:
-    """Warn if a recipe asks for longer texts than the backbone reads, unless it is the default length."""
-    if max_length > max(backbone.max_length, Recipe.max_length):
-        warnings.warn(
-            f"max_length={max_length} is more than {backbone.name} reads: "
-            f"texts are cut at {backbone.max_length} tokens",
-            PolytaskWarning,
-            stacklevel=4,
-        )
-
-
-def warn_of_unknown_tokens(ids: Sequence[Sequence[int]], tokenizer: Any) -> None:
-    """Warn if many tokens of the training texts are not in the tokenizer's vocabulary."""
-    unknown = tokenizer.unk_token_id
-    total = sum(map(len, ids))
-    count = 0 if unknown is None else sum(list(text).count(unknown) for text in ids)
-    if count > MAX_UNKNOWN * total:
-        warnings.warn(
-            f"{count / total:.0%} of the tokens of the training texts are unknown to the backbone's tokenizer. Are "
-            "they in a language, script or case that it was not trained on?",
-            PolytaskWarning,
-            stacklevel=4,
-        )
 
 
 def _targets(rows: Rows) -> Sequence[Target]:

@@ -1,8 +1,4 @@
-"""scikit-learn estimators: ``AdapterClassifier``, ``AdapterRegressor`` and a grid search that trains in fused passes.
-
->>> from polytask.sklearn import AdapterClassifier
->>> classifier = AdapterClassifier("minilm", epochs=5).fit(texts, labels)
->>> classifier.predict(["see you at 5"]), classifier.predict_proba(["see you at 5"])
+"""scikit-learn estimators: ``AdapterClassifier`` and ``AdapterRegressor``.
 
 An estimator holds only the name of its backbone, so that cloning and pickling are cheap. All estimators of a process
 with the same settings share one loaded backbone.
@@ -11,8 +7,7 @@ with the same settings share one loaded backbone.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
@@ -20,9 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone, is_classifier
-from sklearn.model_selection import GridSearchCV, ParameterGrid, check_cv
-from sklearn.utils import _safe_indexing
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 
@@ -41,11 +34,9 @@ from polytask.evaluation.decision import Decided
 from polytask.inference.inputs import check_texts, texts_in
 from polytask.inference.scoring import scores_of
 from polytask.methods import METHODS, Method
-from polytask.training.fused import Outcome, train_many
+from polytask.training.fused import Outcome
 from polytask.training.loop import train
 from polytask.training.recipe import Recipe
-
-__all__ = ["AdapterClassifier", "AdapterGridSearchCV", "AdapterRegressor"]
 
 TASK_NAME = "sklearn"
 """The task name of an estimator's adapter; ``estimator.adapter_.renamed("spam")`` changes it."""
@@ -152,7 +143,7 @@ class AdapterEstimator(BaseEstimator, ABC):  # type: ignore[misc]
             RecipeError: a setting is out of range, or training diverged.
         """
         task, recipe = self.job(X, y)
-        outcome = _PRETRAINED.get({}).get(self.key(task, recipe))
+        outcome = PRETRAINED.get({}).get(self.key(task, recipe))
         outcome = train(self.backbone_, task, recipe) if outcome is None else outcome
         if isinstance(outcome, PolytaskError):
             raise outcome
@@ -354,49 +345,5 @@ def _column(y: Any) -> np.ndarray:
     return column
 
 
-_PRETRAINED: ContextVar[Mapping[Key, Outcome]] = ContextVar("polytask_trained_ahead")
+PRETRAINED: ContextVar[Mapping[Key, Outcome]] = ContextVar("polytask_trained_ahead")
 """Outcomes of jobs that were trained in advance; ``fit`` uses them instead of training."""
-
-
-@contextmanager
-def trained_in_advance(jobs: Sequence[tuple[AdapterEstimator, Task, Recipe]]) -> Iterator[None]:
-    """Train the jobs of many estimators in fused passes. Within the block, ``fit`` uses the outcomes."""
-    by_backbone: dict[Key, dict[Key, tuple[AdapterEstimator, Task, Recipe]]] = {}
-    for job in jobs:
-        by_backbone.setdefault(job[0]._backbone_key, {})[job[0].key(*job[1:])] = job
-    outcomes: dict[Key, Outcome] = {}
-    for own in by_backbone.values():
-        frozen = next(iter(own.values()))[0].backbone_
-        named = {str(number): (task, recipe) for number, (_, task, recipe) in enumerate(own.values())}
-        outcomes |= dict(zip(own, train_many(frozen, named).values(), strict=True))
-    token = _PRETRAINED.set(outcomes)
-    try:
-        yield
-    finally:
-        _PRETRAINED.reset(token)
-
-
-class AdapterGridSearchCV(GridSearchCV):  # type: ignore[misc]
-    """``GridSearchCV`` over an adapter estimator; trains all candidates on all splits in fused passes.
-
-    Fused training equals separate training, so the results are those of ``GridSearchCV``, in less time. It takes the
-    same arguments; ``n_jobs`` has no benefit. Splits that change with each call (``shuffle`` without
-    ``random_state``) are trained one by one.
-    """
-
-    def fit(self, X: Any, y: Any = None, **params: Any) -> AdapterGridSearchCV:
-        """As ``GridSearchCV.fit``."""
-        if not isinstance(self.estimator, AdapterEstimator):
-            raise PolytaskError(
-                f"AdapterGridSearchCV searches over an AdapterClassifier or AdapterRegressor, not over a "
-                f"{type(self.estimator).__name__}. Use GridSearchCV for pipelines"
-            )
-        splits = check_cv(self.cv, y, classifier=is_classifier(self.estimator)).split(X, y)
-        kept = [rows for rows, _ in splits]
-        jobs = []
-        for candidate in ParameterGrid(self.param_grid):
-            estimator = clone(self.estimator).set_params(**candidate)
-            jobs += [(estimator, *estimator.job(_safe_indexing(X, rows), _safe_indexing(y, rows))) for rows in kept]
-        with trained_in_advance(jobs):
-            super().fit(X, y, **params)
-        return self

@@ -32,7 +32,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import polytask as pt
 from polytask.errors import PolytaskError
 from polytask.methods import IA3, Houlsby, LoRA
-from polytask.sklearn import AdapterClassifier, AdapterGridSearchCV, AdapterRegressor
+from polytask.sklearn import AdapterClassifier, AdapterGridSearchCV, AdapterRegressor, estimators
 from tests.conftest import BAD, GOOD
 
 TEXTS = [*GOOD, *BAD] * 3
@@ -197,8 +197,8 @@ def test_a_fused_grid_search_gives_what_a_plain_one_gives(averaging: Path) -> No
 
 def test_a_fused_grid_search_trains_nothing_twice(averaging: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alone: list[object] = []
-    train = pt.sklearn.train  # type: ignore[attr-defined]
-    monkeypatch.setattr("polytask.sklearn.train", lambda *given: (alone.append(given), train(*given))[1])
+    train = estimators.train
+    monkeypatch.setattr("polytask.sklearn.estimators.train", lambda *given: (alone.append(given), train(*given))[1])
     AdapterGridSearchCV(classifier(averaging, epochs=1), {"lr": [1e-2, 1e-3]}, cv=2).fit(TEXTS, LABELS)
     assert len(alone) == 1  # the best one, on all rows
 
