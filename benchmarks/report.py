@@ -187,6 +187,19 @@ EXHIBITS = {
             "looped over stacked": "looped_over_stacked",
         },
     ),
+    "versions": Exhibit(
+        "versions.csv",
+        "python benchmarks/versions.py FOLDER_OF_THE_EARLIER_VERSION",
+        "Medians, and the median of the paired ratios with quartiles.",
+        {
+            "work": "work",
+            "dtype": "dtype",
+            "before, ms": "before_ms",
+            "after, ms": "after_ms",
+            "after over before": "after_over_before",
+            "quartiles": "quartiles",
+        },
+    ),
     "changing-tasks": Exhibit(
         "changing-tasks.csv",
         "python benchmarks/changing_tasks.py",
