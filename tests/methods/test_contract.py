@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,8 +22,8 @@ from polytask.data.batches import Batch, collate
 from polytask.data.encoding import encode
 from polytask.data.task import Rows
 from polytask.dropout import DropoutKey
-from polytask.errors import RecipeError
-from polytask.methods import METHODS, BitFit, DeltaMethod, Houlsby
+from polytask.errors import PolytaskWarning, RecipeError
+from polytask.methods import IA3, METHODS, BitFit, DeltaMethod, Houlsby
 from polytask.methods.bottleneck import BottleneckMethod
 from polytask.methods.delta import RESIDUALS
 from polytask.routing.route import Route
@@ -86,6 +87,21 @@ def test_an_untrained_adapter_changes_almost_nothing(
         setup = Setup(folder_of(architecture), {"a": chosen}, moved=0.0)
         difference = (setup.hidden("aaaa") - setup.bare()).abs().max()
         assert difference <= (2e-6 if exactly else 2e-2)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "camembert"])
+def test_a_decoder_is_read_as_an_encoder_by_all_layers(
+    architecture: str, tmp_path: Path, folder_of: Callable[[str], Path]
+) -> None:
+    folder = tmp_path / architecture
+    shutil.copytree(folder_of(architecture), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "is_decoder": True}))
+    with pytest.warns(PolytaskWarning, match="is_decoder True, which is not supported"):
+        setup = Setup(folder, {"a": IA3()}, moved=0.0)  # its layers are transformers' own
+    torch.testing.assert_close(setup.hidden("aaaa"), setup.bare(), rtol=0, atol=1e-5)
+    encoder = Setup(folder_of(architecture), {"a": IA3()}, moved=0.0)
+    torch.testing.assert_close(setup.hidden("aaaa"), encoder.hidden("aaaa"), **EXACT)
 
 
 def save_with_outliers(source: Path, folder: Path) -> None:

@@ -34,8 +34,11 @@ def warn_of_unused(source: str, keys: Iterable[str]) -> None:
         )
 
 
-def warn_of_assumed(source: str, config: PreTrainedConfig) -> None:
-    """Warn about settings of a checkpoint that are not supported, so that it is computed differently."""
+def replace_unsupported(source: str, config: PreTrainedConfig) -> None:
+    """Give settings that are not supported the value that is computed, and warn about each of them.
+
+    Otherwise fast layers and transformers' own would compute different models.
+    """
     other = {name: getattr(config, name, None) or usual for name, usual in ASSUMED.items()}
     odd = [f"{name} {value!r}" for name, value in other.items() if value != ASSUMED[name]]
     if odd:
@@ -45,6 +48,9 @@ def warn_of_assumed(source: str, config: PreTrainedConfig) -> None:
             PolytaskWarning,
             stacklevel=3,
         )
+    for name, usual in ASSUMED.items():
+        if hasattr(config, name):
+            setattr(config, name, usual)
 
 
 def check_fits(source: str, tokenizer: Any, model: nn.Module, row: Architecture) -> None:

@@ -26,7 +26,7 @@ from polytask.backbones.checkpoint import (
     read_config_json,
     read_model_config,
 )
-from polytask.backbones.checks import check_fits, warn_of_assumed, warn_of_unused
+from polytask.backbones.checks import check_fits, replace_unsupported, warn_of_unused
 from polytask.backbones.fast import attention
 from polytask.backbones.fast.int8 import check_int8, use_int8
 from polytask.backbones.fast.patching import use_fast_layers
@@ -76,7 +76,7 @@ def _loaded(
 ) -> Backbone:
     config = read_model_config(source)
     row = architecture_of(config.model_type)
-    warn_of_assumed(source, config)
+    replace_unsupported(source, config)
     wanted = pooling or declared_pooling(source) or row.pooling_of(config)
     where = _device(device)
     is_int8 = str(dtype).removeprefix("torch.") == INT8
