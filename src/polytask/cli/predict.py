@@ -20,6 +20,7 @@ from polytask.errors import DataError, UnknownName
 
 if TYPE_CHECKING:
     from polytask.adapters.store import Entry, Store
+    from polytask.data.task import Rows
     from polytask.inference.prediction import Prediction
 
 
@@ -128,16 +129,13 @@ def predict(
         console.notes(console.terminal(stderr=True), missing)
         exit_if_missing(missing, on_error)
         return
-    source = None
-    if file is None:
-        asked = rows_from_arguments(texts, pair, [output, text, text_pair, encoding], on_error)
-    else:
-        if texts or pair:
-            raise DataError("texts and a file are given", fix="Give one of them")
-        columns = {"text": text, "text_pair": text_pair}
-        how: dict[str, Any] = {"drop_empty": drop_empty, "encoding": encoding, "abstaining": abstaining}
-        source = rows_from_file(file, output, entries, columns, **how)
-        asked = source.rows
+    columns = {"text": text, "text_pair": text_pair}
+    how: dict[str, Any] = {"drop_empty": drop_empty, "encoding": encoding, "abstaining": abstaining}
+    if file is not None and (texts or pair):
+        raise DataError("texts and a file are given", fix="Give one of them")
+    source = None if file is None else rows_from_file(file, output, entries, columns, **how)
+    file_options = [output, text, text_pair, encoding]
+    asked = rows_from_arguments(texts, pair, file_options, on_error) if source is None else source.rows
     given = texts_of(asked)
     check_inputs_of(entries, given)
     predict_task = predictor()
@@ -147,13 +145,20 @@ def predict(
     console.notes(console.terminal(stderr=True), missing)
     if source is not None and output is not None:
         write(output, source, answers, entries, abstaining)
+    _show(answers, asked, output, top_k, as_json=as_json)
+    exit_if_missing(missing, on_error)
+
+
+def _show(
+    answers: dict[str, list[Prediction]], asked: Rows, output: str | None, top_k: int | None, *, as_json: bool
+) -> None:
+    """Print the answers, or where they were written."""
     if as_json:
         print_answers_json(answers, len(asked), top_k)
     elif output is not None:
         console.terminal().print(f"{wording.counted(len(asked), 'row')} written to {output}")
     else:
         show_answers(console.terminal(), asked, answers, top_k)
-    exit_if_missing(missing, on_error)
 
 
 def _local_predictor(
