@@ -17,12 +17,14 @@ TEXTS = ("a tender funny film with a slow middle and a good end", "dull", "lifel
 FEW = 40
 """Training rows of the adapters that only answer."""
 
+SCRATCH = tempfile.TemporaryDirectory()  # for as long as the process lives
+
 
 def make(settings: dict[str, Any]) -> tuple[Run, dict[str, Any]]:
     """A short training, or answers to texts of one task or of several."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(settings["threads"])
-    folder = Path(tempfile.mkdtemp())
+    folder = Path(SCRATCH.name)
     backbone = pt.load_backbone("minilm", dtype=settings["dtype"], device=settings["device"])
     rows = settings["rows"] if settings["work_kind"] == "train" else FEW
     tasks = [task_in(folder, f"task{number}", rows) for number in range(settings["num_tasks"])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,11 +40,15 @@ def tasks(tiny_task: Task) -> list[Task]:
     ]
 
 
-@pytest.mark.parametrize("method", [Houlsby(4), FullFineTuning()])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"method": FullFineTuning()}, {"ema": 0.9}, {"rdrop": 1.0}],
+    ids=["houlsby", "full", "ema", "rdrop"],
+)
 def test_one_task_is_trained_to_the_bit_as_alone(
-    method: Houlsby | FullFineTuning, tiny_backbone: Backbone, tiny_task: Task
+    settings: dict[str, Any], tiny_backbone: Backbone, tiny_task: Task
 ) -> None:
-    recipe = replace(QUICK, method=method, lr=1e-3)
+    recipe = replace(QUICK, lr=1e-3, **settings)
     alone, result = train(tiny_backbone, tiny_task, recipe)
     ((adapter, own),) = train_multitask(tiny_backbone, [tiny_task], recipe).values()
     assert adapter.tensor_digest == alone.tensor_digest
@@ -113,6 +118,7 @@ def test_what_cannot_be_shared_is_refused(tiny_backbone: Backbone, tiny_task: Ta
         ([], QUICK, "no task"),
         ([tiny_task, tiny_task], QUICK, "two tasks have one name"),
         ([tiny_task], Recipe(Probe()), "nothing to share"),
+        ([tiny_task], replace(QUICK, num_modules=2), "num_modules is for the training of one task"),
     ):
         with pytest.raises(RecipeError, match=why):
             train_multitask(tiny_backbone, tasks, recipe)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -27,16 +26,11 @@ def multitask(
     model: BackboneOptions,
     training: RecipeOptions,
     size: options.Size = None,
-    epochs: Annotated[int | None, typer.Option(help="Number of epochs (default: from the number of rows).")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate (default: the method's own).")] = None,
-    seed: Annotated[int, typer.Option(help="Random seed. The same seed gives the same adapter.")] = 0,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue an interrupted run; the adapter is the same.")
-    ] = False,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Checkpoint of the run (default: in the store's folder .training)."),
-    ] = None,
+    epochs: options.Epochs = None,
+    lr: options.LearningRate = None,
+    seed: options.Seed = 0,
+    resume: options.Resume = False,
+    checkpoint: options.CheckpointFile = None,
     store: options.StoreFolder = "adapters",
     as_json: options.AsJson = False,
 ) -> None:

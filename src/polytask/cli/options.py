@@ -206,6 +206,16 @@ ClassWeights = Annotated[
 Patience = Annotated[
     int | None, typer.Option("--patience", help="Stop after this many epochs without a better validation score.")
 ]
+Epochs = Annotated[int | None, typer.Option(help="Number of epochs (default: from the number of rows).")]
+LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate (default: the method's own).")]
+Seed = Annotated[int, typer.Option(help="Random seed. The same seed gives the same adapter.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run; the adapter is the same.")]
+CheckpointFile = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoint", metavar="FILE", help="Checkpoint of the run (default: in the store's folder .training)."
+    ),
+]
 MovingAverage = Annotated[
     float | None, typer.Option("--ema", metavar="DECAY", help="Keep a moving average of the weights: 0.99; free.")
 ]

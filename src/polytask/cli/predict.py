@@ -99,7 +99,7 @@ def predict(
     adapters: Any = Store(store) if url is None else Server(url)
     tasks = tasks_from(task, adapters)
     entries = {reference: adapters.entry(reference) for reference in tasks}
-    abstaining = tasks_that_abstain(entries, threshold)
+    abstaining, columns = tasks_that_abstain(entries, threshold), {"text": text, "text_pair": text_pair}
     check_top_k(top_k, output or (format if format in DELIMITERS and not as_json else None), entries)
 
     def predictor() -> Callable[[Sequence[Any], str], list[Prediction]]:
@@ -117,7 +117,7 @@ def predict(
             file,
             entries,
             predictor,
-            {"text": text, "text_pair": text_pair},
+            columns,
             output=output,
             format=format,
             as_json=as_json,
@@ -129,7 +129,6 @@ def predict(
         console.notes(console.terminal(stderr=True), missing)
         exit_if_missing(missing, on_error)
         return
-    columns = {"text": text, "text_pair": text_pair}
     how: dict[str, Any] = {"drop_empty": drop_empty, "encoding": encoding, "abstaining": abstaining}
     if file is not None and (texts or pair):
         raise DataError("texts and a file are given", fix="Give one of them")

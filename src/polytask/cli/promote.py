@@ -36,7 +36,7 @@ def promote(
     on: Annotated[str, typer.Option("--on", metavar="FILE", help="Labelled rows that neither version was trained on.")],
     rule: Annotated[
         str, typer.Option("--if", metavar="not-worse|better", help="What the test must show about the new version.")
-    ] = ("not-worse"),
+    ] = "not-worse",
     margin: Annotated[float, typer.Option(help="With not-worse: tolerated loss, in points of 100.")] = 0.5,
     metric: Annotated[str | None, typer.Option(help="Metric (default: that of the new version).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the decision; change nothing.")] = False,

@@ -59,19 +59,14 @@ def train(
     thresholds: GoalOptions,
     launch: LaunchOptions,
     size: options.Size = None,
-    epochs: Annotated[int | None, typer.Option(help="Number of epochs (default: from the number of rows).")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate (default: the method's own).")] = None,
-    seed: Annotated[int, typer.Option(help="Random seed. The same seed gives the same adapter.")] = 0,
+    epochs: options.Epochs = None,
+    lr: options.LearningRate = None,
+    seed: options.Seed = 0,
     tune: Annotated[
         bool, typer.Option("--tune", help="Search the learning rate and the size, unless they are given.")
     ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue an interrupted run; the adapter is the same.")
-    ] = False,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Checkpoint of the run (default: in the store's folder .training)."),
-    ] = None,
+    resume: options.Resume = False,
+    checkpoint: options.CheckpointFile = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only estimate the cost: tokens, steps, memory, time.")
     ] = False,

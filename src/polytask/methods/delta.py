@@ -148,9 +148,6 @@ class Method(ABC):
 
         Args:
             is_pre_norm: whether the backbone's norms come before the sub-layers.
-
-        Raises:
-            RecipeError: a setting does not apply to such a backbone.
         """
         return self
 

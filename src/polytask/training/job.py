@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -60,16 +59,15 @@ class Job:
         check_type(task, Task, DataError)
         check_type(recipe, Recipe, RecipeError)
         backbone.check_trainable()
-        recipe = replace(recipe, method=recipe.method.fitted(backbone.row.is_pre_norm))
+        self.name = name or task.name
+        self.encodings = encodings or Encodings(backbone.tokenizer)
+        self.max_length = min(recipe.max_length, backbone.max_length)
+        recipe = recipe.fitted(task.kind, self.max_length, backbone.row.is_pre_norm)
         check_mixture(recipe.method, recipe.num_modules)
         check_memory(backbone, recipe)
         if start is not None:
             start.check_fits(backbone, recipe.method)
-        self.name = name or task.name
-        self.encodings = encodings or Encodings(backbone.tokenizer)
         warn_if_too_long(recipe.max_length, backbone)
-        self.max_length = min(recipe.max_length, backbone.max_length)
-        recipe = recipe.fitted(task.kind, self.max_length, backbone.row.is_pre_norm)
         self.cut: Cut = (self.max_length, recipe.long, recipe.stride)
         self.train = self.encodings.of(task.train, *self.cut)
         self.validation = self.encodings.of(task.validation, *self.cut)
@@ -87,10 +85,9 @@ class Job:
         self.num_passes = 2 if self.recipe.rdrop else 1
         several = self.recipe.num_modules > 1
         self.mixture = Mixture(self.live.deltas, recipe.num_modules, self.num_passes, self.key) if several else None
-        parameters = {
-            **dict(self.live.tree.named_parameters()),
-            **dict(self.mixture.parameters() if self.mixture else ()),
-        }
+        parameters = dict(self.live.tree.named_parameters())
+        if self.mixture is not None:
+            parameters |= dict(self.mixture.parameters())
         self.begin(parameters, -(-len(self.train) // self.recipe.batch_size))
 
     def begin(self, parameters: Mapping[str, nn.Parameter], steps_an_epoch: int) -> None:

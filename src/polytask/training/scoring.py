@@ -21,20 +21,11 @@ from polytask.training.result import Score
 
 def validate(backbone: Backbone, attached: Attached, job: Job) -> float:
     """The score of a job's current parameters on its validation rows, or the mean of those of its parts."""
-    keep = job.recipe.keep_prefix
+    where, keep = (backbone, attached), job.recipe.keep_prefix
     with job.averaged():
         scores = [
-            score_on(
-                backbone,
-                attached,
-                part.live,
-                job.name,
-                part.task,
-                part.task.validation,
-                part.validation,
-                keep_prefix=keep,
-            )
-            for part in job.parts
+            score_on(*where, own.live, job.name, own.task, own.task.validation, own.validation, keep_prefix=keep)
+            for own in job.parts
         ]
     return sum(scores) / len(scores)
 
