@@ -8,10 +8,8 @@ that fills it. Text outside the tables is written by hand and is not changed.
 
 from __future__ import annotations
 
-import argparse
-import re
-import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import calibration
@@ -19,9 +17,9 @@ import few_shot
 import long_documents
 import out_of_scope
 import rare_classes
-from polytask.files import write_text
+from documents import rewrite, tables_of, with_tables
 
-BLOCK = re.compile(r"<!-- results: (?P<name>\S+) -->\n.*?<!-- end -->", re.DOTALL)
+BLOCK = tables_of("results")
 TABLES: dict[str, Callable[[Path], Iterator[str]]] = {
     "calibration": calibration.table,
     "few_shot": few_shot.table,
@@ -34,25 +32,13 @@ TABLES: dict[str, Callable[[Path], Iterator[str]]] = {
 
 def document(text: str, results: Path) -> str:
     """The text with every table replaced."""
-
-    def block(found: re.Match[str]) -> str:
-        name = found["name"]
-        if name not in TABLES:
-            sys.exit(f"no table is called {name!r}. There are: {', '.join(TABLES)}")
-        body = "\n".join(TABLES[name](results / name)) if (results / name).is_dir() else "Not measured yet."
-        return f"<!-- results: {name} -->\n{body}\n<!-- end -->"
-
-    return BLOCK.sub(block, text)
+    return with_tables(text, "results", {name: partial(body, results / name, rows) for name, rows in TABLES.items()})
 
 
-def main() -> None:
-    """Replace the tables of one document."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("document", type=Path, nargs="?", default=Path("docs/production.md"))
-    parser.add_argument("--results", type=Path, default=Path("results"))
-    args = parser.parse_args()
-    write_text(args.document, document(args.document.read_text(encoding="utf-8"), args.results))
+def body(folder: Path, rows: Callable[[Path], Iterator[str]]) -> str:
+    """The table of a folder of results."""
+    return "\n".join(rows(folder)) if folder.is_dir() else "Not measured yet."
 
 
 if __name__ == "__main__":
-    main()
+    rewrite(__doc__, document, "docs/production.md", "results")

@@ -8,17 +8,15 @@ changed. A table has the figures of every folder of results/speed/, one per mach
 
 from __future__ import annotations
 
-import argparse
 import csv
-import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from polytask.files import write_text
+from documents import rewrite, tables_of, with_tables
 
-BLOCK = re.compile(r"<!-- speed: (?P<name>\S+) -->\n.*?<!-- end -->", re.DOTALL)
+BLOCK = tables_of("speed")
 Row = dict[str, str]
 
 
@@ -466,25 +464,9 @@ def summed_up(machines: Sequence[Path]) -> str:
 def document(text: str, results: Path) -> str:
     """The text with every table replaced."""
     machines = sorted(path for path in results.glob("*") if path.is_dir())
-
-    def block(found: re.Match[str]) -> str:
-        name = found["name"]
-        if name != "summary" and name not in EXHIBITS:
-            sys.exit(f"no table is called {name!r}. There are: summary, {', '.join(EXHIBITS)}")
-        body = summed_up(machines) if name == "summary" else exhibited(EXHIBITS[name], machines)
-        return f"<!-- speed: {name} -->\n{body}\n<!-- end -->"
-
-    return BLOCK.sub(block, text)
-
-
-def main() -> None:
-    """Replace the tables of one document."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("document", type=Path, nargs="?", default=Path("docs/performance.md"))
-    parser.add_argument("--results", type=Path, default=Path("results/speed"))
-    args = parser.parse_args()
-    write_text(args.document, document(args.document.read_text(encoding="utf-8"), args.results))
+    tables = {name: partial(exhibited, exhibit, machines) for name, exhibit in EXHIBITS.items()}
+    return with_tables(text, "speed", {"summary": partial(summed_up, machines), **tables})
 
 
 if __name__ == "__main__":
-    main()
+    rewrite(__doc__, document, "docs/performance.md", "results/speed")
