@@ -217,16 +217,19 @@ CheckpointFile = Annotated[
     ),
 ]
 MovingAverage = Annotated[
-    float | None, typer.Option("--ema", metavar="DECAY", help="Keep a moving average of the weights: 0.99; free.")
+    float | None,
+    typer.Option("--ema", metavar="DECAY", help="Keep a moving average of the weights, such as 0.99. Costs nothing."),
 ]
 RDrop = Annotated[
     float | None,
-    typer.Option("--rdrop", metavar="WEIGHT", help="Read each row twice and add the divergence of its answers: 1.0."),
+    typer.Option(
+        "--rdrop", metavar="WEIGHT", help="R-Drop: read each row twice and penalise different answers, such as 1.0."
+    ),
 ]
 NumModules = Annotated[
     int | None,
     typer.Option(
-        "--num-modules", help="Train several bottlenecks in turns and average them (AdaMix): 4, with --rdrop."
+        "--num-modules", help="AdaMix: train several bottlenecks in turns and average them, such as 4 with --rdrop."
     ),
 ]
 Start = Annotated[
