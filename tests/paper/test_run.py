@@ -343,7 +343,7 @@ def interrupted_after(messages: Iterator[dict[str, Any]], num_steps: int) -> lis
 def test_after_an_interrupt_a_trial_goes_on_at_the_step_it_was_at(
     done: Path, folder: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polytask.paper.worker.STEP_INTERVAL_S", 0.0)
+    monkeypatch.setattr("polytask.launch.throttle.INTERVAL_S", 0.0)
     edition = replace(TINY, plans=(Plan("table1", ("CoLA",), (ADAPTERS,), 2, 2, 1),))
     ledger = ledger_of(folder)
     first = interrupted_after(run_all(backbone, folder, edition, jobs=4), 13)

@@ -8,7 +8,6 @@ on the same kind of machine with as many threads.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import lru_cache
@@ -20,6 +19,7 @@ from polytask.data.encoding import Encodings
 from polytask.data.task import Task
 from polytask.errors import BackboneError, RecipeError
 from polytask.launch.local import Message, Pack, Work
+from polytask.launch.throttle import Throttle
 from polytask.methods import Replacement
 from polytask.training.decision import NO_EXTRAS, Extras
 from polytask.training.events import Progress, Step
@@ -35,8 +35,6 @@ Launch = Callable[[Iterator[Pack], Work], Iterator[Message]]
 
 JOBS_PER_PACK = 8
 """The default number of jobs in a pack, as in ``polytask paper``."""
-STEP_INTERVAL_S = 0.2
-"""Minimum time between two messages about the steps of a job."""
 
 
 def train_in_packs(
@@ -115,16 +113,13 @@ def train_pack(pack: Pack) -> Iterator[Message]:
     for name, (task, recipe) in pack["jobs"].items():
         own, extras[name] = pack["extras"].prepared(task)
         jobs.append(Job(backbone, own, recipe, name, encodings, pack["starts"][name]))
-    reported_at: dict[str, float] = {}
+    throttle = Throttle()
     with closing(
         run_jobs(backbone, jobs, budget_tokens=pack["budget_tokens"] or measured_budget(backbone, jobs))
     ) as run:
         for event in run:
-            if isinstance(event, Step):
-                if time.monotonic() - reported_at.get(event.job, 0.0) < STEP_INTERVAL_S:
-                    continue
-                reported_at[event.job] = time.monotonic()
-            yield {"what": "event", "event": event}
+            if not isinstance(event, Step) or throttle.is_due(event.job):
+                yield {"what": "event", "event": event}
     for job in jobs:
         job.restore_best()
         outcome = job.failure or finish_job(backbone, job, with_test=pack["with_test"], extras=extras[job.name])

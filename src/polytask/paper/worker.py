@@ -18,6 +18,7 @@ from polytask.backbones.loading import load_backbone
 from polytask.errors import AdapterError, DataError
 from polytask.launch.checkpoints import Checkpoints
 from polytask.launch.local import Message, Pack
+from polytask.launch.throttle import Throttle
 from polytask.methods import Replacement
 from polytask.paper import measurements
 from polytask.paper.ledger import Trial
@@ -30,8 +31,6 @@ from polytask.training.loop import run_jobs
 from polytask.training.recipe import Recipe
 
 UNDER_WAY, ADAPTERS = "under-way", "adapters"
-STEP_INTERVAL_S = 0.2
-"""The least time between two messages on the steps of a trial."""
 
 
 def work(pack: Pack) -> Iterator[Message]:
@@ -81,12 +80,11 @@ def _train(trials: Mapping[str, Trial], pack: Pack) -> Iterator[Message]:
     if not pending:
         return
     budget_tokens = max(1, int(measured_budget(backbone, list(pending.values())) * pack["share"]))
-    told: dict[str, float] = {}
+    throttle = Throttle()
     running = closing(run_jobs(backbone, list(pending.values()), budget_tokens=budget_tokens))
     with deferred_interrupt() as interrupted, running as events:
         for event in events:
-            if isinstance(event, Step) and time.monotonic() - told.get(event.job, 0.0) > STEP_INTERVAL_S:
-                told[event.job] = time.monotonic()
+            if isinstance(event, Step) and throttle.is_due(event.job):
                 at = {name: getattr(event, name) for name in ("step", "num_steps", "epoch", "num_epochs")}
                 yield {"what": "step", "key": event.job, **at}
             if isinstance(event, Evaluated | Failed) and pending[event.job].is_done:
