@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
@@ -133,6 +136,27 @@ def test_a_changed_recipe_data_or_backbone_is_refused_by_name(
     refused("backbone was", backbone=other)
     in_bf16 = load_backbone(tiny_bert_folder, device="cpu", dtype="bfloat16", pooling="mean")
     refused("dtype was 'float32' and is 'bfloat16'", backbone=in_bf16)
+
+
+def test_a_checkpoint_from_before_norms_was_written_is_resumed_with_tuned_norms_only(
+    tiny_task: Task, folder_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """In a pre-norm backbone Houlsby tuned the norms, and neither recipe nor checkpoint said so."""
+    backbone = load_backbone(folder_of("modernbert"), device="cpu", dtype="float32")
+    tuned = replace(RECIPE, method=Houlsby(4, norms=True), epochs=1)
+    whole, _ = train(backbone, tiny_task, tuned)
+    job, path = Job(backbone, tiny_task, tuned), tmp_path / "run.ckpt"
+    for _ in itertools.islice(run_jobs(backbone, [job]), 3):
+        pass
+    Checkpoint(path).write(backbone, [job])
+    header = Checkpoint(path).header()
+    assert header is not None
+    del header["setting"]["jobs"]["mood"]["recipe"]["method"]["norms"]
+    save_file(load_file(path), path, metadata={"polytask-checkpoint": json.dumps(header)})
+    with pytest.raises(CheckpointError, match=r"another run: norms was True and is False\. Resume with the original"):
+        train(backbone, tiny_task, replace(tuned, method=Houlsby(4)), checkpoint=path, resume=True)
+    resumed, _ = train(backbone, tiny_task, tuned, checkpoint=path, resume=True)
+    assert resumed.tensor_digest == whole.tensor_digest
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x10\0\0\0\0\0\0\0{}"])

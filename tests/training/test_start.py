@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 import torch
 
 from polytask.adapters.adapter import Adapter
+from polytask.adapters.averaging import average_adapters
 from polytask.adapters.module import encode_batch
 from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
 from polytask.data.batches import collate
 from polytask.data.task import Task
 from polytask.errors import CheckpointError, RecipeError, WrongBackbone
@@ -71,6 +74,22 @@ def test_before_its_first_step_a_job_is_the_adapter_that_it_starts_from(
     before = [vectors_under(tiny_backbone, each) for each in (job, same_labels, fresh)]
     assert torch.equal(before[0], before[1])
     assert not torch.equal(before[0], before[2])
+
+
+def test_adapters_without_the_setting_norms_have_tuned_norms(tiny_task: Task, folder_of: Callable[[str], Path]) -> None:
+    backbone = load_backbone(folder_of("modernbert"), device="cpu", dtype="float32")
+    tuned = replace(QUICK, method=Houlsby(4, norms=True), epochs=1)
+    new, _ = train(backbone, replace(tiny_task, name="new"), tuned)
+    header = new.header.to_object()
+    del header["method"]["norms"]
+    older = Adapter.with_digest(header, new.tensors)
+    assert older.method == Houlsby(4)
+    job = Job(backbone, tiny_task, tuned, start=Start.of([older]))
+    assert all(torch.equal(job.live.tensors()[name], tensor) for name, tensor in hidden_part(older).items())
+    with pytest.raises(RecipeError, match="it has norms True, not False"):
+        Job(backbone, tiny_task, QUICK, start=Start.of([older]))
+    average = average_adapters([new, older], "both")
+    assert all(torch.allclose(average.tensors[name], tensor) for name, tensor in hidden_part(new).items())
 
 
 def vectors_under(backbone: Backbone, job: Job) -> torch.Tensor:

@@ -163,7 +163,7 @@ def _check_alike(name: str, header: Header, other_name: str, other: Header) -> N
         "backbone": (header.backbone.fingerprint, other.backbone.fingerprint),
         "tokenizer": (header.tokenizer, other.tokenizer),
         "pooling": (header.pooling, other.pooling),
-        "method": (header.method, other.method),
+        "method": (header.method.explicit(), other.method.explicit()),
     }
     for what, (own, theirs) in of.items():
         if own != theirs:

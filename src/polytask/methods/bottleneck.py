@@ -217,6 +217,10 @@ class Houlsby(BottleneckMethod):
         """The same method; if the backbone's norms come before the sub-layers, they stay frozen unless asked for."""
         return replace(self, norms=False) if is_pre_norm and self.norms is None else self
 
+    def explicit(self) -> Houlsby:
+        """``norms=None`` is ``norms=True``."""
+        return replace(self, norms=self.trains_norms)
+
     @property
     def trains_norms(self) -> bool:
         """Whether the norms of the backbone train, too."""

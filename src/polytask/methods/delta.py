@@ -151,6 +151,10 @@ class Method(ABC):
         """
         return self
 
+    def explicit(self) -> Method:
+        """The same method with each None that stands for a choice replaced by that choice, for comparisons."""
+        return self
+
     def settings(self) -> dict[str, Any]:
         """The fields as JSON values; added fields (``polytask.serialization``) only if not at their default."""
         return to_json(self)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,9 +164,11 @@ def _changes(kept: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _settings(job: Mapping[str, Any]) -> dict[str, Any]:
     """Data digest, recipe and start; settings that the checkpoint leaves out are at their defaults."""
     try:
-        return {"data": job["data"], **Recipe.from_json(job["recipe"]).settings(), "start": job.get("start")}
+        recipe = Recipe.from_json(job["recipe"])
     except RecipeError as error:
         raise CheckpointError(f"the checkpoint's recipe cannot be read: {error}") from None
+    settings = replace(recipe, method=recipe.method.explicit()).settings()
+    return {"data": job["data"], **settings, "start": job.get("start")}
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], of: str = "") -> list[str]:

@@ -63,10 +63,11 @@ class Start:
             raise RecipeError("a probe trains a head only, so there is nothing to start from. Choose a method")
         for name, adapter in zip(self.parents.names, self.parents.adapters):
             adapter.fits(backbone)
-            if adapter.method != method:
+            own, wanted = adapter.method.explicit(), method.explicit()
+            if own != wanted:
                 raise RecipeError(
-                    f"{name} cannot be the start, because it has {_difference(adapter.method, method)}. Train with "
-                    "its method and settings, or start from another adapter"
+                    f"{name} cannot be the start, because it has {_difference(own, wanted)}. Train with its method "
+                    "and settings, or start from another adapter"
                 )
 
     def load_into(self, live: LoadedAdapter) -> dict[str, Any]:

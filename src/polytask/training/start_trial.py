@@ -174,8 +174,8 @@ def _learnable(task: Task, count: int, draw: random.Random) -> Rows:
 
 
 def _fits(header: Header, backbone: Backbone, method: Method) -> bool:
-    own = (header.backbone.fingerprint, header.tokenizer, header.pooling, header.method)
-    return own == (backbone.fingerprint, backbone.tokenizer_fingerprint, backbone.pooling, method)
+    own = (header.backbone.fingerprint, header.tokenizer, header.pooling, header.method.explicit())
+    return own == (backbone.fingerprint, backbone.tokenizer_fingerprint, backbone.pooling, method.explicit())
 
 
 def _num_rows(header: Header) -> int:
