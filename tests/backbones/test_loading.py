@@ -21,7 +21,8 @@ from tests.tiny import ARCHITECTURES, save_tiny, tiny_config
 POOLING = {
     **dict.fromkeys(("bert", "ernie", "albert"), "pooler"),
     **dict.fromkeys(("llama", "qwen2", "qwen3", "gemma3_text"), "last"),
-    **dict.fromkeys(("nomic_bert", "jina_embeddings_v3", "eurobert"), "mean"),
+    **dict.fromkeys(("nomic_bert", "jina_embeddings_v3"), "mean"),
+    "eurobert": "late",
 }
 
 

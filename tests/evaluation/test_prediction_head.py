@@ -15,6 +15,8 @@ from polytask.adapters.module import LoadedAdapter
 from polytask.adapters.store import Store
 from polytask.architectures import HeadLayer
 from polytask.backbones.backbone import Backbone
+from polytask.backbones.encoder import mean_of_tokens
+from polytask.data.task import Kind
 from polytask.errors import AdapterError
 from polytask.evaluation.heads import answers, head_for
 from polytask.inference.predict import MultiTask
@@ -50,9 +52,25 @@ def test_heads_with_and_without_layers_work_in_one_batch() -> None:
     heads = [head_for("classification", 3, 8, layers) for layers in ((), TANH, (), TANH)]
     for number, head in enumerate(heads):
         head.start(torch.Generator().manual_seed(number))
-    pooled = torch.randn(4, 8)
-    for row, answer in enumerate(answers(heads, pooled[:, None], pooled)):
+    pooled, mask = torch.randn(4, 8), torch.ones(4, 1)
+    for row, answer in enumerate(answers(heads, pooled[:, None], pooled, mask)):
         torch.testing.assert_close(answer, heads[row].scores(heads[row](pooled[row : row + 1]))[0])
+
+
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
+def test_late_heads_give_the_mean_of_their_outputs_for_the_tokens(kind: Kind) -> None:
+    heads = [head_for(kind, 3, 8, layers, is_late=True) for layers in (TANH, (), TANH)]
+    for number, head in enumerate(heads):
+        head.start(torch.Generator().manual_seed(number))
+        torch.nn.init.normal_(head.bias)
+    hidden, mask = torch.randn(3, 5, 8), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0]])
+    hidden.masked_fill_(mask[:, :, None] == 0, 0)
+    pooled = mean_of_tokens(hidden, mask)
+    for row, answer in enumerate(answers(heads, hidden, pooled, mask)):
+        on_tokens = [heads[row].before_last(token[None]) for token in hidden[row, : mask[row].sum()]]
+        outputs = torch.stack([F.linear(of, heads[row].weight, heads[row].bias) for of in on_tokens])
+        torch.testing.assert_close(answer, heads[row].scores(outputs.mean(dim=0))[0])
+    assert [head.is_late for head in heads] == [True, False, True]
 
 
 def test_a_file_stores_layers_and_is_format_1_without_them(tmp_path: Path) -> None:

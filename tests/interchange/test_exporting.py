@@ -46,6 +46,7 @@ ROUND_TRIPS: list[tuple[str, Method, str, Any, Any, int, tuple[str, ...]]] = [
     ("peft", LayerNormOnly(layers=1), "bert", "mean", "classification", 3, ()),
     ("adapterhub", Houlsby(5, norms=False), "bert", "cls", "classification", 2, ()),
     ("adapterhub", Houlsby(4, "gelu_tanh", norms=False, layers=1), "bert", "mean", "classification", 77, TANH),
+    ("adapterhub", Houlsby(4, norms=False), "bert", "late", "classification", 3, TANH),
     ("adapterhub", Pfeiffer(3), "roberta", "cls", "multilabel", 5, TANH),
     ("adapterhub", Parallel(4), "distilbert", "cls", "regression", 1, ()),
     ("adapterhub", LoRA(2, 3.0, linears=("query", "ffn_up")), "electra", "cls", "classification", 2, ()),
@@ -57,6 +58,8 @@ MERGED: list[tuple[Method, str, Any, Any, int, tuple[str, ...]]] = [
     (LayerNormOnly(), "electra", "cls", "classification", 77, ("dense", "gelu")),
     (LoRA(2), "mpnet", "mean", "classification", 3, ()),
     (IA3(), "bert", "mean", "classification", 2, ()),
+    (IA3(), "bert", "last", "classification", 2, TANH),
+    (IA3(), "bert", "late", "classification", 2, TANH),
     (FullFineTuning(), "bert", "cls", "classification", 2, ()),
     (TopLayers(1), "distilbert", "cls", "classification", 2, ("dense", "relu")),
 ]

@@ -36,7 +36,7 @@ EVERY: list[tuple[Method, str, Any, Any, int, tuple[str, ...]]] = [
     (IA3(), "bert", "pooler", "multilabel", 2, ()),
     (BitFit(), "bert", "cls", "regression", 1, ()),
     (LayerNormOnly(), "roberta", "mean", "classification", 2, ()),
-    (FullFineTuning(), "distilbert", "mean", "classification", 2, ()),
+    (FullFineTuning(), "distilbert", "late", "classification", 2, TANH),
 ]
 DOCS = Path(__file__).parent.parent.parent / "docs" / "ecosystem.md"
 

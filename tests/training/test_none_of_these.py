@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from polytask.adapters.adapter import Adapter
+from polytask.adapters.attach import Attached
+from polytask.adapters.module import LoadedAdapter
 from polytask.adapters.store import Store
 from polytask.backbones.backbone import Backbone
+from polytask.backbones.loading import load_backbone
 from polytask.cli.card import facts
+from polytask.data.encoding import encode
 from polytask.data.task import Rows, Task
 from polytask.evaluation.none_of_these import DetectNone
 from polytask.evaluation.thresholds import Goal
 from polytask.inference.predict import MultiTask
+from polytask.inference.scoring import scores_of
+from polytask.inference.vectors import vectors_of
 from polytask.methods import Houlsby, Method, Probe, TopLayers
 from polytask.training.fused import train_many
 from polytask.training.grid import grid
@@ -66,6 +74,28 @@ def test_a_stored_detector_answers_as_it_was_fitted(method: Method, tiny_backbon
     assert {value for name, value in facts(entry) if name == "none of these"} >= {
         f"{(header.none or {})['score']}, false-alarm rate 0.1, chosen on 48 validation rows"
     }
+
+
+@pytest.mark.parametrize("method", [Houlsby(4), Probe()], ids=lambda own: own.name)
+def test_with_late_pooling_a_detector_sees_what_the_last_linear_layer_of_the_head_sees(
+    method: Method, tmp_path: Path, folder_of: Callable[[str], Path]
+) -> None:
+    backbone = load_backbone(folder_of("eurobert"), device="cpu", dtype="float32")
+    assert backbone.pooling == "late"
+    adapter, _ = train(backbone, task_of(), Recipe(method, lr=1e-3, epochs=1, batch_size=24), none=DetectNone(0.1))
+    store = Store(tmp_path)
+    store.put(adapter)
+    live = LoadedAdapter.from_adapter(backbone, adapter)
+    assert live.head.is_late == (method != Probe())
+    attached = Attached.of(backbone)
+    if live.deltas:
+        attached.add("mood", live.deltas)
+    encoded = encode(backbone.tokenizer, Rows([*GOOD, *BAD, *ODD]), 16)
+    together = scores_of(backbone, attached, {"mood": live}, encoded, ["mood"] * len(encoded))
+    for row, scores in enumerate(together):
+        (vectors,) = vectors_of(backbone, encoded.take([row]), (attached, "mood", live))
+        torch.testing.assert_close(scores[:-1], live.head(vectors[None])[0].softmax(-1), rtol=0, atol=1e-5)
+        torch.testing.assert_close(scores[-1:], live.familiarity(vectors[None]), rtol=1e-4, atol=1e-4)
 
 
 def test_without_being_asked_a_file_is_as_before_and_a_folded_one_has_no_detector(tiny_backbone: Backbone) -> None:

@@ -9,7 +9,7 @@ Fields that every header has::
     task       a plain name
     head       {"kind": one of KINDS, "labels": [distinct names; none for regression and span]}
     method     {"name": …, and the method's settings}
-    pooling    "pooler", "cls", "mean" or "last"
+    pooling    "pooler", "cls", "mean", "last" or "late"
     backbone   {"name", "architecture", "hidden", "layers", "fingerprint"}
     tokenizer  its fingerprint
     metric     the metric's name          score    its value on the validation rows

@@ -58,7 +58,8 @@ class LoadedAdapter:
         self.none_tensors: dict[str, Tensor] = {}
         own_head = () if isinstance(method, Probe) else backbone.head_layers
         layers = own_head if prediction_head is None else prediction_head
-        self.head = head_for(kind, len(labels), backbone.hidden, layers).to(backbone.device)
+        is_late = backbone.pooling == "late"
+        self.head = head_for(kind, len(labels), backbone.hidden, layers, is_late=is_late).to(backbone.device)
         with backbone.lock:  # while a replacement answers, the model holds its parameters, not the backbone's
             self.deltas = deltas_for(backbone.model, backbone.row, method, key=key) if _has_deltas(method) else {}
             self.copies: dict[str, nn.Parameter] = {}
@@ -116,7 +117,7 @@ class LoadedAdapter:
         self.tree = _tree_of(self.deltas, self.head, self.copies)
 
     def familiarity(self, vectors: Tensor) -> Tensor:
-        """How familiar texts are to a detector of none of these, ``[B]`` on the CPU, from pooled vectors ``[B, D]``."""
+        """How familiar texts are to a detector of none of these, ``[B]`` on the CPU, from its head's input."""
         assert self.decision.none is not None, "the adapter has a detector"
         return self.decision.none.familiarity(vectors, self.head(vectors), self.none_tensors).float().cpu()
 

@@ -94,7 +94,7 @@ LLAMA_FAMILY = {
     "eurobert": replace(
         _LLAMA,
         pooling="cls",
-        pooling_field=("classifier_pooling", {"bos": "cls", "mean": "mean", "late": "mean"}),
+        pooling_field=("classifier_pooling", {"bos": "cls", "mean": "mean", "late": "late"}),
         head=dense_head,
     ),
 }

@@ -15,8 +15,9 @@ from torch import nn
 from polytask.errors import BackboneError
 from polytask.methods.delta import EMBED_NORM, FINAL_NORM, NORMS, SITES, Norm, Place
 
-Pooling = Literal["pooler", "cls", "mean", "last"]
-POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean", "last")
+Pooling = Literal["pooler", "cls", "mean", "last", "late"]
+POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean", "last", "late")
+"""``late`` is the mean after a head's layers, which are applied to each token; ``mean`` is the mean before them."""
 INTO = "into "
 HEAD_ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "tanh")
 """Activations of prediction heads, by their names in transformers."""

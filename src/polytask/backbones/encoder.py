@@ -181,16 +181,20 @@ class Encoder(nn.Module):
         return {"token_type_ids": types} if self.takes_types and types is not None else {}
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """One vector per text: ``[B, T, D]`` to ``[B, D]``."""
-        if self.pooling == "mean":
-            weights = (mask / mask.sum(dim=1, keepdim=True)).to(hidden.dtype)
-            mean: Tensor = torch.bmm(weights[:, None, :], hidden).squeeze(1)
-            return mean
+        """One vector per text: ``[B, T, D]`` to ``[B, D]``; if late, for heads without layers."""
+        if self.pooling in ("mean", "late"):
+            return mean_of_tokens(hidden, mask)
         if self.pooling == "pooler":
             vectors: Tensor = self.model.pooler(hidden)  # type: ignore[operator]
             return vectors
         rows = torch.arange(len(hidden), device=hidden.device)
         return hidden[rows, _last(mask) if self.pooling == "last" else _first(mask)]
+
+
+def mean_of_tokens(states: Tensor, mask: Tensor) -> Tensor:
+    """The mean over each row's tokens: ``[B, T, D]`` to ``[B, D]``; ``mask`` is 0 on padding, ``[B, T]``."""
+    weights = (mask / mask.sum(dim=1, keepdim=True)).to(states.dtype)
+    return torch.bmm(weights[:, None, :], states).squeeze(1)
 
 
 def _first(mask: Tensor) -> Tensor:

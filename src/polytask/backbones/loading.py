@@ -55,7 +55,7 @@ def load_backbone(
         device: ``cpu``, ``cuda``, …, or ``auto`` for a GPU when there is one.
         dtype: ``float32``, ``bfloat16`` or torch's own, or ``auto`` for the faster one on this machine (measured);
             ``int8`` to answer with the layers' linears in int8 and all else as with ``auto``.
-        pooling: ``pooler``, ``cls``, ``mean`` or ``last`` (default: as the checkpoint says).
+        pooling: ``pooler``, ``cls``, ``mean``, ``last`` or ``late`` (default: as the checkpoint says).
 
     Raises:
         BackboneError: there is no such model, or it cannot be used; the message says why.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polytask.architectures import HeadLayer
+from polytask.backbones.encoder import mean_of_tokens
 from polytask.data.encoding import Encoded
 from polytask.data.task import Answer, Kind, Target, num_outputs
 from polytask.data.windows import Span, Window, n_best_answers, with_probabilities
@@ -25,6 +26,8 @@ class Head(nn.Module, ABC):
         hidden: the backbone's hidden size, ``D``.
         num_outputs: outputs of the linear layer.
         layers: layers before the linear one (``prediction_head``); they become submodules ``0``, ``1``, ….
+        is_late: apply ``layers`` to each token and average their outputs, instead of applying them to the pooled text
+            (late pooling). The linear layer is applied to the mean, which equals the mean of its outputs.
     """
 
     kind: ClassVar[Kind]
@@ -33,9 +36,11 @@ class Head(nn.Module, ABC):
     stacks: ClassVar[bool] = False
     """Whether heads of this kind with equally many outputs can be applied in one matrix product."""
 
-    def __init__(self, hidden: int, num_outputs: int, layers: Sequence[HeadLayer] = ()) -> None:
+    def __init__(
+        self, hidden: int, num_outputs: int, layers: Sequence[HeadLayer] = (), *, is_late: bool = False
+    ) -> None:
         super().__init__()
-        self.layers = tuple(layers)
+        self.layers, self.is_late = tuple(layers), is_late
         for number, layer in enumerate(layers):
             self.add_module(str(number), _build_layer(layer, hidden))
         self.weight = nn.Parameter(torch.empty(num_outputs, hidden))
@@ -49,16 +54,27 @@ class Head(nn.Module, ABC):
             else:
                 nn.init.constant_(parameter, float("." in name and name.endswith("weight")))
 
-    def before_last(self, pooled: Tensor) -> Tensor:
-        """Apply the layers before the last, in fp32 or wider: ``[B, D]`` to ``[B, D]``."""
-        out = pooled.to(self.weight.dtype)
+    def before_last(self, states: Tensor) -> Tensor:
+        """Apply the layers before the last, in fp32 or wider, to vectors ``[…, D]``."""
+        out = states.to(self.weight.dtype)
         for layer in self.children():
             out = layer(out)
         return out
 
-    def forward(self, pooled: Tensor) -> Tensor:
-        """Return outputs in fp32 or wider, from ``[B, D]``, or ``[B, T, D]`` if the head reads tokens."""
-        return F.linear(self.before_last(pooled), self.weight, self.bias)
+    def input_of(self, hidden: Tensor, pooled: Tensor, mask: Tensor) -> Tensor:
+        """Return what ``forward`` takes: one vector per text ``[B, D]``, or per token if the head reads tokens.
+
+        Args:
+            hidden: hidden states, ``[B, T, D]``.
+            pooled: the pooled texts, ``[B, D]``.
+            mask: 0 on padding, ``[B, T]``.
+        """
+        return mean_of_tokens(self.before_last(hidden), mask) if self.is_late else pooled
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return outputs in fp32 or wider, from what ``input_of`` returns."""
+        last = vectors.to(self.weight.dtype) if self.is_late else self.before_last(vectors)
+        return F.linear(last, self.weight, self.bias)
 
     def training_targets(self, encoded: Encoded, targets: Sequence[Target]) -> Sequence[Target]:
         """Return the training target of each text or window: that of its row."""
@@ -175,8 +191,10 @@ class RegressionHead(Head):
 
     kind = "regression"
 
-    def __init__(self, hidden: int, num_outputs: int = 1, layers: Sequence[HeadLayer] = ()) -> None:
-        super().__init__(hidden, num_outputs, layers)
+    def __init__(
+        self, hidden: int, num_outputs: int = 1, layers: Sequence[HeadLayer] = (), *, is_late: bool = False
+    ) -> None:
+        super().__init__(hidden, num_outputs, layers, is_late=is_late)
         self.centre, self.spread = 0.0, 1.0
 
     def standardise(self, targets: Sequence[float]) -> None:
@@ -184,9 +202,9 @@ class RegressionHead(Head):
         values = torch.tensor(list(targets), dtype=torch.float64)
         self.centre, self.spread = float(values.mean()), float(values.std(correction=0)) or 1.0
 
-    def forward(self, pooled: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor) -> Tensor:
         """Return values in the targets' unit, ``[B, D]`` to ``[B, 1]``."""
-        return super().forward(pooled) * self.spread + self.centre
+        return super().forward(vectors) * self.spread + self.centre
 
     def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
         """Values, ``[B]``."""
@@ -222,6 +240,10 @@ class SpanHead(Head):
 
     kind = "span"
     reads_tokens = True
+
+    def input_of(self, hidden: Tensor, pooled: Tensor, mask: Tensor) -> Tensor:
+        """Return the hidden states."""
+        return hidden
 
     def training_targets(self, encoded: Encoded, targets: Sequence[Target]) -> Sequence[Target]:
         """Return the answer's first and last token and the number of tokens of each window."""
@@ -265,13 +287,12 @@ def _is_padding(outputs: Tensor, targets: Tensor) -> Tensor:
     return (torch.arange(outputs.shape[1], device=outputs.device) >= targets[:, 2:])[..., None]
 
 
-def answers(heads: Sequence[Head], hidden: Tensor, pooled: Tensor) -> list[Tensor]:
+def answers(heads: Sequence[Head], hidden: Tensor, pooled: Tensor, mask: Tensor) -> list[Tensor]:
     """Return the scores of each row's own head, in fp32 on the CPU.
 
     Args:
         heads: the head of each of the B rows.
-        hidden: ``[B, T, D]``, for heads that read tokens.
-        pooled: ``[B, D]``, for the others.
+        hidden, pooled, mask: as in ``Head.input_of``.
     """
     groups: dict[object, list[int]] = {}
     for row, head in enumerate(heads):
@@ -280,12 +301,17 @@ def answers(heads: Sequence[Head], hidden: Tensor, pooled: Tensor) -> list[Tenso
     scores: list[Tensor] = [torch.empty(0)] * len(heads)
     for rows in groups.values():
         own = list(dict.fromkeys(heads[row] for row in rows))
-        vectors = hidden if own[0].reads_tokens else pooled
-        vectors = vectors if len(rows) == len(heads) else vectors[torch.tensor(rows, device=vectors.device)]
+        vectors = own[0].input_of(*rows_of(rows, hidden, pooled, mask))
         outputs = own[0](vectors) if len(own) == 1 else _stacked_outputs(own, [heads[row] for row in rows], vectors)
         for row, answer in zip(rows, own[0].scores(outputs).float().cpu().unbind(), strict=True):
             scores[row] = answer
     return scores
+
+
+def rows_of(rows: Sequence[int], *batch: Tensor) -> list[Tensor]:
+    """These rows of each tensor of a batch; the tensors themselves if that is all rows."""
+    is_whole = len(rows) == len(batch[0])
+    return [tensor if is_whole else tensor[torch.tensor(rows, device=tensor.device)] for tensor in batch]
 
 
 def _stacked_outputs(heads: Sequence[Head], of_rows: Sequence[Head], pooled: Tensor) -> Tensor:
@@ -305,7 +331,13 @@ HEADS: dict[str, type[Head]] = {
 }
 
 
-def head_for(kind: Kind, num_labels: int, hidden: int, layers: Sequence[HeadLayer] = ()) -> Head:
-    """Build a head of this kind, not initialized. Heads that read tokens have no ``layers`` before the last."""
+def head_for(
+    kind: Kind, num_labels: int, hidden: int, layers: Sequence[HeadLayer] = (), *, is_late: bool = False
+) -> Head:
+    """Build a head of this kind, not initialized. Heads that read tokens have no ``layers`` before the last.
+
+    A late head without layers is an ordinary one: the mean of the hidden states is its input.
+    """
     head = HEADS[kind]
-    return head(hidden, num_outputs(kind, num_labels), () if head.reads_tokens else layers)
+    own = () if head.reads_tokens else layers
+    return head(hidden, num_outputs(kind, num_labels), own, is_late=is_late and bool(own))

@@ -13,7 +13,7 @@ from polytask.adapters.module import LoadedAdapter, encode_batch
 from polytask.backbones.backbone import Backbone
 from polytask.data.batches import budget_batches, collate
 from polytask.data.encoding import Encoded
-from polytask.evaluation.heads import answers
+from polytask.evaluation.heads import answers, rows_of
 from polytask.inference.prefix import with_cached_prefix, with_shared_prefix
 from polytask.routing.route import Route
 
@@ -96,18 +96,19 @@ def _score_batch(
         batch = with_shared_prefix(backbone, batch, entry, attached, route.distinct)
     with attached.routed(route):
         hidden, pooled = encode_batch(backbone, batch, batch_adapters[0])
-    scores = answers([adapter.head for adapter in batch_adapters], hidden, pooled)
-    return _with_familiarity(batch_adapters, scores, pooled)
+    encoded_batch = (hidden, pooled, batch.mask)
+    scores = answers([adapter.head for adapter in batch_adapters], *encoded_batch)
+    return _with_familiarity(batch_adapters, scores, *encoded_batch)
 
 
-def _with_familiarity(adapters: Sequence[LoadedAdapter], scores: list[Tensor], pooled: Tensor) -> list[Tensor]:
+def _with_familiarity(adapters: Sequence[LoadedAdapter], scores: list[Tensor], *encoded_batch: Tensor) -> list[Tensor]:
     """Append the familiarity to the scores of adapters with a detector of "none of these"."""
     rows: dict[LoadedAdapter, list[int]] = {}
     for row, adapter in enumerate(adapters):
         if adapter.decision.none is not None:
             rows.setdefault(adapter, []).append(row)
     for adapter, own in rows.items():
-        familiarity = adapter.familiarity(pooled[torch.tensor(own, device=pooled.device)])
+        familiarity = adapter.familiarity(adapter.head.input_of(*rows_of(own, *encoded_batch)))
         for row, value in zip(own, familiarity, strict=True):
             scores[row] = torch.cat([scores[row], value[None]])
     return scores

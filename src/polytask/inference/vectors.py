@@ -20,6 +20,8 @@ def vectors_of(
 ) -> Tensor:
     """The pooled vector of each text, or window of a text, ``[N, D]`` in fp32 on the CPU.
 
+    With an adapter it is the input of its head: with late pooling, the mean of the outputs of the head's layers.
+
     Args:
         backbone: a frozen backbone.
         encoded: the texts.
@@ -35,6 +37,7 @@ def vectors_of(
             else:
                 attached, name, live = adapter
                 with attached.routed(Route.of(name if live.deltas else None for _ in texts)):
-                    _, pooled = encode_batch(backbone, batch, live)
+                    hidden, pooled = encode_batch(backbone, batch, live)
+                pooled = live.head.input_of(hidden, pooled, batch.mask)
         vectors[torch.tensor(texts)] = pooled.float().cpu()
     return vectors

@@ -1,7 +1,7 @@
 """Writes adapters as files of adapter-hub's ``adapters`` library: bottlenecks without LayerNorms, and LoRA.
 
-The library's heads read the first token or BERT's pooler. An adapter with mean pooling is exported without such a
-head; its head goes into separate files (``separate_head``).
+The library's heads read the first token or BERT's pooler. An adapter with another pooling is exported without such
+a head; its head goes into separate files (``separate_head``).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def write_adapterhub(adapter: Adapter, folder: Path) -> None:
         "version": VERSION,
     }
     _write(folder, "adapter", "adapter_config.json", {**common, "config": _config(header)}, tensors)
-    includes_head = header.pooling != "mean" and _has_flexible_head(header)
+    includes_head = header.pooling in ("cls", "pooler") and _has_flexible_head(header)
     if includes_head:
         head = {f"heads.{name}.{theirs}": adapter.tensors[ours] for ours, theirs in _head_names(header).items()}
         _write(folder, "model_head", "head_config.json", {**common, "config": _head_config(header)}, head)

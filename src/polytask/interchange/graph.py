@@ -103,7 +103,7 @@ class OneTask(Graph):
     def forward(self, ids: Tensor, mask: Tensor, *types: Tensor) -> Tensor:
         """Inputs are ``[B, T]``; returns the scores."""
         hidden, pooled = self.encode(ids, mask, types)
-        return self.head.scores(self.head(hidden if self.head.reads_tokens else pooled))
+        return self.head.scores(self.head(self.head.input_of(hidden, pooled, mask)))
 
 
 class ManyTasks(Graph):

@@ -9,13 +9,16 @@ from polytask.architectures import HeadLayer
 from polytask.interchange.separate_head import max_length
 
 _SCORES = {"classification": "{}.softmax(dim=-1)", "multilabel": "{}.sigmoid()", "regression": "{}"}
+_MEAN = ('mask = batch["attention_mask"][..., None]', "pooled = (pooled * mask).sum(dim=1) / mask.sum(dim=1)")
 _POOLED = {
     "cls": ("pooled = out.last_hidden_state[:, 0]",),
     "pooler": ("pooled = out.pooler_output",),
-    "mean": (
-        'mask = batch["attention_mask"][..., None]',
-        "pooled = (out.last_hidden_state * mask).sum(dim=1) / mask.sum(dim=1)",
+    "mean": ("pooled = out.last_hidden_state", *_MEAN),
+    "last": (
+        'last = batch["input_ids"].shape[1] - 1 - batch["attention_mask"].flip(1).argmax(dim=1)',
+        "pooled = out.last_hidden_state[torch.arange(len(last)), last]",
     ),
+    "late": ("pooled = out.last_hidden_state",),
 }
 _ACTIVATIONS = {
     "tanh": "pooled.tanh()",
@@ -59,6 +62,7 @@ def _code(header: Header, imports: Sequence[str], model: Sequence[str], *, inclu
         usual += ["from safetensors.torch import load_file", "from torch.nn import functional as F"]
         loads.append('head = load_file("head.safetensors")')
         body = ["out = model(**batch)", *_POOLED[header.pooling], *_head_layers(header.prediction_layers)]
+        body += _MEAN if header.pooling == "late" else ()
         logits = 'F.linear(pooled, head["weight"], head["bias"])'
         body.append(f"return {scores.format(logits)}")
     cut = f"padding=True, truncation=True, max_length={max_length(header)}"

@@ -19,7 +19,7 @@ from polytask.data.encoding import Cut, Encodings
 from polytask.data.task import Rows, Target, Task
 from polytask.dropout import DropoutKey, Key, keep_mask
 from polytask.errors import BackboneError, DataError, RecipeError
-from polytask.evaluation.heads import RegressionHead
+from polytask.evaluation.heads import Head, RegressionHead
 from polytask.methods.delta import Delta
 from polytask.training.averaging import Mixture, MovingAverage, check_mixture
 from polytask.training.class_weights import class_weights, log_priors
@@ -128,9 +128,9 @@ class Job:
         return self.task.metric
 
     @property
-    def reads_tokens(self) -> bool:
-        """Whether the head of the next step is applied to each token."""
-        return self.live.head.reads_tokens
+    def head(self) -> Head:
+        """The head of the next step."""
+        return self.live.head
 
     @property
     def epoch(self) -> int:

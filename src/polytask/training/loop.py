@@ -238,6 +238,7 @@ def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tupl
         job.is_grouped = job.name in route.grouped
     losses = []
     for key, (job, rows) in zip(keys, taken, strict=True):
-        vectors = hidden[key.rows, : max(key.lengths)] if job.reads_tokens else pooled[key.rows]
+        own = (key.rows, slice(max(key.lengths)))
+        vectors = job.head.input_of(hidden[own], pooled[key.rows], batch.mask[own])
         losses.append(job.loss(vectors, rows))
     return losses, batch.ids.numel()

@@ -24,6 +24,7 @@ from polytask.data.encoding import Encoded, Encodings, joined
 from polytask.data.task import Task
 from polytask.dropout import key_seed
 from polytask.errors import BackboneError, RecipeError
+from polytask.evaluation.heads import Head
 from polytask.methods import Probe
 from polytask.training.checkpoint import Checkpoint
 from polytask.training.events import Progress
@@ -126,9 +127,9 @@ class MultitaskJob(Job):
         return metrics.pop() if len(metrics) == 1 else "score"
 
     @property
-    def reads_tokens(self) -> bool:
-        """Whether the head of the next step's task is applied to each token."""
-        return self._advanced_part()[0].reads_tokens
+    def head(self) -> Head:
+        """The head of the next step's task."""
+        return self._advanced_part()[0].head
 
     def next_rows(self) -> list[int]:
         """The rows of the next step, numbered through all tasks."""

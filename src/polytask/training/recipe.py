@@ -61,7 +61,7 @@ class Recipe:
         clip: the largest norm of the gradients.
         epsilon: Adam's.
         bias_correction: True for Adam as published, False as in BERT's code.
-        head_dropout: the dropout rate on the head's input: the pooled text, or each token.
+        head_dropout: the dropout rate on the head's input: the pooled text, or each token of a span task.
         keep_prefix: run the layers below the lowest trained one without dropout, and compute their output once per
             text (``polytask.inference.prefix``). If nothing is trained in the attention of the lowest trained layer,
             that is included. Has no effect if there are no layers below.
