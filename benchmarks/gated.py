@@ -86,21 +86,23 @@ def batch_of(num_rows: int, longest: int) -> tuple[Tensor, Tensor]:
 def ours(backbone: Backbone, method: Method, ids: Tensor, mask: Tensor) -> Way:
     """A step and answers of one adapter on a backbone."""
     method = method.fitted(backbone.row.is_pre_norm)
-    live = LoadedAdapter(backbone, method, "classification", ("a", "b"), key=(0,))
     attached = Attached.of(backbone)
-    attached.add("a", live.deltas)
+    trained, stored = (LoadedAdapter(backbone, method, "classification", ("a", "b"), key=(0,)) for _ in range(2))
+    stored.frozen(backbone.dtype)  # as an adapter that is read from a file
+    for name, live in (("trained", trained), ("stored", stored)):
+        attached.add(name, live.deltas)
     lengths = tuple(mask.sum(1).tolist())
-    route, draw = Route.of(["a"] * len(ids)), DropoutKey(slice(0, len(ids)), ("bench",), lengths)
+    draw = DropoutKey(slice(0, len(ids)), ("bench",), lengths)
 
     def step() -> None:
         backbone.model.train()
-        with attached.routed(route), backbone.dropout_source.keyed((draw,)):
-            live.head(backbone.encoder(ids, mask, None)[1]).square().sum().backward()
+        with attached.routed(Route.of(["trained"] * len(ids))), backbone.dropout_source.keyed((draw,)):
+            trained.head(backbone.encoder(ids, mask, None)[1]).square().sum().backward()
 
     def answer() -> None:
         backbone.model.eval()
-        with torch.inference_mode(), attached.routed(route):
-            live.head(backbone.encoder(ids, mask, None)[1])
+        with torch.inference_mode(), attached.routed(Route.of(["stored"] * len(ids))):
+            stored.head(backbone.encoder(ids, mask, None)[1])
 
     return {"train": step, "answer": answer}
 

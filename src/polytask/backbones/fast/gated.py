@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from polytask.backbones.fast.grids import Grids
 from polytask.backbones.fast.int8 import Int8Linear
 from polytask.backbones.fast.kernels import (
     Attention,
@@ -18,7 +17,7 @@ from polytask.backbones.fast.kernels import (
     PrepackedLinear,
     SelfAttention,
 )
-from polytask.backbones.fast.layer import DROPOUTS, PROBS, QKV_SITES, Attached, FastLayer
+from polytask.backbones.fast.layer import DROPOUTS, PROBS, Attached, FastLayer
 from polytask.packing import Packing
 
 
@@ -92,24 +91,15 @@ class GatedLayer(FastLayer):
         """The attention context of ``[N, 1, D]``."""
         b, t = layout.packing.grid
         keep = self.dropout_mask(PROBS, h, (b, self.num_heads, t, t))
-        has_deltas = any(self.site_with_deltas(site, attached) for site in QKV_SITES)
         if keep is None and not h.requires_grad:
-            qkv = self.projection(h.view(len(h), -1))[:, None]
-            return self._context_without_gradients(
-                (self._with_deltas(h, qkv, attached) if has_deltas else qkv).squeeze(1), layout
-            )
-        if not has_deltas:
+            return self._context_of_frozen_input(h, layout, attached)
+        if not self.has_qkv_deltas(attached):
             context: Tensor = SelfAttention.apply(h, self.projection, layout, keep)[0]  # type: ignore[no-untyped-call]
             return context
         qkv = Linear.apply(h, self.projection, None)  # type: ignore[no-untyped-call]
         q, k, v = self._with_deltas(h, qkv, attached).chunk(3, dim=-1)
         context = Attention.apply(q, k, v, layout, keep)  # type: ignore[no-untyped-call]
         return context
-
-    def _with_deltas(self, h: Tensor, qkv: Tensor, attached: Attached | None) -> Tensor:
-        """Queries, keys and values with their deltas, concatenated."""
-        parts = zip(QKV_SITES, qkv.chunk(3, dim=-1), strict=True)
-        return torch.cat([self.apply_deltas(site, h, part.contiguous(), attached) for site, part in parts], dim=-1)
 
     def _out(self, context: Tensor, x: Tensor) -> Tensor:
         """The output projection of attention, followed by dropout."""
@@ -120,32 +110,10 @@ class GatedLayer(FastLayer):
         """The layer without gradients and dropout, for its input ``x`` and the normalised ``h``."""
         qkv = self._projected(h, attached)
         self._rotate(qkv, packing)
-        x = self._added(x, "attn_out", h, self._answered_context(qkv, packing), self.dense, attached)
+        context = self._context_in_grids(qkv, packing, lambda part: HeadLayout(self.num_heads, part, None, self.window))
+        x = self._added(x, "attn_out", h, context, self.dense, attached)
         h = self.norm("ffn_norm", x, attached)
         return self._added(x, "ffn_out", h, self._gated(h.squeeze(1)), self.down, attached)
-
-    def _projected(self, h: Tensor, attached: Attached | None) -> Tensor:
-        """Queries, keys and values with their deltas, ``[N, 1, D]`` to ``[N, 3D]``."""
-        qkv = self.projection(h.squeeze(1))
-        for site, part in zip(QKV_SITES, qkv.chunk(3, dim=-1), strict=True):
-            if self.site_with_deltas(site, attached) is not None:
-                part.copy_(self.apply_deltas(site, h, part[:, None], attached).squeeze(1))
-        return qkv
-
-    def _answered_context(self, qkv: Tensor, packing: Packing) -> Tensor:
-        """The attention context of rotated queries, keys and values, ``[N, 3D]`` to ``[N, D]``."""
-        if "grids" not in packing.cache:
-            packing.cache["grids"] = Grids(packing, self.num_heads)
-        grids: Grids = packing.cache["grids"]
-        width = qkv.shape[1] // (3 * self.num_heads)
-        return grids.merge(
-            [
-                self._attention(
-                    part.split_heads(qkv, self.num_heads, width), HeadLayout(self.num_heads, part, None, self.window)
-                )
-                for part in grids.parts
-            ]
-        )
 
     def _rotate(self, qkv: Tensor, packing: Packing) -> None:
         """Rotate the queries and keys in ``[N, 3D]`` by their tokens' positions, in place."""

@@ -11,7 +11,7 @@ a user's own model. Tests check that both give the same results.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Protocol
 from weakref import WeakKeyDictionary
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from polytask.architectures import ARCHITECTURES, Architecture
 from polytask.backbones.fast.attention import padded_sdpa
+from polytask.backbones.fast.grids import Grids
 from polytask.backbones.fast.kernels import HeadLayout, PrepackedLinear, attention_weights
 from polytask.dropout import KeyedDropout
 from polytask.packing import Packing
@@ -66,6 +67,8 @@ class FastLayer(ABC):
     """Whether the model's embeddings take positions."""
     can_enter_after_attention: ClassVar[bool] = True
     """Whether texts may enter after the layer's attention (``EntryPoint``)."""
+    projection: PrepackedLinear
+    """To concatenated queries, keys and values."""
     linears: tuple[PrepackedLinear, ...]
     drops: dict[str, Any]
     norms: dict[str, Any]
@@ -141,10 +144,42 @@ class FastLayer(ABC):
             return self.fast_forward(hidden, mask, *others)
         return self.own_forward(hidden, *(() if mask is None else (mask,)), *others, **named)
 
-    def _context_without_gradients(self, qkv: Tensor, layout: HeadLayout) -> Tensor:
-        """The attention context ``[N, 1, D]`` of queries, keys and values ``[N, 3D]``, without gradients."""
+    def has_qkv_deltas(self, attached: Attached | None) -> bool:
+        """Whether an adapter of the batch in flight has a delta on queries, keys or values."""
+        return any(self.site_with_deltas(site, attached) for site in QKV_SITES)
+
+    def _with_deltas(self, x: Tensor, qkv: Tensor, attached: Attached | None) -> Tensor:
+        """Queries, keys and values ``[N, 1, 3D]`` with their deltas."""
+        parts = zip(QKV_SITES, qkv.chunk(3, dim=-1), strict=True)
+        return torch.cat([self.apply_deltas(site, x, part.contiguous(), attached) for site, part in parts], dim=-1)
+
+    def _projected(self, x: Tensor, attached: Attached | None) -> Tensor:
+        """Queries, keys and values with their deltas, ``[N, 1, D]`` to ``[N, 3D]``, without gradients."""
+        qkv = self.projection(x.squeeze(1))
+        for site, part in zip(QKV_SITES, qkv.chunk(3, dim=-1), strict=True):
+            if self.site_with_deltas(site, attached) is not None:
+                part.copy_(self.apply_deltas(site, x, part[:, None], attached).squeeze(1))
+        return qkv
+
+    def _context_of_frozen_input(self, x: Tensor, layout: HeadLayout, attached: Attached | None) -> Tensor:
+        """The attention context ``[N, 1, D]`` if ``x`` needs no gradients; deltas may need them."""
+        qkv = self.projection(x.squeeze(1))
+        if self.has_qkv_deltas(attached):
+            qkv = self._with_deltas(x, qkv[:, None], attached).squeeze(1)
         heads = layout.packing.split_heads(qkv, self.num_heads, qkv.shape[-1] // (3 * self.num_heads))
         return layout.packing.merge_heads(self._attention(heads, layout)[None], self.num_heads)[:, None]
+
+    def _context_in_grids(self, qkv: Tensor, packing: Packing, layout: Callable[[Packing], HeadLayout]) -> Tensor:
+        """The attention context ``[N, D]`` of queries, keys and values ``[N, 3D]``, without gradients.
+
+        It is computed in two grids if that saves much (``Grids``); ``layout`` gives the layout of heads in a grid.
+        """
+        if "grids" not in packing.cache:
+            packing.cache["grids"] = Grids(packing, self.num_heads)
+        grids: Grids = packing.cache["grids"]
+        width = qkv.shape[1] // (3 * self.num_heads)
+        heads = [(part.split_heads(qkv, self.num_heads, width), layout(part)) for part in grids.parts]
+        return grids.merge([self._attention(*own) for own in heads])
 
     def _attention(self, heads: Tensor, layout: HeadLayout) -> Tensor:
         """The context ``[BH, T, D/H]`` of queries, keys and values ``[3, BH, T, D/H]``.

@@ -79,11 +79,11 @@ class PostNormLayer(FastLayer):
     def attention(self, x: Tensor, packing: Packing, attached: Attached | None) -> tuple[Tensor, Tensor]:
         """The attention branch, and ``x`` for the residual sum."""
         b, t = packing.grid
-        layout = self.layout(packing, x.dtype)
         keep = self.dropout_mask(PROBS, x, (b, self.num_heads, t, t))
         if keep is None and not (torch.is_grad_enabled() and x.requires_grad):
-            return self._out(self._frozen_context(x, layout, attached), x), x
-        if not any(self.site_with_deltas(site, attached) for site in QKV_SITES):
+            return self._out(self._frozen_context(x, packing, attached), x), x
+        layout = self.layout(packing, x.dtype)
+        if not self.has_qkv_deltas(attached):
             context, x = SelfAttention.apply(x, self.projection, layout, keep)  # type: ignore[no-untyped-call]
             return self._out(context, x), x
         *projected, x_again = ProjectQKV.apply(x, *self.projections)  # type: ignore[no-untyped-call]
@@ -91,18 +91,16 @@ class PostNormLayer(FastLayer):
         context = Attention.apply(q, k, v, layout, keep)  # type: ignore[no-untyped-call]
         return self._out(context, x), x_again
 
-    def _frozen_context(self, x: Tensor, layout: HeadLayout, attached: Attached | None) -> Tensor:
-        """The attention context without gradients."""
-        qkv = self.projection(x.view(len(x), -1))[:, None]
-        if any(self.site_with_deltas(site, attached) for site in QKV_SITES):
-            projected = qkv.chunk(3, dim=-1)
-            changed = [self.apply_deltas(site, x, y, attached) for site, y in zip(QKV_SITES, projected, strict=True)]
-            qkv = torch.cat(changed, dim=-1)
-        return self._context_without_gradients(qkv.squeeze(1), layout)
+    def _frozen_context(self, x: Tensor, packing: Packing, attached: Attached | None) -> Tensor:
+        """The attention context if ``x`` needs no gradients, ``[N, 1, D]``."""
+        if torch.is_grad_enabled():
+            return self._context_of_frozen_input(x, self.layout(packing, x.dtype), attached)
+        qkv = self._projected(x, attached)
+        return self._context_in_grids(qkv, packing, lambda part: self.layout(part, x.dtype))[:, None]
 
     def attention_branch(self, x: Tensor, packing: Packing) -> Tensor:
         """The attention branch of the frozen layer, ``[N, 1, D]``, without gradients, deltas and dropout."""
-        return self._out(self._frozen_context(x, self.layout(packing, x.dtype), None), x)
+        return self._out(self._frozen_context(x, packing, None), x)
 
     def _out(self, context: Tensor, x: Tensor) -> Tensor:
         """The output projection of attention, followed by dropout."""
