@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import json
 import subprocess
 import sys
@@ -37,6 +38,8 @@ SHAPES = {"base": (12, 768), "large": (24, 1024)}
 METHODS: dict[str, Method] = {"houlsby-64": Houlsby(64), "lora-8": LoRA(rank=8), "full": FullFineTuning()}
 OWN_LOOPS = {"attached": False, "checkpointed": True}
 """Whether a loop of one's own uses gradient checkpointing."""
+IDENTITY = ("shape", "method", "dtype", "rows")
+"""The columns of what was measured; an older row with the same values is replaced."""
 GIB = 1 << 30
 
 
@@ -119,6 +122,16 @@ def measured(shape: str, label: str, args: argparse.Namespace) -> dict[str, Any]
     }
 
 
+def beside_others(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of the file at ``path`` that were not measured again, and ``rows``."""
+    if not path.exists():
+        return rows
+    with path.open(newline="", encoding="utf-8") as file:
+        before = list(csv.DictReader(file))
+    again = {tuple(str(row[name]) for name in IDENTITY) for row in rows}
+    return [row for row in before if tuple(row[name] for name in IDENTITY) not in again] + rows
+
+
 def main() -> None:
     """Measure each shape and method, and write ``bert_memory.csv``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -147,7 +160,8 @@ def main() -> None:
             rows.append(measured(shape, label, args))
             print(rows[-1], file=sys.stderr, flush=True)
     if args.out is not None:
-        write_csv(results_folder(args.out, "cpu", args.threads) / "bert_memory.csv", rows)
+        path = results_folder(args.out, "cpu", args.threads) / "bert_memory.csv"
+        write_csv(path, beside_others(path, rows))
 
 
 if __name__ == "__main__":

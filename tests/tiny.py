@@ -34,14 +34,18 @@ CONFIGS = {
     "electra": BERT_LIKE | {"embedding_size": 16},
     "mpnet": BERT_LIKE,
 }
+MODERNBERT_LIKE = (
+    BERT_LIKE
+    | {"local_attention": 6, "global_attn_every_n_layers": 2, "attention_dropout": 0.1}
+    | {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
+)
 LLAMA_LIKE = BERT_LIKE | {"num_key_value_heads": 2, "head_dim": 8, "attention_dropout": 0.1}
 NEW_CONFIGS: dict[str, dict[str, object]] = {
     "camembert": BERT_LIKE | {"type_vocab_size": 1, "pad_token_id": 1},
     "ernie": BERT_LIKE | {"use_task_id": True, "task_type_vocab_size": 3},
     "roformer": BERT_LIKE | {"embedding_size": 16},
-    "modernbert": BERT_LIKE
-    | {"local_attention": 6, "global_attn_every_n_layers": 2, "attention_dropout": 0.1}
-    | {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3},
+    "modernbert": MODERNBERT_LIKE,
+    "modernbert-decoder": MODERNBERT_LIKE,
     "deberta-v2": BERT_LIKE
     | {
         "relative_attention": True,
@@ -55,8 +59,10 @@ NEW_CONFIGS: dict[str, dict[str, object]] = {
     "deberta": BERT_LIKE
     | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "pooler_hidden_size": HIDDEN, "type_vocab_size": 0},
     "llama": LLAMA_LIKE,
+    "mistral": LLAMA_LIKE | {"sliding_window": 4},
     "qwen2": LLAMA_LIKE,
     "qwen3": LLAMA_LIKE,
+    "smollm3": LLAMA_LIKE | {"no_rope_layer_interval": 2},
     "gemma3_text": LLAMA_LIKE | {"sliding_window": 4, "sliding_window_pattern": 2, "query_pre_attn_scalar": 8},
     "eurobert": LLAMA_LIKE,
     "albert": BERT_LIKE | {"embedding_size": 16, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
@@ -66,7 +72,10 @@ NEW_CONFIGS: dict[str, dict[str, object]] = {
 }
 ROOM = {"vocab_size": len(VOCABULARY) + 8}  # some of transformers' tokenizers bring tokens of their own
 CONFIGS |= {name: ROOM | settings for name, settings in NEW_CONFIGS.items()}
-WITHOUT_BIASES = ("modernbert", "llama", "qwen3", "gemma3_text", "eurobert", "nomic_bert")
+WITHOUT_BIASES = (
+    *("modernbert", "modernbert-decoder", "llama", "mistral", "qwen3", "smollm3", "gemma3_text"),
+    *("eurobert", "nomic_bert"),
+)
 ARCHITECTURES = list(CONFIGS)
 
 

@@ -38,6 +38,7 @@ HEAD = {"weight": "classifier.weight", "bias": "classifier.bias"}
 _DENSE = {"0.weight": "classifier.dense.weight", "0.bias": "classifier.dense.bias"}
 _DENSE_OUT = _DENSE | {"weight": "classifier.out_proj.weight", "bias": "classifier.out_proj.bias"}
 _POOLER = {"0.weight": "pooler.dense.weight", "0.bias": "pooler.dense.bias", **HEAD}
+_DENSE_NORM = {"0.weight": "head.dense.weight", "2.weight": "head.norm.weight", **HEAD}
 _SCORE = {"weight": "score.weight"}
 COPIED: dict[str, Mapping[str, str]] = {
     "mpnet": _DENSE_OUT,
@@ -45,10 +46,11 @@ COPIED: dict[str, Mapping[str, str]] = {
     "camembert": _DENSE_OUT,
     "ernie": HEAD,
     "roformer": _DENSE_OUT,
-    "modernbert": {"0.weight": "head.dense.weight", "2.weight": "head.norm.weight", **HEAD},
+    "modernbert": _DENSE_NORM,
+    "modernbert-decoder": _DENSE_NORM,
     "deberta-v2": _POOLER,
     "deberta": _POOLER,
-    **dict.fromkeys(("llama", "qwen2", "qwen3", "gemma3_text"), _SCORE),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3_text"), _SCORE),
     "eurobert": {"0.weight": "dense.weight", "0.bias": "dense.bias", **HEAD},
     "albert": HEAD,
     "gte": {"0.weight": "gte.pooler.dense.weight", "0.bias": "gte.pooler.dense.bias", **HEAD},
@@ -84,11 +86,29 @@ ODD: dict[str, dict[str, Any]] = {
         "classifier_bias": True,
         "hidden_activation": "silu",
     },
+    "modernbert-decoder": {
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "local_attention": 4,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "norm_bias": True,
+        "classifier_bias": True,
+        "classifier_activation": "silu",
+    },
     "deberta-v2": {"share_att_key": False, "conv_kernel_size": 3, "conv_act": "gelu", "position_biased_input": True},
     "deberta": {"type_vocab_size": 2, "position_biased_input": False, "max_relative_positions": 5},
     "llama": GROUPED | {"attention_bias": True, "mlp_bias": True},
+    "mistral": GROUPED | {"sliding_window": None, "hidden_act": "gelu"},
     "qwen2": GROUPED | {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},
     "qwen3": GROUPED | {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},
+    "smollm3": GROUPED
+    | {
+        "attention_bias": True,
+        "mlp_bias": True,
+        "no_rope_layers": [1, 0, 0],
+        "use_sliding_window": True,
+        "sliding_window": 3,
+    },
     "gemma3_text": GROUPED
     | {
         "use_bidirectional_attention": True,

@@ -20,7 +20,7 @@ from tests.tiny import ARCHITECTURES, save_tiny, tiny_config
 
 POOLING = {
     **dict.fromkeys(("bert", "ernie", "albert"), "pooler"),
-    **dict.fromkeys(("llama", "qwen2", "qwen3", "gemma3_text"), "last"),
+    **dict.fromkeys(("modernbert-decoder", "llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3_text"), "last"),
     **dict.fromkeys(("nomic_bert", "jina_embeddings_v3"), "mean"),
     "eurobert": "late",
 }

@@ -82,8 +82,10 @@ def dense_head(config: Any) -> tuple[HeadLayer, ...]:
 
 LLAMA_FAMILY = {
     "llama": _LLAMA,
+    "mistral": _LLAMA,
     "qwen2": _LLAMA,
     "qwen3": _LLAMA,
+    "smollm3": replace(_LLAMA, fields=(*_FIELDS, "no_rope_layers", "use_sliding_window")),
     "gemma3_text": replace(
         _LLAMA,
         sites=_GEMMA_SITES,

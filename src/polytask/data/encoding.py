@@ -89,14 +89,29 @@ def encode(tokenizer: Any, rows: Rows, max_length: int, long: str = "truncate", 
 
     Raises:
         RecipeError: ``long`` is unknown or splits pairs, or ``stride`` leaves no room in a window.
-        DataError: questions have no contexts.
+        DataError: questions have no contexts, or a text has no tokens.
     """
     if stride is not None:
         return _encode_questions(tokenizer, rows, max_length, stride)
     if long not in get_args(Long):
         raise RecipeError(f"long={long!r} is not known. Use one of: {', '.join(get_args(Long))}")
-    if long == "split":
-        return _encode_in_windows(tokenizer, rows, max_length)
+    encoded = (_encode_in_windows if long == "split" else _encode_truncated)(tokenizer, rows, max_length)
+    _check_not_empty(encoded, rows)
+    return encoded
+
+
+def _check_not_empty(encoded: Encoded, rows: Rows) -> None:
+    """Refuse a text without tokens: a tokenizer may drop every character and add no special tokens."""
+    if all(encoded.ids):
+        return
+    row = next(row for row, texts in enumerate(encoded.by_row()) if not encoded.ids[texts[0]])
+    raise DataError(
+        f"text {row + 1} of {len(rows)} has no tokens, because the tokenizer drops all of {rows.texts[row]!r:.40}",
+        fix="Fill it in, or leave it out",
+    )
+
+
+def _encode_truncated(tokenizer: Any, rows: Rows, max_length: int) -> Encoded:
     ids: list[list[int]] = []
     types: list[list[int]] = []
     num_truncated = 0
