@@ -147,7 +147,8 @@ def compared(architecture: str, args: argparse.Namespace, tokenizer: Any) -> lis
         }
         if importlib.util.find_spec("peft") is not None:
             ways["peft"] = theirs(folder, shape.targets, ids, mask)
-        return [row for what in ("train", "answer") for row in timed(architecture, what, ways, args.rounds)]
+        whats = ("train", "answer") if args.train_first else ("answer", "train")
+        return [row for what in whats for row in timed(architecture, what, ways, args.rounds)]
 
 
 def timed(architecture: str, what: str, ways: dict[str, Way], rounds: int) -> list[dict[str, Any]]:
@@ -173,6 +174,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--longest", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--train-first", action="store_true", help="measure answers last, when the process keeps the memory of training"
+    )
     parser.add_argument("--tokenizer", default="minilm", help="a backbone whose tokenizer is saved beside the weights")
     parser.add_argument("--out", type=Path, help="the folder of results; without it nothing is written")
     args = parser.parse_args()

@@ -21,7 +21,7 @@ def prediction_head(config: Any) -> tuple[HeadLayer, ...]:
     )
 
 
-_SITES = {
+_SITES: dict[str, str | Fused] = {
     "attn_out": "attn > attn.out_drop",
     "ffn_out": "mlp",
     "attn_norm": "attn_norm",

@@ -51,17 +51,33 @@ class PostNormLayer(FastLayer):
         """The module whose output a site writes."""
         return self.layer.get_submodule(str(self.row.sites[site]).rpartition(" > ")[2])
 
-    def layout(self, packing: Packing, dtype: torch.dtype) -> HeadLayout:
-        """The layout of heads, with a bias by distance that all layers share, if there is one."""
+    def layout(self, packing: Packing, dtype: torch.dtype, batch: Packing | None = None) -> HeadLayout:
+        """The layout of heads, with a bias by distance that all layers share, if there is one.
+
+        Args:
+            packing: the texts.
+            dtype: of the scores.
+            batch: the whole batch, if ``packing`` is a part of it.
+        """
         if self.position_bias is None:
             return HeadLayout(self.num_heads, packing)
         key = ("score bias", dtype)
         if key not in packing.cache:
             b, t = packing.grid
-            bias = self.position_bias(torch.empty(1, t)).to(dtype).expand(b, -1, -1, -1).reshape(-1, t, t)
-            hidden = packing.attention_bias(self.num_heads, dtype)
-            packing.cache[key] = bias if hidden is None else bias + hidden
+            bias = self._bias_by_distance(batch or packing, dtype)[:, :t, :t].expand(b, -1, -1, -1)
+            if packing.is_masked:
+                bias = bias.masked_fill(~packing.key_mask[:, None, None], torch.finfo(dtype).min)
+            packing.cache[key] = bias.reshape(-1, t, t)
         return HeadLayout(self.num_heads, packing, score_bias=packing.cache[key])
+
+    def _bias_by_distance(self, packing: Packing, dtype: torch.dtype) -> Tensor:
+        """The bias of each head on the scores of two positions, ``[H, T, T]``."""
+        key = ("bias by distance", dtype)
+        if key not in packing.cache:
+            assert self.position_bias is not None, "the architecture has one"
+            packing.cache[key] = self.position_bias(torch.empty(1, packing.grid[1]))[0].to(dtype)
+        bias: Tensor = packing.cache[key]
+        return bias
 
     def fast_forward(self, x: Tensor, packing: Packing, attention: Tensor | None = None) -> Tensor:
         """The layer on packed texts; see ``FastLayer``."""
@@ -96,7 +112,7 @@ class PostNormLayer(FastLayer):
         if torch.is_grad_enabled():
             return self._context_of_frozen_input(x, self.layout(packing, x.dtype), attached)
         qkv = self._projected(x, attached)
-        return self._context_in_grids(qkv, packing, lambda part: self.layout(part, x.dtype))[:, None]
+        return self._context_in_grids(qkv, packing, lambda part: self.layout(part, x.dtype, packing))[:, None]
 
     def attention_branch(self, x: Tensor, packing: Packing) -> Tensor:
         """The attention branch of the frozen layer, ``[N, 1, D]``, without gradients, deltas and dropout."""
