@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -34,7 +35,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.data.task import Task
-from polytask.methods import FullFineTuning, Houlsby, LoRA, Probe
+from polytask.methods import FullFineTuning, Houlsby, LayerNormOnly, LoRA, Probe
 from polytask.suites.glue import read_glue
 from polytask.suites.text17 import read_text17
 from polytask.training.job import Job, attached_to
@@ -56,14 +57,16 @@ TASKS = (
 RECIPES = {
     "probe": Recipe(Probe()),
     "houlsby": Recipe(Houlsby(64)),
-    "houlsby-30": Recipe(Houlsby(64), epochs=30),
-    "houlsby-30-of-8": Recipe(Houlsby(64), epochs=30, batch_size=8),
-    "houlsby-on-probe": Recipe(Houlsby(64)),
-    "houlsby-on-probe-30": Recipe(Houlsby(64), epochs=30),
+    "houlsby-lr3e-4": Recipe(Houlsby(64), lr=3e-4),
+    "houlsby-no-dropout": Recipe(Houlsby(64), head_dropout=0.0),
+    "houlsby-top2": Recipe(Houlsby(64, layers=2)),
+    "layernorm": Recipe(LayerNormOnly()),
     "lora": Recipe(LoRA()),
     "full": Recipe(FullFineTuning()),
+    "full-lr3e-5": Recipe(FullFineTuning(), lr=3e-5),
 }
-"""``houlsby-30-of-8``: 30 epochs, 8 rows a step. ``on-probe``: the head starts as the probe's."""
+VARIANT = re.compile(r"(?P<recipe>.+?)(?P<on_probe>-on-probe)?(-(?P<steps>\d+)-steps)?")
+"""``houlsby-on-probe-100-steps``: a recipe whose head starts as the probe's, with the epochs that make 100 steps."""
 MAX_LENGTH, TEST_ROWS = 48, 300
 SETFIT = Path(__file__).parent / "peers" / "with_setfit.py"
 
@@ -91,6 +94,16 @@ def few(task: Task, rows_a_class: int, seed: int) -> Task:
     tested = random.Random(task.name).sample(range(len(task.test)), min(TEST_ROWS, len(task.test)))
     train = task.train.take(chosen)
     return replace(task, train=train, validation=train.take(range(2)), test=task.test.take(sorted(tested)))
+
+
+def variant(method: str, num_rows: int) -> tuple[Recipe, bool]:
+    """The recipe of a variant for so many training rows, and whether its head starts as the probe's."""
+    found = VARIANT.fullmatch(method)
+    assert found is not None, method
+    recipe = replace(RECIPES[found["recipe"]], max_length=MAX_LENGTH)
+    if found["steps"]:
+        recipe = replace(recipe, epochs=-(-int(found["steps"]) // -(-num_rows // recipe.batch_size)))
+    return recipe, found["on_probe"] is not None
 
 
 def answers(backbone: Backbone, drawn: Mapping[int, Task], recipe: Recipe, on_probe: bool) -> list[list[Any]]:
@@ -149,8 +162,8 @@ def run_seeds(given: argparse.Namespace, backbone: Backbone, whole: Task, method
     if method == "setfit":
         recipe, found = {}, [setfit_answers(given.python, drawn[seed], seed) for seed in seeds]
     else:
-        own = replace(RECIPES[method], max_length=MAX_LENGTH)
-        recipe, found = own.to_json(), answers(backbone, drawn, own, "on-probe" in method)
+        own, on_probe = variant(method, len(next(iter(drawn.values())).train))
+        recipe, found = own.to_json(), answers(backbone, drawn, own, on_probe)
     seconds = (time.perf_counter() - started) / len(seeds)
     for seed, of_seed in zip(seeds, found, strict=True):
         about = {"task": whole.name, "method": method, "rows_a_class": rows, "seed": seed, "recipe": recipe}

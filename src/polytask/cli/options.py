@@ -232,6 +232,10 @@ NumModules = Annotated[
         "--num-modules", help="AdaMix: train several bottlenecks in turns and average them, such as 4 with --rdrop."
     ),
 ]
+HeadStart = Annotated[
+    str | None,
+    typer.Option("--head-start", metavar="WEIGHTS", help="First weights of the head: 'random', or those of a 'probe'."),
+]
 Start = Annotated[
     list[str] | None,
     typer.Option(
@@ -284,7 +288,8 @@ MethodName = Annotated[
     typer.Option(
         "--method",
         metavar="NAME",
-        help="houlsby, pfeiffer, parallel, lora, ia3, bitfit, layernorm, probe, or the baselines full and top.",
+        help="houlsby, pfeiffer, parallel, lora, ia3, bitfit, layernorm, probe, the baselines full and top, or, to "
+        "train one task, auto: a probe or houlsby, whichever is better in cross-validation.",
     ),
 ]
 Size = Annotated[int | None, typer.Option("--size", help="Size of the bottleneck (default: 64).")]

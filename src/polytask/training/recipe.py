@@ -35,6 +35,7 @@ LEARNING_RATES = {
 """The default learning rates, chosen on data that no reported result uses; see docs/recipes.md."""
 
 CLASS_WEIGHTS = ("balanced", "logit-adjusted")
+HEAD_STARTS = ("random", "probe")
 MIN_STEPS, MAX_EPOCHS, MIN_EPOCHS = 1500, 10, 3
 
 
@@ -75,6 +76,8 @@ class Recipe:
             and the divergence of the two answers is added to the loss. 0: none. It doubles the cost of training.
         num_modules: modules of each bottleneck, of which each step trains one at random; their mean is kept (AdaMix,
             arXiv:2205.12410, which has 4 of them and ``rdrop=1``). Costs nothing by itself.
+        head_start: the first weights of the head. ``random``, or ``probe``: those of a probe, so that training starts
+            from its answers (LP-FT, arXiv:2202.10054).
     """
 
     method: Method = field(default_factory=Houlsby)
@@ -97,6 +100,7 @@ class Recipe:
     ema: float = field(default=0.0, metadata=ADDED)
     rdrop: float = field(default=0.0, metadata=ADDED)
     num_modules: int = field(default=1, metadata=ADDED)
+    head_start: str = field(default="random", metadata=ADDED)
 
     def __post_init__(self) -> None:
         checks = {
@@ -120,6 +124,7 @@ class Recipe:
             "ema": _is_number(self.ema) and 0 <= self.ema <= 1,
             "rdrop": _is_number(self.rdrop) and self.rdrop >= 0,
             "num_modules": _is_whole(self.num_modules, 1),
+            "head_start": self.head_start in HEAD_STARTS,
         }
         for name, is_right in checks.items():
             if not is_right:
@@ -155,6 +160,8 @@ class Recipe:
             if self.stride is not None:
                 raise RecipeError(f"stride={self.stride} is for spans; this task is {kind}. Leave it out")
             return own
+        if self.head_start == "probe":
+            raise RecipeError("head_start='probe' is for texts with labels; a probe cannot find spans. Leave it out")
         if self.long != "truncate":
             raise RecipeError(
                 f"long={self.long!r} is for texts with labels. The context of a question is always read in "
@@ -168,7 +175,7 @@ class Recipe:
         A probe is fitted in one pass and has no learning rate, so both are ignored.
         """
         if isinstance(self.method, Probe):
-            return replace(self, lr=None, epochs=1, ema=0.0, rdrop=0.0)
+            return replace(self, lr=None, epochs=1, ema=0.0, rdrop=0.0, head_start="random")
         steps_an_epoch = -(-num_rows // self.batch_size)
         epochs = max(MIN_EPOCHS, min(MAX_EPOCHS, -(-MIN_STEPS // steps_an_epoch)))
         lr = LEARNING_RATES[self.method.name] if self.lr is None else self.lr
@@ -226,6 +233,7 @@ _RANGES = {
     "ema": "Give a decay between 0 and 1, such as 0.99",
     "rdrop": "Give a weight from 0, such as 1.0",
     "num_modules": "Give a whole number from 1",
+    "head_start": "Give 'random' or 'probe'",
 }
 
 
