@@ -29,7 +29,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
 from sklearn.metrics import accuracy_score, f1_score
 
 from polytask.backbones.backbone import Backbone
@@ -40,7 +39,7 @@ from polytask.suites.glue import read_glue
 from polytask.suites.text17 import read_text17
 from polytask.training.job import Job, attached_to
 from polytask.training.loop import run_jobs
-from polytask.training.probe import fit_job
+from polytask.training.method_trial import choose_method
 from polytask.training.recipe import Recipe
 from polytask.training.result import environment
 from polytask.training.scoring import predictions_of
@@ -66,7 +65,9 @@ RECIPES = {
     "full-lr3e-5": Recipe(FullFineTuning(), lr=3e-5),
 }
 VARIANT = re.compile(r"(?P<recipe>.+?)(?P<on_probe>-on-probe)?(-(?P<steps>\d+)-steps)?")
-"""``houlsby-on-probe-100-steps``: a recipe whose head starts as the probe's, with the epochs that make 100 steps."""
+"""``houlsby-on-probe-30-steps``: a recipe whose head starts as the probe's, with the epochs that make 30 steps."""
+AUTO = "auto"
+"""The default of ``polytask train``: a probe, unless ``houlsby`` is better in cross-validation."""
 MAX_LENGTH, TEST_ROWS = 48, 300
 SETFIT = Path(__file__).parent / "peers" / "with_setfit.py"
 
@@ -96,34 +97,24 @@ def few(task: Task, rows_a_class: int, seed: int) -> Task:
     return replace(task, train=train, validation=train.take(range(2)), test=task.test.take(sorted(tested)))
 
 
-def variant(method: str, num_rows: int) -> tuple[Recipe, bool]:
-    """The recipe of a variant for so many training rows, and whether its head starts as the probe's."""
+def variant(method: str, num_rows: int) -> Recipe:
+    """The recipe of a variant for so many training rows."""
     found = VARIANT.fullmatch(method)
     assert found is not None, method
     recipe = replace(RECIPES[found["recipe"]], max_length=MAX_LENGTH)
+    if found["on_probe"]:
+        recipe = replace(recipe, head_start="probe")
     if found["steps"]:
         recipe = replace(recipe, epochs=-(-int(found["steps"]) // -(-num_rows // recipe.batch_size)))
-    return recipe, found["on_probe"] is not None
+    return recipe
 
 
-def answers(backbone: Backbone, drawn: Mapping[int, Task], recipe: Recipe, on_probe: bool) -> list[list[Any]]:
+def answers(backbone: Backbone, drawn: Mapping[int, Task], recipe: Recipe) -> list[list[Any]]:
     """The answers on the test rows after the last epoch, of the draw of each seed; all train in one pass."""
     jobs = [Job(backbone, task, replace(recipe, seed=seed), f"seed {seed}") for seed, task in drawn.items()]
-    for job in jobs:
-        if on_probe:
-            start_at_probe(backbone, job)
     for _ in run_jobs(backbone, jobs):
         pass
     return [answers_of(backbone, job) for job in jobs]
-
-
-def start_at_probe(backbone: Backbone, job: Job) -> None:
-    """Give the head of a job the weights of a probe."""
-    probe = Job(backbone, job.task, replace(job.recipe, method=Probe(), lr=None))
-    fit_job(backbone, probe)
-    with torch.no_grad():
-        job.live.head.weight.copy_(probe.live.head.weight)
-        job.live.head.bias.copy_(probe.live.head.bias)
 
 
 def answers_of(backbone: Backbone, job: Job) -> list[Any]:
@@ -159,11 +150,14 @@ def measured(task: Task, found: Sequence[Any]) -> dict[str, Any]:
 def run_seeds(given: argparse.Namespace, backbone: Backbone, whole: Task, method: str, rows: int, seeds: range) -> None:
     """Run these seeds of a task, method and number of rows, and write a file for each."""
     drawn, started = {seed: few(whole, rows, seed) for seed in seeds}, time.perf_counter()
+    if method == AUTO:
+        run_auto(given, backbone, whole, rows, drawn)
+        return
     if method == "setfit":
         recipe, found = {}, [setfit_answers(given.python, drawn[seed], seed) for seed in seeds]
     else:
-        own, on_probe = variant(method, len(next(iter(drawn.values())).train))
-        recipe, found = own.to_json(), answers(backbone, drawn, own, on_probe)
+        own = variant(method, len(next(iter(drawn.values())).train))
+        recipe, found = own.to_json(), answers(backbone, drawn, own)
     seconds = (time.perf_counter() - started) / len(seeds)
     for seed, of_seed in zip(seeds, found, strict=True):
         about = {"task": whole.name, "method": method, "rows_a_class": rows, "seed": seed, "recipe": recipe}
@@ -171,6 +165,23 @@ def run_seeds(given: argparse.Namespace, backbone: Backbone, whole: Task, method
         about["environment"] = environment(backbone.device, backbone.dtype)
         write_result(file_of(given.out, whole.name, method, rows, seed), about)
     print(whole.name, method, rows, f"{len(seeds)} seeds, {seconds:.1f} s each", flush=True)
+
+
+def run_auto(given: argparse.Namespace, backbone: Backbone, whole: Task, rows: int, drawn: Mapping[int, Task]) -> None:
+    """Choose the method of each draw, and write the result of the chosen one, which is run unless it is there."""
+    for seed, task in drawn.items():
+        started = time.perf_counter()
+        chosen = choose_method(backbone, task, replace(RECIPES["houlsby"], max_length=MAX_LENGTH, seed=seed))
+        seconds, name = time.perf_counter() - started, chosen.recipe.method.name
+        file = file_of(given.out, whole.name, name, rows, seed)
+        if not file.exists():
+            run_seeds(given, backbone, whole, name, rows, range(seed, seed + 1))
+        own = json.loads(file.read_text())
+        trials = {trial.name: trial.score for trial in chosen.trials}
+        about = {**own, "method": AUTO, "chosen": name, "cross_validation": trials}
+        about["seconds"] = round(own["seconds"] + seconds, 2)
+        write_result(file_of(given.out, whole.name, AUTO, rows, seed), about)
+        print(whole.name, AUTO, rows, seed, name, trials, flush=True)
 
 
 def file_of(folder: Path, task: str, method: str, rows: int, seed: int) -> Path:

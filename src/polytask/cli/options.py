@@ -289,7 +289,7 @@ MethodName = Annotated[
         "--method",
         metavar="NAME",
         help="houlsby, pfeiffer, parallel, lora, ia3, bitfit, layernorm, probe, the baselines full and top, or, to "
-        "train one task, auto: a probe or houlsby, whichever is better in cross-validation.",
+        "train one task, auto: a probe, unless houlsby is better in cross-validation.",
     ),
 ]
 Size = Annotated[int | None, typer.Option("--size", help="Size of the bottleneck (default: 64).")]
