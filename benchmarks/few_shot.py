@@ -9,7 +9,8 @@ one pass. One JSON file a task, method, number of rows and seed; what is there i
 
 ``setfit`` runs in its own environment (``benchmarks/peers/setup.sh .venv-peers setfit``): ``--methods setfit --python
 .venv-peers/setfit/bin/python``. Recipes for few rows were compared on tasks that are not in the table: ``--tasks
-crowdflower_disasters,crowdflower_political_audience`` into ``results/few_shot_recipes``.
+topic,customer_complaints,crowdflower_disasters,crowdflower_political_audience,crowdflower_political_bias`` into
+``results/few_shot_recipes``.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ from sklearn.metrics import accuracy_score, f1_score
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.data.task import Task
+from polytask.demo.corpora import CORPORA, read_corpus
 from polytask.methods import FullFineTuning, Houlsby, LayerNormOnly, LoRA, Probe
 from polytask.suites.glue import read_glue
 from polytask.suites.text17 import read_text17
 from polytask.training.job import Job, attached_to
 from polytask.training.loop import run_jobs
-from polytask.training.method_trial import choose_method
 from polytask.training.recipe import Recipe
 from polytask.training.result import environment
 from polytask.training.scoring import predictions_of
@@ -66,14 +67,15 @@ RECIPES = {
 }
 VARIANT = re.compile(r"(?P<recipe>.+?)(?P<on_probe>-on-probe)?(-(?P<steps>\d+)-steps)?")
 """``houlsby-on-probe-30-steps``: a recipe whose head starts as the probe's, with the epochs that make 30 steps."""
-AUTO = "auto"
-"""The default of ``polytask train``: a probe, unless ``houlsby`` is better in cross-validation."""
 MAX_LENGTH, TEST_ROWS = 48, 300
 SETFIT = Path(__file__).parent / "peers" / "with_setfit.py"
 
 
 def read(name: str, data: Path) -> Task:
-    """A task with labelled test rows."""
+    """A task with labelled test rows; ``topic`` is of a package of the demo."""
+    packaged = {corpus.task: corpus for corpus in CORPORA}
+    if name in packaged:
+        return read_corpus(packaged[name])
     if name != "SST-2":
         return read_text17(name, data / "text17")
     task = read_glue(name, data / "glue")
@@ -150,9 +152,6 @@ def measured(task: Task, found: Sequence[Any]) -> dict[str, Any]:
 def run_seeds(given: argparse.Namespace, backbone: Backbone, whole: Task, method: str, rows: int, seeds: range) -> None:
     """Run these seeds of a task, method and number of rows, and write a file for each."""
     drawn, started = {seed: few(whole, rows, seed) for seed in seeds}, time.perf_counter()
-    if method == AUTO:
-        run_auto(given, backbone, whole, rows, drawn)
-        return
     if method == "setfit":
         recipe, found = {}, [setfit_answers(given.python, drawn[seed], seed) for seed in seeds]
     else:
@@ -165,23 +164,6 @@ def run_seeds(given: argparse.Namespace, backbone: Backbone, whole: Task, method
         about["environment"] = environment(backbone.device, backbone.dtype)
         write_result(file_of(given.out, whole.name, method, rows, seed), about)
     print(whole.name, method, rows, f"{len(seeds)} seeds, {seconds:.1f} s each", flush=True)
-
-
-def run_auto(given: argparse.Namespace, backbone: Backbone, whole: Task, rows: int, drawn: Mapping[int, Task]) -> None:
-    """Choose the method of each draw, and write the result of the chosen one, which is run unless it is there."""
-    for seed, task in drawn.items():
-        started = time.perf_counter()
-        chosen = choose_method(backbone, task, replace(RECIPES["houlsby"], max_length=MAX_LENGTH, seed=seed))
-        seconds, name = time.perf_counter() - started, chosen.recipe.method.name
-        file = file_of(given.out, whole.name, name, rows, seed)
-        if not file.exists():
-            run_seeds(given, backbone, whole, name, rows, range(seed, seed + 1))
-        own = json.loads(file.read_text())
-        trials = {trial.name: trial.score for trial in chosen.trials}
-        about = {**own, "method": AUTO, "chosen": name, "cross_validation": trials}
-        about["seconds"] = round(own["seconds"] + seconds, 2)
-        write_result(file_of(given.out, whole.name, AUTO, rows, seed), about)
-        print(whole.name, AUTO, rows, seed, name, trials, flush=True)
 
 
 def file_of(folder: Path, task: str, method: str, rows: int, seed: int) -> Path:

@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from polytask.adapters.averaging import average_adapters as average_adapters
     from polytask.training.fused import train_many as train_many
     from polytask.training.multitask import train_multitask as train_multitask
-    from polytask.training.method_trial import choose_method as choose_method
     from polytask.training.start import Start as Start
     from polytask.training.start_trial import choose_start as choose_start
     from polytask.training.loop import train as train
@@ -117,7 +116,6 @@ _MODULE_OF = {
     "average_adapters": "polytask.adapters.averaging",
     "train_many": "polytask.training.fused",
     "train_multitask": "polytask.training.multitask",
-    "choose_method": "polytask.training.method_trial",
     "Start": "polytask.training.start",
     "choose_start": "polytask.training.start_trial",
     "Report": "polytask.reporting.report",

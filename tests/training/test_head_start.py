@@ -112,6 +112,32 @@ def test_a_head_that_was_taken_over_stays_and_a_fresh_one_is_fitted(tiny_backbon
     assert not torch.equal(fresh.live.head.weight, untrained.live.head.weight)
 
 
+def test_the_last_epoch_can_be_kept(tiny_backbone: Backbone, tiny_task: Task) -> None:
+    job = Job(tiny_backbone, tiny_task, replace(RECIPE, keep_epoch="last", epochs=3, lr=1e-9))
+    for _ in run_jobs(tiny_backbone, [job]):
+        pass
+    assert len({own["score"] for own in job.history}) == 1
+    assert (job.best_epoch, job.best_score) == (3, job.history[-1]["score"])
+    assert torch.equal(job.best, job.optimizer.flat)
+
+
+@pytest.mark.parametrize(("rows", "epochs"), [(1, 30), (32, 30), (33, 15), (64, 15), (65, 10), (4800, 10), (60_000, 3)])
+def test_few_rows_get_thirty_steps_from_a_probe(rows: int, epochs: int) -> None:
+    resolved = Recipe().resolved(rows, "classification")
+    is_few = rows <= 64
+    assert resolved.epochs == epochs
+    assert (resolved.head_start, resolved.keep_epoch) == (("probe", "last") if is_few else ("random", "best"))
+    assert resolved.resolved(rows, "classification") == resolved
+
+
+def test_other_kinds_given_epochs_baselines_and_patience_keep_their_settings() -> None:
+    plain = [Recipe().resolved(16, kind) for kind in ("regression", "span", None)]
+    plain += [own.resolved(16, "multilabel") for own in (Recipe(epochs=10), Recipe(FullFineTuning()))]
+    assert {(own.epochs, own.head_start, own.keep_epoch) for own in plain} == {(10, "random", "best")}
+    assert Recipe(patience=2).resolved(16, "multilabel").keep_epoch == "best"
+    assert Recipe(Probe()).resolved(16, "multilabel").head_start == "random"
+
+
 def test_a_random_head_is_not_written_and_spans_are_refused() -> None:
     assert "head_start" not in Recipe().to_json()
     assert Recipe.from_json(RECIPE.to_json()) == RECIPE
@@ -119,3 +145,5 @@ def test_a_random_head_is_not_written_and_spans_are_refused() -> None:
         RECIPE.fitted("span", 64)
     with pytest.raises(RecipeError, match="'random' or 'probe'"):
         replace(RECIPE, head_start="warm")
+    with pytest.raises(RecipeError, match="'best' or 'last'"):
+        replace(RECIPE, keep_epoch="first")

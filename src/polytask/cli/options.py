@@ -288,8 +288,7 @@ MethodName = Annotated[
     typer.Option(
         "--method",
         metavar="NAME",
-        help="houlsby, pfeiffer, parallel, lora, ia3, bitfit, layernorm, probe, the baselines full and top, or, to "
-        "train one task, auto: a probe, unless houlsby is better in cross-validation.",
+        help="houlsby, pfeiffer, parallel, lora, ia3, bitfit, layernorm, probe, or the baselines full and top.",
     ),
 ]
 Size = Annotated[int | None, typer.Option("--size", help="Size of the bottleneck (default: 64).")]

@@ -35,11 +35,6 @@ if TYPE_CHECKING:
     from polytask.training.tune import Tuned
 
 
-AUTO_METHOD = "auto"
-ADAPTER_OPTIONS = ("method", "size", "setting", "epochs", "lr", "patience", "ema", "rdrop", "num_modules", "start")
-"""Options that say how an adapter is trained. If one is given, no probe is trained in its place."""
-
-
 @app.command(
     epilog=examples(
         "polytask train reviews.csv --task sentiment",
@@ -88,13 +83,8 @@ def train(
         print_resolved(context)
         return
     from polytask.adapters.store import Store
-    from polytask.training.method_trial import has_few_rows
     from polytask.training.to_store import check_replaceable, checkpoint_path, interrupted_setting
 
-    chooses = training.method == AUTO_METHOD
-    if chooses:
-        check_chooses(context)
-        training = replace(training, method=RecipeOptions.method)
     recipe = training.recipe(size=size, lr=lr, epochs=epochs, seed=seed)
     Store(store)  # refuse an address that cannot be used before any work is done
     launch.check()
@@ -107,7 +97,7 @@ def train(
             "--validation": data.validation,
             "--test": data.test,
         }
-        of_one |= {"--tune": tune, "--dry-run": dry_run, "--log": log, "--method auto": chooses}
+        of_one |= {"--tune": tune, "--dry-run": dry_run, "--log": log}
         train_several.check_single_task_options(of_one)
         check_launch(launch, resume, checkpoint)
         tasks = [data.read(source, seed) for source in sources]
@@ -132,17 +122,16 @@ def train(
     try:
         sizes = () if size is None else (size,)
         where = {"checkpoint": checkpoint, "resume": resume, "start": start, **vars(extras)}
-        if tune:
-            run = tuned_run(backbone, task, recipe, store, sizes, **where)
-        else:
-            choose = chooses or (not given_of(context, ADAPTER_OPTIONS) and has_few_rows(task))
-            run = single_run(backbone, task, recipe, store, log, choose=choose, **where)
+        run = (
+            tuned_run(backbone, task, recipe, store, sizes, **where)
+            if tune
+            else single_run(backbone, task, recipe, store, log, **where)
+        )
     except KeyboardInterrupt:
         raise error_exit(how_to_resume(path, context.meta[ARGUMENTS]), INTERRUPTED) from None
     if as_json:
         tuned = {} if run.tuned is None else {"tuned": tuned_to_json(run.tuned)}
-        method = {} if run.method is None else {"method_trial": {**asdict(run.method), "recipe": run.result.recipe}}
-        print_json({**run_to_json(run.entry, run.adapter, run.result, run.chosen), **tuned, **method})
+        print_json({**run_to_json(run.entry, run.adapter, run.result, run.chosen), **tuned})
     else:
         show_run(run, task, backbone, store)
 
@@ -167,7 +156,7 @@ def tuned_run(
 
     err = console.terminal(stderr=True)
     sizes = sizes or sizes_to_try(base.method, is_fixed=where["start"] is not None)
-    labels = {name: name for name in recipes_to_try(base, len(task.train), size=sizes)}
+    labels = {name: name for name in recipes_to_try(base, len(task.train), task.kind, size=sizes)}
     with live_progress_table(err, labels, task.metric) as progress:
         run = tune_to_store(
             backbone,
@@ -206,18 +195,6 @@ def check_single_run_options(log: str | None, dry_run: bool) -> None:
     for option, given in (("--log", log), ("--dry-run", dry_run)):
         if given:
             raise RecipeError(f"{option} is for one run, and --tune trains several. Leave one of them out")
-
-
-def given_of(context: typer.Context, names: Sequence[str]) -> list[str]:
-    """Those of the options that were given, on the command line or in a file."""
-    return [name for name in names if str(context.get_parameter_source(name)) != "ParameterSource.DEFAULT"]
-
-
-def check_chooses(context: typer.Context) -> None:
-    """Refuse ``--method auto`` together with options that it cannot be combined with."""
-    if given := given_of(context, ("tune", "start", "dry_run")):
-        option = "--" + given[0].replace("_", "-")
-        raise RecipeError(f"--method auto chooses the method of one training, so it cannot have {option}")
 
 
 def check_launch(launch: LaunchOptions, resume: bool, checkpoint: str | None) -> None:

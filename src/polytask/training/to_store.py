@@ -29,7 +29,6 @@ from polytask.training.events import Progress
 from polytask.training.fused import train_many
 from polytask.training.job import Job
 from polytask.training.loop import train
-from polytask.training.method_trial import ChosenMethod, method_or_trial
 from polytask.training.multitask import train_multitask
 from polytask.training.recipe import Recipe, takes_recipe
 from polytask.training.result import Result
@@ -51,7 +50,6 @@ class StoredRun:
         result: scores, cost and environment of the training.
         tuned: the settings that were compared; None if the recipe was given.
         chosen: the starts that were compared; None unless ``start`` was ``auto``.
-        method: the methods that were compared; None unless a cross-validation chose the method.
     """
 
     entry: Entry
@@ -59,7 +57,6 @@ class StoredRun:
     result: Result
     tuned: Tuned | None = None
     chosen: ChosenStart | None = None
-    method: ChosenMethod | None = None
 
 
 @takes_recipe
@@ -75,7 +72,6 @@ def train_to_store(
     none: DetectNone | None = None,
     probe: bool = False,
     start: StartFrom = None,
-    choose: bool = False,
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> StoredRun:
@@ -92,7 +88,6 @@ def train_to_store(
         goal, none, probe: as in ``train``.
         start: as in ``train``, or names of adapters in the store, or ``auto``: a short trial chooses among the adapters
             of other tasks in the store and random weights (``choose_start``), at the cost of at most half a training.
-        choose: choose between a probe and the method of the recipe by cross-validation (``choose_method``).
         progress: called with each ``Step``, ``Evaluated`` and ``Failed``.
         notify: called with each remark about the checkpoint (default: a ``PolytaskWarning``).
 
@@ -104,16 +99,13 @@ def train_to_store(
     """
     with _checkpointed([task.name], store, checkpoint, resume, notify) as kept:
         how: dict[str, Any] = {"goal": goal, "none": none, "probe": probe}
-        trial_task, interrupted, method = Extras(**how).prepared(task)[0], _job(kept, resume), None
-        if choose:
-            recipe, method = method_or_trial(backbone, trial_task, recipe, interrupted=interrupted)
-            _tell_choice(method, notify)
-        own, chosen = start_or_trial(start, Store(store), backbone, trial_task, recipe, interrupted=interrupted)
+        trial_task = Extras(**how).prepared(task)[0]
+        own, chosen = start_or_trial(start, Store(store), backbone, trial_task, recipe, interrupted=_job(kept, resume))
         _tell_choice(chosen, notify)
         how |= {"start": own, "progress": progress, "checkpoint": kept, "resume": resume}
         adapter, result = train(backbone, task, recipe, **how)
         entry = _put(Store(store), adapter, resume)
-    return StoredRun(entry, adapter, result, chosen=chosen, method=method)
+    return StoredRun(entry, adapter, result, chosen=chosen)
 
 
 @takes_recipe
@@ -290,11 +282,10 @@ def _job(checkpoint: Checkpoint, resume: bool, name: str | None = None) -> Mappi
     return next(iter(jobs.values()), None) if name is None else jobs.get(name)
 
 
-def _tell_choice(chosen: ChosenStart | ChosenMethod | None, notify: Notify | None, of: str = "") -> None:
-    """Say what a trial chose, and what it cost."""
+def _tell_choice(chosen: ChosenStart | None, notify: Notify | None, of: str = "") -> None:
+    """Say which start a trial chose, and what it cost."""
     if chosen is not None and notify is not None:
-        steps = chosen.steps if isinstance(chosen, ChosenStart) else 0
-        cost = f". The trial took {steps:,} steps" if steps else ""
+        cost = f". The trial took {chosen.steps:,} steps" if chosen.steps else ""
         notify(f"{of}{chosen.why}{cost}")
 
 
