@@ -57,6 +57,7 @@ TASKS = (
 RECIPES = {
     "probe": Recipe(Probe()),
     "houlsby": Recipe(Houlsby(64)),
+    "houlsby-10-epochs": Recipe(Houlsby(64), epochs=10),
     "houlsby-lr3e-4": Recipe(Houlsby(64), lr=3e-4),
     "houlsby-no-dropout": Recipe(Houlsby(64), head_dropout=0.0),
     "houlsby-top2": Recipe(Houlsby(64, layers=2)),
@@ -66,7 +67,8 @@ RECIPES = {
     "full-lr3e-5": Recipe(FullFineTuning(), lr=3e-5),
 }
 VARIANT = re.compile(r"(?P<recipe>.+?)(?P<on_probe>-on-probe)?(-(?P<steps>\d+)-steps)?")
-"""``houlsby-on-probe-30-steps``: a recipe whose head starts as the probe's, with the epochs that make 30 steps."""
+"""``full-on-probe-30-steps``: a recipe whose head starts as the probe's, with the epochs that make 30 steps; for up to
+64 rows that is the default of adapters."""
 MAX_LENGTH, TEST_ROWS = 48, 300
 SETFIT = Path(__file__).parent / "peers" / "with_setfit.py"
 
@@ -155,7 +157,8 @@ def run_seeds(given: argparse.Namespace, backbone: Backbone, whole: Task, method
     if method == "setfit":
         recipe, found = {}, [setfit_answers(given.python, drawn[seed], seed) for seed in seeds]
     else:
-        own = variant(method, len(next(iter(drawn.values())).train))
+        num_rows = len(next(iter(drawn.values())).train)
+        own = variant(method, num_rows).resolved(num_rows, whole.kind)
         recipe, found = own.to_json(), answers(backbone, drawn, own)
     seconds = (time.perf_counter() - started) / len(seeds)
     for seed, of_seed in zip(seeds, found, strict=True):
