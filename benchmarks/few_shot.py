@@ -9,7 +9,8 @@ one pass. One JSON file a task, method, number of rows and seed; what is there i
 
 ``setfit`` runs in its own environment (``benchmarks/peers/setup.sh .venv-peers setfit``): ``--methods setfit --python
 .venv-peers/setfit/bin/python``. Recipes for few rows were compared on tasks that are not in the table: ``--tasks
-crowdflower_disasters,crowdflower_political_audience`` into ``results/few_shot_recipes``.
+topic,customer_complaints,crowdflower_disasters,crowdflower_political_audience,crowdflower_political_bias`` into
+``results/few_shot_recipes``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,18 +30,17 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import torch
 from sklearn.metrics import accuracy_score, f1_score
 
 from polytask.backbones.backbone import Backbone
 from polytask.backbones.loading import load_backbone
 from polytask.data.task import Task
-from polytask.methods import FullFineTuning, Houlsby, LoRA, Probe
+from polytask.demo.corpora import CORPORA, read_corpus
+from polytask.methods import FullFineTuning, Houlsby, LayerNormOnly, LoRA, Probe
 from polytask.suites.glue import read_glue
 from polytask.suites.text17 import read_text17
 from polytask.training.job import Job, attached_to
 from polytask.training.loop import run_jobs
-from polytask.training.probe import fit_job
 from polytask.training.recipe import Recipe
 from polytask.training.result import environment
 from polytask.training.scoring import predictions_of
@@ -56,20 +57,27 @@ TASKS = (
 RECIPES = {
     "probe": Recipe(Probe()),
     "houlsby": Recipe(Houlsby(64)),
-    "houlsby-30": Recipe(Houlsby(64), epochs=30),
-    "houlsby-30-of-8": Recipe(Houlsby(64), epochs=30, batch_size=8),
-    "houlsby-on-probe": Recipe(Houlsby(64)),
-    "houlsby-on-probe-30": Recipe(Houlsby(64), epochs=30),
+    "houlsby-10-epochs": Recipe(Houlsby(64), epochs=10),
+    "houlsby-lr3e-4": Recipe(Houlsby(64), lr=3e-4),
+    "houlsby-no-dropout": Recipe(Houlsby(64), head_dropout=0.0),
+    "houlsby-top2": Recipe(Houlsby(64, layers=2)),
+    "layernorm": Recipe(LayerNormOnly()),
     "lora": Recipe(LoRA()),
     "full": Recipe(FullFineTuning()),
+    "full-lr3e-5": Recipe(FullFineTuning(), lr=3e-5),
 }
-"""``houlsby-30-of-8``: 30 epochs, 8 rows a step. ``on-probe``: the head starts as the probe's."""
+VARIANT = re.compile(r"(?P<recipe>.+?)(?P<on_probe>-on-probe)?(-(?P<steps>\d+)-steps)?")
+"""``full-on-probe-30-steps``: a recipe whose head starts as the probe's, with the epochs that make 30 steps; for up to
+64 rows that is the default of adapters."""
 MAX_LENGTH, TEST_ROWS = 48, 300
 SETFIT = Path(__file__).parent / "peers" / "with_setfit.py"
 
 
 def read(name: str, data: Path) -> Task:
-    """A task with labelled test rows."""
+    """A task with labelled test rows; ``topic`` is of a package of the demo."""
+    packaged = {corpus.task: corpus for corpus in CORPORA}
+    if name in packaged:
+        return read_corpus(packaged[name])
     if name != "SST-2":
         return read_text17(name, data / "text17")
     task = read_glue(name, data / "glue")
@@ -93,24 +101,24 @@ def few(task: Task, rows_a_class: int, seed: int) -> Task:
     return replace(task, train=train, validation=train.take(range(2)), test=task.test.take(sorted(tested)))
 
 
-def answers(backbone: Backbone, drawn: Mapping[int, Task], recipe: Recipe, on_probe: bool) -> list[list[Any]]:
+def variant(method: str, num_rows: int) -> Recipe:
+    """The recipe of a variant for so many training rows."""
+    found = VARIANT.fullmatch(method)
+    assert found is not None, method
+    recipe = replace(RECIPES[found["recipe"]], max_length=MAX_LENGTH)
+    if found["on_probe"]:
+        recipe = replace(recipe, head_start="probe")
+    if found["steps"]:
+        recipe = replace(recipe, epochs=-(-int(found["steps"]) // -(-num_rows // recipe.batch_size)))
+    return recipe
+
+
+def answers(backbone: Backbone, drawn: Mapping[int, Task], recipe: Recipe) -> list[list[Any]]:
     """The answers on the test rows after the last epoch, of the draw of each seed; all train in one pass."""
     jobs = [Job(backbone, task, replace(recipe, seed=seed), f"seed {seed}") for seed, task in drawn.items()]
-    for job in jobs:
-        if on_probe:
-            start_at_probe(backbone, job)
     for _ in run_jobs(backbone, jobs):
         pass
     return [answers_of(backbone, job) for job in jobs]
-
-
-def start_at_probe(backbone: Backbone, job: Job) -> None:
-    """Give the head of a job the weights of a probe."""
-    probe = Job(backbone, job.task, replace(job.recipe, method=Probe(), lr=None))
-    fit_job(backbone, probe)
-    with torch.no_grad():
-        job.live.head.weight.copy_(probe.live.head.weight)
-        job.live.head.bias.copy_(probe.live.head.bias)
 
 
 def answers_of(backbone: Backbone, job: Job) -> list[Any]:
@@ -149,8 +157,9 @@ def run_seeds(given: argparse.Namespace, backbone: Backbone, whole: Task, method
     if method == "setfit":
         recipe, found = {}, [setfit_answers(given.python, drawn[seed], seed) for seed in seeds]
     else:
-        own = replace(RECIPES[method], max_length=MAX_LENGTH)
-        recipe, found = own.to_json(), answers(backbone, drawn, own, "on-probe" in method)
+        num_rows = len(next(iter(drawn.values())).train)
+        own = variant(method, num_rows).resolved(num_rows, whole.kind)
+        recipe, found = own.to_json(), answers(backbone, drawn, own)
     seconds = (time.perf_counter() - started) / len(seeds)
     for seed, of_seed in zip(seeds, found, strict=True):
         about = {"task": whole.name, "method": method, "rows_a_class": rows, "seed": seed, "recipe": recipe}

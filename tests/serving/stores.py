@@ -42,6 +42,7 @@ def random_adapter(
     seed: int = 0,
     recipe: Mapping[str, Any] | None = None,
     decides: Mapping[str, Mapping[str, Any] | None] | None = None,
+    trained_dtype: str | None = None,
 ) -> Adapter:
     """An untrained adapter with random parameters; ``decides`` has its calibration and thresholds."""
     import torch
@@ -62,6 +63,7 @@ def random_adapter(
         recipe={"seed": seed, "max_length": 32, **(recipe or {})},
         inputs=takes,
         decides=decides,
+        result={} if trained_dtype is None else {"environment": {"dtype": trained_dtype}},
         **own,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,26 @@ def test_none_of_these_is_told_in_all_dialects(backbone: Backbone, tmp_path: Pat
             assert client.predict(["a film"], "odd", threshold=0.0)[0].label in LABELS
         ours = succeeded("predict", "--url", served.url, "--task", "odd", "a film")
         assert "(none of these)" in ours
+
+
+def test_thresholds_of_another_precision_are_logged_and_listed(
+    backbone: Backbone, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    thresholds = {"goal": "precision", "target": 0.9, "values": [0.6, 0.6], "rows": 60}
+    decides = {"thresholds": thresholds}
+    store = Store(tmp_path / "adapters")
+    store.put(random_adapter(backbone, "moved", decides=decides, trained_dtype="bfloat16"))
+    store.put(random_adapter(backbone, "same", decides=decides, trained_dtype="float32"))
+    store.put(random_adapter(backbone, "plain", trained_dtype="bfloat16"))
+    with (
+        caplog.at_level(logging.WARNING, logger="polytask.serving"),
+        serving(backbone, tmp_path / "adapters") as served,
+    ):
+        listed = {model["task"]: model["warning"] for model in served.get("/v1/models").json()["data"]}
+    warning = "its thresholds were fitted in bfloat16, and it answers in float32. Serve it in bfloat16 (--dtype)"
+    assert listed == {"moved": warning, "same": None, "plain": None}
+    logged = [vars(record) for record in caplog.records if record.getMessage() == "adapter fitted in another precision"]
+    assert [(record["adapter"], record["warning"]) for record in logged] == [("moved@1", warning)]
 
 
 def test_a_regression_has_an_interval_unless_it_is_uncalibrated(deciding: Served) -> None:

@@ -85,7 +85,7 @@ def test_what_a_probe_cannot_do_is_refused(tiny_backbone: Backbone, tiny_task: T
 
 
 def test_rate_and_epochs_are_as_if_not_given_and_a_sweep_takes_it(tiny_backbone: Backbone, tiny_task: Task) -> None:
-    assert Recipe(Probe(), lr=1e-2, epochs=7).resolved(100) == replace(Recipe(Probe()), epochs=1)
+    assert Recipe(Probe(), lr=1e-2, epochs=7).resolved(100, "classification") == replace(Recipe(Probe()), epochs=1)
     swept = sweep(tiny_backbone, tiny_task, [*grid(Recipe(Probe()), seeds=1)])
     assert swept.best.method == Probe()
 

@@ -235,7 +235,7 @@ def test_the_task_itself_and_its_data_are_no_candidates(
 @pytest.mark.parametrize(("rows", "candidates"), [(48, 2), (2000, 2), (2000, 9)])
 def test_a_trial_costs_at_most_half_of_the_training(tiny_task: Task, rows: int, candidates: int) -> None:
     task = replace(tiny_task, train=tiny_task.train.take([row % 48 for row in range(rows)]))
-    recipe = Recipe(batch_size=8).resolved(rows)
+    recipe = Recipe(batch_size=8).resolved(rows, "classification")
     own, short = trial_of(task, recipe, candidates)
     whole = -(-rows // 8) * (recipe.epochs or 0)
     steps = -(-len(own.train) // 8) * (short.epochs or 0)

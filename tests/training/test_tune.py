@@ -46,18 +46,23 @@ def test_rungs_get_longer_and_at_least_one_setting_is_left(num_epochs: int, num_
 
 
 def test_by_default_four_rates_and_two_sizes_are_tried() -> None:
-    assert list(recipes_to_try(Recipe(Houlsby(64)), 100)) == [
+    assert list(recipes_to_try(Recipe(Houlsby(64)), 100, "classification")) == [
         *(f"lr {lr}, size 16" for lr in ("3e-4", "1e-3", "3e-3", "1e-2")),
         *(f"lr {lr}, size 64" for lr in ("3e-4", "1e-3", "3e-3", "1e-2")),
     ]
-    assert list(recipes_to_try(Recipe(LoRA(8), lr=2e-3), 100)) == ["rank 2", "rank 8"]
-    assert list(recipes_to_try(Recipe(LayerNormOnly()), 100)) == ["lr 9e-4", "lr 3e-3", "lr 9e-3", "lr 3e-2"]
-    assert list(recipes_to_try(BASE, 100, lr=(1e-4, 1e-5), size=(3,))) == ["lr 1e-4", "lr 1e-5"]
+    assert list(recipes_to_try(Recipe(LoRA(8), lr=2e-3), 100, "classification")) == ["rank 2", "rank 8"]
+    assert list(recipes_to_try(Recipe(LayerNormOnly()), 100, "classification")) == [
+        "lr 9e-4",
+        "lr 3e-3",
+        "lr 9e-3",
+        "lr 3e-2",
+    ]
+    assert list(recipes_to_try(BASE, 100, "classification", lr=(1e-4, 1e-5), size=(3,))) == ["lr 1e-4", "lr 1e-5"]
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "probe"])
 def test_every_method_can_be_tuned(name: str) -> None:
-    assert len(recipes_to_try(Recipe(METHODS[name]()), 100)) in (4, 8)
+    assert len(recipes_to_try(Recipe(METHODS[name]()), 100, "classification")) in (4, 8)
 
 
 def test_the_winner_equals_training_alone_with_what_was_chosen(tiny_bert_folder: Path, tiny_task: Task) -> None:

@@ -171,6 +171,7 @@ class RecipeOptions:
     ema: options.MovingAverage = None
     rdrop: options.RDrop = None
     num_modules: options.NumModules = None
+    head_start: options.HeadStart = None
     start: options.Start = None
 
     @property
@@ -201,6 +202,6 @@ class RecipeOptions:
             raise RecipeError("a probe is fitted in one pass, without a learning rate. Leave out --lr and --epochs")
         names = ("batch_size", "max_length", "long", "stride", "class_weights", "keep_prefix", "patience")
         settings: dict[str, Any] = {name: getattr(self, name) for name in names}
-        later = {name: getattr(self, name) for name in ("ema", "rdrop", "num_modules")}
+        later = {name: getattr(self, name) for name in ("ema", "rdrop", "num_modules", "head_start")}
         settings |= {name: value for name, value in later.items() if value is not None}
         return Recipe(method_of(self.method, size, self.setting), lr=lr, epochs=epochs, seed=seed, **settings)

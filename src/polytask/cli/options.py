@@ -232,6 +232,10 @@ NumModules = Annotated[
         "--num-modules", help="AdaMix: train several bottlenecks in turns and average them, such as 4 with --rdrop."
     ),
 ]
+HeadStart = Annotated[
+    str | None,
+    typer.Option("--head-start", metavar="WEIGHTS", help="First weights of the head: 'random', or those of a 'probe'."),
+]
 Start = Annotated[
     list[str] | None,
     typer.Option(

@@ -156,7 +156,7 @@ def tuned_run(
 
     err = console.terminal(stderr=True)
     sizes = sizes or sizes_to_try(base.method, is_fixed=where["start"] is not None)
-    labels = {name: name for name in recipes_to_try(base, len(task.train), size=sizes)}
+    labels = {name: name for name in recipes_to_try(base, len(task.train), task.kind, size=sizes)}
     with live_progress_table(err, labels, task.metric) as progress:
         run = tune_to_store(
             backbone,

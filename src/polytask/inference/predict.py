@@ -176,7 +176,7 @@ class MultiTask:
             Prediction.of(reference.partition("@")[0], decisions[name], row)
             for reference, name, row in zip(tasks, names, scores, strict=True)
         ]
-        warn_of_other_precision(adapters, names, answers, str(self.backbone.dtype).removeprefix("torch."))
+        warn_of_other_precision(adapters, names, answers, self.backbone.precision)
         return answers
 
     def _columns_of(self, task: str | Sequence[str]) -> tuple[Mapping[str, str | None], Kind | None]:

@@ -149,6 +149,7 @@ class Model(Closed):
     size_bytes: int
     is_resident: bool
     created: str
+    warning: str | None
 
 
 class Refused(Closed):

@@ -21,6 +21,7 @@ from polytask.adapters.store import Entry
 from polytask.backbones.backbone import Backbone
 from polytask.errors import AdapterError, NoSuchAdapter
 from polytask.inference.inputs import problem_of
+from polytask.inference.precision import fitted_elsewhere
 from polytask.inference.prediction import Prediction
 from polytask.serving.admission import Query, check_num_rows, check_num_tokens, check_queries, estimate_tokens
 from polytask.serving.batcher import Answer, Batcher, Item
@@ -70,6 +71,7 @@ class Service:
         self, backbone: Backbone, folder: str, limits: Limits | None = None, max_length: int | None = None
     ) -> None:
         self.backbone, self.limits = backbone, limits or Limits()
+        self.precision = backbone.precision
         self.metrics = Metrics(self.limits.adapter_labels)
         self.store = WatchedStore(folder)
         self.engine = Engine(backbone, self.store, batch_tokens=self.limits.batch_tokens, max_length=max_length)
@@ -153,6 +155,8 @@ class Service:
         else:
             self.store.get(str(entry)).fits(self.backbone)
         log.info("adapter admitted", extra={"adapter": str(entry), "digest": entry.digest})
+        if warning := fitted_elsewhere(entry.header, self.precision):
+            log.warning("adapter fitted in another precision", extra={"adapter": str(entry), "warning": warning})
 
     def _on_load(self, name: str, error: Exception | None) -> None:
         if error is None:

@@ -72,7 +72,7 @@ class Job:
         self.train = self.encodings.of(task.train, *self.cut)
         self.validation = self.encodings.of(task.validation, *self.cut)
         warn_of_unknown_tokens(self.train.ids, backbone.tokenizer)
-        self.task, self.recipe = task, recipe.resolved(len(self.train))
+        self.task, self.recipe = task, recipe.resolved(len(self.train), task.kind)
         self.key: Key = (self.recipe.seed, task.digest)
         self.live = LoadedAdapter(backbone, recipe.method, task.kind, task.labels, key=self.key)
         self.origin = None if start is None else start.load_into(self.live)
@@ -248,25 +248,25 @@ class Job:
         )
 
     def record(self, score: float) -> bool:
-        """Record the validation score of an epoch, and keep the parameters if it is the best so far.
+        """Record the validation score of an epoch, and keep the parameters if it is the best so far, or the last.
 
         Parameters that are NaN or infinite end the job with ``failure``; the loss is computed before the last step and
         cannot show it.
 
         Returns:
-            Whether it is the best so far.
+            Whether the parameters were kept.
         """
         if not torch.isfinite(self.optimizer.flat).all():
             self.failure = self._diverged(self.step, "its parameters are not finite")
             return False
         self.history.append({"epoch": self.epoch, "score": score, "loss": self.loss_sum / self.steps_an_epoch})
         self.loss_sum = 0.0
-        is_best = score > self.best_score
-        if is_best:
+        is_kept = score > self.best_score or self.recipe.keep_epoch == "last"
+        if is_kept:
             self.best_score, self.best_epoch = score, self.epoch
             with self.averaged():
                 self.best.copy_(self.optimizer.flat)
-        return is_best
+        return is_kept
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -32,7 +32,7 @@ from polytask.training.events import Evaluated, Event, Failed, Progress, Step
 from polytask.training.finish import finish_job
 from polytask.training.interrupt import deferred_interrupt
 from polytask.training.job import Job, attached_to
-from polytask.training.probe import fit_jobs
+from polytask.training.probe import fit_jobs, start_heads
 from polytask.training.recipe import Recipe, takes_recipe
 from polytask.training.result import Result
 from polytask.training.scoring import validate
@@ -131,6 +131,7 @@ def run_jobs(
     """
     with keep_freed_memory(), attached_to(backbone, jobs) as attached, backbone.prefixes.in_use():
         yield from fit_jobs(backbone, attached, list(jobs))
+        start_heads(backbone, attached, list(jobs))
         while active := jobs_within_budget(jobs, budget_tokens):
             for together in split_groups(forward_groups(active), backbone.device):
                 yield from _step_and_validate(backbone, attached, together)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from polytask.adapters.adapter import Adapter
 from polytask.backbones.backbone import Backbone
 from polytask.data.encoding import Encoded, Encodings, joined
-from polytask.data.task import Task
+from polytask.data.task import Kind, Task
 from polytask.dropout import key_seed
 from polytask.errors import BackboneError, RecipeError
 from polytask.evaluation.heads import Head
@@ -37,6 +37,8 @@ from polytask.training.result import Result
 from polytask.training.scoring import validate
 from polytask.training.start import Start, StartFrom, start_from
 
+SETTLED = ("epochs", "lr", "head_start", "keep_epoch")
+"""Settings whose defaults depend on the number of rows of all tasks."""
 POWER = 0.5
 """Tasks are drawn in proportion to this power of their numbers of rows."""
 
@@ -95,9 +97,9 @@ class MultitaskJob(Job):
         _check_tasks(tasks, recipe)
         encodings = Encodings(backbone.tokenizer)
         self._parts = [Job(backbone, task, recipe, task.name, encodings, start) for task in tasks]
-        resolved = recipe.resolved(sum(len(part.train) for part in self._parts))
+        settled = recipe.resolved(sum(len(part.train) for part in self._parts), _common_kind(tasks))
         for part in self._parts:
-            part.recipe = replace(part.recipe, epochs=resolved.epochs, lr=resolved.lr)
+            part.recipe = replace(part.recipe, **{name: getattr(settled, name) for name in SETTLED})
         first = self._parts[0]
         self.task, self.recipe, self.live, self.origin = first.task, first.recipe, first.live, first.origin
         self.num_passes, self.mixture = first.num_passes, None
@@ -181,6 +183,12 @@ def _joined(parts: Sequence[Encoded]) -> Encoded:
     """All encodings as one, with the rows numbered through."""
     firsts = itertools.accumulate((part.num_rows for part in parts), initial=0)
     return joined([(part, range(first, first + part.num_rows)) for first, part in zip(firsts, parts)])
+
+
+def _common_kind(tasks: Sequence[Task]) -> Kind | None:
+    """The kind of all tasks; None if they have different ones."""
+    kinds = {task.kind for task in tasks}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def _check_tasks(tasks: Sequence[Task], recipe: Recipe) -> None:

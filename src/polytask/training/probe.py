@@ -1,4 +1,7 @@
-"""Trains jobs whose method is ``Probe``: one pass over the training rows and a fit instead of gradient steps."""
+"""Trains jobs whose method is ``Probe``: one pass over the training rows and a fit instead of gradient steps.
+
+The head of another method can start at a probe's weights (linear probing, then fine-tuning: LP-FT, arXiv:2202.10054).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import torch
 from torch import Tensor
 
 from polytask.adapters.attach import Attached
+from polytask.adapters.provenance import FRESH
 from polytask.backbones.backbone import Backbone
 from polytask.errors import PolytaskWarning
 from polytask.evaluation.heads import RegressionHead
@@ -45,19 +49,43 @@ def fit_jobs(backbone: Backbone, attached: Attached, jobs: list[Job]) -> Iterato
             yield Evaluated(job.name, job.epoch, job.num_epochs, job.task.metric, score, True)
 
 
+def start_heads(backbone: Backbone, attached: Attached, jobs: list[Job]) -> None:
+    """Set the heads of jobs that have not begun and start at a probe's weights.
+
+    The probe is fitted on the vectors of the untrained adapter: those of the bare backbone, or of the adapter that the
+    job starts from. A head that was taken over from that adapter stays.
+    """
+    for job in jobs:
+        if job.recipe.head_start != "probe" or job.step > 0 or job.is_done:
+            continue
+        started = time.perf_counter()
+        for part in job.parts:
+            if part.origin is None or part.origin["head"] == FRESH:
+                fit_head(part, vectors_of(backbone, part.train, (attached, job.name, part.live)))
+        job.best.copy_(job.optimizer.flat)
+        job.seconds += time.perf_counter() - started
+
+
 def fit_job(backbone: Backbone, job: Job) -> None:
-    """Fit the head of a job on the pooled vectors of its training rows."""
-    head, texts = job.live.head, job.train
-    vectors = vectors_of(backbone, texts)
-    targets = list(job.targets)
+    """Fit the head of a job on the pooled vectors of its training rows, which ends its training."""
+    vectors = vectors_of(backbone, job.train)
+    fit_head(job, vectors)
+    with torch.no_grad():
+        job.loss_sum = job.steps_an_epoch * float(_loss(job, vectors))
+    job.step, job.num_tokens = job.num_steps, sum(job.train.lengths)
+
+
+@torch.no_grad()
+def fit_head(job: Job, vectors: Tensor) -> None:
+    """Fit the last layer of a job's head on the vectors of its training texts, ``[N, D]``."""
+    head, targets = job.live.head, list(job.targets)
     if isinstance(head, RegressionHead):  # the head works on standardised targets
         targets = [(float(target) - head.centre) / head.spread for target in targets]
-    fit = fit_probe(job.task.kind, vectors.numpy(), targets, len(head.bias), texts.owners, job.recipe.class_weights)
-    with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(fit.weight))
-        head.bias.copy_(torch.from_numpy(fit.bias))
-        job.loss_sum = job.steps_an_epoch * float(_loss(job, vectors))
-    job.step, job.num_tokens = job.num_steps, sum(texts.lengths)
+    features = head.before_last(vectors.to(head.weight.device)).cpu().numpy()
+    owners, weighting = job.train.owners, job.recipe.class_weights
+    fit = fit_probe(job.task.kind, features, targets, len(head.bias), owners, weighting)
+    head.weight.copy_(torch.from_numpy(fit.weight))
+    head.bias.copy_(torch.from_numpy(fit.bias))
 
 
 def _loss(job: Job, vectors: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from polytask.data.encoding import Long, usual_stride
 from polytask.data.task import Kind
 from polytask.errors import RecipeError, nearest
 from polytask.methods import METHODS, Houlsby, Method, Probe, described, method_described
+from polytask.methods.delta import DeltaMethod
 from polytask.serialization import ADDED, checked, to_json
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,7 +36,11 @@ LEARNING_RATES = {
 """The default learning rates, chosen on data that no reported result uses; see docs/recipes.md."""
 
 CLASS_WEIGHTS = ("balanced", "logit-adjusted")
+HEAD_STARTS = ("random", "probe")
+KEPT_EPOCHS = ("best", "last")
 MIN_STEPS, MAX_EPOCHS, MIN_EPOCHS = 1500, 10, 3
+FEW_STEPS = 30
+"""If the most epochs have fewer steps than this, rows are few (``Recipe.for_few_rows``)."""
 
 
 @known_settings
@@ -47,7 +52,8 @@ class Recipe:
         method: what is trained.
         lr: the peak learning rate, between a linear warm-up over ``warmup`` of the steps and a linear decay to 0.
             None: the method's default.
-        epochs: number of epochs. None: 3 to 10, fewer for more rows.
+        epochs: number of epochs. None: 3 to 10, fewer for more rows. If 10 epochs of an adapter with labels have fewer
+            than 30 steps, as many as have 30, ``head_start`` is ``probe`` and ``keep_epoch`` is ``last``.
         batch_size: rows per step.
         max_length: the most tokens of a text; limited to what the backbone reads.
         long: what to do with a text of more than ``max_length`` tokens. ``truncate`` cuts off its end. ``split`` reads
@@ -75,6 +81,9 @@ class Recipe:
             and the divergence of the two answers is added to the loss. 0: none. It doubles the cost of training.
         num_modules: modules of each bottleneck, of which each step trains one at random; their mean is kept (AdaMix,
             arXiv:2205.12410, which has 4 of them and ``rdrop=1``). Costs nothing by itself.
+        head_start: the first weights of the head. ``random``, or ``probe``: those of a probe, so that training starts
+            from its answers (LP-FT, arXiv:2202.10054).
+        keep_epoch: the epoch whose weights are kept: the ``best`` by the validation score, or the ``last``.
     """
 
     method: Method = field(default_factory=Houlsby)
@@ -97,6 +106,8 @@ class Recipe:
     ema: float = field(default=0.0, metadata=ADDED)
     rdrop: float = field(default=0.0, metadata=ADDED)
     num_modules: int = field(default=1, metadata=ADDED)
+    head_start: str = field(default="random", metadata=ADDED)
+    keep_epoch: str = field(default="best", metadata=ADDED)
 
     def __post_init__(self) -> None:
         checks = {
@@ -120,6 +131,8 @@ class Recipe:
             "ema": _is_number(self.ema) and 0 <= self.ema <= 1,
             "rdrop": _is_number(self.rdrop) and self.rdrop >= 0,
             "num_modules": _is_whole(self.num_modules, 1),
+            "head_start": self.head_start in HEAD_STARTS,
+            "keep_epoch": self.keep_epoch in KEPT_EPOCHS,
         }
         for name, is_right in checks.items():
             if not is_right:
@@ -155,6 +168,8 @@ class Recipe:
             if self.stride is not None:
                 raise RecipeError(f"stride={self.stride} is for spans; this task is {kind}. Leave it out")
             return own
+        if self.head_start == "probe":
+            raise RecipeError("head_start='probe' is for texts with labels; a probe cannot find spans. Leave it out")
         if self.long != "truncate":
             raise RecipeError(
                 f"long={self.long!r} is for texts with labels. The context of a question is always read in "
@@ -162,17 +177,35 @@ class Recipe:
             )
         return replace(own, stride=usual_stride(max_length) if self.stride is None else self.stride)
 
-    def resolved(self, num_rows: int) -> Recipe:
-        """The same recipe with ``lr`` and ``epochs`` chosen, for a task of ``num_rows`` training rows.
+    def resolved(self, num_rows: int, kind: Kind | None) -> Recipe:
+        """The same recipe with ``lr`` and ``epochs`` chosen, for ``num_rows`` training rows of a task of this kind.
+
+        Args:
+            num_rows: training rows, or windows of them.
+            kind: the kind of the task; None for tasks of several kinds.
 
         A probe is fitted in one pass and has no learning rate, so both are ignored.
         """
         if isinstance(self.method, Probe):
-            return replace(self, lr=None, epochs=1, ema=0.0, rdrop=0.0)
+            return replace(self, lr=None, epochs=1, ema=0.0, rdrop=0.0, head_start="random", keep_epoch="best")
         steps_an_epoch = -(-num_rows // self.batch_size)
-        epochs = max(MIN_EPOCHS, min(MAX_EPOCHS, -(-MIN_STEPS // steps_an_epoch)))
         lr = LEARNING_RATES[self.method.name] if self.lr is None else self.lr
-        return replace(self, lr=lr, epochs=self.epochs or epochs)
+        if self.epochs is not None:
+            return replace(self, lr=lr)
+        is_few = MAX_EPOCHS * steps_an_epoch < FEW_STEPS and kind in ("classification", "multilabel")
+        if is_few and isinstance(self.method, DeltaMethod):
+            return replace(self, lr=lr).for_few_rows(steps_an_epoch)
+        epochs = max(MIN_EPOCHS, min(MAX_EPOCHS, -(-MIN_STEPS // steps_an_epoch)))
+        return replace(self, lr=lr, epochs=epochs)
+
+    def for_few_rows(self, steps_an_epoch: int) -> Recipe:
+        """The same recipe with the defaults for few rows (docs/recipes.md#few-rows).
+
+        The head starts as a probe, from which 30 steps lead on. The last epoch is kept unless ``patience`` is given,
+        because few rows have too few validation rows to tell epochs apart.
+        """
+        kept = "last" if self.patience is None else self.keep_epoch
+        return replace(self, epochs=-(-FEW_STEPS // steps_an_epoch), head_start="probe", keep_epoch=kept)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values (see ``polytask.serialization``); ``from_json`` reads them back."""
@@ -226,6 +259,8 @@ _RANGES = {
     "ema": "Give a decay between 0 and 1, such as 0.99",
     "rdrop": "Give a weight from 0, such as 1.0",
     "num_modules": "Give a whole number from 1",
+    "head_start": "Give 'random' or 'probe'",
+    "keep_epoch": "Give 'best' or 'last'",
 }
 
 

@@ -86,7 +86,7 @@ def choose_start(
     if len(starts) == 1:
         return ChosenStart(None, (), 0, "no adapter of the store can be the start; it starts from random weights")
     encodings = Encodings(backbone.tokenizer)
-    own, short = trial_of(task, recipe.resolved(len(task.train)), len(starts))
+    own, short = trial_of(task, recipe.resolved(len(task.train), task.kind), len(starts))
     jobs = [Job(backbone, own, short, name, encodings, start) for name, start in starts.items()]
     train_jobs(backbone, jobs, budget_tokens=measured_budget(backbone, jobs))
     healthy = [job for job in jobs if job.failure is None]

@@ -141,7 +141,7 @@ def settled(backbone: Backbone, task: Task, recipes: Sequence[Recipe]) -> list[R
     lengths = [min(recipe.max_length, backbone.max_length) for recipe in recipes]
     is_pre_norm = backbone.row.is_pre_norm
     fitted = [recipe.fitted(task.kind, length, is_pre_norm) for recipe, length in zip(recipes, lengths, strict=True)]
-    return [recipe.resolved(len(task.train)) for recipe in fitted]
+    return [recipe.resolved(len(task.train), task.kind) for recipe in fitted]
 
 
 def _distinct(recipes: Sequence[Recipe]) -> dict[str, Recipe]:

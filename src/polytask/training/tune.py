@@ -17,7 +17,7 @@ from pathlib import Path
 from polytask.adapters.adapter import Adapter
 from polytask.backbones.backbone import Backbone
 from polytask.data.encoding import Encodings
-from polytask.data.task import Task
+from polytask.data.task import Kind, Task
 from polytask.errors import RecipeError
 from polytask.evaluation.none_of_these import DetectNone
 from polytask.evaluation.thresholds import Goal
@@ -142,7 +142,7 @@ def tune(
     task, extras = Extras(goal, none, probe).prepared(task)
     base, own_start = base or Recipe(), start_from(start)
     sizes = size or sizes_to_try(base.method, is_fixed=own_start is not None)
-    recipes = recipes_to_try(base, len(task.train), lr=lr, size=sizes)
+    recipes = recipes_to_try(base, len(task.train), task.kind, lr=lr, size=sizes)
     encodings = Encodings(backbone.tokenizer)
     jobs = [TuneJob(backbone, task, recipe, name, encodings, own_start) for name, recipe in recipes.items()]
     budget = measured_budget(backbone, jobs) if budget_tokens is None else budget_tokens
@@ -175,7 +175,7 @@ def tune(
 
 
 def recipes_to_try(
-    base: Recipe, num_rows: int, *, lr: Sequence[float] = (), size: Sequence[int] = ()
+    base: Recipe, num_rows: int, kind: Kind, *, lr: Sequence[float] = (), size: Sequence[int] = ()
 ) -> dict[str, Recipe]:
     """The recipes to try, named by what varies: ``lr 1e-3, size 64``."""
     if isinstance(base.method, Probe):
@@ -183,7 +183,7 @@ def recipes_to_try(
     own = LEARNING_RATES[base.method.name]
     rates = (base.lr,) if base.lr is not None else tuple(float(f"{own * factor:.2g}") for factor in LR_FACTORS)
     recipes = grid(base, lr=lr or rates, size=size or sizes_to_try(base.method), seeds=1)
-    recipes = [recipe.resolved(num_rows) for recipe in recipes]
+    recipes = [recipe.resolved(num_rows, kind) for recipe in recipes]
     names = varying(recipes)
     named = {in_words({name: recipe.settings()[name] for name in reversed(names)}): recipe for recipe in recipes}
     if len(recipes) < 2:

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 
 from polytask.adapters.store import Entry
 from polytask.evaluation.decision import DecisionOptions
+from polytask.inference.precision import fitted_elsewhere
 from polytask.inference.prediction import Prediction
 from polytask.serving.api.access import as_json, ok, queries_of, router, run_queries, service_of
 from polytask.serving.faults import Fault, fault_of
@@ -87,6 +88,7 @@ def model(service: Service, entry: Entry, latest: int) -> dict[str, Any]:
         "size_bytes": entry.size_bytes,
         "is_resident": str(entry) in service.residency,
         "created": entry.created,
+        "warning": fitted_elsewhere(header, service.precision),
     }
 
 
