@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 
@@ -27,13 +28,13 @@ from polytask.inference.prediction import Prediction
 from polytask.inference.scoring import scores_of
 
 PROBE_TEXT, PROBE_TOKENS = "Is anybody there?", 32
-
+PADDING = 2
+"""Tokens of a forward pass with padding, relative to those of a batch without: padding costs little time."""
 
 DEFAULT_OPTIONS = DecisionOptions()
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A tokenized text, or its windows, for one adapter."""
 
     encoded: Encoded
@@ -43,11 +44,15 @@ class Row:
     @property
     def num_tokens(self) -> int:
         """Tokens of all windows."""
-        return sum(self.encoded.lengths)
+        return sum(map(len, self.encoded.ids))
 
 
 class Engine(MultiTask):
-    """A ``MultiTask`` that takes resolved names only, and reads the store only to load."""
+    """A ``MultiTask`` that takes resolved names only, and reads the store only to load.
+
+    Args:
+        batch_tokens: the most tokens of the rows that are answered together, without padding.
+    """
 
     def __init__(self, backbone: Backbone, store: Store, *, batch_tokens: int, max_length: int | None = None) -> None:
         super().__init__(backbone, store, max_length=max_length)
@@ -99,7 +104,9 @@ class Engine(MultiTask):
             asked = dict.fromkeys((row.name, row.options) for row in rows)
             decisions = {(name, options): options.apply(adapters[name].decision) for name, options in asked}
             encoded = joined([(row.encoded, [at]) for at, row in enumerate(rows)])
-            scores = scores_of(self.backbone, self.adapters.attached, adapters, encoded, names, self.batch_tokens)
+            scores = scores_of(
+                self.backbone, self.adapters.attached, adapters, encoded, names, PADDING * self.batch_tokens
+            )
         return [_prediction(row, decisions[row.name, row.options], own) for row, own in zip(rows, scores, strict=True)]
 
     @torch.inference_mode()
