@@ -104,6 +104,9 @@ class Service:
 
     async def start(self) -> None:
         """Read the store and start answering."""
+        in_engine_thread = partial(asyncio.get_running_loop().run_in_executor, self.batcher.thread)
+        await in_engine_thread(self.engine.measure_short_batches)
+        log.info("short batches measured", extra={"max_short_tokens": self.engine.max_short_tokens})
         self.batcher.start()
         await self.refresh()
         self._watch = asyncio.create_task(self._watch_store(), name="polytask-watcher")
