@@ -64,8 +64,10 @@ def check_queries(queries: Sequence[Query], entries: Mapping[str, Entry]) -> Non
         Fault: a task of pairs is asked about a single text or the reverse, or a threshold is set for a task without
             labels.
     """
-    alike = {(query.references, isinstance(query.text, tuple), query.options): query for query in reversed(queries)}
-    for query in reversed(alike.values()):  # the first of those that differ in their texts only
+    distinct: dict[object, Query] = {}
+    for query in queries:
+        distinct.setdefault((query.references, isinstance(query.text, tuple), query.options), query)
+    for query in distinct.values():
         for reference in query.references:
             _check_takes(query, reference, entries[reference])
             _check_threshold(query, entries[reference])
