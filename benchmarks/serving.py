@@ -115,7 +115,10 @@ def names(number: int) -> list[str]:
 
 
 def throughput(stores: Stores, settings: Settings) -> Iterator[Row]:
-    """HTTP against ``MultiTask``, in turns: as many rows in a call as the clients have in flight together."""
+    """HTTP against ``MultiTask``, in turns: as many rows in a call as the clients have in flight together.
+
+    ``generator_cores`` is the processor time of the load generator, which the engine alone has for itself.
+    """
     store = stores.all_layers()
     together = pt.MultiTask(stores.backbone, pt.Store(store))
     for number in (1, NUM_TASKS):
@@ -130,7 +133,8 @@ def throughput(stores: Stores, settings: Settings) -> Iterator[Row]:
         shares = [ours / engine for ours, engine in zip(rates, direct)]
         row = {"tasks": number, "turns": settings.turns, "rows_in_flight": BATCH * CLIENTS}
         row |= {"engine_rows_per_s": round(median(direct), 1), "http_rows_per_s": round(median(rates), 1)}
-        yield {**row, "share": round(median(shares), 3), "lowest_share": round(min(shares), 3)}
+        row |= {"share": round(median(shares), 3), "lowest_share": round(min(shares), 3)}
+        yield {**row, "generator_cores": round(median(load.cpu_s / load.seconds for load in http), 3)}
 
 
 def engine_rows_per_s(together: pt.MultiTask, number: int, seconds: float) -> float:

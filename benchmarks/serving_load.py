@@ -34,9 +34,13 @@ def request(url: str, path: str, body: Any, rows: int) -> Request:
 
 @dataclass
 class Load:
-    """The responses. Latencies are in seconds, of requests that were answered with 200."""
+    """The responses. Latencies are in seconds, of requests that were answered with 200.
+
+    ``cpu_s`` is the processor time of the load generator.
+    """
 
     seconds: float = 0.0
+    cpu_s: float = 0.0
     rows: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
@@ -163,10 +167,10 @@ def at_once(requests: Sequence[Request], times: int) -> Load:
 
 def _timed(run: Any) -> Load:
     async def timed() -> Load:
-        load, start = Load(), time.perf_counter()
+        load, start, cpu_start = Load(), time.perf_counter(), time.process_time()
         work: Coroutine[Any, Any, None] = run(load)
         await work
-        load.seconds = time.perf_counter() - start
+        load.seconds, load.cpu_s = time.perf_counter() - start, time.process_time() - cpu_start
         return load
 
     return asyncio.run(timed())

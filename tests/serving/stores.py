@@ -43,11 +43,13 @@ def random_adapter(
     recipe: Mapping[str, Any] | None = None,
     decides: Mapping[str, Mapping[str, Any] | None] | None = None,
     trained_dtype: str | None = None,
+    labels: tuple[str, ...] | None = None,
 ) -> Adapter:
     """An untrained adapter with random parameters; ``decides`` has its calibration and thresholds."""
     import torch
 
-    kind_, labels, metric = KINDS[kind]
+    kind_, usual, metric = KINDS[kind]
+    labels = labels or usual
     method = method or Houlsby(4)
     live = LoadedAdapter(backbone, method, kind_, labels, key=(seed, task))
     generator = torch.Generator().manual_seed(seed * 1000 + sum(map(ord, task)))

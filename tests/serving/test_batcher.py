@@ -80,10 +80,11 @@ def test_batches_respect_the_token_budget_and_the_order_of_arrival() -> None:
     engine.gate.clear()
 
     async def work(batcher: Batcher) -> None:
-        items = [batcher.put([row(f"t{n}", 4)], FAR) for n in range(10)]
+        waiting = [batcher.put([[row(f"t{n}", 4)]], FAR) for n in range(5)]
+        waiting.append(batcher.put([[row(f"t{n}", 4)] for n in range(5, 10)], FAR))
         await asyncio.sleep(0.05)
         engine.gate.set()
-        await asyncio.gather(*(item.future for item in items))
+        await asyncio.gather(*(one.future for one in waiting))
 
     run(engine, work, batch_tokens=12, max_wait_s=0.0)
     assert [name for batch in engine.batches for name in batch] == [f"t{n}" for n in range(10)]
@@ -94,8 +95,11 @@ def test_the_rows_of_one_text_share_a_batch() -> None:
     engine = Recorded()
 
     async def work(batcher: Batcher) -> None:
-        items = [batcher.put([row(f"{n}{task}", 6) for task in "abc"], FAR) for n in range(4)]
-        await asyncio.gather(*(item.future for item in items))
+        submission = batcher.put([[row(f"{n}{task}", 6) for task in "abc"] for n in range(4)], FAR)
+        answers = await submission.future
+        assert [[answer.task for answer in own] for own in answers] == [
+            [f"{n}{task}" for task in "abc"] for n in range(4)
+        ]
 
     run(engine, work, batch_tokens=20, max_wait_s=0.01)
     assert engine.batches == [[f"{n}a", f"{n}b", f"{n}c"] for n in range(4)]
@@ -105,24 +109,47 @@ def test_an_item_larger_than_the_budget_gets_its_own_batch() -> None:
     engine = Recorded()
 
     async def work(batcher: Batcher) -> None:
-        items = [batcher.put([row("small")], FAR), batcher.put([row("large", 500)], FAR), batcher.put([row("s2")], FAR)]
-        await asyncio.gather(*(item.future for item in items))
+        await batcher.put([[row("small")], [row("large", 500)], [row("s2")]], FAR).future
 
     run(engine, work, batch_tokens=16, max_wait_s=0.01)
     assert engine.batches == [["small"], ["large"], ["s2"]]
 
 
-def test_items_that_arrive_together_share_a_batch() -> None:
+def test_an_idle_engine_waits_for_requests_that_are_being_tokenized_but_not_longer_than_max_wait() -> None:
     engine = Recorded()
 
     async def work(batcher: Batcher) -> None:
-        items = [batcher.put([row(f"t{n}")], FAR) for n in range(3)]
-        await asyncio.sleep(0)
-        items += [batcher.put([row(f"late{n}")], FAR) for n in range(3)]
-        await asyncio.gather(*(item.future for item in items))
+        with batcher.expecting():
+            first = batcher.put([[row("first")]], FAR)
+            await asyncio.sleep(0.05)
+            assert not first.future.done()
+        second = batcher.put([[row("second")]], FAR)
+        await asyncio.gather(first.future, second.future)
+        assert engine.batches == [["first", "second"]]
+        with batcher.expecting():
+            batcher.limits = Limits(max_wait_s=0.01)
+            await batcher.put([[row("alone")]], FAR).future
 
-    run(engine, work, batch_tokens=1000, max_wait_s=0.2)
-    assert len(engine.batches) == 1
+    run(engine, work, batch_tokens=1000, max_wait_s=60.0)
+    assert engine.batches[1:] == [["alone"]]
+
+
+def test_a_request_that_comes_alone_is_computed_at_once() -> None:
+    async def work(batcher: Batcher) -> None:
+        await batcher.put([[row("alone")]], FAR).future
+        with pytest.raises(RuntimeError, match="tokenizing"), batcher.expecting():
+            raise RuntimeError("tokenizing failed")
+        await batcher.put([[row("again")]], FAR).future
+
+    run(Recorded(), work, max_wait_s=1e6)
+
+
+def test_a_full_batch_does_not_wait() -> None:
+    async def work(batcher: Batcher) -> None:
+        with batcher.expecting():
+            await batcher.put([[row("full", 8)]], FAR).future
+
+    run(Recorded(), work, batch_tokens=8, max_wait_s=1e6)
 
 
 def test_cancelled_and_expired_items_are_not_computed() -> None:
@@ -130,9 +157,9 @@ def test_cancelled_and_expired_items_are_not_computed() -> None:
     engine.gate.clear()
 
     async def work(batcher: Batcher) -> None:
-        first = batcher.put([row("first")], FAR)
+        first = batcher.put([[row("first")]], FAR)
         await asyncio.sleep(0.05)  # now it is with the engine
-        gone, late, kept = (batcher.put([row(name)], FAR) for name in ("gone", "late", "kept"))
+        gone, late, kept = (batcher.put([[row(name)]], FAR) for name in ("gone", "late", "kept"))
         gone.future.cancel()
         late.deadline = time.monotonic() - 1
         engine.gate.set()
@@ -141,8 +168,42 @@ def test_cancelled_and_expired_items_are_not_computed() -> None:
             await late.future
         assert caught.value.status == 504
 
+        assert batcher.queued_tokens == 0
+
     run(engine, work, max_wait_s=0.0)
     assert engine.batches == [["first"], ["kept"]]
+
+
+def test_texts_of_a_request_that_has_ended_leave_the_queue() -> None:
+    engine = Recorded()
+    engine.gate.clear()
+
+    async def work(batcher: Batcher) -> None:
+        request = asyncio.ensure_future(batcher.put([[row(f"gone{n}", 4)] for n in range(3)], FAR).future)
+        await asyncio.sleep(0.05)  # its first text is with the engine
+        request.cancel()
+        kept = batcher.put([[row("kept", 4)]], FAR)
+        engine.gate.set()
+        assert (await kept.future)[0][0] == Prediction("kept")
+        assert not batcher.queue
+        assert not batcher.queued_tokens
+
+    run(engine, work, batch_tokens=4, max_wait_s=0.0)
+    assert engine.batches == [["gone0"], ["kept"]]
+
+
+def test_a_request_larger_than_a_batch_is_answered_when_all_its_texts_are() -> None:
+    async def work(batcher: Batcher) -> None:
+        poisoned = batcher.put([[row("a", 4)], [row("bad", 4), row("b", 4)], [row("c", 4)]], FAR)
+        answers = await poisoned.future
+        assert [[type(answer) for answer in own] for own in answers] == [
+            [Prediction],
+            [RuntimeError, Prediction],
+            [Prediction],
+        ]
+        assert poisoned.queue_s >= 0 < poisoned.inference_s
+
+    run(Recorded(), work, batch_tokens=4, max_wait_s=0.0)
 
 
 def test_the_queue_is_bounded_and_refusals_have_a_retry_time() -> None:
@@ -176,8 +237,7 @@ def test_every_item_is_resolved_when_the_engine_fails_or_the_batcher_stops() -> 
         raise MemoryError if len(calls) % 2 else RuntimeError("no")
 
     async def work(batcher: Batcher) -> list[Any]:
-        items = [batcher.put([row(f"t{n}"), row("x")], FAR) for n in range(5)]
-        return await asyncio.gather(*(item.future for item in items))
+        return await batcher.put([[row(f"t{n}"), row("x")] for n in range(5)], FAR).future
 
     for answers in run(die, work, max_wait_s=0.01):
         assert all(isinstance(answer, Exception) for answer in answers)
@@ -188,9 +248,9 @@ def test_every_item_is_resolved_when_the_engine_fails_or_the_batcher_stops() -> 
     async def stopped() -> None:
         batcher = Batcher(engine, Limits(max_wait_s=0.0))
         batcher.start()
-        running = batcher.put([row("running")], FAR)
+        running = batcher.put([[row("running")]], FAR)
         await asyncio.sleep(0.05)
-        queued = batcher.put([row("queued")], FAR)
+        queued = batcher.put([[row("queued")]], FAR)
         threading.Timer(0.1, engine.gate.set).start()
         await batcher.stop()
         for item in (running, queued):

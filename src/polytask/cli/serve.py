@@ -60,7 +60,8 @@ def serve(
     ] = 4.0,
     batch_tokens: Annotated[int, typer.Option(min=1, help="Maximum tokens of a batch.")] = 2048,
     max_wait_ms: Annotated[
-        float, typer.Option(min=0, help="How long an idle server waits for more rows before it computes a batch.")
+        float,
+        typer.Option(min=0, help="How long an idle server waits for requests that are being tokenized, to batch them."),
     ] = 2.0,
     queue_tokens: Annotated[
         int, typer.Option(min=1, help="Maximum tokens accepted and not yet answered; then requests get status 429.")

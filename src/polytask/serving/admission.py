@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from polytask.adapters.store import Entry
 from polytask.errors import DataError, RouteError
@@ -19,8 +19,7 @@ CHARACTERS_TOKENIZED_PER_TOKEN = 512
 """Characters that are tokenized in about the time in which one token is computed."""
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(NamedTuple):
     """A text, and the tasks to run on it.
 
     ``param`` is the place of the text in the request, for error messages.
@@ -65,7 +64,10 @@ def check_queries(queries: Sequence[Query], entries: Mapping[str, Entry]) -> Non
         Fault: a task of pairs is asked about a single text or the reverse, or a threshold is set for a task without
             labels.
     """
+    distinct: dict[object, Query] = {}
     for query in queries:
+        distinct.setdefault((query.references, isinstance(query.text, tuple), query.options), query)
+    for query in distinct.values():
         for reference in query.references:
             _check_takes(query, reference, entries[reference])
             _check_threshold(query, entries[reference])

@@ -15,10 +15,11 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cached_property
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 
 from polytask.inference.prediction import Prediction
 from polytask.serving.engine import Row
@@ -37,26 +38,45 @@ INITIAL_TOKENS_PER_S = 2000.0
 MAX_RETRY_AFTER_S = 60.0
 
 
-@dataclass(eq=False)
+class Submission:
+    """The texts of a request, which are queued together; ``future`` resolves when all of them are answered.
+
+    Args:
+        texts: for each text, a row for each of its tasks.
+        deadline: on the clock of ``time.monotonic``.
+    """
+
+    def __init__(self, texts: Sequence[Sequence[Row]], deadline: float) -> None:
+        self.items = [Item(rows, self) for rows in texts]
+        self.deadline = deadline
+        self.future: asyncio.Future[list[Answers]] = asyncio.get_running_loop().create_future()
+        self.num_tokens = sum(item.num_tokens for item in self.items)
+        self.num_left = len(self.items)
+        self.arrived = time.monotonic()
+        self.queue_s = self.inference_s = 0.0
+
+    def fail(self, error: Exception) -> None:
+        """End with an error; texts that are still queued will not be computed."""
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()  # marks it as retrieved: the client may have disconnected meanwhile
+
+    def finish_one(self) -> None:
+        """Count a text that was answered; the last one resolves the future."""
+        self.num_left -= 1
+        if not self.num_left and not self.future.done():
+            self.future.set_result([item.answers for item in self.items])
+
+
 class Item:
     """One text with a row for each of its tasks. The rows share a batch, so common layers are computed once."""
 
-    rows: Sequence[Row]
-    deadline: float
-    future: asyncio.Future[Answers]
-    arrived: float = field(default_factory=time.monotonic)
-    started: float = 0.0
-    inference_s: float = 0.0
+    __slots__ = ("answers", "num_tokens", "rows", "submission")
 
-    @cached_property
-    def num_tokens(self) -> int:
-        """Tokens of all rows."""
-        return sum(row.num_tokens for row in self.rows)
-
-    @property
-    def queue_s(self) -> float:
-        """Time spent in the queue."""
-        return max(0.0, self.started - self.arrived)
+    def __init__(self, rows: Sequence[Row], submission: Submission) -> None:
+        self.rows, self.submission = rows, submission
+        self.num_tokens = sum(row.num_tokens for row in rows)
+        self.answers: Answers = []
 
 
 @dataclass(frozen=True)
@@ -80,7 +100,8 @@ class Batcher:
         self.on_batch = on_batch or (lambda stats: None)
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="polytask-engine")
         self.queue: deque[Item] = deque()
-        self.reserved_tokens = 0
+        self.queued_tokens = self.reserved_tokens = 0
+        self.num_expected = 0
         self._throughput = INITIAL_TOKENS_PER_S, 1.0
         self._arrived = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
@@ -95,7 +116,7 @@ class Batcher:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
         while self.queue:
-            _fail(self.queue.popleft(), Fault("draining", "the server has stopped", retry_after_s=1))
+            self._pop().submission.fail(_stopped())
         self.thread.shutdown(wait=True)
 
     @property
@@ -128,15 +149,32 @@ class Batcher:
         """End a ``reserve``."""
         self.reserved_tokens -= num_tokens
 
-    def put(self, rows: Sequence[Row], deadline: float) -> Item:
-        """Queue a text; its ``future`` resolves to one answer or error for each row, or fails as a whole.
+    @contextmanager
+    def expecting(self) -> Iterator[None]:
+        """Within the block, an idle engine waits a moment for the texts that the caller is about to ``put``."""
+        self.num_expected += 1
+        try:
+            yield
+        finally:
+            self.num_expected -= 1
+            self._arrived.set()
+
+    def put(self, texts: Sequence[Sequence[Row]], deadline: float) -> Submission:
+        """Queue texts; the ``future`` resolves to one answer or error for each row of each text, or fails as a whole.
 
         Args:
+            texts: at least one; for each, a row for each of its tasks.
             deadline: on the clock of ``time.monotonic``.
         """
-        item = Item(rows, deadline, asyncio.get_running_loop().create_future())
-        self.queue.append(item)
+        submission = Submission(texts, deadline)
+        self.queue.extend(submission.items)
+        self.queued_tokens += submission.num_tokens
         self._arrived.set()
+        return submission
+
+    def _pop(self) -> Item:
+        item = self.queue.popleft()
+        self.queued_tokens -= item.num_tokens
         return item
 
     async def _run(self) -> None:
@@ -148,12 +186,12 @@ class Batcher:
                     await self._compute(items)
             except asyncio.CancelledError:
                 for item in items:
-                    _fail(item, Fault("draining", "the server has stopped", retry_after_s=1))
+                    item.submission.fail(_stopped())
                 raise
             except Exception as error:  # no item may wait forever, whatever fails here
                 log.exception("a batch failed outside the engine")
                 for item in items:
-                    _fail(item, error)
+                    item.submission.fail(error)
 
     async def _next_batch(self) -> list[Item]:
         """The next batch; empty if every waiting client has disconnected or timed out."""
@@ -164,30 +202,30 @@ class Batcher:
         items: list[Item] = []
         num_tokens, now = 0, time.monotonic()
         while self.queue:
-            item = self.queue[0]
-            if items and num_tokens + item.num_tokens > self.limits.batch_tokens:
+            if items and num_tokens + self.queue[0].num_tokens > self.limits.batch_tokens:
                 break
-            self.queue.popleft()
-            if item.deadline <= now:
-                _fail(item, Fault("deadline", "the deadline passed while the request was queued", retry_after_s=1))
-            elif not item.future.done():  # done: the client has disconnected
-                item.started = now
+            item = self._pop()
+            submission = item.submission
+            if submission.deadline <= now:
+                submission.fail(Fault("deadline", "the deadline passed while the request was queued", retry_after_s=1))
+            elif not submission.future.done():  # done: it has failed, or the client has disconnected
+                submission.queue_s = now - submission.arrived
                 items.append(item)
                 num_tokens += item.num_tokens
         return items
 
     async def _wait_until_full(self) -> None:
-        """Wait until the queue holds a full batch, at most ``max_wait_s`` after the first item arrived."""
-        until = self.queue[0].arrived + self.limits.max_wait_s
-        while (left := until - time.monotonic()) > 0 and self._queued_tokens() < self.limits.batch_tokens:
+        """Wait for expected texts until there is a full batch, at most ``max_wait_s`` after the first one arrived."""
+        until = self.queue[0].submission.arrived + self.limits.max_wait_s
+        while self.num_expected and self.queued_tokens < self.limits.batch_tokens:
+            left = until - time.monotonic()
+            if left <= 0:
+                return
             self._arrived.clear()
             try:
                 await asyncio.wait_for(self._arrived.wait(), left)
             except asyncio.TimeoutError:
                 return
-
-    def _queued_tokens(self) -> int:
-        return sum(item.num_tokens for item in self.queue)
 
     async def _compute(self, items: Sequence[Item]) -> None:
         rows = [row for item in items for row in item.rows]
@@ -197,14 +235,12 @@ class Batcher:
         seconds = time.monotonic() - start
         remaining = iter(answers)
         for item in items:
-            item.inference_s = seconds
-            own = [next(remaining) for _ in item.rows]
-            if not item.future.done():
-                item.future.set_result(own)
-        self._measure(rows, seconds)
+            item.answers = list(islice(remaining, len(item.rows)))
+            item.submission.inference_s = max(item.submission.inference_s, seconds)
+            item.submission.finish_one()
+        self._measure(rows, sum(item.num_tokens for item in items), seconds)
 
-    def _measure(self, rows: Sequence[Row], seconds: float) -> None:
-        num_tokens = sum(row.num_tokens for row in rows)
+    def _measure(self, rows: Sequence[Row], num_tokens: int, seconds: float) -> None:
         tokens_before, seconds_before = self._throughput
         kept = 1 - DECAY
         self._throughput = kept * tokens_before + num_tokens, kept * seconds_before + seconds
@@ -226,6 +262,5 @@ def compute_bisecting(compute: Compute, rows: Sequence[Row]) -> Answers:
     return compute_bisecting(compute, rows[:half]) + compute_bisecting(compute, rows[half:])
 
 
-def _fail(item: Item, error: Exception) -> None:
-    if not item.future.done():
-        item.future.set_exception(error)
+def _stopped() -> Fault:
+    return Fault("draining", "the server has stopped", retry_after_s=1)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 
@@ -25,15 +27,16 @@ from polytask.inference.inputs import Text, as_rows
 from polytask.inference.predict import MultiTask
 from polytask.inference.prediction import Prediction
 from polytask.inference.scoring import scores_of
+from polytask.serving.short_batches import is_short, max_short_tokens, num_threads
 
 PROBE_TEXT, PROBE_TOKENS = "Is anybody there?", 32
-
+PADDING = 2
+"""Tokens of a forward pass with padding, relative to those of a batch without: padding costs little time."""
 
 DEFAULT_OPTIONS = DecisionOptions()
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A tokenized text, or its windows, for one adapter."""
 
     encoded: Encoded
@@ -43,15 +46,24 @@ class Row:
     @property
     def num_tokens(self) -> int:
         """Tokens of all windows."""
-        return sum(self.encoded.lengths)
+        return sum(map(len, self.encoded.ids))
 
 
 class Engine(MultiTask):
-    """A ``MultiTask`` that takes resolved names only, and reads the store only to load."""
+    """A ``MultiTask`` that takes resolved names only, and reads the store only to load.
+
+    Args:
+        batch_tokens: the most tokens of the rows that are answered together, without padding.
+    """
 
     def __init__(self, backbone: Backbone, store: Store, *, batch_tokens: int, max_length: int | None = None) -> None:
         super().__init__(backbone, store, max_length=max_length)
         self.batch_tokens = batch_tokens
+        self.max_short_tokens = 0
+
+    def measure_short_batches(self) -> None:
+        """Find out which batches one thread computes fastest; until then all threads compute every batch."""
+        self.max_short_tokens = max_short_tokens(self.backbone)
 
     def _name(self, reference: str) -> str:
         return reference
@@ -99,8 +111,14 @@ class Engine(MultiTask):
             asked = dict.fromkeys((row.name, row.options) for row in rows)
             decisions = {(name, options): options.apply(adapters[name].decision) for name, options in asked}
             encoded = joined([(row.encoded, [at]) for at, row in enumerate(rows)])
-            scores = scores_of(self.backbone, self.adapters.attached, adapters, encoded, names, self.batch_tokens)
+            budget = PADDING * self.batch_tokens
+            with self._threads_for(rows):
+                scores = scores_of(self.backbone, self.adapters.attached, adapters, encoded, names, budget)
         return [_prediction(row, decisions[row.name, row.options], own) for row, own in zip(rows, scores, strict=True)]
+
+    def _threads_for(self, rows: Sequence[Row]) -> AbstractContextManager[None]:
+        """One thread for a short batch, all threads otherwise."""
+        return num_threads(1) if is_short([row.encoded for row in rows], self.max_short_tokens) else nullcontext()
 
     @torch.inference_mode()
     def probe(self) -> None:

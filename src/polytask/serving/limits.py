@@ -14,7 +14,7 @@ class Limits:
     batch_tokens: int = 2048
     """Maximum tokens of a batch."""
     max_wait_s: float = 0.002
-    """How long an idle engine waits for more rows before it computes a batch."""
+    """How long an idle engine waits for other requests that are being tokenized before it computes a batch."""
     queue_tokens: int = 65_536
     """Maximum tokens that are accepted and not yet answered; further requests get 429."""
     queue_s: float = 5.0

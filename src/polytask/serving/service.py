@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from polytask.adapters.store import Entry
 from polytask.backbones.backbone import Backbone
@@ -24,7 +25,7 @@ from polytask.inference.inputs import problem_of
 from polytask.inference.precision import fitted_elsewhere
 from polytask.inference.prediction import Prediction
 from polytask.serving.admission import Query, check_num_rows, check_num_tokens, check_queries, estimate_tokens
-from polytask.serving.batcher import Answer, Batcher, Item
+from polytask.serving.batcher import Answer, Batcher
 from polytask.serving.catalog import Catalog
 from polytask.serving.engine import Engine, Row
 from polytask.serving.faults import Fault, fault_of
@@ -39,12 +40,25 @@ PROBE_TIMEOUT_S, PROBE_CACHE_S = 20.0, 1.0
 MAX_LOAD_ATTEMPTS = 20
 
 
-@dataclass(frozen=True)
-class VersionAnswer:
+class VersionAnswer(NamedTuple):
     """The answer of one version to one text, or the error in its place."""
 
     entry: Entry
     answer: Answer
+
+
+@dataclass(frozen=True)
+class Computed:
+    """The answers to the texts of a request, how many tokens they have, and how long each stage took."""
+
+    answers: Sequence[Sequence[Answer]] = ()
+    num_tokens: int = 0
+    tokenization_s: float = 0.0
+    queue_s: float = 0.0
+    inference_s: float = 0.0
+
+
+NOTHING = Computed()
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,9 @@ class Service:
 
     async def start(self) -> None:
         """Read the store and start answering."""
+        in_engine_thread = partial(asyncio.get_running_loop().run_in_executor, self.batcher.thread)
+        await in_engine_thread(self.engine.measure_short_batches)
+        log.info("short batches measured", extra={"max_short_tokens": self.engine.max_short_tokens})
         self.batcher.start()
         await self.refresh()
         self._watch = asyncio.create_task(self._watch_store(), name="polytask-watcher")
@@ -250,20 +267,29 @@ class Service:
                 if any(entries[reference] is not resolved[reference] for reference in references):
                     check_queries(queries, entries)
                 valid = [query for at, query in enumerate(queries) if at not in problems]
-                start = time.monotonic()
-                rows = await self._tokenized(valid, entries)
-                tokenization_s = time.monotonic() - start
-                num_tokens = sum(row.num_tokens for own in rows for row in own)
-                check_num_tokens(num_tokens, self.limits)
-                with self._reserved(max(0, num_tokens - estimate), timeout_s, held=estimate):
-                    items = [self.batcher.put(own, deadline) for own in rows]
-                    answers = await self._answers_of(items)
-        given = _in_order(queries, entries, problems, answers)
+                done = await self._computed(valid, entries, estimate, deadline) if valid else NOTHING
+        given = _in_order(queries, entries, problems, done.answers)
         if not is_partial:
             _raise_first_error(given, queries)
-        queue_s, inference_s = (max((getattr(i, of) for i in items), default=0.0) for of in ("queue_s", "inference_s"))
-        self._observe(given, tokenization_s, queue_s)
-        return QueryResult(given, list(entries.values()), num_tokens, tokenization_s, queue_s, inference_s)
+        self._observe(given, done)
+        times = (done.tokenization_s, done.queue_s, done.inference_s)
+        return QueryResult(given, list(entries.values()), done.num_tokens, *times)
+
+    async def _computed(
+        self, queries: Sequence[Query], entries: dict[str, Entry], estimate: int, deadline: float
+    ) -> Computed:
+        """Tokenize and run queries whose adapters are held; ``estimate`` tokens are reserved for them."""
+        start = time.monotonic()
+        with self.batcher.expecting():
+            rows = await self._tokenized(queries, entries)
+        now = time.monotonic()
+        num_tokens = sum(row.num_tokens for own in rows for row in own)
+        check_num_tokens(num_tokens, self.limits)
+        with self._reserved(max(0, num_tokens - estimate), deadline - now, held=estimate):
+            submission = self.batcher.put(rows, deadline)
+            answers = await submission.future
+        tokenization_s = now - start
+        return Computed(answers, num_tokens, tokenization_s, submission.queue_s, submission.inference_s)
 
     @contextlib.contextmanager
     def _reserved(self, num_tokens: int, timeout_s: float, held: int = 0) -> Iterator[None]:
@@ -305,29 +331,10 @@ class Service:
         tokenize = partial(self.engine.tokenize, texts, names, options)
         return await asyncio.get_running_loop().run_in_executor(self._tokenizing, tokenize)
 
-    async def _answers_of(self, items: Sequence[Item]) -> list[Sequence[Answer]]:
-        """The answers of all items. If this is cancelled or one item fails, the others leave the queue."""
-        futures = [item.future for item in items]
-        try:
-            if futures:
-                await asyncio.wait(futures)
-            for future in futures:
-                if (error := future.exception()) is not None:
-                    raise error
-            return [future.result() for future in futures]
-        finally:
-            for future in futures:
-                if not future.cancel() and not future.cancelled():
-                    future.exception()  # marks the exception as retrieved
-
-    def _observe(self, given: Sequence[Sequence[VersionAnswer]], tokenization_s: float, queue_s: float) -> None:
-        self.metrics.seconds["tokenization"].observe(tokenization_s)
-        self.metrics.seconds["queue"].observe(queue_s)
-        counts: dict[str, int] = {}
-        for row in given:
-            for one in row:
-                counts[one.entry.task] = counts.get(one.entry.task, 0) + 1
-        for task, count in counts.items():
+    def _observe(self, given: Sequence[Sequence[VersionAnswer]], done: Computed) -> None:
+        self.metrics.seconds["tokenization"].observe(done.tokenization_s)
+        self.metrics.seconds["queue"].observe(done.queue_s)
+        for task, count in Counter(one.entry.task for row in given for one in row).items():
             self.metrics.rows.labels(self.metrics.adapter_label([task])).inc(count)
 
     def stats(self) -> dict[str, Any]:
