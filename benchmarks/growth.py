@@ -120,7 +120,7 @@ def of_answered(scratch: Path, count: int) -> dict[str, Any]:
 
 
 def of_read(scratch: Path, count: int) -> dict[str, Any]:
-    """``count`` rows of CSV read, and written with an answer each, as by ``polytask predict``; the answers are ready."""
+    """``count`` rows of CSV read, and written with an answer, as by ``polytask predict``; the answers are ready."""
     import polytask as pt
     from polytask.cli.streams import answer_stream
     from polytask.inference.prediction import Prediction

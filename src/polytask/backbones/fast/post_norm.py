@@ -25,6 +25,8 @@ from polytask.packing import Packing
 class PostNormLayer(FastLayer):
     """The layer of BERT, MPNet and DistilBERT: two residual branches, each followed by a norm."""
 
+    runs_on_gpu = True
+
     def find_modules(self, model: nn.Module, layer: Any) -> None:
         """Set ``linears``, ``drops``, ``norms`` and ``num_heads``."""
         qkv = [self._output_module(site) for site in QKV_SITES]
@@ -58,7 +60,12 @@ class PostNormLayer(FastLayer):
         key = ("score bias", dtype)
         if key not in packing.cache:
             b, t = packing.grid
-            bias = self.position_bias(torch.empty(1, t)).to(dtype).expand(b, -1, -1, -1).reshape(-1, t, t)
+            bias = (
+                self.position_bias(torch.empty(1, t, device=packing.device))
+                .to(dtype)
+                .expand(b, -1, -1, -1)
+                .reshape(-1, t, t)
+            )
             hidden = packing.attention_bias(self.num_heads, dtype)
             packing.cache[key] = bias if hidden is None else bias + hidden
         return HeadLayout(self.num_heads, packing, score_bias=packing.cache[key])
