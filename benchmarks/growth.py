@@ -202,7 +202,7 @@ def in_a_process(part: str, count: int, threads: int) -> dict[str, Any]:
     return found
 
 
-def lines_of(part: str, counts: tuple[int, ...], threads: int, known: Sequence[Row]) -> Iterator[Row]:
+def lines_of(part: str, counts: Sequence[int], threads: int, known: Sequence[Row]) -> Iterator[Row]:
     """The CSV rows of a part; those that are known are not measured again."""
     before: Row | None = None
     for count in counts:
@@ -235,6 +235,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--up-to", type=int, default=10**9, help="leave out larger counts")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--line", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("results/speed"))
@@ -250,9 +251,12 @@ def main() -> None:
     path = results_folder(args.out, "cpu", args.threads) / "growth.csv"
     known = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
     for part in args.only.split(","):
-        rows = list(lines_of(part, PARTS[part][2 if args.quick else 1], args.threads, known))
-        known = [*(row for row in known if row["part"] != part), *rows]
-        write_csv(path, sorted(known, key=lambda row: list(PARTS).index(row["part"])))
+        counts = [count for count in PARTS[part][2 if args.quick else 1] if count <= args.up_to]
+        for row in lines_of(part, counts, args.threads, known):
+            same = (row["part"], row["count"])
+            known = [*(other for other in known if (other["part"], other["count"]) != same), row]
+            order = list(PARTS)
+            write_csv(path, sorted(known, key=lambda row: (order.index(row["part"]), int(row["count"]))))
 
 
 if __name__ == "__main__":
