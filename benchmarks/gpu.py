@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -290,7 +289,6 @@ def main() -> None:
     if args.prepare:
         prepare(args.prepare)
         return
-    os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error")
     folder = results_folder(args.out, args.device, torch.get_num_threads())
     folder.mkdir(parents=True, exist_ok=True)
     failures = folder / "gpu-failures.txt"
