@@ -222,12 +222,17 @@ def as_row(part: str, count: int, found: dict[str, Any]) -> Row:
     return {
         "part": part,
         "count": str(count),
-        "size": f"{found.get('size', count):.6g}",
-        **{name: f"{found[name]:.4g}" for name in ("seconds", "processor_s", "memory_mib")},
-        "an_item_us": f"{1e6 * found['processor_s'] / count:.4g}",
+        "size": number(found.get("size", count)),
+        **{name: number(found[name]) for name in COLUMNS},
+        "an_item_us": number(1e6 * found["processor_s"] / count),
         "exponent": "",
-        "more": " ".join(f"{name}={value:.4g}" for name, value in more.items()),
+        "more": " ".join(f"{name}={number(value)}" for name, value in more.items()),
     }
+
+
+def number(value: float) -> str:
+    """Four digits, without an exponent."""
+    return f"{float(f'{value:.4g}'):.12g}"
 
 
 def main() -> None:
