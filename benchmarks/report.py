@@ -274,6 +274,87 @@ EXHIBITS = {
             "same tokens": "same",
         },
     ),
+    "growth": Exhibit(
+        "growth.csv",
+        "python benchmarks/growth.py",
+        "Each line is a process. `loaded`: Houlsby-64 adapters (`loaded_small`: of size 8) loaded one after another, "
+        "then an answer and a batch of 26 tasks; `store`: versions put, a hundred to a task; `answered`: rows of a "
+        "generator; `read`: rows of a CSV read, and written with an answer; `backbones`: BERT of 6 × 384, 12 × 768 and "
+        "24 × 1,024, an epoch of four steps (size: millions of parameters in layers). Times are processor time; the "
+        "exponent is the slope of log(time) over log(size) from the line before: 1 is linear. Memory is what the work "
+        "added (`store`, `backbones`: of the process).",
+        {
+            "part": "part",
+            "count": "count",
+            "size": "size",
+            "s": "processor_s",
+            "µs an item": "an_item_us",
+            "exponent": "exponent",
+            "memory, MiB": "memory_mib",
+            "and": "more",
+        },
+    ),
+    "gpu-equal": Exhibit(
+        "gpu-equal.csv",
+        "python benchmarks/gpu.py",
+        "The distance of answers and of one training step from those of the CPU in fp32, over their norm.",
+        {"model": "model", "dtype": "dtype", "what": "what", "relative error": "relative_error"},
+    ),
+    "gpu-train": Exhibit(
+        "gpu-train.csv",
+        "python benchmarks/gpu.py",
+        "One line a contender, in one process; `ours ×` as in Training.",
+        {
+            "model": "model",
+            "texts": "texts",
+            "library": "library",
+            "trains": "trains",
+            "setting": "setting",
+            "tokens/s": "tokens_per_s",
+            "ms a step": "ms_a_step",
+            "ours ×": "ours_over_this",
+        },
+    ),
+    "gpu-fused": Exhibit(
+        "gpu-fused.csv",
+        "python benchmarks/gpu.py",
+        "Milliseconds of one step of all jobs.",
+        {
+            "model": "model",
+            "texts": "texts",
+            "jobs": "jobs",
+            "rows a job": "rows_a_job",
+            "fused, ms": "fused_ms_a_step",
+            "one after another, ms": "one_after_another_ms_a_step",
+            "fused is ×": "speedup",
+        },
+    ),
+    "gpu-mixed": Exhibit(
+        "gpu-mixed.csv",
+        "python benchmarks/gpu.py",
+        "A batch has one text of each task.",
+        {
+            "model": "model",
+            "texts": "texts",
+            "tasks": "tasks",
+            "answers": "route",
+            "texts/s": "texts_per_s",
+            "ms a batch": "ms_a_batch",
+            "mixed ×": "mixed_over_this",
+        },
+    ),
+    "gpu-memory": Exhibit(
+        "gpu-memory.csv",
+        "python benchmarks/gpu.py",
+        "The most memory of the GPU in training steps.",
+        {
+            "model": "model",
+            "library": "library",
+            "jobs": "jobs",
+            "loaded, MiB": "loaded_mib",
+            "peak, MiB": "peak_mib",
+        },
+    ),
     "softmax": Exhibit(
         "softmax.csv",
         "python benchmarks/sizes.py",

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from polytask.devices import on_device
 from polytask.packing import grid_width, run_size
 
 Key = tuple[object, ...]
@@ -98,7 +99,7 @@ class DropoutKey:
         if key not in self._token_indices:
             starts = torch.tensor([0, *itertools.accumulate(self.lengths[:-1])])
             indices = starts[:, None] + torch.arange(width)
-            self._token_indices[key] = indices.clamp_(max=self.size - 1).to(device)
+            self._token_indices[key] = on_device(indices.clamp_(max=self.size - 1), device)
         return self._token_indices[key]
 
     @cached_property

@@ -11,6 +11,7 @@ Shapes: ``B`` texts, ``L`` tokens of the longest, ``T`` tokens a row of the grid
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from polytask.devices import on_device
 
 Rearrangement = Callable[[Tensor], Tensor]
 
@@ -51,18 +54,26 @@ class Packing:
         mask: 1 on tokens and 0 on padding, ``[B, L]``.
         runs: the number of texts of each run, in order (default: one run).
         keep_padding: pack padding like tokens, so that all shapes depend on ``B`` and ``L`` only.
+        device: where the packed tensors are (default: where ``mask`` is, which is read by the host).
 
     Attributes:
         sizes: the number of packed tokens of each text; the fillers of a run count towards its last text.
         grid: ``B`` and ``T``.
-        key_mask: True on the tokens that attention may look at, ``[B, T]``.
-        keep_padding: as given.
+        keep_padding, device: as given.
         cache: values that layers compute once a batch, such as rotary embeddings.
     """
 
-    def __init__(self, mask: Tensor, runs: Sequence[int] | None = None, *, keep_padding: bool = False) -> None:
+    def __init__(
+        self,
+        mask: Tensor,
+        runs: Sequence[int] | None = None,
+        *,
+        keep_padding: bool = False,
+        device: torch.device | None = None,
+    ) -> None:
+        self.device = device or mask.device
         self.grid = (len(mask), grid_width(mask.shape[1]))
-        self.key_mask = F.pad(mask.bool(), (0, self.grid[1] - mask.shape[1]))
+        self._mask = mask
         self.is_token = torch.ones_like(mask, dtype=torch.bool) if keep_padding else mask.bool()
         self.keep_padding = keep_padding
         self.is_full = keep_padding or bool(self.is_token.all())
@@ -76,6 +87,11 @@ class Packing:
     def is_dense(self) -> bool:
         """Whether the grid has no padding, so that packing is a reshape."""
         return self.is_full and self.is_token.shape[1] == self.grid[1]
+
+    @cached_property
+    def key_mask(self) -> Tensor:
+        """True on the tokens that attention may look at, ``[B, T]``."""
+        return on_device(F.pad(self._mask.bool(), (0, self.grid[1] - self._mask.shape[1])), self.device)
 
     @cached_property
     def _packed_index(self) -> Tensor:
@@ -96,9 +112,33 @@ class Packing:
         cells[self._packed_index[is_token]] = is_token.flatten().nonzero().squeeze(1)
         return cells // self.grid[1], cells % self.grid[1]
 
+    @cached_property
+    def _places(self) -> Tensor:
+        """``_packed_index`` on the device."""
+        return on_device(self._packed_index, self.device)
+
+    @cached_property
+    def _cells(self) -> tuple[Tensor, Tensor]:
+        """``_grid_index`` on the device."""
+        row, column = self._grid_index
+        return on_device(row, self.device), on_device(column, self.device)
+
+    @cached_property
+    def _tokens(self) -> Tensor:
+        """``is_token`` on the device."""
+        return on_device(self.is_token, self.device)
+
+    @cached_property
+    def boundaries(self) -> tuple[Tensor, int]:
+        """Where each text ends in the packed tokens, after a 0, and the most tokens of one; fillers count as texts."""
+        lengths = self.is_token.sum(1).tolist()
+        parts = [part for own, size in zip(lengths, self.sizes) for part in (own, size - own) if part]
+        ends = itertools.accumulate(parts, initial=0)
+        return on_device(torch.tensor([*ends], dtype=torch.int32), self.device), max(parts)
+
     def pack_ids(self, ids: Tensor) -> Tensor:
         """``[B, L]`` to ``[N, 1]``; fillers get the value of padding."""
-        row, column = self._grid_index
+        row, column = self._cells
         return ids[row, column.clamp(max=ids.shape[1] - 1)][:, None]
 
     def pack(self, x: Tensor) -> Tensor:
@@ -116,8 +156,8 @@ class Packing:
         if self.is_full:
             return x.reshape(-1, 1, x.shape[-1])
         out = x.new_zeros(self.num_tokens + 1, x.shape[-1])
-        tokens = self._packed_index[:, : x.shape[1]].flatten()
-        out.index_copy_(0, tokens.masked_fill(~self.is_token.flatten(), self.num_tokens), x.reshape(-1, x.shape[-1]))
+        tokens = self._places[:, : x.shape[1]].flatten()
+        out.index_copy_(0, tokens.masked_fill(~self._tokens.flatten(), self.num_tokens), x.reshape(-1, x.shape[-1]))
         return out[:-1, None]
 
     def _unpack(self, x: Tensor) -> Tensor:
@@ -125,8 +165,8 @@ class Packing:
         b, length = self.is_token.shape
         if self.is_full:
             return x.view(b, length, -1)
-        tokens = self._packed_index[:, :length].flatten().clamp(max=self.num_tokens - 1)
-        return x[:, 0].index_select(0, tokens).view(b, length, -1).masked_fill_(~self.is_token[:, :, None], 0)
+        tokens = self._places[:, :length].flatten().clamp(max=self.num_tokens - 1)
+        return x[:, 0].index_select(0, tokens).view(b, length, -1).masked_fill_(~self._tokens[:, :, None], 0)
 
     def split_heads(self, tokens: Tensor, num_heads: int, width: int) -> Tensor:
         """``[N, P·H·width]`` to ``[P, BH, T, width]`` in the grid; padding gets the value of a filler."""
@@ -158,11 +198,12 @@ class Packing:
         key = (way, parts, num_heads)
         if key not in self._indices:
             b, t = self.grid
-            part, head = torch.arange(parts)[:, None], torch.arange(num_heads)
+            part = torch.arange(parts, device=self.device)[:, None]
+            head = torch.arange(num_heads, device=self.device)
             if way == "split":
-                index = (self._packed_index[:, None] * parts + part[..., None, None]) * num_heads + head[:, None]
+                index = (self._places[:, None] * parts + part[..., None, None]) * num_heads + head[:, None]
             else:
-                row, column = (cell[:, None, None] for cell in self._grid_index)
+                row, column = (cell[:, None, None] for cell in self._cells)
                 index = ((part * b + row) * num_heads + head) * t + column
             self._indices[key] = index.flatten()
         return self._indices[key]
@@ -186,7 +227,7 @@ class Packing:
         if window is not None:
             hidden = hidden | self.outside_window(window)
             hidden &= ~hidden.all(-1, keepdim=True)  # padding outside every window attends to everything
-        bias = torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, torch.finfo(dtype).min)
+        bias = torch.zeros(hidden.shape, dtype=dtype, device=self.device).masked_fill_(hidden, torch.finfo(dtype).min)
         return bias.expand(-1, num_heads, -1, -1).reshape(b * num_heads, -1, t).expand(-1, t, -1)
 
     def attention_mask(self, window: int | None = None) -> Tensor | None:
@@ -200,7 +241,7 @@ class Packing:
 
     def outside_window(self, window: int) -> Tensor:
         """True where two positions of the grid are more than ``window`` apart, ``[T, T]``."""
-        places = torch.arange(self.grid[1])
+        places = torch.arange(self.grid[1], device=self.device)
         return (places[:, None] - places).abs() > window
 
     def _window(self, window: int | None) -> int | None:

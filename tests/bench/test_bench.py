@@ -14,8 +14,10 @@ from polytask.bench import interleave
 from polytask.bench.answering import ROUTES, answering_functions, answering_rates
 from polytask.bench.reference_loop import PlainTraining
 from polytask.bench.training import FULL, OtherLibraries, synthetic_work, training_rates
-from polytask.bench.workload import TEXTS, num_tokens, sample_batches
+from polytask.bench.workload import TEXTS, PreparedJob, num_tokens, sample_batches
 from polytask.methods import Houlsby
+from polytask.training.job import attached_to
+from polytask.training.loop import step
 from tests.cli.test_cli import refused, succeeded
 
 
@@ -49,6 +51,16 @@ def test_sampled_batches_have_the_mean_length_of_all_batches(backbone: Backbone)
     some = sample_batches(work, 8)
     assert [len(batches) for batches in some["orders"].values()] == [8, 8]
     assert num_tokens(some, "grouped")[0] / 8 == pytest.approx(whole, rel=0.05)
+
+
+def test_a_prepared_job_trains_on_its_batches(backbone: Backbone) -> None:
+    work = synthetic_work(backbone, "sst2", 12, 4)
+    job = PreparedJob(backbone, work, Houlsby(4))
+    with attached_to(backbone, [job]) as attached:
+        for job.batch in (2, 0):
+            assert job.next_rows() == work["orders"]["grouped"][job.batch]
+            step(backbone, attached, [job])
+    assert job.num_tokens == sum(len(work["ids"][row]) for batch in (2, 0) for row in work["orders"]["grouped"][batch])
 
 
 def test_the_reference_loop_trains(backbone: Backbone) -> None:

@@ -17,6 +17,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from polytask.adapters.store import TRAINING, Store
 from polytask.cli.card import facts, markdown
+from polytask.methods import Houlsby
 from tests.cli.test_cli import ROWS, SOURCE, averaging, polytask, refused, succeeded, table
 from tests.samples import created
 
@@ -166,6 +167,13 @@ def test_a_card_is_made_of_any_sound_header(tmp_path: Path) -> None:
         assert r"| a \| b |  |" in card
         assert "<b>" not in card
         assert "\n# no" not in card
+
+
+def test_a_card_says_what_adapters_in_the_top_layers_cost(tmp_path: Path) -> None:
+    method = Houlsby(size=2, layers=1)
+    own = dict(facts(Store(tmp_path).put(created(method))))
+    assert own["layers with adapters"] == "1 of 2: faster to train, usually less accurate than all"
+    assert "layers with adapters" not in dict(facts(Store(tmp_path).put(created(Houlsby(size=2)))))
 
 
 # -- verify, gc, alias ------------------------------------------------------------------------------------------------

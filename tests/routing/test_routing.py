@@ -91,7 +91,7 @@ def test_each_unit_has_a_place_in_a_tile_of_its_adapter(rows: list[tuple[int, in
     for extra in (0, 2):  # a stack with other adapters, too
         num_stacked = len(group.adapters) + extra
         positions = tuple(reversed(range(extra, num_stacked)))
-        layout = group.layout(positions, num_stacked)
+        layout = group.layout(positions, num_stacked, torch.device("cpu"))
         assert layout.units[layout.places].tolist() == list(range(sum(group.counts)))
         assert sum(tile.size for tile in layout.tiles) == len(layout.units)
         everyone = list(range(num_stacked))

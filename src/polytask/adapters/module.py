@@ -177,7 +177,7 @@ def encode_batch(backbone: Backbone, batch: Batch, live: LoadedAdapter | None = 
     Returns:
         The hidden states ``[B, T, D]`` and one vector per text ``[B, D]``.
     """
-    inputs: tuple[Any, ...] = (batch.ids, batch.mask, batch.types, batch.states, batch.entry)
+    inputs: tuple[Any, ...] = (batch.ids, batch.mask, batch.types, batch.states, batch.entry, batch.host_mask)
     copies = {} if live is None else live.copies
     with backbone.lock:
         if not copies:

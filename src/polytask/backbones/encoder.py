@@ -40,7 +40,13 @@ class Encoder(nn.Module):
         self.first_position = row.first_position_of(model.config)
 
     def forward(
-        self, ids: Tensor, mask: Tensor, types: Tensor | None, states: Tensor | None = None, entry: EntryPoint = FIRST
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        types: Tensor | None,
+        states: Tensor | None = None,
+        entry: EntryPoint = FIRST,
+        host_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Encode a batch.
 
@@ -50,33 +56,42 @@ class Encoder(nn.Module):
             types: 0 for the first text and 1 for the second, ``[B, T]``; ignored by models without token types.
             states: the hidden states at ``entry``, from ``prefix_states``; None to start at the embeddings.
             entry: where ``states`` enter the model.
+            host_mask: ``mask`` on the host (default: copied from ``mask``, for which the host waits for a GPU).
 
         Returns:
             The last layer's output ``[B, T, D]``, zeros for padding, and one vector per text ``[B, D]``.
         """
+        packing = self._packing(mask, host_mask)
         hidden = self._run_layers(
-            ids, mask, types, slice(entry.layer, None), states, is_after_attention=entry.is_after_attention
+            ids, mask, types, slice(entry.layer, None), packing, states, is_after_attention=entry.is_after_attention
         )
         return hidden, self.pool(hidden, mask)
 
     def prefix_states(
-        self, ids: Tensor, mask: Tensor, types: Tensor | None, entry: EntryPoint, *, keep_padding: bool = False
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        types: Tensor | None,
+        entry: EntryPoint,
+        *,
+        keep_padding: bool = False,
+        host_mask: Tensor | None = None,
     ) -> Tensor:
         """The hidden states at ``entry``, to be passed to ``forward``.
 
         Args:
-            ids, mask, types: as in ``forward``.
+            ids, mask, types, host_mask: as in ``forward``.
             entry: where they will enter the model.
             keep_padding: compute padding, too, so that the operations depend on the shape of ``ids`` only.
 
         Returns:
             ``[B, T, D]``; for an entry after attention ``[B, T, 2D]``, the layer's input and its attention branch.
         """
-        hidden = self._run_layers(ids, mask, types, slice(entry.layer), keep_padding=keep_padding)
+        packing = self._packing(mask, host_mask, keep_padding)
+        hidden = self._run_layers(ids, mask, types, slice(entry.layer), packing)
         fast = self._layer_entered_after_attention(entry)
         if fast is None:
             return hidden
-        packing = Packing(mask, keep_padding=keep_padding)
         x = packing.pack(hidden)
         return packing.unpack(torch.cat([x, fast.attention_branch(x, packing)], dim=-1))
 
@@ -91,7 +106,8 @@ class Encoder(nn.Module):
             names: those of the batch (default: all).
         """
         fast = self._layer_entered_after_attention(entry)
-        return entry if fast is not None and fast.supports_adapters(attached, names) else EntryPoint(entry.layer)
+        can_enter = fast is not None and fast.device.type == "cpu" and fast.supports_adapters(attached, names)
+        return entry if can_enter else EntryPoint(entry.layer)
 
     def undropped_site(self, entry: EntryPoint) -> str | None:
         """The dropout site that is skipped in training with this entry: the attention probabilities of its layer."""
@@ -102,14 +118,20 @@ class Encoder(nn.Module):
         """The layer that is entered after its attention; None if the entry is before a layer."""
         return fast_layer(self.model, self.layers, entry.layer) if entry.is_after_attention else None
 
+    def _packing(self, mask: Tensor, host_mask: Tensor | None, keep_padding: bool = False) -> Packing:
+        """The packing of a batch; the rows of each job are a run."""
+        runs = [key.rows.stop - key.rows.start for key in self.dropout_source.keys]
+        host_mask = mask.cpu() if host_mask is None else host_mask
+        return Packing(host_mask, runs, keep_padding=keep_padding, device=mask.device)
+
     def _run_layers(
         self,
         ids: Tensor,
         mask: Tensor,
         types: Tensor | None,
         layers: slice,
+        packing: Packing,
         states: Tensor | None = None,
-        keep_padding: bool = False,
         is_after_attention: bool = False,
     ) -> Tensor:
         """The hidden states after these layers, ``[B, T, D]``; fast layers run on packed texts, others on padded ones.
@@ -120,7 +142,7 @@ class Encoder(nn.Module):
         layers_of_model = list(self.model.get_submodule(self.layers).children())
         stop = len(layers_of_model) if layers.stop is None else layers.stop
         if number == stop and layers.stop is None:
-            return self._run_padded(ids, mask, types, PartialPass(number, None, hidden), keep_padding)
+            return self._run_padded(ids, mask, types, PartialPass(number, None, hidden), packing.keep_padding)
         for packs, group in itertools.groupby(layers_of_model[layers], lambda layer: _uses_packing(layer, len(mask))):
             same = list(group)
             start, number = number, number + len(same)
@@ -128,10 +150,8 @@ class Encoder(nn.Module):
                 if is_after_attention:
                     raise RouteError("adapters of two owners are active on one backbone: detach those of one")
                 end = layers.stop if number == stop else number
-                hidden = self._run_padded(ids, mask, types, PartialPass(start, end, hidden), keep_padding)
+                hidden = self._run_padded(ids, mask, types, PartialPass(start, end, hidden), packing.keep_padding)
                 continue
-            runs = [key.rows.stop - key.rows.start for key in self.dropout_source.keys]
-            packing = Packing(mask, runs, keep_padding=keep_padding)
             with packed_sites(same[0], packing):
                 fast = fast_layer_of(same[0])
                 assert fast is not None
@@ -164,7 +184,7 @@ class Encoder(nn.Module):
     def _positions(self, ids: Tensor) -> Tensor:
         """The position of each token, ``[B, T]``; in RoBERTa's family and MPNet a padding token has one of its own."""
         if self.first_position == 0:
-            return torch.arange(ids.shape[1]).expand_as(ids)
+            return torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         padding = self.first_position - 1
         is_token = (ids != padding).long()
         return is_token.cumsum(1) * is_token + padding
@@ -172,8 +192,11 @@ class Encoder(nn.Module):
     def _run_padded(
         self, ids: Tensor, mask: Tensor, types: Tensor | None, partial: PartialPass, keep_padding: bool
     ) -> Tensor:
-        """``[B, T, D]``, computed by the Hugging Face model on padded texts."""
-        with always_masked() if keep_padding else nullcontext():
+        """``[B, T, D]``, computed by the Hugging Face model on padded texts.
+
+        On a GPU attention always gets a mask: to find out whether it hides something, the host would wait.
+        """
+        with always_masked() if keep_padding or mask.device.type != "cpu" else nullcontext():
             hidden = run_partially(self.model, partial, input_ids=ids, attention_mask=mask, **self._types(types))
         return hidden if keep_padding else hidden.masked_fill(mask[:, :, None] == 0, 0)
 

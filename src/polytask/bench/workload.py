@@ -110,8 +110,9 @@ class PreparedJob(Job):
         self.train, self.targets = Encoded(work["ids"], work["types"], 0), list(work["targets"])
         self.batches = work["orders"]["grouped"]
         self.batch = 0
+        self.steps_an_epoch = self.num_steps  # no step ends an epoch
 
-    def rows(self) -> list[int]:
+    def next_rows(self) -> list[int]:
         """The rows of the next batch."""
         return self.batches[self.batch]
 

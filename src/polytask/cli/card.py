@@ -19,6 +19,7 @@ from polytask.cli.wording import bytes_in_words, counted, seconds_in_words
 from polytask.errors import printable
 
 if TYPE_CHECKING:
+    from polytask.adapters.header import Header
     from polytask.adapters.store import Entry
 
 _PIPELINES = {"classification": "text-classification", "multilabel": "text-classification"}
@@ -39,6 +40,7 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
         ("majority class", _majority(entry)),
         *calibration_facts(header),
         ("method", f"{header.method.name} ({settings})"),
+        ("layers with adapters", _layers(header)),
         ("started from", "" if header.start is None else start_in_words(header.start)),
         ("trained together", ", ".join(map(str, _list(result.get("together"))))),
         ("backbone", f"{shown_name(of.name)}, {of.architecture}, {of.layers} layers of width {of.hidden}"),
@@ -60,6 +62,15 @@ def facts(entry: Entry) -> list[tuple[str, str]]:
         ("size", bytes_in_words(entry.size_bytes)),
     ]
     return [(name, value) for name, value in found if value]
+
+
+def _layers(header: Header) -> str:
+    """How many layers have adapters, if not all."""
+    layers = header.method.settings().get("layers")
+    if layers is None:
+        return ""
+    num_trained = layers if isinstance(layers, int) else len(layers)
+    return f"{num_trained} of {header.backbone.layers}: faster to train, usually less accurate than all"
 
 
 def label_counts(entry: Entry) -> dict[str, int | None]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from polytask.backbones.entry_point import FIRST, EntryPoint
 from polytask.data.encoding import Encoded
+from polytask.devices import on_device
 from polytask.dropout import key_seed
 
 _POOL_BATCHES = 64
@@ -27,6 +28,7 @@ class Batch:
         types: token type ids, ``[B, T]``; None if the backbone takes none.
         states: hidden states that enter the backbone at ``entry`` instead of the ids, if given.
         entry: where the batch enters the backbone.
+        host_mask: ``mask`` on the host, so that its values are known without waiting for a GPU; None if it is not.
     """
 
     ids: Tensor
@@ -34,6 +36,7 @@ class Batch:
     types: Tensor | None
     states: Tensor | None = None
     entry: EntryPoint = FIRST
+    host_mask: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,13 +59,14 @@ def collate(parts: Sequence[tuple[Encoded, Sequence[int]]], pad: int, device: to
     width = -(-longest // multiple) * multiple
 
     def filled(lists: Iterator[list[int]], fill: int) -> Tensor:
-        return torch.tensor([items + [fill] * (width - len(items)) for items in lists], device=device)
+        return torch.tensor([items + [fill] * (width - len(items)) for items in lists])
 
-    ids = filled((encoded.ids[row] for encoded, row in chosen), pad)
-    mask = filled(([1] * len(encoded.ids[row]) for encoded, row in chosen), 0)
-    if any(encoded.types is None for encoded, _ in chosen):
-        return Batch(ids, mask, None)
-    return Batch(ids, mask, filled((encoded.types[row] for encoded, row in chosen), 0))  # type: ignore[index]
+    ids = on_device(filled((encoded.ids[row] for encoded, row in chosen), pad), device)
+    host_mask = filled(([1] * len(encoded.ids[row]) for encoded, row in chosen), 0)
+    mask, types = on_device(host_mask, device), None
+    if all(encoded.types is not None for encoded, _ in chosen):
+        types = on_device(filled((encoded.types[row] for encoded, row in chosen), 0), device)  # type: ignore[index]
+    return Batch(ids, mask, types, host_mask=host_mask)
 
 
 def epoch_batches(lengths: Sequence[int], size: int, epoch: int, *key: object) -> list[list[int]]:

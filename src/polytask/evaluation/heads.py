@@ -16,6 +16,7 @@ from polytask.backbones.encoder import mean_of_tokens
 from polytask.data.encoding import Encoded
 from polytask.data.task import Answer, Kind, Target, num_outputs
 from polytask.data.windows import Span, Window, n_best_answers, with_probabilities
+from polytask.devices import on_device
 from polytask.methods.delta import truncated_normal_
 
 
@@ -137,7 +138,7 @@ class ClassificationHead(Head):
 
     def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
         """Label indices, ``[B]``."""
-        return torch.tensor(list(targets), dtype=torch.long, device=device)
+        return on_device(torch.tensor(list(targets), dtype=torch.long), device)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy."""
@@ -164,10 +165,10 @@ class MultilabelHead(Head):
 
     def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
         """1 for each label of a row and 0 for the others, ``[B, K]``."""
-        held = torch.zeros(len(targets), len(self.bias), device=device)
+        held = torch.zeros(len(targets), len(self.bias))
         for row, labels in enumerate(targets):
             held[row, list(labels)] = 1.0
-        return held
+        return on_device(held, device)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Binary cross-entropy, the mean over labels."""
@@ -208,7 +209,7 @@ class RegressionHead(Head):
 
     def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
         """Values, ``[B]``."""
-        return torch.tensor(list(targets), dtype=torch.float32, device=device)
+        return on_device(torch.tensor(list(targets), dtype=torch.float32), device)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Squared error divided by the variance of the training targets."""
@@ -252,7 +253,7 @@ class SpanHead(Head):
 
     def targets(self, targets: Sequence[Target], device: torch.device) -> Tensor:
         """First token, last token and number of tokens, ``[B, 3]``."""
-        return torch.tensor(list(targets), dtype=torch.long, device=device)
+        return on_device(torch.tensor(list(targets), dtype=torch.long), device)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean of the two cross-entropies, ``[B]``, of ``outputs`` ``[B, T, 2]``; padding is masked."""
@@ -311,14 +312,14 @@ def answers(heads: Sequence[Head], hidden: Tensor, pooled: Tensor, mask: Tensor)
 def rows_of(rows: Sequence[int], *batch: Tensor) -> list[Tensor]:
     """These rows of each tensor of a batch; the tensors themselves if that is all rows."""
     is_whole = len(rows) == len(batch[0])
-    return [tensor if is_whole else tensor[torch.tensor(rows, device=tensor.device)] for tensor in batch]
+    return [tensor if is_whole else tensor[on_device(torch.tensor(rows), tensor.device)] for tensor in batch]
 
 
 def _stacked_outputs(heads: Sequence[Head], of_rows: Sequence[Head], pooled: Tensor) -> Tensor:
     """Multiply by all heads at once and select each row's own outputs, ``[B, O]``."""
     weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
     number = {head: k for k, head in enumerate(heads)}
-    own = torch.tensor([number[head] for head in of_rows], device=pooled.device)
+    own = on_device(torch.tensor([number[head] for head in of_rows]), pooled.device)
     outputs = F.linear(pooled.to(weight.dtype), weight, bias).view(len(pooled), len(heads), -1)
     return outputs[torch.arange(len(pooled), device=pooled.device), own]
 

@@ -24,6 +24,7 @@ from polytask.backbones.entry_point import EntryPoint
 from polytask.backbones.prefix_cache import key_of
 from polytask.data.batches import Batch, collate
 from polytask.data.encoding import Encoded
+from polytask.devices import on_device
 
 WIDTH_MULTIPLE = 8
 BLOCK_TOKENS = {"cpu": 256}
@@ -56,7 +57,7 @@ def with_cached_prefix(
     states = own[0].new_zeros(*batch.ids.shape, own[0].shape[-1])
     for row, of_text in zip(states, own, strict=True):
         row[: len(of_text)] = of_text
-    return replace(batch, states=states.to(backbone.device), entry=entry)
+    return replace(batch, states=on_device(states, backbone.device), entry=entry)
 
 
 def with_shared_prefix(
@@ -134,7 +135,8 @@ def _compute_block(backbone: Backbone, texts: Sequence[Text], width: int, entry:
     """The states of these texts, ``[B, width, D]`` or ``[B, width, 2D]``."""
     parts = [(encoded, [row]) for encoded, row in texts]
     batch = collate(parts, backbone.tokenizer.pad_token_id or 0, backbone.device, width)
-    return backbone.encoder.prefix_states(batch.ids, batch.mask, batch.types, entry, keep_padding=True).cpu()
+    inputs = (batch.ids, batch.mask, batch.types)
+    return backbone.encoder.prefix_states(*inputs, entry, keep_padding=True, host_mask=batch.host_mask).cpu()
 
 
 @contextmanager

@@ -17,7 +17,9 @@ from polytask.evaluation.heads import answers, rows_of
 from polytask.inference.prefix import with_cached_prefix, with_shared_prefix
 from polytask.routing.route import Route
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS = {"cpu": 4096}
+BATCH_TOKENS_ELSEWHERE = 1 << 15
+"""The most tokens of a batch, padding included, by device type. A GPU takes as long for a few texts as for many."""
 
 
 @torch.inference_mode()
@@ -27,7 +29,7 @@ def scores_of(
     adapters: Mapping[str, LoadedAdapter],
     encoded: Encoded,
     names: Sequence[str],
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     *,
     keep_prefix: bool = False,
 ) -> list[Any]:
@@ -42,7 +44,8 @@ def scores_of(
         adapters: by name.
         encoded: the rows' token ids. A row that was split into windows has one text per window.
         names: each row's adapter.
-        batch_tokens: the most tokens of a batch, padding included. Texts are batched by length.
+        batch_tokens: the most tokens of a batch, padding included (default: by the device). Texts are batched by
+            length.
         keep_prefix: keep the output of the unchanged lower layers in ``backbone.prefixes``, for the next call.
 
     Returns:
@@ -52,6 +55,7 @@ def scores_of(
     """
     scores: list[Tensor] = [torch.empty(0)] * len(encoded)
     lengths, name_of = encoded.lengths, encoded.for_each(names)
+    batch_tokens = batch_tokens or most_tokens(backbone.device)
     for group in _forward_groups(adapters, name_of):
         if any(adapters[name_of[text]].lowest.layer for text in group):
             group.sort(key=lambda text: encoded.ids[text])  # equal texts in one batch share lower layers
@@ -65,6 +69,11 @@ def scores_of(
         adapters[name].head.aggregate_windows([scores[text] for text in texts], encoded.windows_of(texts))
         for name, texts in zip(names, encoded.by_row(), strict=True)
     ]
+
+
+def most_tokens(device: torch.device) -> int:
+    """The most tokens of a batch, padding included, on a device."""
+    return BATCH_TOKENS.get(device.type, BATCH_TOKENS_ELSEWHERE)
 
 
 def _forward_groups(adapters: Mapping[str, LoadedAdapter], names: Sequence[str]) -> list[list[int]]:

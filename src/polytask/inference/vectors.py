@@ -10,7 +10,7 @@ from polytask.adapters.module import LoadedAdapter, encode_batch
 from polytask.backbones.backbone import Backbone
 from polytask.data.batches import budget_batches, collate
 from polytask.data.encoding import Encoded
-from polytask.inference.scoring import BATCH_TOKENS
+from polytask.inference.scoring import most_tokens
 from polytask.routing.route import Route
 
 
@@ -29,7 +29,7 @@ def vectors_of(
             backbone.
     """
     vectors = torch.empty(len(encoded), backbone.hidden)
-    for texts in budget_batches(encoded.lengths, BATCH_TOKENS):
+    for texts in budget_batches(encoded.lengths, most_tokens(backbone.device)):
         batch = collate([(encoded, texts)], backbone.tokenizer.pad_token_id or 0, backbone.device)
         with backbone.one_pass(training=False):
             if adapter is None:

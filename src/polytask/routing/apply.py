@@ -67,9 +67,10 @@ def apply_deltas(
         return apply_group(groups[0], deltas, dropped[deltas[groups[0].names[0]].dropout], y, base, stacks)
     if all(isinstance(group.units, slice) for group in groups):
         return _apply_to_slices(groups, deltas, dropped, y, base, stacks)
-    inputs = [(dropped[deltas[group.names[0]].dropout][group.units], y[group.units]) for group in groups]
+    of_groups = [group.units_on(y.device) for group in groups]
+    inputs = [(dropped[deltas[group.names[0]].dropout][own], y[own]) for group, own in zip(groups, of_groups)]
     outs = [apply_group(group, deltas, *given, base, stacks) for group, given in zip(groups, inputs)]
-    units = torch.cat([torch.arange(len(y))[group.units] for group in groups]).to(y.device)
+    units = torch.cat([torch.arange(len(y), device=y.device)[own] for own in of_groups])
     return y.index_copy(0, units, torch.cat(outs))
 
 
@@ -115,10 +116,10 @@ def apply_group(
         return stack.delta.forward(long[0], long[1], base).reshape(y.shape)
     positions, tensors = stack.positions_of(own), tensors_of(stack.delta)
     if all(tensor.dim() == 2 for tensor in tensors.values()):
-        index = torch.tensor(positions)[group.adapter_index].to(y.device)
+        index = group.stack_index(positions, y.device)
         of_units = {name: tensor.index_select(0, index) for name, tensor in tensors.items()}
         return with_parameters(stack.delta, of_units).forward(x, y, base)
-    layout = group.layout(positions, len(stack.members))
+    layout = group.layout(positions, len(stack.members), y.device)
     if isinstance(delta, AdditiveDelta):
         inputs = [x if delta.reads_input else y]
         return y + _in_tiles(layout, stack.delta, inputs, lambda stacked, h: stacked.change(h))
@@ -137,12 +138,11 @@ def _in_tiles(layout: Layout, stacked: Delta, inputs: Sequence[Tensor], formula:
         inputs: the inputs of the formula, for the group's units.
         formula: computes a tile's output from the stacked delta of its adapters and the inputs of its units.
     """
-    places, units = (index.to(inputs[0].device) for index in (layout.places, layout.units))
     sizes = [tile.size for tile in layout.tiles]
-    wide = [tensor.index_select(0, units).split(sizes) for tensor in inputs]
+    wide = [tensor.index_select(0, layout.units).split(sizes) for tensor in inputs]
     outs = []
     for tile, *parts in zip(layout.tiles, *wide):
         long = [part.view(tile.num_rows, -1, part.shape[-1]) for part in parts]
         outs.append(formula(tile.select(stacked), *long).flatten(0, 1))
     out = outs[0] if len(outs) == 1 else torch.cat(outs)
-    return out.view(-1, *inputs[0].shape[1:-1], out.shape[-1]).index_select(0, places)
+    return out.view(-1, *inputs[0].shape[1:-1], out.shape[-1]).index_select(0, layout.places)

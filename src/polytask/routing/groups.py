@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from polytask.devices import on_device
 from polytask.routing.stacking import D, tensors_of, with_parameters
 
 Rows = slice | Tensor
@@ -37,6 +38,7 @@ class Group:
     sizes: tuple[int, ...]
     is_trained: bool
     _layouts: dict[object, Layout] = field(default_factory=dict, compare=False, repr=False)
+    _indices: dict[object, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, adapters: Sequence[tuple[str, list[int]]], sizes: Sequence[int], is_trained: bool) -> Group:
@@ -90,16 +92,32 @@ class Group:
         number = {name: k for k, name in enumerate(self.adapters)}
         return torch.tensor([number[name] for name in self.names]).repeat_interleave(torch.tensor(self.sizes))
 
-    def layout(self, positions: tuple[int, ...], num_stacked: int) -> Layout:
+    def units_on(self, device: torch.device) -> Rows:
+        """``units`` on a device."""
+        if isinstance(self.units, slice):
+            return self.units
+        if device not in self._indices:
+            self._indices[device] = on_device(self.units, device)
+        return self._indices[device]
+
+    def stack_index(self, positions: tuple[int, ...], device: torch.device) -> Tensor:
+        """The position in a stack of each unit's adapter, ``[units]``; ``positions`` as in ``layout``."""
+        key = (positions, device)
+        if key not in self._indices:
+            self._indices[key] = on_device(torch.tensor(positions)[self.adapter_index], device)
+        return self._indices[key]
+
+    def layout(self, positions: tuple[int, ...], num_stacked: int, device: torch.device) -> Layout:
         """The layout of units in tiles, each adapter's units next to each other, tile after tile.
 
         Args:
             positions: the position of each of its adapters in a stack.
             num_stacked: the number of adapters in the stack, whether they are of this group or not.
+            device: where its tensors are.
         """
-        key = (positions, num_stacked)
+        key = (positions, num_stacked, device)
         if key not in self._layouts:
-            self._layouts[key] = self._layout(torch.tensor(positions), num_stacked)
+            self._layouts[key] = self._layout(torch.tensor(positions), num_stacked).to(device)
         return self._layouts[key]
 
     def _layout(self, positions: Tensor, num_stacked: int) -> Layout:
@@ -156,11 +174,12 @@ class PlacedTile:
         """The stacked delta of its own adapters, out of that of all adapters of the stack."""
         if self.positions is None:
             return stacked
-        own = {
-            name: tensor.index_select(0, self.positions.to(tensor.device))
-            for name, tensor in tensors_of(stacked).items()
-        }
+        own = {name: tensor.index_select(0, self.positions) for name, tensor in tensors_of(stacked).items()}
         return with_parameters(stacked, own)
+
+    def to(self, device: torch.device) -> PlacedTile:
+        """The same tile, with its positions on a device."""
+        return self if self.positions is None else replace(self, positions=on_device(self.positions, device))
 
 
 @dataclass(frozen=True)
@@ -176,6 +195,11 @@ class Layout:
     places: Tensor
     units: Tensor
     tiles: tuple[PlacedTile, ...]
+
+    def to(self, device: torch.device) -> Layout:
+        """The same layout, with its tensors on a device."""
+        tiles = tuple(tile.to(device) for tile in self.tiles)
+        return Layout(on_device(self.places, device), on_device(self.units, device), tiles)
 
 
 def round_up(count: int) -> int:

@@ -13,7 +13,8 @@ from polytask.methods.delta import Delta
 from polytask.routing.groups import Group, Sizes
 
 Mode = Literal["looped", "grouped", "auto"]
-MAX_PADDING = 128
+MAX_PADDING = {"cpu": 128}
+MAX_PADDING_ELSEWHERE = 1024
 """Padding an adapter, in units, up to which adapters run together in inference: more costs more than single calls."""
 MAX_STACKED_UNITS = 40
 """Units an adapter up to which LayerNorms run together in inference (benchmarks/looped_norms.py)."""
@@ -95,8 +96,10 @@ def prefers_loop(group: Group, deltas: Mapping[str | None, Delta]) -> bool:
     different numbers of units, and in inference if there would be much padding.
     """
     delta, num_units = deltas[group.names[0]], sum(group.counts)
-    if delta.prefers_loop and next(delta.parameters()).device.type == "cpu":
+    device = next(delta.parameters()).device.type
+    if delta.prefers_loop and device == "cpu":
         return torch.is_grad_enabled() or num_units > MAX_STACKED_UNITS * len(group.counts)
     if torch.is_grad_enabled():
-        return delta.prefers_loop or not group.is_even
-    return sum(tile.size for tile in group.tiles) - num_units > MAX_PADDING * len(group.counts)
+        return not group.is_even
+    most = MAX_PADDING.get(device, MAX_PADDING_ELSEWHERE)
+    return sum(tile.size for tile in group.tiles) - num_units > most * len(group.counts)

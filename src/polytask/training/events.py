@@ -18,7 +18,7 @@ class Step:
         num_steps: the steps of all epochs.
         epoch: the number of the step's epoch, from 1.
         num_epochs: the number of epochs.
-        loss: the mean loss of the step's rows.
+        loss: the mean loss of the step's rows; on a GPU that of the last step whose loss was read.
         tokens: tokens since the job's start, without padding.
         seconds: seconds since the job's start.
         padding: the share of padding in the step's batch, 0 to 1.

@@ -17,6 +17,7 @@ from polytask.backbones.entry_point import FIRST, EntryPoint
 from polytask.data.batches import epoch_batches
 from polytask.data.encoding import Cut, Encodings
 from polytask.data.task import Rows, Target, Task
+from polytask.devices import on_device
 from polytask.dropout import DropoutKey, Key, keep_mask
 from polytask.errors import BackboneError, DataError, RecipeError
 from polytask.evaluation.heads import Head, RegressionHead
@@ -27,6 +28,10 @@ from polytask.training.job_checks import check_memory, check_type, warn_if_too_l
 from polytask.training.optimizer import FlatAdam, linear_schedule
 from polytask.training.recipe import Recipe
 from polytask.training.start import Start
+
+READ_EVERY = {"cpu": 1}
+READ_EVERY_ELSEWHERE = 50
+"""After how many steps losses are read, by device type: the host must not wait for a GPU in each step."""
 
 
 class Job:
@@ -107,7 +112,8 @@ class Job:
         self.best: Tensor = self.optimizer.flat.clone()
         self.average = MovingAverage(self.optimizer.flat, self.recipe.ema) if self.recipe.ema else None
         self.history: list[dict[str, float]] = []
-        self.num_tokens, self.seconds, self.loss_sum = 0, 0.0, 0.0
+        self.num_tokens, self.seconds, self.loss_sum, self.last_loss = 0, 0.0, 0.0, math.nan
+        self._unread: list[Tensor] = []
         self.padding_sum, self.num_grouped, self.is_grouped = 0.0, 0, False
         self.failure: RecipeError | None = None
         self._plan: tuple[int, list[list[int]]] = (-1, [])
@@ -225,21 +231,37 @@ class Job:
             losses = losses + self.recipe.rdrop * head.divergences(first, second, targets[: len(first)]).repeat(2)
         if self.weights is None:
             return losses.mean()
-        weights = torch.tensor([self.weights[target] for target in picked], device=vectors.device)
+        weights = on_device(torch.tensor([self.weights[target] for target in picked]), vectors.device)
         return (losses * weights).sum() / weights.sum()
 
-    def update(self, loss: float, rows: Sequence[int]) -> None:
-        """Take an optimizer step. A loss that is NaN or infinite ends the job with ``failure``."""
-        if not math.isfinite(loss):
-            self.failure = self._diverged(self.step + 1, f"loss {loss}")
+    def update(self, loss: Tensor, rows: Sequence[int]) -> None:
+        """Take an optimizer step. A loss that is NaN or infinite ends the job with ``failure``, once it is read."""
+        self._unread.append(loss.detach())
+        if self.step == 0 or len(self._unread) >= READ_EVERY.get(loss.device.type, READ_EVERY_ELSEWHERE):
+            self._read_losses(self.step + 1)
+        if self.failure is not None:
             return
         self.lr = (self.recipe.lr or 0.0) * linear_schedule(self.step, self.num_steps, self.recipe.warmup)
         self.optimizer.step(self.lr)
         self.step += 1
         if self.average is not None:
             self.average.update(self.optimizer.flat, self.step)
-        self.loss_sum += loss
         self.num_tokens += sum(len(self.train.ids[row]) for row in rows)
+        if self.ends_epoch:
+            self._read_losses(self.step)
+
+    def _read_losses(self, last_step: int) -> None:
+        """Read the losses of the steps up to ``last_step``. The host waits for the device."""
+        if not self._unread:
+            return
+        losses: list[float] = torch.stack(self._unread).tolist()
+        self._unread.clear()
+        self.last_loss = losses[-1]
+        odd = [number for number, loss in enumerate(losses, last_step - len(losses) + 1) if not math.isfinite(loss)]
+        if odd:
+            self.failure = self._diverged(odd[0], f"loss {losses[odd[0] - last_step - 1]}")
+        else:
+            self.loss_sum += sum(losses)
 
     def _diverged(self, step: int, sign: str) -> RecipeError:
         return RecipeError(
@@ -292,6 +314,7 @@ class Job:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The state for a checkpoint: tensors, and JSON values."""
+        self._read_losses(self.step)
         progress = {name: getattr(self, name) for name in _PROGRESS}
         progress["best_score"] = self.best_score if self.history else None
         average = {} if self.average is None else {"average": self.average.mean}

@@ -180,7 +180,7 @@ def split_groups(groups: Sequence[Sequence[Job]], device: torch.device) -> Itera
 def _step_and_validate(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> Iterator[Event]:
     """One step of every job; jobs whose epoch it ends are scored."""
     started = time.perf_counter()
-    losses, padding = step(backbone, attached, jobs)
+    padding = step(backbone, attached, jobs)
     scores = {job.name: validate(backbone, attached, job) for job in jobs if job.ends_epoch and job.failure is None}
     seconds = (time.perf_counter() - started) / len(jobs)
     for job in jobs:  # before the first event, so that a checkpoint holds one state of all jobs
@@ -189,33 +189,28 @@ def _step_and_validate(backbone: Backbone, attached: Attached, jobs: Sequence[Jo
         job.num_grouped += job.is_grouped
         if job.name in scores:
             job.record(scores[job.name])
-    for job, loss in zip(jobs, losses, strict=True):
+    for job in jobs:
         if job.failure is not None:
             yield Failed(job.name, job.failure)
             continue
         epoch = -(-job.step // job.steps_an_epoch)
         at = (job.step, job.num_steps, epoch, job.num_epochs)
-        yield Step(job.name, *at, loss, job.num_tokens, job.seconds, padding, job.lr)
+        yield Step(job.name, *at, job.last_loss, job.num_tokens, job.seconds, padding, job.lr)
         if job.name in scores:
             is_best = job.best_epoch == job.epoch
             yield Evaluated(job.name, job.epoch, job.num_epochs, job.metric, scores[job.name], is_best)
 
 
-def step(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tuple[list[float], float]:
-    """One step of every job, in one forward and one backward pass.
-
-    Returns:
-        Each job's loss, and the share of padding in the batch.
-    """
+def step(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> float:
+    """One step of every job, in one forward and one backward pass; the share of padding in the batch."""
     with backbone.one_pass(training=True):
         losses, num_padded = forward(backbone, attached, jobs)
         sum(losses).backward()  # type: ignore[union-attr]
         rows = [job.next_rows() for job in jobs]
-        values = [float(loss.detach()) for loss in losses]
-        for job, own, value in zip(jobs, rows, values, strict=True):
-            job.update(value, own)
+        for job, own, loss in zip(jobs, rows, losses, strict=True):
+            job.update(loss, own)
     num_tokens = sum(len(job.train.ids[row]) for job, own in zip(jobs, rows, strict=True) for row in own)
-    return values, 1 - num_tokens / num_padded
+    return 1 - num_tokens / num_padded
 
 
 def forward(backbone: Backbone, attached: Attached, jobs: Sequence[Job]) -> tuple[list[Tensor], int]:

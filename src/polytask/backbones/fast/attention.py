@@ -4,8 +4,9 @@ On a CPU the bf16 backward pass of torch's fused attention is several times slow
 see docs/performance.md), and it draws its own dropout masks. This function uses two products and a softmax, and the
 layer's dropout module, which may be keyed.
 
-Without gradients it uses torch's fused attention. That rounds the remainder of a row of bf16 scores over a multiple of
-16 differently, so an answer would depend on how far its text is padded: keys are padded to such a multiple.
+Without gradients, and on a GPU without dropout, it uses torch's fused attention. On a CPU that rounds the remainder of
+a row of bf16 scores over a multiple of 16 differently, so an answer would depend on how far its text is padded: keys
+are padded to such a multiple.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def attention(
     needs_grad = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad)
     if key.shape[1] != query.shape[1]:
         key, value = (t.repeat_interleave(query.shape[1] // t.shape[1], dim=1) for t in (key, value))
-    if dropout == 0.0 and not needs_grad:
+    if dropout == 0.0 and (not needs_grad or query.device.type != "cpu"):
         return padded_sdpa(query, key, value, attention_mask, scaling).transpose(1, 2), None
     scores = torch.matmul(query * scaling, key.mT)
     if attention_mask is not None:

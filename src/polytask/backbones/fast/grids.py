@@ -76,9 +76,9 @@ class Grids:
 
 
 def _halves(packing: Packing) -> list[GridOfTexts]:
-    """The shorter and the longer half of a batch's texts; none if that saves little."""
+    """The shorter and the longer half of a batch's texts; none if that saves little, or on a GPU."""
     b, t = packing.grid
-    if packing.keep_padding or packing.is_full or b < 2:
+    if packing.device.type != "cpu" or packing.keep_padding or packing.is_full or b < 2:
         return []
     order = packing.is_token.sum(1).argsort(stable=True)
     halves = [GridOfTexts(packing, texts) for texts in (order[: b // 2], order[b // 2 :])]

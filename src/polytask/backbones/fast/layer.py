@@ -2,8 +2,8 @@
 
 A fast layer (``post_norm``, ``gated``) computes what Hugging Face's layer computes, but on packed texts without
 padding, and with the kernels of ``kernels``, which need less memory and fewer operations. Hugging Face's layer runs
-instead if the weights train, on a GPU (which has fused kernels), with deltas inside the feed-forward sub-layer, and in
-a user's own model. Tests check that both give the same results.
+instead if the weights train, in training on a GPU, with deltas inside the feed-forward sub-layer, and in a user's own
+model. Tests check that both give the same results.
 
 ``N`` is the number of packed tokens of the batch (``packing``).
 """
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from polytask.architectures import ARCHITECTURES, Architecture
+from polytask.backbones.fast import variable_length
 from polytask.backbones.fast.attention import padded_sdpa
 from polytask.backbones.fast.grids import Grids
 from polytask.backbones.fast.kernels import HeadLayout, PrepackedLinear, attention_weights
@@ -65,6 +66,8 @@ class FastLayer(ABC):
 
     embeds_positions: ClassVar[bool] = True
     """Whether the model's embeddings take positions."""
+    runs_on_gpu: ClassVar[bool] = False
+    """Whether the fast layer also runs on a GPU, without gradients."""
     can_enter_after_attention: ClassVar[bool] = True
     """Whether texts may enter after the layer's attention (``EntryPoint``)."""
     projection: PrepackedLinear
@@ -113,12 +116,12 @@ class FastLayer(ABC):
             for drop in self.drops.values()
         )
         active = self.active
-        if len(active) > 1 or not is_keyed:
+        if len(active) > 1 or not is_keyed or not self._runs_here:
             return False
         return self.supports_adapters(active[0], active[0].active_names) if active else self.supports_adapters(None)
 
     def supports_adapters(self, attached: Attached | None, names: Collection[str | None] | None = None) -> bool:
-        """Whether the fast layer can run a batch, on this device and with these weights.
+        """Whether the fast layer can run a batch with these weights.
 
         Args:
             attached: the adapters on the model.
@@ -126,7 +129,21 @@ class FastLayer(ABC):
         """
         is_frozen = all(linear.is_frozen for linear in self.linears)
         is_served = attached is None or not any(site.has_deltas_of(names) for site in self.attached[attached])
-        return self.linears[0].device.type == "cpu" and is_frozen and is_served
+        return is_frozen and is_served
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return self.linears[0].device
+
+    @property
+    def _runs_here(self) -> bool:
+        """Whether the fast layer runs on this device.
+
+        In training on a GPU texts are padded instead, so that the rows of fused jobs have equal sizes and their deltas
+        run together.
+        """
+        return self.device.type == "cpu" or (self.runs_on_gpu and not torch.is_grad_enabled())
 
     @property
     def active(self) -> list[Attached]:
@@ -166,14 +183,19 @@ class FastLayer(ABC):
         qkv = self.projection(x.squeeze(1))
         if self.has_qkv_deltas(attached):
             qkv = self._with_deltas(x, qkv[:, None], attached).squeeze(1)
+        if variable_length.is_usable(qkv, layout):
+            return variable_length.context(qkv, layout)
         heads = layout.packing.split_heads(qkv, self.num_heads, qkv.shape[-1] // (3 * self.num_heads))
         return layout.packing.merge_heads(self._attention(heads, layout)[None], self.num_heads)[:, None]
 
     def _context_in_grids(self, qkv: Tensor, packing: Packing, layout: Callable[[Packing], HeadLayout]) -> Tensor:
         """The attention context ``[N, D]`` of queries, keys and values ``[N, 3D]``, without gradients.
 
-        It is computed in two grids if that saves much (``Grids``); ``layout`` gives the layout of heads in a grid.
+        On a CPU it is computed in two grids if that saves much (``Grids``); ``layout`` gives the layout of heads in
+        a grid.
         """
+        if variable_length.has_kernel(qkv) and variable_length.is_usable(qkv, whole := layout(packing)):
+            return variable_length.context(qkv, whole).squeeze(1)
         if "grids" not in packing.cache:
             packing.cache["grids"] = Grids(packing, self.num_heads)
         grids: Grids = packing.cache["grids"]
@@ -184,13 +206,14 @@ class FastLayer(ABC):
     def _attention(self, heads: Tensor, layout: HeadLayout) -> Tensor:
         """The context ``[BH, T, D/H]`` of queries, keys and values ``[3, BH, T, D/H]``.
 
-        Torch's attention is used for long texts, for trained deltas on queries, keys or values, and if the bits of a
-        text must not depend on the other texts, on which the choice in ``attention_weights`` depends.
+        Torch's attention is used on a GPU, for long texts, for trained deltas on queries, keys or values, and if the
+        bits of a text must not depend on the other texts, on which the choice in ``attention_weights`` depends.
         """
         packing = layout.packing
         q, k, v = layout.rotated(heads[0]), layout.rotated(heads[1]), heads[2]
         max_tokens = MAX_EXP_TOKENS.get(heads.dtype, MAX_EXP_TOKENS_DEFAULT)
-        if packing.grid[1] <= max_tokens and not heads.requires_grad and not packing.keep_padding:
+        can_use_weights = heads.device.type == "cpu" and not heads.requires_grad and not packing.keep_padding
+        if packing.grid[1] <= max_tokens and can_use_weights:
             weights, share = attention_weights(q, k, layout.bias(heads.dtype))
             return torch.bmm(weights, v).mul_(share)
         q, k, v = (t.unflatten(0, (-1, self.num_heads)) for t in (q, k, v))

@@ -25,6 +25,8 @@ from polytask.packing import Packing
 class PostNormLayer(FastLayer):
     """The layer of BERT, MPNet and DistilBERT: two residual branches, each followed by a norm."""
 
+    runs_on_gpu = True
+
     def find_modules(self, model: nn.Module, layer: Any) -> None:
         """Set ``linears``, ``drops``, ``norms`` and ``num_heads``."""
         qkv = [self._output_module(site) for site in QKV_SITES]
@@ -75,7 +77,7 @@ class PostNormLayer(FastLayer):
         key = ("bias by distance", dtype)
         if key not in packing.cache:
             assert self.position_bias is not None, "the architecture has one"
-            packing.cache[key] = self.position_bias(torch.empty(1, packing.grid[1]))[0].to(dtype)
+            packing.cache[key] = self.position_bias(torch.empty(1, packing.grid[1], device=packing.device))[0].to(dtype)
         bias: Tensor = packing.cache[key]
         return bias
 
