@@ -2,7 +2,10 @@
 
 Random weights of a shape (``--hidden``, ``--layers``) for each architecture, bf16, texts of unequal lengths; all take
 turns. ``transformers`` trains its head with gradients through all layers, as adapters would need; ``peft`` is its LoRA
-on the same linears. Without peft that column is left out.
+on the same linears. Without peft that column is left out. Each architecture has a process of its own, which answers
+before it trains (unless ``--train-first``): after a training step, glibc keeps so much freed memory that transformers,
+whose batches need more of it, answers faster. ``--clock cpu`` counts the processor time of all threads instead of
+seconds, for a machine that is in use.
 
     pip install --no-deps --target PEERS peft accelerate
     PYTHONPATH=PEERS python benchmarks/gated.py --threads 2
@@ -12,7 +15,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +41,7 @@ from polytask.methods import Houlsby, LoRA, Method
 from polytask.routing.route import Route
 
 VOCABULARY = 30_522
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 Way = dict[str, Callable[[], None]]
 """A training step (``train``) and a batch of answers (``answer``)."""
 
@@ -148,19 +156,27 @@ def compared(architecture: str, args: argparse.Namespace, tokenizer: Any) -> lis
         if importlib.util.find_spec("peft") is not None:
             ways["peft"] = theirs(folder, shape.targets, ids, mask)
         whats = ("train", "answer") if args.train_first else ("answer", "train")
-        return [row for what in whats for row in timed(architecture, what, ways, args.rounds)]
+        return [row for what in whats for row in timed(architecture, what, ways, args)]
 
 
-def timed(architecture: str, what: str, ways: dict[str, Way], rounds: int) -> list[dict[str, Any]]:
+def timed(architecture: str, what: str, ways: dict[str, Way], args: argparse.Namespace) -> list[dict[str, Any]]:
     """Milliseconds of each, in turns, and how many times as long transformers and peft take."""
-    taken = alternated({name: way[what] for name, way in ways.items()}, rounds)
+    taken = alternated({name: way[what] for name, way in ways.items()}, args.rounds, CLOCKS[args.clock])
     rows = []
     for name, seconds in taken.items():
         over = {
             f"{peer}_over_it": round(taken[peer] / seconds, 2) for peer in ("transformers", "peft") if peer in taken
         }
         rows.append({"architecture": architecture, "what": what, "way": name, "ms": round(seconds * 1e3, 2), **over})
-        print("  ".join(f"{value:>12}" for value in rows[-1].values()), flush=True)
+        print("  ".join(f"{value:>12}" for value in rows[-1].values()), file=sys.stderr, flush=True)
+    return rows
+
+
+def from_own_process(architecture: str) -> list[dict[str, Any]]:
+    """The CSV rows of an architecture, measured by this script in a new process."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--architectures", architecture, "--here"]
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    rows: list[dict[str, Any]] = json.loads(out.splitlines()[-1])
     return rows
 
 
@@ -178,11 +194,16 @@ def main() -> None:
         "--train-first", action="store_true", help="measure answers last, when the process keeps the memory of training"
     )
     parser.add_argument("--tokenizer", default="minilm", help="a backbone whose tokenizer is saved beside the weights")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--here", action="store_true", help="measure one architecture in this process")
     parser.add_argument("--out", type=Path, help="the folder of results; without it nothing is written")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    tokenizer = load_backbone(args.tokenizer, device="cpu", dtype="float32").tokenizer
-    rows = [row for architecture in args.architectures.split(",") for row in compared(architecture, args, tokenizer)]
+    if args.here:
+        tokenizer = load_backbone(args.tokenizer, device="cpu", dtype="float32").tokenizer
+        print(json.dumps(compared(args.architectures, args, tokenizer)))
+        return
+    rows = [row for architecture in args.architectures.split(",") for row in from_own_process(architecture)]
     if args.out is not None:
         write_csv(results_folder(args.out, "cpu", args.threads) / "gated.csv", rows)
 

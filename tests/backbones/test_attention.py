@@ -19,6 +19,7 @@ from polytask.data.encoding import encode
 from polytask.data.task import Rows
 from polytask.inference.scoring import scores_of
 from polytask.methods import METHODS
+from polytask.routing.route import Route
 from tests.tiny import WORDS
 
 MOST = 2e-4
@@ -84,6 +85,21 @@ def test_in_bf16_other_texts_in_the_batch_do_not_move_an_answer(
 ) -> None:
     backbone = load_backbone(folder_of(architecture), device="cpu", dtype="bfloat16")
     assert most_moved(backbone, method) < MOST
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "modernbert"])
+def test_in_bf16_adapters_of_other_rows_do_not_move_a_bit(architecture: str, folder_of: Callable[[str], Path]) -> None:
+    backbone = load_backbone(folder_of(architecture), device="cpu", dtype="bfloat16")
+    live = LoadedAdapter(backbone, METHODS["houlsby"](), "classification", ("a", "b"), key=("task",)).frozen()
+    attached = Attached.of(backbone)
+    attached.add("task", live.deltas)
+    ids, mask = torch.randint(5, 70, (8, 40)), (torch.arange(40) < torch.arange(5, 45, 5)[:, None]).long()
+    hidden = []
+    for other in (None, "task"):
+        with torch.inference_mode(), attached.routed(Route.of([None, other] * 4)):
+            hidden.append(backbone.encoder(ids, mask, None)[0])
+    assert torch.equal(hidden[0][::2], hidden[1][::2])
+    assert not torch.equal(hidden[0][1::2], hidden[1][1::2])
 
 
 @pytest.mark.parametrize("method", ["ia3", "bitfit"])

@@ -13,28 +13,35 @@ GRACE_S = 10.0
 Run = Callable[[], object]
 
 
-def rounds(runs: Mapping[str, Run], on_run: Callable[[], object] = lambda: None) -> Iterator[dict[str, float]]:
+def rounds(
+    runs: Mapping[str, Run],
+    on_run: Callable[[], object] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[dict[str, float]]:
     """Yield the seconds of each run, round after round. Each round starts with another run.
 
     Args:
         runs: what to time, by name.
         on_run: called after each run.
+        clock: the time in seconds.
     """
     names = list(runs)
     for turn in itertools.count():
         by = turn % max(1, len(names))
         taken = {}
         for name in (*names[by:], *names[:by]):
-            start = time.perf_counter()
+            start = clock()
             runs[name]()
-            taken[name] = time.perf_counter() - start
+            taken[name] = clock() - start
             on_run()
         yield {name: taken[name] for name in names}
 
 
-def alternated(runs: Mapping[str, Run], num_rounds: int) -> dict[str, float]:
+def alternated(
+    runs: Mapping[str, Run], num_rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """The median seconds of each run over ``num_rounds`` rounds, after one warm-up round."""
-    return medians(list(itertools.islice(rounds(runs), 1, num_rounds + 1)))
+    return medians(list(itertools.islice(rounds(runs, clock=clock), 1, num_rounds + 1)))
 
 
 def measure_rounds(

@@ -24,9 +24,10 @@ from polytask.packing import Packing
 class GatedLayer(FastLayer):
     """ModernBERT's layer: two residual branches after a norm each, rotary windowed attention, gated feed-forward.
 
-    With gradients and without them the same is computed. Without them nothing has to be kept, so the products also
-    multiply by the gate and add the residual, queries and keys are rotated before attention adds padding, and texts of
-    unequal lengths attend in two grids.
+    With gradients and without them the same is computed. Without them nothing has to be kept, so a product also
+    multiplies by the gate, queries and keys are rotated before attention adds padding, and texts of unequal lengths
+    attend in two grids. No product adds the residual: it could only where the batch has no deltas, and would round
+    differently, so that answers depended on the other adapters of a batch.
     """
 
     embeds_positions = False
@@ -111,9 +112,9 @@ class GatedLayer(FastLayer):
         qkv = self._projected(h, attached)
         self._rotate(qkv, packing)
         context = self._context_in_grids(qkv, packing, lambda part: HeadLayout(self.num_heads, part, None, self.window))
-        x = self._added(x, "attn_out", h, context, self.dense, attached)
+        x = x + self.apply_deltas("attn_out", h, self.dense(context)[:, None], attached)
         h = self.norm("ffn_norm", x, attached)
-        return self._added(x, "ffn_out", h, self._gated(h.squeeze(1)), self.down, attached)
+        return x + self.apply_deltas("ffn_out", h, self.down(self._gated(h.squeeze(1)))[:, None], attached)
 
     def _rotate(self, qkv: Tensor, packing: Packing) -> None:
         """Rotate the queries and keys in ``[N, 3D]`` by their tokens' positions, in place."""
@@ -140,12 +141,4 @@ class GatedLayer(FastLayer):
         if self.is_int8:  # one product, because each one quantises its input
             active, gate = self.up(h).chunk(2, dim=-1)
             return F.gelu(active, approximate=self.gelu).mul_(gate)
-        return self.gate.combined(h, "mul", self.activated(h, self.gelu))
-
-    def _added(
-        self, x: Tensor, site: str, h: Tensor, y: Tensor, linear: PrepackedLinear, attached: Attached | None
-    ) -> Tensor:
-        """``x`` plus the branch that ends with ``linear`` of ``y``, with the deltas of the site, which read ``h``."""
-        if self.site_with_deltas(site, attached) is None:
-            return linear.combined(y, "add", x.squeeze(1))[:, None]
-        return x + self.apply_deltas(site, h, linear(y)[:, None], attached)
+        return self.gate.multiplied(h, self.activated(h, self.gelu))

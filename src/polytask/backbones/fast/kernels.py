@@ -12,7 +12,7 @@ as masks (``dropout``); None means no dropout.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,13 +64,12 @@ class PrepackedLinear:
         out = F.linear(x, weight, bias)
         return out if gelu is None else F.gelu(out, approximate=gelu)
 
-    def combined(self, x: Tensor, operation: Literal["add", "mul"], other: Tensor) -> Tensor:
-        """``[N, I]`` to ``[N, O]``, added to ``other`` ``[N, O]`` or multiplied by it in the same operation."""
+    def multiplied(self, x: Tensor, other: Tensor) -> Tensor:
+        """``[N, I]`` to ``[N, O]``, multiplied by ``other`` ``[N, O]`` in the same operation."""
         weight, bias, packed = self._weights()
         if isinstance(packed, Tensor):
-            return mkldnn._linear_pointwise.binary(x, other, packed, bias, operation)  # type: ignore[no-any-return]
-        out = F.linear(x, weight, bias) if packed is None else packed(x)
-        return out.add_(other) if operation == "add" else out.mul_(other)
+            return mkldnn._linear_pointwise.binary(x, other, packed, bias, "mul")  # type: ignore[no-any-return]
+        return (F.linear(x, weight, bias) if packed is None else packed(x)).mul_(other)
 
     def input_gradient(self, grad: Tensor, onto: Tensor | None = None) -> Tensor:
         """The gradient of the input, ``[N, O]`` to ``[N, I]``, added to ``onto`` if given."""
