@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import json
 import subprocess
 import sys
@@ -25,7 +24,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel
 
 import polytask as pt
-from contenders import memory, results_folder, write_csv
+from contenders import beside_others, memory, results_folder, write_csv
 from polytask.backbones.checkpoint import checkpoint_source
 from polytask.data.task import Rows, Task
 from polytask.memory import free_bytes
@@ -38,8 +37,6 @@ SHAPES = {"base": (12, 768), "large": (24, 1024)}
 METHODS: dict[str, Method] = {"houlsby-64": Houlsby(64), "lora-8": LoRA(rank=8), "full": FullFineTuning()}
 OWN_LOOPS = {"attached": False, "checkpointed": True}
 """Whether a loop of one's own uses gradient checkpointing."""
-IDENTITY = ("shape", "method", "dtype", "rows")
-"""The columns of what was measured; an older row with the same values is replaced."""
 GIB = 1 << 30
 
 
@@ -122,16 +119,6 @@ def measured(shape: str, label: str, args: argparse.Namespace) -> dict[str, Any]
     }
 
 
-def beside_others(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of the file at ``path`` that were not measured again, and ``rows``."""
-    if not path.exists():
-        return rows
-    with path.open(newline="", encoding="utf-8") as file:
-        before = list(csv.DictReader(file))
-    again = {tuple(str(row[name]) for name in IDENTITY) for row in rows}
-    return [row for row in before if tuple(row[name] for name in IDENTITY) not in again] + rows
-
-
 def main() -> None:
     """Measure each shape and method, and write ``bert_memory.csv``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -161,7 +148,7 @@ def main() -> None:
             print(rows[-1], file=sys.stderr, flush=True)
     if args.out is not None:
         path = results_folder(args.out, "cpu", args.threads) / "bert_memory.csv"
-        write_csv(path, beside_others(path, rows))
+        write_csv(path, beside_others(path, rows, ("shape", "method", "dtype", "rows")))
 
 
 if __name__ == "__main__":

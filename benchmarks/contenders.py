@@ -216,6 +216,17 @@ def results_folder(out: Path, device: str, threads: int) -> Path:
     return out / f"{hardware(device, threads)}-torch{version('torch').partition('+')[0]}"
 
 
+def beside_others(path: Path, rows: Iterable[Mapping[str, Any]], identity: Sequence[str]) -> list[Mapping[str, Any]]:
+    """The rows of the file at ``path`` with other values of ``identity`` than all of ``rows``, and these."""
+    rows = list(rows)
+    if not path.exists():
+        return rows
+    with path.open(newline="", encoding="utf-8") as file:
+        before = list(csv.DictReader(file))
+    again = {tuple(str(row[name]) for name in identity) for row in rows}
+    return [*(row for row in before if tuple(row[name] for name in identity) not in again), *rows]
+
+
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as CSV, whole or not at all, and print them."""
     rows = list(rows)

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModel, AutoModelForSequenceClassification
 
-from contenders import results_folder, write_csv
+from contenders import beside_others, results_folder, write_csv
 from polytask.adapters.attach import Attached
 from polytask.adapters.module import LoadedAdapter
 from polytask.backbones.backbone import Backbone
@@ -181,7 +181,7 @@ def from_own_process(architecture: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Compare each architecture, and write ``gated.csv``."""
+    """Compare each architecture, and write ``gated.csv``, or ``gated-cpu.csv`` of processor time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--architectures", default=",".join(SHAPES), help=f"of {', '.join(SHAPES)}")
     parser.add_argument("--threads", type=int, default=2)
@@ -205,7 +205,9 @@ def main() -> None:
         return
     rows = [row for architecture in args.architectures.split(",") for row in from_own_process(architecture)]
     if args.out is not None:
-        write_csv(results_folder(args.out, "cpu", args.threads) / "gated.csv", rows)
+        name = "gated.csv" if args.clock == "wall" else "gated-cpu.csv"
+        path = results_folder(args.out, "cpu", args.threads) / name
+        write_csv(path, beside_others(path, rows, ("architecture", "what", "way")))
 
 
 if __name__ == "__main__":

@@ -91,6 +91,8 @@ def test_in_bf16_other_texts_in_the_batch_do_not_move_an_answer(
 def test_in_bf16_adapters_of_other_rows_do_not_move_a_bit(architecture: str, folder_of: Callable[[str], Path]) -> None:
     backbone = load_backbone(folder_of(architecture), device="cpu", dtype="bfloat16")
     live = LoadedAdapter(backbone, METHODS["houlsby"](), "classification", ("a", "b"), key=("task",)).frozen()
+    for parameter in live.tree.parameters():
+        parameter.add_(0.1 * torch.randn(parameter.shape))
     attached = Attached.of(backbone)
     attached.add("task", live.deltas)
     ids, mask = torch.randint(5, 70, (8, 40)), (torch.arange(40) < torch.arange(5, 45, 5)[:, None]).long()

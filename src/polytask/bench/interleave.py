@@ -16,30 +16,28 @@ Run = Callable[[], object]
 def rounds(
     runs: Mapping[str, Run],
     on_run: Callable[[], object] = lambda: None,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> Iterator[dict[str, float]]:
     """Yield the seconds of each run, round after round. Each round starts with another run.
 
     Args:
         runs: what to time, by name.
         on_run: called after each run.
-        clock: the time in seconds.
+        clock: the time in seconds (default: wall time).
     """
-    names = list(runs)
+    names, now = list(runs), clock or time.perf_counter
     for turn in itertools.count():
         by = turn % max(1, len(names))
         taken = {}
         for name in (*names[by:], *names[:by]):
-            start = clock()
+            start = now()
             runs[name]()
-            taken[name] = clock() - start
+            taken[name] = now() - start
             on_run()
         yield {name: taken[name] for name in names}
 
 
-def alternated(
-    runs: Mapping[str, Run], num_rounds: int, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, float]:
+def alternated(runs: Mapping[str, Run], num_rounds: int, clock: Callable[[], float] | None = None) -> dict[str, float]:
     """The median seconds of each run over ``num_rounds`` rounds, after one warm-up round."""
     return medians(list(itertools.islice(rounds(runs, clock=clock), 1, num_rounds + 1)))
 
