@@ -13,6 +13,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.skipif(not BENCHMARKS.exists(), reason="benchmarks/ is not part of this copy")
+@pytest.mark.filterwarnings("ignore::polytask.errors.PolytaskWarning")
 def test_every_part_writes_its_figures(
     tiny_bert_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
