@@ -23,9 +23,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import polytask as pt  # isort: skip  (before torch, so that threads wait here as they do in the server)
 import torch
 
-import polytask as pt
 from contenders import results_folder, versions, write_csv
 from serving_load import Load, Request, at_once, closed_loop, open_loop, request
 from serving_systems import (
@@ -117,6 +117,7 @@ def names(number: int) -> list[str]:
 def throughput(stores: Stores, settings: Settings) -> Iterator[Row]:
     """HTTP against ``MultiTask``, in turns: as many rows in a call as the clients have in flight together.
 
+    Both have the same thread settings, and get the same texts and tasks in the same order.
     ``generator_cores`` is the processor time of the load generator, which the engine alone has for itself.
     """
     store = stores.all_layers()
@@ -138,13 +139,19 @@ def throughput(stores: Stores, settings: Settings) -> Iterator[Row]:
 
 
 def engine_rows_per_s(together: pt.MultiTask, number: int, seconds: float) -> float:
-    """Rows per second of the library."""
-    given, tasks = texts(BATCH * CLIENTS), [f"t{n // BATCH % number}" for n in range(BATCH * CLIENTS)]
-    together.predict(given, tasks)
+    """Rows per second of the library, with the rows of four requests of ``full_batches`` in a call."""
+    given = texts(BATCH * 8)
+    calls = [
+        [(text, f"t{n % number}") for n in range(first, first + CLIENTS) for text in given[n % 8 * BATCH :][:BATCH]]
+        for first in range(0, 8 * number, CLIENTS)
+    ]
+    for call in calls[:8]:
+        together.predict(*zip(*call))
     rows, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        rows += len(together.predict(given, tasks))
-    return rows / (time.perf_counter() - start)
+    while (took := time.perf_counter() - start) < seconds:
+        call = calls[rows // (BATCH * CLIENTS) % len(calls)]
+        rows += len(together.predict(*zip(*call)))
+    return rows / took
 
 
 def latency(stores: Stores, settings: Settings) -> Iterator[Row]:
