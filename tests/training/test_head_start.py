@@ -147,3 +147,5 @@ def test_a_random_head_is_not_written_and_spans_are_refused() -> None:
         replace(RECIPE, head_start="warm")
     with pytest.raises(RecipeError, match="'best' or 'last'"):
         replace(RECIPE, keep_epoch="first")
+    with pytest.raises(RecipeError, match="patience waits for a better epoch"):
+        replace(RECIPE, keep_epoch="last", patience=3)

@@ -208,7 +208,7 @@ def test_results_record_padding_and_routing(tiny_backbone: Backbone, tiny_task: 
 def test_defaults_are_chosen_before_a_recipe_gets_its_key(tiny_backbone: Backbone, tiny_task: Task) -> None:
     quick = Recipe(Houlsby(4), batch_size=48, patience=1)
     (run,) = sweep(tiny_backbone, tiny_task, [quick]).runs
-    assert (run.recipe.lr, run.recipe.epochs) == (1e-3, 10)
+    assert (run.recipe.lr, run.recipe.epochs) == (1e-3, 30)
     with pytest.raises(RecipeError, match="a recipe is given twice"):
         sweep(tiny_backbone, tiny_task, [quick, replace(quick, lr=1e-3)])
 

@@ -163,7 +163,7 @@ def training_panel(
         rows.append(("probe", probe_in_words(result.probe or {}, called)))
     rows += [
         ("validation", score_in_words(**{**asdict(result.validation), "metric": called}, majority=versus)),
-        ("best", f"epoch {result.best_epoch} of {train['epochs']}"),
+        (result.recipe.get("keep_epoch", "best"), f"epoch {result.best_epoch} of {train['epochs']}"),
         ("trained", trained_parameters(result.parameters)),
         (
             "time",

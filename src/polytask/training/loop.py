@@ -197,7 +197,7 @@ def _step_and_validate(backbone: Backbone, attached: Attached, jobs: Sequence[Jo
         at = (job.step, job.num_steps, epoch, job.num_epochs)
         yield Step(job.name, *at, job.last_loss, job.num_tokens, job.seconds, padding, job.lr)
         if job.name in scores:
-            is_best = job.best_epoch == job.epoch
+            is_best = job.best_epoch == job.epoch and job.recipe.keep_epoch == "best"
             yield Evaluated(job.name, job.epoch, job.num_epochs, job.metric, scores[job.name], is_best)
 
 

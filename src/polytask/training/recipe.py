@@ -52,8 +52,8 @@ class Recipe:
         method: what is trained.
         lr: the peak learning rate, between a linear warm-up over ``warmup`` of the steps and a linear decay to 0.
             None: the method's default.
-        epochs: number of epochs. None: 3 to 10, fewer for more rows. If 10 epochs of an adapter with labels have fewer
-            than 30 steps, as many as have 30, ``head_start`` is ``probe`` and ``keep_epoch`` is ``last``.
+        epochs: number of epochs. None: 3 to 10, fewer for more rows. If 10 epochs have fewer than 30 steps, adapters
+            for classification and several labels train for 30, with ``head_start="probe"`` and ``keep_epoch="last"``.
         batch_size: rows per step.
         max_length: the most tokens of a text; limited to what the backbone reads.
         long: what to do with a text of more than ``max_length`` tokens. ``truncate`` cuts off its end. ``split`` reads
@@ -137,6 +137,8 @@ class Recipe:
         for name, is_right in checks.items():
             if not is_right:
                 raise RecipeError(f"{name}={getattr(self, name)!r} is out of range. {_RANGES[name]}")
+        if self.keep_epoch == "last" and self.patience is not None:
+            raise RecipeError("patience waits for a better epoch, and keep_epoch='last' keeps the last. Leave one out")
 
     @classmethod
     def paper(cls, *, lr: float = 3e-4, epochs: int = 20, size: int = 64, seed: int = 0) -> Recipe:
