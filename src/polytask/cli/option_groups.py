@@ -171,6 +171,7 @@ class RecipeOptions:
     ema: options.MovingAverage = None
     rdrop: options.RDrop = None
     num_modules: options.NumModules = None
+    backbone_dropout: options.BackboneDropout = None
     start: options.Start = None
 
     @property
@@ -201,6 +202,6 @@ class RecipeOptions:
             raise RecipeError("a probe is fitted in one pass, without a learning rate. Leave out --lr and --epochs")
         names = ("batch_size", "max_length", "long", "stride", "class_weights", "keep_prefix", "patience")
         settings: dict[str, Any] = {name: getattr(self, name) for name in names}
-        later = {name: getattr(self, name) for name in ("ema", "rdrop", "num_modules")}
+        later = {name: getattr(self, name) for name in ("ema", "rdrop", "num_modules", "backbone_dropout")}
         settings |= {name: value for name, value in later.items() if value is not None}
         return Recipe(method_of(self.method, size, self.setting), lr=lr, epochs=epochs, seed=seed, **settings)

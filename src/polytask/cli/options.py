@@ -232,6 +232,12 @@ NumModules = Annotated[
         "--num-modules", help="AdaMix: train several bottlenecks in turns and average them, such as 4 with --rdrop."
     ),
 ]
+BackboneDropout = Annotated[
+    float | None,
+    typer.Option(
+        "--backbone-dropout", metavar="RATE", help="The dropout rate in the backbone's layers (default: their own)."
+    ),
+]
 Start = Annotated[
     list[str] | None,
     typer.Option(

@@ -75,6 +75,8 @@ class Recipe:
             and the divergence of the two answers is added to the loss. 0: none. It doubles the cost of training.
         num_modules: modules of each bottleneck, of which each step trains one at random; their mean is kept (AdaMix,
             arXiv:2205.12410, which has 4 of them and ``rdrop=1``). Costs nothing by itself.
+        backbone_dropout: the dropout rate inside the backbone's layers, wherever these have dropout. None: their own
+            rates. 0 makes the frozen layers a fixed function and a step cheaper.
     """
 
     method: Method = field(default_factory=Houlsby)
@@ -97,6 +99,7 @@ class Recipe:
     ema: float = field(default=0.0, metadata=ADDED)
     rdrop: float = field(default=0.0, metadata=ADDED)
     num_modules: int = field(default=1, metadata=ADDED)
+    backbone_dropout: float | None = field(default=None, metadata=ADDED)
 
     def __post_init__(self) -> None:
         checks = {
@@ -113,13 +116,14 @@ class Recipe:
             "clip": _is_number(self.clip, math.inf) and self.clip > 0,
             "epsilon": _is_number(self.epsilon) and self.epsilon > 0,
             "bias_correction": isinstance(self.bias_correction, bool),
-            "head_dropout": _is_number(self.head_dropout) and 0 <= self.head_dropout < 1,
+            "head_dropout": _is_rate(self.head_dropout),
             "keep_prefix": isinstance(self.keep_prefix, bool),
             "class_weights": self.class_weights in (None, *CLASS_WEIGHTS),
             "patience": self.patience is None or _is_whole(self.patience, 1),
             "ema": _is_number(self.ema) and 0 <= self.ema <= 1,
             "rdrop": _is_number(self.rdrop) and self.rdrop >= 0,
             "num_modules": _is_whole(self.num_modules, 1),
+            "backbone_dropout": self.backbone_dropout is None or _is_rate(self.backbone_dropout),
         }
         for name, is_right in checks.items():
             if not is_right:
@@ -205,6 +209,11 @@ def _is_number(value: object, most: float = sys.float_info.max) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -most <= value <= most
 
 
+def _is_rate(value: float) -> bool:
+    """Whether ``value`` is a rate from 0 and below 1."""
+    return _is_number(value) and 0 <= value < 1
+
+
 _RANGES = {
     "method": "Give a method, such as Houlsby(size=64)",
     "seed": "Give a whole number",
@@ -226,6 +235,7 @@ _RANGES = {
     "ema": "Give a decay between 0 and 1, such as 0.99",
     "rdrop": "Give a weight from 0, such as 1.0",
     "num_modules": "Give a whole number from 1",
+    "backbone_dropout": "Give a rate from 0 and below 1",
 }
 
 
