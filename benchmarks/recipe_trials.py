@@ -3,7 +3,7 @@
     python benchmarks/recipe_trials.py --tasks DIR/grammar DIR/mood --seeds 2     # variants: recipe_variants.json
 
 A task is a folder with ``train.csv``, ``validation.csv`` and, if there is one, ``test.csv`` (columns ``text``,
-``label`` and, for pairs, ``text_pair``). The variants are settings of a recipe by name, those of its method under
+``label`` and, for pairs, ``text_pair``), and maybe the name of its metric in a file ``metric``. The variants are settings of a recipe by name, those of its method under
 ``method``; the first is what the others are compared with:
 
     {"plain": {"lr": 1e-3, "epochs": 5}, "averaged": {"lr": 1e-3, "epochs": 5, "ema": 0.99},
@@ -71,7 +71,8 @@ def recipe_of(settings: Mapping[str, Any], seed: int) -> pt.Recipe:
 def read(folder: Path, rows: int | None) -> pt.Task:
     """The task in a folder, with its first ``rows`` training rows."""
     files = {split: folder / f"{split}.csv" for split in SPLITS if (folder / f"{split}.csv").exists()}
-    task = pt.read_task(folder / "train.csv", name=folder.name, **files)
+    metric = (folder / "metric").read_text().strip() if (folder / "metric").exists() else None
+    task = pt.read_task(folder / "train.csv", name=folder.name, metric=metric, **files)  # type: ignore[arg-type]
     return replace(task, train=task.train.take(range(min(rows or len(task.train), len(task.train)))))
 
 
