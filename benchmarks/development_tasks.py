@@ -95,7 +95,8 @@ def grammar(sentences: Sequence[str], draw: random.Random) -> Iterator[Row]:
         words = sentence.lower().split()
         if WORDS[0] <= sum(word.isalpha() for word in words) and len(words) <= WORDS[1]:
             is_original = draw.random() < 0.5
-            yield " ".join(words if is_original else corrupted(words, draw, 2)), "original" if is_original else "corrupted"
+            own = " ".join(words if is_original else corrupted(words, draw, 2))
+            yield own, "original" if is_original else "corrupted"
 
 
 def acceptability(articles: Sequence[str], draw: random.Random) -> list[Row]:

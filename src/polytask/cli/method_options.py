@@ -39,7 +39,8 @@ def with_settings(method: Method, size: int | None, given: Sequence[str] | None)
     for setting in settings:
         if setting not in known:
             raise UnknownName(f"setting of the method {name!r}", setting, known)
-    return replace(method, **{setting: _value(setting, text, known[setting]) for setting, text in settings.items()})
+    values = {setting: _value(setting, text, known[setting]) for setting, text in settings.items()}
+    return replace(method, **values)  # type: ignore[type-var]
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -161,12 +161,10 @@ RecipeName = Annotated[
     typer.Option(
         "--recipe",
         metavar="NAME",
-        help="The settings that no other option gives: default, paper (of 2019), or best (slower, often more accurate).",
+        help="The settings that no other option gives: default, paper (of 2019) or best (more accurate).",
     ),
 ]
-BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", help="Rows per step (default: the recipe's, 32).")
-]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Rows per step (default: the recipe's, 32).")]
 MaxLength = Annotated[
     int | None,
     typer.Option("--max-length", help="Maximum number of tokens of a text (default: the recipe's, 256; paper: 128)."),
@@ -313,7 +311,7 @@ RecipeMethod = Annotated[
     typer.Option(
         "--method",
         metavar="NAME",
-        help="houlsby (default), pfeiffer, parallel, lora, ia3, bitfit, layernorm, probe, or the baselines full and top.",
+        help="houlsby (default), pfeiffer, parallel, lora, ia3, bitfit, layernorm, probe; the baselines full and top.",
     ),
 ]
 Size = Annotated[int | None, typer.Option("--size", help="Size of the bottleneck (default: 64).")]

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 from polytask.counterparts import SETTINGS, known_settings
 from polytask.data.encoding import Long, usual_stride
 from polytask.data.task import Kind
-from polytask.errors import RecipeError, nearest
+from polytask.errors import RecipeError, UnknownName, nearest
 from polytask.methods import METHODS, Houlsby, Method, Probe, described, method_described
 from polytask.serialization import ADDED, checked, to_json
 
@@ -139,6 +139,18 @@ class Recipe:
         method = Houlsby(size=size, activation="gelu_tanh", init_std=1e-2)
         settings = {"max_length": 128, "bias_correction": False, "keep_prefix": False}
         return cls(method, lr=lr, epochs=epochs, seed=seed, **settings)  # type: ignore[arg-type]
+
+    @classmethod
+    def named(cls, name: str) -> Recipe:
+        """The recipe of this name: ``default`` or ``paper``.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        recipes: dict[str, Callable[[], Recipe]] = {"default": cls, "paper": cls.paper}
+        if name not in recipes:
+            raise UnknownName("recipe", name, recipes)
+        return recipes[name]()
 
     def fitted(self, kind: Kind, max_length: int, is_pre_norm: bool = False) -> Recipe:
         """The same recipe for a task of this kind and a backbone; its method's settings, and for spans its stride, are
