@@ -3,10 +3,9 @@
     python benchmarks/recipe_tables.py                  # docs/recipes.md from results/recipes/
     python benchmarks/recipe_tables.py --print          # all tables, on standard output
 
-A variant ``NAME@SETTING`` is one of several settings of NAME, such as its learning rates. A table of a task has a row
-for each variant; its difference is from the variant of the first file in order of ``REFERENCES``, on the same seeds,
-with Student's paired 95% interval. The table ``chosen`` compares names: validation chooses a setting of each, and the
-difference is from full fine-tuning. The tables ``parity-TASK`` show how the runs of ``parity.py`` learnt.
+The table of a task has a row for each variant; differences are from the first of ``REFERENCES`` on the same seeds, with
+Student's paired 95% interval. ``all-tasks`` has the same over all pairs of a task and a seed. ``curves-TASK`` has the
+training loss and the validation score of each epoch, ``parity-TASK`` those of the runs of ``parity.py``.
 """
 
 from __future__ import annotations
@@ -19,79 +18,90 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-import pandas as pd
-
 from documents import rewrite, with_tables
 from polytask.evaluation.significance import student_interval
 
 FOLDER = Path("results/recipes")
-PARITY = Path("results/parity")
 REFERENCES = ("adapters@1e-3", "full@1e-4")
-FULL = "full"
+"""Both methods with their default learning rates."""
+
+Runs = Mapping[str, Mapping[str, Mapping[int, Any]]]
+"""The saved results by task, variant and seed."""
 
 
-def runs_in(folder: Path) -> pd.DataFrame:
-    """A row for each run, its scores × 100."""
-    return pd.DataFrame([_row(json.loads(file.read_text())) for file in sorted(folder.glob("*.json"))])
+def runs_in(folder: Path) -> Runs:
+    """All runs in a folder, the references first."""
+    saved = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    saved.sort(key=lambda one: _place(one["variant"]))
+    runs: dict[str, dict[str, dict[int, Any]]] = {task: {} for task in sorted({one["task"] for one in saved})}
+    for one in saved:
+        runs[one["task"]].setdefault(one["variant"], {})[one["recipe"]["seed"]] = one
+    return runs
 
 
-def _row(saved: Mapping[str, Any]) -> dict[str, Any]:
-    scores = {split: 100 * saved[split]["score"] if saved[split] else None for split in ("validation", "test")}
-    return {
-        "task": saved["task"],
-        "variant": saved["variant"],
-        "name": saved["variant"].partition("@")[0],
-        "seed": saved["recipe"]["seed"],
-        "rows": saved["train"]["rows"],
-        "epochs": saved["recipe"]["epochs"],
-        "validation": scores["validation"],
-        "score": scores["validation"] if scores["test"] is None else scores["test"],
-        "loss": saved["history"][-1]["loss"],
-        "best_epoch": saved["best_epoch"],
-    }
+def _place(variant: str) -> tuple[bool, bool, str]:
+    return variant != REFERENCES[0], variant not in REFERENCES, variant
 
 
-def of_task(runs: pd.DataFrame, task: str) -> Iterator[str]:
-    """The table of a task: a row for each variant, the references first."""
-    own = runs[runs.task == task]
-    order = sorted(own.variant.unique(), key=lambda name: (name not in REFERENCES, name))
-    reference = next((name for name in REFERENCES if name in order), order[0])
-    yield f"| variant | seeds | validation | test | minus {reference} | 95% interval | loss | best epoch |"
+def of_task(runs: Runs, task: str) -> Iterator[str]:
+    """The table of a task."""
+    yield f"| variant | seeds | validation | test | minus {REFERENCES[0]} | 95% interval | last loss | best epoch |"
     yield "|---|---:|---:|---:|---:|---|---:|---:|"
-    base = own[own.variant == reference].set_index("seed").score
-    for variant in order:
-        rows = own[own.variant == variant].set_index("seed")
-        gains = (rows.score - base).dropna().tolist() if variant != reference else []
-        cells = [variant, len(rows), f"{rows.validation.mean():.1f}", spread(rows.score.tolist()), *gain_cells(gains)]
-        cells += [f"{rows.loss.mean():.2f}", f"{rows.best_epoch.mean():.1f} of {rows.epochs.max()}"]
+    for variant, by_seed in runs[task].items():
+        own = list(by_seed.values())
+        validation = fmean(100 * one["validation"]["score"] for one in own)
+        loss = fmean(one["history"][-1]["loss"] for one in own)
+        best = f"{fmean(one['best_epoch'] for one in own):.1f} of {own[0]['recipe']['epochs']}"
+        cells = [variant, len(own), f"{validation:.1f}", spread([*map(reported, own)])]
+        cells += [*gain_cells(differences(runs, task, variant)), f"{loss:.2f}", best]
         yield f"| {' | '.join(map(str, cells))} |"
 
 
-def chosen(runs: pd.DataFrame) -> Iterator[str]:
-    """Names over tasks: the setting that validation chose of each, and the difference from full fine-tuning."""
-    by = [(task, name) for task, name in runs.groupby(["task", "name"], sort=False).groups]
-    best = {(task, name): choice(runs[(runs.task == task) & (runs.name == name)]) for task, name in by}
-    yield "| task | recipe | settings | chosen | seeds | test | minus full fine-tuning | 95% interval |"
-    yield "|---|---|---:|---|---:|---:|---:|---|"
-    pooled: dict[str, list[float]] = {}
-    for task, name in by:
-        own, full = best[task, name], best.get((task, FULL))
-        gains = [] if full is None or name == FULL else (own.score - full.score).dropna().tolist()
-        pooled.setdefault(name, []).extend(gains)
-        settings = runs[(runs.task == task) & (runs.name == name)].variant.nunique()
-        picked = own.variant.iloc[0].partition("@")[2] or "–"
-        cells = [task, name, settings, picked, len(own), spread(own.score.tolist()), *gain_cells(gains)]
-        yield f"| {' | '.join(map(str, cells))} |"
-    for name, gains in pooled.items():
-        if len(gains) > 1:
-            yield f"| **all pairs of runs** | {name} | | | {len(gains)} | | {' | '.join(gain_cells(gains))} |"
+def over_tasks(runs: Runs) -> Iterator[str]:
+    """The variants that have run on several tasks, over all pairs of a task and a seed."""
+    yield f"| variant | tasks | pairs of runs | minus {REFERENCES[0]} | 95% interval | tasks ahead |"
+    yield "|---|---:|---:|---:|---|---:|"
+    for variant in sorted({variant for own in runs.values() for variant in own}, key=_place):
+        by_task = [gains for task in runs if (gains := differences(runs, task, variant))]
+        if len(by_task) > 1:
+            pooled = [gain for gains in by_task for gain in gains]
+            ahead = sum(fmean(gains) > 0 for gains in by_task)
+            cells = [variant, len(by_task), len(pooled), *gain_cells(pooled), f"{ahead} of {len(by_task)}"]
+            yield f"| {' | '.join(map(str, cells))} |"
 
 
-def choice(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs by seed of the variant with the best mean validation score on the seeds that all variants have run."""
-    seeds = set.intersection(*(set(own.seed) for _, own in runs.groupby("variant")))
-    means = runs[runs.seed.isin(seeds)].groupby("variant", sort=False).validation.mean()
-    return runs[runs.variant == means.idxmax()].set_index("seed")
+def differences(runs: Runs, task: str, variant: str) -> list[float]:
+    """Per seed, the reported score of a variant minus that of the reference; none for the reference itself."""
+    base = runs[task].get(REFERENCES[0], {})
+    if variant == REFERENCES[0]:
+        return []
+    own = runs[task].get(variant, {})
+    return [reported(own[seed]) - reported(base[seed]) for seed in own if seed in base]
+
+
+def reported(saved: Mapping[str, Any]) -> float:
+    """The score × 100 on test rows, or else on validation rows."""
+    return 100 * float((saved["test"] or saved["validation"])["score"])
+
+
+def curves(runs: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    """Training loss and validation score of each epoch, means over the runs of each name."""
+    yield "| variant | seeds | training loss by epoch | validation by epoch | reported |"
+    yield "|---|---:|---|---|---:|"
+    for name, own in runs.items():
+        by_epoch = list(zip(*(one["history"] for one in own), strict=True))
+        losses = ", ".join(f"{fmean(each['loss'] for each in epoch):.3f}" for epoch in by_epoch)
+        scores = ", ".join(f"{100 * fmean(each['score'] for each in epoch):.1f}" for epoch in by_epoch)
+        yield f"| {name} | {len(own)} | {losses} | {scores} | {fmean(map(reported, own)):.1f} |"
+
+
+def parity_runs(folder: Path, task: str) -> dict[str, list[Any]]:
+    """The runs of ``parity.py`` on a task, by method and learning rate."""
+    runs: dict[str, list[Any]] = {}
+    for file in sorted(folder.glob(f"{task}-*.json")):
+        one = json.loads(file.read_text())
+        runs.setdefault(f"{one['recipe']['method']['name']}, {one['recipe']['lr']:g}", []).append(one)
+    return runs
 
 
 def gain_cells(gains: Sequence[float]) -> list[str]:
@@ -101,39 +111,26 @@ def gain_cells(gains: Sequence[float]) -> list[str]:
     return [mean, "–" if interval is None else f"{interval[0]:+.1f} to {interval[1]:+.1f}"]
 
 
-def learning_curves(task: str) -> Iterator[str]:
-    """Training loss and validation score of each epoch of the runs of ``parity.py``, means over seeds."""
-    runs = [json.loads(file.read_text()) for file in sorted(PARITY.glob(f"{task}-*.json"))]
-    yield "| method | learning rate | seeds | training loss by epoch | validation by epoch | reported |"
-    yield "|---|---:|---:|---|---|---:|"
-    for method, lr in dict.fromkeys((run["recipe"]["method"]["name"], run["recipe"]["lr"]) for run in runs):
-        own = [run for run in runs if (run["recipe"]["method"]["name"], run["recipe"]["lr"]) == (method, lr)]
-        by_epoch = list(zip(*(run["history"] for run in own), strict=True))
-        losses = ", ".join(f"{fmean(each['loss'] for each in epoch):.3f}" for epoch in by_epoch)
-        scores = ", ".join(f"{100 * fmean(each['score'] for each in epoch):.1f}" for epoch in by_epoch)
-        reported = fmean(100 * run["test"]["score"] for run in own)
-        yield f"| {method} | {lr:g} | {len(own)} | {losses} | {scores} | {reported:.1f} |"
-
-
 def spread(values: Sequence[float]) -> str:
     """``74.6 ± 1.2``: mean and standard deviation; without the latter for one value."""
     return f"{fmean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 def tables(folder: Path) -> dict[str, Callable[[], str]]:
-    """All tables, by name."""
-    runs = runs_in(folder)
-    tasks = [] if runs.empty else runs.task.unique()
-    curves = {file.name.partition("-full")[0] for file in PARITY.glob("*-full-*.json")}
-    return {
-        **{f"parity-{task}": partial(_joined, learning_curves, task) for task in sorted(curves)},
-        **{task: partial(_joined, of_task, runs, task) for task in tasks},
-        "chosen": partial(_joined, chosen, runs),
+    """All tables, by name. The runs of ``parity.py`` lie beside the folder."""
+    runs, parity = runs_in(folder), folder.parent / "parity"
+    made = {task: partial(of_task, runs, task) for task in runs}
+    made |= {
+        f"curves-{task}": partial(curves, {name: [*own.values()] for name, own in runs[task].items()}) for task in runs
     }
+    for task in sorted({file.name.partition("-full-")[0] for file in parity.glob("*-full-*.json")}):
+        made[f"parity-{task}"] = partial(curves, parity_runs(parity, task))
+    made["all-tasks"] = partial(over_tasks, runs)
+    return {name: partial(_joined, table) for name, table in made.items()}
 
 
-def _joined(table: Callable[..., Iterator[str]], *given: object) -> str:
-    return "\n".join(table(*given))
+def _joined(table: Callable[[], Iterator[str]]) -> str:
+    return "\n".join(table())
 
 
 def document(text: str, folder: Path) -> str:
