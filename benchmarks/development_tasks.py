@@ -2,7 +2,9 @@
 
     python benchmarks/development_tasks.py --out DIR      # DIR/grammar/train.csv, validation.csv, test.csv, …
 
-* ``grammar``: sentences from Rotten Tomatoes, half of them with words moved, left out or inflected (as in CoLA).
+* ``acceptability``: short sentences from BBC articles, three in ten of them with one word moved, left out or inflected;
+  scored by Matthews correlation (as CoLA).
+* ``grammar``: sentences from Rotten Tomatoes, half of them with two such corruptions.
 * ``mood``: the sentiment of tweets, without those about airlines, which are a task of the paper's.
 * ``review``: the sentiment of sentences from Rotten Tomatoes (as in SST-2).
 * ``pairs``: whether a sentence of a BBC article follows another one (as in RTE: two texts, hard, few rows).
@@ -24,11 +26,14 @@ from polytask.demo.corpora import CORPORA, path_of
 SIZES = {"train": 2500, "validation": 500, "test": 1500}
 WORDS = (6, 24)
 """The fewest and the most words of a sentence of ``grammar``."""
-CORRUPTIONS = 2
+SHORT = (5, 15)
+"""The same for ``acceptability``."""
 FUNCTION_WORDS = frozenset(
     "a an the is are was were of to in on for with and or but that it its as at by from be has have not this".split()
 )
 CONFUSED = {"is": "are", "are": "is", "was": "were", "were": "was", "has": "have", "have": "has", "a": "an", "an": "a"}
+PLAIN = re.compile(r"[A-Z][A-Za-z0-9 ,'%£$-]+\.")
+"""A sentence without quotation marks, brackets and other signs."""
 AIRLINES = re.compile(r"@(united|usairways|americanair|southwestair|jetblue|virginamerica|delta)", re.IGNORECASE)
 
 Row = tuple[str, ...]
@@ -73,9 +78,9 @@ def moved(words: list[str], at: list[int], draw: random.Random) -> list[str] | N
 CORRUPTED: tuple[Corrupt, ...] = (swapped, without_one, inflected, moved)
 
 
-def corrupted(words: list[str], draw: random.Random) -> list[str]:
-    """The words after ``CORRUPTIONS`` corruptions."""
-    left = CORRUPTIONS
+def corrupted(words: list[str], draw: random.Random, number: int) -> list[str]:
+    """The words after a number of corruptions."""
+    left = number
     while left:
         at = [i for i, word in enumerate(words) if word.isalpha()]
         changed = draw.choice(CORRUPTED)(words, at, draw)
@@ -90,7 +95,23 @@ def grammar(sentences: Sequence[str], draw: random.Random) -> Iterator[Row]:
         words = sentence.lower().split()
         if WORDS[0] <= sum(word.isalpha() for word in words) and len(words) <= WORDS[1]:
             is_original = draw.random() < 0.5
-            yield " ".join(words if is_original else corrupted(words, draw)), "original" if is_original else "corrupted"
+            own = " ".join(words if is_original else corrupted(words, draw, 2))
+            yield own, "original" if is_original else "corrupted"
+
+
+def acceptability(articles: Sequence[str], draw: random.Random) -> list[Row]:
+    """Each short sentence without quotations once, three in ten corrupted."""
+    found = [own for article in articles for own in re.split(r"(?<=[.!?])\s+", " ".join(article.split()))]
+    plain = [own for own in dict.fromkeys(found) if PLAIN.fullmatch(own)]
+    short = [own for own in plain if SHORT[0] <= sum(map(str.isalpha, own.split())) and len(own.split()) <= SHORT[1]]
+    draw.shuffle(short)
+    rows = []
+    for sentence in short:
+        is_original = draw.random() < 0.7
+        words = sentence.split()
+        own = " ".join(words if is_original else corrupted(words, draw, 1))
+        rows.append((own, "acceptable" if is_original else "unacceptable"))
+    return rows
 
 
 def pairs(articles: Sequence[str], draw: random.Random) -> Iterator[Row]:
@@ -105,9 +126,10 @@ def pairs(articles: Sequence[str], draw: random.Random) -> Iterator[Row]:
             yield sentences[i], second, "follows" if follows else "does not follow"
 
 
-def write(folder: Path, header: Row, rows: Sequence[Row]) -> None:
-    """Write the splits, one after the other, and say how many rows they have."""
+def write(folder: Path, header: Row, rows: Sequence[Row], metric: str = "accuracy") -> None:
+    """Write the metric and the splits, one after the other, and say how many rows these have."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metric").write_text(metric + "\n")
     start = 0
     for split, size in SIZES.items():
         own = rows[start : start + size]
@@ -129,8 +151,10 @@ def main() -> None:
     tweets = [row for row in corpora["mood"] if not AIRLINES.search(row[0])]
     write(out / "grammar", ("text", "label"), list(grammar([text for text, _ in corpora["review"]], draw)))
     write(out / "mood", ("text", "label"), tweets)
+    topics = [text for text, _ in corpora["topic"]]
     write(out / "review", ("text", "label"), corpora["review"])
-    write(out / "pairs", ("text", "text_pair", "label"), list(pairs([text for text, _ in corpora["topic"]], draw)))
+    write(out / "pairs", ("text", "text_pair", "label"), list(pairs(topics, draw)))
+    write(out / "acceptability", ("text", "label"), acceptability(topics, draw), metric="matthews")
 
 
 if __name__ == "__main__":

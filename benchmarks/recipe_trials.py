@@ -3,11 +3,12 @@
     python benchmarks/recipe_trials.py --tasks DIR/grammar DIR/mood --seeds 2     # variants: recipe_variants.json
 
 A task is a folder with ``train.csv``, ``validation.csv`` and, if there is one, ``test.csv`` (columns ``text``,
-``label`` and, for pairs, ``text_pair``). The variants are settings of a recipe by name, those of its method under
-``method``; the first is what the others are compared with:
+``label`` and, for pairs, ``text_pair``), and maybe the name of its metric in a file ``metric``. The variants are
+settings of a recipe by name, those of its method under ``method``. Of variants called ``NAME@SETTING`` validation
+chooses one for each name (``recipe_tables.py``):
 
-    {"plain": {"lr": 1e-3, "epochs": 5}, "averaged": {"lr": 1e-3, "epochs": 5, "ema": 0.99},
-     "full": {"lr": 1e-4, "epochs": 5, "method": {"name": "full"}}}
+    {"adapters@1e-3": {"lr": 1e-3}, "adapters@3e-4": {"lr": 3e-4}, "averaged": {"lr": 1e-3, "ema": 0.99},
+     "full@1e-4": {"lr": 1e-4, "method": {"name": "full"}}}
 
 What has run is not run again, and what was interrupted continues. Choose tasks whose scores are not reported
 elsewhere. With ``--together``, runs of a task share forward passes: faster, but their seconds say nothing.
@@ -18,16 +19,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import torch
 
 import polytask as pt
+import recipe_tables
 from polytask.files import write_text
 from polytask.methods import METHODS
 from polytask.training.result import Result
@@ -71,7 +72,8 @@ def recipe_of(settings: Mapping[str, Any], seed: int) -> pt.Recipe:
 def read(folder: Path, rows: int | None) -> pt.Task:
     """The task in a folder, with its first ``rows`` training rows."""
     files = {split: folder / f"{split}.csv" for split in SPLITS if (folder / f"{split}.csv").exists()}
-    task = pt.read_task(folder / "train.csv", name=folder.name, **files)
+    metric = (folder / "metric").read_text().strip() if (folder / "metric").exists() else None
+    task = pt.read_task(folder / "train.csv", name=folder.name, metric=metric, **files)  # type: ignore[arg-type]
     return replace(task, train=task.train.take(range(min(rows or len(task.train), len(task.train)))))
 
 
@@ -101,54 +103,6 @@ def checkpoint_of(chunk: list[Run]) -> Path:
     return chunk[0].file.with_name(f".{name}.ckpt")
 
 
-def table(runs: list[Run]) -> Iterator[str]:
-    """The lines of the summary: a row for each task and variant, then one for each variant over all tasks."""
-    done = [(run, saved) for run in runs if (saved := run.saved()) is not None]
-    tasks, variants = dict.fromkeys(run.task for run, _ in done), dict.fromkeys(run.variant for run in runs)
-    found = {(run.task, run.variant, run.recipe.seed): saved for run, saved in done}
-    yield "| task | variant | seeds | validation | test | minus the first | loss | epochs | seconds |"
-    yield "|---" * 9 + "|"
-    first = next(iter(variants))
-    for task, variant in product(tasks, variants):
-        own = [saved for (of, name, _), saved in found.items() if (of, name) == (task, variant)]
-        if own:
-            gains = differences(found, task, variant, first)
-            loss = mean(saved["history"][-1]["loss"] for saved in own)
-            epochs = mean(saved["best_epoch"] for saved in own)
-            alone = [saved["train"]["seconds"] for saved in own if saved["together"] == 1]
-            cells = [scores(own, split) for split in SPLITS]
-            seconds = f"{mean(alone):.0f}" if alone else "–"
-            row = [task, variant, len(own), *cells, spread(gains), f"{loss:.3f}", f"{epochs:.1f}", seconds]
-            yield f"| {' | '.join(map(str, row))} |"
-    for variant in variants:
-        each = [mean(gains) for task in tasks if (gains := differences(found, task, variant, first))]
-        if each:
-            yield f"| **mean of {len(each)} tasks** | {variant} | | | | {spread(each)} | | | |"
-
-
-def differences(found: Mapping[tuple[str, str, int], Any], task: str, variant: str, first: str) -> list[float]:
-    """Per seed, the score on test rows (without any: validation rows) minus that of the first variant."""
-    seeds = [seed for of, name, seed in found if (of, name) == (task, variant) and (task, first, seed) in found]
-    return [reported(found[task, variant, seed]) - reported(found[task, first, seed]) for seed in seeds]
-
-
-def reported(saved: Mapping[str, Any]) -> float:
-    """The score × 100 on test rows, or else on validation rows."""
-    return 100 * float((saved["test"] or saved["validation"])["score"])
-
-
-def scores(saved: list[dict[str, Any]], split: str) -> str:
-    """Mean and standard deviation over seeds of the score × 100."""
-    return spread([100 * one[split]["score"] for one in saved if one[split]], sign="")
-
-
-def spread(values: list[float], sign: str = "+") -> str:
-    """``+0.52 ± 0.30``; without a deviation for one value, a dash for none."""
-    if not values:
-        return "–"
-    return f"{mean(values):{sign}.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
-
-
 def main() -> None:
     """Run what is missing and print the summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -174,7 +128,7 @@ def main() -> None:
     ]
     if not args.report:
         run_missing(runs, args.tasks, args)
-    print("\n".join(table(runs)))
+    recipe_tables.print_all(args.out)
 
 
 if __name__ == "__main__":

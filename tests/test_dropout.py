@@ -69,3 +69,25 @@ def test_without_training_or_noise_nothing_is_dropped() -> None:
         dropped = dropout.train()(torch.ones(400, 3))
         assert torch.equal(dropped[2:], torch.ones(398, 3))
     assert set(dropout.train()(torch.ones(100, 100)).unique().tolist()) == {0.0, 2.0}
+
+
+@pytest.mark.parametrize("shape", [(400, 1, 64), (4, 100, 64), (4, 64), (4, 2, 112, 112)], ids=str)
+def test_a_key_replaces_the_rates_of_the_backbone_for_its_rows_only(shape: tuple[int, ...]) -> None:
+    dropout_source, x = KeyedDropoutSource(), torch.ones(shape)
+    half, packed = len(x) // 2, shape[1] == 1
+
+    def dropped(first: float | None, second: float | None, rate: float = 0.5, **how: bool) -> list[float]:
+        keys = [DropoutKey(slice(i, i + 2), (i,), (100, 100), own) for i, own in ((0, first), (2, second))]
+        with dropout_source.keyed(tuple(keys)):
+            y = dropout_source.drop(x, rate, "site", **how)
+        if not packed and len(shape) == 4:
+            y = y[..., :100, :100]
+        return [float((part == 0).float().mean()) for part in y.split(half)]
+
+    assert dropped(None, None) == pytest.approx([0.5, 0.5], abs=0.15)
+    assert dropped(0.0, None) == pytest.approx([0.0, 0.5], abs=0.15)
+    assert dropped(0.0, 0.2) == pytest.approx([0.0, 0.2], abs=0.15)
+    assert dropped(0.0, None)[0] == 0.0
+    assert dropped(0.0, 0.0) == [0.0, 0.0]
+    assert dropped(0.9, 0.9, rate=0.0) == [0.0, 0.0], "a site without dropout stays without"
+    assert dropped(0.0, 0.0, is_backbone=False) == pytest.approx([0.5, 0.5], abs=0.15)

@@ -32,6 +32,7 @@ SETTINGS = {
     **dict.fromkeys(("ema_decay", "swa", "averaging"), "ema"),
     **dict.fromkeys(("r_drop", "kl_weight"), "rdrop"),
     **dict.fromkeys(("num_experts", "num_expert"), "num_modules"),
+    **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "hidden_dropout"), "backbone_dropout"),
     **dict.fromkeys(("peft_config", "adapter_config"), "method"),
 }
 """Settings of peft, adapter-hub, transformers and scikit-learn, and their names in a method or a recipe."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -66,6 +66,8 @@ def keep_mask(shape: tuple[int, ...], rate: float, key: Key, like: Tensor) -> Te
         key: what the mask is a function of.
         like: a tensor of the mask's type and device.
     """
+    if not rate:
+        return like.new_ones(shape)
     levels = random_bits(math.prod(shape), key, like.device).view(shape)
     dropped = round(rate * LEVELS)
     scale, least = LEVELS / (LEVELS - dropped), dropped - LEVELS // 2
@@ -83,11 +85,13 @@ class DropoutKey:
         rows: the rows.
         key: the key of their masks; the site is added to it.
         lengths: the number of tokens of each row.
+        backbone_rate: the rate of these rows in place of the backbone's own. None: its own.
     """
 
     rows: slice
     key: Key
     lengths: tuple[int, ...]
+    backbone_rate: float | None = None
     _token_indices: dict[object, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def token_indices(self, width: int, device: torch.device) -> Tensor:
@@ -134,27 +138,36 @@ class KeyedDropoutSource:
         stops = [0, *(key.rows.stop for key in self.keys)]
         return stops[-1] == num_rows and all(key.rows.start == stop for key, stop in zip(self.keys, stops))
 
-    def drop(self, x: Tensor, rate: float, site: str) -> Tensor:
+    def drop(self, x: Tensor, rate: float, site: str, *, is_backbone: bool = True) -> Tensor:
         """Dropout of ``x``: ``[B, D]``, ``[B, T, D]``, attention's ``[B, H, T, T]``, or packed ``[N, 1, D]``.
 
-        Rows without a key pass unchanged.
+        Rows without a key pass unchanged. ``is_backbone`` as in ``mask``.
         """
-        mask = self.mask(tuple(x.shape), rate, site, x)
+        mask = self.mask(tuple(x.shape), rate, site, x, is_backbone=is_backbone)
         return x if mask is None else x * mask
 
-    def mask(self, shape: tuple[int, ...], rate: float, site: str, like: Tensor) -> Tensor | None:
+    def mask(
+        self, shape: tuple[int, ...], rate: float, site: str, like: Tensor, *, is_backbone: bool = True
+    ) -> Tensor | None:
         """The mask that ``drop`` multiplies with, for an ``x`` of ``shape``; None where nothing is dropped.
 
-        A job's tokens have the same mask packed and padded.
+        A job's tokens have the same mask packed and padded. ``is_backbone`` is whether ``rate`` is one of the backbone,
+        so that a key's ``backbone_rate`` replaces it; a site without dropout stays without.
         """
         if not self.keys or rate == 0.0 or site == self.undropped_site:
             return None
+        rates = [key.backbone_rate if is_backbone and key.backbone_rate is not None else rate for key in self.keys]
+        if not any(rates):
+            return None
         mask_of = self._token_mask if len(shape) == 3 else self._row_mask
-        return mask_of(shape, rate, site, like)
+        return mask_of(shape, rates, site, like)
 
-    def _token_mask(self, shape: tuple[int, ...], rate: float, site: str, like: Tensor) -> Tensor:
+    def _token_mask(self, shape: tuple[int, ...], rates: Sequence[float], site: str, like: Tensor) -> Tensor:
         """For ``[N, 1, D]`` the keys' masks one after another; for ``[B, T, D]`` the same masks, padded."""
-        masks = [keep_mask((key.size, shape[2]), rate, (*key.key, site), like) for key in self.keys]
+        masks = [
+            keep_mask((key.size, shape[2]), rate, (*key.key, site), like)
+            for key, rate in zip(self.keys, rates, strict=True)
+        ]
         rest = shape[0] - sum(len(mask) for mask in masks)
         if shape[1] == 1 and rest >= 0 and self.covers(self.keys[-1].rows.stop):
             masks += [masks[-1].new_ones(rest, shape[2])] if rest else []  # fillers at the end
@@ -169,10 +182,10 @@ class KeyedDropoutSource:
             mask[key.rows] = own
         return mask
 
-    def _row_mask(self, shape: tuple[int, ...], rate: float, site: str, like: Tensor) -> Tensor:
+    def _row_mask(self, shape: tuple[int, ...], rates: Sequence[float], site: str, like: Tensor) -> Tensor:
         """The mask of ``[B, D]`` or ``[B, H, T, T]``; in the latter, masks end at the longest row of each key."""
         mask: Tensor | None = None
-        for key in self.keys:
+        for key, rate in zip(self.keys, rates, strict=True):
             num_rows, t = key.rows.stop - key.rows.start, key.num_tokens
             own_shape = (num_rows, shape[1]) if len(shape) == 2 else (num_rows, shape[1], t, t)
             own = keep_mask(own_shape, rate, (*key.key, site), like)

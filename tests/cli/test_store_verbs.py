@@ -374,9 +374,11 @@ def test_patience_class_weights_windows_and_a_log(reviews: Path, backbone: Path,
 def test_averages_and_two_passes(reviews: Path, backbone: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     where = ("train", reviews, "--task", "mood", "--backbone", backbone, "--store", store, *QUICK, "--epochs", 1)
-    succeeded(*where, "--method", "houlsby", "--size", 4, "--ema", 0.9, "--rdrop", 1, "--num-modules", 2)
+    settings = {"ema": 0.9, "rdrop": 1, "num_modules": 2, "backbone_dropout": 0}
+    options = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", value)]
+    succeeded(*where, "--method", "houlsby", "--size", 4, *options)
     recipe = Store(store).entry("mood").header.recipe
-    assert (recipe["ema"], recipe["rdrop"], recipe["num_modules"]) == (0.9, 1, 2)
+    assert {name: recipe[name] for name in settings} == settings
     assert "'layernorm' has none" in refused(*where, "--num-modules", 2)
 
 

@@ -24,6 +24,7 @@ from polytask.training.scoring import validate
 RECIPE = Recipe(Houlsby(4), lr=1e-2, epochs=3, batch_size=8)
 ADAMIX = {"num_modules": 3, "rdrop": 1.0}
 SETTINGS = [{"ema": 0.9}, {"rdrop": 1.0}, {"num_modules": 2}, {**ADAMIX, "ema": 0.8}]
+RATES = (0.0, 0.1, None)
 CLOSE = {"rtol": 0, "atol": 2e-4}
 
 
@@ -113,6 +114,23 @@ def test_without_dropout_the_two_passes_of_rdrop_agree(
         losses.append((float(loss.detach()), num_tokens, len(job.next_rows())))
     assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-5)
     assert losses[1][1:] == (2 * losses[0][1], 2 * losses[0][2])
+
+
+def test_without_backbone_dropout_the_loss_is_that_of_the_backbone_without_dropout(
+    tiny_backbone: Backbone, tiny_task: Task
+) -> None:
+    jobs = [Job(tiny_backbone, tiny_task, replace(RECIPE, backbone_dropout=rate), name=f"{rate}") for rate in RATES]
+    with attached_to(tiny_backbone, jobs) as attached:
+        together = [float(loss.detach()) for loss in forward(tiny_backbone, attached, jobs)[0]]
+        without, usual, own = (float(forward(tiny_backbone, attached, [job])[0][0].detach()) for job in jobs)
+        for module in tiny_backbone.model.modules():
+            if hasattr(module, "p"):
+                module.p = 0.0
+        expected = [float(forward(tiny_backbone, attached, [job])[0][0].detach()) for job in jobs]
+    assert together == pytest.approx([without, usual, own], rel=1e-5)
+    assert without == pytest.approx(expected[0], rel=1e-6)
+    assert usual == pytest.approx(own, rel=1e-6), "the backbone's own rate is 0.1"
+    assert abs(usual - expected[1]) > 1e-4
 
 
 def test_with_dropout_the_divergence_of_the_two_passes_is_added(tiny_backbone: Backbone, tiny_task: Task) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from polytask.errors import RecipeError, UnknownName
@@ -24,16 +24,23 @@ def method_of(name: str, size: int | None, given: Sequence[str] | None) -> Metho
 
     if name not in METHODS:
         raise UnknownName("method", name, METHODS)
+    return with_settings(METHODS[name](), size, given)
+
+
+def with_settings(method: Method, size: int | None, given: Sequence[str] | None) -> Method:
+    """The method with the given settings in place of its own; raises as ``method_of``."""
+    name = method.name
     settings = dict(_assignment(text) for text in given or ())
     if size is not None:
         settings["size"] = str(size)
-    known = {field.name: field.default for field in fields(METHODS[name])}  # type: ignore[arg-type]
+    known = {field.name: field.default for field in fields(type(method))}  # type: ignore[arg-type]
     if size is not None and "size" not in known and "rank" in known:
         raise RecipeError(f"the method {name!r} has a rank and no size. Write --set rank={size}")
     for setting in settings:
         if setting not in known:
             raise UnknownName(f"setting of the method {name!r}", setting, known)
-    return METHODS[name](**{setting: _value(setting, text, known[setting]) for setting, text in settings.items()})
+    values = {setting: _value(setting, text, known[setting]) for setting, text in settings.items()}
+    return replace(method, **values)  # type: ignore[type-var]
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from polytask.cli import console, options
-from polytask.cli.method_options import method_of
+from polytask.cli.method_options import method_of, with_settings
 from polytask.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -16,6 +16,23 @@ if TYPE_CHECKING:
     from polytask.evaluation.thresholds import Goal
     from polytask.training.decision import Extras
     from polytask.training.recipe import Recipe
+
+
+RECIPE_SETTINGS = (
+    "batch_size",
+    "max_length",
+    "long",
+    "stride",
+    "class_weights",
+    "keep_prefix",
+    "patience",
+    "ema",
+    "rdrop",
+    "num_modules",
+    "head_start",
+    "backbone_dropout",
+)
+"""The options of ``RecipeOptions`` that are settings of a recipe, under its names."""
 
 
 @dataclass(frozen=True)
@@ -157,21 +174,23 @@ class GoalOptions:
 
 @dataclass(frozen=True)
 class RecipeOptions:
-    """How to train."""
+    """How to train: a recipe by name, and the settings that replace its own."""
 
-    method: options.MethodName = "houlsby"
+    base: options.RecipeName = "default"
+    method: options.RecipeMethod = None
     setting: options.Settings = None
-    batch_size: options.BatchSize = 32
-    max_length: options.MaxLength = 256
-    long: options.LongTexts = "truncate"
+    batch_size: options.BatchSize = None
+    max_length: options.MaxLength = None
+    long: options.LongTexts = None
     stride: options.Stride = None
     class_weights: options.ClassWeights = None
-    keep_prefix: options.KeepPrefix = True
+    keep_prefix: options.KeepPrefix = None
     patience: options.Patience = None
     ema: options.MovingAverage = None
     rdrop: options.RDrop = None
     num_modules: options.NumModules = None
     head_start: options.HeadStart = None
+    backbone_dropout: options.BackboneDropout = None
     start: options.Start = None
 
     @property
@@ -193,15 +212,18 @@ class RecipeOptions:
         """The recipe with these settings.
 
         Raises:
-            UnknownName: there is no such method, or it has no such setting.
+            UnknownName: there is no such recipe or method, or the method has no such setting.
             RecipeError: a value is out of range.
         """
         from polytask.training.recipe import Recipe
 
+        base = Recipe.named(self.base)
         if self.method == "probe" and (lr is not None or epochs is not None):
             raise RecipeError("a probe is fitted in one pass, without a learning rate. Leave out --lr and --epochs")
-        names = ("batch_size", "max_length", "long", "stride", "class_weights", "keep_prefix", "patience")
-        settings: dict[str, Any] = {name: getattr(self, name) for name in names}
-        later = {name: getattr(self, name) for name in ("ema", "rdrop", "num_modules", "head_start")}
-        settings |= {name: value for name, value in later.items() if value is not None}
-        return Recipe(method_of(self.method, size, self.setting), lr=lr, epochs=epochs, seed=seed, **settings)
+        if self.method in (None, base.method.name):
+            base = replace(base, method=with_settings(base.method, size, self.setting))
+        else:  # the rate of a recipe is for its own method
+            base = replace(base, method=method_of(str(self.method), size, self.setting), lr=None)
+        given: dict[str, Any] = {name: getattr(self, name) for name in RECIPE_SETTINGS} | {"lr": lr, "epochs": epochs}
+        given = {name: value for name, value in given.items() if value is not None}
+        return replace(base, seed=seed, **given)

@@ -156,11 +156,24 @@ TaskName = Annotated[str | None, typer.Option("--task", help="Name of the task (
 BackboneName = Annotated[
     str, typer.Option("--backbone", help="The pretrained transformer: a hub id, a folder, or minilm.")
 ]
-BatchSize = Annotated[int, typer.Option("--batch-size", help="Rows per step.")]
-MaxLength = Annotated[int, typer.Option("--max-length", help="Maximum number of tokens of a text.")]
-LongTexts = Annotated[
+RecipeName = Annotated[
     str,
-    typer.Option("--long", help="What to do with longer texts: truncate them, or split them into windows and average."),
+    typer.Option(
+        "--recipe",
+        metavar="NAME",
+        help="The settings that no other option gives: default, paper (of 2019) or best (more accurate).",
+    ),
+]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Rows per step (default: the recipe's, 32).")]
+MaxLength = Annotated[
+    int | None,
+    typer.Option("--max-length", help="Maximum number of tokens of a text (default: the recipe's, 256; paper: 128)."),
+]
+LongTexts = Annotated[
+    str | None,
+    typer.Option(
+        "--long", help="What to do with longer texts: truncate them (default), or split them into windows and average."
+    ),
 ]
 Stride = Annotated[
     int | None,
@@ -193,7 +206,7 @@ BesideProbe = Annotated[
 ]
 PerLabel = Annotated[bool, typer.Option("--per-label", help="One threshold for each label, not one for all.")]
 KeepPrefix = Annotated[
-    bool,
+    bool | None,
     typer.Option(help="With --set layers=2: compute the layers below only once per text, without dropout."),
 ]
 ClassWeights = Annotated[
@@ -235,6 +248,12 @@ NumModules = Annotated[
 HeadStart = Annotated[
     str | None,
     typer.Option("--head-start", metavar="WEIGHTS", help="First weights of the head: 'random', or those of a 'probe'."),
+]
+BackboneDropout = Annotated[
+    float | None,
+    typer.Option(
+        "--backbone-dropout", metavar="RATE", help="The dropout rate in the backbone's layers (default: their own)."
+    ),
 ]
 Start = Annotated[
     list[str] | None,
@@ -289,6 +308,14 @@ MethodName = Annotated[
         "--method",
         metavar="NAME",
         help="houlsby, pfeiffer, parallel, lora, ia3, bitfit, layernorm, probe, or the baselines full and top.",
+    ),
+]
+RecipeMethod = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        metavar="NAME",
+        help="houlsby (default), pfeiffer, parallel, lora, ia3, bitfit, layernorm, probe; the baselines full and top.",
     ),
 ]
 Size = Annotated[int | None, typer.Option("--size", help="Size of the bottleneck (default: 64).")]

@@ -62,7 +62,7 @@ def apply_deltas(
     if not groups:
         return y
     rates = {deltas[group.names[0]].dropout for group in groups}
-    dropped = {rate: dropout_source.drop(x, rate, f"{site}.delta") for rate in rates}
+    dropped = {rate: dropout_source.drop(x, rate, f"{site}.delta", is_backbone=False) for rate in rates}
     if len(groups) == 1 and groups[0].units == slice(0, len(y)):
         return apply_group(groups[0], deltas, dropped[deltas[groups[0].names[0]].dropout], y, base, stacks)
     if all(isinstance(group.units, slice) for group in groups):

@@ -206,7 +206,8 @@ class Job:
     def dropout_key(self, first: int, rows: Sequence[int]) -> DropoutKey:
         """The dropout key of the job's rows in a batch, where they begin at row ``first``."""
         lengths = tuple(len(self.train.ids[row]) for row in rows)
-        return DropoutKey(slice(first, first + len(rows)), (*self.key, self.step), lengths)
+        own = slice(first, first + len(rows))
+        return DropoutKey(own, (*self.key, self.step), lengths, self.recipe.backbone_dropout)
 
     def loss(self, vectors: Tensor, rows: Sequence[int]) -> Tensor:
         """The mean loss over the rows of a step.

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 from polytask.counterparts import SETTINGS, known_settings
 from polytask.data.encoding import Long, usual_stride
 from polytask.data.task import Kind
-from polytask.errors import RecipeError, nearest
+from polytask.errors import RecipeError, UnknownName, nearest
 from polytask.methods import METHODS, Houlsby, Method, Probe, described, method_described
 from polytask.methods.delta import DeltaMethod
 from polytask.serialization import ADDED, checked, to_json
@@ -84,6 +84,8 @@ class Recipe:
         head_start: the first weights of the head. ``random``, or ``probe``: those of a probe, so that training starts
             from its answers (LP-FT, arXiv:2202.10054).
         keep_epoch: the epoch whose weights are kept: the ``best`` by the validation score, or the ``last``.
+        backbone_dropout: the dropout rate inside the backbone's layers, wherever these have dropout. None: their own
+            rates. 0 makes the frozen layers a fixed function and a step cheaper.
     """
 
     method: Method = field(default_factory=Houlsby)
@@ -108,6 +110,7 @@ class Recipe:
     num_modules: int = field(default=1, metadata=ADDED)
     head_start: str = field(default="random", metadata=ADDED)
     keep_epoch: str = field(default="best", metadata=ADDED)
+    backbone_dropout: float | None = field(default=None, metadata=ADDED)
 
     def __post_init__(self) -> None:
         checks = {
@@ -124,7 +127,7 @@ class Recipe:
             "clip": _is_number(self.clip, math.inf) and self.clip > 0,
             "epsilon": _is_number(self.epsilon) and self.epsilon > 0,
             "bias_correction": isinstance(self.bias_correction, bool),
-            "head_dropout": _is_number(self.head_dropout) and 0 <= self.head_dropout < 1,
+            "head_dropout": _is_rate(self.head_dropout),
             "keep_prefix": isinstance(self.keep_prefix, bool),
             "class_weights": self.class_weights in (None, *CLASS_WEIGHTS),
             "patience": self.patience is None or _is_whole(self.patience, 1),
@@ -133,6 +136,7 @@ class Recipe:
             "num_modules": _is_whole(self.num_modules, 1),
             "head_start": self.head_start in HEAD_STARTS,
             "keep_epoch": self.keep_epoch in KEPT_EPOCHS,
+            "backbone_dropout": self.backbone_dropout is None or _is_rate(self.backbone_dropout),
         }
         for name, is_right in checks.items():
             if not is_right:
@@ -150,6 +154,18 @@ class Recipe:
         method = Houlsby(size=size, activation="gelu_tanh", init_std=1e-2)
         settings = {"max_length": 128, "bias_correction": False, "keep_prefix": False}
         return cls(method, lr=lr, epochs=epochs, seed=seed, **settings)  # type: ignore[arg-type]
+
+    @classmethod
+    def named(cls, name: str) -> Recipe:
+        """The recipe of this name: ``default`` or ``paper``.
+
+        Raises:
+            UnknownName: there is none.
+        """
+        recipes: dict[str, Callable[[], Recipe]] = {"default": cls, "paper": cls.paper}
+        if name not in recipes:
+            raise UnknownName("recipe", name, recipes)
+        return recipes[name]()
 
     def fitted(self, kind: Kind, max_length: int, is_pre_norm: bool = False) -> Recipe:
         """The same recipe for a task of this kind and a backbone; its method's settings, and for spans its stride, are
@@ -240,6 +256,11 @@ def _is_number(value: object, most: float = sys.float_info.max) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -most <= value <= most
 
 
+def _is_rate(value: float) -> bool:
+    """Whether ``value`` is a rate from 0 and below 1."""
+    return _is_number(value) and 0 <= value < 1
+
+
 _RANGES = {
     "method": "Give a method, such as Houlsby(size=64)",
     "seed": "Give a whole number",
@@ -263,6 +284,7 @@ _RANGES = {
     "num_modules": "Give a whole number from 1",
     "head_start": "Give 'random' or 'probe'",
     "keep_epoch": "Give 'best' or 'last'",
+    "backbone_dropout": "Give a rate from 0 and below 1",
 }
 
 
