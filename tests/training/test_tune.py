@@ -105,8 +105,8 @@ def test_if_the_finalists_diverge_the_best_stopped_setting_continues(
 
     plain = TuneJob.update
 
-    def update(self: TuneJob, loss: float, rows: list[int]) -> None:
-        plain(self, float("nan") if self.epoch == 3 and self.recipe.lr == 1e-2 else loss, rows)
+    def update(self: TuneJob, loss: torch.Tensor, rows: list[int]) -> None:
+        plain(self, loss * float("nan") if self.epoch == 3 and self.recipe.lr == 1e-2 else loss, rows)
 
     monkeypatch.setattr(TuneJob, "update", update)
     tuned = tune(tiny_backbone, tiny_task, BASE, lr=(1e-2, 1e-3, 1e-5), size=(8,))
