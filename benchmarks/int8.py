@@ -117,8 +117,8 @@ def exported(folder: Path) -> dict[str, Path]:
     return graphs
 
 
-def quality(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """One CSV row for each task and precision."""
+def quality(args: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
+    """The CSV rows of each task, one for each precision."""
     backbones = {dtype: load_backbone("minilm", device="cpu", dtype=dtype) for dtype in PRECISIONS}
     for name, read in TASKS.items():
         task = read(name, args.data)
@@ -126,7 +126,7 @@ def quality(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         own = Task(name, task.kind, task.labels, task.metric, *small)
         adapter, _ = train(backbones["bfloat16"], own, Recipe(Houlsby(64), epochs=args.epochs))
         assert task.test is not None
-        yield from scored(adapter, first(task.test, args.test_rows), backbones)
+        yield list(scored(adapter, first(task.test, args.test_rows), backbones))
 
 
 def first(rows: Rows, count: int) -> Rows:
@@ -182,8 +182,11 @@ def main() -> None:
     folder = results_folder(args.out, "cpu", args.threads)
     if args.data is None:
         write_csv(folder / "int8.csv", speed(args))
-    else:
-        write_csv(folder / "int8-quality.csv", quality(args))
+        return
+    rows: list[dict[str, Any]] = []
+    for of_task in quality(args):
+        rows += of_task
+        write_csv(folder / "int8-quality.csv", rows)
 
 
 if __name__ == "__main__":
