@@ -4,8 +4,7 @@
 
 A task is a folder with ``train.csv``, ``validation.csv`` and, if there is one, ``test.csv`` (columns ``text``,
 ``label`` and, for pairs, ``text_pair``), and maybe the name of its metric in a file ``metric``. The variants are
-settings of a recipe by name, those of its method under ``method``. Of variants called ``NAME@SETTING`` validation
-chooses one for each name (``recipe_tables.py``):
+settings of a recipe by name, those of its method under ``method``:
 
     {"adapters@1e-3": {"lr": 1e-3}, "adapters@3e-4": {"lr": 3e-4}, "averaged": {"lr": 1e-3, "ema": 0.99},
      "full@1e-4": {"lr": 1e-4, "method": {"name": "full"}}}
