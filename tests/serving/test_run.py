@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import subprocess
-import sys
 
 import pytest
 
 from polytask.errors import PolytaskError
-from polytask.serving.limits import limit_kernel_caches
 from polytask.serving.run import listening
 
 
@@ -40,11 +37,3 @@ def test_a_port_in_use_is_refused() -> None:
         listener.listen()
         with pytest.raises(PolytaskError, match=str(listener.getsockname()[1])):
             listening("127.0.0.1", listener.getsockname()[1])
-
-
-def test_kernel_caches_are_limited_before_torch_is_imported_unless_the_user_has_chosen() -> None:
-    environment = {"LRU_CACHE_CAPACITY": "7"}
-    limit_kernel_caches(environment)
-    assert environment == {"LRU_CACHE_CAPACITY": "7", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256"}
-    program = "import polytask.cli, polytask.serving.limits, sys; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -100,11 +100,9 @@ def serve(
     missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
     if missing:
         raise PolytaskError(f'this needs {missing[0]}, which is not installed: pip install "polytask[serve]"')
-    from polytask.serving.limits import Limits, limit_kernel_caches
-
-    limit_kernel_caches()
     from polytask.serving.auth import VARIABLE, read_keys
     from polytask.serving.auth import new_key as made_key
+    from polytask.serving.limits import Limits
     from polytask.serving.run import check_host
     from polytask.serving.run import serve as run
     from polytask.serving.service import Service

@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import MutableMapping
 from dataclasses import dataclass
-
-KERNEL_CACHES, KERNEL_CACHE_CAPACITY = ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"), 256
-"""torch and oneDNN each keep the kernels of so many sizes of products; both numbers are 1,024 by default."""
-
-
-def limit_kernel_caches(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Keep fewer kernels than torch does by default, unless the user has chosen; call it before torch is imported.
-
-    Each batch has its own number of tokens, and the kernels for one take 2 MB.
-    """
-    for name in KERNEL_CACHES:
-        environment.setdefault(name, str(KERNEL_CACHE_CAPACITY))
 
 
 @dataclass(frozen=True)
