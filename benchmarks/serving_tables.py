@@ -8,7 +8,7 @@ A table stands between ``<!-- serving: NAME -->`` and ``<!-- end -->``.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -57,6 +57,36 @@ def overload(rows: Sequence[Row]) -> str:
     return table(head, *cells)
 
 
+def eight(rows: Sequence[Row]) -> str:
+    """Eight classifiers on one text of 12 and of 96 words."""
+    ways: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        ways.setdefault((row["way"], row["layers"]), {})[row["words"]] = row
+    cells = [
+        (*way, percentiles_of(own["12"]), percentiles_of(own["96"]), megabytes_of(own["12"]))
+        for way, own in ways.items()
+    ]
+    return table(("way", "layers with adapters", "12 words", "96 words", "memory"), *cells)
+
+
+def loads(fields: Sequence[str], rows: Sequence[Row]) -> str:
+    """Texts per second and p50 of each system under each load, and its most memory; ``fields`` tell systems apart."""
+    kinds = dict.fromkeys((row["texts_a_request"], row["clients"]) for row in rows)
+    systems: dict[tuple[str, ...], dict[tuple[str, str], Row]] = {}
+    for row in rows:
+        systems.setdefault(tuple(row[field] for field in fields), {})[row["texts_a_request"], row["clients"]] = row
+    titles = (f"{texts}, {clients} client{'s' * (clients != '1')}" for texts, clients in kinds)
+    cells = [
+        (
+            *system,
+            *(rate_of(own[kind]) for kind in kinds),
+            megabytes_of(max(own.values(), key=lambda row: float(row["memory_mb"]))),
+        )
+        for system, own in systems.items()
+    ]
+    return table((*fields, *titles, "memory"), *cells)
+
+
 def memory(rows: Sequence[Row]) -> str:
     """Memory at the start, and after all requests of each series."""
     head = ("precision", "environment", "at the start", "requests", "at the end")
@@ -79,13 +109,31 @@ def tasks_of(row: Row) -> str:
     return "1" if row["tasks"] == "1" else f"{row['tasks']} mixed"
 
 
+def percentiles_of(row: Row) -> str:
+    """p50 and p99 in ms."""
+    return f"{float(row['p50_ms']):.0f}, {float(row['p99_ms']):.0f}"
+
+
+def rate_of(row: Row) -> str:
+    """Texts per second, and p50 in ms."""
+    return f"{float(row['rows_per_s']):.0f}, {float(row['p50_ms']):.0f}"
+
+
+def megabytes_of(row: Row) -> str:
+    """Resident memory."""
+    return f"{float(row['memory_mb']):,.0f} MB"
+
+
 def times_of(row: Row) -> str:
     """Latencies and throughput."""
     p50, p99, rate = (f"{float(row[field]):.0f}" for field in ("p50_ms", "p99_ms", "requests_per_s"))
     return f"{p50}, {p99}, {rate}"
 
 
-TABLES = {
+TABLES: dict[str, tuple[str, Callable[[Sequence[Row]], str]]] = {
+    "eight": (f"{TWO_THREADS}/serving-eight.csv", eight),
+    "processes": (f"{TWO_THREADS}/serving-processes.csv", partial(loads, ("system",))),
+    "peers": (f"{TWO_THREADS}/serving-peers.csv", partial(loads, ("system", "dtype"))),
     "throughput": (f"{TWO_THREADS}/serving-throughput.csv", throughput),
     "latency": (f"{TWO_THREADS}/serving-latency.csv", latency),
     "overload": (f"{TWO_THREADS}/serving-latency.csv", overload),
