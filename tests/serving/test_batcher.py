@@ -226,6 +226,21 @@ def test_the_queue_is_bounded_and_refusals_have_a_retry_time() -> None:
     run(Recorded(), work, queue_tokens=200)
 
 
+def test_small_batches_do_not_lower_the_expected_throughput_of_full_ones() -> None:
+    async def work(batcher: Batcher) -> None:
+        batcher.reserve(16_000, 30)
+        batcher._measure([], 4096, 0.2)
+        full = batcher.expected_wait_s
+        for _ in range(100):
+            batcher._measure([], 3, 0.005)
+        assert abs(batcher.expected_wait_s - full) < 0.01 * full
+        for _ in range(20):
+            batcher._measure([], 4096, 0.4)
+        assert batcher.expected_wait_s == pytest.approx(16_000 / 4096 * 0.4, rel=0.05)
+
+    run(Recorded(), work, batch_tokens=4096)
+
+
 def test_every_item_is_resolved_when_the_engine_fails_or_the_batcher_stops() -> None:
     class Dying(BaseException):
         pass

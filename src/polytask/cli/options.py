@@ -161,7 +161,7 @@ RecipeName = Annotated[
     typer.Option(
         "--recipe",
         metavar="NAME",
-        help="The settings that no other option gives: default, paper (of 2019) or best (more accurate).",
+        help="The settings that no other option gives: default, or paper (of 2019; docs/recipes.md).",
     ),
 ]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Rows per step (default: the recipe's, 32).")]

@@ -32,7 +32,7 @@ Answer = Prediction | Exception
 Answers = list[Answer]
 Compute = Callable[[Sequence[Row]], Answers]
 DECAY = 0.2
-"""Weight that the throughput estimate loses with each batch (exponential moving average)."""
+"""Weight that the throughput estimate loses with each full batch (exponential moving average)."""
 INITIAL_TOKENS_PER_S = 2000.0
 """Throughput that is assumed until the first batch was measured."""
 MAX_RETRY_AFTER_S = 60.0
@@ -241,9 +241,14 @@ class Batcher:
         self._measure(rows, sum(item.num_tokens for item in items), seconds)
 
     def _measure(self, rows: Sequence[Row], num_tokens: int, seconds: float) -> None:
+        """Update the estimated throughput. A batch counts by its share of a full one.
+
+        What is queued is computed in full batches, and small ones have a much lower throughput.
+        """
+        share = min(1.0, num_tokens / self.limits.batch_tokens)
         tokens_before, seconds_before = self._throughput
-        kept = 1 - DECAY
-        self._throughput = kept * tokens_before + num_tokens, kept * seconds_before + seconds
+        kept = 1 - DECAY * share
+        self._throughput = kept * tokens_before + share * num_tokens, kept * seconds_before + share * seconds
         self.on_batch(BatchStats(len(rows), num_tokens, len({row.name for row in rows}), seconds))
 
 
