@@ -164,6 +164,11 @@ def test_a_probe_that_is_as_good_is_mentioned(
     assert bool(beside_probe(Score("accuracy", 0.8, 100), probe, counts)) == bool(said)
 
 
+def test_a_probe_is_not_recommended_by_a_handful_of_rows() -> None:
+    said = beside_probe(Score("accuracy", 1.0, 3), {"score": 1.0}, {"a": 12, "b": 12})
+    assert "".join(said).startswith("a probe scores 1.000 on the same 3 rows, which are too few")
+
+
 def test_labels_with_few_rows_are_named_unless_all_have_few() -> None:
     assert rare_labels({"a": 10, "b": 300, "c": 0}) == []
     assert rare_labels({"a": 9, "b": 3}) == []

@@ -27,6 +27,10 @@ PROBE_NO_WORSE = (
     "(--epochs) or with --tune"
 )
 FEW_ROWS_PROBE = "with only {rows} per label, a probe scores {probe:.3f} on the same rows. Try --method probe"
+TOO_FEW_FOR_PROBE = (
+    "a probe scores {probe:.3f} on the same {rows}, which are too few to tell whether it is better. "
+    "Give more with --validation FILE"
+)
 RARE_LABELS = (
     "labels with fewer than {most} training rows: {labels}. Most of their texts will probably get another label, and "
     "their scores mean little. Add rows, merge labels, or try --class-weights logit-adjusted"
@@ -34,6 +38,8 @@ RARE_LABELS = (
 RARE_ROWS = 10
 FEW_ROWS = 16
 """Up to this many rows per label are called few."""
+ENOUGH_ROWS = 20
+"""With fewer rows, scores are not compared."""
 
 
 def beside_majority(reported: Score, majority: float | None) -> list[str]:
@@ -55,6 +61,8 @@ def beside_probe(reported: Score, probe: Mapping[str, Any] | None, label_counts:
     few = sorted(label_counts.values())[len(label_counts) // 2] if label_counts else FEW_ROWS + 1
     if probe is None or not probe.get("score", -math.inf) >= reported.score:
         return said
+    if reported.rows < ENOUGH_ROWS:
+        return [*said, TOO_FEW_FOR_PROBE.format(probe=probe["score"], rows=wording.counted(reported.rows, "row"))]
     if few <= FEW_ROWS:
         return [*said, FEW_ROWS_PROBE.format(probe=probe["score"], rows=wording.counted(few, "row"))]
     return [*said, PROBE_NO_WORSE.format(probe=probe["score"])]
