@@ -302,21 +302,11 @@ OfBackbone = Annotated[
     str | None,
     typer.Option("--backbone", help="Where the backbone is, if it was moved since the adapter was trained."),
 ]
-MethodName = Annotated[
-    str,
-    typer.Option(
-        "--method",
-        metavar="NAME",
-        help="houlsby, pfeiffer, parallel, lora, ia3, bitfit, layernorm, probe, or the baselines full and top.",
-    ),
-]
+METHODS = "houlsby, pfeiffer, parallel, lora, ia3, bitfit, layernorm, probe, or the baselines full and top"
+MethodName = Annotated[str, typer.Option("--method", metavar="NAME", help=f"{METHODS}.")]
 RecipeMethod = Annotated[
     str | None,
-    typer.Option(
-        "--method",
-        metavar="NAME",
-        help="houlsby (default), pfeiffer, parallel, lora, ia3, bitfit, layernorm, probe; the baselines full and top.",
-    ),
+    typer.Option("--method", metavar="NAME", help=f"{METHODS} (default: the recipe's, houlsby)."),
 ]
 Size = Annotated[int | None, typer.Option("--size", help="Size of the bottleneck (default: 64).")]
 Settings = Annotated[

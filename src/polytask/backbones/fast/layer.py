@@ -183,8 +183,6 @@ class FastLayer(ABC):
         qkv = self.projection(x.squeeze(1))
         if self.has_qkv_deltas(attached):
             qkv = self._with_deltas(x, qkv[:, None], attached).squeeze(1)
-        if variable_length.is_usable(qkv, layout):
-            return variable_length.context(qkv, layout)
         heads = layout.packing.split_heads(qkv, self.num_heads, qkv.shape[-1] // (3 * self.num_heads))
         return layout.packing.merge_heads(self._attention(heads, layout)[None], self.num_heads)[:, None]
 
