@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-SCRIPT = ROOT / "benchmarks" / "report.py"
+from tests.scripts import ROOT, script
 
 TEXT = """# Title
 
@@ -45,17 +42,7 @@ minilm,sst2,houlsby,adapters,"autocast, sdpa",3000,3.0,torch=2.13.0 adapters=1.3
 
 @pytest.fixture(scope="module")
 def report() -> Iterator[ModuleType]:
-    if not SCRIPT.exists():
-        pytest.skip("benchmarks/ is not part of this copy")
-    sys.path.insert(0, str(SCRIPT.parent))
-    spec = importlib.util.spec_from_file_location("report_of_benchmarks", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    sys.path.remove(str(SCRIPT.parent))
+    yield from script("report")
 
 
 @pytest.fixture

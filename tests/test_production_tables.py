@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-SCRIPTS = ROOT / "benchmarks"
+from tests.scripts import ROOT, script
 
 
 @pytest.fixture(scope="module")
 def production() -> Iterator[ModuleType]:
-    if not (SCRIPTS / "production.py").exists():
-        pytest.skip("benchmarks/ is not part of this copy")
-    sys.path.insert(0, str(SCRIPTS))
-    yield importlib.import_module("production")
-    sys.path.remove(str(SCRIPTS))
+    yield from script("production")
 
 
 def test_the_document_is_as_its_results_have_it(production: ModuleType) -> None:

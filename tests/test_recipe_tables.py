@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-SCRIPTS = ROOT / "benchmarks"
+from tests.scripts import ROOT, script
 
 
 @pytest.fixture(scope="module")
 def recipe_tables() -> Iterator[ModuleType]:
-    if not (SCRIPTS / "recipe_tables.py").exists():
-        pytest.skip("benchmarks/ is not part of this copy")
-    sys.path.insert(0, str(SCRIPTS))
-    yield importlib.import_module("recipe_tables")
-    sys.path.remove(str(SCRIPTS))
+    yield from script("recipe_tables")
 
 
 def saved(folder: Path, task: str, variant: str, seed: int, test: float, loss: float = 0.5) -> None:

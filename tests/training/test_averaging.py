@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +13,12 @@ from polytask.data.task import Rows, Task
 from polytask.errors import RecipeError
 from polytask.evaluation.heads import head_for
 from polytask.methods import FullFineTuning, Houlsby, LoRA, Method, Pfeiffer
-from polytask.training.checkpoint import Checkpoint
 from polytask.training.fused import train_many
 from polytask.training.job import Job, attached_to
 from polytask.training.loop import forward, run_jobs, train
 from polytask.training.recipe import Recipe
 from polytask.training.scoring import validate
+from tests.interrupted import check_resumed_equals_whole
 
 RECIPE = Recipe(Houlsby(4), lr=1e-2, epochs=3, batch_size=8)
 ADAMIX = {"num_modules": 3, "rdrop": 1.0}
@@ -73,20 +72,7 @@ def test_stopped_and_resumed_is_the_same_run(
     def job() -> Job:
         return Job(tiny_backbone, tiny_task, replace(RECIPE, epochs=2, **settings))  # type: ignore[arg-type]
 
-    whole, first, second = job(), job(), job()
-    for _ in run_jobs(tiny_backbone, [whole]):
-        pass
-    for _ in itertools.islice(run_jobs(tiny_backbone, [first]), 9):
-        pass
-    checkpoint = Checkpoint(tmp_path / "run.ckpt")
-    checkpoint.write(tiny_backbone, [first])
-    assert checkpoint.load(tiny_backbone, [second])
-    for _ in run_jobs(tiny_backbone, [second]):
-        pass
-    assert whole.step > first.step > 0
-    assert torch.equal(whole.optimizer.flat, second.optimizer.flat)
-    assert torch.equal(whole.best, second.best)
-    assert whole.history == second.history
+    check_resumed_equals_whole(tiny_backbone, job, tmp_path / "run.ckpt")
 
 
 def test_together_each_equals_training_alone(tiny_backbone: Backbone, tiny_task: Task) -> None:

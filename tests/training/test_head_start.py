@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from polytask.backbones.backbone import Backbone
 from polytask.data.task import Kind, Rows, Task
 from polytask.errors import RecipeError
 from polytask.methods import FullFineTuning, Houlsby, LoRA, Method, Probe
-from polytask.training.checkpoint import Checkpoint
 from polytask.training.fused import train_many
 from polytask.training.job import Job, attached_to
 from polytask.training.loop import run_jobs, train
@@ -22,6 +20,7 @@ from polytask.training.probe import fit_job, start_heads
 from polytask.training.recipe import Recipe
 from polytask.training.scoring import scores_on
 from polytask.training.start import Start
+from tests.interrupted import check_resumed_equals_whole
 
 RECIPE = Recipe(Houlsby(4), lr=1e-2, epochs=2, batch_size=8, head_start="probe")
 CLOSE = {"rtol": 0, "atol": 2e-4}
@@ -61,19 +60,7 @@ def test_before_the_first_step_answers_are_those_of_the_probe(
 
 
 def test_stopped_and_resumed_is_the_same_run(tiny_backbone: Backbone, tiny_task: Task, tmp_path: Path) -> None:
-    whole, first, second = (Job(tiny_backbone, tiny_task, RECIPE) for _ in range(3))
-    for _ in run_jobs(tiny_backbone, [whole]):
-        pass
-    for _ in itertools.islice(run_jobs(tiny_backbone, [first]), 9):
-        pass
-    checkpoint = Checkpoint(tmp_path / "run.ckpt")
-    checkpoint.write(tiny_backbone, [first])
-    assert checkpoint.load(tiny_backbone, [second])
-    for _ in run_jobs(tiny_backbone, [second]):
-        pass
-    assert whole.step > first.step > 0
-    assert torch.equal(whole.optimizer.flat, second.optimizer.flat)
-    assert torch.equal(whole.best, second.best)
+    check_resumed_equals_whole(tiny_backbone, lambda: Job(tiny_backbone, tiny_task, RECIPE), tmp_path / "run.ckpt")
 
 
 def test_together_each_equals_training_alone(tiny_backbone: Backbone, tiny_task: Task) -> None:
